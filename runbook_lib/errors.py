@@ -1,0 +1,64 @@
+"""One family of errors: what went wrong, where, and what to do next."""
+
+from __future__ import annotations
+
+import html
+
+
+class RunbookError(Exception):
+    """An error that a user can act on.
+
+    `what` went wrong in one sentence; `where`: file and key, host and command, or URL; `next_step`: what to do now.
+    In a notebook it shows as a card without a traceback (see `ui.install`).
+    """
+
+    def __init__(self, what: str, where: str | None = None, next_step: str | None = None):
+        super().__init__(what)
+        self.what, self.where, self.next_step = what, where, next_step
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.next_step:
+            lines.append(f"  next:  {self.next_step}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = [("What", self.what), ("Where", self.where), ("Next", self.next_step)]
+        cells = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in rows if text)
+        return f'<div class="rb-error" role="alert"><strong>Stopped.</strong><dl>{cells}</dl></div>'
+
+
+class ParamsError(RunbookError):
+    """The parameters are wrong: names the key, the value and what is allowed."""
+
+
+class CloudError(RunbookError):
+    """The cloud refused or does not answer: names the call and the resource."""
+
+
+class HostError(RunbookError):
+    """A host refused, failed or does not answer: names the host and the command."""
+
+
+class PackError(RunbookError):
+    """A pack or JDK archive cannot be had, or is not the one that the parameters name."""
+
+
+class PlanOvertaken(RunbookError):
+    """The world changed between plan and apply; `fresh` is the plan as it would be now."""
+
+    fresh: object = None
+
+
+class LockHeld(RunbookError):
+    """Another writer works on this deployment: names the owner and since when."""
+
+
+class ChecksFailed(RunbookError):
+    """At least one check failed: names them."""
+
+
+class LabError(RunbookError):
+    """The lab cannot do what was asked on this machine."""

@@ -1,0 +1,43 @@
+"""What every test shares: the reason-giving skip, and markers from the folder a test lies in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("RUNBOOK_SHARED", ROOT.parent / "shared"))
+FOLDER_MARKERS = {"unit": "unit", "lab": "lab", "practice": "lab", "browser": "browser", "notebooks": "notebooks"}
+
+
+def need(condition: object, reason: str) -> None:
+    """Skip the test with `reason` unless `condition` holds; under CI=true a skip is a failure."""
+    if condition:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"cannot run in CI: {reason}")
+    pytest.skip(reason)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="also run the long sequences")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = Path(item.path).relative_to(ROOT / "tests").parts[0] if ROOT / "tests" in Path(item.path).parents else ""
+        if folder in FOLDER_MARKERS:
+            item.add_marker(FOLDER_MARKERS[folder])
+        if item.get_closest_marker("full") and not config.getoption("--full"):
+            item.add_marker(pytest.mark.skip(reason="long sequence: ./runbook test --full"))
+
+
+@pytest.fixture(scope="session")
+def wso2_conf() -> Path:
+    """Genuine WSO2 configuration files to read (never part of this project)."""
+    folder = SHARED / "wso2-conf"
+    if not folder.is_dir():  # not `need`: the files are not ours to ship, so their absence is no failure
+        pytest.skip(f"no genuine configuration files at {folder}; set RUNBOOK_SHARED")
+    return folder
