@@ -1,0 +1,84 @@
+# Runs on the host. See the package's docstring. One request: {"verb": "probe"|"apply", "resources": [...]}.
+import base64, contextlib, hashlib, json, os, subprocess, sys, tempfile, time, zlib  # noqa: E401
+
+HANDLERS = {}  # kind -> class with probe(resources) -> [fact] and apply(resources)
+
+
+class Failed(Exception):
+    """A resource could not be applied; the text is for the user."""
+
+
+def handles(*kinds):
+    def register(cls):
+        for kind in kinds:
+            HANDLERS[kind] = cls
+        return cls
+
+    return register
+
+
+def run(command, stdin=None, env=None):
+    """Run a command; Failed with its last words when it fails."""
+    done = subprocess.run(command, input=stdin, capture_output=True, env={**os.environ, **(env or {})})
+    if done.returncode:
+        last = (done.stderr + b"\n" + done.stdout).decode(errors="replace").strip().splitlines()[-12:]
+        name = command if isinstance(command, str) else " ".join(command[:6])
+        raise Failed("`%s` exited %d: %s" % (name, done.returncode, "\n".join(last)))
+    return done.stdout.decode(errors="replace")
+
+
+def pack(data):
+    return base64.b64encode(zlib.compress(data, 1)).decode()
+
+
+def unpack(text):
+    return zlib.decompress(base64.b64decode(text))
+
+
+def grouped(resources):
+    """Consecutive resources of one handler belong together: one apt-get, one systemctl, one database session."""
+    groups = []
+    for index, resource in enumerate(resources):
+        handler = HANDLERS[resource["kind"]]
+        if not groups or groups[-1][0] is not handler:
+            groups.append((handler, []))
+        groups[-1][1].append((index, resource))
+    return groups
+
+
+def say(**message):
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def probe(resources):
+    facts = [None] * len(resources)
+    by_handler = {}
+    for index, resource in enumerate(resources):
+        by_handler.setdefault(HANDLERS[resource["kind"]], []).append((index, resource))
+    for handler, members in by_handler.items():
+        for (index, _), fact in zip(members, handler.probe([resource for _, resource in members])):
+            facts[index] = fact
+    return facts
+
+
+def apply(resources):
+    for handler, members in grouped(resources):
+        said = members[0][1]["key"] if len(members) == 1 else "%s and %d more" % (members[0][1]["key"], len(members) - 1)
+        say(progress=members[0][0], of=len(resources), doing=said)
+        handler.apply([resource for _, resource in members])
+
+
+def main():
+    request = json.loads(sys.stdin.buffer.read())
+    os.umask(0o022)
+    try:
+        if request["verb"] == "probe":
+            say(facts=probe(request["resources"]))
+        else:
+            apply(request["resources"])
+            say(applied=len(request["resources"]))
+    except Failed as error:
+        say(failed=str(error))
+    except OSError as error:  # no space, read-only file system, permission: the system's words are the best there are
+        say(failed="%s: %s" % (error.filename or "system", error.strerror))

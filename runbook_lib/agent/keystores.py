@@ -1,0 +1,67 @@
+# Kinds: keystore (a private key and its certificate), truststore (certificates under aliases). core.py precedes it.
+from .core import *  # noqa: F403
+
+# --- agent ---
+import shutil as _copy  # noqa: E402
+
+
+def stamp_of(path):
+    return path + ".runbook"
+
+
+def file_digest(path):
+    with open(path, "rb") as source:
+        return hashlib.sha256(source.read()).hexdigest()
+
+
+@handles("keystore", "truststore")
+class Keystores:
+    """keytool takes a second per call, so what a store was made of is remembered beside it, with the digest of the store itself."""
+
+    @staticmethod
+    def probe(resources):
+        facts = []
+        for r in resources:
+            try:
+                with open(stamp_of(r["path"])) as stamp:
+                    made_of, result = stamp.read().split()
+                facts.append({"exists": True, "made_of": made_of, "intact": result == file_digest(r["path"])})
+            except (OSError, ValueError):
+                facts.append({"exists": os.path.exists(r["path"]), "made_of": None, "intact": False})
+        return facts
+
+    @staticmethod
+    def apply(resources):
+        for r in resources:
+            work = tempfile.mkdtemp(prefix=".runbook-", dir=os.path.dirname(r["path"]))
+            try:
+                fresh = os.path.join(work, "store")
+                getattr(Keystores, "make_" + r["kind"])(r, fresh, work)
+                os.chmod(fresh, r["mode"])
+                run(["chown", r["owner"], fresh])
+                os.replace(fresh, r["path"])
+                with open(stamp_of(r["path"]), "w") as stamp:
+                    stamp.write("%s %s\n" % (r["made_of"], file_digest(r["path"])))
+            finally:
+                _copy.rmtree(work, ignore_errors=True)
+
+    @staticmethod
+    def make_keystore(r, fresh, work):
+        pkcs12 = os.path.join(work, "in.p12")
+        with open(os.open(pkcs12, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as out:
+            out.write(unpack(r["pkcs12"]))
+        run(
+            [r["keytool"], "-importkeystore", "-noprompt", "-srckeystore", pkcs12, "-srcstoretype", "PKCS12", "-srcstorepass:env", "RB_PASS",
+             "-srcalias", r["alias"], "-destkeystore", fresh, "-deststoretype", "JKS", "-deststorepass:env", "RB_PASS", "-destkeypass:env", "RB_PASS"],
+            env={"RB_PASS": r["password"]},
+        )  # fmt: skip
+
+    @staticmethod
+    def make_truststore(r, fresh, work):
+        if os.path.exists(r["path"]):
+            _copy.copyfile(r["path"], fresh)
+        store = ["-keystore", fresh, "-storetype", "JKS", "-storepass:env", "RB_PASS"]
+        for alias, certificate in sorted(r["certificates"].items()):
+            with contextlib.suppress(Failed):  # not there yet
+                run([r["keytool"], "-delete", "-alias", alias, *store], env={"RB_PASS": r["password"]})
+            run([r["keytool"], "-importcert", "-noprompt", "-alias", alias, *store], stdin=certificate.encode(), env={"RB_PASS": r["password"]})
