@@ -1,0 +1,44 @@
+"""Desired state per node and step: pure functions from a Context to stages of resources; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ..spec import Spec
+from ..topology import Node, Topology
+
+
+@dataclass(frozen=True)
+class Download:
+    """An archive that machines can fetch: `url` works from inside the VPC (presigned where it must be), `sha256` is verified there.
+
+    `member(path)` reads one file of it (path below the archive's single top folder), for previews and scripts.
+    """
+
+    sha256: str
+    url: str = field(repr=False, default="")
+    member: Callable[[str], bytes] | None = field(repr=False, default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything a step may know: the parameters, who is where, the secrets' values by vault name, the pack, the JDK archive if any."""
+
+    spec: Spec
+    topology: Topology
+    secrets: Mapping[str, str] = field(repr=False)
+    pack: Download | None = None
+    jdk: Download | None = None
+
+    def base(self, path: str) -> bytes | None:
+        """A file as the pack ships it; None when there is no pack to look into or it has no such file."""
+        if self.pack is None or self.pack.member is None:
+            return None
+        try:
+            return self.pack.member(path)
+        except KeyError:
+            return None
+
+
+__all__ = ["Context", "Download", "Node"]

@@ -1,0 +1,228 @@
+"""Plan, apply, verify: what differs between hosts and the wish, and how the difference is taken away.
+
+One exec per host probes everything a step wants; nothing is changed by it. `apply` probes again, refuses when the world moved on since the
+plan, and then needs one more exec per stage that has something to do. A stage is a group of resources whose order or whose findings
+matter to the next one (an archive before its files are edited). Nothing here knows about WSO2.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from . import agent
+from .errors import HostError, PlanOvertaken
+from .resources import Change, Fact, Resource, Wire
+from .ssh import Fleet, Host
+from .vault import redactor
+
+Progress = Callable[["Event"], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Resources that are applied together, in this order."""
+
+    name: str
+    resources: tuple[Resource, ...]
+
+
+Wish = Mapping[str, Sequence[Stage]]  # by node name
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that just happened on a host, for progress displays and the journal."""
+
+    host: str
+    stage: str
+    doing: str
+    done: int
+    of: int
+
+
+@dataclass(frozen=True)
+class Pending:
+    """One change that a plan would make."""
+
+    host: str
+    stage: str
+    change: Change
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would change, per host. Falsy when nothing would; `exit_code` as the command line's `plan` uses it."""
+
+    title: str
+    wish: Wish = field(repr=False)
+    pending: tuple[Pending, ...]
+    seconds: float = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.pending)
+
+    @property
+    def exit_code(self) -> int:
+        return 2 if self.pending else 0
+
+    def __str__(self) -> str:
+        if not self.pending:
+            return f"{self.title}: nothing to change on {len(self.wish)} hosts ({self.seconds:.2f} s)"
+        lines = [f"{self.title}: {len(self.pending)} changes on {len({p.host for p in self.pending})} of {len(self.wish)} hosts"]
+        for p in self.pending:
+            lines.append(f"  {p.host:12} {p.change.verb:18} {p.change.key}: {p.change.summary}")
+            lines += [f"      {line}" for line in p.change.diff.splitlines()]
+        return redactor.redact("\n".join(lines))
+
+    def _repr_html_(self) -> str:
+        if not self.pending:
+            return redactor.redact(f'<p class="rb-plan" role="status">✓ <b>{html.escape(self.title)}</b>: nothing to change on {len(self.wish)} hosts.</p>')
+        rows = "".join(_row(p) for p in self.pending)
+        head = "<tr><th>host</th><th>change</th><th>what</th><th>why</th></tr>"
+        text = f'<table class="rb-plan"><caption>{html.escape(self.title)}: {len(self.pending)} changes pending</caption>{head}{rows}</table>'
+        return redactor.redact(text)
+
+
+def _row(p: Pending) -> str:
+    c = p.change
+    why = html.escape(c.summary)
+    if c.diff:
+        why = f"<details><summary>{why}</summary><pre>{html.escape(c.diff)}</pre></details>"
+    return f"<tr><td>{p.host}</td><td>{html.escape(c.verb)}</td><td>{html.escape(c.key)}</td><td>{why}</td></tr>"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an apply changed, and how long it took."""
+
+    title: str
+    changed: tuple[Pending, ...]
+    hosts: tuple[str, ...]
+    seconds: float
+
+    def __str__(self) -> str:
+        if not self.changed:
+            return f"{self.title}: nothing to change on {len(self.hosts)} hosts ({self.seconds:.1f} s)"
+        return f"{self.title}: {len(self.changed)} resources changed on {len({c.host for c in self.changed})} hosts ({self.seconds:.1f} s)"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(_row(p) for p in self.changed)
+        head = "<tr><th>host</th><th>done</th><th>what</th><th>why</th></tr>" if rows else ""
+        return redactor.redact(f'<table class="rb-result"><caption>{html.escape(str(self))}</caption>{head}{rows}</table>')
+
+
+def ask(host: Host, verb: str, wires: Sequence[Wire], on_progress: Callable[[dict], None] | None = None, timeout: float = 900.0) -> dict:
+    """One exec of the agent. Returns its last message; HostError with the host's own words when it failed."""
+    request = json.dumps({"verb": verb, "resources": list(wires)}).encode()
+    last: dict = {}
+
+    def on_line(line: str) -> None:
+        nonlocal last
+        if line.startswith("{"):
+            last = json.loads(line)
+            if on_progress and "progress" in last:
+                on_progress(last)
+
+    done = host.run(agent.COMMAND, agent.program(wire["kind"] for wire in wires) + request, on_line, timeout)
+    if "failed" in last or done.rc or not ({"facts", "applied"} & last.keys()):
+        words = last.get("failed") or done.stderr.strip()[-2000:] or f"the agent ended with {done.rc} and said nothing"
+        raise HostError(redactor.redact(words), f"{host.name}, while it was to {verb} {len(wires)} resources", _advice(words))
+    return last
+
+
+def _advice(words: str) -> str:
+    """The next step for failures that a user meets."""
+    table = (
+        ("No space left", "free space on the host or launch it with a larger disk (cloud.disk), then run the step again"),
+        ("cannot fetch", "check the URL and that the machines may reach it (security group, proxy), then run the step again"),
+        ("has sha256", "the archive at the URL is not the one the parameters name: correct product.sha256 or java.sha256, or the URL"),
+        ("Unable to locate package", "the distribution of cloud.image has no such package: choose another name in the parameters"),
+        ("a password is required", "the login user needs passwordless sudo, as the cloud images give it"),
+    )
+    return next((advice for sign, advice in table if sign in words), "correct what the host says and run the step again: it goes on where it stopped")
+
+
+def _probe(host: Host, stages: Sequence[Stage]) -> list[list[Fact]]:
+    """Facts per stage, from one exec."""
+    resources = [resource for stage in stages for resource in stage.resources]
+    facts = ask(host, "probe", [r.question() for r in resources], timeout=120)["facts"] if resources else []
+    found, at = [], 0
+    for stage in stages:
+        found.append(facts[at : at + len(stage.resources)])
+        at += len(stage.resources)
+    return found
+
+
+def _compare(host: str, stage: Stage, facts: Sequence[Fact]) -> list[tuple[Pending, Resource, Fact]]:
+    differing = ((resource, fact, resource.change(fact)) for resource, fact in zip(stage.resources, facts, strict=True))
+    return [(Pending(host, stage.name, change), resource, fact) for resource, fact, change in differing if change]
+
+
+def plan(fleet: Fleet, wish: Wish, title: str = "plan") -> Plan:
+    """Probe all hosts, compare, change nothing."""
+    began = time.monotonic()
+
+    def examine(host: Host) -> list[Pending]:
+        stages = wish[host.name]
+        return [p for stage, facts in zip(stages, _probe(host, stages), strict=True) for p, _, _ in _compare(host.name, stage, facts)]
+
+    found = fleet.each(examine, wish)
+    return Plan(title, wish, tuple(p for name in wish for p in found[name]), time.monotonic() - began)
+
+
+def apply(fleet: Fleet, planned: Plan, progress: Progress | None = None, stop: threading.Event | None = None) -> Result:
+    """Bring about what the plan showed.
+
+    PlanOvertaken when a fresh probe differs from the plan (its `fresh` is the plan as it is now); nothing was changed then.
+    HostError when a host fails; what was applied stays, and running the step again goes on. `stop` ends at the next stage.
+    """
+    began = time.monotonic()
+    fresh = plan(fleet, planned.wish, planned.title)
+    if fresh.pending != planned.pending:
+        error = PlanOvertaken(
+            f"{planned.title}: the hosts have changed since this plan was made", f"{_overtaken(planned, fresh)}", "look at the fresh plan and apply that one"
+        )
+        error.fresh = fresh
+        raise error
+    concerned = sorted({p.host for p in fresh.pending}, key=list(fresh.wish).index)
+    changed = fleet.each(lambda host: _apply_host(host, planned.wish[host.name], progress, stop), concerned)
+    return Result(planned.title, tuple(p for name in concerned for p in changed[name]), tuple(planned.wish), time.monotonic() - began)
+
+
+def _overtaken(planned: Plan, fresh: Plan) -> str:
+    before, now = {(p.host, p.change.key) for p in planned.pending}, {(p.host, p.change.key) for p in fresh.pending}
+    moved = sorted(before ^ now) or sorted({(p.host, p.change.key) for p in fresh.pending if p not in planned.pending})
+    return "; ".join(f"{host}: {key}" for host, key in moved[:5]) + (" …" if len(moved) > 5 else "")
+
+
+def _apply_host(host: Host, stages: Sequence[Stage], progress: Progress | None, stop: threading.Event | None) -> list[Pending]:
+    """Stage by stage; every stage is compared against facts taken after the stage before it was applied."""
+    changed: list[Pending] = []
+    facts = _probe(host, stages)
+    for index, stage in enumerate(stages):
+        due = _compare(host.name, stage, facts[index])
+        if not due:
+            continue
+        if stop and stop.is_set():
+            raise HostError(f"stopped before {stage.name} on {host.name}, as asked", host.name, "run the step again: it goes on from here")
+
+        def tell(message: dict, stage: Stage = stage) -> None:
+            if progress:
+                progress(Event(host.name, stage.name, redactor.redact(message["doing"]), message["progress"], message["of"]))
+
+        ask(host, "apply", [resource.order(fact) for _, resource, fact in due], tell)
+        changed += [p for p, _, _ in due]
+        if progress:
+            progress(Event(host.name, stage.name, f"{stage.name} done", len(due), len(due)))
+        facts = facts[: index + 1] + _probe(host, stages[index + 1 :])
+    if changed:
+        left = [p for stage, found in zip(stages, _probe(host, stages), strict=True) for p, _, _ in _compare(host.name, stage, found)]
+        if left:
+            names = ", ".join(p.change.key for p in left[:4])
+            raise HostError(f"{host.name} still differs after the apply: {names}", host.name, "another hand or a resource at odds with itself: look at the plan")
+    return changed

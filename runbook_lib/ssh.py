@@ -1,0 +1,228 @@
+"""SSH to the machines: pinned host keys only, one kept connection per host, hosts in parallel.
+
+There is no trust on first use anywhere: a host whose key was not read from its console beforehand is refused (design, decision 4).
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import TypeVar
+
+import paramiko
+
+from .errors import HostError, RunbookError
+
+T = TypeVar("T")
+KEEPALIVE = 20  # seconds
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A remote command that ran to its end."""
+
+    rc: int
+    stdout: str
+    stderr: str
+
+    @property
+    def succeeded(self) -> bool:
+        return self.rc == 0
+
+
+@dataclass(frozen=True)
+class Address:
+    """How to reach a host: `host_keys` are lines of type and base64 key as the console showed them."""
+
+    name: str
+    address: str
+    user: str
+    host_keys: tuple[str, ...]
+    port: int = 22
+
+
+class Host:
+    """One machine. Connects at first use and again when the connection broke."""
+
+    def __init__(self, at: Address, private_key: str, via: Host | None = None, timeout: float = 20.0):
+        self.name, self.at, self.via, self.timeout = at.name, at, via, timeout
+        self._key = paramiko.Ed25519Key.from_private_key(StringIO(private_key))
+        self._transport: paramiko.Transport | None = None
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"Host({self.name}, {self.at.address})"
+
+    def transport(self) -> paramiko.Transport:
+        """The live connection; HostError when the host does not answer, has another key or refuses ours."""
+        with self._lock:
+            if self._transport is None or not self._transport.is_active():
+                self._transport = self._connect()
+            return self._transport
+
+    def _connect(self) -> paramiko.Transport:
+        where = f"{self.name} ({self.at.user}@{self.at.address}:{self.at.port})"
+        try:
+            if self.via is None:
+                wire = socket.create_connection((self.at.address, self.at.port), timeout=self.timeout)
+                wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            else:
+                wire = self.via.tunnel(self.at.address, self.at.port)  # type: ignore[assignment]
+        except OSError as error:
+            raise HostError(
+                f"{self.name} does not answer: {error}", where, "look at the machine's state in chapter 01 and at its security group for port 22"
+            ) from error
+        transport = paramiko.Transport(wire)
+        transport.set_keepalive(KEEPALIVE)
+        transport.banner_timeout = transport.auth_timeout = self.timeout
+        pinned = dict(line.split()[:2] for line in self.at.host_keys)
+        transport.get_security_options().key_types = [
+            kind for kind in transport.get_security_options().key_types if kind in pinned or (kind.startswith("rsa-sha2") and "ssh-rsa" in pinned)
+        ]
+        try:
+            transport.start_client(timeout=self.timeout)
+            found = transport.get_remote_server_key()
+            if b64decode(pinned.get(found.get_name(), "")) != found.asbytes():
+                raise HostError(
+                    f"{self.name} shows another host key ({found.fingerprint}) than its console did",
+                    where,
+                    "if the machine was replaced, run chapter 01 again: it reads the new machine's console; if it was not, somebody sits in between",
+                )
+            transport.auth_publickey(self.at.user, self._key)
+        except RunbookError:
+            transport.close()
+            raise
+        except paramiko.AuthenticationException as error:
+            transport.close()
+            raise HostError(
+                f"{self.name} refuses the deployment's key for {self.at.user}", where, "look into the console output for cloud-init's lines"
+            ) from error
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            transport.close()
+            raise HostError(f"no SSH session with {self.name}: {error}", where, "try again; then look at sshd in the console output") from error
+        return transport
+
+    def run(
+        self, command: str, stdin: bytes = b"", on_line: Callable[[str], None] | None = None, timeout: float = 900.0
+    ) -> Completed:
+        """Run one command. `on_line` gets each line of stdout as it comes; `timeout` in seconds is for silence, not for the whole."""
+        try:
+            channel = self.transport().open_session(timeout=self.timeout)
+            channel.settimeout(timeout)
+            channel.exec_command(command)
+            writer = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)
+            errors: list[bytes] = []
+            reader = threading.Thread(target=_drain, args=(channel, errors), daemon=True)
+            writer.start()
+            reader.start()
+            out: list[str] = []
+            for line in channel.makefile("r", -1):
+                text = line if isinstance(line, str) else line.decode(errors="replace")
+                out.append(text)
+                if on_line:
+                    on_line(text.rstrip("\n"))
+            rc = channel.recv_exit_status()
+            reader.join(self.timeout)
+            channel.close()
+        except (TimeoutError, paramiko.SSHException, EOFError, OSError) as error:
+            self.close()
+            raise HostError(
+                f"lost {self.name} while it ran a command: {error or type(error).__name__}", f"{self.name}: {command[:80]}", "run the step again"
+            ) from error
+        return Completed(rc, "".join(out), b"".join(errors).decode(errors="replace"))
+
+    def tunnel(self, address: str, port: int) -> paramiko.Channel:
+        """A connection from this host to `address:port`, as a socket: what a neighbour inside the VPC would see."""
+        try:
+            return self.transport().open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=self.timeout)
+        except paramiko.ChannelException as error:
+            raise ConnectionRefusedError(f"{self.name} cannot connect to {address}:{port}: {error.text}") from error
+        except paramiko.SSHException as error:
+            raise TimeoutError(f"{self.name} got no connection to {address}:{port}: {error}") from error
+
+    def close(self) -> None:
+        with self._lock:
+            if self._transport is not None:
+                self._transport.close()
+                self._transport = None
+
+
+def _feed(channel: paramiko.Channel, data: bytes) -> None:
+    try:
+        channel.sendall(data)
+        channel.shutdown_write()
+    except OSError:  # the command ended without reading its input; its exit status tells why
+        pass
+
+
+def _drain(channel: paramiko.Channel, into: list[bytes]) -> None:
+    try:
+        while data := channel.recv_stderr(65536):
+            into.append(data)
+    except OSError:
+        pass
+
+
+@dataclass
+class Fleet:
+    """The hosts of a deployment by node name."""
+
+    hosts: dict[str, Host] = field(default_factory=dict)
+    workers: int = 32
+
+    def __getitem__(self, name: str) -> Host:
+        return self.hosts[name]
+
+    def each(self, work: Callable[[Host], T], names: Iterable[str] | None = None) -> dict[str, T]:
+        """`work` on the hosts in parallel; all are finished before the first error is raised, further ones are named in it."""
+        chosen = [self.hosts[name] for name in (names if names is not None else self.hosts)]
+        if not chosen:
+            return {}
+        results: dict[str, T] = {}
+        failures: dict[str, BaseException] = {}
+        with ThreadPoolExecutor(max_workers=min(self.workers, len(chosen))) as pool:
+            futures = {host.name: pool.submit(work, host) for host in chosen}
+            for name, future in futures.items():
+                try:
+                    results[name] = future.result()
+                except Exception as error:
+                    failures[name] = error
+        if failures:
+            first = next(iter(failures.values()))
+            if len(failures) > 1 and isinstance(first, RunbookError):
+                others = ", ".join(list(failures)[1:])
+                raise type(first)(f"{first.what} (failed as well: {others})", first.where, first.next_step) from first
+            raise first
+        return results
+
+    def wait_for_ssh(self, names: Iterable[str], seconds: float = 300.0) -> None:
+        """Until every one of these hosts accepts our key, at most `seconds`; HostError with the last reason otherwise."""
+        deadline = time.monotonic() + seconds
+
+        def until_there(host: Host) -> None:
+            while True:
+                try:
+                    host.transport()
+                    return
+                except HostError as error:
+                    if "another host key" in error.what or time.monotonic() > deadline:
+                        raise
+                time.sleep(0.25)
+
+        self.each(until_there, names)
+
+    def close(self) -> None:
+        for host in self.hosts.values():
+            host.close()
+
+
+def fleet(addresses: Mapping[str, Address], private_key: str, bastion: Address | None = None) -> Fleet:
+    """Hosts by node name, all reached with the deployment's key, through the bastion when there is one."""
+    via = Host(bastion, private_key) if bastion else None
+    return Fleet({name: Host(at, private_key, via) for name, at in addresses.items()})
