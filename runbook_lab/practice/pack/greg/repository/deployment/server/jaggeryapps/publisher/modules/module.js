@@ -1,0 +1,1 @@
+// Practice server: stands for the modules of the real application.
