@@ -1,0 +1,85 @@
+"""Keep secrets out of what is shown and written: every known value, in the forms it may appear in, becomes its label."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+import shlex
+import threading
+import urllib.parse
+from collections.abc import Iterator
+
+SHORTEST = 6  # a shorter value would black out ordinary words
+PRIVATE_KEY = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?(-----END \1-----|\Z)", re.DOTALL)
+# what a presigned URL lets its holder do, it lets any reader of a log do
+PRESIGNED = re.compile(r"(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s\"'<>]+", re.IGNORECASE)
+
+
+class Redactor:
+    """Values by label. One instance serves the whole process (`redactor`); adding is cheap, the pattern is made when used."""
+
+    def __init__(self) -> None:
+        self._forms: dict[str, str] = {}
+        self._pattern: re.Pattern[str] | None = None
+        self._lock = threading.Lock()
+
+    def add(self, label: str, value: str) -> None:
+        """Replace `value` by `[label]` from now on. A PEM text is also known line by line; a value under 6 characters is not."""
+        with self._lock:
+            for form in _forms(value):
+                if form not in self._forms:
+                    self._forms[form] = label
+                    self._pattern = None
+
+    def redact(self, text: str) -> str:
+        """`text` without any known value, private key or signature of a presigned URL."""
+        with self._lock:
+            if self._pattern is None:
+                longest_first = sorted(self._forms, key=len, reverse=True)
+                self._pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+            pattern, forms = self._pattern, self._forms
+        text = pattern.sub(lambda match: f"[{forms[match[0]]}]", text)
+        text = PRIVATE_KEY.sub("[private key]", text)
+        return PRESIGNED.sub(r"\1[signature]", text)
+
+    def labels(self) -> tuple[str, ...]:
+        """What is known, by label."""
+        return tuple(dict.fromkeys(self._forms.values()))
+
+    def found_in(self, text: str) -> tuple[str, ...]:
+        """Labels of the values that stand in `text`: for the scan over what a run leaves behind."""
+        return tuple(dict.fromkeys(label for form, label in self._forms.items() if form in text))
+
+
+def _forms(value: str) -> Iterator[str]:
+    """The value as it is and as JSON, a URL, HTML, a shell word or base64 would carry it."""
+    pieces = [value]
+    if "-----BEGIN" in value:
+        pieces += [line for line in value.splitlines() if len(line) >= 40 and not line.startswith("-----")]
+        pieces += [value.strip()]
+    for piece in pieces:
+        if len(piece.strip()) < SHORTEST:
+            continue
+        quoted = urllib.parse.quote(piece, safe="")
+        yield from dict.fromkeys(
+            (piece, json.dumps(piece)[1:-1], json.dumps(piece, ensure_ascii=False)[1:-1], quoted, quoted.lower(),
+             urllib.parse.quote(piece), urllib.parse.quote_plus(piece), html.escape(piece), html.escape(piece, quote=False),
+             shlex.quote(piece), *_base64(piece.encode()))
+        )  # fmt: skip
+
+
+def _base64(value: bytes) -> Iterator[str]:
+    """The value inside a longer text that was encoded as a whole (`user:password`): one form per alignment, edges cut."""
+    for shift in range(3):
+        whole = base64.b64encode(b"\0" * shift + value).decode().rstrip("=")
+        start = (0, 2, 3)[shift]
+        end = len(whole) - (1 if (shift + len(value)) % 3 else 0)
+        core = whole[start:end]
+        if len(core) >= 8:
+            yield core
+            yield core.translate(str.maketrans("+/", "-_"))
+
+
+redactor = Redactor()

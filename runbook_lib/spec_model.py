@@ -1,0 +1,200 @@
+"""The parameters as one closed model: the source of the YAML keys, of the form and of the reference page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+
+from runbook_lib.patterns import DEFAULT_TYPES, PATTERNS, Hardening, Pattern, PatternName
+from runbook_lib.spec_reference import KeyReference, as_table, reference
+from runbook_lib.spec_rules import check_java, check_together, with_pattern_defaults
+from runbook_lib.tables import Table
+
+
+def _field(default: Any, description: str, *, allowed: str = "", unit: str = "", **rest: Any) -> Any:
+    return Field(default, description=description, json_schema_extra={"allowed": allowed, "unit": unit}, **rest)
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+
+class CloudSpec(_Closed):
+    """Where the machines are made, and how the operator reaches them."""
+
+    region: str = _field("us-east-1", "AWS region", allowed="a region name", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
+    aws_config: str | None = _field(
+        None, "AWS shared config file to use instead of the usual environment", allowed="a path"
+    )
+    profile: str | None = _field(None, "profile of the AWS configuration", allowed="a profile name")
+    network: str = _field(
+        "10.213.1.0/24", "address range of the deployment's own network", allowed="private CIDR, /16 to /25"
+    )
+    availability_zone: str | None = _field(None, "zone of the subnet; AWS chooses when absent", allowed="a zone name")
+    image: str = _field("debian-12", "operating system of every machine", allowed="debian-12, ubuntu-22.04 or ami-…")
+    login_user: str | None = _field(
+        None, "first user of the image; known for debian-12 and ubuntu-22.04", allowed="a user name"
+    )
+    instance_type: dict[str, str] = _field(
+        {}, "instance type per role, `default` for the rest", allowed="role or default: type", validate_default=True
+    )
+    disk_gb: int = _field(20, "size of each root volume (gp3, encrypted)", unit="GiB", ge=8, le=1000)
+    operator_cidr: str = _field("auto", "who may use SSH", allowed="auto or a CIDR")
+    connect_via: Literal["private", "public", "bastion"] = _field(
+        "private", "address that the operator's machine connects to"
+    )
+    bastion: str | None = _field(None, "jump host for connect_via: bastion", allowed="user@host")
+    probe: bool = _field(
+        False, "also launch a small machine that belongs to no trusted group, as a vantage point of the proof"
+    )
+
+
+class ProductSpec(_Closed):
+    """The WSO2 pack."""
+
+    pack: str = Field(
+        description="the pack", json_schema_extra={"allowed": "s3://, https:// or file:// URL of a zip", "unit": ""}
+    )
+    sha256: str | None = _field(None, "checksum of the pack; required for https", allowed="64 hexadecimal digits")
+    home: str = _field(
+        "/opt/wso2", "directory below which the pack is unpacked", allowed="an absolute path", pattern=r"^/[\w./-]+$"
+    )
+    user: str = _field("wso2carbon", "system user that runs the product", pattern=r"^[a-z_][a-z0-9_-]{0,30}$")
+
+
+class JavaSpec(_Closed):
+    """The Java runtime: a package of the distribution, or an archive."""
+
+    package: str | None = _field(
+        None, "package of the distribution (default-jre-headless when no archive is given)", allowed="a package name"
+    )
+    archive: str | None = _field(
+        None, "archive of a JDK (tar.gz); needs sha256", allowed="s3://, https:// or file:// URL"
+    )
+    sha256: str | None = _field(None, "checksum of the archive", allowed="64 hexadecimal digits")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _package_unless_archive(cls, given: Any) -> Any:
+        if isinstance(given, dict) and not given.get("package") and not given.get("archive"):
+            return {**given, "package": "default-jre-headless"}
+        return given
+
+    @model_validator(mode="after")
+    def _one_source(self) -> JavaSpec:
+        check_java(self)
+        return self
+
+
+class DriverSpec(_Closed):
+    """The JDBC driver: a package that puts a jar below /usr/share/java, or a jar by URL."""
+
+    package: str | None = _field("libmariadb-java", "package with the driver's jar", allowed="a package name")
+    url: str | None = _field(None, "the driver's jar, instead of the package", allowed="s3://, https:// or file:// URL")
+    sha256: str | None = _field(None, "checksum of the jar", allowed="64 hexadecimal digits")
+
+
+class DatabaseSpec(_Closed):
+    """The shared databases."""
+
+    package: str = _field(
+        "default-mysql-server",
+        "package of the database server",
+        allowed="default-mysql-server, mariadb-server, mysql-server, …",
+    )
+    charset: Literal["utf8", "utf8mb4"] = _field(
+        "utf8", "character set of the databases; latin1 fails at the first boot"
+    )
+    driver: DriverSpec = _field(DriverSpec(), "JDBC driver")
+
+
+class MemorySpec(_Closed):
+    """Heap of the WSO2 nodes."""
+
+    heap: str = _field(
+        "auto",
+        "-Xmx: auto is 512m on machines of 1 GiB, else the product's own",
+        allowed="auto, product or 512m, 2g, …",
+        pattern=r"^(auto|product|[1-9]\d*[mg])$",
+    )
+
+
+class TimeoutsSpec(_Closed):
+    """How long to wait before a wait is an error."""
+
+    running: int = _field(300, "until a launched machine runs", unit="seconds", ge=1)
+    console: int = _field(600, "until the console shows the host keys (AWS may take minutes)", unit="seconds", ge=1)
+    ssh: int = _field(180, "until SSH answers", unit="seconds", ge=1)
+    packages: int = _field(900, "for installing packages", unit="seconds", ge=1)
+    first_boot: int = _field(900, "until a node's first boot says started", unit="seconds", ge=1)
+    boot: int = _field(300, "until a later boot says started", unit="seconds", ge=1)
+    stop: int = _field(120, "until a stopped service is down", unit="seconds", ge=1)
+
+
+class Spec(_Closed):
+    """Everything that a deployment is made from. Read it with `load_spec`; it never changes afterwards."""
+
+    deployment: str = Field(
+        description="name of the deployment: tags, machine names, SSM prefix",
+        pattern=r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$",
+        json_schema_extra={"allowed": "2 to 40 of a-z 0-9 -, starting with a letter", "unit": ""},
+    )
+    pattern: PatternName = Field(description="which system to build", json_schema_extra={"allowed": "", "unit": ""})
+    expect: Literal["leak", "separated"] | None = _field(
+        None, "what the proof of chapter 07 must find; default: what the pattern is known for"
+    )
+    hardening: Hardening = _field(
+        "full", "how much separates Store and Publisher (greg-separated); other patterns have one value"
+    )
+    hosts: dict[str, str] = _field(
+        {}, "public host names", allowed="store and publisher, or as and mgt: a DNS name each"
+    )
+    nodes: dict[str, int] = _field({}, "how many nodes of each kind", allowed="manager, worker, greg, store, publisher")
+    cloud: CloudSpec = _field(CloudSpec(), "where the machines are")
+    product: ProductSpec = Field(description="the pack")
+    java: JavaSpec = _field(JavaSpec(package="default-jre-headless"), "the Java runtime")
+    publisher_allow_cidr: tuple[str, ...] = _field(
+        ("0.0.0.0/0",), "who may reach the Publisher host at Nginx", allowed="list of CIDR", min_length=1
+    )
+    clustering: bool = _field(True, "Hazelcast clusters, one per tier")
+    database: DatabaseSpec = _field(DatabaseSpec(), "the shared databases")
+    memory: MemorySpec = _field(MemorySpec(), "heap of the WSO2 nodes")
+    timeouts: TimeoutsSpec = _field(TimeoutsSpec(), "how long to wait")
+
+    _source: Path | None = PrivateAttr(None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_pattern(cls, given: Any) -> Any:
+        return with_pattern_defaults(given)
+
+    @model_validator(mode="after")
+    def _together(self) -> Spec:
+        check_together(self)
+        return self
+
+    @property
+    def source(self) -> Path | None:
+        """The file it was read from."""
+        return self._source
+
+    @property
+    def design(self) -> Pattern:
+        """What the pattern fixes."""
+        return PATTERNS[self.pattern]
+
+    def type_of(self, role: str) -> str:
+        """Instance type of the machines of `role`."""
+        chosen = self.cloud.instance_type
+        return chosen.get(role) or chosen.get("default") or DEFAULT_TYPES[role]
+
+    def as_table(self) -> Table:
+        """Every key with its value; what differs from the default is marked."""
+        return as_table(self, f"{self.deployment} ({self.source.name if self.source else 'made in code'})")
+
+    @classmethod
+    def reference(cls) -> list[KeyReference]:
+        """One row per key, for the form and the reference page."""
+        return reference(cls)

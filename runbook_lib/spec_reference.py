@@ -1,0 +1,99 @@
+"""What the model of the parameters says about itself: rows for the form and the reference page, a table of a spec."""
+
+from __future__ import annotations
+
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from runbook_lib.tables import Table
+
+
+@dataclass(frozen=True)
+class KeyReference:
+    """One key of the parameters, as the form and the reference page show it. `default` is None where there is none."""
+
+    key: str
+    type: str
+    default: Any
+    required: bool
+    description: str
+    allowed: str
+    unit: str
+    group: str
+
+
+def strip_none(annotation: Any) -> Any:
+    if get_origin(annotation) in (typing.Union, types.UnionType):
+        rest = [arg for arg in get_args(annotation) if arg is not type(None)]
+        return rest[0] if len(rest) == 1 else annotation
+    return annotation
+
+
+def describe(field: FieldInfo) -> tuple[str, str]:
+    """(what is allowed, the type in words)."""
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    kind = strip_none(field.annotation)
+    if get_origin(kind) is Literal:
+        return ", ".join(map(str, get_args(kind))), "choice"
+    words = {bool: "yes or no", int: "whole number", str: "text", dict: "mapping", tuple: "list"}
+    bounds = [
+        f"{word} {getattr(rule, name)}"
+        for rule in field.metadata
+        for name, word in (("ge", "from"), ("le", "to"))
+        if hasattr(rule, name)
+    ]
+    allowed = str(extra.get("allowed") or "") or ("true, false" if kind is bool else " ".join(bounds))
+    return allowed, words.get(get_origin(kind) or kind, "text")
+
+
+def reference(model: type[BaseModel], prefix: str = "", group: str = "") -> list[KeyReference]:
+    """One row per key in the order of the model; keys of inner models carry the dotted name and their group."""
+    rows: list[KeyReference] = []
+    for name, field in model.model_fields.items():
+        inner = strip_none(field.annotation)
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            rows += reference(inner, f"{prefix}{name}.", group or name)
+            continue
+        extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        allowed, kind = describe(field)
+        default = None if field.default is PydanticUndefined else field.default
+        rows.append(
+            KeyReference(
+                f"{prefix}{name}",
+                kind,
+                default,
+                field.is_required(),
+                field.description or "",
+                allowed,
+                str(extra.get("unit") or ""),
+                group or "deployment",
+            )
+        )
+    return rows
+
+
+def as_table(spec: BaseModel, caption: str) -> Table:
+    """Every key of the deployment with its value, where it differs from the default, and what it means."""
+    rows, marks = [], []
+    for row in reference(type(spec)):
+        value: Any = spec
+        for name in row.key.split("."):
+            value = getattr(value, name)
+        own = value != row.default
+        shown = ", ".join(f"{name}: {item}" for name, item in value.items()) if isinstance(value, dict) else value
+        rows.append(
+            (
+                row.key,
+                f"{shown} {row.unit}".strip() if row.unit else shown,
+                "set" if own else "default",
+                row.description,
+            )
+        )
+        marks.append("rb-own" if own else "rb-default")
+    return Table(("Key", "Value", "", "Meaning"), rows, caption, row_classes=marks)

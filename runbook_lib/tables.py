@@ -1,0 +1,63 @@
+"""A small table that reads well in a notebook (HTML), in a terminal (text) and in a log."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under column titles, with a caption above and a note below; cells are shown escaped."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    caption: str = ""
+    note: str = ""
+    row_classes: Sequence[str] = ()
+
+    def _repr_html_(self) -> str:
+        return html_table(self.columns, self.rows, self.caption, self.note, self.row_classes)
+
+    def __str__(self) -> str:
+        return text_table(self.columns, self.rows, self.caption, self.note)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def html_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    caption: str = "",
+    note: str = "",
+    row_classes: Sequence[str] = (),
+) -> str:
+    """One `<table class="rb-table">`; `row_classes` (one per row) repeat what the words say, never replace them."""
+    head = "".join(f'<th scope="col">{html.escape(str(column))}</th>' for column in columns)
+    lines = []
+    for number, row in enumerate(rows):
+        mark = f' class="{html.escape(row_classes[number])}"' if number < len(row_classes) else ""
+        cells = "".join(f'<td style="text-align:left">{html.escape(_text(cell))}</td>' for cell in row)
+        lines.append(f"<tr{mark}>{cells}</tr>")
+    title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+    foot = f"<p><small>{html.escape(note)}</small></p>" if note else ""
+    return f'<table class="rb-table">{title}<thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>{foot}'
+
+
+def text_table(columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "", note: str = "") -> str:
+    """The same table for a terminal: columns aligned, long cells left as they are."""
+    body = [[_text(cell) for cell in row] for row in rows]
+    lines = [list(map(str, columns)), *body]
+    widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join(filter(None, [caption, text[0], "  ".join("-" * width for width in widths), *text[1:], note]))
+
+
+def _text(cell: object) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    return ", ".join(map(str, cell)) if isinstance(cell, list | tuple | set | frozenset) else str(cell)
