@@ -1,4 +1,4 @@
-"""Keep secrets out of what is shown and written: every known value, in the forms it may appear in, becomes its label."""
+"""Keep secrets out of what is shown and written: each known value, in any form it may appear in, becomes its label."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRESIGNED = re.compile(r"(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s\"
 
 
 class Redactor:
-    """Values by label. One instance serves the whole process (`redactor`); adding is cheap, the pattern is made when used."""
+    """Values by label. One instance serves the whole process (`redactor`); the pattern is made when used."""
 
     def __init__(self) -> None:
         self._forms: dict[str, str] = {}
@@ -26,7 +26,7 @@ class Redactor:
         self._lock = threading.Lock()
 
     def add(self, label: str, value: str) -> None:
-        """Replace `value` by `[label]` from now on. A PEM text is also known line by line; a value under 6 characters is not."""
+        """Replace `value` by `[label]` from now on; a PEM text line by line too; not a value under 6 characters."""
         with self._lock:
             for form in _forms(value):
                 if form not in self._forms:
@@ -65,13 +65,13 @@ def _forms(value: str) -> Iterator[str]:
         quoted = urllib.parse.quote(piece, safe="")
         yield from dict.fromkeys(
             (piece, json.dumps(piece)[1:-1], json.dumps(piece, ensure_ascii=False)[1:-1], quoted, quoted.lower(),
-             urllib.parse.quote(piece), urllib.parse.quote_plus(piece), html.escape(piece), html.escape(piece, quote=False),
-             shlex.quote(piece), *_base64(piece.encode()))
+             urllib.parse.quote(piece), urllib.parse.quote_plus(piece), html.escape(piece),
+             html.escape(piece, quote=False), shlex.quote(piece), *_base64(piece.encode()))
         )  # fmt: skip
 
 
 def _base64(value: bytes) -> Iterator[str]:
-    """The value inside a longer text that was encoded as a whole (`user:password`): one form per alignment, edges cut."""
+    """The value inside a longer text encoded as a whole (`user:password`): one form per alignment, edges cut."""
     for shift in range(3):
         whole = base64.b64encode(b"\0" * shift + value).decode().rstrip("=")
         start = (0, 2, 3)[shift]

@@ -50,8 +50,8 @@ __all__ = [
 def load_spec(params_file: str | Path, overrides: Mapping[str, Any] | None = None) -> Spec:
     """The parameters in `params_file` with `overrides` (dotted keys, such as {"nodes.store": 3}) laid over them.
 
-    A relative path is tried from the current folder, then from the repository's root. Raises `ParamsError` that names the
-    key, its value, what is allowed, the nearest valid name, and the file and line where the key stands.
+    A relative path is tried from the current folder, then from the repository's root. Raises `ParamsError`: it names
+    the key, its value, what is allowed, the nearest valid name, and the file and line where the key stands.
     """
     path = find_params(params_file)
     values, lines = _read(path)

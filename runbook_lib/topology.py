@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from runbook_lib.cost import memory_gib
+from runbook_lib.databases import databases_of
 from runbook_lib.errors import RunbookError
 from runbook_lib.patterns import ROLE_OF_COUNT
 from runbook_lib.spec import Spec
@@ -142,11 +143,8 @@ class Topology:
 
     @property
     def db_accounts(self) -> tuple[str, ...]:
-        """Accounts of the database server; each password is stored as `db/<account>`.
-
-        One account: cacheId is `<account>@<url>` and must be the same on all nodes (facts 1.4).
-        """
-        return ("wso2",)
+        """Accounts of the database server, one per database; each password is stored as `db/<account>`."""
+        return tuple(database.account for database in databases_of(self.spec.pattern))
 
     def public_name(self, tier: str) -> str:
         """The host name that the nodes of a tier believe to be theirs (HostName of carbon.xml; design, decision 13)."""

@@ -1,7 +1,7 @@
 """Secrets in SSM Parameter Store, by name, below `/runbook/<deployment>/`. What is read is registered for redaction.
 
-Parameters of the standard tier hold 4096 bytes (AWS: "Managing parameter tiers"), so keys are stored as PEM and are EC, or
-RSA of 2048 bits; nothing larger goes in.
+Parameters of the standard tier hold 4096 bytes (AWS: "Managing parameter tiers"), so keys are stored as PEM and are
+EC, or RSA of 2048 bits; nothing larger goes in.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Vault:
         self._known: dict[str, str] = {}
 
     def ensure(self, name: str, make: Callable[[], str], secure: bool = True) -> str:
-        """The value of `name`, made and stored when there is none. Of two that make it at once, both get the first's."""
+        """The value of `name`, made and stored when there is none. Two that make it at once both get the first's."""
         if (found := self.find(name)) is not None:
             return found
         try:
@@ -43,8 +43,11 @@ class Vault:
     def get(self, name: str) -> str:
         """The value of `name`. Raises `CloudError` when there is none."""
         if (found := self.find(name)) is None:
-            raise CloudError(f"{self.prefix}{name} is not in SSM Parameter Store", f"deployment {self.deployment}",
-                             "run chapter 01_launch_ec2: it makes every secret that later chapters read")  # fmt: skip
+            raise CloudError(
+                f"{self.prefix}{name} is not in SSM Parameter Store",
+                f"deployment {self.deployment}",
+                "run chapter 01_launch_ec2: it makes every secret that later chapters read",
+            )
         return found
 
     def find(self, name: str, fresh: bool = False) -> str | None:
@@ -118,8 +121,11 @@ class Vault:
     def _put(self, name: str, value: str, secure: bool, overwrite: bool) -> str:
         size = len(value.encode())
         if not 0 < size <= LIMIT:
-            raise CloudError(f"{name}: {size} bytes cannot be stored, SSM's standard tier takes 1 to {LIMIT}", self.prefix + name,
-                             "store a key as PEM, EC or RSA of 2048 bits")  # fmt: skip
+            raise CloudError(
+                f"{name}: {size} bytes cannot be stored, SSM's standard tier takes 1 to {LIMIT}",
+                self.prefix + name,
+                "store a key as PEM, EC or RSA of 2048 bits",
+            )
         clear = not secure or name.startswith(PUBLIC)
         self.ssm.put_parameter(
             Name=self.prefix + name, Value=value, Type="String" if clear else "SecureString", Overwrite=overwrite
