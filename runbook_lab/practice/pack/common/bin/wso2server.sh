@@ -12,7 +12,8 @@
 #
 # The real script also gives -Djava.endorsed.dirs (refused by Java 9 and newer)
 # and -XX:MaxPermSize=256m (refused by Java 17 and newer). They are left out
-# here, because the practice server is made for Java 17.
+# here, because the practice server is made for Java 17. The line with
+# -XX:+UseSerialGC is not in the real script: it keeps a small server small.
 # ----------------------------------------------------------------------------
 
 # the home is the parent of this script's folder, symbolic links resolved
@@ -116,6 +117,7 @@ while [ "$status" = "$START_EXIT_STATUS" ]
 do
     "$JAVACMD" \
     -Xms256m -Xmx1024m \
+    -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xss512k \
     -XX:+HeapDumpOnOutOfMemoryError \
     -XX:HeapDumpPath="$CARBON_HOME/repository/logs/heap-dump.hprof" \
     $JAVA_OPTS \
