@@ -18,8 +18,15 @@ from runbook_lib.spec import CloudSpec
 
 TIMEOUTS = {"connect_timeout": 5, "read_timeout": 60, "retries": {"mode": "standard", "total_max_attempts": 4}}
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
-WRONG = ("AuthFailure", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch",
-         "InvalidAccessKeyId", "MissingAuthenticationToken", "IncompleteSignature")  # fmt: skip
+WRONG = (
+    "AuthFailure",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "SignatureDoesNotMatch",
+    "InvalidAccessKeyId",
+    "MissingAuthenticationToken",
+    "IncompleteSignature",
+)
 DENIED = (
     "UnauthorizedOperation",
     "AccessDenied",
@@ -29,9 +36,19 @@ DENIED = (
     "403",
     "Forbidden",
 )
-QUOTA = ("VcpuLimitExceeded", "InstanceLimitExceeded", "VpcLimitExceeded", "SecurityGroupLimitExceeded", "AddressLimitExceeded",
-         "MaxSpotInstanceCountExceeded", "ParameterLimitExceeded", "RulesPerSecurityGroupLimitExceeded", "VolumeLimitExceeded",
-         "InternetGatewayLimitExceeded", "TooManyBuckets")  # fmt: skip
+QUOTA = (
+    "VcpuLimitExceeded",
+    "InstanceLimitExceeded",
+    "VpcLimitExceeded",
+    "SecurityGroupLimitExceeded",
+    "AddressLimitExceeded",
+    "MaxSpotInstanceCountExceeded",
+    "ParameterLimitExceeded",
+    "RulesPerSecurityGroupLimitExceeded",
+    "VolumeLimitExceeded",
+    "InternetGatewayLimitExceeded",
+    "TooManyBuckets",
+)
 SHORT = ("InsufficientInstanceCapacity", "Unsupported", "InsufficientFreeAddressesInSubnet")
 THROTTLED = ("RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown")
 
@@ -104,11 +121,18 @@ class Aws:
         return session
 
     def _make(self, service: str) -> Any:
-        options = {key: self._settings[key] for key in ("endpoint_url", "aws_access_key_id", "aws_secret_access_key")
-                   if key in self._settings}  # fmt: skip
+        options = {
+            key: self._settings[key]
+            for key in ("endpoint_url", "aws_access_key_id", "aws_secret_access_key")
+            if key in self._settings
+        }
         style = {"addressing_style": "path"} if self.endpoint else {}
-        config = Config(**TIMEOUTS, signature_version="s3v4" if service == "s3" else None, s3=style or None,
-                        proxies={} if _is_near(self.endpoint) else None)  # fmt: skip
+        config = Config(
+            **TIMEOUTS,
+            signature_version="s3v4" if service == "s3" else None,
+            s3=style or None,
+            proxies={} if _is_near(self.endpoint) else None,
+        )
         try:
             return self.session.create_client(service, region_name=self.cloud.region, config=config, **options)
         except (aws_errors.BotoCoreError, ValueError) as error:
@@ -121,8 +145,11 @@ def _profile_in(path: Path, profile: str) -> dict[str, str]:
     try:
         parser.read_string(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CloudError(f"there is no AWS config file {path}", "cloud.aws_config",
-                         "./runbook lab up (for the lab), or name the right file") from None  # fmt: skip
+        raise CloudError(
+            f"there is no AWS config file {path}",
+            "cloud.aws_config",
+            "./runbook lab up (for the lab), or name the right file",
+        ) from None
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise CloudError(
             f"the AWS config file cannot be read: {error}", str(path), "compare it with AWS's documentation"
@@ -139,14 +166,14 @@ def _is_near(endpoint: str | None) -> bool:
 
 
 def translate(error: Exception, call: str, about: str) -> CloudError:
-    """botocore's exception as a `CloudError`: what failed, at which call, what to do. `.code` is AWS's error code or ''."""
+    """botocore's exception as a `CloudError`: what failed, at which call, what to do. `.code` is AWS's, or empty."""
     if isinstance(error, aws_errors.ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
         what, step = _refused(code, str(error.response.get("Error", {}).get("Message", "")))
     else:
         code, (what, step) = "", _not_reached(error)
     found = CloudError(what, f"{call} at {about}", step)
-    found.code = code  # type: ignore[attr-defined]
+    found.code = code
     return found
 
 

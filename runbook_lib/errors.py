@@ -35,7 +35,9 @@ class ParamsError(RunbookError):
 
 
 class CloudError(RunbookError):
-    """The cloud refused or does not answer: names the call and the resource."""
+    """The cloud refused or does not answer: names the call and the resource. `code`: AWS's error code, if any."""
+
+    code: str = ""
 
 
 class HostError(RunbookError):

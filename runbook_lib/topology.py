@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from runbook_lib.chapters import chapters_of
 from runbook_lib.cost import memory_gib
+from runbook_lib.databases import databases_of
 from runbook_lib.databases import databases_of
 from runbook_lib.errors import RunbookError
 from runbook_lib.patterns import ROLE_OF_COUNT
@@ -24,16 +26,6 @@ DOMAIN = {
     "greg": "wso2.greg.domain",
     "store": "wso2.greg.store.domain",
     "publisher": "wso2.greg.publisher.domain",
-}
-CHAPTERS = {
-    "as": ("01_launch_ec2", "02_install_mysql", "03_configure_as_nodes", "05_configure_nginx", "06_verify_as_cluster"),
-    "greg": (
-        "01_launch_ec2",
-        "02_install_mysql",
-        "04_configure_greg_nodes",
-        "05_configure_nginx",
-        "07_verify_sso_separation",
-    ),
 }
 OPERATOR = "operator"  # a rule's source: the range that SSH is allowed from, known when the cloud is asked
 
@@ -173,7 +165,7 @@ class Topology:
 
     def chapters(self) -> tuple[str, ...]:
         """The notebooks that build and prove this pattern, in order (tearing down is asked for separately)."""
-        return CHAPTERS[self.spec.design.product]
+        return tuple(chapter.name for chapter in chapters_of(self.spec.pattern))
 
     @cached_property
     def network(self) -> ipaddress.IPv4Network:

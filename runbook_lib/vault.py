@@ -36,7 +36,7 @@ class Vault:
         try:
             return self._put(name, make(), secure, overwrite=False)
         except CloudError as error:
-            if getattr(error, "code", "") != "ParameterAlreadyExists":
+            if error.code != "ParameterAlreadyExists":
                 raise
             return self.get(name)
 
@@ -57,7 +57,7 @@ class Vault:
         try:
             answer = self.ssm.get_parameter(Name=self.prefix + name, WithDecryption=True)
         except CloudError as error:
-            if getattr(error, "code", "") == "ParameterNotFound":
+            if error.code == "ParameterNotFound":
                 self._known.pop(name, None)
                 return None
             raise
@@ -72,7 +72,7 @@ class Vault:
         try:
             self._put(name, value, secure, overwrite=False)
         except CloudError as error:
-            if getattr(error, "code", "") == "ParameterAlreadyExists":
+            if error.code == "ParameterAlreadyExists":
                 return False
             raise
         return True
@@ -83,7 +83,7 @@ class Vault:
         try:
             self.ssm.delete_parameter(Name=self.prefix + name)
         except CloudError as error:
-            if getattr(error, "code", "") == "ParameterNotFound":
+            if error.code == "ParameterNotFound":
                 return False
             raise
         return True

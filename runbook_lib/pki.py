@@ -1,0 +1,209 @@
+"""Keys and certificates of a deployment: the CA that visitors trust, one certificate per Nginx machine, signing keys per tier.
+
+Each is a text that fits SSM (4 KB): EC P-256 for what Nginx serves; RSA 2048 for the tiers, since Carbon 4.4.1 signs
+SAML with RSA (facts 1.1: the shipped key is 1024 bits, public and the same everywhere). What a certificate is good for is
+decided from its own text, so two machines that look at it decide alike.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+CA_DAYS = 3650
+HOST_DAYS = 365
+TIER_DAYS = 3650  # a new signing key signs everybody out and makes old registry values unreadable: not without need
+RENEW_DAYS = 30  # a host certificate with less left is made anew by the next run
+BACKDATED = datetime.timedelta(hours=1)  # a machine whose clock is a little behind believes it too
+ORGANISATION = "WSO2 cluster runbook"
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority: its private key and its certificate, both PEM."""
+
+    key_pem: str
+    cert_pem: str
+
+
+def make_ca(name: str, now: datetime.datetime | None = None) -> Authority:
+    """A new authority called `name`, valid for ten years, that may sign host certificates only (path length 0)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = _name(name)
+    builder = (
+        _builder(subject, subject, key.public_key(), CA_DAYS, now)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+    )
+    return Authority(_pem(key), _cert_pem(builder.sign(key, hashes.SHA256())))
+
+
+def issue(ca: Authority, hosts: Sequence[str], now: datetime.datetime | None = None) -> tuple[str, str]:
+    """(certificate, key) as PEM for a TLS server that answers to `hosts` (names or addresses), valid for a year."""
+    ca_key, ca_cert = _signing_key(ca), x509.load_pem_x509_certificate(ca.cert_pem.encode())
+    key = ec.generate_private_key(ec.SECP256R1())
+    issuer_id = ca_cert.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    builder = (
+        _builder(_name(hosts[0]), ca_cert.subject, key.public_key(), HOST_DAYS, now)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_alternatives(hosts), critical=False)
+        .add_extension(_usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_id), critical=False)
+    )
+    return _cert_pem(builder.sign(ca_key, hashes.SHA256())), _pem(key)
+
+
+def make_tier_key(common_name: str, sans: Sequence[str], now: datetime.datetime | None = None) -> str:
+    """A signing key of a tier's own as one PEM text, key first: self-signed, RSA 2048, SHA-256.
+
+    Carbon uses it for SAML and for TLS on 9443, so `sans` are the public names that Nginx checks there (golden-run 5).
+    """
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    subject = _name(common_name)
+    builder = (
+        _builder(subject, subject, key.public_key(), TIER_DAYS, now)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_alternatives(sans), critical=False)
+    )
+    return _pem(key) + _cert_pem(builder.sign(key, hashes.SHA256()))
+
+
+def make_ssh_key() -> str:
+    """A new ED25519 private key in OpenSSH's own format."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+    return key.private_bytes(*form).decode()
+
+
+def ssh_public_key(private_key: str) -> str:
+    """The line for authorized_keys that belongs to `private_key`."""
+    key = serialization.load_ssh_private_key(private_key.encode(), None)
+    return key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+
+
+def certificates(pem: str) -> list[x509.Certificate]:
+    """Every certificate in a PEM text, in order; a private key in it is passed over."""
+    found = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", pem, re.DOTALL)
+    return [x509.load_pem_x509_certificate(text.encode()) for text in found]
+
+
+def certificate_of(bundle: str) -> str:
+    """The certificates of a PEM bundle without its key: what may be shown and trusted."""
+    return "".join(_cert_pem(certificate) for certificate in certificates(bundle))
+
+
+def days_left(pem: str, now: datetime.datetime | None = None) -> int:
+    """Whole days until the first certificate in `pem` ends; negative when it has ended."""
+    return (certificates(pem)[0].not_valid_after_utc - (now or _now())).days
+
+
+def needs_renewal(pem: str, ca_pem: str, hosts: Sequence[str], now: datetime.datetime | None = None) -> str | None:
+    """Why the host certificate in `pem` must be made anew, or None: it ends soon, has other names, or another issuer."""
+    try:
+        certificate, authority = certificates(pem)[0], certificates(ca_pem)[0]
+    except (IndexError, ValueError):
+        return "not a certificate"
+    if days_left(pem, now) < RENEW_DAYS:
+        return f"valid for {days_left(pem, now)} more days"
+    if names_of(certificate) != tuple(sorted(hosts)):
+        return f"made for {', '.join(names_of(certificate))}"
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return "signed by another authority"
+    return None
+
+
+def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+    """The names and addresses that a certificate is for, sorted."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(sorted(str(name.value) for name in names))
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey,
+    days: int,
+    now: datetime.datetime | None,
+) -> x509.CertificateBuilder:
+    moment = (now or _now()).replace(microsecond=0)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(moment - BACKDATED)
+        .not_valid_after(moment + datetime.timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+    )
+
+
+def _signing_key(ca: Authority) -> CertificateIssuerPrivateKeyTypes:
+    key = serialization.load_pem_private_key(ca.key_pem.encode(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key
+
+
+def _alternatives(hosts: Iterable[str]) -> x509.SubjectAlternativeName:
+    return x509.SubjectAlternativeName([_general_name(host) for host in hosts])
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _name(common_name: str) -> x509.Name:
+    """A common name holds 64 characters; a longer host name is in the alternatives, where it counts."""
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANISATION),
+            x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64]),
+        ]
+    )
+
+
+def _usage(**granted: bool) -> x509.KeyUsage:
+    every = (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    )
+    return x509.KeyUsage(**{name: granted.get(name, False) for name in every})
+
+
+def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return key.private_bytes(*form).decode()
+
+
+def _cert_pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
