@@ -4,7 +4,7 @@
 |---|---|
 | `ssh-private-key` | ED25519 key of the operator; its public half is the deployment's EC2 key pair |
 | `ca-key`, `ca.pem` | the authority that visitors trust |
-| `tls/<machine>` | key and certificate that an Nginx machine serves |
+| `tls/<public host>` | key and certificate that Nginx serves under that name |
 | `tier-key/<name>` | signing key and certificate of a tier |
 | `db/<account>` | password of a database account |
 | `carbon-admin-password`, `keystore-password` | of the product |
@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from runbook_lib import pki
-from runbook_lib.topology import Node, Topology
+from runbook_lib.topology import Topology
 from runbook_lib.vault import Vault
 
-# no quote, space, &, <, \ or $: a password stands in XML, JSON, SQL, a JDBC URL and a shell file, unescaped and the same
+# letters and digits only: a password stands in XML, JSON, SQL, a JDBC URL and a shell file, unescaped and the same
 PASSWORD_CHARACTERS = string.ascii_letters + string.digits
 PASSWORD_LENGTH = 24
 
@@ -55,9 +55,9 @@ def missing(topology: Topology, stored: dict[str, str]) -> tuple[Missing, ...]:
     names = [Missing(name) for name in makers(topology) if name not in stored]
     has_ca = "ca-key" in stored and "ca.pem" in stored
     names += [] if has_ca else [Missing("ca-key"), Missing("ca.pem")]
-    for node in topology.lbs:
-        name = tls_name(node)
-        why = _tls_is_stale(node, stored) if has_ca and name in stored else ""
+    for host in topology.spec.hosts.values():
+        name = tls_name(host)
+        why = pki.needs_renewal(stored[name], stored["ca.pem"], [host]) if has_ca and name in stored else ""
         if why is not None:
             names.append(Missing(name, why))
     return tuple(names)
@@ -76,26 +76,18 @@ def ensure(vault: Vault, topology: Topology) -> Iterator[Missing]:
         vault.put("ca.pem", authority.cert_pem, secure=False)  # second: with it the authority is whole
         yield Missing("ca-key")
         yield Missing("ca.pem")
-    for node in topology.lbs:
-        reason = next((item for item in lacking if item.name == tls_name(node)), None)
+    for host in topology.spec.hosts.values():
+        reason = next((item for item in lacking if item.name == tls_name(host)), None)
         if reason:
             authority = pki.Authority(vault.get("ca-key"), vault.get("ca.pem"))
-            certificate, key = pki.issue(authority, tls_hosts(node))
-            vault.put(tls_name(node), key + certificate)
+            certificate, key = pki.issue(authority, [host])
+            vault.put(tls_name(host), key + certificate)
             yield reason
 
 
-def tls_name(node: Node) -> str:
-    """Name of the key and certificate that an Nginx machine serves."""
-    return f"tls/{node.name}"
-
-
-def tls_hosts(node: Node) -> tuple[str, ...]:
-    return tuple(sorted(node.hosts))
-
-
-def _tls_is_stale(node: Node, stored: dict[str, str]) -> str | None:
-    return pki.needs_renewal(stored[tls_name(node)], stored["ca.pem"], tls_hosts(node))
+def tls_name(host: str) -> str:
+    """Name of the key and certificate that Nginx serves under a public host name."""
+    return f"tls/{host}"
 
 
 def _tier_key_maker(topology: Topology, name: str) -> Callable[[], str]:

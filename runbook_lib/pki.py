@@ -1,8 +1,8 @@
-"""Keys and certificates of a deployment: the CA that visitors trust, one certificate per Nginx machine, signing keys per tier.
+"""Keys and certificates of a deployment: the CA that visitors trust, a certificate per host, signing keys per tier.
 
 Each is a text that fits SSM (4 KB): EC P-256 for what Nginx serves; RSA 2048 for the tiers, since Carbon 4.4.1 signs
-SAML with RSA (facts 1.1: the shipped key is 1024 bits, public and the same everywhere). What a certificate is good for is
-decided from its own text, so two machines that look at it decide alike.
+SAML with RSA (facts 1.1: the shipped key is 1024 bits, public and the same everywhere). What a certificate is good for
+is decided from its own text, so two machines that look at it decide alike.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def days_left(pem: str, now: datetime.datetime | None = None) -> int:
 
 
 def needs_renewal(pem: str, ca_pem: str, hosts: Sequence[str], now: datetime.datetime | None = None) -> str | None:
-    """Why the host certificate in `pem` must be made anew, or None: it ends soon, has other names, or another issuer."""
+    """Why the host certificate in `pem` must be made anew, or None: it ends soon, other names, another issuer."""
     try:
         certificate, authority = certificates(pem)[0], certificates(ca_pem)[0]
     except (IndexError, ValueError):

@@ -10,7 +10,6 @@ from functools import cached_property
 from runbook_lib.chapters import chapters_of
 from runbook_lib.cost import memory_gib
 from runbook_lib.databases import databases_of
-from runbook_lib.databases import databases_of
 from runbook_lib.errors import RunbookError
 from runbook_lib.patterns import ROLE_OF_COUNT
 from runbook_lib.spec import Spec
