@@ -175,11 +175,20 @@ def plan(fleet: Fleet, wish: Wish, title: str = "plan") -> Plan:
     return Plan(title, wish, tuple(p for name in wish for p in found[name]), time.monotonic() - began)
 
 
-def apply(fleet: Fleet, planned: Plan, progress: Progress | None = None, stop: threading.Event | None = None) -> Result:
+def apply(
+    fleet: Fleet,
+    planned: Plan,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+    batches: Sequence[Sequence[str]] | None = None,
+    gate: Callable[[Sequence[str]], None] | None = None,
+) -> Result:
     """Bring about what the plan showed.
 
     PlanOvertaken when a fresh probe differs from the plan (its `fresh` is the plan as it is now); nothing was changed then.
     HostError when a host fails; what was applied stays, and running the step again goes on. `stop` ends at the next stage.
+    `batches` of host names go one after the other (a rolling change), all hosts at once otherwise; after each batch that changed anything
+    `gate` is called with its hosts and returns when they serve again.
     """
     began = time.monotonic()
     fresh = plan(fleet, planned.wish, planned.title)
@@ -189,9 +198,15 @@ def apply(fleet: Fleet, planned: Plan, progress: Progress | None = None, stop: t
         )
         error.fresh = fresh
         raise error
-    concerned = sorted({p.host for p in fresh.pending}, key=list(fresh.wish).index)
-    changed = fleet.each(lambda host: _apply_host(host, planned.wish[host.name], progress, stop), concerned)
-    return Result(planned.title, tuple(p for name in concerned for p in changed[name]), tuple(planned.wish), time.monotonic() - began)
+    concerned = {p.host for p in fresh.pending}
+    changed: dict[str, list[Pending]] = {}
+    for batch in batches if batches is not None else [list(fresh.wish)]:
+        due = [name for name in batch if name in concerned]
+        changed |= fleet.each(lambda host: _apply_host(host, planned.wish[host.name], progress, stop), due)
+        if due and gate:
+            gate(due)
+    made = tuple(p for name in fresh.wish for p in changed.get(name, ()))
+    return Result(planned.title, made, tuple(planned.wish), time.monotonic() - began)
 
 
 def _overtaken(planned: Plan, fresh: Plan) -> str:

@@ -30,6 +30,7 @@ class Context:
     secrets: Mapping[str, str] = field(repr=False)
     pack: Download | None = None
     jdk: Download | None = None
+    booted: frozenset[str] = frozenset()  # nodes whose first boot is recorded complete: only these are started and restarted by systemd
 
     def base(self, path: str) -> bytes | None:
         """A file as the pack ships it; None when there is no pack to look into or it has no such file."""

@@ -1,0 +1,147 @@
+"""What the notebooks hold in their hands: one deployment, read from the parameters and the cloud, never from local state.
+
+    deployment = open_deployment("params/greg-separated.lab.yaml")
+    plan = deployment.mysql.plan()
+    deployment.mysql.apply(plan)
+    deployment.mysql.verify()
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from . import packs, ui, work
+from .cloud import Cloud, Instance
+from .errors import HostError
+from .journal import Journal
+from .lock import Lock
+from .spec import Spec, load_spec
+from .ssh import Address, Fleet, fleet
+from .steps import Context, Download
+from .topology import Node, Topology, topology_of
+from .vault import Vault
+
+
+class Unknown(dict[str, str]):
+    """Secrets before the first launch: a plan may be shown, so each is its own name in brackets."""
+
+    def __missing__(self, name: str) -> str:
+        return f"[{name}]"
+
+
+class Deployment:
+    """One deployment. Each chapter's verbs hang on an attribute of its own: plan, apply, verify."""
+
+    def __init__(self, spec: Spec, journal: Journal):
+        self.spec = spec
+        self.journal = journal
+        self.topology: Topology = topology_of(spec)
+        self.cloud = Cloud(spec, self.topology)
+        self._hosts: Fleet | None = None
+        self.launch = work.Launch(self)
+        self.mysql = work.Mysql(self)
+        self.appserver = work.Appserver(self)
+        self.greg = work.Greg(self)
+        self.nginx = work.Nginx(self)
+        self.cluster = work.Cluster(self)
+        self.sso = work.Sso(self)
+
+    @cached_property
+    def vault(self) -> Vault:
+        """The deployment's secrets in SSM; every value read is redacted from then on."""
+        return self.cloud.vault
+
+    @property
+    def owner(self) -> str:
+        """Who we are to others who want the lock: user, machine, process."""
+        return os.environ.get("RUNBOOK_OWNER") or f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the deployment's lock: one writer at a time (design, decision 2). LockHeld names the other one."""
+        with Lock(self.vault, self.owner):
+            yield
+
+    def instances(self) -> Mapping[str, Instance]:
+        """The machines by node name, as the cloud knows them now."""
+        return self.cloud.describe()
+
+    def fleet(self) -> Fleet:
+        """SSH to every machine, with the keys pinned at launch. HostError names the machines that do not run."""
+        found = self.instances()
+        down = [node.name for node in self.topology.nodes if node.name not in found or found[node.name].state != "running"]
+        if down:
+            raise HostError(f"not running: {', '.join(down)}", self.spec.deployment, "run chapter 01: it launches and starts machines")
+        wanted = {name: self._address(name, instance) for name, instance in found.items() if instance.state == "running"}
+        if self._hosts is None or {name: host.at for name, host in self._hosts.hosts.items()} != wanted:
+            if self._hosts:
+                self._hosts.close()
+            self._hosts = fleet(wanted, self.vault.get("ssh-private-key"), self.cloud.bastion())
+        return self._hosts
+
+    def _address(self, name: str, instance: Instance) -> Address:
+        return Address(name, self.cloud.reach(instance), self.cloud.login_user, self.cloud.host_keys(name))
+
+    def launched(self) -> bool:
+        """Whether every machine of the topology exists and its secrets do."""
+        found = self.instances()
+        return all(node.name in found for node in self.topology.nodes) and "ssh-private-key" in self.vault.names()
+
+    def context(self) -> Context:
+        """What the pure steps may know. Before the launch the secrets are placeholders: a plan can be shown, nothing can be applied."""
+        secrets: Mapping[str, str] = self.vault.read_all() if self.launched() else Unknown()
+        return Context(self.spec, self.topology, secrets, self.pack, self.jdk)
+
+    @cached_property
+    def pack(self) -> Download:
+        """The product's pack: verified here once, handed to the machines by a URL inside the VPC."""
+        return self._download(self.spec.product.pack, self.spec.product.sha256)
+
+    @cached_property
+    def jdk(self) -> Download | None:
+        java = self.spec.java
+        return self._download(java.archive, java.sha256) if java.archive else None
+
+    def _download(self, url: str, sha256: str | None) -> Download:
+        found = packs.fetch(url, sha256, self.cloud)
+        return Download(found.sha256, packs.stage(found, self.cloud), found.member)
+
+    def node(self, name: str) -> Node:
+        return self.topology.node(name)
+
+    def status(self) -> Any:
+        """The board at the top of every chapter: machines, chapters that hold, what comes next; read from the cloud."""
+        return ui.status_board(self)
+
+    def destroy(self, confirm: str = "") -> Any:
+        """Remove everything that carries the deployment's tag, then prove that nothing is left. `confirm` is the deployment's name."""
+        return work.destroy(self, confirm)
+
+    def close(self) -> None:
+        if self._hosts:
+            self._hosts.close()
+
+    def _repr_html_(self) -> str:
+        return ui.overview_html(self)
+
+    def __str__(self) -> str:
+        return ui.overview_text(self)
+
+
+def open_deployment(params_file: str | Path, overrides: Mapping[str, Any] | None = None) -> Deployment:
+    """Read the parameters and look at the cloud; changes nothing.
+
+    ParamsError names a wrong key, CloudError an endpoint or credentials that do not work.
+    """
+    ui.install()
+    spec = load_spec(params_file, overrides)
+    deployment = Deployment(spec, Journal.begin(spec))
+    deployment.cloud.refuse_other_pattern()
+    return deployment

@@ -1,0 +1,154 @@
+"""The chapters' verbs: plan, apply and verify of one step, under the deployment's lock and with every attempt in the journal.
+
+The steps say what a node should be, `converge` brings it about, the checks ask the running system. Here they are only put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import converge, teardown, ui
+from .checks import CheckTable
+from .checks.database import verify_database
+from .checks.nginx import verify_nginx
+from .converge import Pending, Plan, Result
+from .errors import RunbookError
+from .resources import Change
+from .steps import Context, Node, mysql, nginx
+
+if TYPE_CHECKING:
+    from .deployment import Deployment
+
+
+class Verbs:
+    """What all chapters share: a deployment, a name, and checks that are shown, kept and raised when one fails."""
+
+    name = ""
+
+    def __init__(self, deployment: Deployment):
+        self.deployment = deployment
+
+    def verify(self) -> CheckTable:
+        """Ask the running system. ChecksFailed, after the table was shown, when one answer is wrong."""
+        with self.deployment.journal.attempt(self.name, "verify"):
+            checks = CheckTable([*self.checks()])
+            self.deployment.journal.checked(self.name, checks)
+            if not checks.ok:
+                ui.show(checks)
+            return checks.raise_if_failed()
+
+    def checks(self) -> CheckTable:
+        raise TypeError(f"{type(self).__name__} has no checks")
+
+
+class Launch(Verbs):
+    """Chapter 01: network, groups, key pair, machines, secrets."""
+
+    name = "01_launch_ec2"
+
+    def plan(self) -> Any:
+        """What the cloud lacks; changes nothing."""
+        with self.deployment.journal.attempt(self.name, "plan"):
+            return self.deployment.cloud.plan()
+
+    def apply(self, plan: Any) -> Any:
+        """Make it so, then wait until every machine accepts our key."""
+        d = self.deployment
+        with d.writing(), d.journal.attempt(self.name, "apply"), ui.progress("Launch", [n.name for n in d.topology.nodes]) as progress:
+            result = d.cloud.apply(plan, progress)
+            d.journal.changed(self.name, result)
+            d.fleet().wait_for_ssh([n.name for n in d.topology.nodes], d.spec.timeouts.ssh)
+        return result
+
+    def checks(self) -> CheckTable:
+        return CheckTable([*self.deployment.cloud.verify(), *self.deployment.cloud.verify_ssh(self.deployment.fleet())])
+
+
+class Converging(Verbs):
+    """A chapter whose work is the desired state of some nodes."""
+
+    title = ""
+
+    def nodes(self) -> tuple[Node, ...]:
+        raise TypeError(f"{type(self).__name__} has no nodes")
+
+    def desired(self, node: Node, context: Context) -> Sequence[converge.Stage]:
+        raise TypeError(f"{type(self).__name__} desires nothing")
+
+    def wish(self) -> converge.Wish:
+        """The desired state by node name."""
+        context = self.deployment.context()
+        return {node.name: tuple(self.desired(node, context)) for node in self.nodes()}
+
+    def plan(self) -> Plan:
+        """The difference between the hosts and the wish; changes nothing. Before the launch everything is still to be made."""
+        with self.deployment.journal.attempt(self.name, "plan"):
+            wish = self.wish()
+            if not self.deployment.launched():
+                return Plan(self.title, wish, tuple(_unmade(name, stage, r.key) for name in wish for stage in wish[name] for r in stage.resources))
+            return converge.plan(self.deployment.fleet(), wish, self.title)
+
+    def apply(self, plan: Plan) -> Result:
+        """Bring the plan about. PlanOvertaken when the hosts changed since; LockHeld when somebody else is at work."""
+        d = self.deployment
+        with d.writing(), d.journal.attempt(self.name, "apply"), ui.progress(self.title, list(plan.wish)) as progress:
+            result = self.work(plan, progress)
+            d.journal.changed(self.name, result)
+        return result
+
+    def work(self, plan: Plan, progress: Any) -> Result:
+        return converge.apply(self.deployment.fleet(), plan, progress, progress.stop)
+
+
+def _unmade(name: str, stage: converge.Stage, key: str) -> Pending:
+    return Pending(name, stage.name, Change(key, "create", "the machine is not launched"))
+
+
+class Mysql(Converging):
+    """Chapter 02: the database server, the databases, the accounts."""
+
+    name, title = "02_install_mysql", "MySQL"
+
+    def nodes(self) -> tuple[Node, ...]:
+        return (self.deployment.topology.db,)
+
+    def desired(self, node: Node, context: Context) -> Sequence[converge.Stage]:
+        return mysql.desired(node, context)
+
+    def checks(self) -> CheckTable:
+        return verify_database(self.deployment)
+
+    def recreate(self, database: str, confirm: str = "") -> str:
+        """Drop a database and make it anew, after a dump. `confirm` must be the deployment's name. Returns where the dump lies."""
+        d = self.deployment
+        if confirm != d.spec.deployment:
+            raise RunbookError(f"{database} of {d.spec.deployment} is to be dropped", "confirm", f'say so: confirm="{d.spec.deployment}"')
+        with d.writing(), d.journal.attempt(self.name, "recreate"):
+            return mysql.recreate_database(d.fleet()[d.topology.db.name], database)
+
+
+class Nginx(Converging):
+    """Chapter 05: the load balancers."""
+
+    name, title = "05_configure_nginx", "Nginx"
+
+    def nodes(self) -> tuple[Node, ...]:
+        return self.deployment.topology.lbs
+
+    def desired(self, node: Node, context: Context) -> Sequence[converge.Stage]:
+        return nginx.desired(node, context)
+
+    def checks(self) -> CheckTable:
+        return verify_nginx(self.deployment)
+
+
+def destroy(deployment: Deployment, confirm: str) -> Any:
+    """Remove everything that is tagged with the deployment, and prove that nothing is left."""
+    if confirm != deployment.spec.deployment:
+        raise RunbookError(
+            f"everything of {deployment.spec.deployment} is to be removed", "confirm", f'say so: confirm = "{deployment.spec.deployment}"'
+        )
+    with deployment.journal.attempt("99_tear_down", "destroy"), ui.progress("Tear down", []) as progress:
+        deployment.close()
+        return teardown.destroy(deployment.cloud, progress)

@@ -1,0 +1,164 @@
+"""The agent on this machine, in a temporary folder: probe, plan, apply, and a second run that changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import os
+import stat
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from runbook_lib import agent, converge
+from runbook_lib.converge import Stage
+from runbook_lib.errors import HostError, PlanOvertaken
+from runbook_lib.resources import Absent, Archive, Directory, Exec, File, Symlink
+from runbook_lib.ssh import Completed, Fleet
+
+OWNER = subprocess.run(["sh", "-c", "echo $(id -un):$(id -gn)"], capture_output=True, text=True).stdout.strip()
+
+
+class HereHost:
+    """This machine in the place of a host: the same agent over the same pipe, without SSH and without sudo."""
+
+    def __init__(self, name: str):
+        self.name, self.execs = name, 0
+
+    def run(self, command, stdin=b"", on_line=None, timeout=900.0):
+        self.execs += 1
+        local = command.replace("exec sudo -n python3", f"exec {sys.executable}")
+        done = subprocess.run(["sh", "-c", local], input=stdin, capture_output=True)
+        for line in done.stdout.decode().splitlines():
+            on_line(line)
+        return Completed(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def here() -> Fleet:
+    return Fleet({"here": HereHost("here")})  # type: ignore[dict-item]
+
+
+def converge_once(fleet: Fleet, *resources, stages=None):
+    planned = converge.plan(fleet, {"here": stages or [Stage("all", resources)]})
+    return planned, converge.apply(fleet, planned)
+
+
+def test_files_are_written_once_and_then_left_alone(here, tmp_path):
+    wish = (
+        Directory(f"{tmp_path}/d", 0o750, OWNER),
+        File(f"{tmp_path}/d/a", b"one\n", 0o640, OWNER),
+        Symlink(f"{tmp_path}/l", f"{tmp_path}/d/a"),
+    )
+    first, result = converge_once(here, *wish)
+    assert [p.change.verb for p in first.pending] == ["create", "create", "create"]
+    assert (tmp_path / "l").read_text() == "one\n"
+    assert stat.S_IMODE(os.stat(tmp_path / "d/a").st_mode) == 0o640
+    assert len(result.changed) == 3
+    second, result = converge_once(here, *wish)
+    assert not second and second.exit_code == 0 and not result.changed
+
+
+def test_a_plan_changes_nothing_and_shows_the_difference(here, tmp_path):
+    (tmp_path / "a").write_text("old\n")
+    planned = converge.plan(here, {"here": [Stage("all", (File(f"{tmp_path}/a", b"new\n", 0o644, OWNER),))]})
+    assert "-old" in str(planned) and "+new" in str(planned) and planned.exit_code == 2
+    assert (tmp_path / "a").read_text() == "old\n"
+
+
+def test_the_content_of_a_secret_file_is_never_shown_nor_fetched(here, tmp_path):
+    (tmp_path / "a").write_text("old-secret")
+    planned = converge.plan(here, {"here": [Stage("all", (File(f"{tmp_path}/a", b"new-secret", 0o600, OWNER, secret=True),))]})
+    assert planned and "secret" not in str(planned).replace("(content differs and is not shown)", "")
+
+
+def test_a_plan_that_the_world_has_overtaken_is_refused_with_the_fresh_one(here, tmp_path):
+    wish = {"here": [Stage("all", (File(f"{tmp_path}/a", b"new\n", 0o644, OWNER),))]}
+    planned = converge.plan(here, wish)
+    (tmp_path / "a").write_text("another hand was here\n")
+    with pytest.raises(PlanOvertaken) as caught:
+        converge.apply(here, planned)
+    assert "another hand" in str(caught.value.fresh)
+    assert (tmp_path / "a").read_text() == "another hand was here\n"
+
+
+def test_a_stage_is_compared_after_the_stage_before_it(here, tmp_path):
+    unpack = Exec("make it", f"test -e {tmp_path}/made", f"mkdir {tmp_path}/made; echo x > {tmp_path}/made/file")
+    stages = [Stage("first", (unpack,)), Stage("second", (Absent(f"{tmp_path}/made/file"),))]
+    planned, result = converge_once(here, stages=stages)
+    assert [p.change.verb for p in planned.pending] == ["run"]
+    assert [p.change.verb for p in result.changed] == ["run", "remove"]
+
+
+def test_one_exec_probes_everything(here, tmp_path):
+    converge.plan(here, {"here": [Stage(str(n), (File(f"{tmp_path}/{n}", b"x", 0o644, OWNER),)) for n in range(30)]})
+    assert here["here"].execs == 1
+
+
+def test_a_failing_command_is_told_in_the_hosts_own_words(here):
+    with pytest.raises(HostError, match="no such tool"):
+        converge_once(here, Exec("break", "false", "echo no such tool >&2; exit 3"))
+
+
+def test_a_resource_at_odds_with_itself_is_reported(here):
+    with pytest.raises(HostError, match="still differs"):
+        converge_once(here, Exec("never satisfied", "false", "true"))
+
+
+@pytest.fixture
+def pack_url():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as z:
+        entry = zipfile.ZipInfo("product-1.0/bin/run.sh")
+        entry.external_attr = 0o755 << 16
+        z.writestr(entry, "#!/bin/sh\n")
+        z.writestr("product-1.0/conf/a.xml", "<a/>")
+    data = buffer.getvalue()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/pack.zip" else 404)
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/pack.zip", hashlib.sha256(data).hexdigest()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """The host's download cache, inside the test's folder."""
+    monkeypatch.setattr(agent, "_assemble", lambda modules, real=agent._assemble: real(modules).replace(b"/var/cache/runbook-archives", f"{tmp_path}/cache".encode()))
+    return tmp_path / "cache"
+
+
+def test_an_archive_is_unpacked_without_its_top_folder_and_once(here, tmp_path, pack_url, cache):
+    url, digest = pack_url
+    wish = Archive(f"{tmp_path}/home", digest, url, OWNER)
+    converge_once(here, wish)
+    assert os.access(tmp_path / "home/bin/run.sh", os.X_OK)
+    assert not converge.plan(here, {"here": [Stage("all", (wish,))]})
+
+
+@pytest.mark.parametrize("fault", ["sha256", "404"])
+def test_a_wrong_archive_leaves_nothing_behind(here, tmp_path, pack_url, cache, fault):
+    url, digest = pack_url
+    wish = Archive(f"{tmp_path}/home", "0" * 64, url, OWNER) if fault == "sha256" else Archive(f"{tmp_path}/home", digest, url + "x", OWNER)
+    with pytest.raises(HostError, match="has sha256" if fault == "sha256" else "cannot fetch"):
+        converge_once(here, wish)
+    assert not Path(tmp_path / "home").exists() and not any(p.is_file() and p.suffix != ".part" for p in cache.glob("*"))
