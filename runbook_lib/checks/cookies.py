@@ -1,0 +1,97 @@
+"""Cookies as a browser keeps them (RFC 6265): by host, path and Secure; the port plays no part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+
+@dataclass(frozen=True)
+class Cookie:
+    """One cookie. `host` is the host that set it; `domain` is empty for a host-only cookie."""
+
+    name: str
+    value: str
+    host: str
+    path: str = "/"
+    secure: bool = False
+    http_only: bool = False
+    domain: str = ""
+    same_site: str = ""
+    expired: bool = False
+
+    def goes_to(self, host: str, path: str, secure: bool) -> bool:
+        """True if a browser sends this cookie with a request for `path` at `host`."""
+        reaches = host == self.host or (self.domain and (host == self.domain or host.endswith("." + self.domain)))
+        under = path == self.path or path.startswith(self.path if self.path.endswith("/") else self.path + "/")
+        return bool(reaches) and under and (secure or not self.secure)
+
+
+def parse_set_cookie(header: str, host: str, request_path: str) -> Cookie:
+    """One Set-Cookie header, as received for `request_path` from `host`."""
+    first, *rest = header.split(";")
+    name, _, value = first.strip().partition("=")
+    attributes = {key.strip().lower(): text.strip() for key, _, text in (part.partition("=") for part in rest)}
+    path = attributes.get("path", "")
+    domain = attributes.get("domain", "").lstrip(".").lower()
+    return Cookie(
+        name.strip(),
+        value.strip(),
+        host,
+        path if path.startswith("/") else _default_path(request_path),
+        "secure" in attributes,
+        "httponly" in attributes,
+        domain if domain and (host == domain or host.endswith("." + domain)) else "",
+        attributes.get("samesite", ""),
+        _expired(attributes),
+    )
+
+
+def _default_path(request_path: str) -> str:
+    folder = request_path.split("?")[0].rpartition("/")[0]
+    return folder if folder.startswith("/") else "/"
+
+
+def _expired(attributes: dict[str, str]) -> bool:
+    if "max-age" in attributes:
+        return not attributes["max-age"].lstrip("-").isdigit() or int(attributes["max-age"]) <= 0
+    try:
+        moment = parsedate_to_datetime(attributes["expires"].replace("-", " "))
+    except (KeyError, ValueError):
+        return False
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) <= datetime.now(UTC)
+
+
+class Jar:
+    """The cookies of one browser. Iterate over it, ask `named`, or `copy` some to another host as an attacker would."""
+
+    def __init__(self) -> None:
+        self._cookies: dict[tuple[str, str, str], Cookie] = {}
+
+    def __iter__(self) -> Iterator[Cookie]:
+        return iter(list(self._cookies.values()))
+
+    def keep(self, cookie: Cookie) -> None:
+        """Store a cookie; an expired one deletes its namesake."""
+        key = (cookie.domain or cookie.host, cookie.path, cookie.name)
+        self._cookies.pop(key, None)
+        if not cookie.expired:
+            self._cookies[key] = cookie
+
+    def header(self, host: str, path: str, secure: bool) -> str:
+        """The Cookie header for a request, longest paths first; empty if none applies."""
+        fitting = [cookie for cookie in self if cookie.goes_to(host, path, secure)]
+        return "; ".join(f"{c.name}={c.value}" for c in sorted(fitting, key=lambda c: -len(c.path)))
+
+    def named(self, name: str, host: str | None = None) -> list[Cookie]:
+        return [cookie for cookie in self if cookie.name == name and host in (None, cookie.host)]
+
+    def copy(self, names: Iterable[str], source: str, target: str, into: Jar | None = None) -> list[Cookie]:
+        """Give the cookies that `source` set to `target` instead, in this jar or `into` another; returns the copies."""
+        wanted = set(names)
+        copies = [replace(c, host=target, domain="") for c in self if c.host == source and c.name in wanted]
+        for cookie in copies:
+            (self if into is None else into).keep(cookie)
+        return copies

@@ -1,0 +1,199 @@
+"""One HTTP exchange on a connection of its own: chosen address, chosen TLS name, the request target byte for byte.
+
+httpx makes the request and reads the answer; the connection below it is ours, so that a host name may stand for any
+address, so that any connected object with `sendall` and `recv` will do (a socket, a channel of an SSH connection), and
+so that no library tidies `/store/%2e%2e/publisher/` up on its way. Every exchange opens a new connection: a kept one
+would hide a closed door or a changed certificate.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import httpcore
+import httpx
+
+_T = TypeVar("_T")
+
+
+class Connected(Protocol):
+    """What a connection must offer: a socket does, and so does a paramiko channel."""
+
+    def sendall(self, data: bytes, /) -> Any: ...
+    def recv(self, count: int, /) -> bytes: ...
+    def settimeout(self, seconds: float | None, /) -> Any: ...
+    def close(self) -> Any: ...
+
+
+Connect = Callable[[str, int], Connected]
+
+
+class Closed(ConnectionError):
+    """The server ended the connection without an answer (Nginx does so for status 444)."""
+
+
+class Refused(ConnectionError):
+    """Nothing listens there, or a firewall rejects the connection."""
+
+
+class Timeout(TimeoutError):
+    """No connection or no complete answer in time (a security group drops packets silently)."""
+
+
+class TlsRefused(ConnectionError):
+    """No agreement on TLS: the certificate is not trusted or not for this name, or the server refuses the name."""
+
+
+class _Plain(httpcore.NetworkStream):
+    """A connected object as httpcore wants it, with one deadline for the whole exchange."""
+
+    def __init__(self, channel: Connected, deadline: float):
+        self._channel, self._deadline = channel, deadline
+
+    def _arm(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise Timeout("no complete answer in time")
+        self._channel.settimeout(left)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self._arm()
+        return self._channel.recv(max_bytes)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._arm()
+        self._channel.sendall(buffer)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        return _Tls(self, ssl_context, server_hostname)
+
+    def get_extra_info(self, info: str) -> Any:
+        return None
+
+
+class _Tls(httpcore.NetworkStream):
+    """TLS through memory: unlike `wrap_socket` it needs no file descriptor below."""
+
+    def __init__(self, below: _Plain, context: ssl.SSLContext, name: str | None):
+        self._below = below
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        self._pump(self._tls.do_handshake)
+
+    def _pump(self, step: Callable[[], _T]) -> _T:
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                self._flush()
+                received = self._below.read(65536)
+                self._incoming.write(received) if received else self._incoming.write_eof()
+            finally:
+                self._flush()
+
+    def _flush(self) -> None:
+        if waiting := self._outgoing.read():
+            self._below.write(waiting)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        try:
+            return self._pump(lambda: self._tls.read(max_bytes))
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return b""
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._pump(lambda: self._tls.write(buffer))
+
+    def close(self) -> None:
+        self._below.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._tls if info == "ssl_object" else None
+
+
+class _Connector(httpcore.NetworkBackend):
+    """Opens the connection: looks the host name up in `addresses`, asks `connect` for the rest."""
+
+    def __init__(self, addresses: Mapping[str, str], connect: Connect | None, timeout: float):
+        self._addresses, self._connect, self._timeout = addresses, connect, timeout
+
+    def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> httpcore.NetworkStream:
+        deadline = time.monotonic() + self._timeout
+        address = self._addresses.get(host, host)
+        if address.count(":") == 1:
+            address, _colon, mapped = address.partition(":")
+            port = int(mapped)
+        try:
+            if self._connect:
+                return _Plain(self._connect(address, port), deadline)
+            return _Plain(socket.create_connection((address, port), timeout=self._timeout), deadline)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise Refused(error.strerror or str(error)) from error
+
+
+def tls_context(ca: str | Path | None) -> ssl.SSLContext:
+    """Trusts exactly the CA given (PEM text or file); `None` verifies nothing and takes even the packs' weak key."""
+    if ca is None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_ciphers("DEFAULT@SECLEVEL=0")
+        return context
+    if "-----BEGIN" in str(ca):
+        return ssl.create_default_context(cadata=str(ca))
+    return ssl.create_default_context(cafile=ca)
+
+
+class Wire:
+    """Sends one request and reads its answer.
+
+    `addresses` gives `address` or `address:port` for a host name; a name without an entry is used as it is. `timeout`
+    (seconds) bounds a whole exchange. Raises `Refused`, `Timeout`, `TlsRefused` or `Closed`, all of them `OSError`.
+    """
+
+    def __init__(self, addresses: Mapping[str, str], ca: str | Path | None, connect: Connect | None, timeout: float):
+        self._backend, self._context = _Connector(addresses, connect, timeout), tls_context(ca)
+
+    def send(
+        self, method: str, origin: str, target: str, headers: Mapping[str, str], body: bytes, sni: str | None = None
+    ) -> httpx.Response:
+        """`origin` is scheme://host[:port]; `target` goes out exactly as written; `sni` replaces the TLS name."""
+        request = httpx.Request(method, origin, headers=headers, content=body)
+        extensions = {"target": target.encode("utf-8")} | ({"sni_hostname": sni} if sni else {})
+        url = httpcore.URL(
+            scheme=request.url.scheme, host=request.url.host, port=request.url.port, target=extensions["target"]
+        )
+        with httpcore.ConnectionPool(
+            ssl_context=self._context, network_backend=self._backend, max_keepalive_connections=0
+        ) as pool:
+            try:
+                raw = pool.handle_request(
+                    httpcore.Request(method, url, headers=request.headers.raw, content=body, extensions=extensions)
+                )
+                content = raw.read()
+            except Exception as error:
+                raise _in_words(error, origin) from error
+        return httpx.Response(raw.status, headers=raw.headers, content=content, request=request)
+
+
+def _in_words(error: Exception, origin: str) -> Exception:
+    if isinstance(error, TimeoutError):
+        return Timeout(f"{origin}: no answer in time")
+    if isinstance(error, Refused):
+        return Refused(f"{origin}: {error}")
+    if isinstance(error, ssl.SSLError):
+        return TlsRefused(f"{origin}: {getattr(error, 'verify_message', '') or error.reason or error}")
+    if isinstance(error, (OSError, EOFError, httpcore.RemoteProtocolError)):
+        return Closed(f"{origin}: the server closed the connection without an answer")
+    return error
