@@ -71,6 +71,13 @@ class Api:
 
         return guarded
 
+    def wait(self, waiter: str, **options: Any) -> None:
+        """One of EC2's own waiters, looking every second for a minute."""
+        try:
+            self.client.get_waiter(waiter).wait(**options, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+        except (aws_errors.ClientError, aws_errors.BotoCoreError) as error:
+            raise translate(error, waiter, self.about) from None
+
     def pages(self, operation: str, key: str, **options: Any) -> list[Any]:
         """All items below `key` of a paginated call."""
         pages = self.client.get_paginator(operation).paginate(**options)

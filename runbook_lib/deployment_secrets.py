@@ -91,7 +91,7 @@ def tls_name(host: str) -> str:
 
 
 def _tier_key_maker(topology: Topology, name: str) -> Callable[[], str]:
-    """Nginx checks the backend's certificate under the public host's name, so every name served by the tier is in it."""
+    """Nginx checks the backend's certificate under the public host's name: every name the tier serves is in it."""
     tiers = [tier for tier in topology.tiers if topology.key_of(tier) == name]
     nodes = [node for tier in tiers for node in topology.tier(tier)]
     hosts = sorted({host for host in topology.spec.hosts.values() if set(topology.upstream(host)) & set(nodes)})

@@ -7,7 +7,9 @@ is decided from its own text, so two machines that look at it decide alike.
 
 from __future__ import annotations
 
+import base64
 import datetime
+import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
@@ -90,6 +92,12 @@ def ssh_public_key(private_key: str) -> str:
     """The line for authorized_keys that belongs to `private_key`."""
     key = serialization.load_ssh_private_key(private_key.encode(), None)
     return key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+
+
+def ssh_fingerprint(private_key: str) -> str:
+    """SHA-256 of the public half as `ssh-keygen -l` prints it: the same key is told from another without showing it."""
+    blob = base64.b64decode(ssh_public_key(private_key).split()[1])
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
 def certificates(pem: str) -> list[x509.Certificate]:

@@ -1,0 +1,86 @@
+"""A new machine's SSH host keys, read from its console before anything connects to it.
+
+cloud-init prints them between two markers on the first boot. AWS shows the console through an authenticated call, so
+what is read there is the machine's own word, which the network in between cannot forge; trust on first use could not say that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runbook_lib.errors import CloudError
+
+BLOCK = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
+KEY = re.compile(r"\b(ssh-ed25519|ecdsa-sha2-nistp(?:256|384|521)|ssh-rsa) (AAAA[0-9A-Za-z+/]+={0,3})")
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0  # seconds between two looks, growing
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """The host keys of a node (`type base64` each) and the id of the machine whose console showed them."""
+
+    instance: str
+    keys: tuple[str, ...]
+
+    def text(self) -> str:
+        """As the vault stores it."""
+        return json.dumps({"instance": self.instance, "keys": self.keys})
+
+    @classmethod
+    def read(cls, text: str) -> Pinned:
+        """From what the vault stores."""
+        found = json.loads(text)
+        return cls(found["instance"], tuple(found["keys"]))
+
+
+def pin_name(node: str) -> str:
+    """Where a node's host keys are stored."""
+    return f"host-keys/{node}"
+
+
+def pinned_in(stored: Mapping[str, str]) -> dict[str, Pinned]:
+    """Node -> pinned host keys, out of everything that the vault holds."""
+    prefix = pin_name("")
+    return {name.removeprefix(prefix): Pinned.read(text) for name, text in stored.items() if name.startswith(prefix)}
+
+
+def keys_in(console: str) -> tuple[str, ...]:
+    """Host keys (`type base64`) in the last complete block of a console's text; empty when there is none."""
+    blocks = BLOCK.findall(console)
+    return tuple(dict.fromkeys(f"{kind} {key}" for kind, key in KEY.findall(blocks[-1]))) if blocks else ()
+
+
+def read_console(ec2: Any, instance_id: str) -> str:
+    """The console as it is now; AWS's older machines (t2) give only the copy of their last boot."""
+    try:
+        return str(ec2.get_console_output(InstanceId=instance_id, Latest=True).get("Output", ""))
+    except CloudError as error:
+        if error.code not in ("UnsupportedOperation", "InvalidParameterCombination"):
+            raise
+    return str(ec2.get_console_output(InstanceId=instance_id).get("Output", ""))
+
+
+def wait_for_keys(ec2: Any, name: str, instance_id: str, seconds: float) -> tuple[str, ...]:
+    """The host keys of a machine that is booting, at most `seconds` from now (AWS may take minutes).
+
+    Raises `CloudError` with the console's last line when they do not come.
+    """
+    deadline, pause = time.monotonic() + seconds, FIRST_PAUSE
+    while True:
+        text = read_console(ec2, instance_id)
+        if keys := keys_in(text):
+            return keys
+        if time.monotonic() + pause > deadline:
+            last = next((line for line in reversed(text.splitlines()) if line.strip()), "nothing yet")
+            raise CloudError(
+                f"the console of {name} showed no SSH host keys within {seconds:.0f} s; last line: {last.strip()[:200]}",
+                f"{instance_id} at {ec2.about}",
+                "run chapter 01 again: it goes on waiting (timeouts.console); without cloud-init they never come",
+            )
+        time.sleep(pause)
+        pause = min(pause * 1.5, LONGEST_PAUSE)

@@ -1,0 +1,77 @@
+"""Which image a name such as `debian-12` stands for in a region, and who its first user is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from runbook_lib.errors import CloudError
+
+
+@dataclass(frozen=True)
+class Release:
+    """Where an operating system's newest image is announced: a public SSM parameter, else the publisher's list."""
+
+    parameter: str
+    owner: str
+    name: str
+    user: str
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image of this region. `root_device` is the name under which its root volume is made."""
+
+    id: str
+    root_device: str
+    user: str
+
+
+RELEASES = {
+    # https://wiki.debian.org/Cloud/AmazonEC2Image/Bookworm
+    "debian-12": Release("/aws/service/debian/release/12/latest/amd64", "136693071363", "debian-12-amd64-*", "admin"),
+    # https://documentation.ubuntu.com/aws/aws-how-to/instances/find-ubuntu-images/
+    "ubuntu-22.04": Release(
+        "/aws/service/canonical/ubuntu/server/22.04/stable/current/amd64/hvm/ebs-gp2/ami-id",
+        "099720109477",
+        "ubuntu/images/hvm-ssd/ubuntu-jammy-22.04-amd64-server-*",
+        "ubuntu",
+    ),
+}
+
+
+def login_user(image: str, chosen: str | None) -> str:
+    """The user that the image's own key goes to."""
+    return chosen or RELEASES[image].user
+
+
+def find_image(name: str, user: str | None, ec2: Any, ssm: Any) -> Image:
+    """The image called `name`, newest of its release. Raises `CloudError` when the region has none."""
+    if re.fullmatch(r"ami-[0-9a-f]+", name):
+        found = ec2.describe_images(ImageIds=[name])["Images"]
+    else:
+        found = _announced(RELEASES[name], ec2, ssm) or _listed(RELEASES[name], ec2)
+    if not found:
+        raise CloudError(
+            f"no image {name} in this region",
+            f"cloud.image at {ec2.about}",
+            "another cloud.region, or cloud.image: ami-…",
+        )
+    newest = max(found, key=lambda image: str(image.get("CreationDate", "")))
+    return Image(newest["ImageId"], newest.get("RootDeviceName") or "/dev/xvda", login_user(name, user))
+
+
+def _announced(release: Release, ec2: Any, ssm: Any) -> list[Any]:
+    try:
+        image_id = ssm.get_parameter(Name=release.parameter)["Parameter"]["Value"]
+        return list(ec2.describe_images(ImageIds=[image_id])["Images"])
+    except CloudError as error:
+        if error.code in ("ParameterNotFound", "InvalidAMIID.NotFound"):
+            return []
+        raise
+
+
+def _listed(release: Release, ec2: Any) -> list[Any]:
+    wanted = [{"Name": "name", "Values": [release.name]}, {"Name": "state", "Values": ["available"]}]
+    return list(ec2.describe_images(Owners=[release.owner], Filters=wanted)["Images"])
