@@ -30,6 +30,7 @@ class Context:
     secrets: Mapping[str, str] = field(repr=False)
     pack: Download | None = None
     jdk: Download | None = None
+    driver: Download | None = None  # the JDBC driver's jar, where it comes by URL
     booted: frozenset[str] = frozenset()  # nodes whose first boot is recorded complete: only these are started and restarted by systemd
 
     def base(self, path: str) -> bytes | None:
