@@ -1,0 +1,267 @@
+"""Makes the machines what the API says: one thread for each live machine, one that keeps wires and rules in step.
+
+The API's handlers (api.py, corrections.py) call the verbs of Hypervisor while they hold `guard`; the verbs only note the
+wish and return. The machine's thread then does the work and writes the instance's state back under the same guard.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import shutil
+import threading
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+from runbook_lab import firewall, network
+from runbook_lab.image import Image
+from runbook_lab.layout import Lab
+from runbook_lab.machine import REBOOTED, Machine
+from runbook_lab.shell import run
+
+log = logging.getLogger("machines")
+STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+ANYWHERE = IPv4Network("0.0.0.0/0")
+
+
+class Hypervisor:
+    """The lab's machines. `ec2` is moto's backend; `guard` protects it."""
+
+    def __init__(self, lab: Lab, image: Image):
+        self.lab = lab
+        self.guard = threading.RLock()
+        self.machines: dict[str, Machine] = {}
+        self.images: dict[str, tuple[Path, ...]] = {image.ami: (image.tree,)}
+        self.ec2: Any = None
+        self._wishes: dict[str, str] = {}  # run, stop, terminate, reboot or image:<ami>, by instance id
+        self._threads: dict[str, threading.Thread] = {}
+        self._changed = threading.Event()
+        threading.Thread(target=self._keep_in_step, name="in-step", daemon=True).start()
+
+    # --- verbs of the API (the caller holds the guard)
+
+    def launch(self, instance: Any) -> None:
+        """A new instance: make its machine and power it on."""
+        key = self.ec2.key_pairs.get(instance.key_name)
+        subnet = self.ec2.get_subnet(instance.subnet_id)
+        nic = network.Nic(
+            instance.id, IPv4Address(instance.private_ip), instance.nics[0].mac_address, self._wire(subnet)
+        )
+        self.machines[instance.id] = Machine(
+            lab=self.lab, nic=nic, layers=self.images[instance.image_id], hostname=instance.private_dns_name,
+            public_key=key.material_public.decode().strip() if key else None,
+            user_data=base64.b64decode(str(instance.user_data)) if instance.user_data else b"",
+        )
+        self.start(instance)
+
+    def start(self, instance: Any) -> None:
+        set_state(instance, "pending")
+        self._wishes[instance.id] = "run"
+        thread = threading.Thread(target=self._live, args=(instance,), name=instance.id, daemon=True)
+        self._threads[instance.id] = thread
+        thread.start()
+
+    def stop(self, instance: Any, force: bool = False) -> None:
+        """An orderly shutdown, or with `force` a power cut."""
+        set_state(instance, "stopping", "User initiated")
+        self._wishes[instance.id] = "stop"
+        machine = self.machines[instance.id]
+        machine.cut() if force else machine.shut_down()
+
+    def reboot(self, instance: Any) -> None:
+        if instance.state == "running":
+            self._wishes[instance.id] = "reboot"
+            self.machines[instance.id].reboot()
+
+    def terminate(self, instance: Any) -> None:
+        """Take the machine away; a stopped one has no thread that could do it."""
+        alive = instance.state not in ("stopped", "terminated")
+        set_state(instance, "shutting-down", "User initiated")
+        self._wishes[instance.id] = "terminate"
+        if alive:
+            self.machines[instance.id].cut()
+        else:
+            threading.Thread(target=self._bury, args=(instance,), daemon=True).start()
+
+    def create_image(self, ami: Any, instance: Any, no_reboot: bool) -> None:
+        """A new image from an instance's disk: at once for a stopped one, after a shutdown for a running one
+        (which then starts again), or with `no_reboot` from a copy of the disk as it is."""
+        ami.state = "pending"
+        if instance.state == "stopped" or no_reboot:
+            threading.Thread(target=self._take_image, args=(ami, instance, no_reboot), daemon=True).start()
+        else:
+            self._wishes[instance.id] = f"image:{ami.id}"
+            self.machines[instance.id].shut_down()
+
+    def forget_image(self, ami_id: str) -> None:
+        self.images.pop(ami_id, None)
+        self._free_layers()
+
+    def console(self, instance_id: str) -> bytes:
+        machine = self.machines.get(instance_id)
+        return machine.console() if machine else b""
+
+    def answers(self, instance_id: str) -> bool:
+        machine = self.machines.get(instance_id)
+        return bool(machine and machine.answers_ssh())
+
+    def changed(self) -> None:
+        """Something that wires or rules may depend on is no longer as it was."""
+        self._changed.set()
+
+    # --- a machine's life, on its own thread
+
+    def _live(self, instance: Any) -> None:
+        machine, fresh = self.machines[instance.id], True
+        try:
+            while True:
+                if not self._power_on(instance, machine, fresh):
+                    return
+                status = machine.wait()
+                with self.guard:
+                    wish = self._wishes[instance.id]
+                    again = wish == "reboot" or (wish == "run" and status == REBOOTED) or wish.startswith("image:")
+                    if not again:
+                        return self._end(instance, wish, status)
+                    self._wishes[instance.id] = "run"
+                log.info("%s starts again (%s)", instance.id, wish)
+                if wish.startswith("image:"):
+                    self._take_image(self.ec2.amis.get(wish.removeprefix("image:")), instance, copy=False)
+                fresh = False
+        except Exception as problem:  # a machine's failure must be seen in its state, and must not end the lab
+            log.exception("%s failed", instance.id)
+            machine.power_off()
+            with self.guard:
+                if self._wishes[instance.id] == "terminate":
+                    self._bury(instance)
+                else:
+                    set_state(instance, "stopped", f"Server.InternalError: {problem}")
+
+    def _power_on(self, instance: Any, machine: Machine, fresh: bool) -> bool:
+        """Boot, unless the wish has changed meanwhile; False when there is nothing left to wait for."""
+        with self.guard:
+            if self._wishes[instance.id] == "terminate":
+                self._bury(instance)
+                return False
+            self._sync_wires()
+            rules = self._rules(instance)
+        machine.boot(rules, fresh)
+        with self.guard:
+            if self._wishes[instance.id] == "terminate":
+                machine.cut()
+            elif instance.state == "pending":
+                set_state(instance, "running")
+                log.info("%s runs at %s", instance.id, machine.nic.address)
+        self.changed()
+        return True
+
+    def _end(self, instance: Any, wish: str, status: int) -> None:
+        """The machine is off for good (until it is started): by wish, or because it switched itself off."""
+        if wish == "terminate" or (wish == "run" and instance.instance_initiated_shutdown_behavior == "terminate"):
+            self._bury(instance)
+        else:
+            set_state(instance, "stopped", "User initiated" if wish == "stop" else f"Instance initiated ({status})")
+            log.info("%s stopped (%s, %s)", instance.id, wish, status)
+        self.changed()
+
+    def _bury(self, instance: Any) -> None:
+        machine = self.machines[instance.id]
+        machine.power_off()
+        machine.free()
+        with self.guard:
+            nics = list(instance.nics.values())
+            instance.terminate()
+            for nic in nics:
+                self.ec2.enis.pop(nic.id, None)
+                nic.subnet.del_subnet_ip(nic.private_ip_address)
+            self.machines.pop(instance.id, None)
+            self._wishes.pop(instance.id, None)
+            self._free_layers()
+        log.info("%s terminated", instance.id)
+        self.changed()
+
+    # --- images
+
+    def _take_image(self, ami: Any, instance: Any, copy: bool) -> None:
+        """Turn the disk into a layer: moved (the machine goes on with an empty one above it) or copied."""
+        if ami is None:
+            return
+        machine = self.machines[instance.id]
+        layer = self.lab.disks / "layers" / ami.id
+        layer.parent.mkdir(exist_ok=True)
+        below = machine.layers
+        if copy:
+            run("cp", "--archive", "--reflink=auto", str(machine.folder / "upper"), str(layer), timeout=900)
+        else:
+            (machine.folder / "upper").rename(layer)
+            shutil.rmtree(machine.folder / "work", ignore_errors=True)  # belongs to the disk that has just gone
+            machine.layers = (layer, *below)
+        with self.guard:
+            self.images[ami.id] = (layer, *below)
+            ami.state = "available"
+        log.info("%s made from %s", ami.id, instance.id)
+
+    def _free_layers(self) -> None:
+        used = {layer for layers in self.images.values() for layer in layers}
+        used |= {layer for machine in self.machines.values() for layer in machine.layers}
+        for layer in (self.lab.disks / "layers").glob("ami-*"):
+            if layer not in used:
+                pending = self.ec2.amis.get(layer.name)
+                if pending is None or pending.state != "pending":
+                    shutil.rmtree(layer, ignore_errors=True)
+
+    # --- wires and rules
+
+    def _wire(self, subnet: Any) -> network.Subnet:
+        vpc = self.ec2.get_vpc(subnet.vpc_id)
+        return network.Subnet(subnet.vpc_id, IPv4Network(vpc.cidr_block), IPv4Network(subnet.cidr_block))
+
+    def _sync_wires(self) -> None:
+        network.sync_subnets(self.lab, [self._wire(subnet) for zone in self.ec2.subnets.values() for subnet in zone.values()])
+
+    def _rules(self, instance: Any) -> str:
+        members: dict[str, list[str]] = {}
+        for other in self.ec2.all_instances():
+            if other.state != "terminated":
+                for group in other.security_groups:
+                    members.setdefault(group.id, []).append(other.private_ip)
+        groups = instance.security_groups
+        return firewall.ruleset(
+            [_allow(rule, members) for group in groups for rule in group.ingress_rules],
+            [_allow(rule, members) for group in groups for rule in group.egress_rules],
+        )
+
+    def _keep_in_step(self) -> None:
+        while True:
+            self._changed.wait()
+            self._changed.clear()
+            try:
+                with self.guard:
+                    self._sync_wires()
+                    live = [(self.machines[i.id], self._rules(i)) for i in self.ec2.all_instances() if i.state == "running"]
+                for machine, rules in live:
+                    if machine.init and machine.rules:
+                        machine.apply_rules(rules)
+            except Exception:
+                log.exception("wires and rules")
+
+
+def _allow(rule: Any, members: dict[str, list[str]]) -> firewall.Allow:
+    """moto's rule (one source each) as a permission."""
+    peers: tuple[IPv4Network, ...] = ()
+    if rule.cidr_ipv4:
+        peers = (IPv4Network(rule.cidr_ipv4, strict=False),)
+    elif rule.source_group:
+        peers = firewall.group_members(members.get(rule.source_group["GroupId"], []))
+    elif rule.prefix_list_id:
+        peers = (ANYWHERE,)  # AWS's own services: in the lab their address is the gateway's
+    return firewall.Allow(rule.ip_protocol or "-1", peers, rule.from_port, rule.to_port)
+
+
+def set_state(instance: Any, name: str, reason: str = "") -> None:
+    """Set moto's state of an instance."""
+    instance._state.name, instance._state.code = name, STATES[name]
+    instance._reason = reason
+
+

@@ -1,0 +1,136 @@
+"""What a lab has on this machine, found by looking at the machine and not at any record; and its removal.
+
+`down` and the clean-up after a death by kill -9 are this one path.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from runbook_lab import cgroups, network
+from runbook_lab.layout import Lab
+from runbook_lab.shell import lines, run
+from runbook_lib.errors import LabError
+
+
+@dataclass(frozen=True)
+class Remain:
+    kind: str  # process, mount, namespace, link, table, cgroup or folder
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+def find(lab: Lab) -> list[Remain]:
+    """Everything of the lab that is here now, in the order in which it can be removed."""
+    spaces = [path.name for path in Path("/run/netns").glob(f"{lab.namespace_prefix}*")]
+    pids = daemons(lab) + [pid for space in spaces for pid in network.pids_in(space)] + _supervisors(lab)
+    return [
+        *(Remain("process", str(pid)) for pid in pids),
+        *(Remain("mount", point) for point in _mounts(lab)),
+        *(Remain("namespace", space) for space in spaces),
+        *(Remain("link", link) for link in _links(lab)),
+        *(Remain("table", lab.table) for line in lines("nft", "list", "tables", "inet") if line.split()[-1] == lab.table),
+        *(Remain("cgroup", str(group)) for group in cgroups.remains(lab)),
+        *(Remain("folder", str(folder)) for folder in (lab.disks, lab.run) if folder.exists()),
+    ]
+
+
+def daemons(lab: Lab) -> list[int]:
+    """Pids of the lab's daemon, by its command line: also one whose pid file is gone."""
+    return _with_words("runbook_lab.daemon", lab.name)
+
+
+def _supervisors(lab: Lab) -> list[int]:
+    return [pid for pid, words in _processes() if any(word.startswith(f"--directory={lab.disks}/") for word in words)]
+
+
+def _with_words(*wanted: str) -> list[int]:
+    return [pid for pid, words in _processes() if all(word in words for word in wanted)]
+
+
+def _processes() -> list[tuple[int, list[str]]]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # gone, or a zombie (empty command line)
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if words != [""]:
+                found.append((int(folder.name), words))
+    return found
+
+
+def _mounts(lab: Lab) -> list[str]:
+    points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    return sorted((point for point in points if point.startswith(f"{lab.disks}/")), key=len, reverse=True)
+
+
+def _links(lab: Lab) -> list[str]:
+    low, high = int(lab.network.network_address), int(lab.network.broadcast_address)
+    names = [link["ifname"] for link in json.loads(run("ip", "-json", "link"))]
+    wires = [n for n in names if len(n) == 10 and n.startswith("rb") and _hex(n[2:]) in range(low, high + 1)]
+    bridges = [n for n in names if n == lab.bridge or n.startswith(lab.bridge + "-")]
+    return wires + bridges
+
+
+def _hex(text: str) -> int:
+    with suppress(ValueError):
+        return int(text, 16)
+    return -1
+
+
+def sweep(lab: Lab) -> list[Remain]:
+    """Remove all of it; returns what was found. Raises LabError when something stays."""
+    found = find(lab)
+    _end_daemon(lab)
+    deadline = time.monotonic() + 20
+    while True:
+        left = find(lab)
+        for thing in left:
+            _remove(lab, thing)
+        if not left:
+            with suppress(OSError):
+                lab.disks.parent.rmdir()  # only when this was the last lab
+            return found
+        if time.monotonic() > deadline:
+            raise LabError(
+                "something of the lab cannot be removed: " + ", ".join(map(str, left)), lab.name,
+                "see who uses it (lsof, ip netns pids), end that, and run ./runbook lab down again",
+            )
+        time.sleep(0.05)
+
+
+def _end_daemon(lab: Lab) -> None:
+    """The daemon goes first, so that nothing new appears while the rest is removed."""
+    for pid in daemons(lab):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + 3
+    while daemons(lab) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _remove(lab: Lab, thing: Remain) -> None:
+    if thing.kind == "process":
+        with suppress(ProcessLookupError):
+            os.kill(int(thing.name), signal.SIGKILL)
+    elif thing.kind == "mount":
+        run("umount", thing.name, check=False)
+    elif thing.kind == "namespace":
+        run("ip", "netns", "delete", thing.name, check=False)
+    elif thing.kind == "link":
+        run("ip", "link", "delete", thing.name, check=False)
+    elif thing.kind == "table":
+        run("nft", "delete", "table", "inet", thing.name, check=False)
+    elif thing.kind == "cgroup":
+        with suppress(OSError):
+            Path(thing.name).rmdir()
+    elif not _mounts(lab):  # never delete through a mount
+        shutil.rmtree(thing.name, ignore_errors=True)
