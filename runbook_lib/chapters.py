@@ -51,7 +51,7 @@ CHAPTERS = {
 
 
 def chapters_of(pattern: str, first: str | None = None, last: str | None = None) -> tuple[Chapter, ...]:
-    """The chapters that build and verify a pattern, from number `first` to number `last`. 00 and 99 are never among them."""
+    """The chapters that build and verify a pattern, from number `first` to number `last`; never 00 and 99."""
     mine = [chapter for chapter in CHAPTERS.values() if pattern in chapter.patterns]
     numbers = [chapter.number for chapter in mine]
     for option, given in (("--from", first), ("--to", last)):
@@ -59,5 +59,9 @@ def chapters_of(pattern: str, first: str | None = None, last: str | None = None)
             raise RunbookError(f"{pattern} has no chapter {given}", option, f"its chapters are {', '.join(numbers)}")
     chosen = tuple(c for c in mine if (first or "00").zfill(2) <= c.number <= (last or "98").zfill(2))
     if not chosen:
-        raise RunbookError(f"no chapter lies from {first} to {last}", "--from, --to", f"the chapters of {pattern} are {', '.join(numbers)}")
+        raise RunbookError(
+            f"no chapter lies from {first} to {last}",
+            "--from, --to",
+            f"the chapters of {pattern} are {', '.join(numbers)}",
+        )
     return chosen

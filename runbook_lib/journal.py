@@ -1,7 +1,8 @@
 """Evidence: every attempt of a run as one line, and what the lines add up to.
 
-A run is a folder `runs/<deployment>/<utc>/`. Its `journal.jsonl` is only ever appended to; `result.json`, the report, the status board and
-`--resume` are all read out of it. Nothing that matters to the deployment lies here (design, decision 2): the folder can be deleted.
+A run is a folder `runs/<deployment>/<utc>/`. Its `journal.jsonl` is only ever appended to; `result.json`, the report,
+the status board and `--resume` are all read out of it. Nothing that matters to the deployment lies here (design,
+decision 2): the folder can be deleted.
 """
 
 from __future__ import annotations
@@ -66,10 +67,28 @@ class Journal:
         return self.folder / "journal.jsonl"
 
     def write(
-        self, chapter: str, verb: str, *, host: str = "", key: str = "", change: str = "", seconds: float = 0.0, ok: bool = True, **more: Any
+        self,
+        chapter: str,
+        verb: str,
+        *,
+        host: str = "",
+        key: str = "",
+        change: str = "",
+        seconds: float = 0.0,
+        ok: bool = True,
+        **more: Any,
     ) -> None:
-        """Append one attempt. `seconds` is how long it took; `more` holds what only this verb has (a check's row, an error's words)."""
-        entry = {"utc": now(), "chapter": chapter, "verb": verb, "host": host, "key": key, "change": change, "seconds": round(seconds, 3), "ok": ok}
+        """Append one attempt. `seconds`: how long it took; `more`: what only this verb has (a check's row, an error)."""
+        entry = {
+            "utc": now(),
+            "chapter": chapter,
+            "verb": verb,
+            "host": host,
+            "key": key,
+            "change": change,
+            "seconds": round(seconds, 3),
+            "ok": ok,
+        }
         with self._lock:
             self._waiting.append({**entry, **more})
             if verb != "plan" or self.path.exists():
@@ -99,7 +118,9 @@ class Journal:
             yield
         except BaseException as error:
             words = str(error) or type(error).__name__
-            self.write(chapter, verb, seconds=time.monotonic() - began, ok=False, error=words, kind=type(error).__name__)
+            self.write(
+                chapter, verb, seconds=time.monotonic() - began, ok=False, error=words, kind=type(error).__name__
+            )
             raise
         self.write(chapter, verb, seconds=time.monotonic() - began)
 
@@ -107,13 +128,23 @@ class Journal:
         """One line per resource that an apply changed (`result`: a `converge.Result`)."""
         for pending in result.changed:
             change = pending.change
-            self.write(chapter, "change", host=pending.host, key=change.key, change=f"{change.verb}: {change.summary}", stage=pending.stage, diff=change.diff)
+            self.write(
+                chapter,
+                "change",
+                host=pending.host,
+                key=change.key,
+                change=f"{change.verb}: {change.summary}",
+                stage=pending.stage,
+                diff=change.diff,
+            )
 
     def checked(self, chapter: str, checks: Iterable[Any]) -> None:
         """One line per check; a later run of the same check counts."""
         for check in checks:
             row = {**asdict(check), "chapter": chapter}
-            self.write(chapter, "check", host=row.get("where", ""), key=row["id"], ok=row["status"] == "pass", check=row)
+            self.write(
+                chapter, "check", host=row.get("where", ""), key=row["id"], ok=row["status"] == "pass", check=row
+            )
 
     def verdict(self, chapter: str, text: str, passed: bool) -> None:
         """What the proof found, in its own words, and whether that is what the parameters expect."""
@@ -130,7 +161,14 @@ class Journal:
 
     def table(self, chapter: str, title: str, table: Any) -> None:
         """A table for the report: anything with `columns` and `rows`."""
-        self.write(chapter, "table", key=title, columns=list(table.columns), rows=[list(row) for row in table.rows], note=table.note)
+        self.write(
+            chapter,
+            "table",
+            key=title,
+            columns=list(table.columns),
+            rows=[list(row) for row in table.rows],
+            note=table.note,
+        )
 
     def keep(self, name: str, text: str) -> None:
         """A text file beside the journal (the topology picture), replaced whole, redacted."""
@@ -197,7 +235,9 @@ def summarise(entries: list[Entry]) -> dict[str, Any]:
     verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
     fields = ("id", "title", "status", "expected", "observed", "where", "chapter")
     expect = head.get("expect")
-    decided = verdict is not None and verdict["ok"] if expect and any(c["name"].startswith("07") for c in chapters) else True
+    decided = (
+        verdict is not None and verdict["ok"] if expect and any(c["name"].startswith("07") for c in chapters) else True
+    )
     return {
         "schema": SCHEMA,
         **{name: head.get(name) for name in ("deployment", "pattern", "hardening", "expect")},
@@ -215,13 +255,26 @@ def _chapters_seen(entries: list[Entry]) -> list[str]:
 
 
 def _chapter(name: str, entries: list[Entry]) -> dict[str, Any]:
-    """A chapter is all right when the runner says so; without a runner, when the newest attempt of each of its verbs went well."""
+    """All right when the runner says so; without a runner, when the newest attempt of each verb went well."""
     mine = [entry for entry in entries if entry.get("chapter") == name]
-    newest = {entry["verb"]: entry for entry in mine if entry["verb"] in ("apply", "verify", "prove", "verdict", "failover", "browser")}
+    newest = {
+        entry["verb"]: entry
+        for entry in mine
+        if entry["verb"] in ("apply", "verify", "prove", "verdict", "failover", "browser")
+    }
     whole = [entry for entry in mine if entry["verb"] == "chapter"]
     ok = whole[-1]["ok"] if whole else bool(newest) and all(entry["ok"] for entry in newest.values())
-    spent = whole[-1]["seconds"] if whole else sum(e["seconds"] for e in mine if e["verb"] not in ("check", "change", "verdict"))
-    return {"name": name, "ok": ok, "seconds": round(spent, 1), "changed": sum(entry["verb"] == "change" for entry in mine)}
+    spent = (
+        whole[-1]["seconds"]
+        if whole
+        else sum(e["seconds"] for e in mine if e["verb"] not in ("check", "change", "verdict"))
+    )
+    return {
+        "name": name,
+        "ok": ok,
+        "seconds": round(spent, 1),
+        "changed": sum(entry["verb"] == "change" for entry in mine),
+    }
 
 
 def proven(folder: Path) -> set[str]:

@@ -1,0 +1,7 @@
+"""`python -m runbook_lib run params/…`: the library without the lab."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,118 @@
+"""Where a deployment stands: machines as the cloud knows them now, chapters as they were last proven, what comes next."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import journal
+from .chapters import Chapter, chapters_of
+from .errors import RunbookError
+from .tables import html_table, text_table
+from .vault import redactor
+
+if TYPE_CHECKING:
+    from .deployment import Deployment
+
+MACHINES = ("Machine", "Address", "Type", "State", "Serves")
+CHAPTERS = ("Chapter", "State", "When", "By")
+HOLDS, FAILED, OPEN, DRIFT = "✔ verified", "✘ failed", "○ to do", "△ changed since"
+
+
+@dataclass(frozen=True)
+class Board:
+    """`up`: every machine runs; `next_chapter`: the first chapter that does not hold, None when all do."""
+
+    name: str
+    pattern: str
+    machines: Sequence[tuple[str, ...]]
+    chapters: Sequence[tuple[str, ...]]
+    next_chapter: Chapter | None
+    up: bool
+    trouble: str = ""
+
+    def _headline(self) -> str:
+        running = sum(row[3].endswith("running") for row in self.machines)
+        then = (
+            f"next: {self.next_chapter.name} ({self.next_chapter.title})"
+            if self.next_chapter
+            else "every chapter holds"
+        )
+        return f"{self.name} ({self.pattern}): {running} of {len(self.machines)} machines run; {then}"
+
+    def __str__(self) -> str:
+        parts = [
+            self._headline(),
+            self.trouble,
+            text_table(MACHINES, self.machines),
+            text_table(CHAPTERS, self.chapters),
+        ]
+        return redactor.redact("\n\n".join(filter(None, parts)))
+
+    def _repr_html_(self) -> str:
+        trouble = f'<p role="status">{html.escape(self.trouble)}</p>' if self.trouble else ""
+        machines = html_table(MACHINES, self.machines, "Machines, as the cloud knows them now")
+        links = {row[0]: f'<a href="{row[0]}.ipynb">{row[0]}</a>' for row in self.chapters}
+        chapters = html_table(CHAPTERS, self.chapters, "Chapters")
+        for name, link in links.items():
+            chapters = chapters.replace(f">{name}</td>", f">{link}</td>")
+        headline = f'<p class="rb-headline"><strong>{html.escape(self._headline())}</strong></p>'
+        body = f'{headline}{trouble}<div class="rb-board">{machines}{chapters}</div>'
+        return redactor.redact(
+            f'<section class="rb-status" aria-label="status of {html.escape(self.name)}">{body}</section>'
+        )
+
+
+def read_board(deployment: Deployment, drift: bool = False) -> Board:
+    """Ask the cloud, and put the chapters' last proofs beside it; `drift` also compares proven chapters with their hosts.
+
+    A cloud that does not answer makes a board that says so, not an error: one looks here when something is wrong.
+    """
+    spec, topology = deployment.spec, deployment.topology
+    try:
+        found, trouble = dict(deployment.instances()), ""
+        proofs = proofs_of(deployment) if found else {}
+    except RunbookError as error:
+        found, proofs, trouble = {}, {}, str(error)
+    machines = [
+        (node.name, node.address, node.instance_type, _state(found.get(node.name)), ", ".join(node.hosts) or node.role)
+        for node in topology.nodes
+    ]
+    rows, upcoming = [], None
+    for chapter in chapters_of(spec.pattern):
+        state, when, who = proofs.get(chapter.name, (OPEN, "", ""))
+        if drift and state == HOLDS and chapter.converges and getattr(deployment, chapter.attribute).plan():
+            state = DRIFT
+        if state != HOLDS and upcoming is None:
+            upcoming = chapter
+        rows.append((chapter.name, state, when, who))
+    up = bool(machines) and all(row[3].endswith("running") for row in machines)
+    return Board(spec.deployment, spec.pattern, machines, rows, upcoming, up, trouble)
+
+
+def proofs_of(deployment: Deployment) -> dict[str, tuple[str, str, str]]:
+    """(state, when, by whom) per chapter: from the cloud, where every run leaves word; later failures from our journals."""
+    proofs = {}
+    for chapter in chapters_of(deployment.spec.pattern):
+        if note := deployment.vault.find(f"chapters/{chapter.name}"):
+            left = json.loads(note)
+            proofs[chapter.name] = (HOLDS if left["ok"] else FAILED, left["utc"], left["by"])
+    for name, attempt in journal.attempts(deployment.spec.deployment).items():
+        if name in proofs and attempt.utc > proofs[name][1] and not attempt.ok:
+            proofs[name] = (FAILED, attempt.utc, "here")
+    return proofs
+
+
+def leave_word(deployment: Deployment, chapter: str, ok: bool) -> None:
+    """Write into the cloud how a chapter's verification ended, so that a colleague on another machine sees it."""
+    note = json.dumps({"ok": ok, "utc": journal.now()[:19] + "Z", "by": deployment.owner.split(" (")[0]})
+    deployment.vault.put(f"chapters/{chapter}", note, secure=False)
+
+
+def _state(instance: Any) -> str:
+    if instance is None:
+        return "○ not launched"
+    return f"{'●' if instance.state == 'running' else '○'} {instance.state}"

@@ -1,0 +1,267 @@
+"""Chapters headless: papermill executes the notebooks in order, up to the first that fails. And verbs without kernels."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import os
+import platform
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import journal as journals
+from .chapters import NOTEBOOKS, Chapter, chapters_of
+from .errors import RunbookError
+from .journal import Journal
+from .spec import Spec, load_spec
+from .topology import topology_of
+
+if TYPE_CHECKING:
+    from .deployment import Deployment
+
+Say = Callable[[str], None]
+PACKAGES = ("boto3", "paramiko", "pydantic", "papermill", "jupyterlab")
+
+
+def run(
+    params: str,
+    overrides: Mapping[str, Any] | None = None,
+    first: str | None = None,
+    last: str | None = None,
+    resume: bool = False,
+    say: Say = print,
+) -> int:
+    """Execute the pattern's chapters. 0: all verified and as the parameters expect; 1: not, and why was said.
+
+    Raises ParamsError before anything starts. `resume` leaves out the chapters that the newest run proved and whose
+    plan is empty now; what only verifies is always run.
+    """
+    spec = load_spec(params, overrides)
+    chosen = chapters_of(spec.pattern, first, last)
+    before = journals.latest(spec.deployment) if resume else None
+    journal = begin(spec, "run")
+    with _environment(journal):
+        skipped = _still_holding(params, overrides, chosen, before, journal, say) if before else set()
+        for chapter in chosen:
+            if chapter.name in skipped:
+                continue
+            if not execute(chapter, spec, overrides or {}, journal, say):
+                break
+        found = journal.finish()
+    _scrub_all(journal.folder, params, overrides)
+    complete = {c["name"] for c in found["chapters"] if c["ok"]} >= {c.name for c in chosen}
+    _summary(found, journal.folder, complete, say)
+    return 0 if found["ok"] and complete else 1
+
+
+def begin(spec: Spec, what: str) -> Journal:
+    """A new run, with who and what in its first lines and the topology's picture beside them."""
+    journal = Journal.begin(spec).open()
+    versions = {"runbook": version_here(), "python": platform.python_version()}
+    versions |= {name: version(name) for name in PACKAGES}
+    who = f"{getpass.getuser()}@{socket.gethostname()}"
+    journal.write("", what, who=who, versions=versions, params=_reference(spec.source), machine=platform.platform())
+    journal.keep("topology.svg", topology_of(spec).svg())
+    return journal
+
+
+def version_here() -> str:
+    """The version of this package; `0` where it runs from a checkout that was not installed."""
+    try:
+        return version("wso2-cluster-runbook")
+    except Exception:
+        return "0"
+
+
+def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal: Journal, say: Say) -> bool:
+    """One notebook with papermill, kept beside the journal; False when it stopped, with its error said."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    began, executed = time.monotonic(), journal.folder / f"{chapter.name}.ipynb"
+    say(f"{chapter.name}  {chapter.title} …")
+    error = ""
+    try:
+        papermill.execute_notebook(
+            os.path.relpath(chapter.notebook),
+            os.path.relpath(executed),
+            parameters={"params_file": _reference(spec.source, NOTEBOOKS), "overrides": dict(overrides)},
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(NOTEBOOKS),
+            config=Config({"KernelManager": {"transport": "ipc"}}),  # TCP would be open to every user of the machine
+        )
+    except PapermillExecutionError as problem:
+        error = problem.evalue if _is_ours(problem.ename) else f"{problem.ename}: {problem.evalue}"
+    except KeyboardInterrupt:
+        error = "interrupted: run again, it goes on where it stopped"
+    except Exception as problem:  # a kernel that died, a disk that is full
+        error = f"{type(problem).__name__}: {problem}"
+    seconds = time.monotonic() - began
+    sha256 = hashlib.sha256(_scrub(executed)).hexdigest() if executed.exists() else ""
+    journal.write(chapter.name, "chapter", seconds=seconds, ok=not error, error=error, sha256=sha256)
+    counted = journal.result()["chapters"]
+    changed = next((c["changed"] for c in counted if c["name"] == chapter.name), 0)
+    mark = "✘ stopped" if error else "✔ verified"
+    say(f"{chapter.name}  {mark} after {seconds:.1f} s, {changed} resources changed")
+    if error:
+        say(journals.redact(error))
+    return not error
+
+
+def _is_ours(name: str) -> bool:
+    family = [RunbookError]
+    for kind in family:
+        family += kind.__subclasses__()
+    return name in {kind.__name__ for kind in family}
+
+
+def _still_holding(
+    params: str,
+    overrides: Mapping[str, Any] | None,
+    chosen: tuple[Chapter, ...],
+    before: Path,
+    journal: Journal,
+    say: Say,
+) -> set[str]:
+    """Chapters to leave out: proven by the run before, and nothing to change now."""
+    proven = journals.proven(before)
+    held: set[str] = set()
+    with opened(params, overrides) as deployment:
+        for chapter in chosen:
+            if chapter.name not in proven or not chapter.converges:
+                break
+            began = time.monotonic()
+            if getattr(deployment, chapter.attribute).plan():
+                say(f"{chapter.name}  was verified, but there is something to change now")
+                break
+            held.add(chapter.name)
+            seconds = time.monotonic() - began
+            journal.write(
+                chapter.name, "chapter", seconds=seconds, skipped=f"proven by {before.name}, nothing to change"
+            )
+            say(f"{chapter.name}  ✔ holds since {before.name}: left out")
+    return held
+
+
+def plan(params: str, overrides: Mapping[str, Any] | None = None, say: Say = print) -> int:
+    """Show every pending change of every chapter; changes nothing. 0: none, 2: some."""
+    spec = load_spec(params, overrides)
+    pending = False
+    with opened(params, overrides) as deployment:
+        for chapter in chapters_of(spec.pattern):
+            if chapter.converges:
+                found = getattr(deployment, chapter.attribute).plan()
+                say(str(found))
+                pending |= bool(found)
+    return 2 if pending else 0
+
+
+def verify(params: str, overrides: Mapping[str, Any] | None = None, say: Say = print) -> int:
+    """Make the checks of every chapter, all of them even when one fails. 0: all passed and as expected."""
+    spec = load_spec(params, overrides)
+    journal = begin(spec, "verify-only")
+    with _environment(journal), opened(params, overrides) as deployment:
+        for chapter in chapters_of(spec.pattern):
+            _verify_chapter(deployment, chapter, say)
+        found = journal.finish()
+    _summary(found, journal.folder, True, say)
+    return 0 if found["ok"] else 1
+
+
+def _verify_chapter(deployment: Deployment, chapter: Chapter, say: Say) -> None:
+    part = getattr(deployment, chapter.attribute)
+    try:
+        say(str(part.prove() if chapter.attribute == "sso" else part.verify()))
+    except RunbookError as error:
+        say(f"{chapter.name}: {error}")
+
+
+def destroy(params: str, overrides: Mapping[str, Any] | None, confirm: str, say: Say = print) -> int:
+    """Tear down what carries the deployment's tag, and prove that nothing is left."""
+    with opened(params, overrides) as deployment:
+        begin(deployment.spec, "destroy-run")
+        say(str(deployment.destroy(confirm)))
+    return 0
+
+
+@contextmanager
+def opened(params: str, overrides: Mapping[str, Any] | None) -> Any:
+    """The deployment as a library object, closed in the end."""
+    from .deployment import open_deployment
+
+    deployment = open_deployment(params, dict(overrides or {}))
+    try:
+        yield deployment
+    finally:
+        deployment.close()
+
+
+@contextmanager
+def _environment(journal: Journal) -> Any:
+    """What the chapters' kernels must know of this run: where to write, that nobody clicks, who holds the lock."""
+    owner = f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
+    new = {"RUNBOOK_RUN": str(journal.folder.resolve()), "RUNBOOK_HEADLESS": "1", "RUNBOOK_OWNER": owner}
+    before = {name: os.environ.get(name) for name in new}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def _scrub(path: Path) -> bytes:
+    """The executed notebook without secrets and without paths of this machine; written back whole."""
+    import nbformat
+
+    book = nbformat.read(path, as_version=4)
+    for name in ("input_path", "output_path", "environment_variables"):
+        book.metadata.get("papermill", {}).pop(name, None)
+    text = nbformat.writes(nbformat.from_dict(_redacted(book)))
+    journals.write_whole(path, text)
+    return text.encode()
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _redacted(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_redacted(inner) for inner in value]
+    return journals.redact(value) if isinstance(value, str) else value
+
+
+def _scrub_all(folder: Path, params: str, overrides: Mapping[str, Any] | None) -> None:
+    """Once more with every secret of the deployment: a kernel may have known others than we did."""
+    try:
+        with opened(params, overrides) as deployment:
+            deployment.vault.load()
+    except RunbookError:
+        return  # the cloud does not answer: the chapters' own redaction stands
+    for path in folder.glob("*.ipynb"):
+        _scrub(path)
+    for path in folder.glob("*.json*"):
+        journals.write_whole(path, journals.redact(path.read_text(encoding="utf-8")))
+
+
+def _reference(path: Path | None, start: Path = journals.ROOT) -> str:
+    """A params file as it is named in evidence: relative, so that it means the same on a colleague's machine."""
+    return os.path.relpath(path, start) if path else ""
+
+
+def _summary(found: Mapping[str, Any], folder: Path, complete: bool, say: Say) -> None:
+    checks = found["checks"]
+    passed = sum(check["status"] == "pass" for check in checks)
+    words = "all verified" if found["ok"] and complete else "NOT verified"
+    changed = sum(chapter["changed"] for chapter in found["chapters"])
+    say("")
+    say(f"{found['deployment']}: {words}; {passed} of {len(checks)} checks passed; {changed} resources changed")
+    if found["verdict"]:
+        say(f"verdict: {found['verdict']} (expected: {found['expect']})")
+    say(f"report: {os.path.relpath(folder / 'report.html')}")

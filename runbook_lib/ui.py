@@ -1,0 +1,248 @@
+"""What a notebook shows beyond its cells' values: style, errors as cards, progress. The only module with ipywidgets.
+
+Everything here has a static form: headless (papermill, a terminal, a test) nothing waits for a click or a front end.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from .board import Board, read_board
+from .converge import Event
+from .errors import RunbookError
+from .vault import redactor
+
+if TYPE_CHECKING:
+    from .deployment import Deployment
+
+ROOT = Path(__file__).resolve().parent.parent
+STYLE = Path(__file__).with_name("style.css")
+
+
+def in_notebook() -> bool:
+    """Whether our output goes into a notebook, executed by whomever."""
+    shell = sys.modules.get("IPython")
+    return bool(shell and (running := shell.get_ipython()) and hasattr(running, "kernel"))
+
+
+def interactive() -> bool:
+    """Whether a person sits before the notebook and can click."""
+    return in_notebook() and not os.environ.get("RUNBOOK_HEADLESS") and not os.environ.get("PYTEST_CURRENT_TEST")
+
+
+def show(thing: Any) -> None:
+    """The value as a notebook shows it; as text in a terminal."""
+    if in_notebook():
+        from IPython.display import display
+
+        display(thing)
+    elif os.environ.get("RUNBOOK_QUIET") != "1":
+        print(redactor.redact(str(thing)))
+
+
+class Html:
+    """A piece of HTML with the text that says the same."""
+
+    def __init__(self, markup: str, text: str):
+        self.markup, self.text = redactor.redact(markup), redactor.redact(text)
+
+    def _repr_html_(self) -> str:
+        return self.markup
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def install() -> None:
+    """Make this notebook show our errors as cards and our tables in our style; does nothing outside of a notebook."""
+    if not in_notebook():
+        return
+    RunbookError._render_traceback_ = _render_error  # type: ignore[attr-defined]
+    show(Html(f"<style>{STYLE.read_text(encoding='utf-8')}</style>", "(style of the tables)"))
+
+
+def _render_error(error: RunbookError) -> list[str]:
+    """IPython's hook for errors that draw themselves: the card once (it asks twice), then the words for the log."""
+    if not getattr(error, "_shown", False):
+        error._shown = True  # type: ignore[attr-defined]
+        show(Html(error_card(error), str(error)))
+    return redactor.redact(str(error)).splitlines()
+
+
+def error_card(error: RunbookError) -> str:
+    """What, where, what to do next; the traceback folded below it, with paths from the repository's root only."""
+    lines = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        if Path(frame.filename).is_relative_to(ROOT / "runbook_lib"):
+            lines.append(f"{Path(frame.filename).relative_to(ROOT)}:{frame.lineno} in {frame.name}: {frame.line}")
+    way = (
+        f"<details><summary>How it came to this</summary><pre>{html.escape(chr(10).join(lines))}</pre></details>"
+        if lines
+        else ""
+    )
+    return error._repr_html_().removesuffix("</div>") + f"{way}</div>"
+
+
+def status_board(deployment: Deployment, drift: bool = True) -> Board:
+    """Machines, chapters, what comes next; with `drift` every proven chapter is compared with its hosts again."""
+    return read_board(deployment, drift)
+
+
+def overview_html(deployment: Deployment) -> str:
+    """The top of a chapter: the picture, then the board."""
+    return f'<figure class="rb-picture">{deployment.topology.svg()}</figure>{read_board(deployment)._repr_html_()}'
+
+
+def overview_text(deployment: Deployment) -> str:
+    return str(read_board(deployment))
+
+
+class Progress:
+    """What `converge.apply` reports to. `stop` is set by Cancel or an interrupt: hosts end at the next stage."""
+
+    def __init__(self, title: str, hosts: Sequence[str]):
+        self.title, self.stop, self.began = title, threading.Event(), time.monotonic()
+        self.last: dict[str, Event] = {}
+        self.tail: list[str] = []
+        self.hosts = list(hosts)
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Event) -> None:
+        with self._lock:
+            self.last[event.host] = event
+            self.tail = [*self.tail[-199:], f"{self.seconds():6.1f} s  {event.host:14} {event.stage}: {event.doing}"]
+        self.draw(event)
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def draw(self, event: Event) -> None:
+        """A front end shows the event; headless only tells a terminal that waits for it."""
+        if note := os.environ.get("RUNBOOK_PROGRESS"):
+            with suppress(OSError):
+                Path(note).write_text(f"{self.title}: {event.host}: {event.doing}", encoding="utf-8")
+
+    def close(self) -> None:
+        """The apply went well; what it changed is the cell's value, so nothing of the progress needs to stay."""
+
+    def fail(self) -> None:
+        """The apply did not go well: leave where each host stood."""
+        if self.last:
+            rows = "".join(f"<li>{html.escape(_standing(event))}</li>" for event in self.last.values())
+            show(Html(f'<ul class="rb-standing">{rows}</ul>', "\n".join(map(_standing, self.last.values()))))
+
+
+def _standing(event: Event) -> str:
+    return f"{event.host}: {event.stage}, {event.done} of {event.of}: {event.doing}"
+
+
+class WidgetProgress(Progress):
+    """The same with a bar per host, the elapsed time, Cancel, and the last lines on demand."""
+
+    def __init__(self, title: str, hosts: Sequence[str]):
+        super().__init__(title, hosts)
+        import ipywidgets as w
+
+        self.bars: dict[str, Any] = {}
+        self.words: dict[str, Any] = {}
+        self.clock = w.HTML()
+        self.cancel = w.Button(description="Cancel", tooltip="stop at the next safe point", icon="stop")
+        self.cancel.on_click(lambda _: self._cancelled())
+        self.output = w.HTML()
+        self.log = w.Accordion(children=[self.output], titles=("Output",), selected_index=None)
+        self.rows = w.VBox()
+        self._w = w
+        for host in hosts:
+            self._row(host)
+        head = w.HBox([w.HTML(f"<b>{html.escape(title)}</b>"), self.clock, self.cancel])
+        self.box = w.VBox([head, self.rows, self.log])
+        self.box.add_class("rb-progress")
+        show(self.box)
+        threading.Thread(target=self._tick, daemon=True).start()
+
+    def _row(self, host: str) -> None:
+        name = self._w.Label(host, layout={"width": "9em"})
+        self.bars[host] = self._w.IntProgress(min=0, max=1, layout={"width": "16em"})
+        self.words[host] = self._w.Label("waiting")
+        self.rows.children = (*self.rows.children, self._w.HBox([name, self.bars[host], self.words[host]]))
+
+    def draw(self, event: Event) -> None:
+        if event.host not in self.bars:
+            self._row(event.host)
+        self.bars[event.host].max = max(event.of, 1)
+        self.bars[event.host].value = event.done
+        self.words[event.host].value = f"{event.done} of {event.of}  {event.doing}"
+        self.output.value = f"<pre>{html.escape(chr(10).join(self.tail[-40:]))}</pre>"
+
+    def _cancelled(self) -> None:
+        self.stop.set()
+        self.cancel.description, self.cancel.disabled = "Stopping …", True
+
+    def _tick(self) -> None:
+        while self.box.comm is not None:
+            self.clock.value = f"&nbsp;{self.seconds():.0f} s&nbsp;"
+            time.sleep(1)
+
+    def close(self) -> None:
+        self.box.close()
+
+    def fail(self) -> None:
+        self.box.close()
+        super().fail()
+
+
+@contextmanager
+def progress(title: str, hosts: Sequence[str]) -> Iterator[Progress]:
+    """Show how far each host is while something is applied. An interrupt stops at the next stage, as Cancel does."""
+    shown = WidgetProgress(title, hosts) if interactive() else Progress(title, hosts)
+    with _interruptible(shown.stop):
+        try:
+            yield shown
+        except BaseException:
+            shown.fail()
+            raise
+        shown.close()
+
+
+@contextmanager
+def _interruptible(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` on SIGINT before the usual KeyboardInterrupt, so that threads that are waited for end soon."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def form(params_file: str | Path | None = None) -> Any:
+    """The parameters as a form (`form.ParamsForm`); headless the table of the keys and their values."""
+    from .form import params_form
+
+    return params_form(params_file, _widgets() if interactive() else None)
+
+
+def _widgets() -> Any:
+    import ipywidgets
+
+    return ipywidgets
