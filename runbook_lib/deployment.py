@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from . import packs, ui, work
-from .cloud import Cloud, Instance
-from .errors import HostError
+from .cloud import Cloud
+from .errors import HostError, ParamsError
 from .journal import Journal
 from .lock import Lock
 from .spec import Spec, load_spec
@@ -27,6 +27,10 @@ from .ssh import Address, Fleet, fleet
 from .steps import Context, Download
 from .topology import Node, Topology, topology_of
 from .vault import Vault
+from .world import HARDENING, PATTERN, Instance
+
+
+FIRST_BOOT = "runbook:first-boot"  # tag of a node whose first boot was seen complete, with the time
 
 
 class Unknown(dict[str, str]):
@@ -83,11 +87,18 @@ class Deployment:
         if self._hosts is None or {name: host.at for name, host in self._hosts.hosts.items()} != wanted:
             if self._hosts:
                 self._hosts.close()
-            self._hosts = fleet(wanted, self.vault.get("ssh-private-key"), self.cloud.bastion())
+            self._hosts = fleet(wanted, self.vault.get("ssh-private-key"), self._bastion())
         return self._hosts
 
     def _address(self, name: str, instance: Instance) -> Address:
-        return Address(name, self.cloud.reach(instance), self.cloud.login_user, self.cloud.host_keys(name))
+        return Address(name, instance.dial, self.cloud.user, self.cloud.host_keys(name))
+
+    def _bastion(self) -> Address | None:
+        """The jump host that the parameters name; its host key is put into SSM by whoever runs it (host-keys/bastion)."""
+        if not self.spec.cloud.bastion:
+            return None
+        user, _, address = self.spec.cloud.bastion.rpartition("@")
+        return Address("bastion", address, user or self.cloud.user, self.cloud.host_keys("bastion"))
 
     def launched(self) -> bool:
         """Whether every machine of the topology exists and its secrets do."""
@@ -96,8 +107,21 @@ class Deployment:
 
     def context(self) -> Context:
         """What the pure steps may know. Before the launch the secrets are placeholders: a plan can be shown, nothing can be applied."""
-        secrets: Mapping[str, str] = self.vault.read_all() if self.launched() else Unknown()
-        return Context(self.spec, self.topology, secrets, self.pack, self.jdk)
+        found = self.instances()
+        secrets: Mapping[str, str] = Unknown(self.vault.load())
+        booted = frozenset(name for name, instance in found.items() if FIRST_BOOT in instance.tags)
+        return Context(self.spec, self.topology, secrets, self.pack, self.jdk, booted)
+
+    def refuse_another_design(self) -> None:
+        """Pattern and hardening of a live deployment cannot change: nodes and databases were made for one of them. ParamsError says so."""
+        for name, instance in self.instances().items():
+            for tag, wanted in ((PATTERN, self.spec.pattern), (HARDENING, self.spec.hardening)):
+                if (live := instance.tags.get(tag, wanted)) != wanted:
+                    raise ParamsError(
+                        f"{self.spec.deployment} is live as {live}, the parameters say {wanted}",
+                        f"{self.spec.source}: {tag.removeprefix('runbook:')} (tag {tag} of {name})",
+                        f"deploy {wanted} under another name (deployment: …), or tear {self.spec.deployment} down first (chapter 99)",
+                    )
 
     @cached_property
     def pack(self) -> Download:
@@ -143,5 +167,5 @@ def open_deployment(params_file: str | Path, overrides: Mapping[str, Any] | None
     ui.install()
     spec = load_spec(params_file, overrides)
     deployment = Deployment(spec, Journal.begin(spec))
-    deployment.cloud.refuse_other_pattern()
+    deployment.refuse_another_design()
     return deployment

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from . import converge, teardown, ui
 from .checks import CheckTable
 from .checks.database import verify_database
+from .checks.network import verify_ssh
 from .checks.nginx import verify_nginx
-from .converge import Pending, Plan, Result
+from .converge import Event, Pending, Plan, Result
+from .database_repair import Recreated, recreate_database
 from .errors import RunbookError
 from .resources import Change
 from .steps import Context, Node, mysql, nginx
@@ -56,13 +58,14 @@ class Launch(Verbs):
         """Make it so, then wait until every machine accepts our key."""
         d = self.deployment
         with d.writing(), d.journal.attempt(self.name, "apply"), ui.progress("Launch", [n.name for n in d.topology.nodes]) as progress:
-            result = d.cloud.apply(plan, progress)
-            d.journal.changed(self.name, result)
+            done = d.cloud.apply(plan, lambda thing, what: progress(Event(thing, "launch", what, 0, 1)))
+            for change in done.changes:
+                d.journal.write(self.name, "change", key=f"{change.kind} {change.name}", change=f"{change.action}: {change.detail}")
             d.fleet().wait_for_ssh([n.name for n in d.topology.nodes], d.spec.timeouts.ssh)
-        return result
+        return done
 
     def checks(self) -> CheckTable:
-        return CheckTable([*self.deployment.cloud.verify(), *self.deployment.cloud.verify_ssh(self.deployment.fleet())])
+        return CheckTable([*self.deployment.cloud.verify(), *verify_ssh(self.deployment)])
 
 
 class Converging(Verbs):
@@ -119,13 +122,13 @@ class Mysql(Converging):
     def checks(self) -> CheckTable:
         return verify_database(self.deployment)
 
-    def recreate(self, database: str, confirm: str = "") -> str:
+    def recreate(self, database: str, confirm: str = "") -> Recreated:
         """Drop a database and make it anew, after a dump. `confirm` must be the deployment's name. Returns where the dump lies."""
         d = self.deployment
         if confirm != d.spec.deployment:
             raise RunbookError(f"{database} of {d.spec.deployment} is to be dropped", "confirm", f'say so: confirm="{d.spec.deployment}"')
         with d.writing(), d.journal.attempt(self.name, "recreate"):
-            return mysql.recreate_database(d.fleet()[d.topology.db.name], database)
+            return recreate_database(d.fleet()[d.topology.db.name], mysql.schema_of(database, d.context()))
 
 
 class Nginx(Converging):

@@ -77,7 +77,7 @@ def test_a_plan_changes_nothing_and_shows_the_difference(here, tmp_path):
 def test_the_content_of_a_secret_file_is_never_shown_nor_fetched(here, tmp_path):
     (tmp_path / "a").write_text("old-secret")
     planned = converge.plan(here, {"here": [Stage("all", (File(f"{tmp_path}/a", b"new-secret", 0o600, OWNER, secret=True),))]})
-    assert planned and "secret" not in str(planned).replace("(content differs and is not shown)", "")
+    assert planned and "old-secret" not in str(planned) and "new-secret" not in str(planned)
 
 
 def test_a_plan_that_the_world_has_overtaken_is_refused_with_the_fresh_one(here, tmp_path):
