@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import getpass
 import socket
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 from runbook_lib import deployment_secrets, pki
 from runbook_lib.aws import Aws
 from runbook_lib.checks import CheckTable
 from runbook_lib.console import Pinned, pin_name, pinned_in
 from runbook_lib.errors import CloudError, PlanOvertaken
-from runbook_lib.images import login_user
+from runbook_lib.images import login_user as image_user
 from runbook_lib.launch_apply import Launcher
 from runbook_lib.launch_checks import check_launch
-from runbook_lib.launch_plan import Known, LaunchPlan, plan_launch
+from runbook_lib.launch_plan import Change, Known, LaunchPlan, LaunchResult, plan_launch, refuse_other_design
 from runbook_lib.operator_range import operator_cidr
+from runbook_lib.progress import Reporter
 from runbook_lib.spec import Spec
-from runbook_lib.topology import Topology, topology_of
+from runbook_lib.topology import Topology, probe_only, topology_of
 from runbook_lib.vault import Vault
-from runbook_lib.world import GONE, Instance, World, instances_of, observe
+from runbook_lib.world import GONE, Instance, JumpHost, World, by_tag, instances_of, observe
 
-Progress = Callable[[str, str], None]  # (node or thing, what happens to it)
+Progress = Callable[[Any], None]  # gets a `progress.Step` (of the same shape as `converge.Event`)
+STEPS_PER_MACHINE = 3  # launching, console, pinned
+PROBE = "probe"
 
 
 class Cloud:
@@ -34,9 +40,9 @@ class Cloud:
         self.vault = Vault(self.aws.client("ssm"), spec.deployment)
 
     @property
-    def user(self) -> str:
+    def login_user(self) -> str:
         """Whom to sign in as on the machines."""
-        return login_user(self.spec.cloud.image, self.spec.cloud.login_user)
+        return image_user(self.spec.cloud.image, self.spec.cloud.login_user)
 
     def identity(self) -> str:
         """Who works here: the AWS identity, and the user and machine it is used from."""
@@ -64,34 +70,50 @@ class Cloud:
         """What chapter 01 would change; changes nothing."""
         return self._plan(observe(self.aws, self.spec.deployment))
 
-    def apply(self, plan: LaunchPlan | None = None, progress: Progress | None = None) -> LaunchPlan:
-        """Do what `plan` says (the current plan when none is given) and return it.
+    def apply(self, plan: LaunchPlan | None = None, progress: Progress | None = None) -> LaunchResult:
+        """Do what `plan` says (the current plan when none is given).
 
         Safe to kill and to repeat: each thing is found again by its tags. Raises `PlanOvertaken` with `.fresh` when the
-        world is no longer the one that was planned for, `CloudError` when the cloud refuses or a machine does not come up.
+        world is not the one that was planned for, `CloudError` when the cloud refuses or a machine does not come up.
         """
-        world = observe(self.aws, self.spec.deployment)
+        began, world = time.monotonic(), observe(self.aws, self.spec.deployment)
         fresh = self._plan(world)
         if plan is not None and plan != fresh:
-            overtaken = PlanOvertaken(
-                f"the cloud changed since the plan was made\n{fresh}",
-                self.spec.deployment,
-                "look at the fresh plan, then apply that",
-            )
+            what = f"the cloud changed since the plan was made\n{fresh}"
+            overtaken = PlanOvertaken(what, self.spec.deployment, "look at the fresh plan, then apply that")
             overtaken.fresh = fresh
             raise overtaken
         if fresh:
-            Launcher(self.aws, self.vault, self.topology, world, progress or _silent).run(fresh)
-        return fresh
+            say = Reporter(progress, "launch", STEPS_PER_MACHINE)
+            Launcher(self.aws, self.vault, self.topology, world, say).run(fresh)
+        return LaunchResult(fresh, tuple(node.name for node in self.topology.nodes), time.monotonic() - began)
 
     def verify(self) -> CheckTable:
         """Whether the machines are up, reachable only as designed, and known by their host keys."""
         world = observe(self.aws, self.spec.deployment)
-        return check_launch(self.topology, world, self._plan(world), self.vault.load(), self.aws.client("ec2"))
+        return check_launch(self.topology, world, self._plan(world), self.vault.read_all(), self.aws.client("ec2"))
+
+    def reach(self, machine: Instance) -> str:
+        """The address that the operator's machine connects to, as `cloud.connect_via` says."""
+        return machine.dial
+
+    def bastion(self) -> JumpHost | None:
+        """The jump host of the parameters, if any."""
+        cloud = self.spec.cloud
+        if cloud.connect_via != "bastion" or not cloud.bastion:
+            return None
+        user, _, address = cloud.bastion.partition("@")
+        keys = tuple(" ".join(key.split()[:2]) for key in cloud.bastion_host_keys)
+        return JumpHost("bastion", address, user, keys)
 
     def host_keys(self, node: str) -> tuple[str, ...]:
         """The pinned host keys of `node` (`type base64` each). Raises `CloudError` when none are pinned."""
         return Pinned.read(self.vault.get(pin_name(node))).keys
+
+    def refuse_other_pattern(self) -> None:
+        """Raise `CloudError` when the live deployment of this name has another pattern, hardening or network."""
+        vpcs = self.aws.client("ec2").describe_vpcs(Filters=by_tag(self.spec.deployment))["Vpcs"]
+        refuse_other_design(self.topology, World(vpc=vpcs[0] if vpcs else None))
 
     def operator_cidr(self) -> str:
         """The range that may use SSH and the AS console."""
@@ -113,20 +135,40 @@ class Cloud:
         """Start a stopped machine; returns once EC2 has taken the order."""
         self.aws.client("ec2").start_instances(InstanceIds=[self.instance(node).id])
 
-    def _plan(self, world: World) -> LaunchPlan:
-        stored = self.vault.load()
+    def launch_probe(self, progress: Progress | None = None) -> Instance:
+        """A small machine in a group that nothing trusts: what a neighbour in the subnet can reach. The proof removes it."""
+        world, topology = observe(self.aws, self.spec.deployment), probe_only(self.topology)
+        world.instances = [machine for machine in world.instances if machine.role == PROBE]
+        world.groups = {role: group for role, group in world.groups.items() if role == PROBE}
+        plan = self._plan(world, topology)
+        if plan:
+            Launcher(self.aws, self.vault, topology, world, Reporter(progress, "probe", STEPS_PER_MACHINE)).run(plan)
+        return self.describe()[topology.nodes[0].name]
+
+    def terminate_probe(self, progress: Progress | None = None) -> None:
+        """Remove the probe, its group and its pinned keys; nothing where there is none, or where the parameters want one."""
+        if self.spec.cloud.probe:
+            return
+        world, topology = observe(self.aws, self.spec.deployment), probe_only(self.topology)
+        changes = [Change("delete", "machine", m.node, m.id, m) for m in world.instances if m.role == PROBE]
+        changes += [
+            Change("delete", "group", PROBE, "", group) for role, group in world.groups.items() if role == PROBE
+        ]
+        launcher = Launcher(self.aws, self.vault, replace(topology, nodes=()), world, Reporter(progress, "probe", 1))
+        launcher.remove(LaunchPlan(self.spec.deployment, tuple(changes)))
+        self.vault.delete(pin_name(topology.nodes[0].name))
+
+    def _plan(self, world: World, topology: Topology | None = None) -> LaunchPlan:
+        topology = topology or self.topology
+        stored = self.vault.read_all()
         key = stored.get("ssh-private-key")
         known = Known(
-            missing=deployment_secrets.missing(self.topology, stored),
+            missing=deployment_secrets.missing(topology, stored),
             pinned={name: pinned.instance for name, pinned in pinned_in(stored).items()},
             public_key=pki.ssh_fingerprint(key) if key else None,
             operator=self.operator_cidr() if world.subnet else None,
         )
-        return plan_launch(self.topology, world, known)
-
-
-def _silent(subject: str, message: str) -> None:
-    pass
+        return plan_launch(topology, world, known)
 
 
 def _local_user() -> str:

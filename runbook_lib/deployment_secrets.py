@@ -7,7 +7,7 @@
 | `tls/<public host>` | key and certificate that Nginx serves under that name |
 | `tier-key/<name>` | signing key and certificate of a tier |
 | `db/<account>` | password of a database account |
-| `carbon-admin-password`, `keystore-password` | of the product |
+| `carbon-admin-password` | of the product |
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def make_password() -> str:
 
 def makers(topology: Topology) -> dict[str, Callable[[], str]]:
     """How each value that depends on no other is made."""
-    passwords = ("carbon-admin-password", "keystore-password", *(f"db/{name}" for name in topology.db_accounts))
+    passwords = ("carbon-admin-password", *(f"db/{name}" for name in topology.db_accounts))
     found: dict[str, Callable[[], str]] = {"ssh-private-key": pki.make_ssh_key}
     found |= dict.fromkeys(passwords, make_password)
     return found | {f"tier-key/{name}": _tier_key_maker(topology, name) for name in topology.tier_keys}
@@ -65,7 +65,7 @@ def missing(topology: Topology, stored: dict[str, str]) -> tuple[Missing, ...]:
 
 def ensure(vault: Vault, topology: Topology) -> Iterator[Missing]:
     """Make what is missing, one after the other, telling each when it is stored. Killed anywhere, it goes on there."""
-    lacking = missing(topology, vault.load())
+    lacking = missing(topology, vault.read_all())
     for item in lacking:
         if item.name in makers(topology):
             vault.ensure(item.name, makers(topology)[item.name])

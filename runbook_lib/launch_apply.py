@@ -17,6 +17,7 @@ from runbook_lib.errors import CloudError
 from runbook_lib.images import Image, find_image
 from runbook_lib.launch_plan import LaunchPlan, key_name, machine_tags, wanted_permissions
 from runbook_lib.operator_range import operator_cidr
+from runbook_lib.progress import Reporter
 from runbook_lib.topology import Node, Topology
 from runbook_lib.vault import Vault
 from runbook_lib.world import (
@@ -48,8 +49,8 @@ AT_ONCE = 8  # calls in flight
 class Launcher:
     """One run of chapter 01's changes. `world` is kept up to date as things are made."""
 
-    def __init__(self, aws: Aws, vault: Vault, topology: Topology, world: World, progress: Callable[[str, str], None]):
-        self.aws, self.vault, self.topology, self.world, self.progress = aws, vault, topology, world, progress
+    def __init__(self, aws: Aws, vault: Vault, topology: Topology, world: World, say: Reporter):
+        self.aws, self.vault, self.topology, self.world, self.say = aws, vault, topology, world, say
         self.ec2, self.spec = aws.client("ec2"), topology.spec
 
     def run(self, plan: LaunchPlan) -> None:
@@ -68,9 +69,14 @@ class Launcher:
         self._rules()  # the operator's own address may be another one now that the network is there
         self._delete_groups(plan)
 
+    def remove(self, plan: LaunchPlan) -> None:
+        """Only what `plan` deletes."""
+        self._end(plan)
+        self._delete_groups(plan)
+
     def _network(self, plan: LaunchPlan) -> None:
         for change in plan.of("network"):
-            self.progress(change.name, "creating")
+            self.say(change.name, "creating")
             {"VPC": self._make_vpc, "subnet": self._make_subnet, "internet gateway": self._make_gateway}[change.name]()
 
     def _make_vpc(self) -> None:
@@ -108,7 +114,7 @@ class Launcher:
         for change in plan.of("group"):
             if change.action != "create":
                 continue
-            self.progress(change.name, "creating its security group")
+            self.say(change.name, "creating its security group")
             name = f"{self.spec.deployment}-{change.name}"
             answer = self.ec2.create_security_group(
                 GroupName=name,
@@ -122,7 +128,7 @@ class Launcher:
         """Last: other groups' rules named it, and its machines stood in it, until now."""
         for change in plan.of("group"):
             if change.action == "delete":
-                self.progress(change.name, "deleting its security group")
+                self.say(change.name, "deleting its security group")
                 self.ec2.delete_security_group(GroupId=change.subject.id)
                 self.world.groups.pop(change.name, None)
 
@@ -131,13 +137,15 @@ class Launcher:
         ids = {role: group.id for role, group in self.world.groups.items()}
         wanted = wanted_permissions(self.topology, ids, operator_cidr(self.spec.cloud))
         for role, group in self.world.groups.items():
-            missing, surplus = wanted.get(role, set()) - group.permissions, group.permissions - wanted.get(role, set())
+            if role not in wanted:
+                continue
+            missing, surplus = wanted[role] - group.permissions, group.permissions - wanted[role]
             if missing:
-                self.progress(role, f"opening {_ports(missing)}")
+                self.say(role, f"opening {_ports(missing)}")
             for permission in missing:
                 self._rule("authorize_security_group_ingress", group.id, permission, "InvalidPermission.Duplicate")
             if surplus:
-                self.progress(role, f"closing {_ports(surplus)}")
+                self.say(role, f"closing {_ports(surplus)}")
             for permission in surplus:
                 bare = replace(permission, why="")
                 self._rule("revoke_security_group_ingress", group.id, bare, "InvalidPermission.NotFound")
@@ -153,12 +161,12 @@ class Launcher:
 
     def _secrets(self) -> None:
         for made in deployment_secrets.ensure(self.vault, self.topology):
-            self.progress(made.name, "made and stored")
+            self.say(made.name, "made and stored")
 
     def _key_pair(self, plan: LaunchPlan) -> None:
         private_key, name = self.vault.get("ssh-private-key"), key_name(self.topology)
         for change in plan.of("key pair"):
-            self.progress(name, "importing the public key")
+            self.say(name, "importing the public key")
             if change.action == "replace":
                 self.ec2.delete_key_pair(KeyName=name)
             self.world.key_pair = self.ec2.import_key_pair(
@@ -171,7 +179,7 @@ class Launcher:
         """Machines that go, wholly gone before anything takes their address or their group is deleted."""
         going = [c.subject for c in plan.of("machine") if c.action in ("delete", "replace")]
         for machine in going:
-            self.progress(machine.node or machine.id, f"terminating {machine.id}")
+            self.say(machine.node or machine.id, f"terminating {machine.id}")
         if going:
             self.ec2.terminate_instances(InstanceIds=[machine.id for machine in going])
         ids = {machine.id for machine in going}
@@ -193,7 +201,7 @@ class Launcher:
 
     def _run_instance(self, node: Node, image: Image) -> None:
         """One machine. By the token a repeated request (a timeout, a retry) gives the same machine, not a second one."""
-        self.progress(node.name, f"launching a {node.instance_type}")
+        self.say(node.name, f"launching a {node.instance_type}")
         tags = machine_tags(self.topology, node)
         disk = {
             "VolumeSize": self.spec.cloud.disk_gb,
@@ -222,7 +230,7 @@ class Launcher:
     def _modify(self, plan: LaunchPlan) -> None:
         for change in plan.of("machine"):
             if change.action == "modify":
-                self.progress(change.name, change.detail)
+                self.say(change.name, change.detail)
                 self._modify_one(self.topology.node(change.name), change.subject)
 
     def _modify_one(self, node: Node, machine: Instance) -> None:
@@ -250,9 +258,10 @@ class Launcher:
     def _start(self, plan: LaunchPlan) -> None:
         self._poll("machines to stop", lambda machines: [m for m in machines if m.state == "stopping"])
         self._look()
+        nodes = {node.name for node in self.topology.nodes}
         for machine in self.world.instances:
-            if machine.state == "stopped":
-                self.progress(machine.node, f"starting {machine.id}")
+            if machine.state == "stopped" and machine.node in nodes:
+                self.say(machine.node, f"starting {machine.id}")
                 self.ec2.start_instances(InstanceIds=[machine.id])
 
     def _wait_until_running(self) -> None:
@@ -292,10 +301,10 @@ class Launcher:
                 list(pool.map(self._pin, unpinned))
 
     def _pin(self, machine: Instance) -> None:
-        self.progress(machine.node, "waiting for its console to show the host keys")
+        self.say(machine.node, "waiting for its console to show the host keys")
         keys = wait_for_keys(self.ec2, machine.node, machine.id, self.spec.timeouts.console)
         self.vault.put(pin_name(machine.node), Pinned(machine.id, keys).text(), secure=False)
-        self.progress(machine.node, "host keys pinned")
+        self.say(machine.node, "host keys pinned")
 
     def _poll(self, what: str, waiting_for: Callable[[list[Instance]], list[Instance]]) -> None:
         """Until `waiting_for` gives nothing any more, at most `timeouts.running`. Raises `CloudError`."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from runbook_lib import resources
 from runbook_lib.deployment_secrets import Missing
 from runbook_lib.errors import CloudError
 from runbook_lib.tables import html_table, text_table
@@ -50,6 +52,11 @@ class LaunchPlan:
     def __bool__(self) -> bool:
         return bool(self.changes)
 
+    @property
+    def exit_code(self) -> int:
+        """As the command line's `plan` uses it: 0 none, 2 some."""
+        return 2 if self.changes else 0
+
     def __len__(self) -> int:
         return len(self.changes)
 
@@ -74,6 +81,47 @@ class LaunchPlan:
 
     def __str__(self) -> str:
         return text_table(COLUMNS, self._rows(), self.summary()) if self.changes else self.summary()
+
+
+@dataclass(frozen=True)
+class Done:
+    """One change that was made, in the shape in which the journal takes what a chapter changed."""
+
+    host: str
+    stage: str
+    change: resources.Change
+
+
+@dataclass(frozen=True)
+class LaunchResult:
+    """What an apply changed, on which machines, and how long it took."""
+
+    plan: LaunchPlan
+    hosts: tuple[str, ...]
+    seconds: float
+
+    @property
+    def changed(self) -> tuple[Done, ...]:
+        return tuple(
+            Done(
+                c.name if c.name in self.hosts else "",
+                c.kind,
+                resources.Change(f"{c.kind} {c.name}", c.action, c.detail),
+            )
+            for c in self.plan.changes
+        )
+
+    def __str__(self) -> str:
+        did = self.plan.summary().replace(" to ", " of: ") if self.plan else self.plan.summary()
+        return f"{did} ({self.seconds:.1f} s)"
+
+    def _repr_html_(self) -> str:
+        rows = [(c.action, c.kind, c.name, c.detail) for c in self.plan.changes]
+        return (
+            html_table(("Done", "What", "Name", "Details"), rows, str(self))
+            if rows
+            else f"<p>{html.escape(str(self))}</p>"
+        )
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,9 @@ class CloudSpec(_Closed):
         "private", "address that the operator's machine connects to"
     )
     bastion: str | None = _field(None, "jump host for connect_via: bastion", allowed="user@host")
+    bastion_host_keys: tuple[str, ...] = _field(
+        (), "host keys of the jump host, the public parts from its own disk or console", allowed="list of: type base64"
+    )
     probe: bool = _field(
         False, "also launch a small machine that belongs to no trusted group, as a vantage point of the proof"
     )

@@ -19,6 +19,7 @@ SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 PACK_URL = re.compile(r"(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+|https://[^/]+/.+|file:///.+)")
 INSTANCE_TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
 ARM_TYPE = re.compile(r"(a1|[a-z]+\d+[a-z]*g[a-z]*)\.")
+HOST_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-nistp\d+|ssh-rsa) AAAA[0-9A-Za-z+/]+={0,3}( .*)?")
 IMAGES = ("debian-12", "ubuntu-22.04")
 PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 
@@ -158,6 +159,13 @@ def _access(spec: Spec) -> None:
     if cloud.connect_via == "bastion":
         if not cloud.bastion or not re.fullmatch(r"[a-z_][\w-]*@[\w.-]+", cloud.bastion):
             refuse("cloud.bastion", cloud.bastion, "connect_via is bastion", "user@host")
+        if not cloud.bastion_host_keys or not all(HOST_KEY.fullmatch(key) for key in cloud.bastion_host_keys):
+            refuse(
+                "cloud.bastion_host_keys",
+                cloud.bastion_host_keys or None,
+                "the jump host must be known before anything connects to it",
+                "list of: ssh-ed25519 AAAA… (its /etc/ssh/ssh_host_*_key.pub)",
+            )
         if cloud.operator_cidr == "auto":
             refuse(
                 "cloud.operator_cidr",

@@ -193,6 +193,14 @@ def topology_of(spec: Spec) -> Topology:
     return Topology(spec, nodes, tuple(_rules(spec, {node.role for node in nodes}, nodes)))
 
 
+def probe_only(topology: Topology) -> Topology:
+    """The same deployment reduced to its probe, whether its parameters ask for one or not."""
+    spec = topology.spec
+    whole = topology_of(spec.model_copy(update={"cloud": spec.cloud.model_copy(update={"probe": True})}))
+    rules = tuple(rule for rule in whole.rules if rule.group == "probe")
+    return Topology(spec, whole.of("probe"), rules)
+
+
 def _nodes(spec: Spec) -> list[Node]:
     counts = {**dict.fromkeys(spec.design.lbs, 1), "db": 1}
     counts |= {ROLE_OF_COUNT[name]: spec.nodes[name] for name in spec.design.nodes}

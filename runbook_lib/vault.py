@@ -88,7 +88,7 @@ class Vault:
             raise
         return True
 
-    def load(self) -> dict[str, str]:
+    def read_all(self) -> dict[str, str]:
         """Everything in one go (SSM gives ten at a time): the start of a chapter asks once and not name by name."""
         self._known = {}
         for page in self._pages(WithDecryption=True):

@@ -39,6 +39,17 @@ class Instance:
 
 
 @dataclass(frozen=True)
+class JumpHost:
+    """The bastion of connect_via: bastion: where it is and by which keys (`type base64`) it is known."""
+
+    name: str
+    address: str
+    user: str
+    host_keys: tuple[str, ...]
+    port: int = 22
+
+
+@dataclass(frozen=True)
 class Permission:
     """One way into a group: who (`source`: a CIDR, a group's id, a prefix list) on which ports; `why` is a label."""
 
