@@ -1,0 +1,261 @@
+"""The verbs of the matrix: what a step of an attempt does, and which page or finding it ends at.
+
+One `Walk` is one attempt under way: a browser, a user, a place. A verb is a method; its name in `sso.yaml` has hyphens.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from runbook_lib.checks.answers import Answer, Form, shortened
+from runbook_lib.checks.pages import Catalogue, Seen
+from runbook_lib.checks.scene import NEIGHBOUR, NODE, OUTSIDE, Login, Machine, Scene, knock
+from runbook_lib.checks.visitor import Flow, Visitor, holds_assertion
+from runbook_lib.checks.wire import Closed, Refused, Timeout, TlsRefused
+
+LANDING = {"store": "/store/pages/top-assets", "publisher": "/publisher/"}
+SIGNED_IN = {"store": "store-signed-in", "publisher": "publisher-landing"}
+ENDINGS = {Closed: "closed", Refused: "refused", Timeout: "timeout", TlsRefused: "tls-refused"}
+
+
+class CannotTell(Exception):
+    """A step that had to succeed did not: the attempt stays undecided, with this reason."""
+
+
+@dataclass
+class Walk:
+    """One attempt under way. `seen` collects what its steps ended at, `told` the exchanges worth showing."""
+
+    scene: Scene
+    catalogue: Catalogue
+    place: str = OUTSIDE
+    node: Machine | None = None
+    login: Login | None = None
+    seen: list[Seen] = field(default_factory=list)
+    visitor: Visitor = field(init=False)
+    assertion: Form | None = None
+
+    def __post_init__(self) -> None:
+        self.visitor = self._fresh()
+
+    def step(self, step: Mapping[str, Any]) -> None:
+        """Do one step. `must`: pages of which it has to end at one; `any`: where it ends does not matter."""
+        verb, argument = next(iter(step.items()))
+        options = {key: value for key, value in step.items() if key not in (verb, "must", "any")}
+        before = len(self.seen)
+        try:
+            getattr(self, "do_" + verb.replace("-", "_"))(argument, **options)
+        except OSError as error:
+            self._find(next((name for kind, name in ENDINGS.items() if isinstance(error, kind)), "closed"), str(error))
+        if "must" in step and not (self.seen and self.seen[-1].page in step["must"]):
+            raise CannotTell(f"{verb} {argument} had to end at {', '.join(step['must'])}: {self.seen[-1]}")
+        if "must" in step or step.get("any"):
+            del self.seen[before:]
+
+    # requests
+    def do_get(self, where: str, **options: Any) -> None:
+        """One GET, target as written, no redirect followed. `plain`: HTTP; `host`, `sni`: other names."""
+        self._request("GET", where, **options)
+
+    def do_post(self, where: str, **options: Any) -> None:
+        self._request("POST", where, form={}, **options)
+
+    def do_open(self, where: str) -> None:
+        """Open a page as a person does, up to a page for a person."""
+        self._arrive(self.visitor.open(self._url(where)))
+
+    def do_follow(self, where: str) -> None:
+        """Follow redirects up to the sign-in form that posts itself, and stay there."""
+        self._arrive(self.visitor.open(self._url(where), hold=lambda answer: answer.saml_form is not None))
+
+    # signing in
+    def do_sign_in(self, app: str) -> None:
+        """Sign in; the attempt is undecided when the user does not get in."""
+        flow = self._sign_in(app)
+        page = self._page(flow)
+        if page.page != SIGNED_IN[app]:
+            raise CannotTell(f"could not sign in at the {app.title()} first: {page}")
+
+    def do_try_sign_in(self, app: str) -> None:
+        self._arrive(self._sign_in(app))
+
+    def do_authenticate(self, app: str, on: str | None = None) -> None:
+        """POST name and password to the application's basic authentication API."""
+        self._request("POST", f"{on or app} /{app}/apis/authenticate", form=self._credentials())
+
+    def do_basic_page(self, app: str, on: str | None = None) -> None:
+        self._request("POST", f"{on or app} /{app}/pages/basic-authenticator", form=self._credentials())
+
+    def do_forget(self, what: str) -> None:
+        """Go on with a fresh browser."""
+        self.visitor = self._fresh()
+
+    # replay
+    def do_carry(self, names: str | list[str], to: str, **source: str) -> None:
+        """Give a fresh browser the cookies of one host as if the other had set them, aimed at its application."""
+        source_host, target_host = self.scene.hosts[source["from"]], self.scene.hosts[to]
+        thief = self._fresh()
+        taken = [c for c in self.visitor.jar if c.host == source_host and (names == "all" or c.name in names)]
+        if missing := set() if names == "all" else set(names) - {cookie.name for cookie in taken}:
+            raise CannotTell(f"{source_host} never set {', '.join(sorted(missing))}")
+        for cookie in taken:
+            path = f"/{to}/" if cookie.path.strip("/") == source["from"] else cookie.path
+            thief.jar.keep(replace(cookie, host=target_host, domain="", path=path))
+        self.visitor = thief
+
+    def do_replay(self, app: str, alter: str = "") -> None:
+        """Post the last assertion to an application from a fresh browser, then look whether it opened."""
+        if self.assertion is None:
+            raise CannotTell("no assertion was seen to replay")
+        form, thief = self.assertion, self._fresh()
+        if alter:
+            form = _altered(form, alter)
+        answer = thief.submit(form, action=f"https://{self.scene.hosts[app]}/{app}/acs")
+        if answer.status == 401:
+            self._arrive(Flow((answer,)))
+            return
+        landing = self._page(thief.open(self._url(f"{app} {LANDING[app]}")))
+        empty = ", empty" if not answer.text.strip() and answer.status == 200 else ""
+        self.seen.append(replace(landing, detail=f"/{app}/acs answered {answer.status}{empty}; then {landing.detail}"))
+
+    def do_ask_idp(self, at: str, password: bool = False, **options: str) -> None:
+        """Take an application's sign-in request to a host's identity provider; stop before anything posts itself."""
+        app = options["as"]
+        asking = self._fresh().open(self._url(f"{app} /{app}/login"), hold=lambda a: a.form("SAMLRequest") is not None)
+        request = asking.final.form("SAMLRequest")
+        if request is None:
+            raise CannotTell(f"the {app.title()} shows no sign-in form: {self._page(asking)}")
+        target = f"https://{self.scene.hosts[at]}/samlsso"
+        answer = self.visitor.request("POST", target, form=request.fields, follow=True)
+        form = answer.form("password")
+        if password and form is not None and self.login is not None:
+            fields = form.fields | self._credentials()
+            answer = self.visitor.request("POST", form.action, form=fields, follow=True)
+        self._arrive(Flow((*answer.hops, answer)))
+
+    # looking
+    def do_assertion_went_to(self, app: str) -> None:
+        action = self.assertion.action if self.assertion else ""
+        own = re.fullmatch(rf"https://{re.escape(self.scene.hosts[app])}(:443)?/{app}/acs", action)
+        if not action:
+            raise CannotTell("no assertion was seen")
+        self._find("own-acs" if own else "other-acs", action)
+
+    def do_redirects(self, where: str) -> None:
+        """Whether every redirect on the way names a public host and no port."""
+        flow = self.visitor.open(self._url(where), hold=lambda answer: answer.saml_form is not None)
+        places = [urljoin(hop.url, hop.location) for hop in flow.hops if hop.location]
+        wrong = [place for place in places if not self._public(place)]
+        if not places:
+            self._arrive(flow)
+            return
+        self._find("private-redirects" if wrong else "public-redirects", shortened((wrong or places)[0]))
+
+    def do_cookie_flags(self, names: list[str]) -> None:
+        cookies = [cookie for cookie in self.visitor.jar if cookie.name in names]
+        if missing := set(names) - {cookie.name for cookie in cookies}:
+            raise CannotTell(f"never set: {', '.join(sorted(missing))}")
+        wrong = [f"{c.name} at {c.path}" for c in cookies if not (c.secure and c.http_only)]
+        self._find("flags-missing" if wrong else "flags-set", ", ".join(wrong or sorted({c.name for c in cookies})))
+
+    def do_hsts(self, where: str) -> None:
+        value = self.visitor.get(self._url(where)).header("strict-transport-security")
+        age = re.search(r"max-age=(\d+)", value)
+        self._find("hsts-set" if age and int(age[1]) > 0 else "hsts-missing", value or where)
+
+    def do_ports(self, ports: list[int]) -> None:
+        """Knock at every node's ports at once. A refusal is an answer too: the packet got through to the machine."""
+        connect = self.scene.neighbour[1] if self.place == NEIGHBOUR and self.scene.neighbour else self.scene.outside
+        outside = self.scene.outside_nodes if self.place == OUTSIDE else {}
+        doors = [(m, outside.get(m.name, m.address), port) for m in self.scene.machines for port in ports]
+        with ThreadPoolExecutor(max_workers=len(doors)) as pool:
+            met = list(pool.map(lambda door: (door, knock(door[1], door[2], connect)), doors))
+        found = [f"{machine.name}:{port} {what}" for (machine, _address, port), what in met if what != "silent"]
+        self._find("port-answers" if found else "no-answer", ", ".join(found) or f"{len(doors)} ports, 2 s each")
+
+    # helpers
+    def _fresh(self, verify: bool = True) -> Visitor:
+        return self.scene.visitor(self.place, self.node, verify)
+
+    def _url(self, where: str, plain: bool = False) -> str:
+        """`store /path` -> the public host; `node /path` -> the node at which the attempt stands."""
+        place, _, target = where.partition(" ")
+        if place == NODE:
+            if self.node is None:
+                raise CannotTell("no node to stand at")
+            return self.node.origin + target
+        return f"{'http' if plain else 'https'}://{self.scene.hosts[place]}{target}"
+
+    def _request(
+        self,
+        method: str,
+        where: str,
+        form: Mapping[str, str] | None = None,
+        plain: bool = False,
+        host: str | None = None,
+        sni: str | None = None,
+        verify: bool = True,
+    ) -> None:
+        words = self.scene.words()
+        visitor = self.visitor if verify else self._fresh(verify=False)
+        options = {key: value.format_map(words) for key, value in (("host", host), ("sni", sni)) if value}
+        self._arrive(Flow((visitor.request(method, self._url(where, plain), form=form, **options),)))
+
+    def _sign_in(self, app: str) -> Flow:
+        login = self._who()
+        flow = self.visitor.sign_in_at(self.scene.hosts[app], app, login.user, login.password)
+        if flow.saml_response is not None:
+            self.assertion = flow.saml_response
+        return flow
+
+    def _who(self) -> Login:
+        if self.login is None:
+            raise CannotTell("nobody to sign in")
+        return self.login
+
+    def _credentials(self) -> dict[str, str]:
+        login = self._who()
+        return {"username": login.user, "password": login.password}
+
+    def _page(self, flow: Flow) -> Seen:
+        words = self.scene.words(self.login.user if self.login else "")
+        return self.catalogue.recognise(flow.final, flow.hops[:-1], words)
+
+    def _arrive(self, flow: Flow) -> None:
+        self.seen.append(self._page(flow))
+
+    def _find(self, name: str, detail: str) -> None:
+        self.seen.append(self.catalogue.finding(name, detail))
+
+    def _public(self, url: str) -> bool:
+        parts = urlsplit(url)
+        try:
+            ipaddress.ip_address(parts.hostname or "")
+            return False
+        except ValueError:
+            return parts.hostname in self.scene.hosts.values() and parts.port in (None, 443)
+
+
+def _altered(form: Form, what: str) -> Form:
+    """The assertion with another name in it, or without any signature: what a forger without the key can make."""
+    text = base64.b64decode(form.fields["SAMLResponse"]).decode()
+    if what == "signature":
+        text = re.sub(r"<(\w+:)?Signature[ >].*?</(\w+:)?Signature>", "", text, flags=re.DOTALL)
+    else:
+        text = re.sub(r"(<(?:\w+:)?NameID[^>]*>)[^<]*(<)", r"\g<1>admin\g<2>", text)
+    return replace(form, fields={**form.fields, "SAMLResponse": base64.b64encode(text.encode()).decode()})
+
+
+def told(flow_of: Visitor) -> list[str]:
+    """The exchanges of a browser, one line each, cookies by name only: for people to read."""
+    return [str(exchange) for exchange in flow_of.exchanges]
+
+
+__all__ = ["Answer", "CannotTell", "Walk", "holds_assertion", "told"]

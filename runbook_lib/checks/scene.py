@@ -1,0 +1,170 @@
+"""What an attempt is given: the public hosts, the nodes, the users, and the places from which it may be made.
+
+A place is a callable that opens a connection (`connect(address, port)`), so every attempt runs the same code: from the
+operator's machine it is a socket, from a node or from a neighbour in the subnet it is a channel of that machine's SSH
+connection (what it reaches is what that machine reaches).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import paramiko
+
+from runbook_lib.checks.visitor import Visitor
+from runbook_lib.checks.wire import Connect, Connected
+from runbook_lib.errors import RunbookError
+
+if TYPE_CHECKING:
+    from runbook_lib.deployment import Deployment
+    from runbook_lib.ssh import Host
+
+OUTSIDE, NODE, NEIGHBOUR = "outside", "node", "neighbour"
+EVIL = "evil.example"  # reserved for examples: nobody's
+PORT_SECONDS = 2.0  # a security group drops silently: this long without an answer is no answer
+CONFIGURATIONS = {"greg-single": "single", "greg-original": "original"}
+
+
+@dataclass(frozen=True)
+class Login:
+    """A user's name and password; None of it is ever shown."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A node of the product: `address` as its neighbours see it, `connect` opens connections from this very machine."""
+
+    name: str
+    address: str
+    connect: Connect
+    port: int = 9443
+
+    @property
+    def origin(self) -> str:
+        return f"https://{self.address}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything the proof may know.
+
+    `configuration`: bare, single, original, hosts, allow-list, app-removed or full (see `sso.yaml`). `fronts`: address
+    (or address:port) of the Nginx behind each public host, seen from outside; `inner_fronts` from inside the subnet.
+    `nodes`: the machines behind each host. `outside_nodes`: their addresses from outside. `neighbour`: another machine
+    of the subnet, with its name. `ask_first`: the user store is not ours alone: test users only after a yes.
+    """
+
+    configuration: str
+    expect: str
+    hosts: Mapping[str, str]
+    fronts: Mapping[str, str]
+    nodes: Mapping[str, tuple[Machine, ...]]
+    admin: Login
+    ca: str | Path | None = None
+    outside: Connect | None = None
+    outside_nodes: Mapping[str, str] = field(default_factory=dict)
+    neighbour: tuple[str, Connect] | None = None
+    inner_fronts: Mapping[str, str] = field(default_factory=dict)
+    traits: frozenset[str] = frozenset()
+    ask_first: bool = False
+
+    @property
+    def machines(self) -> tuple[Machine, ...]:
+        """Every node of the product, once."""
+        return tuple({machine.name: machine for tier in self.nodes.values() for machine in tier}.values())
+
+    def words(self, user: str = "") -> dict[str, str]:
+        """What the placeholders of `sso.yaml` stand for."""
+        return {**self.hosts, "evil": EVIL, "user": user or "nobody-at-all"}
+
+    def visitor(self, place: str = OUTSIDE, at: Machine | None = None, verify: bool = True) -> Visitor:
+        """A fresh browser at `place`. At a node only that node is within its reach, and its certificate is not
+        verified: SSH has already proven who the machine is, and the connection does not leave it."""
+        if place == NODE and at is not None:
+            return Visitor({at.address: f"{at.address}:{at.port}"}, None, at.connect)
+        if place == NEIGHBOUR:
+            _name, connect = self.neighbour or _no_neighbour()
+            return Visitor(self._named(self.inner_fronts), self.ca if verify else None, connect)
+        return Visitor(self._named(self.fronts), self.ca if verify else None, self.outside)
+
+    def _named(self, fronts: Mapping[str, str]) -> dict[str, str]:
+        return {self.hosts[key]: address for key, address in fronts.items()}
+
+
+def _no_neighbour() -> tuple[str, Connect]:
+    raise RunbookError(
+        "no other machine of the subnet to try from", next_step="set cloud.probe: true and run chapter 01"
+    )
+
+
+def knock(address: str, port: int, connect: Connect | None) -> str:
+    """`open`, `refused` or `silent`: what a connection to a port meets within two seconds."""
+    try:
+        if connect is None:
+            socket.create_connection((address, port), timeout=PORT_SECONDS).close()
+        else:
+            connect(address, port).close()
+    except ConnectionRefusedError:
+        return "refused"
+    except TimeoutError:
+        return "silent"
+    return "open"
+
+
+def through(host: Host, seconds: float = 10.0) -> Connect:
+    """Connections as `host` makes them, by SSH port forwarding; sshd reports a refusal, silence ends after `seconds`."""
+
+    def connect(address: str, port: int) -> Connected:
+        try:
+            return host.transport().open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=seconds)
+        except paramiko.ChannelException as error:
+            refused = "refused" in (error.text or "").lower()
+            kind: type[OSError] = ConnectionRefusedError if refused else ConnectionError
+            raise kind(f"{host.name} cannot connect to {address}:{port}: {error.text}") from error
+        except paramiko.SSHException as error:
+            raise TimeoutError(f"{host.name} got no connection to {address}:{port}") from error
+
+    return connect
+
+
+def scene_of(deployment: Deployment) -> Scene:
+    """The scene of a deployment that stands. Raises `RunbookError` where machines or secrets are missing."""
+    spec, topology, fleet = deployment.spec, deployment.topology, deployment.fleet()
+    instances = deployment.cloud.describe()
+
+    def machines(names: Iterable) -> tuple[Machine, ...]:
+        return tuple(Machine(node.name, node.address, through(fleet[node.name])) for node in names)
+
+    neighbour = (topology.of("probe") or topology.of("db"))[0]
+    outward: Callable[[str], str] = lambda name: _dial(instances, name, topology.node(name).address)  # noqa: E731
+    everyone = "0.0.0.0/0" in spec.publisher_allow_cidr
+    return Scene(
+        configuration=CONFIGURATIONS.get(spec.pattern, spec.hardening),
+        expect=spec.expect or "separated",
+        hosts=dict(spec.hosts),
+        fronts={key: outward(topology.lb_for(key).name) for key in spec.hosts},
+        inner_fronts={key: topology.lb_for(key).address for key in spec.hosts},
+        nodes={key: machines(topology.upstream(key)) for key in spec.hosts},
+        admin=Login("admin", deployment.vault.get("carbon-admin-password")),
+        ca=deployment.vault.get("ca.pem"),
+        outside_nodes={node.name: outward(node.name) for node in topology.wso2_nodes},
+        neighbour=(neighbour.name, through(fleet[neighbour.name], PORT_SECONDS)),
+        traits=frozenset(
+            [f"{'one' if len(topology.lbs) == 1 else 'two'}-front" + ("s" if len(topology.lbs) > 1 else "")]
+            + ([] if everyone else ["allow-list"])
+        ),
+        ask_first=spec.cloud.aws_config is None,
+    )
+
+
+def _dial(instances: Mapping, name: str, private: str) -> str:
+    """The address at which the world meets a machine: its public one where it has one."""
+    found = instances.get(name)
+    return getattr(found, "public_address", None) or private
