@@ -102,7 +102,8 @@ def stage(pack: Pack, cloud: Cloud) -> str:
         bucket = _staging_bucket(cloud)
         key = f"{pack.sha256}/{pack.path.name if pack.path.suffix else Path(urllib.parse.urlsplit(pack.url).path).name}"
         if not _exists(s3, bucket, key):
-            s3.upload_file(str(pack.path), bucket, key)
+            with pack.path.open("rb") as body:
+                s3.put_object(Bucket=bucket, Key=key, Body=body)
     return str(s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=VALID))
 
 
