@@ -1,7 +1,8 @@
 """Named settings, set by splicing: what is not named stays byte for byte as the product's pack brought it.
 
-Each kind says which bytes are to be replaced (`splices`); nothing to replace means that the setting holds. `apply` splices, parses the result
-again and asks every edit once more: an edit that would still change something is an error, so that a second run changes nothing.
+Each kind says which bytes are to be replaced (`splices`); nothing to replace means that the setting holds. `apply`
+splices, parses the result again and asks every edit once more: an edit that would still change something is an
+error, so that a second run changes nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class View:
         try:
             json.loads(text)
         except json.JSONDecodeError as error:
-            raise RunbookError(f"not strict JSON: {error}", self.path, "compare the file with the one in the pack") from None
+            raise RunbookError(
+                f"not strict JSON: {error}", self.path, "compare the file with the one in the pack"
+            ) from None
         return text
 
     def spliced(self, splices: Sequence[Splice]) -> View:
@@ -67,8 +70,8 @@ class Edit:
 class XmlSet(Edit):
     """Text of an element, or an attribute (`…/@name`), which is added when absent. `c:` is the namespace of the root.
 
-    `create`: an absent element is made: behind the comment that holds it as a sample (`<!--HostName>…</HostName-->`; the comment stays), else
-    as the last one of its parent.
+    `create`: an absent element is made: behind the comment that holds it as a sample (`<!--HostName>…</HostName-->`;
+    the comment stays), else as the last one of its parent.
     """
 
     xpath: str
@@ -95,7 +98,9 @@ class XmlSet(Edit):
         above, step = split_last(self.xpath)
         found = STEP.fullmatch(step)
         if not found:
-            raise RunbookError(f"{self.xpath} is not there and its last step is no name that could be made", document.path)
+            raise RunbookError(
+                f"{self.xpath} is not there and its last step is no name that could be made", document.path
+            )
         name, attributes = found[1], "".join(f' {k}="{v}"' for k, v in PREDICATE.findall(found[2]))
         xml = f"<{name}{attributes}>{escape(self.value).decode()}</{name}>"
         parent = document.one(above)
@@ -105,7 +110,8 @@ class XmlSet(Edit):
 
 @dataclass(frozen=True)
 class XmlElement(Edit):
-    """An element with everything in it: `xpath` finds it again, `xml` is what it must be (comments and white space aside).
+    """An element with everything in it: `xpath` finds it again, `xml` is what it must be (comments and white space
+    aside).
 
     When it is not there, it is inserted behind the element `after`, or as the last one in `into`.
     """
@@ -145,7 +151,9 @@ class XmlRemove(Edit):
 
 @dataclass(frozen=True)
 class JsonSet(Edit):
-    """A value in strict JSON; `path` is dotted (`authentication.activeMethod`, numbers for places in a list) and must exist."""
+    """A value in strict JSON; `path` is dotted (`authentication.activeMethod`, numbers for places in a list) and
+    must exist.
+    """
 
     path: str
     value: str | int | float | bool | None = field(repr=False)
@@ -160,7 +168,9 @@ class JsonSet(Edit):
             members = _members(text, at)
             if name not in members:
                 above = ".".join(keys[:depth]) or "the top"
-                raise NotFound(f"{self.path} is not there: {above} has {', '.join(members) or 'nothing below it'}", view.path)
+                raise NotFound(
+                    f"{self.path} is not there: {above} has {', '.join(members) or 'nothing below it'}", view.path
+                )
             at = members[name]
         now, end = json.JSONDecoder().raw_decode(text, at)
         if now == self.value and type(now) is type(self.value):
@@ -172,7 +182,9 @@ class JsonSet(Edit):
 
 @dataclass(frozen=True)
 class TextSet(Edit):
-    """The one group of `pattern` (a multi-line regular expression that matches exactly once, before and after) becomes `value`."""
+    """The one group of `pattern` (a multi-line regular expression that matches exactly once, before and after)
+    becomes `value`.
+    """
 
     pattern: str
     value: str = field(repr=False)
@@ -195,8 +207,8 @@ class TextSet(Edit):
 def apply(data: bytes, edits: tuple[Edit, ...], path: str) -> bytes:
     """`data` with all `edits` made; the same bytes when all hold already.
 
-    Edits are made together as long as they do not touch each other; one that needs what an earlier one inserts is made after it.
-    RunbookError names the file (`path`), the XPath or key, and what was found instead.
+    Edits are made together as long as they do not touch each other; one that needs what an earlier one inserts is
+    made after it. RunbookError names the file (`path`), the XPath or key, and what was found instead.
     """
     view, pending = View(data, path), list[Splice]()
     for edit in edits:
@@ -216,7 +228,11 @@ def apply(data: bytes, edits: tuple[Edit, ...], path: str) -> bytes:
         return data
     for edit in edits:
         if edit.splices(result):
-            raise RunbookError(f"an edit does not read back: {edit.describe()}", path, "two edits of one file contradict each other, or one names the wrong place")
+            raise RunbookError(
+                f"an edit does not read back: {edit.describe()}",
+                path,
+                "two edits of one file contradict each other, or one names the wrong place",
+            )
     return result.data
 
 
@@ -237,7 +253,7 @@ def split_last(xpath: str) -> tuple[str, str]:
 def _meaning(element: etree._Element) -> tuple:
     """An element without its white space and comments, to compare."""
     children = [_meaning(child) for child in element if isinstance(child.tag, str)]
-    text = "".join(element.xpath("text()")).strip()
+    text = "".join([element.text or "", *(child.tail or "" for child in element)]).strip()
     return element.tag, sorted(element.attrib.items()), text, children
 
 

@@ -1,7 +1,7 @@
 """An XML file as bytes: where each element stands, so that a piece can be spliced and all else stays as it is.
 
-lxml answers XPath and says what a file means, but knows no byte offsets; expat knows the offsets. Both read the same bytes, and a document in
-which they disagree is refused.
+lxml answers XPath and says what a file means, but knows no byte offsets; expat knows the offsets. Both read the same
+bytes, and a document in which they disagree is refused.
 """
 
 from __future__ import annotations
@@ -31,13 +31,17 @@ class NotFound(RunbookError):
 def escape(value: str, table: dict[str, str] = ESCAPES) -> bytes:
     """A value as it is written in a file of any declared encoding: non-ASCII characters become character references."""
     if found := FORBIDDEN.search(value):
-        raise RunbookError(f"a value holds U+{ord(found[0]):04X}, which no XML file can hold", None, "choose another value")
+        raise RunbookError(
+            f"a value holds U+{ord(found[0]):04X}, which no XML file can hold", None, "choose another value"
+        )
     return "".join(table.get(character, character) for character in value).encode("ascii", "xmlcharrefreplace")
 
 
 @dataclass
 class Span:
-    """Byte offsets of a node: `start`, end of its start tag, start of its end tag, `end`. The inner two are equal for an empty tag."""
+    """Byte offsets of a node: `start`, end of its start tag, start of its end tag, `end`. The inner two are equal
+    for an empty tag.
+    """
 
     start: int
     open_end: int = 0
@@ -58,12 +62,16 @@ class Document:
             self.root = etree.fromstring(data, etree.XMLParser(resolve_entities=False, no_network=True))
             spans = _spans(data)
         except (etree.XMLSyntaxError, expat.ExpatError) as error:
-            raise RunbookError(f"not well-formed XML: {error}", path, "compare the file with the one in the pack") from None
+            raise RunbookError(
+                f"not well-formed XML: {error}", path, "compare the file with the one in the pack"
+            ) from None
         nodes = list(self.root.iter())
         names = [node.tag.rpartition("}")[2] if isinstance(node.tag, str) else "" for node in nodes]
         if names != [span.name.rpartition(":")[2] for span in spans]:
             raise RunbookError("the two XML parsers disagree about this file (entities?)", path, "edit it by hand")
-        self.spans = dict(zip(nodes, spans, strict=True))  # holds the nodes, so that lxml keeps returning these very objects
+        self.spans = dict(
+            zip(nodes, spans, strict=True)
+        )  # holds the nodes, so that lxml keeps returning these very objects
 
     @cached_property
     def newline(self) -> bytes:
@@ -78,7 +86,7 @@ class Document:
             raise RunbookError(f"cannot look for {xpath}: {error}", self.path) from None
         if not isinstance(found, list) or not all(node in self.spans for node in found):
             raise RunbookError(f"{xpath} selects something other than elements", self.path)
-        return found
+        return list(found)
 
     def one(self, xpath: str) -> etree._Element:
         """The one element that `xpath` selects; NotFound, with what there is instead."""
@@ -86,8 +94,15 @@ class Document:
         if len(found) == 1:
             return found[0]
         if found:
-            raise NotFound(f"{xpath} is there {len(found)} times, on lines {', '.join(str(node.sourceline) for node in found)}", self.path)
-        raise NotFound(f"{xpath} is not there: {self._nearest(xpath)}", self.path, "is this the product and version that the runbook knows?")
+            raise NotFound(
+                f"{xpath} is there {len(found)} times, on lines {', '.join(str(node.sourceline) for node in found)}",
+                self.path,
+            )
+        raise NotFound(
+            f"{xpath} is not there: {self._nearest(xpath)}",
+            self.path,
+            "is this the product and version that the runbook knows?",
+        )
 
     def _nearest(self, xpath: str) -> str:
         """The longest part of `xpath` that exists, and what is below it."""
@@ -98,7 +113,9 @@ class Document:
             except RunbookError:  # cut inside a predicate
                 continue
             if found:
-                below = dict.fromkeys(str(etree.QName(child).localname) for child in found[0] if isinstance(child.tag, str))
+                below = dict.fromkeys(
+                    str(etree.QName(child).localname) for child in found[0] if isinstance(child.tag, str)
+                )
                 return f"{xpath} has {', '.join(list(below)[:12]) or 'nothing below it'}"
         return f"the root is {etree.QName(self.root).localname}"
 
@@ -119,7 +136,9 @@ class Document:
         """Set the text of an element that holds only text; white space around the old text stays."""
         span = self.spans[element]
         if len(element):
-            raise RunbookError(f"<{span.name}> on line {element.sourceline} holds elements or comments, not only text", self.path)
+            raise RunbookError(
+                f"<{span.name}> on line {element.sourceline} holds elements or comments, not only text", self.path
+            )
         if span.empty:
             opened = self.data[span.start : span.end - 2].rstrip()
             return span.start, span.end, b"%s>%s</%s>" % (opened, escape(value), span.name.encode())
@@ -137,7 +156,9 @@ class Document:
 
     def lines(self, xml: str, indent: bytes) -> bytes:
         """A snippet in the file's own line ends, all lines but the first indented."""
-        return (self.newline + indent).join(line.encode("ascii", "xmlcharrefreplace") for line in xml.strip().splitlines())
+        return (self.newline + indent).join(
+            line.encode("ascii", "xmlcharrefreplace") for line in xml.strip().splitlines()
+        )
 
     def after(self, node: etree._Element, xml: str) -> Splice:
         """Insert a snippet on the line behind `node`."""
@@ -154,7 +175,9 @@ class Document:
             opened = self.data[span.start : span.end - 2].rstrip()
             return span.start, span.end, b"%s>%s</%s>" % (opened, inner, span.name.encode())
         if (element_text := parent.text) and element_text.strip():
-            raise RunbookError(f"<{span.name}> on line {parent.sourceline} holds text, nothing can be inserted there", self.path)
+            raise RunbookError(
+                f"<{span.name}> on line {parent.sourceline} holds text, nothing can be inserted there", self.path
+            )
         return span.open_end, span.close, inner
 
     def replace(self, node: etree._Element, xml: str) -> Splice:
@@ -171,7 +194,9 @@ class Document:
         return (line + 1, ends + 1, b"") if alone and line >= 0 else (span.start, span.end, b"")
 
     def sample(self, parent: etree._Element, name: str) -> etree._Element | None:
-        """The comment below `parent` that holds `<name>` as a commented-out sample, such as `<!--HostName>…</HostName-->`."""
+        """The comment below `parent` that holds `<name>` as a commented-out sample, such as
+        `<!--HostName>…</HostName-->`.
+        """
         looks = re.compile(rf"\s*<?{re.escape(name)}[\s>/]")
         return next((node for node in parent.iterchildren(etree.Comment) if looks.match(node.text or "")), None)
 

@@ -1,7 +1,8 @@
 """Application Server nodes: one manager, and workers that get its artifacts. Pure.
 
-SVN deployment synchronisation needs a library that is not shipped (facts 3.6), so workers pull from the manager: a read-only
-rsync daemon there, a systemd timer here. Only the four folders that hold artifacts; never artifactMetafiles, which alone break a deployment.
+SVN deployment synchronisation needs a library that is not shipped (facts 3.6), so workers pull from the manager: a
+read-only rsync daemon there, a systemd timer here. Only the four folders that hold artifacts; never
+artifactMetafiles, which alone break a deployment.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What every WSO2 node has: Java, a user, the pack, the JDBC driver, its tier's keys, its settings, a systemd unit. Pure.
+"""What every WSO2 node has: Java, a user, the pack, the JDBC driver, its tier's keys, its settings, a systemd unit.
+Pure.
 
 `greg.py` and `appserver.py` say what differs.
 """
@@ -23,6 +24,7 @@ RESTART_FILE = f"/etc/systemd/system/{UNIT}.d/restart.conf"
 SECURITY = "repository/resources/security"
 SCRIPT = "bin/wso2server.sh"
 LOG = "repository/logs/wso2carbon.log"
+LOG_START = "/run/wso2carbon/log-start"  # the log's size before the present start
 
 SERVICE = """\
 # Made by the runbook; changes made here by hand are shown by its plan and undone by its run.
@@ -41,6 +43,9 @@ Environment=JAVA_HOME={java_home}
 Environment="JAVA_OPTS={java_opts}"
 # A process id left by a power cut may belong to something else by now.
 ExecStartPre=/bin/rm -f {home}/wso2carbon.pid
+# The log is appended to: what follows this offset is of the present start.
+RuntimeDirectory=wso2carbon
+ExecStartPre=/bin/sh -c 'wc -c < {home}/{log} > {log_start} || echo 0 > {log_start}'
 # -Dsetup makes the local H2 tables at the first boot; later it finds them and does nothing (golden run 1).
 ExecStart=/bin/sh {home}/bin/wso2server.sh -Dsetup{arguments}
 SuccessExitStatus=143
@@ -62,8 +67,8 @@ RESTART = """\
 Restart=on-failure
 RestartSec=10
 """
-# Carbon turns each jar in this folder into an OSGi bundle at boot: a copy, since it would follow a link into a file that
-# the package manager may change under a running product.
+# Carbon turns each jar in this folder into an OSGi bundle at boot: a copy, since it would follow a link into a file
+# that the package manager may change under a running product.
 COPY_JAR = "install -m 640 -o {user} -g {user} {jar} {target}"
 FETCH_JAR = """\
 python3 -IS -c '
@@ -81,9 +86,15 @@ def home_of(spec: Spec) -> str:
 
 
 def stages(
-    node: Node, ctx: Context, settings: Mapping[str, tuple[Edit, ...]], arguments: str = "", also: tuple[Resource, ...] = ()
+    node: Node,
+    ctx: Context,
+    settings: Mapping[str, tuple[Edit, ...]],
+    arguments: str = "",
+    also: tuple[Resource, ...] = (),
 ) -> tuple[Stage, ...]:
-    """The stages of a node. `settings`: edits by path below the home; `arguments`: further ones of wso2server.sh; `also`: with the settings."""
+    """The stages of a node. `settings`: edits by path below the home; `arguments`: further ones of wso2server.sh;
+    `also`: with the settings.
+    """
     home, owner, runtime = home_of(ctx.spec), owner_of(ctx.spec), java(ctx)
     edited = [Edited(f"{home}/{path}", edits, ctx.base(path)) for path, edits in {**settings, **heap(node)}.items()]
     stores = keystores(node, ctx, runtime)
@@ -103,6 +114,14 @@ def stages(
         Stage("settings", (closed, *also, jar, *edited, *stores, unit)),
         Stage("service", running(node, ctx, watched)),
     )
+
+
+def log_of_this_start(spec: Spec) -> str:
+    """A shell command (for root) that prints what the product logged since it was last started, however it was
+    started.
+    """
+    log = f"{home_of(spec)}/{LOG}"
+    return f'at=$(cat {LOG_START}); [ "$at" -le "$(wc -c < {log})" ] || at=0; tail -c +$((at + 1)) {log}'
 
 
 def owner_of(spec: Spec) -> str:
@@ -126,6 +145,8 @@ def service(node: Node, ctx: Context, runtime: Java, arguments: str) -> str:
         java_opts=f"-Dcarbon.local.ip={node.address} -Dh2.bindAddress=127.0.0.1",
         arguments=arguments,
         restart=RESTART_FILE,
+        log=LOG,
+        log_start=LOG_START,
     )
 
 
@@ -153,19 +174,31 @@ def driver_jar(ctx: Context) -> Resource:
         check = f'echo "{wanted.sha256}  {target}" | sha256sum -c --status'
         fetch = FETCH_JAR.format(sha256=wanted.sha256, target=target, user=user)
         return Exec(f"JDBC driver {target}", check, fetch, ctx.driver.url if ctx.driver else wanted.url)
-    return Exec(f"JDBC driver {target}", f"cmp -s {driver.jar} {target}", COPY_JAR.format(jar=driver.jar, target=target, user=user))
+    return Exec(
+        f"JDBC driver {target}",
+        f"cmp -s {driver.jar} {target}",
+        COPY_JAR.format(jar=driver.jar, target=target, user=user),
+    )
 
 
 def keystores(node: Node, ctx: Context, runtime: Java) -> tuple[Keystore, Truststore]:
     """The tier's own key in the place of the shipped one, and its certificate as the only one trusted under that alias.
 
-    Same file names, alias and password, so that no setting changes: the variant that golden run 5 found to work without one. The password
-    is the public default and protects nothing; what protects the key is that only the product's user reads the file. A password of our own would
-    stand in clear in carbon.xml and catalina-server.xml beside it, readable by the same user.
+    Same file names, alias and password, so that no setting changes: the variant that golden run 5 found to work
+    without one. The password is the public default and protects nothing; what protects the key is that only the
+    product's user reads the file. A password of our own would stand in clear in carbon.xml and catalina-server.xml
+    beside it, readable by the same user.
     """
     security, owner = f"{home_of(ctx.spec)}/{SECURITY}", owner_of(ctx.spec)
     pem = ctx.secrets[f"tier-key/{ctx.topology.key_of(node.tier or '')}"]
     return (
         Keystore(f"{security}/wso2carbon.jks", STORE_PASSWORD, owner, 0o600, runtime.keytool, pem),
-        Truststore(f"{security}/client-truststore.jks", STORE_PASSWORD, owner, 0o640, runtime.keytool, {"wso2carbon": certificate_of(pem)}),
+        Truststore(
+            f"{security}/client-truststore.jks",
+            STORE_PASSWORD,
+            owner,
+            0o640,
+            runtime.keytool,
+            {"wso2carbon": certificate_of(pem)},
+        ),
     )

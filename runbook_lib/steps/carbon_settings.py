@@ -1,6 +1,7 @@
 """The settings that G-Reg and AS have in common: both stand on Carbon kernel 4.4.1 (facts 1, golden run 2). Pure.
 
-Each function gives the edits of one file. A node's own values come from the topology, those of its product from `Product`.
+Each function gives the edits of one file. A node's own values come from the topology, those of its product from
+`Product`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,15 @@ from . import Context, Node
 
 CONF = "repository/conf"
 MASTER = f"{CONF}/datasources/master-datasources.xml"
+MEMBER = """\
+    <member>
+        <hostName>{address}</hostName>
+        <port>{port}</port>
+    </member>"""
 HAZELCAST_PORT = 4000  # no port offset applies to it (facts 4)
 STORE_PASSWORD = "wso2carbon"  # why it stays: `carbon.keystores`
 SHARED = "sharedregistry"
+GOVERNANCE = "/_system/governance"
 
 
 @dataclass(frozen=True)
@@ -30,10 +37,13 @@ class Driver:
     options: str
 
 
-# Golden run 1: on a MariaDB server useMysqlMetadata=true is mandatory; Carbon goes by the product name that the driver reports.
+# Golden run 1: on a MariaDB server useMysqlMetadata=true is mandatory; Carbon goes by the product name that the
+# driver reports.
 MARIADB = Driver("/usr/share/java/mariadb-java-client.jar", "org.mariadb.jdbc.Driver", "useMysqlMetadata=true")
 CONNECTOR_J = Driver(
-    "/usr/share/java/mysql-connector-java.jar", "com.mysql.jdbc.Driver", "autoReconnect=true&relaxAutoCommit=true&useSSL=false"
+    "/usr/share/java/mysql-connector-java.jar",
+    "com.mysql.jdbc.Driver",
+    "autoReconnect=true&relaxAutoCommit=true&useSSL=false",
 )
 PACKAGES = {"libmariadb-java": MARIADB, "libmysql-java": CONNECTOR_J}
 
@@ -66,7 +76,9 @@ def jdbc_url(database: Database, ctx: Context) -> str:
     return f"jdbc:mysql://{ctx.topology.db.address}:3306/{database.name}?{driver_of(ctx).options}"
 
 
-def common(node: Node, ctx: Context, registry: Registry, hosts: tuple[str, str], sub_domain: str) -> dict[str, tuple[Edit, ...]]:
+def common(
+    node: Node, ctx: Context, registry: Registry, hosts: tuple[str, str], sub_domain: str
+) -> dict[str, tuple[Edit, ...]]:
     """Edits by path below the product's home. `hosts`: HostName and MgtHostName."""
     return {
         f"{CONF}/carbon.xml": host_names(*hosts),
@@ -97,7 +109,9 @@ def host_names(host: str, management_host: str) -> tuple[Edit, ...]:
 
 
 def users(ctx: Context) -> tuple[Edit, ...]:
-    """user-mgt.xml: the shared user database, and the administrator's password, which counts at the first boot only (golden run 6)."""
+    """user-mgt.xml: the shared user database, and the administrator's password, which counts at the first boot only
+    (golden run 6).
+    """
     settings = "/UserManager/Realm/Configuration"
     return (
         XmlSet(f"{settings}/Property[@name='dataSource']", USER.jndi),
@@ -153,20 +167,32 @@ def _new_datasource(database: Database, ctx: Context) -> tuple[Edit, ...]:
     </definition>
 </datasource>"""
     behind = "WSO2_CARBON_DB" if database == USER else USER.datasource
-    return (XmlElement(f"{all_sources}/datasource[name='{database.datasource}']", xml, after=f"{all_sources}/datasource[name='{behind}']"),)
+    return (
+        XmlElement(
+            f"{all_sources}/datasource[name='{database.datasource}']",
+            xml,
+            after=f"{all_sources}/datasource[name='{behind}']",
+        ),
+    )
 
 
 def _moved_datasource(database: Database, ctx: Context) -> tuple[Edit, ...]:
-    settings = f"/datasources-configuration/datasources/datasource[name='{database.datasource}']/definition/configuration"
+    settings = (
+        f"/datasources-configuration/datasources/datasource[name='{database.datasource}']/definition/configuration"
+    )
     return tuple(XmlSet(f"{settings}/{name}", value, create=True) for name, value in _connection(database, ctx).items())
 
 
 def mounts(ctx: Context, registry: Registry) -> tuple[Edit, ...]:
-    """registry.xml: configuration and governance from the shared database; cacheId is the same on all nodes (facts 1.4)."""
+    """registry.xml: configuration and governance from the shared database; cacheId is the same on all nodes (facts
+    1.4).
+    """
     top = "/wso2registry"
     cache_id = f"{REGISTRY.account}@{jdbc_url(REGISTRY, ctx)}"
     found = [
-        (f"{top}/dbConfig[@name='{SHARED}']", f'<dbConfig name="{SHARED}">\n    <dataSource>{REGISTRY.jndi}</dataSource>\n</dbConfig>'),
+        (f"{top}/dbConfig[@name='{SHARED}']", f"""<dbConfig name="{SHARED}">
+    <dataSource>{REGISTRY.jndi}</dataSource>
+</dbConfig>"""),
         (f"{top}/remoteInstance[id='{SHARED}']", f"""<remoteInstance url="https://localhost:9443/registry">
     <id>{SHARED}</id>
     <dbConfig>{SHARED}</dbConfig>
@@ -180,7 +206,7 @@ def mounts(ctx: Context, registry: Registry) -> tuple[Edit, ...]:
     <instanceId>{SHARED}</instanceId>
     <targetPath>{target}</targetPath>
 </mount>""")
-            for path, target in (("/_system/config", registry.config_path), ("/_system/governance", "/_system/governance"))
+            for path, target in (("/_system/config", registry.config_path), (GOVERNANCE, GOVERNANCE))
         ),
     ]  # fmt: skip
     behind, edits = f"{top}/dbConfig[@name='wso2registry']", []
@@ -196,9 +222,7 @@ def clustering(node: Node, ctx: Context, sub_domain: str) -> tuple[Edit, ...]:
     members = ctx.topology.tier(node.tier or "")
     if not ctx.spec.clustering or len(members) < 2:
         return (XmlSet(f"{top}/@enable", "false"),)
-    known = "\n".join(
-        f"    <member>\n        <hostName>{member.address}</hostName>\n        <port>{HAZELCAST_PORT}</port>\n    </member>" for member in members
-    )
+    known = "\n".join(MEMBER.format(address=member.address, port=HAZELCAST_PORT) for member in members)
     return (
         XmlSet(f"{top}/@enable", "true"),
         XmlSet(f"{top}/parameter[@name='membershipScheme']", "wka"),

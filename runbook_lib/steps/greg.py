@@ -1,8 +1,9 @@
 """Governance Registry nodes: Store, Publisher, or both on one node (role greg). Pure.
 
-Levels of `hardening`, as measured by the golden table: `hosts` (b) and `allow-list` (c) leave both applications on every node, `app-removed` (d) and
-`full` (e) remove the other tier's; the allow-list is Nginx's affair, the key per tier (e) the topology's. The other tier's service
-provider is gone at every level: with it, one tier's identity provider signs for the other tier's application (golden run 4).
+Levels of `hardening`, as measured by the golden table: `hosts` (b) and `allow-list` (c) leave both applications on
+every node, `app-removed` (d) and `full` (e) remove the other tier's; the allow-list is Nginx's affair, the key per
+tier (e) the topology's. The other tier's service provider is gone at every level: with it, one tier's identity
+provider signs for the other tier's application (golden run 4).
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ APPS = "repository/deployment/server/jaggeryapps"
 SERVES = {"store": ("store", "social"), "publisher": ("publisher",), "greg": ("store", "social", "publisher")}
 EVERY_APP = SERVES["greg"]
 REMOVES_APPS = ("app-removed", "full")
-# Store and Publisher share the configuration path: their roles and tenant settings live there (facts 1.4). What a Publisher node
-# writes must be seen by a Store node at once, and their caches do not reach each other (design, decision 11): no cache.
+# Store and Publisher share the configuration path: their roles and tenant settings live there (facts 1.4). What a
+# Publisher node writes must be seen by a Store node at once, and their caches do not reach each other (design,
+# decision 11): no cache.
 REGISTRY = Registry("/_system/config/greg", read_only=False, cache=False)
 
 
@@ -38,7 +40,9 @@ def settings(node: Node, ctx: Context) -> dict[str, tuple[Edit, ...]]:
         {
             f"{CONF}/registry.xml": (XmlSet("/wso2registry/workList/password", ctx.secrets["carbon-admin-password"]),),
             f"{CONF}/identity/sso-idp-config.xml": service_providers(node, ctx),
-            f"{CONF}/email/email-admin-config.xml": (TextSet(r"https://([^/\s]+)/sso/reset-link", ctx.topology.host("store")),),
+            f"{CONF}/email/email-admin-config.xml": (
+                TextSet(r"https://([^/\s]+)/sso/reset-link", ctx.topology.host("store")),
+            ),
         },
         applications(node, ctx),
     )
@@ -52,7 +56,9 @@ def removed_apps(node: Node, ctx: Context) -> tuple[str, ...]:
 
 
 def service_providers(node: Node, ctx: Context) -> tuple[Edit, ...]:
-    """sso-idp-config.xml: where the browser is sent after signing in (facts 1.9), and who may ask this identity provider."""
+    """sso-idp-config.xml: where the browser is sent after signing in (facts 1.9), and who may ask this identity
+    provider.
+    """
     top = "/SSOIdentityProviderConfig/ServiceProviders/ServiceProvider"
     edits: list[Edit] = []
     for issuer in EVERY_APP:
@@ -65,10 +71,11 @@ def service_providers(node: Node, ctx: Context) -> tuple[Edit, ...]:
 
 
 def applications(node: Node, ctx: Context) -> dict[str, tuple[Edit, ...]]:
-    """JSON of the applications that stay (facts 1.11). `%https.host%` follows HostName and proxyPort by itself, except where it is set here.
+    """JSON of the applications that stay (facts 1.11). `%https.host%` follows HostName and proxyPort by itself,
+    except where it is set here.
 
-    publisher.json keeps its shipped credentials: whoever reaches /publisher/config downloads it, and nothing needs the real ones (golden run 6).
-    store-tenant.json is copied into the registry at the first boot and never read again.
+    publisher.json keeps its shipped credentials: whoever reaches /publisher/config downloads it, and nothing needs
+    the real ones (golden run 6). store-tenant.json is copied into the registry at the first boot and never read again.
     """
     store = public_url("store", ctx)
     files: dict[str, tuple[Edit, ...]] = {

@@ -1,0 +1,167 @@
+# Runs on a WSO2 node (sent over stdin, standard library only): starts the product, follows the log of this very
+# start, ends when it is ready, broken or silent. One JSON object per line on stdout; the last one is the result. See
+# boot.py for the meaning.
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+import time
+
+LINGER = 1.0  # seconds to wait for the lines that follow a failure (`Caused by: …`)
+LAST = 20  # lines of log that go with a failure
+
+
+def say(**message):
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+def systemctl(*words):
+    return subprocess.run(["systemctl", *words], capture_output=True, text=True)
+
+
+def state(unit):
+    text = systemctl("show", "-p", "ActiveState,SubState,Result,ExecMainStatus", unit).stdout
+    return dict(line.split("=", 1) for line in text.split())
+
+
+def write(path, text):
+    with open(path + ".part", "w") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(path + ".part", path)
+
+
+def keep_shipped_database(home):
+    """A copy of the local database as the pack brought it, to go back to when the first boot has to be made again."""
+    shipped, kept = home + "/repository/database", home + "/.runbook-database"
+    if os.path.isdir(shipped) and not os.path.isdir(kept):
+        shutil.rmtree(kept + ".part", ignore_errors=True)
+        subprocess.run(["cp", "-a", shipped, kept + ".part"], check=True)
+        os.rename(kept + ".part", kept)
+
+
+class Log:
+    """The lines that the present start wrote. The unit notes the log's size before each start."""
+
+    def __init__(self, path, note):
+        self.path, self.rest, self.lines = path, b"", []
+        try:
+            with open(note) as noted:
+                self.at = int(noted.read() or 0)
+        except (OSError, ValueError):
+            self.at = 0
+
+    def more(self):
+        """Lines that came since the last call."""
+        try:
+            with open(self.path, "rb") as source:
+                if source.seek(0, os.SEEK_END) < self.at:  # rotated at midnight
+                    self.at = 0
+                source.seek(self.at)
+                data = source.read()
+        except FileNotFoundError:
+            return []
+        self.at += len(data)
+        *whole, self.rest = (self.rest + data).split(b"\n")
+        fresh = [line.decode(errors="replace").rstrip() for line in whole]
+        self.lines = (self.lines + fresh)[-LAST:]
+        return fresh
+
+
+def answers(probe):
+    """(whether the page answers as it should, what it answered). Redirects are not followed: they lead to the public
+    port.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # asks only whether it serves; nothing is sent
+    connection = http.client.HTTPSConnection(probe["address"], probe["port"], timeout=10, context=context)
+    try:
+        connection.request("GET", probe["path"])
+        status = connection.getresponse().status
+        return not probe["status"] or status in probe["status"], f"status {status}"
+    except (OSError, http.client.HTTPException) as error:
+        return False, str(error) or type(error).__name__
+    finally:
+        connection.close()
+
+
+def follow(request, log, deadline):
+    """Until the ready line; otherwise a result that says what came instead."""
+    failures = [re.compile(pattern) for pattern in request["failures"]]
+    ready, tell = re.compile(request["ready"]), re.compile(request["tell"])
+    found, looked = None, 0.0
+    while time.monotonic() < deadline:
+        for line in log.more():
+            broken = next((index for index, pattern in enumerate(failures) if pattern.search(line)), None)
+            if broken is not None and (found is None or broken < found["failed"]):
+                found = {
+                    "failed": broken,
+                    "line": line,
+                    "until": (found or {}).get("until") or time.monotonic() + LINGER,
+                }
+            if ready.search(line) and not found:
+                return {"ready": line}
+            if tell.search(line):
+                say(line=line)
+        if found and time.monotonic() > found["until"]:
+            return {"failed": found["failed"], "line": found["line"], "log": log.lines}
+        if time.monotonic() - looked > 1.0:
+            looked, now = time.monotonic(), state(request["unit"])
+            if now.get("ActiveState") not in ("active", "activating", "reloading") and not found:
+                journal = ["journalctl", "-u", request["unit"], "-n", "15", "--no-pager", "-o", "cat"]
+                words = subprocess.run(journal, capture_output=True, text=True).stdout.splitlines()
+                log.more()
+                return {
+                    "dead": "{ActiveState}, {Result}, exit status {ExecMainStatus}".format(**now),
+                    "log": log.lines,
+                    "journal": words,
+                }
+        time.sleep(0.1)
+    return {"silent": request["seconds"], "log": log.lines}
+
+
+def serve(request, deadline):
+    """Until every page asked for answers; what the last one said otherwise."""
+    for probe in request["probes"]:
+        while True:
+            good, words = answers(probe)
+            if good:
+                break
+            if time.monotonic() > deadline:
+                return {"mute": probe["path"], "words": words}
+            time.sleep(0.3)
+    return None
+
+
+def main():
+    request = json.loads(sys.stdin.buffer.read())
+    began = time.monotonic()
+    deadline = began + request["seconds"]
+    mark = request.get("mark")
+    if mark:
+        keep_shipped_database(request["home"])
+        write(mark, "begun\n")
+    if request["verb"] != "watch":
+        systemctl("reset-failed", request["unit"])
+        done = systemctl(request["verb"], request["unit"])
+        if done.returncode:
+            say(dead=done.stderr.strip(), log=[], journal=[])
+            return
+    log = Log(request["log"], request["note"])
+    result = follow(request, log, deadline)
+    if "ready" in result:
+        result = serve(request, max(deadline, time.monotonic() + 30)) or result
+    if "ready" in result and mark:
+        write(mark, "complete\n")
+    with contextlib.suppress(BrokenPipeError):
+        say(**result, seconds=round(time.monotonic() - began, 1))
+
+
+main()
