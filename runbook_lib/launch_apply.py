@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 from runbook_lib import deployment_secrets, pki
@@ -37,7 +36,7 @@ from runbook_lib.world import (
 USER_DATA = """\
 #cloud-config
 hostname: {name}
-manage_etc_hosts: localhost
+manage_etc_hosts: true
 ssh_genkeytypes: [ed25519]
 ssh_pwauth: false
 disable_root: true
@@ -147,8 +146,7 @@ class Launcher:
             if surplus:
                 self.say(role, f"closing {_ports(surplus)}")
             for permission in surplus:
-                bare = replace(permission, why="")
-                self._rule("revoke_security_group_ingress", group.id, bare, "InvalidPermission.NotFound")
+                self._rule("revoke_security_group_ingress", group.id, permission, "InvalidPermission.NotFound")
         self.world.groups = groups_in(self.ec2, self.spec.deployment)
 
     def _rule(self, call: str, group: str, permission: Permission, already: str) -> None:

@@ -14,9 +14,11 @@ from runbook_lib.checks import Check, CheckTable
 from runbook_lib.cloud import Cloud
 from runbook_lib.errors import CloudError
 from runbook_lib.progress import Reporter
-from runbook_lib.world import DEPLOYMENT, Permission, by_tag, groups_in, instances_of
+from runbook_lib.world import DEPLOYMENT, by_tag, groups_in, instances_of
 
 CHAPTER = "99_tear_down"
+IN_USE = ("DependencyViolation", "InvalidNetworkInterface.InUse", "VolumeInUse")
+SETTLE = 90.0  # seconds that something may still be said to be in use after what used it ended
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0
 VANISHED = ("NotFound", "Malformed", "InvalidKeyPair.NotFound", "Gateway.NotAttached")
 
@@ -74,8 +76,7 @@ def _groups(cloud: Cloud, say: Reporter) -> None:
     groups = groups_in(ec2, cloud.spec.deployment).values()
     for group in groups:
         for permission in group.permissions:
-            bare = Permission(permission.protocol, permission.from_port, permission.to_port, permission.source)
-            _unless_gone(ec2.revoke_security_group_ingress, GroupId=group.id, IpPermissions=[bare.as_request()])
+            _unless_gone(ec2.revoke_security_group_ingress, GroupId=group.id, IpPermissions=[permission.as_request()])
     for group in groups:
         say(group.role, "deleting its security group")
         _unless_gone(ec2.delete_security_group, GroupId=group.id)
@@ -110,11 +111,19 @@ def _secrets(cloud: Cloud, say: Reporter) -> None:
 
 
 def _unless_gone(call: Callable[..., Any], **options: Any) -> None:
-    try:
-        call(**options)
-    except CloudError as error:
-        if not error.code.endswith(VANISHED):
-            raise
+    """Make the call; what is gone already is well. EC2 lags behind itself: what a machine used is free only some time after."""
+    deadline, pause = time.monotonic() + SETTLE, FIRST_PAUSE
+    while True:
+        try:
+            call(**options)
+            return
+        except CloudError as error:
+            if error.code.endswith(VANISHED):
+                return
+            if error.code not in IN_USE or time.monotonic() + pause > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(pause * 1.5, LONGEST_PAUSE)
 
 
 def _tagged(cloud: Cloud, operation: str, key: str, id_key: str) -> list[str]:
