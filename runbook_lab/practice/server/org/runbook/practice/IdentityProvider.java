@@ -1,0 +1,205 @@
+package org.runbook.practice;
+
+import java.io.IOException;
+import java.net.URLEncoder;
+import java.nio.charset.StandardCharsets;
+import java.security.GeneralSecurityException;
+import java.sql.SQLException;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.UUID;
+import javax.servlet.http.HttpServletRequest;
+import javax.servlet.http.HttpServletResponse;
+import org.w3c.dom.Element;
+
+/**
+ * /samlsso and /commonauth: the identity provider that every G-Reg node is (facts 6). Its sessions belong to the
+ * cookie commonAuthId and are shared inside a cluster domain; its service providers come from sso-idp-config.xml.
+ */
+final class IdentityProvider extends Surface {
+    private static final long serialVersionUID = 1L;
+    private static final String PROVIDER = "org.wso2.carbon.identity.sso.saml.validators.SPInitSSOAuthnRequestValidator";
+    private static final int TOKEN_SECONDS = 7200;
+    private static final String NOTIFICATION = "/authenticationendpoint/samlsso_notification.do";
+
+    private final transient Map<String, String> acs = new LinkedHashMap<>();
+    private final transient SharedMap requests;
+    private final transient SharedMap sessions;
+    private final transient SharedMap ended;
+    private final String entity;
+
+    IdentityProvider(Node node) {
+        super(node);
+        requests = node.cluster().map("AuthenticationContextCache");
+        sessions = node.cluster().map("AppAuthFrameworkSessionContextCache");
+        ended = node.cluster().map("SAMLSSOParticipantCache");
+        entity = Xml.text(node.settings().read("identity.xml"), "SSOService/EntityId", "localhost");
+        for (Element provider : Xml.all(node.settings().read("identity/sso-idp-config.xml"),
+                "ServiceProviders/ServiceProvider")) {
+            String issuer = Xml.text(provider, "Issuer", "");
+            acs.put(issuer, Xml.text(provider, "AssertionConsumerService", ""));
+            Log.info("org.wso2.carbon.identity.sso.saml.FileBasedConfigManager",
+                    "A SSO Service Provider is registered for : " + issuer);
+        }
+    }
+
+    @Override
+    void answer(String path, HttpServletRequest request, HttpServletResponse response)
+            throws IOException, SQLException {
+        if (path.startsWith("/commonauth")) {
+            if (request.getMethod().equals("POST")) {
+                signIn(request, response);
+            } else {
+                askWhoIsThere(request, response);
+            }
+        } else if (request.getParameter("SAMLRequest") != null) {
+            receive(request, response);
+        } else if (request.getParameter("sessionDataKey") != null) {
+            conclude(request, response);
+        } else {
+            response.sendRedirect(NOTIFICATION + "?status=" + encode("Error when processing the authentication request!")
+                    + "&statusMsg=" + encode("Please try login again."));
+        }
+    }
+
+    /** A SAML request from an application: remembered under a key, then on to /commonauth. */
+    private void receive(HttpServletRequest request, HttpServletResponse response) throws IOException {
+        Element message;
+        try {
+            message = Saml.decode(request.getParameter("SAMLRequest"));
+        } catch (IOException e) {
+            response.sendRedirect(NOTIFICATION + "?status=" + encode("Error when processing the authentication request!")
+                    + "&statusMsg=" + encode("Please try login again."));
+            return;
+        }
+        if (message.getLocalName().equals("LogoutRequest")) {
+            signOut(message, request, response);
+            return;
+        }
+        String key = UUID.randomUUID().toString();
+        Map<String, Object> context = new LinkedHashMap<>();
+        context.put("issuer", Xml.text(message, "Issuer", ""));
+        context.put("request", message.getAttribute("ID"));
+        context.put("relayState", request.getParameter("RelayState"));
+        context.put("SSOAuthSessionID", request.getParameter("SSOAuthSessionID"));
+        requests.put(key, context);
+        Settings settings = node.settings();
+        response.sendRedirect("https://" + settings.hostName + ":" + settings.publicPort(true)
+                + "/commonauth?sessionDataKey=" + key + "&type=samlsso");
+    }
+
+    /** Whoever has a session goes on, anyone else is shown the login page. */
+    private void askWhoIsThere(HttpServletRequest request, HttpServletResponse response) throws IOException {
+        String key = request.getParameter("sessionDataKey");
+        Map<String, Object> context = requests.get(key);
+        if (context == null) {
+            response.sendRedirect("/authenticationendpoint/retry.do");
+            return;
+        }
+        Map<String, Object> session = sessions.get(cookie(request, "commonAuthId"));
+        if (session != null) {
+            authenticated(key, context, session);
+            response.sendRedirect("/samlsso?sessionDataKey=" + key);
+            return;
+        }
+        request.getSession();
+        response.sendRedirect(loginPage(response, key, context, ""));
+    }
+
+    private static String loginPage(HttpServletResponse response, String key, Map<String, Object> context, String more) {
+        String issuer = encode(String.valueOf(context.get("issuer")));
+        return response.encodeRedirectURL("/sso/login") + "?sessionDataKey=" + key + "&relyingParty=" + issuer
+                + "&type=samlsso&sp=" + issuer + "&isSaaSApp=true&authenticators=BasicAuthenticator%3ALOCAL" + more;
+    }
+
+    /** The login form comes back: a right password opens the session that signs in everywhere on this host. */
+    private void signIn(HttpServletRequest request, HttpServletResponse response) throws IOException, SQLException {
+        String key = request.getParameter("sessionDataKey");
+        Map<String, Object> context = requests.get(key);
+        String user = request.getParameter("username");
+        if (context == null || user == null) {
+            response.sendRedirect("/authenticationendpoint/retry.do");
+            return;
+        }
+        if (!node.users().authenticate(user, String.valueOf(request.getParameter("password")))) {
+            response.sendRedirect(loginPage(response, key, context, "&authFailure=true&authFailureMsg=login.fail.message"));
+            return;
+        }
+        String id = UUID.randomUUID().toString();
+        Map<String, Object> session = fieldsOf("user", user, "index", UUID.randomUUID().toString());
+        sessions.put(id, session);
+        setCookie(response, "commonAuthId", id, -1);
+        authenticated(key, context, session);
+        response.sendRedirect("/samlsso?sessionDataKey=" + key);
+    }
+
+    private void authenticated(String key, Map<String, Object> context, Map<String, Object> session) {
+        Map<String, Object> done = new LinkedHashMap<>(context);
+        done.put("user", session.get("user"));
+        done.put("index", session.get("index"));
+        requests.put(key, done);
+    }
+
+    /** Back from /commonauth: the signed response, in a form that posts itself to the registered address. */
+    private void conclude(HttpServletRequest request, HttpServletResponse response) throws IOException {
+        String key = request.getParameter("sessionDataKey");
+        Map<String, Object> context = requests.get(key);
+        if (context == null || context.get("user") == null) {
+            response.sendRedirect("/authenticationendpoint/retry.do");
+            return;
+        }
+        requests.remove(key);
+        String issuer = String.valueOf(context.get("issuer"));
+        if (!acs.containsKey(issuer)) {
+            Log.warn(PROVIDER, "A Service Provider with the Issuer '" + issuer + "' is not registered."
+                    + " Service Provider should be registered in advance.");
+            response.sendRedirect(NOTIFICATION + "?status=" + encode("Error when processing the authentication request!")
+                    + "&statusMsg=" + encode("Please try login again."));
+            return;
+        }
+        String index = String.valueOf(context.get("index"));
+        setCookie(response, "samlssoTokenId", index, TOKEN_SECONDS);
+        try {
+            String message = Saml.response(node.keys(), entity, String.valueOf(context.get("request")), issuer,
+                    acs.get(issuer), String.valueOf(context.get("user")), index);
+            Page.post(response, acs.get(issuer), fields("SAMLResponse", message, "RelayState",
+                    (String) context.get("relayState"), "SSOAuthSessionID", (String) context.get("SSOAuthSessionID")));
+        } catch (GeneralSecurityException e) {
+            throw new IOException(e);
+        }
+    }
+
+    /** Single logout: the session ends here and in every application that it opened. */
+    private void signOut(Element message, HttpServletRequest request, HttpServletResponse response)
+            throws IOException {
+        String index = Xml.text(message, "SessionIndex", String.valueOf(cookie(request, "samlssoTokenId")));
+        ended.put(index, fieldsOf("ended", "true"));
+        sessions.copy().forEach((id, session) -> {
+            if (index.equals(Json.map(session).get("index"))) {
+                sessions.remove(id);
+            }
+        });
+        setCookie(response, "samlssoTokenId", "", 0);
+        String issuer = Xml.text(message, "Issuer", "");
+        String target = acs.get(issuer);
+        if (target == null) {
+            response.sendRedirect(NOTIFICATION);
+            return;
+        }
+        try {
+            Page.post(response, target, fields("SAMLResponse",
+                    Saml.logoutResponse(node.keys(), entity, message.getAttribute("ID"), target),
+                    "RelayState", request.getParameter("RelayState")));
+        } catch (GeneralSecurityException e) {
+            throw new IOException(e);
+        }
+    }
+
+    private static Map<String, Object> fieldsOf(String... namesAndValues) {
+        return new LinkedHashMap<>(fields(namesAndValues));
+    }
+
+    private static String encode(String text) {
+        return URLEncoder.encode(text, StandardCharsets.UTF_8);
+    }
+}
