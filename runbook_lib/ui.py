@@ -233,16 +233,3 @@ def _interruptible(stop: threading.Event) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def form(params_file: str | Path | None = None) -> Any:
-    """The parameters as a form (`form.ParamsForm`); headless the table of the keys and their values."""
-    from .form import params_form
-
-    return params_form(params_file, _widgets() if interactive() else None)
-
-
-def _widgets() -> Any:
-    import ipywidgets
-
-    return ipywidgets
