@@ -146,8 +146,8 @@ def _lost(node: Node, result: dict, stderr: str, log: str) -> HostError:
         return HostError(
             f"{node.name} did not say that it is started within {result['silent']} s\n{tail}",
             where,
-            "a lock left in REG_CLUSTER_LOCK makes every start wait without a word (facts 2.4): the verification shows it; "
-            "else raise timeouts.first_boot or timeouts.boot",
+            "a lock left in REG_CLUSTER_LOCK makes every start wait without a word (facts 2.4): the verification "
+            "shows it; else raise timeouts.first_boot or timeouts.boot",
         )  # fmt: skip
     return HostError(
         f"{node.name}: the start was not followed to its end\n{stderr[-1000:]}", where, "run the chapter again"
@@ -264,13 +264,18 @@ rm -rf solr/data .runbook-first-boot
     fleet.each(reset, names)
 
 
+def forget_first_boots(fleet: Fleet, ctx: Context) -> None:
+    """Stop all nodes and put them back to before their first boot: what fresh databases need beside them."""
+    _stop_and_reset(fleet, ctx, [node.name for node in ctx.topology.wso2_nodes])
+
+
 def _not_by_itself(begun: Sequence[str], ctx: Context) -> RunbookError:
     names, others = ", ".join(begun), ", ".join(sorted(ctx.booted))
     return RunbookError(
         f"the first boot of {names} was cut short, and the databases already hold what {others} made",
         f"{names}: {mark_of(ctx)}",
-        f"replace the node: terminate {names}, then run chapter 01 and this one again; if the verification shows duplicates "
-        "in the registry, deployment.mysql.recreate_databases() dumps the databases and makes them anew",
+        f"replace the node: terminate {names}, then run chapter 01 and this one again; if the verification shows "
+        "duplicates in the registry, deployment.mysql.recreate_databases() dumps the databases and makes them anew",
     )
 
 

@@ -123,6 +123,10 @@ class Cloud:
         """Write a tag on the machine of `node`."""
         self.aws.client("ec2").create_tags(Resources=[self.instance(node).id], Tags=[{"Key": key, "Value": value}])
 
+    def untag(self, node: str, key: str) -> None:
+        """Take a tag off the machine of `node`."""
+        self.aws.client("ec2").delete_tags(Resources=[self.instance(node).id], Tags=[{"Key": key}])
+
     def stop(self, node: str) -> None:
         """Shut the machine down in order; returns once EC2 has taken the order."""
         self.aws.client("ec2").stop_instances(InstanceIds=[self.instance(node).id])

@@ -13,13 +13,14 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from . import packs, ui, work
+from . import nodes, packs, ui, work
 from .cloud import Cloud
-from .errors import HostError, ParamsError
+from .errors import HostError
 from .journal import Journal
 from .lock import Lock
 from .spec import Spec, load_spec
@@ -27,7 +28,7 @@ from .ssh import Address, Fleet, fleet
 from .steps import Context, Download
 from .topology import Node, Topology, topology_of
 from .vault import Vault
-from .world import HARDENING, PATTERN, Instance
+from .world import Instance
 
 
 FIRST_BOOT = "runbook:first-boot"  # tag of a node whose first boot was seen complete, with the time
@@ -51,8 +52,8 @@ class Deployment:
         self._hosts: Fleet | None = None
         self.launch = work.Launch(self)
         self.mysql = work.Mysql(self)
-        self.appserver = work.Appserver(self)
-        self.greg = work.Greg(self)
+        self.appserver = nodes.Appserver(self)
+        self.greg = nodes.Greg(self)
         self.nginx = work.Nginx(self)
         self.cluster = work.Cluster(self)
         self.sso = work.Sso(self)
@@ -94,11 +95,8 @@ class Deployment:
         return Address(name, instance.dial, self.cloud.user, self.cloud.host_keys(name))
 
     def _bastion(self) -> Address | None:
-        """The jump host that the parameters name; its host key is put into SSM by whoever runs it (host-keys/bastion)."""
-        if not self.spec.cloud.bastion:
-            return None
-        user, _, address = self.spec.cloud.bastion.rpartition("@")
-        return Address("bastion", address, user or self.cloud.user, self.cloud.host_keys("bastion"))
+        jump = self.cloud.bastion()
+        return Address(jump.name, jump.address, jump.user, jump.host_keys, jump.port) if jump else None
 
     def launched(self) -> bool:
         """Whether every machine of the topology exists and its secrets do."""
@@ -107,21 +105,12 @@ class Deployment:
 
     def context(self) -> Context:
         """What the pure steps may know. Before the launch the secrets are placeholders: a plan can be shown, nothing can be applied."""
-        found = self.instances()
-        secrets: Mapping[str, str] = Unknown(self.vault.load())
-        booted = frozenset(name for name, instance in found.items() if FIRST_BOOT in instance.tags)
-        return Context(self.spec, self.topology, secrets, self.pack, self.jdk, booted)
+        booted = frozenset(name for name, instance in self.instances().items() if FIRST_BOOT in instance.tags)
+        return Context(self.spec, self.topology, Unknown(self.vault.load()), self.pack, self.jdk, self.driver, booted)
 
-    def refuse_another_design(self) -> None:
-        """Pattern and hardening of a live deployment cannot change: nodes and databases were made for one of them. ParamsError says so."""
-        for name, instance in self.instances().items():
-            for tag, wanted in ((PATTERN, self.spec.pattern), (HARDENING, self.spec.hardening)):
-                if (live := instance.tags.get(tag, wanted)) != wanted:
-                    raise ParamsError(
-                        f"{self.spec.deployment} is live as {live}, the parameters say {wanted}",
-                        f"{self.spec.source}: {tag.removeprefix('runbook:')} (tag {tag} of {name})",
-                        f"deploy {wanted} under another name (deployment: …), or tear {self.spec.deployment} down first (chapter 99)",
-                    )
+    def record_first_boot(self, node: str) -> None:
+        """Note on the machine itself that its first boot was seen complete; the note is gone when the machine is replaced."""
+        self.cloud.tag(node, FIRST_BOOT, datetime.now(UTC).isoformat(timespec="seconds"))
 
     @cached_property
     def pack(self) -> Download:
@@ -132,6 +121,11 @@ class Deployment:
     def jdk(self) -> Download | None:
         java = self.spec.java
         return self._download(java.archive, java.sha256) if java.archive else None
+
+    @cached_property
+    def driver(self) -> Download | None:
+        wanted = self.spec.database.driver
+        return self._download(wanted.url, wanted.sha256) if wanted.url else None
 
     def _download(self, url: str, sha256: str | None) -> Download:
         found = packs.fetch(url, sha256, self.cloud)
@@ -167,5 +161,5 @@ def open_deployment(params_file: str | Path, overrides: Mapping[str, Any] | None
     ui.install()
     spec = load_spec(params_file, overrides)
     deployment = Deployment(spec, Journal.begin(spec))
-    deployment.refuse_another_design()
+    deployment.cloud.refuse_other_pattern()
     return deployment

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import converge, teardown, ui
+from . import boot, converge, teardown, ui
 from .checks import CheckTable
 from .checks.database import verify_database
 from .checks.network import verify_ssh
 from .checks.nginx import verify_nginx
-from .converge import Event, Pending, Plan, Result
-from .database_repair import Recreated, recreate_database
+from .converge import Pending, Plan, Result
+from .database_repair import Recreated, recreate_databases
 from .errors import RunbookError
 from .resources import Change
 from .steps import Context, Node, mysql, nginx
@@ -58,9 +58,8 @@ class Launch(Verbs):
         """Make it so, then wait until every machine accepts our key."""
         d = self.deployment
         with d.writing(), d.journal.attempt(self.name, "apply"), ui.progress("Launch", [n.name for n in d.topology.nodes]) as progress:
-            done = d.cloud.apply(plan, lambda thing, what: progress(Event(thing, "launch", what, 0, 1)))
-            for change in done.changes:
-                d.journal.write(self.name, "change", key=f"{change.kind} {change.name}", change=f"{change.action}: {change.detail}")
+            done = d.cloud.apply(plan, progress)
+            d.journal.changed(self.name, done)
             d.fleet().wait_for_ssh([n.name for n in d.topology.nodes], d.spec.timeouts.ssh)
         return done
 
@@ -122,13 +121,21 @@ class Mysql(Converging):
     def checks(self) -> CheckTable:
         return verify_database(self.deployment)
 
-    def recreate(self, database: str, confirm: str = "") -> Recreated:
-        """Drop a database and make it anew, after a dump. `confirm` must be the deployment's name. Returns where the dump lies."""
+    def recreate(self, *names: str, confirm: str = "") -> tuple[Recreated, ...]:
+        """Drop databases (all of them when none is named) and make them anew, each dumped first. The product's nodes are stopped for it.
+
+        `confirm` must be the deployment's name. After it the nodes have their first boots again: run their chapter.
+        """
         d = self.deployment
         if confirm != d.spec.deployment:
-            raise RunbookError(f"{database} of {d.spec.deployment} is to be dropped", "confirm", f'say so: confirm="{d.spec.deployment}"')
+            raise RunbookError(f"databases of {d.spec.deployment} are to be dropped", "confirm", f'say so: confirm="{d.spec.deployment}"')
         with d.writing(), d.journal.attempt(self.name, "recreate"):
-            return recreate_database(d.fleet()[d.topology.db.name], mysql.schema_of(database, d.context()))
+            context, hosts = d.context(), d.fleet()
+            boot.forget_first_boots(hosts, context)
+            for node in d.topology.wso2_nodes:
+                d.cloud.untag(node.name, "runbook:first-boot")
+            schemas = [mysql.schema_of(name, context) for name in names] or mysql.schemas_of(context)
+            return recreate_databases(hosts[d.topology.db.name], schemas)
 
 
 class Nginx(Converging):
