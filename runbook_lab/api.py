@@ -48,7 +48,7 @@ def make_server(lab: Lab, image: Image, hypervisor: Hypervisor, scratch: Path) -
     _guard_ec2(hypervisor)
     application = DomainDispatcherApplication(create_backend_app)
     server = listen(str(lab.gateway), API_PORT, application, threaded=True, request_handler=MotoRequestHandler)
-    server.daemon_threads = True
+    server.daemon_threads = True  # type: ignore[attr-defined]
     return server
 
 
@@ -66,9 +66,17 @@ def _publish_image(ssm: Any, image: Image) -> None:
 
     name = IMAGE_PARAMETER.format({"x86_64": "amd64", "arm64": "arm64"}[image.architecture])
     ssm._parameters[name].append(
-        Parameter(
-            account_id=ACCOUNT, name=name, value=image.ami, parameter_type="String", description=None, allowed_pattern=None,
-            keyid=None, last_modified_date=utcnow(), version=1, data_type="aws:ec2:image",
+        Parameter(  # type: ignore[abstract]
+            account_id=ACCOUNT,
+            name=name,
+            value=image.ami,
+            parameter_type="String",
+            description=None,
+            allowed_pattern=None,
+            keyid=None,
+            last_modified_date=utcnow(),
+            version=1,
+            data_type="aws:ec2:image",
         )
     )
 

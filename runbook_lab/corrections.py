@@ -1,7 +1,7 @@
 """Where moto differs from AWS in ways that matter here, each put right in one function.
 
-`@corrects(Class, "method")` replaces a method of moto; the function gets the original first. The functions run under the
-hypervisor's guard (see api.py).
+`@corrects(Class, "method")` replaces a method of moto; the function gets the original first. The functions run under
+the hypervisor's guard (see api.py).
 """
 
 from __future__ import annotations
@@ -46,9 +46,13 @@ def install(hypervisor: Hypervisor) -> None:
     for owner, method, function in _table:
         original = getattr(owner, method)
         if isinstance(original, property):
-            setattr(owner, method, property(lambda self, f=function, o=original: f(o.fget, self)))
+            setattr(owner, method, property(_bind(function, original.fget)))
         else:
-            setattr(owner, method, lambda self, *a, f=function, o=original, **k: f(o, self, *a, **k))
+            setattr(owner, method, _bind(function, original))
+
+
+def _bind(function: Callable[..., Any], original: Callable[..., Any] | None) -> Callable[..., Any]:
+    return lambda self, *arguments, **named: function(original, self, *arguments, **named)
 
 
 # --- instances
@@ -96,7 +100,7 @@ def _refuse_unknown(self: Any) -> None:
     addresses = [self._get_param("PrivateIpAddress"), *(nic.get("PrivateIpAddress") for nic in nics)]
     for address in filter(None, addresses):
         if IPv4Address(address) not in subnet.cidr:
-            raise EC2ClientError("InvalidParameterValue", f"Address {address} does not fall within the subnet's address range")
+            raise EC2ClientError("InvalidParameterValue", f"Address {address} is not in the subnet's range")
         reserved = [*list(subnet.cidr)[:4], subnet.cidr.broadcast_address]
         if address in subnet._subnet_ips or IPv4Address(address) in reserved:
             raise EC2ClientError("InvalidIPAddress.InUse", f"Address {address} is in use.")
@@ -111,6 +115,8 @@ def _settle(ec2: Any, instance: Any) -> None:
     instance.security_groups = nic._group_set = groups
     nic.public_ip, nic.public_ip_auto_assign = None, False
     nic.delete_on_termination = True
+    for _, device in instance.get_block_device_mapping:
+        device.delete_on_termination = True  # moto keeps what no mapping says should go
 
 
 @corrects(InstanceBackend, "modify_instance_security_groups")
@@ -171,6 +177,7 @@ def reboot_instances(original: Callable[..., Any], self: Any, instance_ids: list
     instances = self.get_multi_instances_by_id(instance_ids)
     for instance in instances:
         _refuse_state(instance, ("running",), "rebooted")
+    for instance in instances:
         _lab.reboot(instance)
     return instances
 
@@ -212,7 +219,7 @@ def get_console_output(original: Callable[..., Any], self: Any) -> Any:
 def create_image(original: Callable[..., Any], self: Any) -> Any:
     """`pending` until the disk has really become an image."""
     name, instance = self._get_param("Name"), self.ec2_backend.get_instance(self._get_param("InstanceId"))
-    _refuse_state(instance, ("running", "stopped"), "imaged")
+    _refuse_state(instance, () if _lab.imaging(instance.id) else ("running", "stopped"), "imaged")
     if any(image.name == name for image in self.ec2_backend.amis.values()):
         raise EC2ClientError("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by another image.")
     result = original(self)
@@ -220,7 +227,8 @@ def create_image(original: Callable[..., Any], self: Any) -> Any:
     source = self.ec2_backend.amis.get(instance.image_id)
     ami.root_device_type = "ebs"
     if source is not None:
-        ami.root_device_name, ami.architecture, ami.boot_mode = source.root_device_name, source.architecture, source.boot_mode
+        for name in ("root_device_name", "architecture", "boot_mode"):
+            setattr(ami, name, getattr(source, name))
     _lab.create_image(ami, instance, no_reboot=bool(self._get_param("NoReboot", False)))
     return result
 
@@ -241,7 +249,9 @@ def no_other_images(original: Callable[..., Any], self: Any) -> Any:
 
 
 @corrects(SubnetBackend, "create_subnet")
-def create_subnet(original: Callable[..., Any], self: Any, vpc_id: str, cidr_block: str, *args: Any, **kwargs: Any) -> Any:
+def create_subnet(
+    original: Callable[..., Any], self: Any, vpc_id: str, cidr_block: str, *rest: Any, **more: Any
+) -> Any:
     """Only inside the lab's range, and never twice, for the host must reach every subnet."""
     try:
         network = IPv4Network(cidr_block)
@@ -252,15 +262,15 @@ def create_subnet(original: Callable[..., Any], self: Any, vpc_id: str, cidr_blo
         if not network.subnet_of(whole) or _lab.lab.gateway in network:
             raise EC2ClientError(
                 "InvalidSubnet.Range",
-                f"The CIDR '{cidr_block}' is invalid: this lab has {whole}, without the {network.prefixlen} bits around "
-                f"{_lab.lab.gateway}. Choose another `network` or start the lab with another --range.",
+                f"The CIDR '{cidr_block}' is invalid: this lab has {whole}, and keeps what is around "
+                f"{_lab.lab.gateway} for itself. Choose another `network` or start the lab with another --range.",
             )
         for other in _all_subnets(self):
             if other.vpc_id != vpc_id and network.overlaps(other.cidr):
                 raise EC2ClientError(
-                    "InvalidSubnet.Conflict", f"The CIDR '{cidr_block}' conflicts with subnet {other.id} of {other.vpc_id}"
+                    "InvalidSubnet.Conflict", f"The CIDR '{cidr_block}' conflicts with {other.id} of {other.vpc_id}"
                 )
-    subnet = original(self, vpc_id, cidr_block, *args, **kwargs)
+    subnet = original(self, vpc_id, cidr_block, *rest, **more)
     subnet.default_for_az = subnet.map_public_ip_on_launch = False
     return subnet
 

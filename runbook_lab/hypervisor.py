@@ -1,7 +1,7 @@
 """Makes the machines what the API says: one thread for each live machine, one that keeps wires and rules in step.
 
-The API's handlers (api.py, corrections.py) call the verbs of Hypervisor while they hold `guard`; the verbs only note the
-wish and return. The machine's thread then does the work and writes the instance's state back under the same guard.
+The API's handlers (api.py, corrections.py) call the verbs of Hypervisor while they hold `guard`; the verbs only note
+the wish and return. The machine's thread then does the work and writes the instance's state back under the same guard.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Hypervisor:
         self.machines: dict[str, Machine] = {}
         self.images: dict[str, tuple[Path, ...]] = {image.ami: (image.tree,)}
         self.ec2: Any = None
-        self._wishes: dict[str, str] = {}  # run, stop, terminate, reboot or image:<ami>, by instance id
-        self._threads: dict[str, threading.Thread] = {}
+        self._wishes: dict[str, str] = {}  # run, stop, cut, terminate, reboot or image, by instance id
+        self._imaging: dict[str, Any] = {}  # the image to take when the instance is next off
         self._changed = threading.Event()
         threading.Thread(target=self._keep_in_step, name="in-step", daemon=True).start()
 
@@ -49,7 +49,10 @@ class Hypervisor:
             instance.id, IPv4Address(instance.private_ip), instance.nics[0].mac_address, self._wire(subnet)
         )
         self.machines[instance.id] = Machine(
-            lab=self.lab, nic=nic, layers=self.images[instance.image_id], hostname=instance.private_dns_name,
+            lab=self.lab,
+            nic=nic,
+            layers=self.images[instance.image_id],
+            hostname=instance.private_dns_name,
             public_key=key.material_public.decode().strip() if key else None,
             user_data=base64.b64decode(str(instance.user_data)) if instance.user_data else b"",
         )
@@ -58,25 +61,22 @@ class Hypervisor:
     def start(self, instance: Any) -> None:
         set_state(instance, "pending")
         self._wishes[instance.id] = "run"
-        thread = threading.Thread(target=self._live, args=(instance,), name=instance.id, daemon=True)
-        self._threads[instance.id] = thread
-        thread.start()
+        threading.Thread(target=self._live, args=(instance,), name=instance.id, daemon=True).start()
 
     def stop(self, instance: Any, force: bool = False) -> None:
         """An orderly shutdown, or with `force` a power cut."""
         set_state(instance, "stopping", "User initiated")
-        self._wishes[instance.id] = "stop"
+        self._wishes[instance.id] = "cut" if force else "stop"
         machine = self.machines[instance.id]
         machine.cut() if force else machine.shut_down()
 
     def reboot(self, instance: Any) -> None:
-        if instance.state == "running":
-            self._wishes[instance.id] = "reboot"
-            self.machines[instance.id].reboot()
+        self._wishes[instance.id] = "reboot"
+        self.machines[instance.id].reboot()
 
     def terminate(self, instance: Any) -> None:
         """Take the machine away; a stopped one has no thread that could do it."""
-        alive = instance.state not in ("stopped", "terminated")
+        alive = instance.state != "stopped"
         set_state(instance, "shutting-down", "User initiated")
         self._wishes[instance.id] = "terminate"
         if alive:
@@ -88,11 +88,18 @@ class Hypervisor:
         """A new image from an instance's disk: at once for a stopped one, after a shutdown for a running one
         (which then starts again), or with `no_reboot` from a copy of the disk as it is."""
         ami.state = "pending"
-        if instance.state == "stopped" or no_reboot:
-            threading.Thread(target=self._take_image, args=(ami, instance, no_reboot), daemon=True).start()
+        if instance.state == "stopped":
+            self._take_image(ami, instance, copy=False)
+        elif no_reboot:
+            threading.Thread(target=self._take_image, args=(ami, instance, True), daemon=True).start()
         else:
-            self._wishes[instance.id] = f"image:{ami.id}"
+            self._wishes[instance.id] = "image"
+            self._imaging[instance.id] = ami
             self.machines[instance.id].shut_down()
+
+    def imaging(self, instance_id: str) -> bool:
+        """Whether an image of this instance waits for its shutdown."""
+        return instance_id in self._imaging
 
     def forget_image(self, ami_id: str) -> None:
         self.images.pop(ami_id, None)
@@ -115,54 +122,57 @@ class Hypervisor:
     def _live(self, instance: Any) -> None:
         machine, fresh = self.machines[instance.id], True
         try:
-            while True:
-                if not self._power_on(instance, machine, fresh):
-                    return
+            while self._power_on(instance, machine, fresh):
                 status = machine.wait()
                 with self.guard:
                     wish = self._wishes[instance.id]
-                    again = wish == "reboot" or (wish == "run" and status == REBOOTED) or wish.startswith("image:")
-                    if not again:
-                        return self._end(instance, wish, status)
+                    self._take_wanted_image(instance, wish)
+                    if wish not in ("reboot", "image") and not (wish == "run" and status == REBOOTED):
+                        break
                     self._wishes[instance.id] = "run"
                 log.info("%s starts again (%s)", instance.id, wish)
-                if wish.startswith("image:"):
-                    self._take_image(self.ec2.amis.get(wish.removeprefix("image:")), instance, copy=False)
                 fresh = False
+            else:
+                status = 0
+            self._end(instance, status)
         except Exception as problem:  # a machine's failure must be seen in its state, and must not end the lab
             log.exception("%s failed", instance.id)
             machine.power_off()
-            with self.guard:
-                if self._wishes[instance.id] == "terminate":
-                    self._bury(instance)
-                else:
-                    set_state(instance, "stopped", f"Server.InternalError: {problem}")
+            self._end(instance, 1, f"Server.InternalError: {problem}")
 
     def _power_on(self, instance: Any, machine: Machine, fresh: bool) -> bool:
-        """Boot, unless the wish has changed meanwhile; False when there is nothing left to wait for."""
+        """Boot, and see to what was wished meanwhile; False when the machine is to go without having booted."""
         with self.guard:
             if self._wishes[instance.id] == "terminate":
-                self._bury(instance)
                 return False
             self._sync_wires()
             rules = self._rules(instance)
         machine.boot(rules, fresh)
         with self.guard:
-            if self._wishes[instance.id] == "terminate":
+            wish = self._wishes[instance.id]
+            if wish in ("terminate", "cut"):
                 machine.cut()
-            elif instance.state == "pending":
+            elif wish in ("stop", "image"):
+                machine.shut_down()
+            else:
+                self._wishes[instance.id] = "run"
                 set_state(instance, "running")
                 log.info("%s runs at %s", instance.id, machine.nic.address)
         self.changed()
         return True
 
-    def _end(self, instance: Any, wish: str, status: int) -> None:
+    def _end(self, instance: Any, status: int, reason: str = "") -> None:
         """The machine is off for good (until it is started): by wish, or because it switched itself off."""
-        if wish == "terminate" or (wish == "run" and instance.instance_initiated_shutdown_behavior == "terminate"):
+        with self.guard:
+            wish = self._wishes.get(instance.id, "terminate")
+            itself = wish == "run" and instance.instance_initiated_shutdown_behavior == "terminate" and not reason
+            stays = wish != "terminate" and not itself
+            if stays:
+                said = "User initiated" if wish in ("stop", "cut") else f"Instance initiated ({status})"
+                set_state(instance, "stopped", reason or said)
+                log.info("%s stopped (%s, %s)", instance.id, wish, status)
+        if not stays:
             self._bury(instance)
-        else:
-            set_state(instance, "stopped", "User initiated" if wish == "stop" else f"Instance initiated ({status})")
-            log.info("%s stopped (%s, %s)", instance.id, wish, status)
         self.changed()
 
     def _bury(self, instance: Any) -> None:
@@ -183,10 +193,15 @@ class Hypervisor:
 
     # --- images
 
+    def _take_wanted_image(self, instance: Any, wish: str) -> None:
+        ami = self._imaging.pop(instance.id, None)
+        if ami is not None and wish == "terminate":
+            ami.state = "failed"
+        elif ami is not None:
+            self._take_image(ami, instance, copy=False)
+
     def _take_image(self, ami: Any, instance: Any, copy: bool) -> None:
         """Turn the disk into a layer: moved (the machine goes on with an empty one above it) or copied."""
-        if ami is None:
-            return
         machine = self.machines[instance.id]
         layer = self.lab.disks / "layers" / ami.id
         layer.parent.mkdir(exist_ok=True)
@@ -218,7 +233,8 @@ class Hypervisor:
         return network.Subnet(subnet.vpc_id, IPv4Network(vpc.cidr_block), IPv4Network(subnet.cidr_block))
 
     def _sync_wires(self) -> None:
-        network.sync_subnets(self.lab, [self._wire(subnet) for zone in self.ec2.subnets.values() for subnet in zone.values()])
+        subnets = [subnet for zone in self.ec2.subnets.values() for subnet in zone.values()]
+        network.sync_subnets(self.lab, [self._wire(subnet) for subnet in subnets])
 
     def _rules(self, instance: Any) -> str:
         members: dict[str, list[str]] = {}
@@ -239,10 +255,10 @@ class Hypervisor:
             try:
                 with self.guard:
                     self._sync_wires()
-                    live = [(self.machines[i.id], self._rules(i)) for i in self.ec2.all_instances() if i.state == "running"]
+                    running = [each for each in self.ec2.all_instances() if each.state == "running"]
+                    live = [(self.machines[instance.id], self._rules(instance)) for instance in running]
                 for machine, rules in live:
-                    if machine.init and machine.rules:
-                        machine.apply_rules(rules)
+                    machine.apply_rules(rules)
             except Exception:
                 log.exception("wires and rules")
 
@@ -263,5 +279,3 @@ def set_state(instance: Any, name: str, reason: str = "") -> None:
     """Set moto's state of an instance."""
     instance._state.name, instance._state.code = name, STATES[name]
     instance._reason = reason
-
-

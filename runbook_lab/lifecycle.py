@@ -45,7 +45,11 @@ def exclusive(lab: Lab) -> Iterator[None]:
 def client(lab: Lab, service: str) -> Any:
     """A boto3 client of this lab, whatever AWS settings or HTTP proxies the environment holds."""
     return boto3.client(
-        service, endpoint_url=lab.endpoint, region_name=REGION, aws_access_key_id="lab", aws_secret_access_key="lab",
+        service,
+        endpoint_url=lab.endpoint,
+        region_name=REGION,
+        aws_access_key_id="lab",
+        aws_secret_access_key="lab",
         config=Config(proxies={}, retries={"total_max_attempts": 2}, connect_timeout=5),
     )
 
@@ -89,7 +93,9 @@ def _offer_packages(assume_yes: bool, say: Say) -> None:
     command = f"sudo apt-get install --no-install-recommends {' '.join(lacking)}"
     if not assume_yes:
         if not sys.stdin.isatty():
-            raise LabError(f"Debian packages are missing: {' '.join(lacking)}", next_step=f"{command}  (or: lab up --yes)")
+            raise LabError(
+                f"Debian packages are missing: {' '.join(lacking)}", next_step=f"{command}  (or: lab up --yes)"
+            )
         if input(f"The lab needs {' '.join(lacking)}. Install now? [y/N] ").strip().lower() not in ("y", "yes"):
             raise LabError("the lab needs these packages", next_step=command)
     prerequisites.install(lacking, say)
@@ -99,7 +105,8 @@ def _refuse_other_range(lab: Lab) -> None:
     recorded = (lab.run / "range").read_text().strip()
     if recorded != str(lab.network):
         raise LabError(
-            f"lab {lab.name} is up with another range, {recorded}", "--range",
+            f"lab {lab.name} is up with another range, {recorded}",
+            "--range",
             f"leave --range out, take it down first, or use another --name than {lab.name}",
         )
 

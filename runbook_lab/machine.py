@@ -40,6 +40,7 @@ class Machine:
     init: int | None = None  # pid of the machine's own PID 1, while it runs
     rules: str = ""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _wired: bool = False
     _rules_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
@@ -65,17 +66,24 @@ class Machine:
         if first:
             self._imprint()
         space = network.plug(self.lab, self.nic)
+        self._wired = True
         self.apply_rules(rules)
         command = [
             *cgroups.command_prefix(self.lab, self.id),
             *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot", "--console=read-only"),
             *("--settings=no", "--resolv-conf=off", "--timezone=off", "--link-journal=no"),
             "--drop-capability=CAP_NET_ADMIN",  # the security groups are not the machine's to change
-            f"--machine={self.id}", f"--directory={self.root}", f"--network-namespace-path={space}",
+            f"--machine={self.id}",
+            f"--directory={self.root}",
+            f"--network-namespace-path={space}",
         ]
         with open(self.console_file, "wb" if fresh_console else "ab") as console:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
                 env=os.environ | {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"},  # net.* sysctls are the machine's own
             )
         self.init = self._await_init()
@@ -97,6 +105,7 @@ class Machine:
     def _imprint(self) -> None:
         """What makes a new instance of an image: an identity for systemd and the seed that cloud-init reads."""
         (self.root / "etc/machine-id").write_text("")
+        (self.root / "etc/apt/apt.conf.d/90proxy").write_text(f'Acquire::http::Proxy "{self.lab.proxy}";\n')
         seed = self.root / "var/lib/cloud/seed/nocloud"
         shutil.rmtree(seed, ignore_errors=True)
         seed.mkdir(parents=True)
@@ -122,9 +131,9 @@ class Machine:
         raise LabError("the machine did not start", self.id, f"its last words are in {self.console_file}")
 
     def apply_rules(self, rules: str) -> None:
-        """Put the security groups in force unless they are already."""
+        """Put the security groups in force unless they are already, or the machine has gone off meanwhile."""
         with self._rules_lock:
-            if rules != self.rules:
+            if rules != self.rules and self._wired:
                 firewall.load(self.lab.namespace(self.id), rules)
                 self.rules = rules
 
@@ -141,8 +150,9 @@ class Machine:
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        network.unplug(self.lab, self.nic)
-        self.rules = ""
+        with self._rules_lock:
+            self._wired, self.rules = False, ""
+            network.unplug(self.lab, self.nic)
         run("umount", str(self.root), check=False)
         if os.path.ismount(self.root):
             run("umount", "--lazy", str(self.root), check=False)
@@ -207,5 +217,3 @@ def _children(pid: int) -> list[int]:
     with suppress(OSError):
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return []
-
-

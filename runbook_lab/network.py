@@ -52,15 +52,17 @@ def clash(lab: Lab) -> str | None:
             if IPv4Network(f"{entry['local']}/{entry['prefixlen']}", strict=False).overlaps(lab.network):
                 return f"{entry['local']}/{entry['prefixlen']} on {link['ifname']}"
     for route in json.loads(run("ip", "-json", "-4", "route")):
-        if route["dst"] != "default" and not route["dev"].startswith(lab.bridge):
-            if IPv4Network(route["dst"], strict=False).overlaps(lab.network):
-                return f"the route to {route['dst']} by {route['dev']}"
+        if route["dst"] == "default" or route.get("dev", "").startswith(lab.bridge):
+            continue
+        if IPv4Network(route["dst"], strict=False).overlaps(lab.network):
+            return f"the route to {route['dst']} by {route.get('dev', '?')}"
     return None
 
 
 def range_taken(lab: Lab, by: str) -> LabError:
     return LabError(
-        f"the range {lab.network} is already in use here: {by}", "--range",
+        f"the range {lab.network} is already in use here: {by}",
+        "--range",
         "choose another, e.g. ./runbook lab up --range 10.99.0.0/16 (and the same in `network:` of the params)",
     )
 
@@ -92,7 +94,11 @@ def fence(lab: Lab, bridges: Iterable[str]) -> None:
     """
     within = "\n".join(f'iifname "{bridge}" oifname "{bridge}" accept' for bridge in sorted(bridges))
     ours = f'"{lab.bridge}*"'
-    run("nft", "-f", "-", stdin=f"""
+    run(
+        "nft",
+        "-f",
+        "-",
+        stdin=f"""
 add table inet {lab.table}
 delete table inet {lab.table}
 table inet {lab.table} {{
@@ -115,7 +121,8 @@ table inet {lab.table} {{
     reject with icmp type admin-prohibited
   }}
 }}
-""")
+""",
+    )
 
 
 def sync_subnets(lab: Lab, subnets: Iterable[Subnet]) -> None:
@@ -149,14 +156,21 @@ def plug(lab: Lab, nic: Nic) -> Path:
     space = lab.namespace(nic.instance_id)
     run("ip", "netns", "add", space)
     run("ip", "link", "add", nic.link, "type", "veth", "peer", "name", "eth0", "address", nic.mac, "netns", space)
-    run("ip", "-netns", space, "-batch", "-", stdin=f"""\
+    run(
+        "ip",
+        "-netns",
+        space,
+        "-batch",
+        "-",
+        stdin=f"""\
 link set lo up
 link set eth0 up
 address add {nic.address}/{nic.subnet.network.prefixlen} dev eth0
 route replace {nic.subnet.vpc} dev eth0 src {nic.address}
 route replace {lab.gateway} via {nic.subnet.gateway} src {nic.address}
 route replace default via {nic.subnet.gateway} src {nic.address}
-""")
+""",
+    )
     run("ip", "link", "set", nic.link, "master", lab.vpc_bridge(nic.subnet.vpc_id), "up")
     return Path("/run/netns", space)
 

@@ -84,7 +84,7 @@ def _has_cgroups() -> bool:
 
 
 _KERNEL: list[tuple[Callable[[], bool], str, str]] = [
-    (_has_overlay, "overlayfs", "sudo modprobe overlay; in a container, use a virtual machine or a privileged container"),
+    (_has_overlay, "overlayfs", "sudo modprobe overlay; in a container, start it privileged"),
     (_has_cgroups, "writable control groups", "mount /sys/fs/cgroup; in a container, start it privileged"),
     (lambda: Path("/proc/self/ns/net").exists(), "network namespaces", "use a kernel with CONFIG_NET_NS"),
 ]
@@ -98,5 +98,6 @@ def _warn_of_bridge_filter() -> None:
         if policy.startswith("-P FORWARD DROP"):
             raise LabError(
                 "this machine's firewall drops traffic inside bridges (Docker sets it so): machines could not talk",
-                str(switch), "sudo sysctl net.bridge.bridge-nf-call-iptables=0",
+                str(switch),
+                "sudo sysctl net.bridge.bridge-nf-call-iptables=0",
             )

@@ -1,8 +1,8 @@
 """The machines' way to Debian packages: an HTTP proxy with a disk cache, for this machine's mirrors only.
 
-Packages and by-hash indexes never change, so they are fetched once. Release files are asked for again each time and
-served from the cache when the mirror cannot be reached. How this machine itself reaches the mirror (a proxy, https)
-stays here; machines see plain HTTP.
+Packages and by-hash indexes never change, so they are fetched once. Release files are asked for again after ten
+minutes, and served from the cache when the mirror cannot be reached. How this machine itself reaches the
+mirror (a proxy, https) stays here; machines see plain HTTP.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import select
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +29,7 @@ from runbook_lab.shell import lines
 
 log = logging.getLogger("proxy")
 UNCHANGING = ("/pool/", "/by-hash/")
+FRESH_SECONDS = 600  # for how long a Release file is not asked for again
 KEPT_HEADERS = ("content-type", "last-modified", "etag")
 
 
@@ -41,7 +43,9 @@ class PackageCache:
         host_proxy = lines("apt-config", "dump", "--format", "%v%n", "Acquire::http::Proxy")
         self.client = httpx.Client(
             proxy=host_proxy[0] if host_proxy and host_proxy[0] not in ("", "DIRECT") else None,
-            timeout=60, follow_redirects=True, headers={"Accept-Encoding": "identity"},
+            timeout=60,
+            follow_redirects=True,
+            headers={"Accept-Encoding": "identity"},
         )
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
@@ -56,7 +60,7 @@ class PackageCache:
         with self._guard:
             lock = self._locks.setdefault(url, threading.Lock())
         with lock:
-            if kept.is_file() and any(part in parts.path for part in UNCHANGING):
+            if kept.is_file() and (any(part in parts.path for part in UNCHANGING) or _is_fresh(kept)):
                 return 200, _read_headers(kept), kept
             return self._fetch(parts._replace(scheme=self.schemes[parts.netloc]).geturl(), kept)
 
@@ -66,6 +70,7 @@ class PackageCache:
         try:
             with self.client.stream("GET", url, headers=asked) as answer:
                 if answer.status_code == 304:
+                    kept.touch()
                     return 200, known, kept
                 if answer.status_code != 200:
                     return answer.status_code, {}, None
@@ -93,6 +98,10 @@ class PackageCache:
         os.replace(half.name, kept)
         self.fetched += 1
         log.info("fetched %s", answer.url)
+
+
+def _is_fresh(kept: Path) -> bool:
+    return time.time() - kept.stat().st_mtime < FRESH_SECONDS
 
 
 def _file_name(path: str) -> str:

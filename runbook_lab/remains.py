@@ -38,7 +38,11 @@ def find(lab: Lab) -> list[Remain]:
         *(Remain("mount", point) for point in _mounts(lab)),
         *(Remain("namespace", space) for space in spaces),
         *(Remain("link", link) for link in _links(lab)),
-        *(Remain("table", lab.table) for line in lines("nft", "list", "tables", "inet") if line.split()[-1] == lab.table),
+        *(
+            Remain("table", lab.table)
+            for line in lines("nft", "list", "tables", "inet")
+            if line.split()[-1] == lab.table
+        ),
         *(Remain("cgroup", str(group)) for group in cgroups.remains(lab)),
         *(Remain("folder", str(folder)) for folder in (lab.disks, lab.run) if folder.exists()),
     ]
@@ -101,7 +105,8 @@ def sweep(lab: Lab) -> list[Remain]:
             return found
         if time.monotonic() > deadline:
             raise LabError(
-                "something of the lab cannot be removed: " + ", ".join(map(str, left)), lab.name,
+                "something of the lab cannot be removed: " + ", ".join(map(str, left)),
+                lab.name,
                 "see who uses it (lsof, ip netns pids), end that, and run ./runbook lab down again",
             )
         time.sleep(0.05)

@@ -27,18 +27,34 @@ def exports(lab: Lab) -> str:
     """Shell lines that make any AWS client speak to this lab."""
     require(lab)
     values = {
-        "AWS_ENDPOINT_URL": lab.endpoint, "AWS_ACCESS_KEY_ID": "lab", "AWS_SECRET_ACCESS_KEY": "lab",
-        "AWS_DEFAULT_REGION": REGION, "AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ENDPOINT_URL": lab.endpoint,
+        "AWS_ACCESS_KEY_ID": "lab",
+        "AWS_SECRET_ACCESS_KEY": "lab",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REGION": REGION,
+        "AWS_EC2_METADATA_DISABLED": "true",
     }
     return "\n".join(f"export {name}={value}" for name, value in values.items())
 
 
 def status(lab: Lab) -> dict[str, Any]:
     require(lab)
-    return {"lab": lab.name, "range": str(lab.network), "endpoint": lab.endpoint, "machines": [
-        {"id": i["InstanceId"], "name": tags(i).get("Name", ""), "node": tags(i).get("runbook:node", ""),
-         "state": i["State"]["Name"], "address": i.get("PrivateIpAddress"),
-         "groups": [g["GroupName"] for g in i.get("SecurityGroups", [])]} for i in instances(lab)]}
+    return {
+        "lab": lab.name,
+        "range": str(lab.network),
+        "endpoint": lab.endpoint,
+        "machines": [
+            {
+                "id": i["InstanceId"],
+                "name": tags(i).get("Name", ""),
+                "node": tags(i).get("runbook:node", ""),
+                "state": i["State"]["Name"],
+                "address": i.get("PrivateIpAddress"),
+                "groups": [g["GroupName"] for g in i.get("SecurityGroups", [])],
+            }
+            for i in instances(lab)
+        ],
+    }
 
 
 def status_table(status: dict[str, Any]) -> str:
