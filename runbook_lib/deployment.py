@@ -92,7 +92,7 @@ class Deployment:
         return self._hosts
 
     def _address(self, name: str, instance: Instance) -> Address:
-        return Address(name, instance.dial, self.cloud.user, self.cloud.host_keys(name))
+        return Address(name, instance.dial, self.cloud.login_user, self.cloud.host_keys(name))
 
     def _bastion(self) -> Address | None:
         jump = self.cloud.bastion()
@@ -106,7 +106,7 @@ class Deployment:
     def context(self) -> Context:
         """What the pure steps may know. Before the launch the secrets are placeholders: a plan can be shown, nothing can be applied."""
         booted = frozenset(name for name, instance in self.instances().items() if FIRST_BOOT in instance.tags)
-        return Context(self.spec, self.topology, Unknown(self.vault.load()), self.pack, self.jdk, self.driver, booted)
+        return Context(self.spec, self.topology, Unknown(self.vault.read_all()), self.pack, self.jdk, self.driver, booted)
 
     def record_first_boot(self, node: str) -> None:
         """Note on the machine itself that its first boot was seen complete; the note is gone when the machine is replaced."""

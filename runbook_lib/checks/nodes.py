@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from .. import boot, registry_state
@@ -21,7 +22,7 @@ def verify_nodes(deployment: Deployment, chapter: str) -> CheckTable:
 
     def serves(host: Host) -> tuple[bool, str]:
         try:
-            return True, boot.start(hosts, context, host.name, "watch").line
+            return True, _short(boot.start(hosts, context, host.name, "watch").line)
         except RunbookError as error:
             return False, error.what.splitlines()[0]
 
@@ -40,3 +41,9 @@ def verify_nodes(deployment: Deployment, chapter: str) -> CheckTable:
 
 def _row(id: str, title: str, ok: bool, expected: str, observed: str, where: str, chapter: str) -> Check:
     return Check(id, title, "pass" if ok else "fail", expected, observed, where, chapter)
+
+
+def _short(line: str) -> str:
+    """The log line's time and message, without its category and thread."""
+    found = re.search(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d).*(WSO2 Carbon started in \d+ sec)", line)
+    return f"{found[1]} {found[2]}" if found else line[-160:]
