@@ -86,12 +86,12 @@ class Walk:
     def do_try_sign_in(self, app: str) -> None:
         self._arrive(self._sign_in(app))
 
-    def do_authenticate(self, app: str, on: str | None = None) -> None:
+    def do_authenticate(self, app: str, via: str | None = None) -> None:
         """POST name and password to the application's basic authentication API."""
-        self._request("POST", f"{on or app} /{app}/apis/authenticate", form=self._credentials())
+        self._request("POST", f"{via or app} /{app}/apis/authenticate", form=self._credentials())
 
-    def do_basic_page(self, app: str, on: str | None = None) -> None:
-        self._request("POST", f"{on or app} /{app}/pages/basic-authenticator", form=self._credentials())
+    def do_basic_page(self, app: str, via: str | None = None) -> None:
+        self._request("POST", f"{via or app} /{app}/pages/basic-authenticator", form=self._credentials())
 
     def do_forget(self, what: str) -> None:
         """Go on with a fresh browser."""

@@ -1,0 +1,223 @@
+"""The proof as a person sees it: Chromium signs in at the Store, then opens the Publisher; a screenshot of each page.
+
+Certificates are trusted honestly: each host's is fetched and verified against the deployment's CA first, and the
+browser is told to accept exactly these keys. Names are mapped to addresses on its command line, and every name but
+ours leads nowhere. Each person gets a browser context of their own: nothing is shared but the network.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import importlib.util
+import shutil
+import socket
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from runbook_lib.checks import Check, CheckTable
+from runbook_lib.checks.answers import Answer
+from runbook_lib.checks.pages import Seen
+from runbook_lib.checks.scene import Login, Scene
+from runbook_lib.checks.sso import CHAPTER, matrix
+from runbook_lib.checks.users import test_users
+from runbook_lib.checks.wire import tls_context
+from runbook_lib.errors import RunbookError
+from runbook_lib.redact import redactor
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-extensions", "--disable-dev-shm-usage",
+)  # fmt: skip
+SIZE = {"width": 1000, "height": 640}
+PATIENCE = 10_000  # milliseconds for one page
+SETTLED = "() => document.readyState == 'complete' && !document.querySelector('[name=SAMLRequest],[name=SAMLResponse]')"
+# id, kind of user, and what a reader calls that user
+WALKS = (
+    ("browser-store-only", "store-only", "a Store user"),
+    ("browser-admin", "admin", "the administrator"),
+)
+SEPARATE, LEAK = frozenset(["login-form"]), frozenset(["publisher-landing", "acs-401"])
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A screenshot (PNG) with what it shows; `page` is the page's name in `sso.yaml`."""
+
+    title: str
+    png: bytes
+    caption: str
+    page: str
+
+    def _repr_html_(self) -> str:
+        picture = base64.b64encode(self.png).decode()
+        words = f"<figcaption><strong>{html.escape(self.title)}</strong>. {html.escape(self.caption)}</figcaption>"
+        alt = html.escape(f"{self.title}: {self.caption}")
+        image = f'<img src="data:image/png;base64,{picture}" alt="{alt}" style="max-width:100%;border:1px solid #888">'
+        return f'<figure class="rb-shot">{image}{words}</figure>'
+
+
+class Shots(list[Shot]):
+    """The screenshots as they were taken, and what they decide. Empty, with rows `skipped`, without a browser."""
+
+    def __init__(self, shots: Iterable[Shot], checks: CheckTable):
+        super().__init__(shots)
+        self.checks = checks
+
+    def _repr_html_(self) -> str:
+        pictures = "".join(shot._repr_html_() for shot in self)
+        grid = f'<div style="display:grid;grid-template-columns:1fr 1fr;gap:1rem">{pictures}</div>'
+        return grid + self.checks._repr_html_()
+
+    def __str__(self) -> str:
+        return "\n".join([*(f"{shot.title}: {shot.caption}" for shot in self), str(self.checks)])
+
+
+def missing() -> str:
+    """Why no browser can be driven here; empty when one can."""
+    if importlib.util.find_spec("playwright") is None:
+        return "the Python package playwright is not installed (pip install playwright)"
+    if not program():
+        return f"no browser is installed (looked for {', '.join(PROGRAMS)}); on Debian: apt-get install chromium"
+    return ""
+
+
+def program() -> str | None:
+    """The browser that would be used."""
+    return next(filter(None, map(shutil.which, PROGRAMS)), None)
+
+
+def prove_in_browser(scene: Scene, *, agreed: bool = False) -> Shots:
+    """Sign in at the Store as a Store user and as the administrator, then open the Publisher: four screenshots.
+
+    Works inside a notebook's event loop too. Raises `RunbookError` when nobody agreed to test users, or when a
+    certificate is not ours. Where there is no browser the rows are `skipped` with the reason.
+    """
+    if reason := missing():
+        return Shots([], CheckTable(_row(scene, id_, who, "skipped", reason) for id_, _kind, who in WALKS))
+    if scene.ask_first and not agreed:
+        raise RunbookError(
+            "the browser needs test users in this deployment's user store", "user store", "say agreed=True"
+        )
+    with (
+        test_users(scene) as logins,
+        ThreadPoolExecutor(max_workers=1) as pool,
+    ):  # playwright wants a thread without a loop
+        return pool.submit(_proven, scene, logins).result()
+
+
+def _proven(scene: Scene, logins: dict[str, Login]) -> Shots:
+    from playwright.sync_api import sync_playwright
+
+    shots: list[Shot] = []
+    checks = CheckTable()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program(), headless=True, args=arguments(scene))
+        try:
+            for id_, kind, who in WALKS:
+                taken, check = _walk(browser, scene, id_, who, logins[kind])
+                shots += taken
+                checks.append(check)
+        finally:
+            browser.close()
+    return Shots(shots, checks)
+
+
+def arguments(scene: Scene) -> list[str]:
+    """Chromium's command line: our names at our addresses, nothing else resolves, exactly our keys accepted."""
+    rules = [f"MAP {scene.hosts[key]} {address}" for key, address in scene.fronts.items()]
+    keys = {key_of(scene, key) for key in scene.fronts}
+    return [
+        *FLAGS,
+        f"--host-resolver-rules={', '.join([*rules, 'MAP * ~NOTFOUND'])}",
+        f"--ignore-certificate-errors-spki-list={','.join(sorted(keys))}",
+    ]
+
+
+def key_of(scene: Scene, key: str) -> str:
+    """SHA-256 of the public key that a host shows, base64; `RunbookError` unless its certificate is from our CA."""
+    host = scene.hosts[key]
+    address, _, port = scene.fronts[key].partition(":")
+    try:
+        with socket.create_connection((address, int(port or 443)), timeout=10) as wire:
+            with tls_context(scene.ca).wrap_socket(wire, server_hostname=host) as tls:
+                shown = tls.getpeercert(binary_form=True) or b""
+    except OSError as error:
+        raise RunbookError(
+            f"{host} does not show a certificate of this deployment: {error}",
+            f"{address}:{port or 443}",
+            "run chapter 05 again",
+        ) from error
+    public = x509.load_der_x509_certificate(shown).public_key()
+    return base64.b64encode(
+        hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    ).decode()
+
+
+def _walk(browser: Browser, scene: Scene, id_: str, who: str, login: Login) -> tuple[list[Shot], Check]:
+    """One person's visit: Store first, then the Publisher."""
+    store, publisher = (f"https://{scene.hosts[key]}/{key}" for key in ("store", "publisher"))
+    context = browser.new_context(viewport=SIZE, locale="en-GB")  # type: ignore[arg-type]
+    shots: list[Shot] = []
+    try:
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        statuses: dict[str, int] = {}
+        page.on("response", lambda response: statuses.__setitem__(response.url, response.status))
+        _go(page, f"{store}/login")
+        page.fill("input[name=username]", login.user)
+        page.fill("input[name=password]", login.password)
+        with page.expect_navigation():
+            page.press("input[name=password]", "Enter")
+        page.wait_for_function(SETTLED)
+        seen = _seen(scene, page, statuses, login)
+        shots.append(Shot(f"{who.capitalize()} at the Store", page.screenshot(), _caption(seen), seen.page))
+        if seen.page != "store-signed-in":
+            return shots, _row(scene, id_, who, "undecided", f"could not sign in at the Store: {seen}")
+        _go(page, f"{publisher}/")
+        seen = _seen(scene, page, statuses, login)
+        shots.append(Shot(f"{who.capitalize()} opens the Publisher", page.screenshot(), _caption(seen), seen.page))
+        return shots, _row(scene, id_, who, _status(scene, seen), _caption(seen))
+    except Exception as error:  # a browser that fails is no refusal
+        return shots, _row(scene, id_, who, "undecided", redactor.redact(str(error).splitlines()[0]))
+    finally:
+        context.close()
+
+
+def _go(page: Page, url: str) -> None:
+    page.goto(url, wait_until="load")
+    page.wait_for_function(SETTLED)
+
+
+def _seen(scene: Scene, page: Page, statuses: dict[str, int], login: Login) -> Seen:
+    """The page that stands in the window, by the same conditions as in the matrix."""
+    answer = Answer(statuses.get(page.url, 200), page.url, [], page.content(), [], 0.0)
+    return matrix()[1].recognise(answer, (), scene.words(login.user))
+
+
+def _caption(seen: Seen) -> str:
+    return redactor.redact(str(seen))
+
+
+def _status(scene: Scene, seen: Seen) -> Any:
+    if seen.page not in SEPARATE | LEAK:
+        return "undecided"
+    leaks = scene.expect == "leak" and scene.configuration in ("single", "original")
+    return "pass" if seen.page in (LEAK if leaks else SEPARATE) else "fail"
+
+
+def _row(scene: Scene, id_: str, who: str, status: Any, observed: str) -> Check:
+    leaks = scene.expect == "leak" and scene.configuration in ("single", "original")
+    expected = "in without a password" if leaks else "a password is asked for"
+    title = f"In the browser: {who} signs in at the Store, then opens the Publisher"
+    return Check(f"sso.{id_}", title, status, expected, observed, "Chromium, from outside", CHAPTER)
