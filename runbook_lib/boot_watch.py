@@ -164,4 +164,5 @@ def main():
         say(**result, seconds=round(time.monotonic() - began, 1))
 
 
-main()
+if __name__ == "__main__":
+    main()
