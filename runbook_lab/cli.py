@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from runbook_lab import lifecycle, visit
+from runbook_lab import browser, lifecycle, visit
 from runbook_lab.layout import DEFAULT_RANGE, find_lab
 from runbook_lib.errors import RunbookError
 
@@ -51,11 +51,11 @@ def main(argv: list[str] | None = None) -> int:
         elif args.verb == "env":
             print(visit.exports(lab))
         elif args.verb == "ssh":
-            return visit.ssh(lab, args.node, args.command)
+            return visit.ssh(lab, args.node, [word for word in args.command if word != "--"])
         elif args.verb == "hosts":
             print("\n".join(f"{address}\t{name}" for name, address in visit.hosts(lab).items()))
         elif args.verb == "browser":
-            return visit.browser(lab, args.url)
+            return browser.open_browser(lab, args.url)
     except RunbookError as problem:
         print(problem, file=sys.stderr)
         return 1

@@ -5,7 +5,6 @@ It owns nothing that outlives it: whatever it leaves (also after kill -9) is fou
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
@@ -39,8 +38,11 @@ def serve(lab: Lab, allowed: list[str]) -> None:
         signal.signal(number, lambda *_: asked_to_end.set())
     lab.pid_file.write_text(f"{os.getpid()}\n")
     built = image.ensure()
-    in_use = open(built.tree.parent / f"{built.tree.name}.in-use", "w")  # noqa: SIM115 (held until the process ends)
-    fcntl.flock(in_use, fcntl.LOCK_SH)
+    with image.in_use(built):
+        _serve(lab, built, allowed, asked_to_end)
+
+
+def _serve(lab: Lab, built: image.Image, allowed: list[str], asked_to_end: threading.Event) -> None:
     network.open_lab(lab)
     hypervisor = Hypervisor(lab, built)
     api = make_server(lab, built, hypervisor, lab.run / "images.json")

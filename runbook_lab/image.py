@@ -124,7 +124,30 @@ def ensure(say: Callable[[str], None] = print) -> Image:
         _mmdebstrap(building)
         _furnish(building)
         building.rename(image.tree)
+        _forget_older_images(image)
     return image
+
+
+@contextlib.contextmanager
+def in_use(image: Image) -> Iterator[None]:
+    """While this holds, nobody removes the image."""
+    with open(_use_file(image.tree), "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+
+
+def _use_file(tree: Path) -> Path:
+    return tree.with_name(f"{tree.name}.in-use")
+
+
+def _forget_older_images(image: Image) -> None:
+    """Remove images of former recipes, unless a lab lives on them."""
+    for tree in image.tree.parent.glob("debian-12-????????????"):
+        with open(_use_file(tree), "w") as handle, contextlib.suppress(BlockingIOError):
+            if tree != image.tree:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(tree)
+                _use_file(tree).unlink()
 
 
 def _forget_killed_builds(folder: Path) -> None:
