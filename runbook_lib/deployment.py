@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from . import nodes, packs, ui, work
+from . import nodes, packs, proofs, ui, work
 from .cloud import Cloud
 from .errors import HostError
 from .journal import Journal
@@ -55,8 +55,8 @@ class Deployment:
         self.appserver = nodes.Appserver(self)
         self.greg = nodes.Greg(self)
         self.nginx = work.Nginx(self)
-        self.cluster = work.Cluster(self)
-        self.sso = work.Sso(self)
+        self.cluster = proofs.Cluster(self)
+        self.sso = proofs.Sso(self)
 
     @cached_property
     def vault(self) -> Vault:

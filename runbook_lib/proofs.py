@@ -1,0 +1,89 @@
+"""Chapters 06 and 07: nothing is configured, everything is asked of the running system, from outside and from within."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from . import ui
+from .checks import CheckTable
+from .checks.browser import Shots, prove_in_browser
+from .checks.scene import Scene, scene_of
+from .checks.sso import Proof, prove
+from .errors import ChecksFailed
+from .work import Verbs
+
+
+class Sso(Verbs):
+    """Chapter 07: whether Store and Publisher are separate."""
+
+    name = "07_verify_sso_separation"
+
+    @contextmanager
+    def scene(self) -> Iterator[Scene]:
+        """The deployment as the proof sees it, with a machine in the subnet that nothing trusts for as long as it takes."""
+        d = self.deployment
+        with d.writing():
+            d.cloud.launch_probe()
+            try:
+                d.fleet().wait_for_ssh(["probe-1"], d.spec.timeouts.ssh)
+                yield scene_of(d)
+            finally:
+                d.cloud.terminate_probe()
+
+    def prove(self, agreed: bool = False) -> Proof:
+        """Make every attempt of the matrix; look at `.verdict`. Test users live only meanwhile; on AWS `agreed` must say yes to them."""
+        with self.deployment.journal.attempt(self.name, "prove"), self.scene() as scene:
+            proof = prove(scene, agreed=agreed)
+        self.deployment.journal.checked(self.name, proof.checks)
+        self.deployment.journal.verdict(self.name, proof.verdict, proof.as_expected)
+        for title, lines in proof.exchanges.items():
+            self.deployment.journal.write(self.name, "exchange", key=title, lines=list(lines))
+        return proof
+
+    def browser(self, agreed: bool = False) -> Shots:
+        """What a person sees, as screenshots; says so where no browser is installed."""
+        d = self.deployment
+        with d.journal.attempt(self.name, "browser"), d.writing():
+            shots = prove_in_browser(scene_of(d), agreed=agreed)
+        for shot in shots:
+            d.journal.screenshot(self.name, shot.title, shot.png, shot.caption)
+        d.journal.checked(self.name, shots.checks)
+        return shots
+
+    def verify(self, proof: Proof | None = None) -> CheckTable:
+        """The proof's table; ChecksFailed unless it found what the parameters expect (`expect: leak | separated`)."""
+        found = proof or self.prove()
+        with self.deployment.journal.attempt(self.name, "verify"):
+            if not found.as_expected:
+                ui.show(found)
+                ways = "; ".join(found.ways or found.open_questions) or "a row came out other than this configuration is known for"
+                raise ChecksFailed(
+                    f"expected {found.scene.expect}, found: {found.verdict}: {ways}",
+                    f"{self.deployment.spec.deployment}, chapter 07",
+                    "each row of the table names its setting; correct it in chapter 04 or 05 and prove again",
+                )
+        return found.checks
+
+
+class Cluster(Verbs):
+    """Chapter 06, and the drill of chapter 07: membership, balance, and what a power cut costs."""
+
+    name = "06_verify_as_cluster"
+
+    def checks(self) -> CheckTable:
+        from .checks.cluster import verify_cluster
+
+        return verify_cluster(self.deployment)
+
+    def failover(self, **options: Any) -> Any:
+        """Cut a node's power under a steady stream of requests, restore it, count what was lost."""
+        from .checks.failover import drill
+
+        d = self.deployment
+        chapter = self.name if d.spec.design.product == "as" else Sso.name
+        with d.writing(), d.journal.attempt(chapter, "failover"):
+            found = drill(d, **options)
+        d.journal.checked(chapter, found.checks)
+        return found
