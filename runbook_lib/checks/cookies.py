@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 
 @dataclass(frozen=True)
 class Cookie:
-    """One cookie. `host` is the host that set it; `domain` is empty for a host-only cookie."""
+    """One cookie. `host` set it; `domain` is empty for a host-only cookie, `max_age` (seconds) None for a session."""
 
     name: str
     value: str
@@ -21,6 +21,7 @@ class Cookie:
     domain: str = ""
     same_site: str = ""
     expired: bool = False
+    max_age: int | None = None
 
     def goes_to(self, host: str, path: str, secure: bool) -> bool:
         """True if a browser sends this cookie with a request for `path` at `host`."""
@@ -46,6 +47,7 @@ def parse_set_cookie(header: str, host: str, request_path: str) -> Cookie:
         domain if domain and (host == domain or host.endswith("." + domain)) else "",
         attributes.get("samesite", ""),
         _expired(attributes),
+        int(attributes["max-age"]) if attributes.get("max-age", "").lstrip("-").isdigit() else None,
     )
 
 

@@ -284,8 +284,10 @@ def test_chosen_cookies_replace_the_jar_and_leave_it_alone(server: Server, visit
     [
         ("a=b", Cookie("a", "b", "h", "/store")),
         ("a=b=c; Path=/x; Secure; HttpOnly", Cookie("a", "b=c", "h", "/x", secure=True, http_only=True)),
-        ("a=b; Max-Age=0", Cookie("a", "b", "h", "/store", expired=True)),
-        ("a=b; Expires=Thu, 01-Jan-1970 00:00:10 GMT", Cookie("a", "b", "h", "/store", expired=True)),
+        ("a=b; Max-Age=0", Cookie("a", "b", "h", "/store", expired=True, max_age=0)),
+        ("a=b; Max-Age=7200", Cookie("a", "b", "h", "/store", max_age=7200)),
+        ("a=b; Expires=Thu, 01-Jan-1970 00:00:10 GMT", Cookie("a", "b", "h", "/store", expired=True, max_age=0)),
+        ("a=b; Max-Age=7200", Cookie("a", "b", "h", "/store", max_age=7200)),
         ("a=b; Expires=Thu, 01 Jan 2099 00:00:10 GMT; SameSite=Lax", Cookie("a", "b", "h", "/store", same_site="Lax")),
         ("a=b; Domain=elsewhere.test", Cookie("a", "b", "h", "/store")),
     ],

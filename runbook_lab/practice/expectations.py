@@ -1,0 +1,160 @@
+"""What a row of the conformance table may expect of a step's outcome.
+
+Each expectation gives None when it holds, else what was observed instead.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urljoin, urlsplit
+
+from runbook_lib.checks.answers import Answer
+from runbook_lib.checks.cookies import Cookie, parse_set_cookie
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The answers of one step; the last is the page that the step ended at. `asked`: for a password."""
+
+    hops: tuple[Answer, ...] = ()
+    asked: bool = False
+
+    @property
+    def final(self) -> Answer:
+        return self.hops[-1]
+
+    @property
+    def asked_or_asking(self) -> bool:
+        """Whether a password was asked for, be it that the step stands before the form now."""
+        return self.asked or self.final.form("password") is not None
+
+
+def _path(url: str) -> str:
+    """The path as an application sees it, without parameters."""
+    return urlsplit(url).path.split(";")[0]
+
+
+def _location(outcome: Outcome) -> str:
+    return urljoin(outcome.final.url, outcome.final.location) if outcome.final.location else ""
+
+
+def status(outcome: Outcome, expected: int) -> object:
+    return None if outcome.final.status == expected else outcome.final.status
+
+
+def location(outcome: Outcome, expected: str) -> object:
+    # split by hand: `//publisher/login` is a path here, not a host
+    path = re.sub(r"^https?://[^/]*", "", _location(outcome)).split("?")[0].split(";")[0]
+    return None if re.fullmatch(expected, path) else path or "no Location"
+
+
+def location_host(outcome: Outcome, expected: str) -> object:
+    host = urlsplit(_location(outcome)).hostname
+    return None if host == expected else host or "no Location"
+
+
+def at(outcome: Outcome, expected: str) -> object:
+    path = _path(outcome.final.url)
+    return None if re.fullmatch(expected, path) else path
+
+
+def asked(outcome: Outcome, expected: bool) -> object:
+    return None if outcome.asked_or_asking == expected else outcome.asked_or_asking
+
+
+def trail(outcome: Outcome, expected: list[str]) -> object:
+    walked = [f"{_path(hop.url)} {hop.status}" for hop in outcome.hops]
+    return None if walked == expected else walked
+
+
+def fields(outcome: Outcome, expected: list[str]) -> object:
+    if any(set(expected) <= set(form.fields) for form in outcome.final.forms):
+        return None
+    return [sorted(form.fields) for form in outcome.final.forms] or "no form"
+
+
+def action(outcome: Outcome, expected: str) -> object:
+    paths = [_path(form.action) for form in outcome.final.forms]
+    return None if expected in paths else paths or "no form"
+
+
+def body(outcome: Outcome, expected: list[str]) -> object:
+    missing = [pattern for pattern in expected if not re.search(pattern, outcome.final.text)]
+    return [f"no {pattern}" for pattern in missing] or None
+
+
+def empty(outcome: Outcome, expected: bool) -> object:
+    text = outcome.final.text.strip()
+    return None if (not text) == expected else text[:60] or "nothing"
+
+
+def lacks(outcome: Outcome, expected: str) -> object:
+    """An attribute that the page's SAMLRequest does not have."""
+    form = outcome.final.form("SAMLRequest")
+    if form is None:
+        return "no SAMLRequest"
+    message = saml_text(form.fields["SAMLRequest"])
+    return None if "AuthnRequest" in message and expected not in message else message[:200]
+
+
+def saml_text(encoded: str) -> str:
+    """The XML of a SAML message: base64, with or without URL encoding and deflation (both are in use)."""
+    try:
+        raw = base64.b64decode(unquote(encoded) if "%" in encoded else encoded)
+    except binascii.Error:
+        return ""
+    for window in (-15, 15):
+        try:
+            return zlib.decompress(raw, window).decode("utf-8", "replace")
+        except zlib.error:
+            continue
+    return raw.decode("utf-8", "replace")
+
+
+def cookies(outcome: Outcome, expected: dict[str, dict[str, Any]]) -> object:
+    """Every cookie of this name (or name@path) set during the step has these attributes, and there is at least one."""
+    wrong = []
+    for name, attributes in expected.items():
+        live = [pair for pair in _set_cookies(outcome) if not pair[0].expired]
+        found = [pair for pair in live if name in (pair[0].name, f"{pair[0].name}@{pair[0].path}")]
+        if not found:
+            wrong.append(f"{name} is not set")
+        for cookie, raw in found:
+            for key, value in attributes.items():
+                observed = ATTRIBUTES[key](cookie, raw)
+                if not (re.fullmatch(value, observed) if isinstance(observed, str) else observed == value):
+                    seen = f"{len(observed)} characters" if key == "value" else observed
+                    wrong.append(f"{name}: {key} is {seen!r}")
+    return wrong or None
+
+
+def _set_cookies(outcome: Outcome) -> list[tuple[Cookie, str]]:
+    return [
+        (parse_set_cookie(value, urlsplit(hop.url).hostname or "", urlsplit(hop.url).path), value)
+        for hop in outcome.hops
+        for name, value in hop.headers
+        if name.lower() == "set-cookie"
+    ]
+
+
+ATTRIBUTES: dict[str, Callable[[Cookie, str], Any]] = {
+    "value": lambda cookie, raw: cookie.value,
+    "path": lambda cookie, raw: cookie.path,
+    "path_attribute": lambda cookie, raw: "path=" in raw.lower(),
+    "secure": lambda cookie, raw: cookie.secure,
+    "http_only": lambda cookie, raw: cookie.http_only,
+    "same_site": lambda cookie, raw: cookie.same_site,
+    "host_only": lambda cookie, raw: not cookie.domain,
+    "session": lambda cookie, raw: cookie.max_age is None and "expires=" not in raw.lower(),
+    "max_age": lambda cookie, raw: cookie.max_age,
+}
+EXPECTATIONS: dict[str, Callable[[Outcome, Any], object]] = {
+    function.__name__: function
+    for function in (status, location, location_host, at, asked, trail, fields, action, body, empty, lacks, cookies)
+}
