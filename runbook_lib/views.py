@@ -1,4 +1,4 @@
-"""Tables and pictures that explain a deployment before anything is done to it; each is a value that a notebook shows."""
+"""Tables and pictures that explain a deployment before anything is done; each is a value that a notebook shows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STORIES = {
     "as-cluster": "a manager and its workers, balanced and failing over",
     "greg-single": "one node serves Store and Publisher; a sign-in at one opens the other",
     "greg-original": "three nodes serve both, behind two load balancers; the same leak, spread over more machines",
-    "greg-separated": "Store nodes and Publisher nodes, each with its own host, keys and sessions; must be proven separate",
+    "greg-separated": "Store nodes and Publisher nodes, nothing shared but the database; must be proven separate",
 }
 
 

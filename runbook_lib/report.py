@@ -1,0 +1,129 @@
+"""report.html: one page with all that a run found, for somebody who was not there. No external resource, no script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from .journal import Entry, read, redact, summarise, write_whole
+
+TEMPLATE = Path(__file__).with_name("report.html.j2")
+MARKS = {"pass": "✔ pass", "fail": "✘ fail", "skipped": "– skipped", "undecided": "? undecided"}  # noqa: RUF001
+BAR, ROW, LABELS, WIDTH = 18, 26, 230, 860
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` beside a journal, from what lies there; a run that was cut short has a report too."""
+    path = folder / "report.html"
+    write_whole(path, redact(render(folder)))
+    return path
+
+
+def render(folder: Path) -> str:
+    """The page as text."""
+    from jinja2 import Environment
+
+    entries = read(folder)
+    result = summarise(entries)
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        run=folder.name,
+        result=result,
+        who=_first(entries, "run", "verify-only"),
+        topology=_svg(folder / "topology.svg"),
+        checks=_by_chapter(result["checks"]),
+        marks=MARKS,
+        passed=sum(check["status"] == "pass" for check in result["checks"]),
+        pictures=_pictures(folder, entries),
+        tables=[entry for entry in entries if entry["verb"] == "table"],
+        changes=[entry for entry in entries if entry["verb"] == "change"],
+        failures=[entry for entry in entries if not entry["ok"] and entry.get("error")] if entries else [],
+        timings=timings_chart(_timings(entries)),
+        notebooks=_notebooks(folder),
+        sentence=_sentence(result),
+    )
+
+
+def _sentence(result: Mapping[str, Any]) -> str:
+    """The finding in one sentence."""
+    expected = f"; expected was {result['expect']}" if result["expect"] else ""
+    if result["verdict"]:
+        return f"{result['verdict']}{expected}"
+    return "all that was asked for is verified" if result["ok"] else "not verified"
+
+
+def _first(entries: Sequence[Entry], *verbs: str) -> Mapping[str, Any]:
+    return next((entry for entry in entries if entry["verb"] in verbs), {})
+
+
+def _by_chapter(checks: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    chapters: dict[str, list[Mapping[str, Any]]] = {}
+    for check in checks:
+        chapters.setdefault(check["chapter"], []).append(check)
+    return dict(sorted(chapters.items()))
+
+
+def _svg(path: Path) -> str:
+    """The picture's text without its XML head, so that it can stand inside of HTML."""
+    if not path.exists():
+        return ""
+    return re.sub(r"<\?xml.*?\?>\s*", "", path.read_text(encoding="utf-8"))
+
+
+def _pictures(folder: Path, entries: Sequence[Entry]) -> list[dict[str, str]]:
+    found = []
+    for entry in entries:
+        path = folder / entry.get("file", "")
+        if entry["verb"] == "screenshot" and path.is_file():
+            data = base64.b64encode(path.read_bytes()).decode()
+            found.append({"title": entry["key"], "caption": entry["change"], "data": f"data:image/png;base64,{data}"})
+    return found
+
+
+def _notebooks(folder: Path) -> list[tuple[str, str]]:
+    return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in sorted(folder.glob("*.ipynb"))]
+
+
+def _timings(entries: Sequence[Entry]) -> list[tuple[str, float, float, bool]]:
+    """(what, start in seconds after the run's, duration, ok) of every attempt that took time."""
+    verbs = ("plan", "apply", "verify", "prove", "browser", "failover", "destroy", "deploy")
+    if not entries:
+        return []
+    zero = _seconds(entries[0]["utc"])
+    timed = [entry for entry in entries if entry["verb"] in verbs]
+    return [
+        (f"{e['chapter']} {e['verb']}", max(_seconds(e["utc"]) - e["seconds"] - zero, 0), e["seconds"], e["ok"])
+        for e in timed
+    ]
+
+
+def _seconds(utc: str) -> float:
+    return datetime.fromisoformat(utc.replace("Z", "+00:00")).timestamp()
+
+
+def timings_chart(rows: Sequence[tuple[str, float, float, bool]]) -> str:
+    """When each attempt began and how long it took, as a picture that also reads as text."""
+    if not rows:
+        return ""
+    end = max(start + seconds for _, start, seconds, _ in rows) or 1.0
+    scale = (WIDTH - LABELS - 70) / end
+    bars = []
+    for number, (what, start, seconds, ok) in enumerate(rows):
+        y = number * ROW + 6
+        x, wide = LABELS + start * scale, max(seconds * scale, 2)
+        words = f"{seconds:.1f} s" + ("" if ok else " ✘ failed")
+        bars.append(
+            f'<text x="{LABELS - 8}" y="{y + 13}" text-anchor="end">{html.escape(what)}</text>'
+            f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="{BAR}" class="{"ok" if ok else "bad"}">'
+            f"<title>{html.escape(what)}: {words}</title></rect>"
+            f'<text x="{x + wide + 5:.1f}" y="{y + 13}">{words}</text>'
+        )
+    high = len(rows) * ROW + 12
+    label = f"timings of {len(rows)} attempts, {end:.0f} seconds in all"
+    return f'<svg class="timings" role="img" aria-label="{label}" viewBox="0 0 {WIDTH} {high}">{"".join(bars)}</svg>'
