@@ -1,4 +1,4 @@
-"""Where a deployment stands: machines as the cloud knows them now, chapters as they were last proven, what comes next."""
+"""Where a deployment stands: machines as the cloud knows them, chapters as they were last proven, what comes next."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Board:
 
 
 def read_board(deployment: Deployment, drift: bool = False) -> Board:
-    """Ask the cloud, and put the chapters' last proofs beside it; `drift` also compares proven chapters with their hosts.
+    """Ask the cloud, and put the chapters' last proofs beside it; `drift` compares proven chapters with hosts.
 
     A cloud that does not answer makes a board that says so, not an error: one looks here when something is wrong.
     """
@@ -94,7 +94,7 @@ def read_board(deployment: Deployment, drift: bool = False) -> Board:
 
 
 def proofs_of(deployment: Deployment) -> dict[str, tuple[str, str, str]]:
-    """(state, when, by whom) per chapter: from the cloud, where every run leaves word; later failures from our journals."""
+    """(state, when, by whom) per chapter: from the cloud, where every run leaves word, and our journals."""
     proofs = {}
     for chapter in chapters_of(deployment.spec.pattern):
         if note := deployment.vault.find(f"chapters/{chapter.name}"):

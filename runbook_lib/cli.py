@@ -74,14 +74,17 @@ def parser() -> Parser:
     test = verb("test", "")
     test.add_argument("--fast", action="store_true", help="no root, under a minute")
     test.add_argument("--full", action="store_true", help="the long sequences too")
-    test.add_argument("rest", nargs=argparse.REMAINDER, help="for pytest")
+    test.add_argument("rest", nargs="*", help="for pytest, as are unknown options")
     verb("lab", "").add_argument("rest", nargs=argparse.REMAINDER)
     return top
 
 
 def main(argv: Sequence[str] | None = None, more: dict[str, Callable[[argparse.Namespace], int]] | None = None) -> int:
     """Returns the exit status. `more`: commands that live outside of this package (the lab's), by name."""
-    args = parser().parse_args(_spelled(list(sys.argv[1:] if argv is None else argv)))
+    args, unknown = parser().parse_known_args(_spelled(list(sys.argv[1:] if argv is None else argv)))
+    if unknown and args.command != "test":
+        parser().error(f"{args.command or ''}: unknown {' '.join(unknown)}")
+    args.unknown = unknown
     if not args.command:
         parser().print_help()
         return 1
@@ -159,7 +162,7 @@ def _destroy(args: argparse.Namespace) -> int:
 
 
 def _open(args: argparse.Namespace) -> int:
-    """JupyterLab in the foreground until Ctrl-C; without a display it prints the address and no browser is looked for."""
+    """JupyterLab in the foreground until Ctrl-C; without a display it prints the address and looks for no browser."""
     display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")) or sys.platform == "darwin"
     command = [sys.executable, "-m", "jupyterlab", "notebooks/00_start_here.ipynb", f"--notebook-dir={ROOT}"]
     command += ["--no-browser"] if args.no_browser or not display else []
@@ -175,7 +178,7 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _site(args: argparse.Namespace) -> int:
-    from .site import build_site
+    from .website import build_site
 
     _say(f"site: {os.path.relpath(build_site([Path(run) for run in args.runs], Path(args.out)) / 'index.html')}")
     return 0
@@ -184,7 +187,7 @@ def _site(args: argparse.Namespace) -> int:
 def _test(args: argparse.Namespace) -> int:
     """pytest over everything, or over what needs no root; pytest itself names what was skipped and why (-ra)."""
     chosen = ["-m", "unit"] if args.fast else (["--full"] if args.full else [])
-    rest = [word for word in args.rest if word != "--"]
+    rest = [*args.unknown, *args.rest]
     return subprocess.run([sys.executable, "-m", "pytest", *chosen, *rest], cwd=ROOT).returncode
 
 

@@ -78,7 +78,7 @@ class Journal:
         ok: bool = True,
         **more: Any,
     ) -> None:
-        """Append one attempt. `seconds`: how long it took; `more`: what only this verb has (a check's row, an error)."""
+        """Append one attempt. `seconds`: how long it took; `more`: what only this verb has (a check's row)."""
         entry = {
             "utc": now(),
             "chapter": chapter,

@@ -1,4 +1,4 @@
-"""Chapters headless: papermill executes the notebooks in order, up to the first that fails. And verbs without kernels."""
+"""Chapters headless: papermill executes the notebooks in order up to the first failure; and verbs without kernels."""
 
 from __future__ import annotations
 

@@ -273,7 +273,7 @@ class Form:
         self._check()
 
     def _field(self, row: KeyReference) -> Any:
-        """One key: a list of choices, a check box or a line of YAML, and beside it what it means and what is allowed."""
+        """One key: choices, a check box or a line of YAML, and beside it what it means and what is allowed."""
         value, style = self.fields.values[row.key], {"description_width": "16em"}
         common = {"description": row.key, "style": style, "layout": {"width": "34em"}}
         if row.type == "choice":
