@@ -25,6 +25,7 @@ final class SsoApp extends Surface {
         } else if (request.getParameter("sessionDataKey") == null) {
             Page.send(response, 500, "Error 500", "<p>The login page was opened without a request.</p>");
         } else {
+            request.getSession(); // a session of its own under /sso/, as measured (facts 10.3)
             String failed = request.getParameter("authFailure") == null ? ""
                     : "<p class=\"error\">Login failed. Check the user name and the password.</p>";
             Page.send(response, 200, "Sign in", failed + Page.form("../commonauth", List.of("username", "password"),
