@@ -140,7 +140,7 @@ class Cloud:
         self.aws.client("ec2").start_instances(InstanceIds=[self.instance(node).id])
 
     def launch_probe(self, progress: Progress | None = None) -> Instance:
-        """A small machine in a group that nothing trusts: what a neighbour in the subnet can reach. The proof removes it."""
+        """A small machine in a group that nothing trusts: what any neighbour can reach. The proof removes it."""
         world, topology = observe(self.aws, self.spec.deployment), probe_only(self.topology)
         world.instances = [machine for machine in world.instances if machine.role == PROBE]
         world.groups = {role: group for role, group in world.groups.items() if role == PROBE}
@@ -150,7 +150,7 @@ class Cloud:
         return self.describe()[topology.nodes[0].name]
 
     def terminate_probe(self, progress: Progress | None = None) -> None:
-        """Remove the probe, its group and its pinned keys; nothing where there is none, or where the parameters want one."""
+        """Remove the probe, its group and its pinned keys; nothing where the parameters want one."""
         if self.spec.cloud.probe:
             return
         world, topology = observe(self.aws, self.spec.deployment), probe_only(self.topology)

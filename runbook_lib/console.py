@@ -1,7 +1,7 @@
 """A new machine's SSH host keys, read from its console before anything connects to it.
 
 cloud-init prints them between two markers on the first boot. AWS shows the console through an authenticated call, so
-what is read there is the machine's own word, which the network in between cannot forge; trust on first use could not say that.
+what is read there is the machine's own word, which the network in between cannot forge.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def wait_for_keys(ec2: Any, name: str, instance_id: str, seconds: float) -> tupl
         if time.monotonic() + pause > deadline:
             last = next((line for line in reversed(text.splitlines()) if line.strip()), "nothing yet")
             raise CloudError(
-                f"the console of {name} showed no SSH host keys within {seconds:.0f} s; last line: {last.strip()[:200]}",
+                f"no SSH host keys on the console of {name} within {seconds:.0f} s; last line: {last.strip()[:200]}",
                 f"{instance_id} at {ec2.about}",
                 "run chapter 01 again: it goes on waiting (timeouts.console); without cloud-init they never come",
             )

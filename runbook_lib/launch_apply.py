@@ -132,7 +132,7 @@ class Launcher:
                 self.world.groups.pop(change.name, None)
 
     def _rules(self) -> None:
-        """What is missing is added before what is too much is taken away: a change of range locks nobody out in between."""
+        """What is missing is added before surplus is taken away: a change of range locks nobody out in between."""
         ids = {role: group.id for role, group in self.world.groups.items()}
         wanted = wanted_permissions(self.topology, ids, operator_cidr(self.spec.cloud))
         for role, group in self.world.groups.items():
@@ -198,7 +198,7 @@ class Launcher:
             list(pool.map(lambda node: self._run_instance(node, image), absent))
 
     def _run_instance(self, node: Node, image: Image) -> None:
-        """One machine. By the token a repeated request (a timeout, a retry) gives the same machine, not a second one."""
+        """One machine. By the token a repeated request (after a timeout) gives the same machine, not a second."""
         self.say(node.name, f"launching a {node.instance_type}")
         tags = machine_tags(self.topology, node)
         disk = {

@@ -33,7 +33,7 @@ SIGNS = {"create": "+", "modify": "~", "replace": "±", "delete": "-", "start": 
 
 @dataclass(frozen=True)
 class Change:
-    """One thing to do. `kind`: network, group, rule, key pair, secret, machine, host keys; `subject` is for doing it."""
+    """One thing to do. `kind`: network, group, rule, key pair, secret, machine, host keys; `subject` is its object."""
 
     action: str
     kind: str
@@ -168,8 +168,8 @@ def refuse_other_design(topology: Topology, world: World) -> None:
     for key, value in asked.items():
         if live[key] != value:
             raise CloudError(
-                f"{key} of the live deployment {spec.deployment} is {live[key]}, the parameters say {value}: its machines, "
-                "databases and keys were made for the former, and what they hold cannot be turned into the latter",
+                f"{key} of the live deployment {spec.deployment} is {live[key]}, the parameters say {value}: its "
+                "machines, databases and keys were made for the former, which they cannot be turned from",
                 str(spec.source or key),
                 f"destroy it first (./runbook destroy), or choose another `deployment` name, or set {key} back",
             )
@@ -266,7 +266,8 @@ def key_name(topology: Topology) -> str:
 
 def _machines(topology: Topology, world: World) -> Iterator[Change]:
     for node in topology.nodes:
-        first, *others = world.of_node(node.name) or [None]
+        machines = world.of_node(node.name)
+        first, others = (machines[0] if machines else None), machines[1:]
         if first is None:
             detail = f"{node.instance_type} at {node.address}, {topology.spec.cloud.disk_gb} GiB gp3 encrypted, IMDSv2"
             yield Change("create", "machine", node.name, detail, node)

@@ -1,8 +1,8 @@
 """One writer at a time: a parameter in SSM that only one can create, with owner, since when, and until when.
 
-SSM creates a parameter for exactly one of two that ask without Overwrite. A lock that ran out (its holder was killed) is
-taken over by whoever creates its take-over mark first, so that of two that find it expired only one gets it. A holder on
-this machine whose process is gone is not waited for: its lock counts as expired at once.
+SSM creates a parameter for exactly one of two that ask without Overwrite. A lock that ran out (its holder was killed)
+is taken over by whoever creates its take-over mark first, so of two that find it expired only one gets it. A holder
+on this machine whose process is gone is not waited for: its lock counts as expired at once.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Held:
 
 
 class Lock:
-    """Hold the deployment's lock for a `with` block; a thread keeps it fresh. The same owner may hold it several times over.
+    """Hold the deployment's lock for a `with` block; a thread keeps it fresh. The same owner may nest it.
 
     Raises `LockHeld` naming the other owner and since when, after `wait` seconds of trying.
     """

@@ -1,7 +1,7 @@
 """Packs and archives by URL: fetched once, verified, kept by checksum; handed to the machines as a presigned URL.
 
-A pack of many hundred megabytes crosses the operator's line at most twice (down to be read here, up to the staging bucket);
-the machines fetch it from S3, which is near them.
+A pack of many hundred megabytes crosses the operator's line at most twice (down to be read here, up to the staging
+bucket); the machines fetch it from S3, which is near them.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Pack:
             return tuple(name.removeprefix(top) for name in archive.namelist() if not name.endswith("/"))
 
     def member(self, name: str) -> bytes:
-        """One file out of it; `name` without the top folder. Raises `MemberMissing` (a `PackError` and a `KeyError`)."""
+        """One file out of it; `name` without the top folder. Raises `MemberMissing`, which is a `KeyError` too."""
         with self._open() as (archive, top):
             try:
                 return archive.read(top + name)
@@ -91,7 +91,7 @@ def fetch(url: str, sha256: str | None, cloud: Cloud) -> Pack:
 
 
 def stage(pack: Pack, cloud: Cloud) -> str:
-    """A URL by which the machines get the pack for the next six hours; whoever has it has the pack, so it is never shown.
+    """A URL by which the machines get the pack for the next six hours. Whoever has it has the pack: never show it.
 
     What lies in S3 is handed on from there. Anything else is put into `runbook-<account>-<region>` once.
     """
@@ -126,7 +126,7 @@ def _fetch_s3(url: str, wanted: str | None, s3: Api) -> Pack:
 
 
 def _take(url: str, wanted: str | None, copy: Any) -> Pack:
-    """Copy into a file beside the kept ones, compare, and only then give it its name: nothing half or wrong is ever kept."""
+    """Copy into a file beside the kept ones, compare, only then give it its name: nothing half or wrong is kept."""
     folder = cache()
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".coming-", delete=False) as out:
         try:
@@ -195,7 +195,7 @@ def _copy(blocks: Iterator[bytes], out: IO[bytes]) -> str:
 
 
 def _kept(sha256: str) -> Path | None:
-    """A kept copy, unchanged since it was verified: size and time of the file tell, so half a gigabyte is not read again."""
+    """A kept copy, unchanged since it was verified: size and time tell, so half a gigabyte is not read again."""
     path = cache() / sha256
     try:
         return path if _stamp(path) == _mark_of(path).read_text() else None

@@ -181,7 +181,7 @@ def _problem(problem: Any) -> tuple[Key, str, str]:
             f"{name} = {value!r}: there is no such key",
             _allowed("", ", ".join(siblings), _nearest(str(key[-1]), siblings)),
         )
-    if kind == "missing":
+    if kind == "missing" or (value is None and (field := _field_of(key)) and field.is_required()):
         return key, f"{name} is missing", _allowed(name, _allowed_text(key), "")
     if kind == "literal_error":
         choices = [str(choice) for choice in get_args(strip_none(_annotation(key)))]

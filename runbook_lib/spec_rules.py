@@ -21,7 +21,7 @@ INSTANCE_TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
 ARM_TYPE = re.compile(r"(a1|[a-z]+\d+[a-z]*g[a-z]*)\.")
 HOST_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-nistp\d+|ssh-rsa) AAAA[0-9A-Za-z+/]+={0,3}( .*)?")
 IMAGES = ("debian-12", "ubuntu-22.04")
-PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 
 
 def refuse(key: str, value: object, why: str, allowed: str | Iterable[str] = ()) -> NoReturn:
@@ -32,9 +32,9 @@ def refuse(key: str, value: object, why: str, allowed: str | Iterable[str] = ())
 
 def with_pattern_defaults(given: Any) -> Any:
     """The parameters with what the pattern settles filled in; anything malformed is left for the validation to name."""
-    pattern = PATTERNS.get(given.get("pattern")) if isinstance(given, dict) and _is_text(given.get("pattern")) else None
-    if pattern is None:
+    if not isinstance(given, dict) or str(given.get("pattern")) not in PATTERNS:
         return given
+    pattern = PATTERNS[str(given["pattern"])]
     filled = {"expect": pattern.expect, "hardening": pattern.hardening, **_without_none(given)}
     counts = {name: default for name, (_, _, default) in pattern.nodes.items()}
     filled["nodes"] = counts if filled.get("nodes") is None else filled["nodes"]
@@ -232,7 +232,3 @@ def _cidr(key: str, value: str) -> ipaddress.IPv4Network:
 
 def _without_none(given: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in given.items() if value is not None or key not in ("expect", "hardening")}
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)

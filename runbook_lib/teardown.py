@@ -111,7 +111,7 @@ def _secrets(cloud: Cloud, say: Reporter) -> None:
 
 
 def _unless_gone(call: Callable[..., Any], **options: Any) -> None:
-    """Make the call; what is gone already is well. EC2 lags behind itself: what a machine used is free only some time after."""
+    """Make the call; what is gone already is well. EC2 lags: what a machine used is free only some time after."""
     deadline, pause = time.monotonic() + SETTLE, FIRST_PAUSE
     while True:
         try:
