@@ -106,10 +106,10 @@ def follow(request, log, deadline):
                     "line": line,
                     "until": (found or {}).get("until") or time.monotonic() + LINGER,
                 }
-            if ready.search(line) and not found:
-                return {"ready": line}
             if tell.search(line):
                 say(line=line)
+            if ready.search(line) and not found:
+                return {"ready": line}
         if found and time.monotonic() > found["until"]:
             return {"failed": found["failed"], "line": found["line"], "log": log.lines}
         if time.monotonic() - looked > 1.0:
