@@ -57,13 +57,17 @@ def parser() -> Parser:
             )
         return made
 
+    agree: dict[str, Any] = {"action": "store_true", "help": "the proof may make its test users where it asks (on AWS)"}
     for name in ("rehearse", "run"):
         made = verb(name, "default" if name == "rehearse" else "PARAMS")
         made.add_argument("--from", dest="first", metavar="NN", help="first chapter")
         made.add_argument("--to", dest="last", metavar="NN", help="last chapter")
         made.add_argument("--resume", action="store_true", help="leave out what is proven and still holds")
+        made.add_argument("--yes", **agree)
     for name in ("plan", "verify", "status"):
-        verb(name)
+        made = verb(name)
+        if name == "verify":
+            made.add_argument("--yes", **agree)
     destroy = verb("destroy")
     destroy.add_argument("--yes", action="store_true", help="do not ask for the deployment's name")
     verb("open", "optional").add_argument("--no-browser", action="store_true")
@@ -125,7 +129,7 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
 def _run(args: argparse.Namespace) -> int:
     from . import runner
 
-    return runner.run(args.params, _overrides(args), args.first, args.last, args.resume, _say)
+    return runner.run(args.params, _overrides(args), args.first, args.last, args.resume, args.yes, _say)
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -137,7 +141,7 @@ def _plan(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     from . import runner
 
-    return runner.verify(args.params, _overrides(args), _say)
+    return runner.verify(args.params, _overrides(args), args.yes, _say)
 
 
 def _status(args: argparse.Namespace) -> int:

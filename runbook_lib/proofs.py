@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import ui
+from .board import leave_word
 from .checks import CheckTable
 from .checks.browser import Shots, prove_in_browser
 from .checks.scene import Scene, scene_of
@@ -55,6 +56,7 @@ class Sso(Verbs):
     def verify(self, proof: Proof | None = None) -> CheckTable:
         """The proof's table; ChecksFailed unless it found what the parameters expect (`expect: leak | separated`)."""
         found = proof or self.prove()
+        leave_word(self.deployment, self.name, found.as_expected)
         with self.deployment.journal.attempt(self.name, "verify"):
             if not found.as_expected:
                 ui.show(found)

@@ -34,12 +34,13 @@ def run(
     first: str | None = None,
     last: str | None = None,
     resume: bool = False,
+    agreed: bool = False,
     say: Say = print,
 ) -> int:
     """Execute the pattern's chapters. 0: all verified and as the parameters expect; 1: not, and why was said.
 
     Raises ParamsError before anything starts. `resume` leaves out the chapters that the newest run proved and whose
-    plan is empty now; what only verifies is always run.
+    plan is empty now; what only verifies is always run. `agreed`: the proof may make its test users where it asks.
     """
     spec = load_spec(params, overrides)
     chosen = chapters_of(spec.pattern, first, last)
@@ -50,7 +51,8 @@ def run(
         for chapter in chosen:
             if chapter.name in skipped:
                 continue
-            if not execute(chapter, spec, overrides or {}, journal, say):
+            given = {"agreed": True} if agreed and chapter.attribute == "sso" else {}
+            if not execute(chapter, spec, overrides or {}, journal, say, given):
                 break
         found = journal.finish()
     _scrub_all(journal.folder, params, overrides)
@@ -78,7 +80,9 @@ def version_here() -> str:
         return "0"
 
 
-def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal: Journal, say: Say) -> bool:
+def execute(
+    chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal: Journal, say: Say, given: Mapping[str, Any]
+) -> bool:
     """One notebook with papermill, kept beside the journal; False when it stopped, with its error said."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -91,7 +95,7 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
         papermill.execute_notebook(
             os.path.relpath(chapter.notebook),
             os.path.relpath(executed),
-            parameters={"params_file": _reference(spec.source, NOTEBOOKS), "overrides": dict(overrides)},
+            parameters={"params_file": _reference(spec.source, NOTEBOOKS), "overrides": dict(overrides), **given},
             kernel_name="python3",
             progress_bar=False,
             cwd=str(NOTEBOOKS),
@@ -163,22 +167,27 @@ def plan(params: str, overrides: Mapping[str, Any] | None = None, say: Say = pri
     return 2 if pending else 0
 
 
-def verify(params: str, overrides: Mapping[str, Any] | None = None, say: Say = print) -> int:
+def verify(params: str, overrides: Mapping[str, Any] | None = None, agreed: bool = False, say: Say = print) -> int:
     """Make the checks of every chapter, all of them even when one fails. 0: all passed and as expected."""
     spec = load_spec(params, overrides)
     journal = begin(spec, "verify-only")
     with _environment(journal), opened(params, overrides) as deployment:
         for chapter in chapters_of(spec.pattern):
-            _verify_chapter(deployment, chapter, say)
+            _verify_chapter(deployment, chapter, agreed, say)
         found = journal.finish()
     _summary(found, journal.folder, True, say)
     return 0 if found["ok"] else 1
 
 
-def _verify_chapter(deployment: Deployment, chapter: Chapter, say: Say) -> None:
+def _verify_chapter(deployment: Deployment, chapter: Chapter, agreed: bool, say: Say) -> None:
     part = getattr(deployment, chapter.attribute)
     try:
-        say(str(part.prove() if chapter.attribute == "sso" else part.verify()))
+        if chapter.attribute == "sso":
+            proof = part.prove(agreed=agreed)
+            say(str(proof))
+            part.verify(proof)
+        else:
+            say(str(part.verify()))
     except RunbookError as error:
         say(f"{chapter.name}: {error}")
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import boot, converge, teardown, ui
+from .board import leave_word
 from .checks import CheckTable
 from .checks.database import verify_database
 from .checks.network import verify_ssh
@@ -36,6 +37,7 @@ class Verbs:
         with self.deployment.journal.attempt(self.name, "verify"):
             checks = CheckTable([*self.checks()])
             self.deployment.journal.checked(self.name, checks)
+            leave_word(self.deployment, self.name, checks.ok)
             if not checks.ok:
                 ui.show(checks)
             return checks.raise_if_failed()
