@@ -1,0 +1,154 @@
+"""The practice G-Reg on a real MariaDB: what works, what fails, and how the failure looks (golden-run 1 and 7)."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.practice.practice_nodes import REGISTRY_DB, USER_DB, Database, Node, Nodes, sign_in, wire_databases
+
+HANGS = "Cannot start User Manager Core bundle"
+DUPLICATES = (
+    "SELECT REG_PATH_ID, REG_NAME FROM REG_RESOURCE WHERE REG_NAME IS NOT NULL"
+    " GROUP BY REG_PATH_ID, REG_NAME HAVING COUNT(*) > 1"
+)
+
+
+@pytest.fixture
+def shared(nodes: Nodes, database: Database, driver: Path) -> Iterator[Node]:
+    """A node wired to fresh shared databases, not started."""
+    node = nodes.make()
+    database.fresh(node.home)
+    shutil.copy(driver, node.home / "repository/components/lib/mariadb-java-client.jar")
+    wire_databases(node, database.url)
+    yield node
+    node.stop()
+
+
+def test_boots_clean_and_says_so_in_the_measured_lines(shared: Node, database: Database) -> None:
+    log = shared.start("-Dsetup")
+    assert "ERROR" not in log and "FATAL" not in log
+    assert log.count("Connected to mount at sharedregistry in ") == 2
+    assert log.count("Database already exists. Not creating a new database.") >= 2
+    order = ["Starting WSO2 Carbon...", "Configured Registry in", "A SSO Service Provider is registered for : store"]
+    order += ["HTTPS port", "StandardContext[/store]", "NioSelectorPool", "WSO2 Carbon started in", "Mgt Console URL"]
+    assert [log.index(text) for text in order] == sorted(log.index(text) for text in order)
+    with shared.client() as client:
+        assert sign_in(client, "store", "admin", "admin")[0].url.path == "/store/pages/top-assets"
+    assert database.sql("SELECT UM_USER_NAME FROM UM_USER", USER_DB) == ["admin"]
+    paths = database.sql("SELECT REG_PATH_VALUE FROM REG_PATH", REGISTRY_DB)
+    assert "/_system/config/greg/store/configs" in paths and "/_system/config/greg/publisher/configs" in paths
+    assert database.sql(DUPLICATES, REGISTRY_DB) == []
+    assert database.sql("SELECT REG_LOCK_STATUS FROM REG_CLUSTER_LOCK", REGISTRY_DB) == ["UNLOCKED"]
+
+
+def refuse(node: Node, text: str, *arguments: str) -> str:
+    """Boot to the failure: the text in the log, a live process with a pid file, and no port."""
+    node.launch(*arguments)
+    log = node.wait_for(text)
+    assert node.alive() and node.pid > 0 and not node.listens()
+    assert "WSO2 Carbon started in" not in log
+    return log
+
+
+def test_driver_without_its_mysql_name_is_an_unsupported_database(shared: Node, database: Database) -> None:
+    file = "repository/conf/datasources/master-datasources.xml"
+    text = (shared.home / file).read_text()
+    (shared.home / file).write_text(text.replace("?useMysqlMetadata=true", ""))
+    log = refuse(shared, HANGS, "-Dsetup")
+    assert "Unsupported database: MariaDB. Database will not be created automatically by the WSO2 Registry" in log
+    assert "Admin role has not been created" in log
+    assert database.sql("SELECT UM_USER_NAME FROM UM_USER", USER_DB) == ["admin"]  # a failed boot leaves rows
+
+
+def test_latin1_cannot_hold_a_claim(shared: Node, database: Database) -> None:
+    database.fresh(shared.home, charset="latin1")
+    log = refuse(shared, HANGS, "-Dsetup")
+    assert "Database Error - " in log and r"Incorrect string value: '\xE2\x80\x91" in log and "UM_DESCRIPTION" in log
+
+
+def test_missing_driver(shared: Node) -> None:
+    (shared.home / "repository/components/lib/mariadb-java-client.jar").unlink()
+    assert "org.mariadb.jdbc.Driver" in refuse(shared, HANGS, "-Dsetup")
+
+
+def test_absent_schema_without_setup(shared: Node, database: Database) -> None:
+    database.fresh(shared.home, schema=False)
+    assert "doesn't exist" in refuse(shared, HANGS)
+
+
+def test_unreachable_database(shared: Node, database: Database) -> None:
+    file = "repository/conf/datasources/master-datasources.xml"
+    text = (shared.home / file).read_text()
+    (shared.home / file).write_text(text.replace(f":{database.port}/", ":1/"))
+    assert "onnect" in refuse(shared, HANGS, "-Dsetup")
+
+
+def test_setup_makes_the_tables_of_an_empty_shared_database(shared: Node, database: Database) -> None:
+    database.fresh(shared.home, schema=False)
+    shared.start("-Dsetup")
+    assert len(database.sql("SHOW TABLES", USER_DB)) == 39
+
+
+def test_a_lock_left_by_a_dead_node_stops_every_boot_without_a_word(shared: Node, database: Database) -> None:
+    database.sql("INSERT INTO REG_CLUSTER_LOCK VALUES ('INITIALIZE', 'LOCKED', NOW(), -1234)", REGISTRY_DB)
+    shared.launch("-Dsetup")
+    log = shared.wait_for("Configured Registry in")
+    assert "ERROR" not in log
+    assert shared.alive() and not shared.listens()
+    database.sql("UPDATE REG_CLUSTER_LOCK SET REG_LOCK_STATUS = 'UNLOCKED'", REGISTRY_DB)
+    shared.wait_for("WSO2 Carbon started in")
+
+
+def test_two_first_boots_at_once_write_everything_twice(nodes: Nodes, database: Database, driver: Path) -> None:
+    pair = [nodes.make(), nodes.make()]
+    database.fresh(pair[0].home)
+    for node in pair:
+        shutil.copy(driver, node.home / "repository/components/lib/mariadb-java-client.jar")
+        wire_databases(node, database.url)
+    threads = [threading.Thread(target=node.start, args=("-Dsetup",)) for node in pair]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all("WSO2 Carbon started in" in node.log() for node in pair)
+    assert database.sql(DUPLICATES, REGISTRY_DB) != []
+    with pair[0].client() as client:
+        assert sign_in(client, "store", "admin", "admin")[0].status_code == 200
+    for node in pair:  # every boot from then on says so, and still starts
+        node.stop()
+        log = node.start()
+        assert 'TypeError: Cannot read property "0.0" from undefined (<lifecycle>/scripts/core/core.js#61)' in log
+        node.stop()
+
+
+def test_two_first_boots_in_turn_are_clean(nodes: Nodes, database: Database, driver: Path) -> None:
+    pair = [nodes.make(), nodes.make()]
+    database.fresh(pair[0].home)
+    for node in pair:
+        shutil.copy(driver, node.home / "repository/components/lib/mariadb-java-client.jar")
+        wire_databases(node, database.url)
+        assert "ERROR" not in node.start("-Dsetup")
+    assert database.sql(DUPLICATES, REGISTRY_DB) == []
+    for node in pair:
+        node.stop()
+
+
+def test_tenant_file_is_frozen_at_the_first_boot(shared: Node, database: Database) -> None:
+    shared.start("-Dsetup")
+    shared.stop()
+    file = "repository/deployment/server/jaggeryapps/store/config/store-tenant.json"
+    shared.edit(file, "https://localhost:9443/social", "https://store.example/social")
+    shared.start()
+    with shared.client() as client:
+        assert 'data-app="https://localhost:9443/social"' in client.get("/store/pages/top-assets").text
+    where = "FROM REG_RESOURCE WHERE REG_NAME = 'store.json'"
+    database.sql(f"DELETE {where}", REGISTRY_DB)
+    shared.stop()
+    shared.start()
+    with shared.client() as client:
+        assert 'data-app="https://store.example/social"' in client.get("/store/pages/top-assets").text
