@@ -149,9 +149,11 @@ def key_of(scene: Scene, key: str) -> str:
     host = scene.hosts[key]
     address, _, port = scene.fronts[key].partition(":")
     try:
-        with socket.create_connection((address, int(port or 443)), timeout=10) as wire:
-            with tls_context(scene.ca).wrap_socket(wire, server_hostname=host) as tls:
-                shown = tls.getpeercert(binary_form=True) or b""
+        with (
+            socket.create_connection((address, int(port or 443)), timeout=10) as wire,
+            tls_context(scene.ca).wrap_socket(wire, server_hostname=host) as tls,
+        ):
+            shown = tls.getpeercert(binary_form=True) or b""
     except OSError as error:
         raise RunbookError(
             f"{host} does not show a certificate of this deployment: {error}",

@@ -1,0 +1,220 @@
+"""Whether a cluster is one: members by their logs, requests spread, sessions that stay, doors that are shut.
+
+    verify_cluster(deployment)      # chapter 06 for the Application Server; the rows on membership for G-Reg too
+
+Nginx names the node that answered when it is asked to (header X-Runbook-Probe), so the spread is seen and not guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING
+
+from runbook_lib.checks import Check, CheckTable, Status
+from runbook_lib.checks.answers import Answer
+from runbook_lib.checks.membership import INTERESTING, rows
+from runbook_lib.checks.scene import PORT_SECONDS, through
+from runbook_lib.checks.visitor import Visitor
+from runbook_lib.ssh import Host
+from runbook_lib.steps import carbon
+
+if TYPE_CHECKING:
+    from runbook_lib.deployment import Deployment
+    from runbook_lib.topology import Node
+
+CHAPTER = {"as": "06_verify_as_cluster", "greg": "07_verify_sso_separation"}
+PROBE = "/probe/"
+HTTPS_PORT = 9443  # of the product; no offset on a machine of its own (facts 1.1)
+MOST_VISITORS = 200  # a node that none of so many fresh visitors met gets no requests
+REPEATS = 10
+SERVICES = ("/services/RemoteUserStoreManagerService", "/services/UserAdmin", "/services/ServerAdmin")
+
+
+def verify_cluster(deployment: Deployment) -> CheckTable:
+    """Every row for the deployment's pattern, in the order a reader wants them."""
+    product = deployment.topology.spec.design.product
+    table = verify_membership(deployment)
+    front = Front(deployment)
+    for key in ("as",) if product == "as" else tuple(deployment.spec.hosts):
+        table += spread(front, key, CHAPTER[product])
+    if product == "as":
+        table += sessions(front)
+        table += on_every_worker(deployment)
+        table += shut(front, deployment)
+    return table
+
+
+def verify_membership(deployment: Deployment) -> CheckTable:
+    """Members, coordinator and domain of each tier of two or more nodes; no row where clustering is off."""
+    d = deployment
+    table = CheckTable()
+    if not d.spec.clustering:
+        return table
+    tiers = {tier: d.topology.tier(tier) for tier in d.topology.tiers}
+    several = {tier: nodes for tier, nodes in tiers.items() if len(nodes) > 1}
+    command = f"sudo sh -c {shlex.quote(carbon.log_of_this_start(d.spec) + f' | grep -E {shlex.quote(INTERESTING)}')}"
+    names = [node.name for nodes in several.values() for node in nodes]
+    logs = d.fleet().each(lambda host: host.run(command, timeout=60).stdout, names)
+    for tier, nodes in several.items():
+        addresses = {node.name: node.address for node in nodes}
+        said = {name: logs[name] for name in addresses}
+        table += rows(tier, d.topology.domain(tier), addresses, said, CHAPTER[d.spec.design.product])
+    return table
+
+
+class Front:
+    """The public hosts as a visitor meets them, and as a neighbour in the subnet does."""
+
+    def __init__(self, deployment: Deployment):
+        self._d = deployment
+        self._ca = deployment.vault.get("ca.pem")
+        found = deployment.instances()
+        self._outside = {
+            host: getattr(found.get(deployment.topology.lb_for(host).name), "public_address", None)
+            or deployment.topology.lb_for(host).address
+            for host in deployment.spec.hosts.values()
+        }
+
+    def visitor(self) -> Visitor:
+        return Visitor(self._outside, self._ca)
+
+    def neighbour(self) -> Visitor:
+        """A browser on the database machine: it belongs to no group that Nginx or the product trusts."""
+        inside = {host: self._d.topology.lb_for(host).address for host in self._d.spec.hosts.values()}
+        return Visitor(inside, self._ca, through(self._d.fleet()[self._d.topology.db.name], PORT_SECONDS))
+
+    def url(self, key: str, target: str) -> str:
+        return f"https://{self._d.spec.hosts[key]}{target}"
+
+    def nodes(self, key: str) -> tuple[Node, ...]:
+        return self._d.topology.upstream(key)
+
+    def served_by(self, visitor: Visitor, url: str) -> str:
+        """Name of the node that answered, as Nginx says it."""
+        return visitor.get(url, headers={"X-Runbook-Probe": "1"}).header("x-served-by")
+
+
+def spread(front: Front, key: str, chapter: str) -> list[Check]:
+    """New visitors meet every node behind a host, and each one keeps meeting the same."""
+    target = {"as": PROBE, "store": "/store/pages/top-assets", "publisher": "/publisher/"}[key]
+    url, wanted = front.url(key, target), {node.name for node in front.nodes(key)}
+    met: dict[str, int] = {}
+    strays: list[str] = []
+    for _ in range(MOST_VISITORS):
+        visitor = front.visitor()
+        first = front.served_by(visitor, url)
+        met[first] = met.get(first, 0) + 1
+        if len(met) <= len(wanted) and sum(met.values()) <= REPEATS:
+            again = front.served_by(visitor, url)
+            strays += [f"{first}, then {again}"] if again != first else []
+        if wanted <= set(met) and sum(met.values()) >= REPEATS:
+            break
+    seen = ", ".join(f"{name or 'unnamed'} {count}" for name, count in sorted(met.items()))
+    return [
+        _row(f"cluster-spread-{key}", "New visitors are spread over the nodes", set(met) == wanted, ", ".join(sorted(wanted)), seen, url, chapter),
+        _row(f"cluster-sticky-{key}", "A visitor stays on its node", not strays, "the same node again", "; ".join(strays[:3]) or "the same node again", url, chapter),
+    ]  # fmt: skip
+
+
+def sessions(front: Front) -> list[Check]:
+    """One visitor's session of the probe application: the same node and session, its counter going up by one."""
+    url, chapter = front.url("as", PROBE), CHAPTER["as"]
+    visitor = front.visitor()
+    told = [_probe(visitor.get(url)) for _ in range(REPEATS)]
+    title = "A session stays on its node"
+    if any(one is None for one in told):
+        text = "the probe application does not answer there"
+        return [Check("cluster-session-as", title, "undecided", "one session", text, url, chapter)]
+    places = {(str(one["node"]), str(one["session"])) for one in told if one}
+    counts = [int(one["counter"]) for one in told if one]
+    steady = len(places) == 1 and counts == list(range(counts[0], counts[0] + REPEATS))
+    seen = f"{len(places)} session(s), counter {counts[0]} to {counts[-1]}"
+    return [_row("cluster-session-as", title, steady, f"1 session, {REPEATS} requests counted", seen, url, chapter)]
+
+
+def on_every_worker(deployment: Deployment) -> list[Check]:
+    """The application that was put on the manager answers on every worker itself."""
+    d = deployment
+
+    def ask(host: Host) -> Answer | None:
+        address = d.topology.node(host.name).address
+        origin = f"https://{address}:{HTTPS_PORT}"
+        try:
+            return Visitor({address: address}, None, through(host)).get(origin + PROBE)
+        except OSError:
+            return None
+
+    answers = d.fleet().each(ask, [node.name for node in d.topology.of("as-worker")])
+    found = {name: _probe(answer) if answer else None for name, answer in answers.items()}
+    lacking = [name for name, one in found.items() if one is None]
+    return [
+        _row("cluster-artifact-as", "The application of the manager is on every worker", not lacking, ", ".join(found),
+             ", ".join(name for name in found if name not in lacking) or "on none", ", ".join(found), CHAPTER["as"]),
+    ]  # fmt: skip
+
+
+def shut(front: Front, deployment: Deployment) -> list[Check]:
+    """Console and administration: refused on the worker host and on workers, open on the manager host to the operator only."""
+    visitor = front.visitor()
+    outcomes = [
+        (
+            "cluster-console-worker-host",
+            "The worker host has no console",
+            visitor,
+            front.url("as", "/carbon/admin/login.jsp"),
+        )
+    ]
+    outcomes += [
+        (
+            f"cluster-services-worker-host-{n}",
+            "The worker host has no administration services",
+            visitor,
+            front.url("as", path),
+        )
+        for n, path in enumerate(SERVICES, 1)
+    ]
+    table = [_refused(*one, by_nginx=True) for one in outcomes]
+    table.append(_console(visitor, front.url("mgt", "/carbon/admin/login.jsp")))
+    table.append(_refused("cluster-console-neighbour", "The manager host is shut to the rest of the subnet",
+                          front.neighbour(), front.url("mgt", "/carbon/admin/login.jsp"), by_nginx=True))  # fmt: skip
+    for node in deployment.topology.of("as-worker"):
+        own = Visitor({node.address: node.address}, None, through(deployment.fleet()[node.name]))
+        url = f"https://{node.address}:{HTTPS_PORT}{SERVICES[0]}"
+        table.append(
+            _refused(f"cluster-services-{node.name}", f"{node.name} refuses administration services", own, url)
+        )
+    return table
+
+
+def _refused(id: str, title: str, visitor: Visitor, url: str, by_nginx: bool = False) -> Check:
+    """403 or 404 from Nginx (its own page says so) or 403 from the product itself (facts 3.7)."""
+    status: Status
+    try:
+        answer = visitor.request("POST" if "/services/" in url else "GET", url, data=b"")
+        nginx = "<center>nginx" in answer.text
+        refused = answer.status in (403, 404) and nginx if by_nginx else answer.status == 403
+        status, seen = ("pass" if refused else "fail"), f"{answer.status} {'by Nginx' if nginx else 'by the product'}"
+    except OSError as error:
+        status, seen = "undecided", str(error)
+    return Check(id, title, status, "refused", seen, url, CHAPTER["as"])
+
+
+def _console(visitor: Visitor, url: str) -> Check:
+    answer = visitor.get(url)
+    there = answer.status == 200 and answer.form("password") is not None
+    return _row("cluster-console-manager-host", "The manager host shows the console's login", there, "login form",
+                "login form" if there else f"{answer.status}", url, CHAPTER["as"])  # fmt: skip
+
+
+def _probe(answer: Answer) -> dict[str, object] | None:
+    """What the probe application says of itself; None when something else answered."""
+    try:
+        told = json.loads(answer.text)
+    except ValueError:
+        return None
+    return told if answer.status == 200 and {"node", "session", "counter"} <= set(told) else None
+
+
+def _row(id: str, title: str, ok: bool, expected: str, observed: str, where: str, chapter: str) -> Check:
+    return Check(id, title, "pass" if ok else "fail", expected, observed, where, chapter)

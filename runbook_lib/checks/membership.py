@@ -1,0 +1,81 @@
+"""Whether the nodes of a tier form one cluster, read from what each wrote since its present start (facts 3.5).
+
+The oldest node must have seen all others join, and exactly one says that it was elected coordinator: two mean that the
+cluster is split. Pure: text in, rows out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runbook_lib.checks import Check
+
+DOMAIN = re.compile(r"Cluster domain: (\S+)")
+JOINED = re.compile(r"Member joined \[[^]]*\]: /?([\d.]+):(\d+)")
+LEFT = re.compile(r"Member left \[[^]]*\]: /?([\d.]+):(\d+)")
+ELECTED = re.compile(r"Elected this member \[[^]]*\] as the Coordinator")
+READY = re.compile(r"Cluster initialization completed")
+WHEN = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3})\]")
+# what a node's log is cut down to before it travels
+INTERESTING = "Cluster domain|Member joined|Member left|Elected this member|Cluster initialization|Clustering has been"
+
+
+@dataclass(frozen=True)
+class Membership:
+    """What one node's log says of its cluster: since when (as logged), its domain, who is with it, whether it leads."""
+
+    since: str = ""
+    domain: str = ""
+    others: frozenset[str] = frozenset()
+    coordinator: bool = False
+
+
+def read(log: str) -> Membership:
+    """The membership as the lines of one start tell it; a node that left is gone until it joins again."""
+    others: set[str] = set()
+    since = domain = ""
+    coordinator = False
+    for line in log.splitlines():
+        if found := DOMAIN.search(line):
+            domain = found[1].strip("{}")
+        elif READY.search(line) and (when := WHEN.search(line)):
+            since = when[1]
+        elif found := JOINED.search(line):
+            others.add(found[1])
+        elif found := LEFT.search(line):
+            others.discard(found[1])
+        coordinator = coordinator or bool(ELECTED.search(line))
+    return Membership(since, domain, frozenset(others), coordinator)
+
+
+def rows(tier: str, domain: str, addresses: Mapping[str, str], logs: Mapping[str, str], chapter: str) -> list[Check]:
+    """Members, coordinator and domain of one tier. `addresses` and `logs` by node name."""
+    said = {name: read(log) for name, log in logs.items()}
+    silent = [name for name, membership in said.items() if not membership.since]
+    if silent:
+        text = f"no cluster in the log of the present start: {', '.join(silent)}"
+        return [_row(tier, "members", "The nodes form one cluster", False, "one cluster", text, silent[0], chapter)]
+    oldest = min(said, key=lambda name: said[name].since)
+    wanted = {address for name, address in addresses.items() if name != oldest}
+    seen = said[oldest].others
+    names = {address: name for name, address in addresses.items()}
+    observed = ", ".join(sorted(names.get(address, f"stranger {address}") for address in seen)) or "nobody"
+    leaders = [name for name, membership in said.items() if membership.coordinator]
+    domains = {name: membership.domain for name, membership in said.items()}
+    strangers = {a for membership in said.values() for a in membership.others} - set(addresses.values())
+    return [
+        _row(tier, "members", f"The oldest node saw the other {len(wanted)} join", seen == wanted,
+             ", ".join(sorted(names[address] for address in wanted)), observed, oldest, chapter),
+        _row(tier, "coordinator", "Exactly one node leads the cluster", len(leaders) == 1,
+             "one", ", ".join(leaders) or "none", ", ".join(said), chapter),
+        _row(tier, "domain", "Every node is in the tier's own domain", set(domains.values()) == {domain} and not strangers,
+             domain, ", ".join(sorted(set(domains.values()) | {f"stranger {a}" for a in strangers})), ", ".join(said), chapter),
+    ]  # fmt: skip
+
+
+def _row(tier: str, what: str, title: str, ok: bool, expected: str, observed: str, where: str, chapter: str) -> Check:
+    return Check(
+        f"cluster-{what}-{tier}", f"{tier}: {title}", "pass" if ok else "fail", expected, observed, where, chapter
+    )
