@@ -13,6 +13,10 @@ import pytest
 import yaml
 from lxml import etree
 
+from runbook_lib.edits import Edit, JsonSet, XmlSet, apply
+from runbook_lib.spec import Spec
+from runbook_lib.steps import Context, appserver, greg
+from runbook_lib.topology import topology_of
 from tests.conftest import ROOT, need
 
 PACK = ROOT / "runbook_lab" / "practice" / "pack"
@@ -31,6 +35,27 @@ TABLES = {  # facts 2.2: tables that each script declares
     "greg/dbscripts/social/mysql/resource.sql": 4,
     "greg/dbscripts/storage/mysql/resource.sql": 1,
 }
+
+
+class Placeholders(dict[str, str]):
+    """A value for any secret that a step asks for."""
+
+    def __missing__(self, name: str) -> str:
+        return f"[{name}]"
+
+
+def runbook_settings(pattern: str) -> dict[str, tuple[Edit, ...]]:
+    """Every edit that the runbook makes on the nodes of a pattern, by file."""
+    hosts = (
+        {"as": "as.lab.test", "mgt": "mgt.lab.test"}
+        if pattern == "as-cluster"
+        else {"store": "s.test", "publisher": "p.test"}
+    )
+    pack = {"pack": "file:///pack.zip", "sha256": "ab" * 32}
+    spec = Spec.model_validate({"deployment": "test", "pattern": pattern, "hosts": hosts, "product": pack})
+    ctx = Context(spec, topology_of(spec), Placeholders())
+    node = ctx.topology.wso2_nodes[0]
+    return (appserver if pattern == "as-cluster" else greg).settings(node, ctx)
 
 
 def ours(product: str, file: str) -> bytes:
@@ -85,6 +110,35 @@ def test_encoding_line_ends_and_root_are_those_of_the_real_file(product: str, ro
     if row["file"].endswith(".xml"):
         assert declaration(mine) == declaration(real)
         assert etree.fromstring(mine).tag == etree.fromstring(real).tag
+
+
+SETTINGS = [
+    pytest.param(product, file, edit, id=f"{product}-{Path(file).name}-{edit.describe().split(' = ')[0]}")
+    for product, pattern in (("greg", "greg-single"), ("as", "as-cluster"))
+    for file, found in runbook_settings(pattern).items()
+    for edit in found
+    if isinstance(edit, XmlSet | JsonSet)
+]
+
+
+@pytest.mark.parametrize(("product", "file", "edit"), SETTINGS)
+def test_each_setting_that_the_runbook_makes_has_the_real_default(
+    product: str, file: str, edit: XmlSet | JsonSet, wso2_conf: Path
+):
+    real, mine = wso2_conf / HOMES[product] / file, ours(product, file)
+    if isinstance(edit, XmlSet):
+        assert values(mine, edit.xpath) == values(real.read_bytes(), edit.xpath)
+    else:
+        assert at(mine, edit.path) == at(real.read_bytes(), edit.path)
+
+
+@pytest.mark.parametrize("pattern", ["greg-single", "as-cluster"])
+def test_the_runbook_edits_the_practice_files_once_and_finds_nothing_to_do_after(pattern: str):
+    product = "as" if pattern == "as-cluster" else "greg"
+    for file, found in runbook_settings(pattern).items():
+        edited = apply(ours(product, file), found, file)
+        assert apply(edited, found, file) == edited
+        assert edited.count(b"\r\n") in (0, edited.count(b"\n")), file
 
 
 def test_no_sentence_is_taken_from_the_real_files(wso2_conf: Path):
