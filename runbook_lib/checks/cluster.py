@@ -111,10 +111,12 @@ def spread(front: Front, key: str, chapter: str) -> list[Check]:
         if wanted <= set(met) and sum(met.values()) >= REPEATS:
             break
     seen = ", ".join(f"{name or 'unnamed'} {count}" for name, count in sorted(met.items()))
+    names, same, elsewhere = ", ".join(sorted(wanted)), "the same node again", "; ".join(strays[:3])
+    title = "New visitors are spread over the nodes"
     return [
-        _row(f"cluster-spread-{key}", "New visitors are spread over the nodes", set(met) == wanted, ", ".join(sorted(wanted)), seen, url, chapter),
-        _row(f"cluster-sticky-{key}", "A visitor stays on its node", not strays, "the same node again", "; ".join(strays[:3]) or "the same node again", url, chapter),
-    ]  # fmt: skip
+        _row(f"cluster-spread-{key}", title, set(met) == wanted, names, seen, url, chapter),
+        _row(f"cluster-sticky-{key}", "A visitor stays on its node", not strays, same, elsewhere or same, url, chapter),
+    ]
 
 
 def sessions(front: Front) -> list[Check]:
@@ -127,7 +129,7 @@ def sessions(front: Front) -> list[Check]:
         text = "the probe application does not answer there"
         return [Check("cluster-session-as", title, "undecided", "one session", text, url, chapter)]
     places = {(str(one["node"]), str(one["session"])) for one in told if one}
-    counts = [int(one["counter"]) for one in told if one]
+    counts = [int(str(one["counter"])) for one in told if one]
     steady = len(places) == 1 and counts == list(range(counts[0], counts[0] + REPEATS))
     seen = f"{len(places)} session(s), counter {counts[0]} to {counts[-1]}"
     return [_row("cluster-session-as", title, steady, f"1 session, {REPEATS} requests counted", seen, url, chapter)]
@@ -155,29 +157,17 @@ def on_every_worker(deployment: Deployment) -> list[Check]:
 
 
 def shut(front: Front, deployment: Deployment) -> list[Check]:
-    """Console and administration: refused on the worker host and on workers, open on the manager host to the operator only."""
-    visitor = front.visitor()
-    outcomes = [
-        (
-            "cluster-console-worker-host",
-            "The worker host has no console",
-            visitor,
-            front.url("as", "/carbon/admin/login.jsp"),
-        )
-    ]
-    outcomes += [
-        (
-            f"cluster-services-worker-host-{n}",
-            "The worker host has no administration services",
-            visitor,
-            front.url("as", path),
-        )
-        for n, path in enumerate(SERVICES, 1)
-    ]
-    table = [_refused(*one, by_nginx=True) for one in outcomes]
-    table.append(_console(visitor, front.url("mgt", "/carbon/admin/login.jsp")))
-    table.append(_refused("cluster-console-neighbour", "The manager host is shut to the rest of the subnet",
-                          front.neighbour(), front.url("mgt", "/carbon/admin/login.jsp"), by_nginx=True))  # fmt: skip
+    """Console and administration: refused on the worker host and on workers, open to the operator on the manager host."""
+    visitor, login = front.visitor(), "/carbon/admin/login.jsp"
+    title = "The worker host has no console"
+    table = [_refused("cluster-console-worker-host", title, visitor, front.url("as", login), by_nginx=True)]
+    for number, path in enumerate(SERVICES, 1):
+        id_, title = f"cluster-services-worker-host-{number}", "The worker host has no administration services"
+        table.append(_refused(id_, title, visitor, front.url("as", path), by_nginx=True))
+    table.append(_console(visitor, front.url("mgt", login)))
+    title = "The manager host is shut to the rest of the subnet"
+    inside = front.neighbour()
+    table.append(_refused("cluster-console-neighbour", title, inside, front.url("mgt", login), by_nginx=True))
     for node in deployment.topology.of("as-worker"):
         own = Visitor({node.address: node.address}, None, through(deployment.fleet()[node.name]))
         url = f"https://{node.address}:{HTTPS_PORT}{SERVICES[0]}"

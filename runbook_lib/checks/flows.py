@@ -205,8 +205,8 @@ class Walk:
     ) -> None:
         words = self.scene.words()
         visitor = self.visitor if verify else self._fresh(verify=False)
-        options = {key: value.format_map(words) for key, value in (("host", host), ("sni", sni)) if value}
-        self._arrive(Flow((visitor.request(method, self._url(where, plain), form=form, **options),)))
+        host, sni = (value.format_map(words) if value else None for value in (host, sni))
+        self._arrive(Flow((visitor.request(method, self._url(where, plain), form=form, host=host, sni=sni),)))
 
     def _sign_in(self, app: str) -> Flow:
         login = self._who()

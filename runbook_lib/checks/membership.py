@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from runbook_lib.checks import Check
+from runbook_lib.checks import Check, Status
 
 DOMAIN = re.compile(r"Cluster domain: (\S+)")
 JOINED = re.compile(r"Member joined \[[^]]*\]: /?([\d.]+):(\d+)")
@@ -65,17 +65,20 @@ def rows(tier: str, domain: str, addresses: Mapping[str, str], logs: Mapping[str
     leaders = [name for name, membership in said.items() if membership.coordinator]
     domains = {name: membership.domain for name, membership in said.items()}
     strangers = {a for membership in said.values() for a in membership.others} - set(addresses.values())
+    everyone, led = ", ".join(said), len(leaders) == 1
+    apart = set(domains.values()) == {domain} and not strangers
+    found = ", ".join(sorted(set(domains.values()) | {f"stranger {address}" for address in strangers}))
+    others = ", ".join(sorted(names[address] for address in wanted))
+    title = f"The oldest node saw the other {len(wanted)} join"
     return [
-        _row(tier, "members", f"The oldest node saw the other {len(wanted)} join", seen == wanted,
-             ", ".join(sorted(names[address] for address in wanted)), observed, oldest, chapter),
-        _row(tier, "coordinator", "Exactly one node leads the cluster", len(leaders) == 1,
-             "one", ", ".join(leaders) or "none", ", ".join(said), chapter),
-        _row(tier, "domain", "Every node is in the tier's own domain", set(domains.values()) == {domain} and not strangers,
-             domain, ", ".join(sorted(set(domains.values()) | {f"stranger {a}" for a in strangers})), ", ".join(said), chapter),
-    ]  # fmt: skip
+        _row(tier, "members", title, seen == wanted, others, observed, oldest, chapter),
+        _row(
+            tier, "coordinator", "Exactly one node leads", led, "one", ", ".join(leaders) or "none", everyone, chapter
+        ),
+        _row(tier, "domain", "Every node is in the tier's own domain", apart, domain, found, everyone, chapter),
+    ]
 
 
 def _row(tier: str, what: str, title: str, ok: bool, expected: str, observed: str, where: str, chapter: str) -> Check:
-    return Check(
-        f"cluster-{what}-{tier}", f"{tier}: {title}", "pass" if ok else "fail", expected, observed, where, chapter
-    )
+    status: Status = "pass" if ok else "fail"
+    return Check(f"cluster-{what}-{tier}", f"{tier}: {title}", status, expected, observed, where, chapter)

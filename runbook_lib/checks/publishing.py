@@ -21,6 +21,7 @@ from runbook_lib.errors import RunbookError
 
 TYPE = "restservice"
 ASSETS = f"/apis/assets?type={TYPE}"
+PUBLISHES = "A Publisher user publishes an asset"
 SECONDS = 90.0
 PAUSE = 0.5  # seconds between two looks
 
@@ -48,20 +49,18 @@ def _published(scene: Scene, logins: Mapping[str, Login]) -> CheckTable:
     made_id = _id(made)
     if made_id is None:
         seen = f"HTTP {made.status}; signed in: {flow.final.status} at {flow.final.url.split('?')[0]}"
-        return CheckTable([_row("asset-published", "A Publisher user publishes an asset", "fail", "made", seen, where)])
+        return CheckTable([_row("asset-published", PUBLISHES, "fail", "made", seen, where)])
     try:
-        rows = [
-            _row("asset-published", "A Publisher user publishes an asset", "pass", "made", f"made as {made_id}", where)
-        ]
+        rows = [_row("asset-published", PUBLISHES, "pass", "made", f"made as {made_id}", where)]
         rows += [_look(place, url, visitor, name) for place, url, visitor in _places(scene)]
     finally:
         gone = author.request("DELETE", f"{where}/apis/assets/{made_id}?type={TYPE}")
-    left = gone.status >= 300
+    status = "fail" if gone.status >= 300 else "pass"
     rows.append(
         _row(
             "asset-removed",
             "The asset is removed again",
-            "fail" if left else "pass",
+            status,
             "removed",
             str(gone.status),
             where,

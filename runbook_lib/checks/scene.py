@@ -119,7 +119,7 @@ def knock(address: str, port: int, connect: Connect | None) -> str:
 
 
 def through(host: Host, seconds: float = 10.0) -> Connect:
-    """Connections as `host` makes them, by SSH port forwarding; sshd reports a refusal, silence ends after `seconds`."""
+    """Connections as `host` makes them, by SSH forwarding: sshd reports a refusal, silence ends after `seconds`."""
 
     def connect(address: str, port: int) -> Connected:
         try:
@@ -142,7 +142,7 @@ def scene_of(deployment: Deployment) -> Scene:
     def machines(names: Iterable) -> tuple[Machine, ...]:
         return tuple(Machine(node.name, node.address, through(fleet[node.name])) for node in names)
 
-    neighbour = (topology.of("probe") or topology.of("db"))[0]
+    neighbour = next((name for name in fleet.hosts if name.startswith("probe")), topology.db.name)
     outward: Callable[[str], str] = lambda name: _dial(instances, name, topology.node(name).address)  # noqa: E731
     everyone = "0.0.0.0/0" in spec.publisher_allow_cidr
     return Scene(
@@ -155,7 +155,7 @@ def scene_of(deployment: Deployment) -> Scene:
         admin=Login("admin", deployment.vault.get("carbon-admin-password")),
         ca=deployment.vault.get("ca.pem"),
         outside_nodes={node.name: outward(node.name) for node in topology.wso2_nodes},
-        neighbour=(neighbour.name, through(fleet[neighbour.name], PORT_SECONDS)),
+        neighbour=(neighbour, through(fleet[neighbour], PORT_SECONDS)),
         traits=frozenset(
             [f"{'one' if len(topology.lbs) == 1 else 'two'}-front" + ("s" if len(topology.lbs) > 1 else "")]
             + ([] if everyone else ["allow-list"])
