@@ -6,6 +6,9 @@ import json
 import re
 import shutil
 import subprocess
+import threading
+import time
+from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
 
@@ -228,9 +231,27 @@ def test_the_temporary_folder_is_emptied_at_each_start(home: Path):
     assert list((home / "tmp").iterdir()) == []
 
 
+def awaited(condition: Callable[[], object], seconds: float = 20) -> object:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
 def test_start_reports_success_even_when_the_server_dies(home: Path):
     (home.parent / "java/bin/codes").write_text("1\n")
-    assert script(home, "start", java_home=home.parent / "java").returncode == 0
+    assert script(home, "start", "-Dsetup", java_home=home.parent / "java").returncode == 0
+    assert awaited((home.parent / "java/bin/calls").exists)
+    assert calls(home)[0].endswith("Main -Dsetup")
+
+
+def test_restart_ends_the_old_server_first(home: Path):
+    with subprocess.Popen(["sleep", "60"]) as running:
+        (home / "wso2carbon.pid").write_text(str(running.pid))
+        threading.Thread(target=running.wait, daemon=True).start()  # or it would stay a zombie, which `ps` still shows
+        assert script(home, "restart", java_home=home.parent / "java").returncode == 0
+        assert running.wait(10) == -15
+    assert awaited((home.parent / "java/bin/calls").exists)
 
 
 def test_start_leaves_a_running_server_alone(home: Path):
