@@ -22,7 +22,6 @@ from typing import Any, Protocol
 from .vault import redactor
 
 ROOT = Path(__file__).resolve().parent.parent
-RUNS = ROOT / "runs"
 SCHEMA = 1
 Entry = dict[str, Any]
 
@@ -34,6 +33,11 @@ class _Deployed(Protocol):
     def deployment(self) -> str: ...
     @property
     def pattern(self) -> str: ...
+
+
+def runs_folder() -> Path:
+    """Where runs are kept: `runs/` of the repository, or where $RUNBOOK_RUNS says."""
+    return Path(os.environ.get("RUNBOOK_RUNS") or ROOT / "runs")
 
 
 def now() -> str:
@@ -52,7 +56,7 @@ class Journal:
         self._lock = threading.Lock()
 
     @classmethod
-    def begin(cls, spec: _Deployed, runs: Path = RUNS) -> Journal:
+    def begin(cls, spec: _Deployed, runs: Path | None = None) -> Journal:
         """The run that $RUNBOOK_RUN names (the runner's chapters share one), or a new one.
 
         The folder is made by the first line that is more than a look: plans alone leave no run behind.
@@ -60,7 +64,7 @@ class Journal:
         head = {name: getattr(spec, name, None) for name in ("deployment", "pattern", "hardening", "expect")}
         if shared := os.environ.get("RUNBOOK_RUN"):
             return cls(Path(shared), head)
-        return cls(_unused(runs / spec.deployment), head)
+        return cls(_unused((runs or runs_folder()) / spec.deployment), head)
 
     @property
     def path(self) -> Path:
@@ -207,16 +211,16 @@ def read(folder: Path) -> list[Entry]:
     return [entry for entry in found if isinstance(entry, dict) and "verb" in entry]
 
 
-def latest(deployment: str, runs: Path = RUNS) -> Path | None:
+def latest(deployment: str, runs: Path | None = None) -> Path | None:
     """The newest run of a deployment, if there is one."""
-    link = runs / deployment / "latest"
+    link = (runs or runs_folder()) / deployment / "latest"
     return link.resolve() if link.exists() else None
 
 
-def history(deployment: str, runs: Path = RUNS) -> dict[str, Entry]:
+def history(deployment: str, runs: Path | None = None) -> dict[str, Entry]:
     """Per chapter the newest chapter-deciding line of any run on this machine: a verify, or the failure after it."""
     newest: dict[str, Entry] = {}
-    for folder in sorted((runs / deployment).glob("2*T*Z*")):
+    for folder in sorted(((runs or runs_folder()) / deployment).glob("2*T*Z*")):
         for entry in read(folder):
             decides = entry["verb"] in ("verify", "prove", "verdict") or (entry["verb"] == "apply" and not entry["ok"])
             if decides and entry.get("chapter"):
@@ -332,7 +336,7 @@ class Attempt:
     words: str = ""
 
 
-def attempts(deployment: str, runs: Path = RUNS) -> dict[str, Attempt]:
+def attempts(deployment: str, runs: Path | None = None) -> dict[str, Attempt]:
     """The newest known state of each chapter."""
     return {
         name: Attempt(name, entry["ok"], entry["utc"], entry["run"], entry.get("error", "") or entry.get("change", ""))

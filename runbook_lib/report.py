@@ -43,7 +43,7 @@ def render(folder: Path) -> str:
         pictures=_pictures(folder, entries),
         tables=[entry for entry in entries if entry["verb"] == "table"],
         changes=[entry for entry in entries if entry["verb"] == "change"],
-        failures=[entry for entry in entries if not entry["ok"] and entry.get("error")] if entries else [],
+        failures=[entry for entry in entries if not entry.get("ok", True) and entry.get("error")],
         timings=timings_chart(_timings(entries)),
         notebooks=_notebooks(folder),
         sentence=_sentence(result),

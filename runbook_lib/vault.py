@@ -13,7 +13,7 @@ from runbook_lib.errors import CloudError
 from runbook_lib.redact import Redactor, redactor
 
 LIMIT = 4096
-PUBLIC = ("ca.pem", "host-keys/", "lock", "chapters/")  # in clear: certificates, public keys, who works here, what holds
+PUBLIC = ("ca.pem", "host-keys/", "lock", "chapters/")  # in clear: certificates, public keys, who works here, what held
 
 __all__ = ["LIMIT", "Redactor", "Vault", "redactor"]
 

@@ -1,0 +1,141 @@
+"""The command line's contract: names, exit codes, and errors without a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runbook_lab import front
+from runbook_lib import cli, doctor, runner
+from runbook_lib.errors import CloudError, RunbookError
+
+ROOT = Path(__file__).resolve().parents[2]
+PARAMS = "params/greg-separated.lab.yaml"
+
+
+def test_every_command_of_the_contract_is_there() -> None:
+    promised = {"rehearse", "test", "run", "plan", "verify", "destroy", "lab", "open", "doctor", "site"}
+    assert promised <= set(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("pending, status", [(True, 2), (False, 0)])
+def test_plan_exits_with_2_when_something_is_pending(
+    monkeypatch: pytest.MonkeyPatch, pending: bool, status: int
+) -> None:
+    monkeypatch.setattr(runner, "plan", lambda *_: 2 if pending else 0)
+    assert cli.main(["plan", PARAMS]) == status
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["plan"],
+        ["plan", PARAMS, "--nope"],
+        ["paln", PARAMS],
+        ["plan", PARAMS, "--set", "nodes.store"],
+        ["plan", "params/none.yaml"],
+        ["plan", PARAMS, "--set", "nodes.stor=2"],
+        ["run", PARAMS, "--from", "03"],
+        ["run", PARAMS, "--from", "07", "--to", "02"],
+        ["destroy", PARAMS],
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_is_1_and_never_2(
+    argv: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "begin", lambda *_: pytest.fail("a run was begun"))
+    try:
+        status = cli.main(argv)
+    except SystemExit as end:
+        status = int(end.code or 0)
+    assert status == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_misspelt_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["verfiy", PARAMS])
+    assert "did you mean verify?" in capsys.readouterr().err
+
+
+def test_an_error_is_shown_as_its_three_parts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> int:
+        raise CloudError("what", "where", "what next")
+
+    monkeypatch.setattr(runner, "plan", fail)
+    assert cli.main(["plan", PARAMS]) == 1
+    assert capsys.readouterr().err.split() == ["what", "where:", "where", "next:", "what", "next"]
+
+
+def test_destroy_wants_the_name_or_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(runner, "destroy", lambda params, overrides, confirm, say: seen.append(confirm) or 0)
+    assert cli.main(["destroy", PARAMS]) == 1
+    assert cli.main(["destroy", PARAMS, "--yes"]) == 0
+    assert seen == ["greg-separated"]
+
+
+def test_overrides_are_typed_as_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, object] = {}
+    monkeypatch.setattr(runner, "plan", lambda params, overrides, say: seen.update(overrides) or 0)
+    cli.main(["plan", PARAMS, "--set", "nodes.store=3", "--set", "clustering=false"])
+    assert seen == {"nodes.store": 3, "clustering": False}
+
+
+def test_fast_tests_are_the_unit_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> argparse.Namespace:
+        seen.append(command)
+        return argparse.Namespace(returncode=5)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert cli.main(["test", "--fast", "-x"]) == 5
+    assert seen[0][-3:] == ["-m", "unit", "-x"]
+
+
+def test_the_library_alone_says_where_the_lab_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["rehearse"]) == 1
+    assert "./runbook" in capsys.readouterr().err
+
+
+def test_a_lab_is_brought_up_only_for_params_that_name_one(tmp_path: Path) -> None:
+    def args(*set_: str) -> argparse.Namespace:
+        return argparse.Namespace(params=PARAMS, set=list(set_))
+
+    assert front.lab_of(args()) == "lab"
+    assert front.lab_of(args("cloud.aws_config=/run/runbook/two/aws-config")) == "two"
+    assert front.lab_of(args("cloud.aws_config=null")) is None
+
+
+def test_doctor_fails_only_for_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def findings(needed: bool) -> list[doctor.Finding]:
+        return [doctor.Finding("x", False, "lacking", "get it", needed)]
+
+    said: list[str] = []
+    monkeypatch.setattr(doctor, "_machine", lambda: findings(False))
+    assert doctor.examine(None, {}, said.append) == 0
+    monkeypatch.setattr(doctor, "_machine", lambda: findings(True))
+    assert doctor.examine(None, {}, said.append) == 1
+    assert "fix: get it" in said[-1]
+
+
+def test_a_plan_does_not_pay_for_jupyter() -> None:
+    """The cold start of plan, verify and status must stay near two seconds: no papermill, no widgets."""
+    heavy = ("papermill", "ipywidgets", "IPython", "moto")
+    code = f"import sys, runbook_lib.deployment, runbook_lib.runner; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_family_of_errors_is_told_from_the_rest() -> None:
+    assert runner._is_ours("HostError")
+    assert runner._is_ours(RunbookError.__name__)
+    assert not runner._is_ours("ValueError")

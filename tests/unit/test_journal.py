@@ -1,0 +1,164 @@
+"""The journal: append-only, redacted, and the one source of result.json, the board and --resume."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from runbook_lib import journal as journals
+from runbook_lib.checks import Check, CheckTable
+from runbook_lib.converge import Pending, Result
+from runbook_lib.journal import Journal
+from runbook_lib.resources import Change
+from runbook_lib.tables import Table
+from runbook_lib.vault import redactor
+
+SPEC = SimpleNamespace(deployment="demo", pattern="greg-separated", hardening="full", expect="separated")
+
+
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Journal:
+    monkeypatch.delenv("RUNBOOK_RUN", raising=False)
+    return Journal.begin(SPEC, tmp_path)
+
+
+def check(id_: str, status: str = "pass", where: str = "store-1") -> Check:
+    return Check(id_, f"title of {id_}", status, "yes", "yes", where)  # type: ignore[arg-type]
+
+
+def test_a_plan_alone_leaves_no_run_behind(journal: Journal) -> None:
+    with journal.attempt("02_install_mysql", "plan"):
+        pass
+    assert not journal.folder.exists()
+
+
+def test_plans_come_before_what_follows_them(journal: Journal) -> None:
+    journal.write("02_install_mysql", "plan")
+    journal.write("02_install_mysql", "apply")
+    assert [entry["verb"] for entry in journal.entries()] == ["begin", "plan", "apply"]
+
+
+def test_latest_leads_to_the_newest_run(tmp_path: Path, journal: Journal) -> None:
+    first = journal.open()
+    second = Journal.begin(SPEC, tmp_path).open()
+    assert first.folder != second.folder
+    assert (tmp_path / "demo" / "latest").resolve() == second.folder.resolve()
+    assert journals.latest("demo", tmp_path) == second.folder.resolve()
+
+
+def test_chapters_of_a_run_write_into_the_same_folder(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.open()
+    monkeypatch.setenv("RUNBOOK_RUN", str(journal.folder))
+    other = Journal.begin(SPEC, tmp_path)
+    other.write("02_install_mysql", "apply")
+    assert [entry["verb"] for entry in journal.entries()] == ["begin", "apply"]
+
+
+def test_an_attempt_that_fails_is_written_with_its_words_and_raised(journal: Journal) -> None:
+    with pytest.raises(ValueError, match="no"), journal.attempt("05_configure_nginx", "apply"):
+        raise ValueError("no")
+    last = journal.entries()[-1]
+    assert (last["ok"], last["error"], last["kind"]) == (False, "no", "ValueError")
+
+
+def test_no_secret_reaches_the_file_in_any_field(journal: Journal) -> None:
+    secret = 'a"b<c&d\nsecond line of it'
+    redactor.add("db/test", secret)
+    journal.write(
+        "02_install_mysql", "apply", host=secret, key=f"file:{secret}", change=secret, more=[{"deep": secret}]
+    )
+    journal.keep("topology.svg", f"<svg>{secret}</svg>")
+    text = journal.path.read_text() + (journal.folder / "topology.svg").read_text()
+    assert "second line" not in text
+    assert "[db/test]" in text
+
+
+def test_the_path_of_this_checkout_is_not_written(journal: Journal) -> None:
+    journal.write("02_install_mysql", "apply", change=f"{journals.ROOT}/params/x.yaml")
+    assert str(journals.ROOT) not in journal.path.read_text()
+
+
+def test_threads_do_not_mix_their_lines(journal: Journal) -> None:
+    def work(number: int) -> None:
+        for _ in range(50):
+            journal.write("04_configure_greg_nodes", "change", host=f"store-{number}", change="x" * 500)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    lines = journal.path.read_text().splitlines()
+    assert len(lines) == 201
+    assert all(json.loads(line) for line in lines)
+
+
+def test_a_line_cut_short_is_left_out(journal: Journal) -> None:
+    journal.write("02_install_mysql", "apply")
+    with journal.path.open("a") as file:
+        file.write('{"utc": "2026-01-01T00:00:00.000Z", "verb": "ver')
+    assert [entry["verb"] for entry in journal.entries()] == ["begin", "apply"]
+
+
+def test_the_result_has_the_shape_of_the_contract(journal: Journal) -> None:
+    result = Result("x", (Pending("db-1", "s", Change("package:x", "install", "absent")),), ("db-1",), 1.0)
+    journal.changed("02_install_mysql", result)
+    journal.checked("02_install_mysql", CheckTable([check("db.account")]))
+    journal.write("02_install_mysql", "chapter", seconds=12.34)
+    journal.verdict("07_verify_sso_separation", "separated", True)
+    found = journal.finish()
+    assert set(found) == {
+        "schema", "deployment", "pattern", "hardening", "expect", "verdict", "started", "finished", "ok",
+        "chapters", "checks",
+    }  # fmt: skip
+    assert found["chapters"][0] == {"name": "02_install_mysql", "ok": True, "seconds": 12.3, "changed": 1}
+    assert set(found["checks"][0]) == {"id", "title", "status", "expected", "observed", "where", "chapter"}
+    assert (found["verdict"], found["ok"]) == ("separated", True)
+    assert json.loads((journal.folder / "result.json").read_text()) == found
+    assert (journal.folder / "report.html").is_file()
+
+
+@pytest.mark.parametrize(("passed", "ok"), [(True, True), (False, False)])
+def test_a_run_is_all_right_only_with_the_expected_verdict(journal: Journal, passed: bool, ok: bool) -> None:
+    journal.write("07_verify_sso_separation", "chapter")
+    journal.verdict("07_verify_sso_separation", "leaks (2 ways)", passed)
+    assert journal.result()["ok"] is ok
+
+
+def test_a_run_without_any_chapter_is_not_all_right(journal: Journal) -> None:
+    assert journal.open().result()["ok"] is False
+
+
+def test_a_later_answer_to_the_same_check_counts(journal: Journal) -> None:
+    journal.checked("05_configure_nginx", [check("nginx.tls", "fail")])
+    journal.checked("05_configure_nginx", [check("nginx.tls"), check("nginx.tls", where="lb-2")])
+    assert [row["status"] for row in journal.result()["checks"]] == ["pass", "pass"]
+
+
+def test_proven_are_the_chapters_that_ended_well(journal: Journal) -> None:
+    journal.write("01_launch_ec2", "chapter")
+    journal.write("02_install_mysql", "chapter", ok=False, error="no")
+    assert journals.proven(journal.folder) == {"01_launch_ec2"}
+
+
+def test_the_newest_attempt_decides_what_a_chapter_is(tmp_path: Path, journal: Journal) -> None:
+    journal.write("02_install_mysql", "verify")
+    later = Journal(tmp_path / "demo" / "29990101T000000Z")
+    later.write("02_install_mysql", "apply", ok=False, error="disk full")
+    found = journals.attempts("demo", tmp_path)["02_install_mysql"]
+    assert (found.ok, found.words) == (False, "disk full")
+
+
+def test_tables_and_pictures_are_kept_for_the_report(journal: Journal) -> None:
+    journal.table("06_verify_as_cluster", "Drill", Table(("what", "how many"), [("failed", 0)], note="of 6000"))
+    path = journal.screenshot("07_verify_sso_separation", "Store as admin", b"\x89PNG", "signed in")
+    journal.finish()
+    page = (journal.folder / "report.html").read_text()
+    assert path.read_bytes() == b"\x89PNG"
+    assert "Drill" in page
+    assert "of 6000" in page
+    assert "data:image/png;base64,iVBORw==" in page

@@ -1,0 +1,171 @@
+"""The runner, with notebooks of its own: real papermill and real kernels, no cloud."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from runbook_lib import journal as journals
+from runbook_lib import runner
+from runbook_lib.chapters import CHAPTERS, Chapter, chapters_of
+from runbook_lib.errors import RunbookError
+from runbook_lib.patterns import PATTERNS
+from runbook_lib.spec import load_spec
+from runbook_lib.topology import topology_of
+from runbook_lib.vault import redactor
+
+PARAMS = "params/greg-separated.lab.yaml"
+SECRET = "correct-horse-battery-staple"
+
+
+@pytest.fixture
+def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Chapters 01 and 02 as small notebooks; runs land in the test's own folder."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    mine = tuple(
+        Chapter(name, CHAPTERS[name].attribute, CHAPTERS[name].title) for name in ("01_launch_ec2", "02_install_mysql")
+    )
+    monkeypatch.setattr(Chapter, "notebook", property(lambda self: folder / f"{self.name}.ipynb"))
+    monkeypatch.setattr(runner, "chapters_of", lambda *_: mine)
+    monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(runner, "_scrub_all", lambda *_: None)
+    return folder
+
+
+def write(folder: Path, name: str, code: str) -> None:
+    cells = [
+        nbformat.v4.new_code_cell('params_file = ""\noverrides = {}', metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(code),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
+
+
+def run(said: list[str], **options: Any) -> tuple[int, Path]:
+    status = runner.run(PARAMS, {"nodes.store": 3}, say=said.append, **options)
+    folder = journals.latest("greg-separated")
+    assert folder
+    return status, folder
+
+
+def test_chapters_run_in_order_and_leave_their_evidence(notebooks: Path) -> None:
+    write(notebooks, "01_launch_ec2", "import os; print(params_file, overrides, os.environ['RUNBOOK_HEADLESS'])")
+    write(notebooks, "02_install_mysql", "1 + 1")
+    said: list[str] = []
+    status, folder = run(said)
+    found = json.loads((folder / "result.json").read_text())
+    assert status == 0, said
+    assert [(c["name"], c["ok"]) for c in found["chapters"]] == [("01_launch_ec2", True), ("02_install_mysql", True)]
+    executed = (folder / "01_launch_ec2.ipynb").read_text()
+    assert "greg-separated.lab.yaml {'nodes.store': 3} 1" in executed
+    assert (folder / "report.html").is_file()
+    assert (folder / "topology.svg").is_file()
+
+
+def test_the_first_chapter_that_fails_stops_the_run_with_its_words_only(notebooks: Path) -> None:
+    write(
+        notebooks,
+        "01_launch_ec2",
+        "from runbook_lib import ui, errors\nui.install()\n"
+        "raise errors.HostError('db-1 is full', 'db-1, /var', 'make room')",
+    )
+    write(notebooks, "02_install_mysql", "open('ran', 'w')")
+    said: list[str] = []
+    status, folder = run(said)
+    words = "\n".join(said)
+    assert status == 1
+    assert "db-1 is full\n  where: db-1, /var\n  next:  make room" in words
+    assert "Traceback" not in words
+    assert not (folder / "02_install_mysql.ipynb").exists()
+    card = (folder / "01_launch_ec2.ipynb").read_text()
+    assert card.count("rb-error") == card.count('class=\\"rb-error\\"') + card.count(".rb-error")
+    assert card.count('class=\\"rb-error\\"') == 1
+
+
+def test_a_foreign_error_is_named(notebooks: Path) -> None:
+    write(notebooks, "01_launch_ec2", "1 / 0")
+    said: list[str] = []
+    status, _ = run(said)
+    assert status == 1
+    assert any("ZeroDivisionError: division by zero" in line for line in said)
+
+
+def test_a_kernel_that_dies_is_a_failed_chapter(notebooks: Path) -> None:
+    write(notebooks, "01_launch_ec2", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    said: list[str] = []
+    status, folder = run(said)
+    assert status == 1
+    assert json.loads((folder / "result.json").read_text())["chapters"][0]["ok"] is False
+
+
+def test_executed_notebooks_hold_no_secret_and_no_path_of_this_machine(notebooks: Path) -> None:
+    redactor.add("db/runner-test", SECRET)
+    write(notebooks, "01_launch_ec2", f"from IPython.display import HTML\nprint('{SECRET}')\nHTML('<b>{SECRET}</b>')")
+    write(notebooks, "02_install_mysql", f"raise ValueError('{SECRET}')")
+    said: list[str] = []
+    _, folder = run(said)
+    for path in folder.iterdir():
+        if path.is_file():
+            assert SECRET not in path.read_text(), path.name
+    assert SECRET not in "\n".join(said)
+    metadata = nbformat.read(folder / "01_launch_ec2.ipynb", as_version=4).metadata.papermill
+    assert "input_path" not in metadata
+    assert "output_path" not in metadata
+    assert not any(str(value).startswith("/") for value in metadata.parameters.values())
+
+
+def test_what_the_kernels_were_told_is_taken_back(notebooks: Path) -> None:
+    write(notebooks, "01_launch_ec2", "1")
+    write(notebooks, "02_install_mysql", "1")
+    run([])
+    assert not {"RUNBOOK_RUN", "RUNBOOK_HEADLESS", "RUNBOOK_OWNER"} & set(os.environ)
+
+
+class Standing:
+    """A deployment whose chapters have something to change, or nothing."""
+
+    def __init__(self, pending: dict[str, bool]):
+        for name, value in pending.items():
+            setattr(self, name, type("Part", (), {"plan": lambda _self, value=value: value})())
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("pending", "left"),
+    [
+        ({"launch": False, "mysql": False}, []),
+        ({"launch": False, "mysql": True}, ["02_install_mysql"]),
+        ({"launch": True, "mysql": False}, ["01_launch_ec2", "02_install_mysql"]),
+    ],
+    ids=["all hold", "the second drifted", "the first drifted: everything after it runs"],
+)
+def test_resume_leaves_out_what_is_proven_and_holds(
+    notebooks: Path, monkeypatch: pytest.MonkeyPatch, pending: dict[str, bool], left: list[str]
+) -> None:
+    for name in ("01_launch_ec2", "02_install_mysql"):
+        write(notebooks, name, "1")
+    assert run([])[0] == 0
+    monkeypatch.setattr("runbook_lib.deployment.open_deployment", lambda *_: Standing(pending))
+    status, folder = run([], resume=True)
+    assert status == 0
+    assert sorted(path.stem for path in folder.glob("*.ipynb")) == left
+
+
+def test_bad_parameters_stop_before_anything_is_written(notebooks: Path) -> None:
+    with pytest.raises(RunbookError, match=r"nodes\.stor"):
+        runner.run(PARAMS, {"nodes.stor": 3})
+    assert not (notebooks.parent / "runs").exists()
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_topology_and_chapters_agree(pattern: str) -> None:
+    names = tuple(chapter.name for chapter in chapters_of(pattern))
+    params = Path(runner.journals.ROOT / "params" / f"{pattern}.lab.yaml")
+    assert topology_of(load_spec(params)).chapters() == names
