@@ -157,7 +157,7 @@ def on_every_worker(deployment: Deployment) -> list[Check]:
 
 
 def shut(front: Front, deployment: Deployment) -> list[Check]:
-    """Console and administration: refused on the worker host and on workers, open to the operator on the manager host."""
+    """Console and administration: refused on the worker host and on workers, open to the operator at the manager's."""
     visitor, login = front.visitor(), "/carbon/admin/login.jsp"
     title = "The worker host has no console"
     table = [_refused("cluster-console-worker-host", title, visitor, front.url("as", login), by_nginx=True)]

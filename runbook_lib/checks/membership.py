@@ -66,6 +66,7 @@ def rows(tier: str, domain: str, addresses: Mapping[str, str], logs: Mapping[str
     domains = {name: membership.domain for name, membership in said.items()}
     strangers = {a for membership in said.values() for a in membership.others} - set(addresses.values())
     everyone, led = ", ".join(said), len(leaders) == 1
+    leader = ", ".join(leaders) or "none"
     apart = set(domains.values()) == {domain} and not strangers
     found = ", ".join(sorted(set(domains.values()) | {f"stranger {address}" for address in strangers}))
     others = ", ".join(sorted(names[address] for address in wanted))
@@ -73,7 +74,7 @@ def rows(tier: str, domain: str, addresses: Mapping[str, str], logs: Mapping[str
     return [
         _row(tier, "members", title, seen == wanted, others, observed, oldest, chapter),
         _row(
-            tier, "coordinator", "Exactly one node leads", led, "one", ", ".join(leaders) or "none", everyone, chapter
+            tier, "coordinator", "Exactly one node leads", led, "one", leader, everyone, chapter
         ),
         _row(tier, "domain", "Every node is in the tier's own domain", apart, domain, found, everyone, chapter),
     ]
