@@ -1,0 +1,98 @@
+"""The conformance table's expectations tell a right answer from a wrong one, each on the same page."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+
+import pytest
+from lxml import etree
+
+from runbook_lab.practice.conformance import load
+from runbook_lab.practice.expectations import EXPECTATIONS, Outcome, saml_text
+from runbook_lab.practice.tampering import NAMESPACES, tampered
+from runbook_lib.checks.answers import Answer, Form
+from runbook_lib.errors import RunbookError
+
+REQUEST = '<samlp:AuthnRequest xmlns:samlp="urn:oasis:names:tc:SAML:2.0:protocol" ID="a"/>'
+DEFLATED = base64.b64encode(zlib.compress(REQUEST.encode())[2:-4]).decode()
+PAGE = f'<form action="/samlsso" method="post"><input name="SAMLRequest" value="{DEFLATED}"></form> welcome'
+FIRST = Answer(302, "https://h:9443/store", [("Location", "/store/")], "", [], 0.0)
+LAST = Answer(
+    200,
+    "https://h:9443/sso/login;jsessionid=1?k=2",
+    [
+        ("Set-Cookie", "commonAuthId=abc; Secure; HttpOnly"),
+        ("Set-Cookie", "S=12ab; Path=/store/; Max-Age=7200; SameSite=Lax"),
+        ("Location", "https://evil.example//publisher/login;x=1?q"),
+    ],
+    PAGE,
+    [],
+    0.0,
+)
+OUTCOME = Outcome((FIRST, LAST), asked=True)
+
+
+@pytest.mark.parametrize(
+    ("expectation", "right", "wrong"),
+    [
+        ("status", 200, 302),
+        ("location", "/+publisher/login", "/publisher/login"),
+        ("location_host", "evil.example", "h"),
+        ("at", "/sso/login", "/sso/.*x"),
+        ("asked", True, False),
+        ("trail", ["/store 302", "/sso/login 200"], ["/sso/login 200"]),
+        ("fields", ["SAMLRequest"], ["SAMLRequest", "password"]),
+        ("action", "/samlsso", "/commonauth"),
+        ("body", ["wel+come"], ["welcome", "goodbye"]),
+        ("empty", False, True),
+        ("lacks", "AssertionConsumerServiceURL", "ID="),
+        ("cookies", {"commonAuthId": {"secure": True, "session": True}}, {"commonAuthId": {"session": False}}),
+        ("cookies", {"commonAuthId": {"path_attribute": False, "path": "/sso"}}, {"commonAuthId": {"path": "/"}}),
+        ("cookies", {"S@/store/": {"value": "[0-9a-f]{4}"}}, {"S@/": {"value": ".*"}}),
+        ("cookies", {"S": {"max_age": 7200, "same_site": "Lax"}}, {"S": {"max_age": 1}}),
+        ("cookies", {"S": {"http_only": False, "host_only": True}}, {"S": {"same_site": ""}}),
+        ("cookies", {"S": {}}, {"T": {}}),
+    ],
+)
+def test_an_expectation_holds_or_says_what_it_saw(expectation: str, right: object, wrong: object):
+    assert EXPECTATIONS[expectation](OUTCOME, right) is None
+    assert EXPECTATIONS[expectation](OUTCOME, wrong) is not None
+
+
+def test_a_page_without_a_form_or_a_redirect_meets_nothing_that_needs_one():
+    bare = Outcome((Answer(200, "https://h/", [], "", [], 0.0),))
+    for expectation, value in (("fields", ["x"]), ("action", "/"), ("lacks", "x"), ("location", "/"), ("empty", False)):
+        assert EXPECTATIONS[expectation](bare, value) is not None, expectation
+
+
+@pytest.mark.parametrize(
+    "encoded", [DEFLATED, base64.b64encode(REQUEST.encode()).decode(), DEFLATED.replace("=", "%3D")]
+)
+def test_a_saml_message_is_read_however_it_is_packed(encoded: str):
+    assert saml_text(encoded) == REQUEST
+
+
+def test_a_row_that_nobody_understands_is_refused(tmp_path):
+    table = tmp_path / "table.yaml"
+    table.write_text("- {id: a, do: [{walk: /}], colour: red}\n")
+    with pytest.raises(RunbookError, match="colour, walk"):
+        load(table)
+
+
+RESPONSE = (
+    f'<r xmlns:saml="{NAMESPACES["saml"]}" xmlns:ds="{NAMESPACES["ds"]}"><ds:Signature/><saml:Assertion>'
+    "<ds:Signature/><saml:Subject><saml:NameID>anna</saml:NameID></saml:Subject></saml:Assertion></r>"
+)
+
+
+@pytest.mark.parametrize(("what", "names", "signatures"), [("name", ["admin"], 2), ("signature", ["anna"], 0)])
+def test_an_assertion_is_altered_in_one_respect_only(what: str, names: list[str], signatures: int):
+    form = Form(
+        "https://h/acs", "POST", {"SAMLResponse": base64.b64encode(RESPONSE.encode()).decode(), "RelayState": "r"}
+    )
+    altered = tampered(form, what)
+    message = etree.fromstring(base64.b64decode(altered.fields["SAMLResponse"]))
+    assert [name.text for name in message.iterfind(".//saml:NameID", NAMESPACES)] == names
+    assert len(list(message.iterfind(".//ds:Signature", NAMESPACES))) == signatures
+    assert altered.fields["RelayState"] == "r"
