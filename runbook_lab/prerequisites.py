@@ -29,6 +29,19 @@ FILES = {  # file: Debian package (to build the practice packs; the keyring to t
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }
 
+TESTS = (  # Debian packages that only the tests need; `.ci/run` installs them with all of the above
+    "awscli",
+    "chromium",
+    "fonts-dejavu-core",
+    "libnginx-mod-http-echo",
+    "libnss3-tools",
+    "mariadb-client-core",
+    "mariadb-server-core",
+    "nginx-light",
+    "procps",
+    "sudo",
+)
+
 
 def missing_packages() -> list[str]:
     """The Debian packages to install before the lab can run."""
@@ -101,3 +114,7 @@ def _warn_of_bridge_filter() -> None:
                 str(switch),
                 "sudo sysctl net.bridge.bridge-nf-call-iptables=0",
             )
+
+
+if __name__ == "__main__":  # for .ci/run, before there is any environment: everything that lab and tests need
+    print(*sorted({*COMMANDS.values(), *FILES.values(), *TESTS}), sep="\n")
