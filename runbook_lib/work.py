@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 from . import boot, converge, teardown, ui
 from .board import leave_word
 from .checks import CheckTable
-from .checks.database import verify_database
 from .checks.network import verify_ssh
-from .checks.nginx import verify_nginx
 from .converge import Pending, Plan, Result
 from .database_repair import Recreated, recreate_databases
 from .errors import RunbookError
@@ -121,6 +119,8 @@ class Mysql(Converging):
         return mysql.desired(node, context)
 
     def checks(self) -> CheckTable:
+        from .checks.database import verify_database  # its client is only loaded when asked for
+
         return verify_database(self.deployment)
 
     def recreate(self, *names: str, confirm: str = "") -> tuple[Recreated, ...]:
@@ -152,6 +152,8 @@ class Nginx(Converging):
         return nginx.desired(node, context)
 
     def checks(self) -> CheckTable:
+        from .checks.nginx import verify_nginx
+
         return verify_nginx(self.deployment)
 
 
