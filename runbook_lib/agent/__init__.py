@@ -17,6 +17,7 @@ KINDS = {
     "archive": "archives",
     "keystore": "keystores", "truststore": "keystores",
     "mysql": "mysql",
+    "config_tree": "trees",
 }  # fmt: skip
 
 # The remote command: reads the program's length and the program from stdin, then the program reads its input.

@@ -1,0 +1,126 @@
+# Kind: config_tree (a service's configuration as one tested, switched whole). Only what follows the marker is sent.
+from .core import *  # noqa: F403
+
+# --- agent ---
+import shutil as _trees, stat as _modes, urllib.request as _asking  # noqa: E401, E402
+
+RELOAD_SECONDS = 15
+
+
+def version_of(r):
+    """The version that the link leads to; None when it is no link into the tree."""
+    target = os.readlink(r["link"]) if os.path.islink(r["link"]) else ""
+    folder, name = os.path.split(target)
+    return os.path.basename(folder) if name == r["entry"] and os.path.dirname(folder) == r["root"] else None
+
+
+def running(r):
+    """The version that the service says it runs; `other` when it answers something else; None when nothing answers."""
+    try:
+        with _asking.urlopen("http://%s/version" % r["status"], timeout=3) as answer:
+            return answer.read(64).decode("ascii", "replace").strip()
+    except ValueError:
+        return "other"
+    except OSError as error:
+        return "other" if hasattr(error, "code") else None
+
+
+def files_below(folder):
+    found = {}
+    for path, _, names in os.walk(folder):
+        for name in names:
+            found[os.path.relpath(os.path.join(path, name), folder)] = os.path.join(path, name)
+    return found
+
+
+@handles("config_tree")
+class Trees:
+    @staticmethod
+    def probe(resources):
+        return [Trees.probe_one(r) for r in resources]
+
+    @staticmethod
+    def probe_one(r):
+        linked = version_of(r)
+        fact = {"linked": linked, "running": running(r), "files": {}}
+        for name, path in files_below(os.path.join(r["root"], linked)).items() if linked else ():
+            with open(path, "rb") as source:
+                data = source.read()
+            wish = r["files"].get(name, {})
+            found = {"sha256": hashlib.sha256(data).hexdigest(), "mode": _modes.S_IMODE(os.stat(path).st_mode)}
+            if found["sha256"] != wish.get("sha256") and wish and not wish["secret"]:
+                found["content"] = pack(data)
+            fact["files"][name] = found
+        return fact
+
+    @staticmethod
+    def apply(resources):
+        for r in resources:
+            fresh = Trees.write(r)
+            try:
+                run([word.replace("{entry}", os.path.join(fresh, r["entry"])) for word in r["test"]])
+            except Failed as error:
+                if version_of(r) != r["version"]:
+                    _trees.rmtree(fresh, ignore_errors=True)
+                raise Failed("the new configuration fails its test, so the old one stays: %s" % error)
+            Trees.switch(r)
+            Trees.clear(r)
+
+    @staticmethod
+    def write(r):
+        """The version's folder, whole: built beside and renamed. Its paths are those that it will be tested with."""
+        folder, beside = os.path.join(r["root"], r["version"]), os.path.join(r["root"], ".new-%d" % os.getpid())
+        os.makedirs(r["root"], exist_ok=True)
+        _trees.rmtree(beside, ignore_errors=True)
+        for name, content in r["contents"].items():
+            path = os.path.join(beside, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+                out.write(unpack(content))
+                os.fsync(out.fileno())
+            os.chmod(path, r["files"][name]["mode"])
+        if os.path.exists(folder):  # the same version, damaged by another hand
+            os.rename(folder, folder + ".damaged")
+        os.rename(beside, folder)
+        _trees.rmtree(folder + ".damaged", ignore_errors=True)
+        return folder
+
+    @staticmethod
+    def point(r, target):
+        """Make the link lead to `target` in one step: a reader finds the old configuration or the new one."""
+        beside = "%s.runbook-%d" % (r["link"], os.getpid())
+        os.symlink(target, beside)
+        os.replace(beside, r["link"])
+
+    @staticmethod
+    def switch(r):
+        """The new version for the old one; the old one again when the service does not take it."""
+        kept = os.path.join(r["root"], "original")
+        before = os.readlink(r["link"]) if os.path.islink(r["link"]) else None
+        if before is None and os.path.exists(r["link"]):
+            _trees.copy2(r["link"], kept)  # what the package brought
+            before = kept
+        Trees.point(r, os.path.join(r["root"], r["version"], r["entry"]))
+        if subprocess.run(r["active"], stdin=subprocess.DEVNULL, capture_output=True).returncode:
+            return  # not running: it reads the new configuration when it is started
+        try:
+            run(r["reload"])
+            words = "it still runs the old one %d seconds after the reload" % RELOAD_SECONDS
+        except Failed as error:
+            words = str(error)
+        deadline = time.monotonic() + RELOAD_SECONDS
+        while time.monotonic() < deadline and "exited" not in words:
+            if running(r) == r["version"]:
+                return
+            time.sleep(0.05)
+        if before is not None:
+            Trees.point(r, before)
+            subprocess.run(r["reload"], stdin=subprocess.DEVNULL, capture_output=True)
+        raise Failed("the service did not take the new configuration, so the old one is back: %s" % words)
+
+    @staticmethod
+    def clear(r):
+        """Keep this version and the newest before it, for a look by hand."""
+        others = [entry for entry in os.scandir(r["root"]) if entry.is_dir() and entry.name != r["version"]]
+        for entry in sorted(others, key=lambda entry: entry.stat().st_mtime)[:-1]:
+            _trees.rmtree(entry.path, ignore_errors=True)
