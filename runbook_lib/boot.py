@@ -275,7 +275,7 @@ def _not_by_itself(begun: Sequence[str], ctx: Context) -> RunbookError:
         f"the first boot of {names} was cut short, and the databases already hold what {others} made",
         f"{names}: {mark_of(ctx)}",
         f"replace the node: terminate {names}, then run chapter 01 and this one again; if the verification shows "
-        "duplicates in the registry, deployment.mysql.recreate_databases() dumps the databases and makes them anew",
+        "duplicates in the registry, deployment.mysql.recreate(confirm=…) dumps the databases and makes them anew",
     )
 
 
@@ -285,5 +285,5 @@ def _refuse_duplicates(database: Host) -> None:
         raise RunbookError(
             f"the registry holds {len(found)} resources twice, such as {found[0]}: two nodes first booted at once",
             f"{database.name}: REG_RESOURCE",
-            "nothing cures this but fresh databases: deployment.mysql.recreate_databases(), then this chapter again",
+            "nothing cures this but fresh databases: deployment.mysql.recreate(confirm=…), then this chapter again",
         )

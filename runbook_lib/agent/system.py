@@ -61,7 +61,8 @@ class Users:
 
 def unit_state(names):
     """systemd's view of all these units in one call."""
-    wanted = "Id,Names,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,ExecMainStartTimestampMonotonic,Result"
+    times = "ExecMainStartTimestampMonotonic,ActiveEnterTimestampMonotonic"
+    wanted = "Id,Names,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result," + times
     text = subprocess.run(["systemctl", "show", "-p", wanted, *names], capture_output=True, text=True).stdout
     return [dict(line.split("=", 1) for line in block.splitlines()) for block in text.strip().split("\n\n")]
 
@@ -78,7 +79,8 @@ class Units:
     def probe(resources):
         facts = []
         for r, state in zip(resources, unit_state([r["name"] for r in resources])):
-            started = time.time() - (time.monotonic() - int(state.get("ExecMainStartTimestampMonotonic") or 0) / 1e6)
+            since = state.get("ExecMainStartTimestampMonotonic") or state.get("ActiveEnterTimestampMonotonic")  # a timer has no process
+            started = time.time() - (time.monotonic() - int(since or 0) / 1e6)
             with contextlib.suppress(OSError):
                 if r.get("reload"):
                     started = max(started, os.stat(os.path.join(LOADED, r["name"])).st_mtime)

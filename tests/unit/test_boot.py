@@ -238,7 +238,7 @@ def test_once_a_first_boot_was_recorded_the_databases_are_left_to_the_user(scene
         RunbookError, match="store-2 was cut short, and the databases already hold what store-1 made"
     ) as error:
         scene.first_boots(ctx)
-    assert "recreate_databases" in (error.value.next_step or "") and scene.recreated == 0
+    assert "mysql.recreate" in (error.value.next_step or "") and scene.recreated == 0
 
 
 def test_a_node_that_joins_later_is_booted_alone(scene: Scene) -> None:
