@@ -20,9 +20,6 @@ def bare_greg(nodes: Nodes) -> Node:
     """One G-Reg on its embedded database, both applications, no proxy: configuration a of the golden table."""
     node = nodes.make("greg")
     node.edit("repository/conf/carbon.xml", "<!--HostName>www.wso2.org</HostName-->", "<HostName>localhost</HostName>")
-    for app in ("store", "social", "publisher"):  # the table's node has no offset; ours has, and says so where it posts
-        acs = f"localhost:%s/{app}/acs"
-        node.edit("repository/conf/identity/sso-idp-config.xml", acs % 9443, acs % (9443 + node.offset))
     node.start("-Dsetup")
     return node
 

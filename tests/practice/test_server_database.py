@@ -81,6 +81,11 @@ def test_absent_schema_without_setup(shared: Node, database: Database) -> None:
     assert "doesn't exist" in refuse(shared, HANGS)
 
 
+def test_empty_local_registry_without_setup(shared: Node) -> None:
+    log = refuse(shared, "Failed to add the root collection to the coreRegistry")
+    assert "FATAL {org.wso2.carbon.registry.core.session.UserRegistry}" in log and 'Table "REG_' in log
+
+
 def test_unreachable_database(shared: Node, database: Database) -> None:
     file = "repository/conf/datasources/master-datasources.xml"
     text = (shared.home / file).read_text()

@@ -1,0 +1,115 @@
+"""The practice AS: console and admin services on the manager only, archives that come and go, sessions that stay."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from runbook_lab.practice import probe_war
+from tests.practice.practice_nodes import Node, Nodes, returned, sign_in, soap
+
+WEBAPPS = "repository/deployment/server/webapps"
+JSP = "<%@ page session=\"true\" %><%= application.getContextPath() %> says ${1 + 1} and VERSION"
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def manager(nodes: Nodes) -> Iterator[Node]:
+    node = nodes.make("as")
+    node.edit("repository/conf/carbon.xml", ">15</DeploymentUpdateInterval>", ">1</DeploymentUpdateInterval>")
+    node.start("-Dsetup")
+    yield node
+    node.stop()
+
+
+@pytest.fixture(scope="module")
+def worker(nodes: Nodes) -> Iterator[Node]:
+    node = nodes.make("as")
+    node.start("-Dsetup", "-DworkerNode=true")
+    yield node
+    node.stop()
+
+
+def test_manager_has_console_and_user_service(manager: Node) -> None:
+    with manager.client() as client:
+        assert client.get("/carbon").headers["location"] == f"{manager.url}/carbon/"
+        assert client.get("/carbon/admin/login.jsp").status_code == 200
+        given = {"username": "admin", "password": "admin"}
+        answer = client.post("/carbon/admin/login_action.jsp", data=given)
+        assert answer.headers["location"].endswith("/carbon/admin/index.jsp?loginStatus=true")
+        assert "probe" in client.get("/carbon/admin/index.jsp").text
+    assert "Mgt Console URL  : https://" in manager.log()
+    assert returned(soap(manager, "listUsers", filter="*", maxItemLimit="10")) == ["admin"]
+    assert soap(manager, "listUsers", auth=("admin", "wrong"), filter="*", maxItemLimit="10").status_code == 401
+
+
+def test_worker_has_neither_and_serves_applications(worker: Node) -> None:
+    with worker.client() as client:
+        assert client.get("/carbon/").status_code == 404
+        assert client.get("/carbon/admin/login.jsp").status_code == 404
+        assert client.get("/probe/").json()["counter"] == 1
+    assert soap(worker, "listUsers", filter="*", maxItemLimit="10").status_code == 403
+    assert "Invoking admin services on worker node is forbidden" in worker.log()
+    assert "Mgt Console URL" not in worker.log()
+
+
+def test_a_session_counts_on_its_node_and_starts_anew_elsewhere(manager: Node, worker: Node) -> None:
+    with manager.client() as client, worker.client() as other:
+        counters = [client.get("/probe/").json()["counter"] for _ in range(3)]
+        assert counters == [1, 2, 3]
+        cookie = client.cookies["JSESSIONID"]
+        assert other.get("/probe/", headers={"Cookie": f"JSESSIONID={cookie}"}).json()["counter"] == 1
+
+
+def test_an_archive_comes_changes_and_goes_while_the_server_runs(manager: Node) -> None:
+    archive = manager.home / WEBAPPS / "shop.war"
+
+    def drop(version: str) -> None:
+        half = archive.with_suffix(".part")
+        with zipfile.ZipFile(half, "w") as war:
+            war.writestr("index.jsp", JSP.replace("VERSION", version))
+            war.writestr("WEB-INF/web.xml", '<web-app xmlns="http://java.sun.com/xml/ns/javaee" version="3.0"/>')
+        half.replace(archive)
+
+    with manager.client() as client:
+
+        def page() -> httpx.Response:
+            return client.get("/shop/")
+
+        drop("one")
+        until(lambda: page().status_code == 200 and "/shop says 2 and one" in page().text)
+        assert (manager.home / WEBAPPS / "shop/index.jsp").exists()  # unpackWARs
+        drop("two, longer")
+        until(lambda: "two, longer" in page().text)
+        archive.unlink()
+        until(lambda: page().status_code == 302 and not (manager.home / WEBAPPS / "shop").exists())
+    log = manager.log()
+    assert "Deploying Web app : " in log and log.count("StandardContext[/shop]") == 4
+
+
+def test_half_an_archive_is_tried_again(manager: Node) -> None:
+    archive = manager.home / WEBAPPS / "late.war"
+    whole = manager.home / "late.whole"
+    probe_war(whole)
+    archive.write_bytes(whole.read_bytes()[:500])
+    manager.wait_for("Error while deploying webapp: ")
+    archive.write_bytes(whole.read_bytes())
+    with manager.client() as client:
+        until(lambda: client.get("/late/").status_code == 200)
+    archive.unlink()
+
+
+def test_as_is_no_identity_provider(manager: Node) -> None:
+    with manager.client() as client:
+        assert client.get("/samlsso").headers["location"].endswith("/carbon/admin/login.jsp")
+        assert sign_in(client, "store", "admin", "admin")[0].url.path == "/carbon/admin/login.jsp"
