@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from runbook_lib.checks.answers import Answer, Form, shortened
+from runbook_lib.checks.answers import Exchange, Form, shortened
 from runbook_lib.checks.pages import Catalogue, Seen
 from runbook_lib.checks.scene import NEIGHBOUR, NODE, OUTSIDE, Login, Machine, Scene, knock
-from runbook_lib.checks.visitor import Flow, Visitor, holds_assertion
+from runbook_lib.checks.visitor import Flow, Visitor
 from runbook_lib.checks.wire import Closed, Refused, Timeout, TlsRefused
 
 LANDING = {"store": "/store/pages/top-assets", "publisher": "/publisher/"}
@@ -253,9 +253,8 @@ def _altered(form: Form, what: str) -> Form:
     return replace(form, fields={**form.fields, "SAMLResponse": base64.b64encode(text.encode()).decode()})
 
 
-def told(flow_of: Visitor) -> list[str]:
-    """The exchanges of a browser, one line each, cookies by name only: for people to read."""
-    return [str(exchange) for exchange in flow_of.exchanges]
-
-
-__all__ = ["Answer", "CannotTell", "Walk", "holds_assertion", "told"]
+def told(exchange: Exchange) -> str:
+    """One exchange as a reader wants it: request, answer, and the cookies by name (their values are sign-ins)."""
+    sent = f"   [with {', '.join(exchange.sent)}]" if exchange.sent else ""
+    given = f"   [sets {', '.join(exchange.set)}]" if exchange.set else ""
+    return re.sub(r";jsessionid=[0-9A-Za-z.]+", ";jsessionid=…", f"{exchange}{sent}{given}")

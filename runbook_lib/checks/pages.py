@@ -118,7 +118,11 @@ class Catalogue:
 
 
 def described(answer: Answer) -> str:
-    """Status, and where it leads or lies: enough to look it up again, without a query's secrets."""
+    """Status, and where it leads or lies: enough to look it up again, without a query or a session in it."""
     if location := answer.header("location"):
-        return f"{answer.status} to {location.split('?')[0]}"
-    return f"{answer.status} at {answer.url.split('?')[0]}"
+        return f"{answer.status} to {_shown(location)}"
+    return f"{answer.status} at {_shown(answer.url)}"
+
+
+def _shown(url: str) -> str:
+    return re.sub(r";jsessionid=[^?]*", "", url.split("?")[0], flags=re.IGNORECASE)

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import yaml
 
 from runbook_lib.checks import Check, CheckTable
-from runbook_lib.checks.flows import CannotTell, Walk
+from runbook_lib.checks.flows import CannotTell, Walk, told
 from runbook_lib.checks.pages import Catalogue, Seen
 from runbook_lib.checks.scene import NEIGHBOUR, NODE, Login, Machine, Scene
 from runbook_lib.checks.users import test_users
@@ -158,17 +158,17 @@ def try_out(attempt: Attempt, scene: Scene, logins: Mapping[str, Login]) -> Outc
     if attempt.who != "no one" and attempt.who not in logins:
         return Outcome(attempt, "undecided", (), where, f"not tried: no {attempt.who} user was made")
     seen: list[Seen] = []
-    told: list[str] = []
+    lines: list[str] = []
     try:
         for node in stands:
             walk = Walk(scene, matrix()[1], attempt.place, node, logins.get(attempt.who))
-            told += _walked(walk, attempt)
+            lines += _walked(walk, attempt)
             seen += walk.seen
     except CannotTell as error:
-        return Outcome(attempt, "undecided", tuple(seen), where, str(error), tuple(told))
+        return Outcome(attempt, "undecided", tuple(seen), where, str(error), tuple(lines))
     except Exception as error:  # a broken check must never be read as a refusal
-        return Outcome(attempt, "undecided", tuple(seen), where, f"{type(error).__name__}: {error}", tuple(told))
-    return Outcome(attempt, decide(attempt, seen), tuple(seen), where, "", tuple(told))
+        return Outcome(attempt, "undecided", tuple(seen), where, f"{type(error).__name__}: {error}", tuple(lines))
+    return Outcome(attempt, decide(attempt, seen), tuple(seen), where, "", tuple(lines))
 
 
 def _walked(walk: Walk, attempt: Attempt) -> list[str]:
@@ -177,7 +177,7 @@ def _walked(walk: Walk, attempt: Attempt) -> list[str]:
         done = walk.visitor
         before = len(done.exchanges)
         walk.step(step)
-        lines += [str(exchange) for exchange in done.exchanges[before:]]
+        lines += [told(exchange) for exchange in done.exchanges[before:]]
     return lines
 
 
