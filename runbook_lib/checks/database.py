@@ -1,0 +1,129 @@
+"""Whether the databases are there, whole, closed to strangers and open to the nodes that need them.
+
+The server is asked as root on its machine; each account signs in over TCP from every product node, through our own SSH
+session with that node, so that the security group and the account's network are tried as the product meets them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pymysql
+
+from ..converge import ask
+from ..databases import REGISTRY, Database, databases_of
+from ..errors import RunbookError
+from ..ssh import Host
+from . import Check, CheckTable, Status
+
+if TYPE_CHECKING:
+    from ..deployment import Deployment
+
+CHAPTER = "02_install_mysql"
+PORT = 3306
+SECONDS = 10
+
+
+def verify_database(deployment: Deployment) -> CheckTable:
+    """Every row of chapter 02; nothing is changed by asking."""
+    d = deployment
+    databases = databases_of(d.spec.pattern)
+    report = _report(d, databases)
+    if report["server"] is None:
+        why = f"no answer: {report['why']}"
+        return CheckTable(
+            [_row("mysql-server", "the database server answers", "fail", "a server", why, d.topology.db.name)]
+        )
+    return CheckTable([*_server(d, report), *_tables(d, databases, report), *_logins(d, databases)])
+
+
+def _report(d: Deployment, databases: tuple[Database, ...]) -> Mapping[str, Any]:
+    registries = [database.name for database in databases if database.script == REGISTRY.script]
+    question = {"kind": "mysql", "key": "report", "what": "report", "registries": registries}
+    return ask(d.fleet()[d.topology.db.name], "probe", [question], timeout=60)["facts"][0]
+
+
+def _server(d: Deployment, report: Mapping[str, Any]) -> list[Check]:
+    """What was found, where it listens, whether it tells errors instead of cutting values short."""
+    db = d.topology.db
+    bound = sorted((f"127.0.0.1:{PORT}", f"{db.address}:{PORT}"))
+    strict = any(mode in report["sql_mode"] for mode in ("STRICT_TRANS_TABLES", "STRICT_ALL_TABLES"))
+    name = f"{'MariaDB' if report['mariadb'] else 'MySQL'} {report['version']}, {report['plugin']}"
+    title = "it listens on the private address and on loopback only"
+    return [
+        _row("mysql-server", "the database server answers", "pass", "MariaDB or MySQL", name, db.name),
+        _row("mysql-bound", title, _passed(report["listening"] == bound), ", ".join(bound),
+            , ", ".join(report["listening"]) or "nothing", db.name),
+        _row("mysql-strict", "values that do not fit are errors, not cut short", _passed(strict),
+             "a strict sql_mode", report["sql_mode"] or "no mode", db.name),
+    ]  # fmt: skip
+
+
+def _tables(d: Deployment, databases: tuple[Database, ...], report: Mapping[str, Any]) -> list[Check]:
+    """Whole schemas, and no resource of the registry twice, as simultaneous first boots leave it (golden run 7)."""
+    rows = []
+    for database in databases:
+        found = report["tables"].get(database.name)
+        title = f"{database.name} is whole ({database.why})"
+        observed = "no such database" if found is None else f"{found} tables"
+        whole = _passed(found is not None and found >= database.tables)
+        rows.append(
+            _row(
+                f"mysql-tables-{database.name}", title, whole, f"{database.tables} tables", observed, d.topology.db.name
+            )
+        )
+    twice = report["duplicates"].get(REGISTRY.name)
+    observed = "no table REG_RESOURCE" if twice is None else f"{twice} pairs"
+    title = f"no resource of {REGISTRY.name} is there twice"
+    rows.append(_row("mysql-duplicates", title, _passed(twice == 0), "0 pairs", observed, d.topology.db.name))
+    return rows
+
+
+def _logins(d: Deployment, databases: tuple[Database, ...]) -> list[Check]:
+    """One row per account: every product node signs in with it and sees its own tables, and no other database."""
+    nodes = [node.name for node in d.topology.wso2_nodes]
+    passwords = {database.account: d.vault.get(database.secret) for database in databases}
+
+    def try_all(host: Host) -> dict[str, str]:
+        return {db.account: _login(host, d.topology.db.address, db, passwords[db.account]) for db in databases}
+
+    answers = d.fleet().each(try_all, nodes)
+    rows = []
+    for database in databases:
+        failed = [
+            f"{node}: {answers[node][database.account]}" for node in nodes if answers[node][database.account] != "in"
+        ]
+        title = f"{database.account} signs in over TCP and sees {database.name} only"
+        observed = "; ".join(failed) or f"in, from {len(nodes)} nodes"
+        rows.append(
+            _row(f"mysql-login-{database.account}", title, _passed(not failed), "in", observed, ", ".join(nodes))
+        )
+    return rows
+
+
+def _login(host: Host, address: str, database: Database, password: str) -> str:
+    """`in`, or why not, in the server's or the network's words."""
+    connection = pymysql.connections.Connection(
+        user=database.account, password=password, database=database.name, read_timeout=SECONDS, defer_connect=True
+    )
+    try:
+        connection.connect(host.tunnel(address, PORT))
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT LIKE '%schema'")
+            seen = sorted(row[0] for row in cursor.fetchall())
+        return "in" if seen == [database.name] else f"sees {', '.join(seen)}"
+    except pymysql.MySQLError as error:
+        return str(error.args[-1])
+    except (OSError, RunbookError) as error:
+        return getattr(error, "what", str(error)) or type(error).__name__
+    finally:
+        connection._force_close()
+
+
+def _passed(holds: bool) -> Status:
+    return "pass" if holds else "fail"
+
+
+def _row(id: str, title: str, status: Status, expected: str, observed: str, where: str) -> Check:
+    return Check(id, title, status, expected, observed, where, CHAPTER)

@@ -1,0 +1,237 @@
+"""Whether Nginx serves what was configured, to whom it was meant: asked from outside by name, and on the machine."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import ssl
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from .. import pki
+from ..converge import ask
+from ..ssh import Host
+from ..steps import nginx
+from . import Check, CheckTable, Status
+from .visitor import Visitor
+from .wire import Closed
+
+if TYPE_CHECKING:
+    from ..deployment import Deployment
+    from ..steps import Context, Node
+
+CHAPTER = "05_configure_nginx"
+OURS = {80, 443, nginx.STATUS_PORT}
+WITHIN_MACHINE = (22, 53, 68, 323, 5355)  # SSH and what a cloud image runs for itself
+STRANGER = "unknown.invalid"
+ATTEMPTS = 40  # fresh visitors; of two nodes one is missed with a chance of 2 in 10^12
+
+# What a guarding Nginx answers itself, with 404, on each host (facts 5.3, 6.5).
+GUARDED: Mapping[str, tuple[str, ...]] = {
+    "store": ("/publisher/", "/store/..;/publisher/", "/store/config/store.json", "/store/apis/authenticate",
+              "/carbon/", "/services/"),
+    "publisher": ("/store/", "/publisher/config/publisher.json", "/publisher/config;a/publisher.json",
+                  "/sso/register", "/publisher/apis/authenticate", "/carbon/", "/services/"),
+    "as": ("/carbon/", "/app/..;/carbon/", "/services/UserAdmin"),
+    "mgt": (),
+}  # fmt: skip
+ENTRY = {"store": "/store/", "publisher": "/publisher/", "as": "/", "mgt": "/carbon/admin/login.jsp"}
+
+
+def verify_nginx(deployment: Deployment) -> CheckTable:
+    """Every row of chapter 05; requests without a session only."""
+    context = deployment.context()
+    table = CheckTable()
+    for lb in deployment.topology.lbs:
+        table += _machine(deployment.fleet()[lb.name], lb, context)
+    outside = _Outside(deployment, context)
+    for key in deployment.spec.design.hosts:
+        table += outside.rows(key)
+    return table
+
+
+def _machine(host: Host, lb: Node, context: Context) -> list[Check]:
+    """The wanted configuration is the one that runs, it still passes its test, and nothing else listens."""
+    wanted = nginx.tree(lb, context)
+    version = ask(host, "probe", [wanted.question()], timeout=60)["facts"][0]["running"]
+    look = "nginx -t -q 2>&1; echo rc=$?; ss -Hltn"
+    test, _, listening = host.run(f"sudo -n sh -c {shlex.quote(look)}", timeout=60).stdout.partition("rc=")
+    code, *lines = listening.splitlines()
+    ports = {int(line.split()[3].rpartition(":")[2]) for line in lines if line.strip()}
+    others = ports - OURS - set(WITHIN_MACHINE)
+    return [
+        _row(f"nginx-runs-{lb.name}", "the configuration of the plan is the one that runs", version == wanted.version,
+             wanted.version, version or "no answer", lb.name),
+        _row(f"nginx-test-{lb.name}", "the configuration passes nginx -t", code == "0", "no error",
+             test.strip() or f"exit {code}", lb.name),
+        _row(f"nginx-ports-{lb.name}", "nothing else listens", not others and ports >= OURS, "80, 443, loopback status",
+             ", ".join(map(str, sorted(ports))), lb.name),
+    ]  # fmt: skip
+
+
+class _Outside:
+    """The public hosts as visitors meet them."""
+
+    def __init__(self, deployment: Deployment, context: Context):
+        self.spec, self.topology, self.context = deployment.spec, deployment.topology, context
+        self.ca = context.secrets["ca.pem"]
+        found = deployment.instances()
+        self.addresses = {
+            host: getattr(found.get(self.topology.lb_for(host).name), "public_address", None)
+            or self.topology.lb_for(host).address
+            for host in self.spec.hosts.values()
+        }
+
+    def rows(self, key: str) -> list[Check]:
+        host = self.spec.hosts[key]
+        found = [self._certificate(host), self._old_tls(host), self._plain(host), self._served(key, host)]
+        found += self._spread(key, host)
+        if nginx.guarded(self.context):
+            found += [self._stranger(host), *self._closed(key, host)]
+        return found
+
+    def visitor(self) -> Visitor:
+        return Visitor(self.addresses, self.ca)
+
+    def _certificate(self, host: str) -> Check:
+        """A visitor who trusts our CA gets a certificate for this name, with days left."""
+        try:
+            tls = ssl.create_default_context(cadata=self.ca)
+            with (
+                socket.create_connection((self.addresses[host], 443), 10) as wire,
+                tls.wrap_socket(wire, server_hostname=host) as safe,
+            ):
+                days = pki.days_left(ssl.DER_cert_to_PEM_cert(safe.getpeercert(binary_form=True) or b""))
+                observed, holds = f"{safe.version()}, {days} days left", days > 7
+        except OSError as error:
+            observed, holds = str(error), False
+        return _row(
+            f"nginx-certificate-{host}",
+            f"a certificate of our CA for {host}",
+            holds,
+            "trusted, more than 7 days left",
+            observed,
+            "outside",
+        )
+
+    def _old_tls(self, host: str) -> Check:
+        """TLS 1.1 is refused. Our own library must be able to offer it, or nothing was asked."""
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+        old.set_ciphers("ALL:@SECLEVEL=0")
+        old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+        try:
+            with (
+                socket.create_connection((self.addresses[host], 443), 10) as wire,
+                old.wrap_socket(wire, server_hostname=host) as safe,
+            ):
+                observed, status = f"accepted {safe.version()}", "fail"
+        except ssl.SSLError as error:
+            refused = "ALERT" in str(error) or "EOF" in str(error)
+            observed, status = (error.reason or str(error)), "pass" if refused else "undecided"
+        except OSError as error:
+            observed, status = str(error), "pass" if isinstance(error, ConnectionResetError) else "fail"
+        return Check(
+            f"nginx-old-tls-{host}", "TLS older than 1.2 is refused", status, "refused", observed, "outside", CHAPTER
+        )  # type: ignore[arg-type]
+
+    def _plain(self, host: str) -> Check:
+        observed = _outcome(self.visitor(), f"http://{host}/x?y=1")
+        wanted = f"301 https://{host}/x?y=1"
+        return _row(
+            f"nginx-https-{host}", "plain HTTP is sent to HTTPS", observed == wanted, wanted, observed, "outside"
+        )
+
+    def _served(self, key: str, host: str) -> Check:
+        observed = _outcome(self.visitor(), f"https://{host}{ENTRY[key]}")
+        holds = observed[:1] in "23" and ":9443" not in observed
+        if key == "as":
+            holds = observed[:1] in "234" and not observed.startswith("404 (nginx)")
+        return _row(
+            f"nginx-serves-{host}",
+            f"{ENTRY[key]} is answered by the product",
+            holds,
+            "an answer without :9443",
+            observed,
+            "outside",
+        )
+
+    def _spread(self, key: str, host: str) -> list[Check]:
+        """Fresh visitors meet every node; one with a route cookie meets the same node again and again."""
+        if key == "mgt":
+            return []
+        asked = {"X-Runbook-Probe": "1"}
+        wanted = {node.name for node in self.topology.upstream(host)}
+        seen: set[str] = set()
+        for _ in range(ATTEMPTS):
+            seen.add(_header(self.visitor(), f"https://{host}{ENTRY[key]}", asked))
+            if seen >= wanted:
+                break
+        one = self.visitor()
+        stays = {_header(one, f"https://{host}{ENTRY[key]}", asked) for _ in range(8)}
+        return [
+            _row(
+                f"nginx-spread-{host}",
+                "visitors are spread over the nodes",
+                seen == wanted,
+                _names(wanted),
+                _names(seen),
+                "outside",
+            ),
+            _row(
+                f"nginx-sticky-{host}",
+                "a visitor stays on one node",
+                len(stays) == 1 and stays <= wanted,
+                "one node",
+                _names(stays),
+                "outside",
+            ),
+        ]
+
+    def _stranger(self, host: str) -> Check:
+        visitor = Visitor({STRANGER: self.addresses[host]}, None)
+        try:
+            observed = str(visitor.request("GET", f"https://{STRANGER}/").status)
+        except Closed:
+            observed = "closed"
+        except OSError as error:
+            observed = str(error)
+        title = f"a host name that is not ours gets no answer at {self.topology.lb_for(host).name}"
+        return _row(f"nginx-stranger-{host}", title, observed == "closed", "closed", observed, "outside")
+
+    def _closed(self, key: str, host: str) -> list[Check]:
+        rows = []
+        for path in GUARDED[key]:
+            observed = _outcome(self.visitor(), f"https://{host}{path}")
+            closed = observed.startswith("404 (nginx)")
+            rows.append(
+                _row(f"nginx-closed-{key}{path}", f"{path} is closed", closed, "404 (nginx)", observed, "outside")
+            )
+        return rows
+
+
+def _outcome(visitor: Visitor, url: str) -> str:
+    """Status, who said so where it matters, and Location; or what happened instead of an answer."""
+    try:
+        answer = visitor.request("GET", url)
+    except OSError as error:
+        return f"{type(error).__name__}: {error}"
+    own = " (nginx)" if answer.status >= 400 and "<center>nginx</center>" in answer.text else ""
+    return f"{answer.status}{own} {answer.location or ''}".strip()
+
+
+def _header(visitor: Visitor, url: str, headers: Mapping[str, str]) -> str:
+    try:
+        answer = visitor.request("GET", url, headers=headers)
+    except OSError as error:
+        return type(error).__name__
+    return answer.header("X-Served-By") or f"nobody ({answer.status})"
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))
+
+
+def _row(id: str, title: str, holds: bool, expected: str, observed: str, where: str) -> Check:
+    status: Status = "pass" if holds else "fail"
+    return Check(id, title, status, expected, observed, where, CHAPTER)
