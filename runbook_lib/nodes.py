@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import boot, converge
+from . import artifacts, boot, converge, ui
 from .checks import CheckTable
 from .checks.nodes import verify_nodes
 from .converge import Pending, Plan, Result
 from .database_repair import recreate_databases
-from .errors import RunbookError
 from .resources import Change
 from .steps import Context, Node, appserver, greg, mysql
 from .work import Converging
@@ -78,6 +77,8 @@ class Appserver(ProductNodes):
     def desired(self, node: Node, context: Context) -> Sequence[converge.Stage]:
         return appserver.desired(node, context)
 
-    def deploy(self, archive: str) -> Any:
+    def deploy(self, archive: str) -> artifacts.Deployed:
         """Put a web application (.war) on the manager; the workers fetch it by themselves within a minute."""
-        raise RunbookError("not yet", archive)
+        d = self.deployment
+        with d.writing(), d.journal.attempt(self.name, "deploy"), ui.progress(f"Deploy {archive}", [n.name for n in self.nodes()]) as progress:
+            return artifacts.deploy(d.fleet(), d.context(), archive, progress)

@@ -1,0 +1,153 @@
+"""An application put on the manager, and followed until every worker has it and has deployed it (facts 3.6)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from .converge import Event, Progress
+from .errors import HostError, RunbookError
+from .ssh import Fleet, Host
+from .steps import Context, appserver, carbon
+from .tables import Table
+
+FOLDERS = {".war": "webapps", ".car": "carbonapps", ".aar": "axis2services"}  # by what the product takes where
+NAME = re.compile(r"[A-Za-z0-9][\w.#-]*")
+# Beside the artifact folders first, then renamed: neither the product nor a worker ever sees half an archive.
+PUT = """set -eu
+umask 027
+cat > {beside}
+[ "$(sha256sum < {beside} | cut -d' ' -f1)" = {sha256} ]
+chown {owner} {beside}
+mv {beside} {target}
+"""
+# Ends when the archive is here and the product logged its deployment behind byte `at` of its log.
+ARRIVE = """set -eu
+left={tries}
+while [ $left -gt 0 ]; do
+  if [ "$(sha256sum < {target} 2>/dev/null | cut -d' ' -f1)" = {sha256} ]; then
+    tail -c +$(({at} + 1)) {log} | grep -F {file} | grep -q {words} && exit 0
+    here=yes
+  fi
+  left=$((left - 1)); sleep 0.5
+done
+tail -c +$(({at} + 1)) {log} | grep -F {name} | tail -5
+[ "${{here:-no}}" = yes ] && exit 4
+exit 3
+"""
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """Where an archive was deployed, and after how many seconds. `changed` is false when it was there already."""
+
+    name: str
+    seconds: dict[str, float]
+    changed: bool = True
+
+    def _table(self) -> Table:
+        rows = [(node, f"{seconds:.1f} s" if self.changed else "was there") for node, seconds in self.seconds.items()]
+        return Table(("Node", "Deployed after"), rows, self.name)
+
+    def _repr_html_(self) -> str:
+        return self._table()._repr_html_()
+
+    def __str__(self) -> str:
+        return str(self._table())
+
+
+def deploy(
+    fleet: Fleet, ctx: Context, archive: str | Path, progress: Progress | None = None, seconds: float = 90
+) -> Deployed:
+    """Put `archive` (.war, .car or .aar) on the manager and wait until manager and workers have deployed it, at most
+    `seconds`.
+
+    The same archive again is no change. RunbookError for a file that is none; HostError names the node that did not
+    get it or did not deploy it.
+    """
+    path = Path(archive).expanduser()
+    data = _read(path)
+    digest = hashlib.sha256(data).hexdigest()
+    target = f"{carbon.home_of(ctx.spec)}/{appserver.DEPLOYMENT}/{FOLDERS[path.suffix]}/{path.name}"
+    names = [node.name for node in ctx.topology.wso2_nodes]
+    manager = ctx.topology.of("as-manager")[0].name
+    here = fleet.each(lambda host: _digest(host, target), names)
+    if set(here.values()) == {digest}:
+        return Deployed(path.name, dict.fromkeys(names, 0.0), changed=False)
+    log = f"{carbon.home_of(ctx.spec)}/{carbon.LOG}"
+    sizes = fleet.each(lambda host: host.run(f"sudo -n sh -c 'wc -c < {log}'").stdout.strip() or "0", names)
+    began = time.monotonic()
+    if here[manager] != digest:
+        _put(fleet[manager], ctx, data, target, digest)
+        _tell(progress, manager, f"{path.name} is on the manager")
+
+    def follow(host: Host) -> float:
+        _arrive(host, target, digest, log, sizes[host.name], seconds)
+        _tell(progress, host.name, f"{path.name} is deployed")
+        return time.monotonic() - began
+
+    waiting = [name for name in names if here[name] != digest]
+    return Deployed(path.name, dict.fromkeys(names, 0.0) | fleet.each(follow, waiting))
+
+
+def _read(path: Path) -> bytes:
+    if path.suffix not in FOLDERS:
+        raise RunbookError(
+            f"{path.name} is no archive that is deployed", str(path), f"give one of {', '.join(FOLDERS)}"
+        )
+    if not NAME.fullmatch(path.name):
+        raise RunbookError(f"{path.name} is no name for an application", str(path), "use letters, digits, . _ # -")
+    if not path.is_file():
+        raise RunbookError(f"there is no {path.name}", str(path.absolute()), "check the path")
+    if not zipfile.is_zipfile(path):
+        raise RunbookError(f"{path.name} is no zip archive, as a {path.suffix} must be", str(path), "build it again")
+    return path.read_bytes()
+
+
+def _digest(host: Host, target: str) -> str:
+    return host.run(f"sudo -n sha256sum {shlex.quote(target)} 2>/dev/null").stdout[:64]
+
+
+def _put(host: Host, ctx: Context, data: bytes, target: str, digest: str) -> None:
+    beside = f"{carbon.home_of(ctx.spec)}/{appserver.DEPLOYMENT}/.incoming-{digest[:12]}"
+    words = {"beside": shlex.quote(beside), "target": shlex.quote(target)}
+    script = PUT.format(sha256=digest, owner=carbon.owner_of(ctx.spec), **words)
+    done = host.run(f"sudo -n sh -c {shlex.quote(script)}", data)
+    if done.rc:
+        raise HostError(
+            f"{host.name} did not take {Path(target).name}: {done.stderr.strip() or 'it arrived damaged'}",
+            f"{host.name}: {target}",
+            "look at the space left on the node, then deploy again",
+        )
+
+
+def _arrive(host: Host, target: str, digest: str, log: str, at: str, seconds: float) -> None:
+    name = Path(target).name
+    script = ARRIVE.format(
+        tries=int(seconds * 2), target=shlex.quote(target), sha256=digest, at=at, log=log, name=shlex.quote(name),
+        file=shlex.quote(f"File[{target}]" if name.endswith(".war") else name),
+        words=shlex.quote("Deployed webapp" if name.endswith(".war") else "."),
+    )  # fmt: skip
+    done = host.run("sudo -n sh", script.encode(), timeout=seconds + 60)
+    if done.rc == 3:
+        raise HostError(
+            f"{name} did not reach {host.name} within {seconds:.0f} s",
+            f"{host.name}: {appserver.PULL_UNIT}.service",
+            f"`journalctl -u {appserver.PULL_UNIT}` on the node says what rsync met; the manager's port 873 must be open to it",
+        )
+    if done.rc:
+        raise HostError(
+            f"{host.name} has {name} but did not deploy it within {seconds:.0f} s\n{done.stdout.strip()}",
+            f"{host.name}: {log}",
+            "the application's own error stands in that log",
+        )
+
+
+def _tell(progress: Progress | None, node: str, text: str) -> None:
+    if progress:
+        progress(Event(node, "artifacts", text, 0, 0))
