@@ -54,7 +54,7 @@ def _server(d: Deployment, report: Mapping[str, Any]) -> list[Check]:
     return [
         _row("mysql-server", "the database server answers", "pass", "MariaDB or MySQL", name, db.name),
         _row("mysql-bound", title, _passed(report["listening"] == bound), ", ".join(bound),
-            , ", ".join(report["listening"]) or "nothing", db.name),
+             ", ".join(report["listening"]) or "nothing", db.name),
         _row("mysql-strict", "values that do not fit are errors, not cut short", _passed(strict),
              "a strict sql_mode", report["sql_mode"] or "no mode", db.name),
     ]  # fmt: skip
