@@ -5,10 +5,12 @@ from __future__ import annotations
 import configparser
 import threading
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import botocore.loaders
 import botocore.session
 from botocore import exceptions as aws_errors
 from botocore.config import Config
@@ -118,6 +120,7 @@ class Aws:
     def _session(self) -> botocore.session.Session:
         """A file that the parameters name wins over the environment: nobody's exported keys or endpoint slip in."""
         session = botocore.session.Session()
+        session.register_component("data_loader", _descriptions())
         if self.cloud.aws_config:
             path = Path(self.cloud.aws_config).expanduser()
             self._settings = _profile_in(path, self.cloud.profile or "default")
@@ -144,6 +147,12 @@ class Aws:
             return self.session.create_client(service, region_name=self.cloud.region, config=config, **options)
         except (aws_errors.BotoCoreError, ValueError) as error:
             raise translate(error, f"{service} client", self.about) from None
+
+
+@cache
+def _descriptions() -> botocore.loaders.Loader:
+    """AWS's service descriptions (EC2's alone is megabytes of JSON), read once per process and not once per session."""
+    return botocore.loaders.create_loader()
 
 
 def _profile_in(path: Path, profile: str) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""What unit tests share: an AWS endpoint in this process, and a cloud whose machines show host keys on their consoles."""
+"""What tests of the cloud side share: an AWS endpoint in this process, machines with host keys on their consoles."""
 
 from __future__ import annotations
 
 import logging
+import os
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import console, operator_range
+from runbook_lib import console, launch_apply, operator_range
 from runbook_lib.cloud import Cloud
+from runbook_lib.images import Image
 from runbook_lib.spec import load_spec
 
 OPERATOR = "10.213.0.1/32"
@@ -26,6 +28,9 @@ ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA{id} root@{id}
 @pytest.fixture(scope="session")
 def endpoint() -> Iterator[str]:
     """moto on loopback, one for all tests; each test that uses `aws_config` begins with it empty."""
+    os.environ.setdefault(
+        "MOTO_EC2_LOAD_DEFAULT_AMIS", "false"
+    )  # 1301 images, anew for each test, that nobody asks for
     server_module = pytest.importorskip("moto.server")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -52,13 +57,9 @@ def make_cloud(aws_config: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..
     """`make_cloud("greg-single", {"nodes.greg": 1})`: the deployment of a lab params file in the empty account."""
     monkeypatch.setattr(console, "read_console", lambda ec2, instance_id: CONSOLE.format(id=instance_id[2:]))
     monkeypatch.setattr(operator_range, "_source_towards", lambda network: OPERATOR.removesuffix("/32"))
+    monkeypatch.setattr(launch_apply, "find_image", lambda *args: Image("ami-0123456789abcdef0", "/dev/xvda", "admin"))
 
     def make(pattern: str = "greg-single", overrides: dict[str, Any] | None = None) -> Cloud:
-        settings = {"cloud.aws_config": str(aws_config), "cloud.login_user": "admin", "cloud.image": "ami-12345678"}
-        cloud = Cloud(load_spec(f"params/{pattern}.lab.yaml", settings | (overrides or {})))
-        ec2 = cloud.aws.client("ec2")
-        ec2.register_image(Name="debian-12", Architecture="x86_64", RootDeviceName="/dev/xvda")
-        image = ec2.describe_images(Owners=["self"])["Images"][0]["ImageId"]
-        return Cloud(load_spec(f"params/{pattern}.lab.yaml", settings | {"cloud.image": image} | (overrides or {})))
+        return Cloud(load_spec(f"params/{pattern}.lab.yaml", {"cloud.aws_config": str(aws_config)} | (overrides or {})))
 
     return make

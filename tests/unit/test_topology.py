@@ -149,9 +149,15 @@ def test_nodes_that_serve_both_applications_believe_to_be_the_store() -> None:
 
 @pytest.mark.parametrize(
     ("type_", "heap", "expected"),
-    [("t2.micro", "auto", "512m"), ("t3.micro", "auto", "512m"), ("t3.small", "auto", None), ("x9.unknown", "auto", None),
-     ("t2.micro", "product", None), ("t3.large", "2g", "2g")],
-)  # fmt: skip
+    [
+        ("t2.micro", "auto", "512m"),
+        ("t3.micro", "auto", "512m"),
+        ("t3.small", "auto", None),
+        ("x9.unknown", "auto", None),
+        ("t2.micro", "product", None),
+        ("t3.large", "2g", "2g"),
+    ],
+)
 def test_a_small_machine_gets_a_small_heap(type_: str, heap: str, expected: str | None) -> None:
     topology = build("as-cluster", cloud__instance_type={"as-worker": type_}, memory__heap=heap)
     assert topology.node("as-worker-1").heap == expected
