@@ -250,7 +250,7 @@ def _scrub_all(folder: Path, params: str, overrides: Mapping[str, Any] | None) -
     """Once more with every secret of the deployment: a kernel may have known others than we did."""
     try:
         with opened(params, overrides) as deployment:
-            deployment.vault.load()
+            deployment.vault.read_all()
     except RunbookError:
         return  # the cloud does not answer: the chapters' own redaction stands
     for path in folder.glob("*.ipynb"):
