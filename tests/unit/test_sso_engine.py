@@ -1,4 +1,4 @@
-"""How the proof decides: every row of `sso_decisions.yaml` is a matrix of made-up outcomes and the verdict it must give."""
+"""How the proof decides: a row of `sso_decisions.yaml` is a matrix of made-up outcomes and the verdict it must give."""
 
 from __future__ import annotations
 

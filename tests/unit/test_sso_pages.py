@@ -1,4 +1,4 @@
-"""Which page is it? Each row of `sso_pages.yaml` is an answer as the product or Nginx gives it, and the page it must be taken for."""
+"""Which page is it? Each row of `sso_pages.yaml` is an answer and the page it must be taken for."""
 
 from __future__ import annotations
 

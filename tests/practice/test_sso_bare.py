@@ -1,0 +1,85 @@
+"""The matrix against one bare node (golden table, column a): both applications, no Nginx."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from runbook_lib.checks.scene import Login, Machine, Scene
+from runbook_lib.checks.sso import Proof, matrix, prove, try_out
+from runbook_lib.checks.users import UserStore, test_users
+from tests.conftest import SHARED
+from tests.practice.practice_nodes import Nodes
+
+ADMIN = Login("admin", "admin")
+
+
+@pytest.fixture(scope="module")
+def scene(nodes: Nodes) -> Scene:
+    node = nodes.make("greg")
+    node.edit("repository/conf/carbon.xml", "<!--HostName>www.wso2.org</HostName-->", "<HostName>localhost</HostName>")
+    node.start("-Dsetup")
+    port = 9443 + node.offset
+    machine = Machine("greg-1", "127.0.0.1", lambda a, p: socket.create_connection((a, p), 20), port)
+    both = {"store": "localhost", "publisher": "localhost"}
+    doors = dict.fromkeys(both, f"127.0.0.1:{port}")
+    return Scene("bare", "leak", both, doors, dict.fromkeys(both, (machine,)), ADMIN)
+
+
+@pytest.fixture(scope="module")
+def proof(scene: Scene) -> Iterator[Proof]:
+    yield prove(scene)
+
+
+def test_a_bare_node_leaks_as_it_was_measured(proof: Proof):
+    table = SHARED / "golden-table.yaml"
+    if not table.is_file():
+        pytest.skip(f"no measured table at {table}; set RUNBOOK_SHARED")
+    found, differ = proof.golden_rows(), {}
+    for row in yaml.safe_load(table.read_text())["rows"]:
+        if row["a"] is not None and row["id"] != "basic-api-writes-role" and str(row["a"]) != found[row["id"]]:
+            differ[row["id"]] = (row["a"], found[row["id"]])
+    assert differ == {}
+
+
+def test_a_user_who_has_been_at_the_publisher_is_given_no_role_at_the_store(scene: Scene):
+    """The measured cell: that user had its private role already (golden run 4). A fresh one gets the Store's role."""
+    attempt = next(row for row in matrix()[0] if row.id == "basic-api-writes-role")
+    before = ({"sign-in": "publisher"}, {"forget": "all"})
+    with test_users(scene) as logins:
+        assert try_out(replace(attempt, steps=(*before, *attempt.steps)), scene, logins).state == "held"
+    with test_users(scene) as logins:
+        assert try_out(attempt, scene, logins).state == "leak"
+
+
+def test_every_attempt_comes_out_as_expected_and_none_is_undecided(proof: Proof):
+    assert [(row.id, row.status, row.observed) for row in proof.checks if not row.ok] == []
+    assert proof.as_expected and proof.verdict.startswith("leaks (")
+
+
+def test_the_two_holes_are_told_without_a_cookie_value_or_a_password(proof: Proof):
+    told = "\n".join(line for lines in proof.exchanges.values() for line in lines)
+    assert len(proof.exchanges) == 2 and "commonAuthId" in told and "/publisher/acs" in told
+    assert "commonAuthId=" not in told and "Pw1-" not in told
+
+
+def test_the_proof_leaves_no_user_and_no_role_behind(scene: Scene, proof: Proof):
+    store = UserStore(scene, scene.machines[0])
+    assert [user for user in store.users() if user.startswith("proof-")] == []
+    assert [role for role in store.roles() if "proof-" in role] == []
+
+
+def test_the_next_proof_removes_what_a_killed_one_left_and_nothing_else(scene: Scene):
+    store = UserStore(scene, scene.machines[0])
+    store.add(Login("proof-store-0a1b2c", "Pw1-left-behind"), ("Internal/store",))
+    store.add(Login("proof-reader", "Pw1-somebody-else"), ())
+    try:
+        with test_users(scene):
+            assert "proof-store-0a1b2c" not in store.users()
+            assert "proof-reader" in store.users()
+    finally:
+        store.remove("proof-reader")

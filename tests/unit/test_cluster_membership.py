@@ -1,0 +1,40 @@
+"""Membership from the log: a case of `cluster_logs.yaml` is what the nodes of a tier wrote, and the rows to fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from runbook_lib.checks.membership import read, rows
+
+TABLE = yaml.safe_load(Path(__file__).with_name("cluster_logs.yaml").read_text())
+ADDRESSES = {"store-1": "10.0.0.61", "store-2": "10.0.0.62", "store-3": "10.0.0.63"}
+
+
+def log(events: list[str]) -> str:
+    """Short words of the table as the product's lines."""
+    lines = []
+    for number, event in enumerate(events):
+        what, _, rest = event.partition(" ")
+        when = rest if what == "ready" else f"00:00:{number:02}"
+        lines.append(f"TID: [-1234] [] [2026-01-01 {when},000]  INFO {{agent}} - " + TABLE["lines"][what].format(rest))
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("case", TABLE["cases"], ids=lambda case: case["name"])
+def test_the_log_tells_what_is_wrong_with_a_cluster(case: dict) -> None:
+    logs = {name: log(events) for name, events in case["logs"].items()}
+    addresses = {name: ADDRESSES[name] for name in logs}
+    table = rows("store", "store.domain", addresses, logs, "07")
+    assert [row.id.removeprefix("cluster-").removesuffix("-store") for row in table if not row.ok] == case["red"]
+
+
+def test_a_node_that_came_back_is_counted_once() -> None:
+    text = log(["domain store.domain", "ready 00:00:01", "joined 10.0.0.62", "left 10.0.0.62", "joined 10.0.0.62"])
+    assert read(text).others == {"10.0.0.62"}
+
+
+def test_an_empty_log_is_nothing() -> None:
+    assert read("").since == ""
