@@ -134,11 +134,12 @@ class Walk:
             raise CannotTell(f"the {app.title()} shows no sign-in form: {self._page(asking)}")
         target = f"https://{self.scene.hosts[at]}/samlsso"
         answer = self.visitor.request("POST", target, form=request.fields, follow=True)
-        form = answer.form("password")
-        if password and form is not None and self.login is not None:
-            fields = form.fields | self._credentials()
-            answer = self.visitor.request("POST", form.action, form=fields, follow=True)
-        self._arrive(Flow((*answer.hops, answer)))
+        hops = (*answer.hops, answer)
+        form = answer.form("sessionDataKey")  # the identity provider's own; the console's has no such field
+        if password and form is not None:
+            answer = self.visitor.request("POST", form.action, form=form.fields | self._credentials(), follow=True)
+            hops += (*answer.hops, answer)
+        self._arrive(Flow(hops))
 
     # looking
     def do_assertion_went_to(self, app: str) -> None:
