@@ -1,0 +1,156 @@
+"""The same desired state by three tools on the same six machines: this library, pyinfra, Ansible.
+
+20 files, 1 package, 1 unit. Cold processes all; each tool has a virtual environment of its own; strict host keys for all; Ansible with pipelining and
+50 forks. The first run is reported once, the run that finds nothing to change as the median of five.
+
+    python benchmarks/converge.py                 # needs a lab: ./runbook lab up
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VERSIONS = {"pyinfra": "pyinfra>=3.10,<3.11", "ansible": "ansible-core>=2.19,<2.20"}
+FILES = {f"/opt/bench/file-{number:02}": f"setting = {number}\n" * 20 for number in range(20)}
+PACKAGE = "tree"
+UNIT = "[Unit]\nDescription=benchmark\n[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
+
+PYINFRA = f"""
+from io import StringIO
+from pyinfra.operations import apt, files, systemd
+apt.packages(packages=["{PACKAGE}"], _sudo=True)
+files.directory(path="/opt/bench", _sudo=True)
+for number in range(20):
+    files.put(src=StringIO(f"setting = {{number}}\\n" * 20), dest=f"/opt/bench/file-{{number:02}}", mode="644", _sudo=True)
+files.put(src=StringIO({UNIT!r}), dest="/etc/systemd/system/bench.service", mode="644", _sudo=True)
+systemd.service(service="bench.service", running=True, enabled=True, _sudo=True)
+"""
+ANSIBLE = f"""
+- hosts: all
+  become: true
+  gather_facts: false
+  tasks:
+    - ansible.builtin.apt: {{name: {PACKAGE}}}
+    - ansible.builtin.file: {{path: /opt/bench, state: directory}}
+    - ansible.builtin.copy: {{content: "{{{{ ('setting = ' ~ item ~ '\\n') * 20 }}}}", dest: "/opt/bench/file-{{{{ '%02d' % item }}}}", mode: "0644"}}
+      loop: "{{{{ range(20) | list }}}}"
+    - ansible.builtin.copy: {{content: {json.dumps(UNIT)}, dest: /etc/systemd/system/bench.service, mode: "0644"}}
+    - ansible.builtin.systemd_service: {{name: bench.service, state: started, enabled: true, daemon_reload: false}}
+"""
+ANSIBLE_CFG = "[defaults]\nforks = 50\nstdout_callback = minimal\n[ssh_connection]\npipelining = True\n"
+
+
+def ours(inventory: Path) -> None:
+    """What the cold process of this library does: read the inventory, plan, apply."""
+    from runbook_lib import converge
+    from runbook_lib.resources import Directory, File, Package, Unit
+    from runbook_lib.ssh import Address, fleet
+
+    given = json.loads(inventory.read_text())
+    unit = File("/etc/systemd/system/bench.service", UNIT.encode())
+    files = [File(path, text.encode()) for path, text in FILES.items()]
+    stage = converge.Stage("all", (Package(PACKAGE), Directory("/opt/bench"), *files, unit, Unit("bench.service")))
+    hosts = fleet({h["name"]: Address(h["name"], h["address"], h["user"], tuple(h["host_keys"])) for h in given["hosts"]}, given["key"])
+    plan = converge.plan(hosts, {h["name"]: [stage] for h in given["hosts"]}, "benchmark")
+    print(converge.apply(hosts, plan) if plan else plan)
+    hosts.close()
+
+
+def prepare(folder: Path, params: str, overrides: dict) -> tuple[dict[str, list[str]], dict[str, str], object]:
+    """Six machines, the inventories of all three tools, and the tools' environments."""
+    from runbook_lib.deployment import open_deployment
+
+    d = open_deployment(params, overrides)
+    d.launch.apply(d.launch.plan())
+    key = folder / "key"
+    key.write_text(d.vault.get("ssh-private-key"))
+    key.chmod(0o600)
+    hosts = [{"name": h.name, "address": h.at.address, "user": h.at.user, "host_keys": list(h.at.host_keys)} for h in d.fleet().hosts.values()]
+    (folder / "hosts.json").write_text(json.dumps({"hosts": hosts, "key": key.read_text()}))
+    known = folder / "known_hosts"
+    known.write_text("".join(f"{h['address']} {line}\n" for h in hosts for line in h["host_keys"]))
+    lines = [{"ssh_user": h["user"], "ssh_key": str(key), "ssh_known_hosts_file": str(known), "ssh_strict_host_key_checking": "yes"} for h in hosts]
+    (folder / "inventory.py").write_text(f"hosts = {[(h['address'], line) for h, line in zip(hosts, lines, strict=True)]!r}\n")
+    (folder / "deploy.py").write_text(PYINFRA)
+    common = f"ansible_user=admin ansible_python_interpreter=/usr/bin/python3 ansible_ssh_private_key_file={key} ansible_ssh_common_args='-o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes'"
+    (folder / "inventory.ini").write_text("".join(f"{h['address']} {common}\n" for h in hosts))
+    (folder / "play.yaml").write_text(ANSIBLE)
+    (folder / "ansible.cfg").write_text(ANSIBLE_CFG)
+    tools = {name: environment(name) for name in VERSIONS}
+    commands = {
+        "runbook_lib": [sys.executable, __file__, "--ours", str(folder / "hosts.json")],
+        "pyinfra": [str(tools["pyinfra"] / "pyinfra"), "-y", "inventory.py", "deploy.py"],
+        "ansible": [str(tools["ansible"] / "ansible-playbook"), "-i", "inventory.ini", "play.yaml"],
+    }
+    return commands, {**os.environ, "ANSIBLE_CONFIG": str(folder / "ansible.cfg"), "HOME": str(folder)}, d
+
+
+def environment(name: str) -> Path:
+    """bin/ of a virtual environment that holds this tool alone; kept for the next time."""
+    home = Path.home() / ".cache/runbook/benchmarks" / name
+    if not (home / "bin" / "pip").exists():
+        subprocess.run([sys.executable, "-m", "venv", home], check=True)
+    subprocess.run([home / "bin/pip", "install", "-q", "--disable-pip-version-check", VERSIONS[name]], check=True, capture_output=True)
+    return home / "bin"
+
+
+def timed(command: list[str], folder: Path, env: dict[str, str]) -> float:
+    """Seconds of one cold process; its words when it fails."""
+    began = time.monotonic()
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{command[0]} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    return time.monotonic() - began
+
+
+def reset(d: object) -> None:
+    """The machines as before: every tool makes its own first run."""
+    script = f"sudo -n sh -c 'systemctl disable -q --now bench.service; rm -rf /opt/bench /etc/systemd/system/bench.service; apt-get -q -y purge {PACKAGE}'"
+    d.fleet().each(lambda host: host.run(script))  # type: ignore[attr-defined]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ours", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--params", default="params/greg-separated.lab.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--only", nargs="*", help="tools to run")
+    given = parser.parse_args()
+    if given.ours:
+        return ours(given.ours)
+    from runbook_lib.spec import parse_overrides
+
+    overrides = {"deployment": "bench", "cloud.network": "10.213.90.0/24", **parse_overrides(given.set)}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        commands, env, d = prepare(folder, given.params, overrides)
+        try:
+            found = {}
+            for tool, command in commands.items():
+                if given.only and tool not in given.only:
+                    continue
+                reset(d)
+                first = timed(command, folder, env)
+                again = [timed(command, folder, env) for _ in range(given.runs)]
+                found[tool] = (first, statistics.median(again))
+                print(f"{tool:12} first {first:7.2f} s   nothing to change {found[tool][1]:7.2f} s  ({min(again):.2f} to {max(again):.2f})", flush=True)
+            for tool in [name for name in found if name != "runbook_lib" and "runbook_lib" in found]:
+                print(f"nothing to change: {found[tool][1] / found['runbook_lib'][1]:.1f} times quicker than {tool}")
+        finally:
+            d.destroy("bench")  # type: ignore[attr-defined]
+    return None
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    main()

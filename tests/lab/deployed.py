@@ -1,0 +1,82 @@
+"""Deployments that several lab tests share: made once a session, by the command line a user types, in the lab `test`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.deployment import Deployment, open_deployment
+from tests.conftest import ROOT
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """One deployment in the test lab: `cli` runs ./runbook's commands on it, `open` is what a notebook would hold."""
+
+    params: str
+    overrides: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.overrides["deployment"])
+
+    @property
+    def latest(self) -> Path:
+        """Folder of the newest run."""
+        return (ROOT / "runs" / self.name / "latest").resolve()
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return json.loads((self.latest / "result.json").read_text())
+
+    def command(self, verb: str, *more: str) -> list[str]:
+        settings = [word for key, value in self.overrides.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+        return [sys.executable, "-m", "runbook_lab.front", verb, self.params, *settings, *more]
+
+    def cli(self, verb: str, *more: str, seconds: float = 600, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; output is kept."""
+        environment = {**os.environ, **(env or {})}
+        return subprocess.run(self.command(verb, *more), cwd=ROOT, capture_output=True, text=True, timeout=seconds, env=environment)
+
+    def open(self, **overrides: Any) -> Deployment:
+        return open_deployment(self.params, {**self.overrides, **{key.replace("__", "."): value for key, value in overrides.items()}})
+
+
+def in_lab(lab: Any, pattern: str, name: str, network: str, **overrides: Any) -> Deployed:
+    """A deployment that is not made yet. `overrides`: params keys with `__` for the dot (`nodes__store=1`)."""
+    given = {"deployment": name, "cloud.aws_config": str(lab.aws_config), "cloud.network": network}
+    return Deployed(f"params/{pattern}.lab.yaml", given | {key.replace("__", "."): value for key, value in overrides.items()})
+
+
+@contextmanager
+def made(deployed: Deployed, *options: str) -> Iterator[Deployed]:
+    """Run its chapters; gone afterwards with everything it made."""
+    try:
+        done = deployed.cli("run", *options)
+        assert done.returncode == 0, f"{deployed.name} was not made:\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
+        yield deployed
+    finally:
+        deployed.cli("destroy", "--yes")
+
+
+@pytest.fixture(scope="session")
+def separated(lab: Any) -> Iterator[Deployed]:
+    """The repaired cluster, as its params file has it. Whoever changes it puts it back."""
+    with made(in_lab(lab, "greg-separated", "test-separated", "10.214.1.0/24")) as deployed:
+        yield deployed
+
+
+@pytest.fixture(scope="session")
+def as_cluster(lab: Any) -> Iterator[Deployed]:
+    """The AS cluster, as its params file has it."""
+    with made(in_lab(lab, "as-cluster", "test-as", "10.214.4.0/24")) as deployed:
+        yield deployed
