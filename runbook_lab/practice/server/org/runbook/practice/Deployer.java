@@ -16,7 +16,6 @@ import java.util.stream.Stream;
 import java.util.zip.ZipEntry;
 import java.util.zip.ZipFile;
 import org.apache.catalina.Context;
-import org.apache.tomcat.util.scan.StandardJarScanner;
 
 /**
  * Web applications dropped into repository/deployment/server/webapps: archives and folders come, change and go while
@@ -95,12 +94,8 @@ final class Deployer {
                 unpack(file, base);
             }
             String path = name.equals("ROOT") ? "" : "/" + name.replace('#', '/');
-            Context context = web.tomcat().addWebapp(path, base.toString());
-            context.setUseRelativeRedirects(false);
-            context.setSessionCookiePathUsesTrailingSlash(true);
-            if (context.getJarScanner() instanceof StandardJarScanner scanner) {
-                scanner.setScanClassPath(false);
-            }
+            Context context = web.userContext(path, base);
+            web.host().addChild(context);
             if (!context.getState().isAvailable()) {
                 web.host().removeChild(context);
                 throw new IOException("the application did not start");

@@ -3,6 +3,7 @@ package org.runbook.practice;
 import java.io.File;
 import java.io.IOException;
 import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.Map;
 import javax.servlet.Servlet;
 import org.apache.catalina.Context;
@@ -13,9 +14,11 @@ import org.apache.catalina.Wrapper;
 import org.apache.catalina.connector.Connector;
 import org.apache.catalina.core.StandardContext;
 import org.apache.catalina.session.StandardManager;
+import org.apache.catalina.startup.ContextConfig;
 import org.apache.catalina.startup.Tomcat;
 import org.apache.catalina.util.StandardSessionIdGenerator;
 import org.apache.tomcat.util.IntrospectionUtils;
+import org.apache.tomcat.util.scan.StandardJarScanner;
 import org.w3c.dom.Attr;
 import org.w3c.dom.Element;
 
@@ -65,8 +68,22 @@ final class Web {
         return tomcat.getHost();
     }
 
-    Tomcat tomcat() {
-        return tomcat;
+    /** A user's web application, as its own web.xml, JSPs and annotations describe it; not yet started. */
+    Context userContext(String path, Path base) {
+        StandardContext context = new StandardContext();
+        context.setName(path);
+        context.setPath(path);
+        context.setDocBase(base.toString());
+        context.setUseRelativeRedirects(false);
+        context.setSessionCookiePathUsesTrailingSlash(true);
+        StandardJarScanner scanner = new StandardJarScanner();
+        scanner.setScanClassPath(false); // nothing of the server's own jars is part of the application
+        context.setJarScanner(scanner);
+        ContextConfig config = new ContextConfig();
+        config.setDefaultWebXml(tomcat.noDefaultWebXmlPath());
+        context.addLifecycleListener(tomcat.getDefaultWebXmlListener());
+        context.addLifecycleListener(config);
+        return context;
     }
 
     /** A context of our own: its servlets by pattern. The root's name is "". */
