@@ -1,0 +1,100 @@
+"""What a practice node costs: seconds to start, memory, requests per second of the probe page.
+
+Two AS and G-Reg homes are unpacked into a temporary folder and started with the pack's own script on loopback. The
+client shares the processors with the server, so requests per second are a lower bound.
+
+    python benchmarks/practice.py [--seconds 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import multiprocessing
+import ssl
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from runbook_lab.practice import build  # noqa: E402
+from tests.practice.practice_nodes import Node, Nodes, sign_in  # noqa: E402
+
+CLIENTS = 4
+RESTARTS = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=5, help="how long each page is asked for")
+    seconds = parser.parse_args().seconds
+    with tempfile.TemporaryDirectory() as folder:
+        greg, appserver = build(Path(folder) / "zips")
+        nodes = Nodes({"greg": greg, "as": appserver}, Path(folder))
+        try:
+            for product, page in (("greg", "/store/pages/top-assets"), ("as", "/probe/")):
+                measure(nodes.make(product), product, page, seconds)
+        finally:
+            nodes.stop()
+
+
+def measure(node: Node, product: str, page: str, seconds: float) -> None:
+    first, later = timed(node, "-Dsetup"), []
+    for _ in range(RESTARTS):
+        node.stop()
+        later.append(timed(node))
+    idle = memory(node)
+    if product == "greg":
+        with node.client() as client:
+            sign_in(client, "store", "admin", "admin")
+    rate = load(node, page, seconds)
+    print(
+        f"{product:5} first boot {first:.1f} s, later {statistics.median(later):.1f} s; memory {idle:.0f} MB idle, "
+        f"{memory(node):.0f} MB after load; {page}: {rate:.0f} requests/s over TLS, {CLIENTS} clients"
+    )
+    node.stop()
+
+
+def timed(node: Node, *arguments: str) -> float:
+    """Seconds from the call of the script to the line that says started."""
+    begin = time.monotonic()
+    node.start(*arguments)
+    return time.monotonic() - begin
+
+
+def memory(node: Node) -> float:
+    """Resident memory in MB."""
+    status = Path(f"/proc/{node.pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def load(node: Node, page: str, seconds: float) -> float:
+    """Requests per second of several clients that keep their connections."""
+    with multiprocessing.Pool(CLIENTS) as pool:
+        counts = pool.starmap(ask, [(9443 + node.offset, page, seconds)] * CLIENTS)
+    return sum(counts) / seconds
+
+
+def ask(port: int, page: str, seconds: float) -> int:
+    context = ssl._create_unverified_context()
+    context.set_ciphers("DEFAULT@SECLEVEL=0")  # the shipped certificate is as weak as the real product's
+    connection, count = http.client.HTTPSConnection("127.0.0.1", port, context=context), 0
+    headers: dict[str, str] = {}
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        connection.request("GET", page, headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        cookie = answer.getheader("Set-Cookie")
+        headers = {"Cookie": cookie.split(";")[0]} if cookie else headers
+        assert answer.status == 200, answer.status
+        count += 1
+    return count
+
+
+if __name__ == "__main__":
+    main()
