@@ -54,8 +54,8 @@ def run(
             given = {"agreed": True} if agreed and chapter.attribute == "sso" else {}
             if not execute(chapter, spec, overrides or {}, journal, say, given):
                 break
-        found = journal.finish()
     _scrub_all(journal.folder, params, overrides)
+    found = journal.finish()
     complete = {c["name"] for c in found["chapters"] if c["ok"]} >= {c.name for c in chosen}
     _summary(found, journal.folder, complete, say)
     return 0 if found["ok"] and complete else 1

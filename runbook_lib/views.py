@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from .cost import MonthlyCost, monthly_cost
 from .databases import databases_of
@@ -11,6 +13,9 @@ from .patterns import PATTERNS
 from .spec import Spec
 from .tables import Table, text_table
 from .topology import Topology, topology_of
+
+if TYPE_CHECKING:
+    from .checks.sso import Proof
 
 STORIES = {
     "as-cluster": "a manager and its workers, balanced and failing over",
@@ -72,4 +77,39 @@ def sample(pattern: str) -> Spec:
     return Spec.model_validate({"deployment": pattern, "pattern": pattern, "hosts": hosts, "product": {"pack": pack}})
 
 
-__all__ = ["Gallery", "cost", "databases", "patterns", "rules", "sample"]
+LINE = re.compile(r"(?P<request>\S+ \S+) -> (?P<answer>.*?)(?P<notes>(\s+\[(with|sets) [^]]*\])*)$")
+NOTE = re.compile(r"\[(with|sets) ([^]]*)\]")
+
+
+@dataclass(frozen=True)
+class Exchanges:
+    """What browser and cluster said to each other, attempt by attempt: one table each."""
+
+    tables: tuple[Table, ...]
+
+    def _repr_html_(self) -> str:
+        return "".join(table._repr_html_() for table in self.tables)
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.tables))
+
+    __repr__ = __str__
+
+
+def exchanges(proof: Proof) -> Exchanges:
+    """The exchanges of the product's two holes in this run, cookies by name."""
+    columns = ("", "Request", "Answer", "Cookies sent", "Cookies set")
+    return Exchanges(
+        tuple(
+            Table(columns, [(number, *_told(line)) for number, line in enumerate(lines, 1)], title)
+            for title, lines in proof.exchanges.items()
+        )
+    )
+
+
+def _told(line: str) -> tuple[str, str, str, str]:
+    """One line of an exchange in its four parts; a line of another shape stays whole."""
+    if not (found := LINE.match(line)):
+        return line, "", "", ""
+    notes = dict(NOTE.findall(found["notes"]))
+    return found["request"], found["answer"], notes.get("with", ""), notes.get("sets", "")
