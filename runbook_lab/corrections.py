@@ -61,8 +61,6 @@ def _bind(function: Callable[..., Any], original: Callable[..., Any] | None) -> 
 @corrects(InstanceResponse, "run_instances")
 def run_instances(original: Callable[..., Any], self: Any) -> Any:
     """Unknown images, keys and addresses are refused; one ClientToken makes one reservation; a machine is started."""
-    _refuse_unknown(self)
-    self.error_on_dryrun()
     token = self._get_param("ClientToken")
     request = json.dumps(self.params, sort_keys=True, default=str)
     if token in _tokens:
@@ -71,6 +69,8 @@ def run_instances(original: Callable[..., Any], self: Any) -> Any:
                 "IdempotentParameterMismatch", f"The client token '{token}' was used with different parameters."
             )
         return ActionResult(_tokens[token][1])
+    _refuse_unknown(self)
+    self.error_on_dryrun()
     self.params["MinCount"] = self._get_param("MaxCount", 1)  # as many as asked for; moto makes the minimum
     result = original(self)
     reservation = result.result

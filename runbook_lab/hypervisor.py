@@ -171,6 +171,9 @@ class Hypervisor:
                 said = "User initiated" if wish in ("stop", "cut") else f"Instance initiated ({status})"
                 set_state(instance, "stopped", reason or said)
                 log.info("%s stopped (%s, %s)", instance.id, wish, status)
+                if status:
+                    last = self.console(instance.id)[-300:].decode(errors="replace")
+                    log.warning("%s said at last: %s", instance.id, last)
         if not stays:
             self._bury(instance)
         self.changed()

@@ -16,8 +16,9 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
-from runbook_lab import image, network, prerequisites, remains
+from runbook_lab import image, limits, network, prerequisites, remains
 from runbook_lab.layout import CACHE, REGION, Lab
 from runbook_lib.errors import LabError
 
@@ -28,9 +29,13 @@ Say = Callable[[str], None]
 @contextlib.contextmanager
 def exclusive(lab: Lab) -> Iterator[None]:
     """One `up` or `down` of this lab at a time; others wait. The lock file goes when no lab is left to lock."""
-    lab.lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        with open(lab.lock, "w") as handle:
+        lab.lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = open(lab.lock, "w")  # noqa: SIM115 (closed by the `with` below)
+        except FileNotFoundError:  # the last lab's `down` has just removed the folder
+            continue
+        with handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             if not lab.lock.exists() or os.fstat(handle.fileno()).st_ino != lab.lock.stat().st_ino:
                 continue  # its holder removed it while we waited: take the new one
@@ -39,6 +44,8 @@ def exclusive(lab: Lab) -> Iterator[None]:
             finally:
                 if not lab.run.exists():
                     lab.lock.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):
+                        lab.lock.parent.rmdir()  # only when this was the last lab
             return
 
 
@@ -58,7 +65,7 @@ def alive(lab: Lab) -> bool:
     """Whether the daemon runs and answers."""
     if not lab.aws_config.exists():
         return False
-    with contextlib.suppress(BotoCoreError, ClientError):
+    with contextlib.suppress(BotoCoreError, ClientError, ResponseParserError):
         client(lab, "sts").get_caller_identity()
         return True
     return False
@@ -69,8 +76,8 @@ def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: S
     prerequisites.check_machine()
     _offer_packages(assume_yes, say)
     with exclusive(lab):
+        _refuse_other_range(lab)
         if alive(lab):
-            _refuse_other_range(lab)
             say(f"lab {lab.name} is up: {lab.endpoint}")
             return
         found = remains.sweep(lab)
@@ -79,6 +86,7 @@ def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: S
         taken = network.clash(lab)
         if taken:
             raise network.range_taken(lab, taken)
+        limits.raise_limits()
         packs = _PackBuilder()
         image.ensure(say)
         _start_daemon(lab, allowed)
@@ -102,7 +110,8 @@ def _offer_packages(assume_yes: bool, say: Say) -> None:
 
 
 def _refuse_other_range(lab: Lab) -> None:
-    recorded = (lab.run / "range").read_text().strip()
+    file = lab.run / "range"
+    recorded = file.read_text().strip() if file.exists() and remains.daemons(lab) else str(lab.network)
     if recorded != str(lab.network):
         raise LabError(
             f"lab {lab.name} is up with another range, {recorded}",
@@ -164,4 +173,5 @@ def down(lab: Lab, say: Say = print) -> None:
     prerequisites.check_machine()
     with exclusive(lab):
         found = remains.sweep(lab)
+        limits.restore_limits(lab)
     say(f"lab {lab.name} is down" if found else f"there was no lab {lab.name}")

@@ -78,7 +78,7 @@ class PackageCache:
                 return 200, _read_headers(kept), kept
         except httpx.HTTPError as problem:
             log.warning("%s: %s", url, problem)
-            return (200, known, kept) if known else (504, {}, None)
+            return (200, known, kept) if kept.is_file() else (504, {}, None)
 
     def _keep(self, answer: httpx.Response, kept: Path) -> None:
         """Write beside the final place and rename: a reader never sees half a file."""

@@ -55,7 +55,7 @@ def test_a_user_with_another_key_is_refused(box):
 
 def test_the_machine_is_a_healthy_debian_12_with_passwordless_sudo(box):
     assert box.run("systemctl is-system-running --wait").strip() == "running"
-    assert "VERSION_ID=\"12\"" in box.run("cat /etc/os-release")
+    assert 'VERSION_ID="12"' in box.run("cat /etc/os-release")
     assert box.run("sudo id -u").strip() == "0"  # without a word of 'unable to resolve host'
     assert box.run("cloud-init status").strip() == "status: done"
 
@@ -187,7 +187,9 @@ def test_networks_do_not_reach_each_other(lab, launch):
     here, there = launch(27).booted(), lab.launch(lab.net(), 27)
     there.booted()
     assert "SSH-" in here.run(f"timeout 3 bash -c 'exec 3<>/dev/tcp/{here.address}/22; head -c 4 <&3'")
-    assert here.run(f"timeout 3 bash -c 'exec 3<>/dev/tcp/{there.address}/22' && echo reached", check=False).strip() == ""
+    assert (
+        here.run(f"timeout 3 bash -c 'exec 3<>/dev/tcp/{there.address}/22' && echo reached", check=False).strip() == ""
+    )
     there.terminate()
 
 

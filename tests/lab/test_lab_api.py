@@ -1,0 +1,211 @@
+"""The endpoint: what any AWS client sees."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from botocore.exceptions import ClientError
+
+from runbook_lab import remains
+from tests.conftest import need
+from tests.lab.conftest import IMAGE_PARAMETER, eventually
+
+REFUSALS = yaml.safe_load(Path(__file__).with_name("lab_refusals.yaml").read_text())
+SCRIPT = """
+import boto3
+print(boto3.client("sts").get_caller_identity()["Account"], boto3.client("ec2").describe_vpcs()["Vpcs"] is not None)
+"""
+
+
+def refused(call, **parameters) -> str:
+    with pytest.raises(ClientError) as caught:
+        call(**parameters)
+    return caught.value.response["Error"]["Code"]
+
+
+@pytest.fixture(scope="module")
+def words(lab, net):
+    outside, inside = (lab.ec2.create_vpc(CidrBlock=cidr)["Vpc"]["VpcId"] for cidr in ("10.9.0.0/16", "10.214.0.0/16"))
+    return {"prefix": net.prefix, "vpc": net.vpc, "outside": outside, "inside": inside, "key": lab.key_name}
+
+
+def filled(value, words):
+    if isinstance(value, str):
+        return value.format(**words) if "{" in value else value
+    return value
+
+
+@pytest.mark.parametrize("case", REFUSALS, ids=[case["it"] for case in REFUSALS])
+def test_refused_with_the_code_of_aws(lab, net, words, case):
+    parameters = {name: filled(value, words) for name, value in case["with"].items()}
+    if case["call"] == "run_instances":
+        parameters = lab.request(net, 99, **parameters)
+    assert refused(getattr(lab.ec2, case["call"]), **parameters) == case["code"]
+    assert not lab.ec2.describe_instances(Filters=[{"Name": "vpc-id", "Values": [net.vpc]}])["Reservations"]
+
+
+def test_other_regions_are_refused(lab):
+    assert refused(lab.boto3_client("ec2", "eu-west-1").describe_instances) == "OptInRequired"
+
+
+def test_an_unchanged_script_works_with_the_shared_config_file_alone(lab):
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment = bare | {"AWS_CONFIG_FILE": str(lab.aws_config)}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["123456789012", "True"]
+
+
+def test_debian_s_awscli_works_with_what_lab_env_prints(lab):
+    need(Path("/usr/bin/aws").exists(), "no /usr/bin/aws (apt-get install awscli)")
+    runbook = f"{sys.executable} -m runbook_lab env --name {lab.lab.name}"
+    script = f'set -e; eval "$({runbook})"; /usr/bin/aws --endpoint-url "$AWS_ENDPOINT_URL" ec2 describe-images'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.returncode == 0, done.stderr
+    assert [image["ImageId"] for image in json.loads(done.stdout)["Images"]] == [lab.image]
+
+
+def test_the_public_parameter_leads_to_debian_12_and_no_other_image_exists(lab):
+    value = lab.ssm.get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"]
+    (image,) = lab.ec2.describe_images()["Images"]
+    assert image["ImageId"] == value
+    assert image["Name"].startswith("debian-12-amd64-")
+    assert image["OwnerId"] == "136693071363"
+    found = lab.ec2.describe_images(
+        Owners=["136693071363"], Filters=[{"Name": "name", "Values": ["debian-12-amd64-*"]}]
+    )["Images"]
+    assert [each["ImageId"] for each in found] == [value]
+
+
+def test_one_client_token_makes_one_instance_and_never_another(lab, net, launch):
+    first = launch(40, ClientToken="once")
+    again = lab.ec2.run_instances(**lab.request(net, 40, ClientToken="once"))["Instances"][0]["InstanceId"]
+    assert again == first.id
+    other = lab.request(net, 41, ClientToken="once")
+    assert refused(lab.ec2.run_instances, **other) == "IdempotentParameterMismatch"
+
+
+def test_launch_options_are_accepted_and_shown(lab, launch):
+    box = launch(
+        42,
+        MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
+        BlockDeviceMappings=[
+            {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 20, "VolumeType": "gp3", "Encrypted": True}}
+        ],
+        EbsOptimized=True,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "runbook:node", "Value": "store-1"}]}],
+    )
+    assert box.state in ("pending", "running")
+    shown = box.describe()
+    assert shown["MetadataOptions"]["HttpTokens"] == "required"
+    assert shown["Tags"] == [{"Key": "runbook:node", "Value": "store-1"}]
+    assert "PublicIpAddress" not in shown
+
+
+def test_a_machine_launched_with_an_interface_specification_gets_its_groups_and_no_public_address(lab, net):
+    nic = {"DeviceIndex": 0, "SubnetId": net.subnet, "Groups": [net.group], "PrivateIpAddress": net.address(43)}
+    request = lab.request(net, 43, NetworkInterfaces=[nic | {"AssociatePublicIpAddress": True}])
+    for name in ("SubnetId", "PrivateIpAddress", "SecurityGroupIds"):
+        del request[name]
+    instance = lab.ec2.run_instances(**request)["Instances"][0]
+    assert instance["PrivateIpAddress"] == net.address(43)
+    assert [group["GroupId"] for group in instance["SecurityGroups"]] == [net.group]
+    assert "PublicIpAddress" not in instance
+    lab.ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
+
+
+def test_without_groups_a_machine_is_in_its_network_s_default_group(lab, net):
+    request = lab.request(net, 44)
+    del request["SecurityGroupIds"]
+    instance = lab.ec2.run_instances(**request)["Instances"][0]
+    assert [group["GroupName"] for group in instance["SecurityGroups"]] == ["default"]
+    lab.ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
+
+
+def test_an_address_in_use_is_refused(lab, net, launch):
+    launch(45)
+    assert refused(lab.ec2.run_instances, **lab.request(net, 45)) == "InvalidIPAddress.InUse"
+
+
+def test_groups_subnets_and_networks_go_only_when_nothing_needs_them(lab):
+    net = lab.net()
+    gateway = lab.ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+    lab.ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=net.vpc)
+    other = lab.group(net.vpc, "other")
+    lab.allow(other, 80, net.group)
+    box = lab.launch(net, 10)
+    assert refused(lab.ec2.delete_security_group, GroupId=net.group) == "DependencyViolation"
+    assert refused(lab.ec2.delete_subnet, SubnetId=net.subnet) == "DependencyViolation"
+    box.terminate()
+    box.wait("terminated")
+    assert refused(lab.ec2.delete_security_group, GroupId=net.group) == "DependencyViolation"  # a rule of `other`
+    lab.ec2.delete_subnet(SubnetId=net.subnet)
+    assert refused(lab.ec2.delete_vpc, VpcId=net.vpc) == "DependencyViolation"  # groups and gateway
+    lab.ec2.delete_security_group(GroupId=other)
+    lab.ec2.delete_security_group(GroupId=net.group)
+    assert refused(lab.ec2.delete_vpc, VpcId=net.vpc) == "DependencyViolation"  # gateway
+    lab.ec2.detach_internet_gateway(InternetGatewayId=gateway, VpcId=net.vpc)
+    lab.ec2.delete_internet_gateway(InternetGatewayId=gateway)
+    lab.ec2.delete_vpc(VpcId=net.vpc)
+    bridge = Path("/sys/class/net", lab.lab.vpc_bridge(net.vpc))
+    eventually(lambda: not bridge.exists(), "the network's bridge to go", 5)
+
+
+def test_an_s3_endpoint_of_the_network_can_be_made(lab, net):
+    made = lab.ec2.create_vpc_endpoint(
+        VpcId=net.vpc, ServiceName="com.amazonaws.us-east-1.s3", VpcEndpointType="Gateway"
+    )
+    assert made["VpcEndpoint"]["State"] in ("available", "Available")
+    lab.ec2.delete_vpc_endpoints(VpcEndpointIds=[made["VpcEndpoint"]["VpcEndpointId"]])
+
+
+def test_a_presigned_url_works_inside_a_machine_and_expires_with_its_signature(lab, launch):
+    lab.s3.put_object(Bucket="runbook-packs", Key="words.txt", Body=b"from the bucket")
+    url = lab.s3.generate_presigned_url("get_object", Params={"Bucket": "runbook-packs", "Key": "words.txt"})
+    assert launch(46).run(f"curl -sf '{url}'") == "from the bucket"
+
+
+def test_the_practice_packs_are_in_the_bucket(lab):
+    pytest.importorskip("runbook_lab.practice.build")
+    keys = {each["Key"] for each in lab.s3.list_objects_v2(Bucket="runbook-packs").get("Contents", [])}
+    assert {"wso2greg-5.1.0.zip", "wso2as-5.3.0.zip"} <= keys
+
+
+def test_secure_parameters_are_kept(lab):
+    lab.ssm.put_parameter(Name="/test/secret", Value="a value", Type="SecureString")
+    hidden = lab.ssm.get_parameter(Name="/test/secret")["Parameter"]["Value"]
+    shown = lab.ssm.get_parameter(Name="/test/secret", WithDecryption=True)["Parameter"]["Value"]
+    assert shown == "a value" and hidden != shown
+
+
+def test_an_imported_key_pair_opens_the_machine(lab, launch):
+    lab.ec2.import_key_pair(KeyName="imported", PublicKeyMaterial=f"ssh-ed25519 {lab.key.get_base64()}".encode())
+    assert launch(47, KeyName="imported").run("echo in").strip() == "in"
+
+
+def test_everything_listens_on_the_gateway_address_only(lab):
+    (daemon,) = remains.daemons(lab.lab)
+    inodes = {os.readlink(link) for link in Path(f"/proc/{daemon}/fd").iterdir() if link.is_symlink()}
+    listening = []
+    for family in ("tcp", "tcp6", "udp", "udp6"):
+        for line in Path(f"/proc/{daemon}/net/{family}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if f"socket:[{fields[9]}]" in inodes and fields[3] in ("0A", "07"):
+                listening.append((family, fields[1].split(":")[0]))
+    gateway = "".join(f"{int(part):02X}" for part in reversed(str(lab.lab.gateway).split(".")))
+    assert listening == [("tcp", gateway)] * 2
+
+
+def test_many_machines_of_one_call(lab, net):
+    request = lab.request(net, 0, MinCount=1, MaxCount=3)
+    del request["PrivateIpAddress"]
+    made = lab.ec2.run_instances(**request)["Instances"]
+    assert len({each["PrivateIpAddress"] for each in made}) == 3
+    waiter = lab.ec2.get_waiter("instance_running")
+    waiter.wait(InstanceIds=[each["InstanceId"] for each in made], WaiterConfig={"Delay": 1})
+    lab.ec2.terminate_instances(InstanceIds=[each["InstanceId"] for each in made])
