@@ -52,6 +52,9 @@ class Walk:
         before = len(self.seen)
         try:
             getattr(self, "do_" + verb.replace("-", "_"))(argument, **options)
+        except CannotTell:
+            if not step.get("any"):
+                raise
         except OSError as error:
             self._find(next((name for kind, name in ENDINGS.items() if isinstance(error, kind)), "closed"), str(error))
         if "must" in step and not (self.seen and self.seen[-1].page in step["must"]):

@@ -10,7 +10,10 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 from xml.sax.saxutils import escape
 
 from lxml import etree
@@ -19,6 +22,7 @@ from runbook_lib.checks.scene import NODE, Login, Machine, Scene
 from runbook_lib.errors import RunbookError
 from runbook_lib.redact import redactor
 
+T = TypeVar("T")
 SERVICE = "/services/RemoteUserStoreManagerService"
 NAMESPACE = "http://service.ws.um.carbon.wso2.org"
 ROLES = {
@@ -87,17 +91,22 @@ class UserStore:
     def roles(self) -> list[str]:
         return self.call("getRoleNames")
 
-    def remove(self, user: str) -> None:
-        """The user and the role that exists for it alone."""
-        if user in self.users(user):
-            self.call("deleteUser", userName=user)
-        if PRIVATE + user in self.roles():
-            self.call("deleteRole", roleName=PRIVATE + user)
+    def remove(self, *users: str) -> None:
+        """These test users, as far as they are there, and the roles that exist for them alone."""
+        there = set(self.users("proof-*")) & set(users)
+        private = set(self.roles()) & {PRIVATE + user for user in users}
+        at_once(lambda user: self.call("deleteUser", userName=user), there)
+        at_once(lambda role: self.call("deleteRole", roleName=role), private)
+
+
+def at_once(work: Callable[[T], object], things: Iterable[T]) -> None:
+    """`work` on all of them side by side: each is a connection of its own, and they do not depend on each other."""
+    if wanted := list(things):
+        with ThreadPoolExecutor(max_workers=len(wanted)) as pool:
+            list(pool.map(work, wanted))
 
 
 def _basic(login: Login) -> str:
-    from base64 import b64encode
-
     return "Basic " + b64encode(f"{login.user}:{login.password}".encode()).decode()
 
 
@@ -123,14 +132,9 @@ def _fault(text: str) -> str:
 def sweep(store: UserStore) -> list[str]:
     """Remove what an earlier proof left behind when it was cut short. Only names of our own making are touched."""
     left = [user for user in store.users("proof-*") if OURS.fullmatch(user)]
-    orphans = [
-        role for role in store.roles() if OURS.fullmatch(role.removeprefix(PRIVATE)) and role.startswith(PRIVATE)
-    ]
-    for user in left:
-        store.remove(user)
-    for role in orphans:
-        if role.removeprefix(PRIVATE) not in left:
-            store.call("deleteRole", roleName=role)
+    orphans = [role.removeprefix(PRIVATE) for role in store.roles() if role.startswith(PRIVATE)]
+    if names := {*left, *(name for name in orphans if OURS.fullmatch(name))}:
+        store.remove(*names)
     return left
 
 
@@ -151,12 +155,10 @@ def test_users(scene: Scene) -> Iterator[dict[str, Login]]:
         )
     logins = {kind: _fresh(kind) for kind in ROLES}
     try:
-        for kind, login in logins.items():
-            store.add(login, ROLES[kind])
+        at_once(lambda kind: store.add(logins[kind], ROLES[kind]), logins)
         yield {**logins, "admin": scene.admin}
     finally:
-        for login in logins.values():
-            store.remove(login.user)
+        store.remove(*(login.user for login in logins.values()))
     names = {login.user for login in logins.values()}
     left = names & set(store.users("proof-*")) | {role for role in store.roles() if role.removeprefix(PRIVATE) in names}
     if left:
