@@ -105,8 +105,10 @@ class Deployment:
 
     def context(self) -> Context:
         """What the pure steps may know. Before the launch the secrets are placeholders: a plan can be shown, nothing can be applied."""
-        booted = frozenset(name for name, instance in self.instances().items() if FIRST_BOOT in instance.tags)
-        return Context(self.spec, self.topology, Unknown(self.vault.read_all()), self.pack, self.jdk, self.driver, booted)
+        found = self.instances()
+        booted = frozenset(name for name, instance in found.items() if FIRST_BOOT in instance.tags)
+        operator = self.cloud.operator_cidr() if found else None
+        return Context(self.spec, self.topology, Unknown(self.vault.read_all()), self.pack, self.jdk, self.driver, operator, booted)
 
     def record_first_boot(self, node: str) -> None:
         """Note on the machine itself that its first boot was seen complete; the note is gone when the machine is replaced."""

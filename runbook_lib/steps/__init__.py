@@ -31,6 +31,7 @@ class Context:
     pack: Download | None = None
     jdk: Download | None = None
     driver: Download | None = None  # the JDBC driver's jar, where it comes by URL
+    operator_cidr: str | None = None  # the range that the operator works from; None before the cloud was asked
     booted: frozenset[str] = frozenset()  # nodes whose first boot is recorded complete: only these are started and restarted by systemd
 
     def base(self, path: str) -> bytes | None:

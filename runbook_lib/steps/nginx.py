@@ -149,7 +149,7 @@ def _upstreams(node: Node, ctx: Context) -> Mapping[str, tuple[Node, ...]]:
 
 def _operator(ctx: Context) -> str:
     """The operator's range as the machines see it; before the launch, what the parameters say."""
-    known = getattr(ctx, "operator_cidr", None) or ctx.spec.cloud.operator_cidr
+    known = ctx.operator_cidr or ctx.spec.cloud.operator_cidr
     return "127.0.0.1" if known == "auto" else known
 
 
