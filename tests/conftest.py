@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.lab.labs", "tests.lab.deployed"]  # the lab and its clusters: one of each for all folders
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("RUNBOOK_SHARED", ROOT.parent / "shared"))
 FOLDER_MARKERS = {"unit": "unit", "lab": "lab", "practice": "lab", "browser": "browser", "notebooks": "notebooks"}
@@ -27,7 +29,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        folder = Path(item.path).relative_to(ROOT / "tests").parts[0] if ROOT / "tests" in Path(item.path).parents else ""
+        inside = ROOT / "tests" in Path(item.path).parents
+        folder = Path(item.path).relative_to(ROOT / "tests").parts[0] if inside else ""
         if folder in FOLDER_MARKERS:
             item.add_marker(FOLDER_MARKERS[folder])
         if item.get_closest_marker("full") and not config.getoption("--full"):

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from runbook_lab import remains
 from tests.conftest import need
-from tests.lab.conftest import IMAGE_PARAMETER, eventually
+from tests.lab.labs import IMAGE_PARAMETER, eventually
 
 REFUSALS = yaml.safe_load(Path(__file__).with_name("lab_refusals.yaml").read_text())
 SCRIPT = """

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.lab.conftest import eventually
+from tests.lab.labs import eventually
 
 SERVER = """\
 import socket, threading, time

@@ -18,7 +18,7 @@ import pytest
 from runbook_lab import cgroups, cli, image, lifecycle, network, prerequisites, remains
 from runbook_lab.layout import find_lab
 from runbook_lib.errors import LabError
-from tests.lab.conftest import LabClient, eventually, require_lab_machine
+from tests.lab.labs import LabClient, eventually, require_lab_machine
 
 NAME, RANGE = "life", "10.215.0.0/16"
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ import paramiko
 import pytest
 
 from runbook_lab.visit import memory_mb
-from tests.lab.conftest import Box, eventually
+from tests.lab.labs import Box, eventually
 
 UNIT = """\
 #cloud-config

@@ -24,7 +24,6 @@ from runbook_lab.layout import Lab, find_lab
 from runbook_lab.lifecycle import down, up
 from runbook_lab.visit import console_host_keys
 from tests.conftest import need
-from tests.lab.deployed import as_cluster, separated  # noqa: F401  (fixtures)
 
 IMAGE_PARAMETER = "/aws/service/debian/release/12/latest/amd64"
 NAME, RANGE = "test", "10.214.0.0/16"
