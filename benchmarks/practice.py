@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import multiprocessing
+import os
 import ssl
 import statistics
 import sys
@@ -47,13 +48,14 @@ def measure(node: Node, product: str, page: str, seconds: float) -> None:
     for _ in range(RESTARTS):
         node.stop()
         later.append(timed(node))
-    idle = memory(node)
+    idle, used = memory(node), processor(node)
     if product == "greg":
         with node.client() as client:
             sign_in(client, "store", "admin", "admin")
     rate = load(node, page, seconds)
     print(
-        f"{product:5} first boot {first:.1f} s, later {statistics.median(later):.1f} s; memory {idle:.0f} MB idle, "
+        f"{product:5} first boot {first:.1f} s, later {statistics.median(later):.1f} s "
+        f"({used:.1f} s of processor); memory {idle:.0f} MB idle, "
         f"{memory(node):.0f} MB after load; {page}: {rate:.0f} requests/s over TLS, {CLIENTS} clients"
     )
     node.stop()
@@ -70,6 +72,12 @@ def memory(node: Node) -> float:
     """Resident memory in MB."""
     status = Path(f"/proc/{node.pid}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def processor(node: Node) -> float:
+    """Processor seconds used since the start."""
+    fields = Path(f"/proc/{node.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def load(node: Node, page: str, seconds: float) -> float:

@@ -32,7 +32,7 @@ final class Cluster {
     private final Element conf;
     final boolean enabled;
     private final String id = UUID.randomUUID().toString();
-    private final long born = System.currentTimeMillis();
+    private volatile long born;
     private final Map<String, Peer> peers = new ConcurrentHashMap<>();
     private final Map<String, Consumer<String>> listeners = new ConcurrentHashMap<>();
     private final List<SharedMap> maps = new CopyOnWriteArrayList<>();
@@ -108,6 +108,7 @@ final class Cluster {
             try {
                 server = new ServerSocket(port + offset);
                 port += offset;
+                born = System.currentTimeMillis(); // who listens first is the oldest, however long its boot took before
             } catch (IOException busy) {
                 if (offset == 100) {
                     throw new BootFailure("no free port for the cluster", busy);
