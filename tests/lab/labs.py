@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import base64
+import fcntl
 import io
 import itertools
 import os
@@ -206,12 +207,15 @@ def lab() -> Iterator[LabClient]:
     """A lab named `test` (10.214.0.0/16), brought up once and taken down whatever happens; an old one goes first."""
     require_lab_machine()
     here = find_lab(NAME, RANGE)
+    turn = open("/run/lock/runbook-tests", "w")  # noqa: SIM115 (held for the session: one `test` lab on a machine)
+    fcntl.flock(turn, fcntl.LOCK_EX)
     down(here, say=lambda text: None)
     atexit.register(down, here, say=lambda text: None)  # also when the session is broken off before the finalizer
     up(here, say=lambda text: None)
     yield LabClient(here)
     down(here, say=lambda text: None)
     atexit.unregister(down)
+    turn.close()
 
 
 @pytest.fixture(scope="module")

@@ -45,14 +45,15 @@ def with_machines(lab, count: int = 2) -> LabClient:
     vpc = client.ec2.create_vpc(CidrBlock="10.215.7.0/24")["Vpc"]["VpcId"]
     subnet = client.ec2.create_subnet(VpcId=vpc, CidrBlock="10.215.7.0/24")["Subnet"]["SubnetId"]
     for number in range(count):
+        node = f"store-{number + 1}"
+        named = {"Name": f"walk/{node}", "runbook:node": node, "runbook:deployment": "walk"}
+        named["runbook:hosts"] = f"s{number}.test w{number}.test"
+        tags = [{"Key": key, "Value": value} for key, value in named.items()]
         client.ec2.run_instances(
-            ImageId=client.image, MinCount=1, MaxCount=1, SubnetId=subnet, KeyName=client.key_name,
-            PrivateIpAddress=f"10.215.7.{10 + number}", InstanceType="t3.small",
-            TagSpecifications=[{"ResourceType": "instance", "Tags": [
-                {"Key": "Name", "Value": f"walk/store-{number + 1}"}, {"Key": "runbook:node", "Value": f"store-{number + 1}"},
-                {"Key": "runbook:deployment", "Value": "walk"}, {"Key": "runbook:hosts", "Value": f"s{number}.test w{number}.test"},
-            ]}],
-        )  # fmt: skip
+            **{"ImageId": client.image, "MinCount": 1, "MaxCount": 1, "InstanceType": "t3.small"},
+            **{"SubnetId": subnet, "KeyName": client.key_name, "PrivateIpAddress": f"10.215.7.{10 + number}"},
+            TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+        )
     eventually(lambda: len(states(lab)) == count and set(states(lab)) == {"running"}, "machines running")
     return client
 
