@@ -35,7 +35,7 @@ TELL = "|".join(  # lines that a progress display shows
         READY,
     )
 )
-SILENCE = 60.0  # seconds beyond the boot's own limit after which the node counts as lost
+SILENCE = 60.0  # seconds without a sign of life after which a node counts as lost; one comes every 5 s
 # What an anonymous visitor gets from a node that serves (facts 7); no status: any answer will do.
 PROBES: dict[str, tuple[tuple[str, tuple[int, ...]], ...]] = {
     "store": (("/store/pages/top-assets", (200,)),),
@@ -102,11 +102,19 @@ def start(
 
     def on_line(line: str) -> None:
         nonlocal result
-        result = json.loads(line) if line.startswith("{") else result
-        if progress and "line" in result and "failed" not in result:
+        message = json.loads(line)
+        result = result if "alive" in message else message
+        if progress and message.keys() == {"line"}:
             progress(Event(name, "boot", redactor.redact(result["line"]), 0, 0))
 
-    done = fleet[name].run(agent.COMMAND, _program() + json.dumps(request).encode(), on_line, limit + SILENCE)
+    try:
+        done = fleet[name].run(agent.COMMAND, _program() + json.dumps(request).encode(), on_line, SILENCE)
+    except HostError as error:
+        raise HostError(
+            f"lost {name} while it was starting: no sign of life for {SILENCE:.0f} s",
+            f"{name}: {home}/{carbon.LOG}",
+            "look at the machine in chapter 01, which starts it again, then run this chapter again: it goes on by itself",
+        ) from error
     if "ready" in result:
         return Started(name, result["ready"], result["seconds"])
     raise _lost(node, result, done.stderr, f"{home}/{carbon.LOG}")

@@ -21,6 +21,7 @@ from .errors import HostError, RunbookError
 
 T = TypeVar("T")
 KEEPALIVE = 20  # seconds
+UNANSWERED = 60  # seconds without an answer of the host's network to what was sent
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Host:
             if self.via is None:
                 wire = socket.create_connection((self.at.address, self.at.port), timeout=self.timeout)
                 wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: else a host whose power was cut is waited for a quarter of an hour
+                    wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED * 1000)
             else:
                 wire = self.via.tunnel(self.at.address, self.at.port)  # type: ignore[assignment]
         except OSError as error:
@@ -128,12 +131,14 @@ class Host:
                 if on_line:
                     on_line(text.rstrip("\n"))
             rc = channel.recv_exit_status()
+            if rc == -1 and not channel.get_transport().is_active():
+                raise EOFError("the connection broke")
             reader.join(self.timeout)
             channel.close()
         except (TimeoutError, paramiko.SSHException, EOFError, OSError) as error:
             self.close()
             raise HostError(
-                f"lost {self.name} while it ran a command: {error or type(error).__name__}", f"{self.name}: {command[:80]}", "run the step again"
+                f"lost {self.name} while it ran a command: {str(error) or type(error).__name__}", f"{self.name}: {command[:80]}", "run the step again"
             ) from error
         return Completed(rc, "".join(out), b"".join(errors).decode(errors="replace"))
 
