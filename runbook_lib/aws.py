@@ -14,6 +14,7 @@ import botocore.loaders
 import botocore.session
 from botocore import exceptions as aws_errors
 from botocore.config import Config
+from botocore.parsers import ResponseParserError
 
 from runbook_lib.errors import CloudError
 from runbook_lib.spec import CloudSpec
@@ -54,6 +55,8 @@ QUOTA = (
 SHORT = ("InsufficientInstanceCapacity", "Unsupported", "InsufficientFreeAddressesInSubnet")
 THROTTLED = ("RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown")
 
+FAILURES = (aws_errors.ClientError, aws_errors.BotoCoreError, ResponseParserError)
+
 
 class Api:
     """A botocore client; each call raises `CloudError` (with AWS's error code as `.code`) instead of botocore's own."""
@@ -68,7 +71,7 @@ class Api:
         def guarded(*args: Any, **options: Any) -> Any:
             try:
                 return call(*args, **options)
-            except (aws_errors.ClientError, aws_errors.BotoCoreError) as error:
+            except FAILURES as error:
                 raise translate(error, f"{service}:{operation}", self.about) from None
 
         return guarded
@@ -77,7 +80,7 @@ class Api:
         """One of EC2's own waiters, looking every second for a minute."""
         try:
             self.client.get_waiter(waiter).wait(**options, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
-        except (aws_errors.ClientError, aws_errors.BotoCoreError) as error:
+        except FAILURES as error:
             raise translate(error, waiter, self.about) from None
 
     def pages(self, operation: str, key: str, **options: Any) -> list[Any]:
@@ -85,7 +88,7 @@ class Api:
         pages = self.client.get_paginator(operation).paginate(**options)
         try:
             return [item for page in pages for item in page.get(key, [])]
-        except (aws_errors.ClientError, aws_errors.BotoCoreError) as error:
+        except FAILURES as error:
             raise translate(error, operation, self.about) from None
 
 
@@ -239,6 +242,11 @@ def _not_reached(error: Exception) -> tuple[str, str]:
         return f"{error}", "cloud.profile must be one of: aws configure list-profiles"
     if isinstance(error, aws_errors.HTTPClientError | aws_errors.ConnectionError | aws_errors.EndpointConnectionError):
         return f"the endpoint cannot be reached ({_one_line(error)})", here
+    if isinstance(error, ResponseParserError):
+        return (
+            "what answers there does not speak as AWS does",
+            "is the endpoint right? in the lab: its log, ./runbook lab status",
+        )
     return _one_line(error), "check region, endpoint and credentials"
 
 

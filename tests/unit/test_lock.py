@@ -52,7 +52,7 @@ def test_the_second_is_refused_with_the_owner_and_since_when(vault: Vault) -> No
     with pytest.raises(LockHeld) as caught, Lock(vault, "anna"):
         pass
     assert "berta@office" in caught.value.what and "2026-01-01T08:00:00Z" in caught.value.what
-    assert "/runbook/greg-single/lock" in (caught.value.where or "")
+    assert vault.prefix + "lock" in (caught.value.where or "")
     assert (found := holder(vault)) and found.owner == "berta@office"
 
 

@@ -41,7 +41,7 @@ def test_of_two_that_make_a_value_at_once_both_get_the_same(vault: Vault) -> Non
 
 
 def test_an_absent_value_is_an_error_that_names_it_and_the_chapter_that_makes_it(vault: Vault) -> None:
-    with pytest.raises(CloudError, match="/runbook/greg-single/tier-key/greg") as caught:
+    with pytest.raises(CloudError, match="tier-key/greg is not in SSM") as caught:
         vault.get("tier-key/greg")
     assert "01_launch_ec2" in (caught.value.next_step or "")
 
@@ -60,11 +60,11 @@ def test_what_ssm_does_not_take_is_refused_before_it_is_sent(vault: Vault, value
 )  # fmt: skip
 def test_secrets_are_encrypted_and_what_is_public_is_not(vault: Vault, name: str, kind: str) -> None:
     vault.put(name, "some-value")
-    assert vault.ssm.get_parameter(Name=f"/runbook/greg-single/{name}")["Parameter"]["Type"] == kind
+    assert vault.ssm.get_parameter(Name=vault.prefix + name)["Parameter"]["Type"] == kind
 
 
 def test_every_value_that_is_read_is_hidden_from_then_on(vault: Vault) -> None:
-    vault.ssm.put_parameter(Name="/runbook/greg-single/db/other", Value="Xy7-never-seen-before", Type="SecureString")
+    vault.ssm.put_parameter(Name=vault.prefix + "db/other", Value="Xy7-never-seen-before", Type="SecureString")
     assert "Xy7" in redactor.redact("Xy7-never-seen-before")
     vault.read_all()
     assert redactor.redact("Xy7-never-seen-before") == "[db/other]"
@@ -74,7 +74,7 @@ def test_everything_is_read_and_deleted_across_pages_and_other_deployments_stay(
     names = {f"n/{number:02}": f"value-{number}" for number in range(23)}
     for name, value in names.items():
         vault.put(name, value)
-    other = Vault(vault.ssm, "greg-single-2")
+    other = Vault(vault.ssm, f"{vault.deployment}-2")
     other.put("keep", "this-value")
     assert fresh(vault).read_all() == names
     assert vault.names() == tuple(names)
