@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from runbook_lib.checks.answers import Exchange, Form, shortened
+from runbook_lib.checks.answers import Answer, Exchange, Form, shortened
 from runbook_lib.checks.pages import Catalogue, Seen
 from runbook_lib.checks.scene import NEIGHBOUR, NODE, OUTSIDE, Login, Machine, Scene, knock
 from runbook_lib.checks.visitor import Flow, Visitor
@@ -154,7 +154,11 @@ class Walk:
 
     def do_redirects(self, where: str) -> None:
         """Whether every redirect on the way names a public host and no port."""
-        flow = self.visitor.open(self._url(where), hold=lambda answer: answer.saml_form is not None)
+        def enough(answer: Answer) -> bool:
+            leads = urljoin(answer.url, answer.location) if answer.location else ""
+            return answer.saml_form is not None or bool(leads and not self._public(leads))
+
+        flow = self.visitor.open(self._url(where), hold=enough)
         places = [urljoin(hop.url, hop.location) for hop in flow.hops if hop.location]
         wrong = [place for place in places if not self._public(place)]
         if not places:
@@ -178,10 +182,15 @@ class Walk:
         """Knock at every node's ports at once. A refusal is an answer too: the packet got through to the machine."""
         connect = self.scene.neighbour[1] if self.place == NEIGHBOUR and self.scene.neighbour else self.scene.outside
         outside = self.scene.outside_nodes if self.place == OUTSIDE else {}
-        doors = [(m, outside.get(m.name, m.address), port) for m in self.scene.machines for port in ports]
-        with ThreadPoolExecutor(max_workers=len(doors)) as pool:
-            met = list(pool.map(lambda door: (door, knock(door[1], door[2], connect)), doors))
-        found = [f"{machine.name}:{port} {what}" for (machine, _address, port), what in met if what != "silent"]
+        doors = [(m.name, outside.get(m.name, m.address), port) for m in self.scene.machines for port in ports]
+        fronts = self.scene.fronts if self.place == OUTSIDE else self.scene.inner_fronts
+        address, _, front_port = fronts["store"].partition(":")
+        known = ("Nginx", address, int(front_port or 443))
+        with ThreadPoolExecutor(max_workers=len(doors) + 1) as pool:
+            met = list(pool.map(lambda door: (door, knock(door[1], door[2], connect)), [known, *doors]))
+        if met.pop(0)[1] != "open":
+            raise CannotTell(f"not even Nginx answers from there ({address}): silence proves nothing")
+        found = [f"{name}:{port} {what}" for (name, _address, port), what in met if what != "silent"]
         self._find("port-answers" if found else "no-answer", ", ".join(found) or f"{len(doors)} ports, 2 s each")
 
     # helpers

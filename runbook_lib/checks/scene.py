@@ -7,6 +7,7 @@ connection (what it reaches is what that machine reaches).
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from runbook_lib.errors import RunbookError
 if TYPE_CHECKING:
     from runbook_lib.deployment import Deployment
     from runbook_lib.ssh import Host
+
+# Without a handler of its own its errors go to the reader's screen; here a refused connection is a finding.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 OUTSIDE, NODE, NEIGHBOUR = "outside", "node", "neighbour"
 EVIL = "evil.example"  # reserved for examples: nobody's

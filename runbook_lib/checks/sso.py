@@ -60,6 +60,7 @@ class Attempt:
     only_in: frozenset[str] = frozenset()
     needs: str = ""
     decided_by: str = "all"
+    writes: bool = False
     golden: Any = "page"
 
     def applies(self, scene: Scene) -> bool:
@@ -282,7 +283,7 @@ def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login]) -> dict
     """What must work goes first, one after the other: a user's first sign-in makes its private role, once. What
     writes a role goes last. The rest runs side by side."""
     first = [attempt for attempt in rows if attempt.kind == "control"]
-    last = [attempt for attempt in rows if attempt.who == "newcomer"]
+    last = [attempt for attempt in rows if attempt.writes]
     outcomes = {attempt.id: try_out(attempt, scene, logins) for attempt in first}
     between = [attempt for attempt in rows if attempt not in first and attempt not in last]
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:

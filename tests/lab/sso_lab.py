@@ -86,8 +86,9 @@ class Breaker:
 
     def _point(self, target: str) -> None:
         """Restart rather than reload: no worker with the former configuration answers any more."""
-        self._sh("lb-1", f"cd /etc/nginx && sudo nginx -t -q -c $(readlink -f {target}) && sudo ln -sfn {target} {CONF}")
-        self._sh("lb-1", "sudo systemctl restart nginx")
+        tested = f"sudo nginx -t -q -c $(readlink -f {target})"
+        self._sh("lb-1", f"cd /etc/nginx && {tested} && sudo ln -sfn {target} {CONF}")
+        self._sh("lb-1", "sudo systemctl reset-failed nginx; sudo systemctl restart nginx")
 
     # nodes
     def app(self, name: str, node: str, of: str) -> list[str]:
@@ -104,7 +105,8 @@ class Breaker:
         old = self._sh(node, f"sudo base64 -w0 {full}")
         new = self._sh(of, f"sudo base64 -w0 {full}") if of else ""
         if cut:
-            words = {**self.deployment.spec.hosts, **{n.name: n.address for n in self.deployment.topology.nodes}}
+            places = {n.name: n.address for n in self.deployment.topology.nodes}
+            words = {**self.deployment.spec.hosts, **places, "node": places[node]}
             text, times = re.subn(_fill(cut, words), lambda _: _fill(put, words), base64.b64decode(old).decode())
             assert times, f"nothing like {cut!r} in {path}"
             new = base64.b64encode(text.encode()).decode()
@@ -134,7 +136,7 @@ class Breaker:
     def permit(self, login: list[str]) -> None:
         """Everybody may sign in: the role that all have gets the login permissions of these."""
         paths = ", ".join(f"'{LOGIN[one]}'" for one in login)
-        role = "UM_ROLE_NAME = 'everyone' AND UM_DOMAIN_ID = d.UM_DOMAIN_ID"
+        role = "g.UM_ROLE_NAME = 'everyone' AND g.UM_DOMAIN_ID = d.UM_DOMAIN_ID"
         domain = "UM_DOMAIN d WHERE d.UM_DOMAIN_NAME = 'INTERNAL'"
         before = "DELETE g FROM UM_ROLE_PERMISSION g, UM_PERMISSION p, UM_DOMAIN d WHERE g.UM_PERMISSION_ID = p.UM_ID"
         self._sql(
@@ -142,7 +144,7 @@ class Breaker:
             f" SELECT p.UM_ID, 'everyone', 1, -1234, d.UM_DOMAIN_ID FROM UM_PERMISSION p, {domain}"
             f" AND p.UM_RESOURCE_ID IN ({paths})"
         )
-        undo = f"{before} AND g.{role} AND d.UM_DOMAIN_NAME = 'INTERNAL' AND p.UM_RESOURCE_ID IN ({paths})"
+        undo = f"{before} AND {role} AND d.UM_DOMAIN_NAME = 'INTERNAL' AND p.UM_RESOURCE_ID IN ({paths})"
         self.undone.append(lambda: self._sql(undo))
 
     def _sql(self, text: str) -> str:
@@ -158,7 +160,7 @@ class Breaker:
 
 
 def _fill(text: str, words: Mapping[str, str]) -> str:
-    """`<store>` stands for the Store's host, `<store-1>` for that node's address."""
+    """`<store>` stands for the Store's host, `<store-1>` for a node's address, `<node>` for the changed one's."""
     return re.sub(r"<([a-z]+(?:-\d)?)>", lambda m: words.get(m[1], m[0]), text)
 
 
