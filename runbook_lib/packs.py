@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,27 +46,40 @@ class Pack:
 
     def members(self) -> tuple[str, ...]:
         """Names of the files inside, without the pack's own top folder."""
-        with self._open() as (archive, top):
-            return tuple(name.removeprefix(top) for name in archive.namelist() if not name.endswith("/"))
+        archive, top = self._opened()
+        return tuple(name.removeprefix(top) for name in archive.namelist() if not name.endswith("/"))
 
     def member(self, name: str) -> bytes:
         """One file out of it; `name` without the top folder. Raises `MemberMissing`, which is a `KeyError` too."""
-        with self._open() as (archive, top):
-            try:
-                return archive.read(top + name)
-            except KeyError:
-                raise MemberMissing(
-                    f"the pack has no {name}", self.url, "is it the product and version that the pattern needs?"
-                ) from None
-
-    @contextmanager
-    def _open(self) -> Iterator[tuple[zipfile.ZipFile, str]]:
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                tops = {name.split("/", 1)[0] for name in archive.namelist()}
-                yield archive, f"{tops.pop()}/" if len(tops) == 1 else ""
+            return _read(self.path, name)
+        except KeyError:
+            raise MemberMissing(
+                f"the pack has no {name}", self.url, "is it the product and version that the pattern needs?"
+            ) from None
         except zipfile.BadZipFile:
             raise PackError("the pack is not a zip", self.url, "name the product's own .zip") from None
+
+    def _opened(self) -> tuple[zipfile.ZipFile, str]:
+        try:
+            return _archive(self.path)
+        except zipfile.BadZipFile:
+            raise PackError("the pack is not a zip", self.url, "name the product's own .zip") from None
+
+
+@lru_cache(maxsize=4)
+def _archive(path: Path) -> tuple[zipfile.ZipFile, str]:
+    """A kept archive, opened once (a real pack lists ten thousand files), and its top folder. Its path holds its checksum."""
+    archive = zipfile.ZipFile(path)
+    tops = {name.split("/", 1)[0] for name in archive.namelist()}
+    return archive, f"{tops.pop()}/" if len(tops) == 1 else ""
+
+
+@lru_cache(maxsize=256)
+def _read(path: Path, name: str) -> bytes:
+    """One member: the same few settings are asked for at every plan of every node."""
+    archive, top = _archive(path)
+    return archive.read(top + name)
 
 
 def fetch(url: str, sha256: str | None, cloud: Cloud) -> Pack:
