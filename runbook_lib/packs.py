@@ -69,7 +69,7 @@ class Pack:
 
 @lru_cache(maxsize=4)
 def _archive(path: Path) -> tuple[zipfile.ZipFile, str]:
-    """A kept archive, opened once (a real pack lists ten thousand files), and its top folder. Its path holds its checksum."""
+    """A kept archive, opened once (a real pack lists ten thousand files), and its top folder."""
     archive = zipfile.ZipFile(path)
     tops = {name.split("/", 1)[0] for name in archive.namelist()}
     return archive, f"{tops.pop()}/" if len(tops) == 1 else ""
