@@ -1,0 +1,276 @@
+"""The failover drill: what visitors lose while a node's power is cut, while nodes restart in turn, while Nginx reloads.
+
+    drill(deployment)                                   # cut a node of the first host, and restore it
+    drill(deployment, kind="rolling-restart")
+    drill(deployment, kind="nginx-reload", seconds=15)
+
+A steady stream of GETs over TLS runs meanwhile (`stream.py`). Failed is: an error status, a connection that ends
+without an answer, no whole answer within 10 s. Sessions are not replicated by the product (facts 3.8): visitors of a
+node that goes lose theirs, and the drill counts them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import RunbookError
+from ..rolling import rolling_restart
+from ..tables import Table
+from . import Check, CheckTable
+from .drill_chart import draw
+from .stream import Sample, Stream, Target
+
+if TYPE_CHECKING:
+    from ..deployment import Deployment
+    from ..topology import Node
+
+PATHS = {"as": "/probe/", "store": "/store/pages/top-assets", "publisher": "/publisher/pages/sso-login"}
+CHAPTERS = {"as": "06_verify_as_cluster", "greg": "07_verify_sso_separation"}
+SLOW = 1.0  # seconds; a request above it had to wait for a node to be given up
+FAIR = 0.5  # of a node's share before: with so much of it again, the balance is back
+WINDOW = 2.0  # seconds over which the share is taken
+
+
+@dataclass(frozen=True)
+class Drill:
+    """What came of it. `balance`: seconds from the node's power coming back until it served its share again (None: it
+    never did, or nothing was cut). `touched`: nodes that went; only their visitors may lose sessions.
+    """
+
+    kind: str
+    host: str
+    chapter: str
+    rate: float
+    seconds: float
+    samples: tuple[Sample, ...]
+    marks: tuple[tuple[float, str], ...]
+    nodes: tuple[str, ...]
+    touched: tuple[str, ...]
+    visitors: int
+    balance: float | None = None
+
+    @property
+    def failed(self) -> tuple[Sample, ...]:
+        return tuple(sample for sample in self.samples if sample.failure)
+
+    @property
+    def achieved(self) -> float:
+        """Requests per second that were really made."""
+        return len(self.samples) / self.seconds if self.seconds else 0.0
+
+    @property
+    def lost(self) -> int:
+        """Visitors who lost a session at least once."""
+        return len({sample.visitor for sample in self.samples if sample.lost})
+
+    @property
+    def longest(self) -> float:
+        """Seconds that the slowest answer took."""
+        return max((sample.took for sample in self.samples), default=0.0)
+
+    def per_second(self) -> list[Mapping[str, int]]:
+        """For each second: answers per node, and `failed`."""
+        found = [Counter[str]() for _ in range(int(max((s.at for s in self.samples), default=0)) + 1)]
+        for sample in self.samples:
+            found[int(sample.at)]["failed" if sample.failure else sample.node or "?"] += 1
+        return found
+
+    @property
+    def table(self) -> Table:
+        reasons = Counter(sample.failure for sample in self.failed)
+        took = sorted(sample.took for sample in self.samples) or [0.0]
+        rows: list[tuple[str, object]] = [
+            (
+                "requests",
+                f"{len(self.samples)} in {self.seconds:.0f} s ({self.achieved:.0f}/s, asked {self.rate:.0f}/s)",
+            ),
+            ("failed", "; ".join(f"{count} times {reason}" for reason, count in reasons.items()) or 0),
+            ("tried again on a new connection", sum(sample.retried for sample in self.samples)),
+            ("half of the answers within", f"{1000 * took[len(took) // 2]:.0f} ms"),
+            ("99 of 100 within", f"{1000 * took[int(len(took) * 0.99)]:.0f} ms"),
+            (f"slower than {SLOW:.0f} s", f"{sum(t > SLOW for t in took)}, the slowest {self.longest:.1f} s"),
+            ("visitors who lost their session", f"{self.lost} of {self.visitors}"),
+        ]
+        if self.kind == "power-cut":
+            rows.append(("balance back", "no" if self.balance is None else f"{self.balance:.0f} s after the power"))
+        return Table(("", ""), rows, f"{TITLES[self.kind]}: {self.host}")
+
+    def svg(self) -> str:
+        return draw(f"{TITLES[self.kind]}: {self.host}", self.per_second(), self.nodes, self.marks)
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_() + self.svg() + self.checks._repr_html_()
+
+    def __str__(self) -> str:
+        events = "\n".join(f"  {at:6.1f} s  {text}" for at, text in self.marks)
+        return f"{self.table}\n{events}\n{self.checks}"
+
+    @property
+    def checks(self) -> CheckTable:
+        """Zero failed GETs is the bar; the stream must have been what was asked, or the zero says nothing."""
+        asked, made = f"{self.rate:.0f}/s", f"{self.achieved:.0f}/s"
+        steady = self.achieved >= 0.95 * self.rate
+        table = CheckTable([self._row("rate", "the stream was as steady as asked", steady, asked, made)])
+        table.append(self._row("failed", "no GET failed", not self.failed, "0", str(len(self.failed))))
+        if self.kind == "nginx-reload":
+            table.append(self._row("sessions", "no session was lost", self.lost == 0, "0", str(self.lost)))
+        else:
+            table.append(self._sessions())
+        if self.kind == "power-cut":
+            observed = "it did not" if self.balance is None else f"after {self.balance:.0f} s"
+            table.append(
+                self._row("balance", "the node serves its share again", self.balance is not None, "it does", observed)
+            )
+        return table
+
+    def _sessions(self) -> Check:
+        """Each loss must have a reason: the visitor was served by a node that went."""
+        met: dict[int, set[str]] = {}
+        strange = set()
+        for sample in sorted(self.samples, key=lambda sample: sample.at):
+            if sample.lost and not (met.get(sample.visitor, set()) | {sample.node}) & set(self.touched):
+                strange.add(sample.visitor)
+            met.setdefault(sample.visitor, set()).add(sample.node)
+        expected = f"only visitors of {', '.join(self.touched)}: sessions are not replicated"
+        observed = f"{self.lost} of {self.visitors} visitors" + (
+            f"; {len(strange)} without a reason" if strange else ""
+        )
+        return self._row("sessions", "sessions are lost with their node only", not strange, expected, observed)
+
+    def _row(self, name: str, title: str, holds: bool, expected: str, observed: str) -> Check:
+        status = "pass" if holds else "fail"
+        return Check(f"drill-{self.kind}-{name}", title, status, expected, observed, self.host, self.chapter)  # type: ignore[arg-type]
+
+
+TITLES = {
+    "power-cut": "A node's power is cut",
+    "rolling-restart": "Nodes restart in turn",
+    "nginx-reload": "Nginx reloads",
+}
+
+
+def drill(
+    deployment: Deployment,
+    kind: str = "power-cut",
+    host: str = "",
+    node: str = "",
+    path: str = "",
+    rate: float = 200.0,
+    seconds: float = 30.0,
+    visitors: int = 60,
+) -> Drill:
+    """Run `kind` (power-cut, rolling-restart, nginx-reload) under `rate` requests per second on the public `host`.
+
+    `host` is a key (`as`, `store`, …; default: the pattern's first), `node` the one to cut (default: the last behind
+    the host), `seconds` the least length of the stream: it goes on until the node serves again, or has had its time.
+    """
+    if kind not in KINDS:
+        raise RunbookError(f"no drill {kind!r}", "kind", f"there is: {', '.join(KINDS)}")
+    key = host or deployment.spec.design.hosts[0]
+    behind = deployment.topology.upstream(key)
+    chosen = next((found for found in behind if found.name == node), behind[-1])
+    if node and chosen.name != node:
+        raise RunbookError(f"{node} is not behind {key}", "node", f"there is: {', '.join(n.name for n in behind)}")
+    target = _target(deployment, key, path or PATHS.get(key, "/"))
+    began = _Run(deployment, chosen, behind, seconds)
+    with Stream(target, rate, visitors) as stream:
+        balance = KINDS[kind](began, stream)
+        stream.until(seconds)
+    touched = {"power-cut": (chosen,), "rolling-restart": behind, "nginx-reload": ()}[kind]
+    return Drill(
+        kind=kind,
+        host=target.host,
+        chapter=CHAPTERS[deployment.spec.design.product],
+        rate=rate,
+        seconds=stream.seconds,
+        samples=tuple(stream.samples),
+        marks=tuple(stream.marks),
+        nodes=tuple(found.name for found in behind),
+        touched=tuple(found.name for found in touched),
+        visitors=visitors,
+        balance=balance,
+    )
+
+
+def _target(deployment: Deployment, key: str, path: str) -> Target:
+    host, lb = deployment.topology.host(key), deployment.topology.lb_for(key)
+    machine = deployment.instances().get(lb.name)
+    address = getattr(machine, "public_address", None) or lb.address
+    return Target(host, address, path, deployment.vault.get("ca.pem"))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a kind of drill works with."""
+
+    deployment: Deployment
+    node: Node
+    behind: Sequence[Node]
+    seconds: float
+
+    def power_cut(self, stream: Stream) -> float | None:
+        """A quarter of the time in balance, a quarter without the node, then until it serves its share again."""
+        cloud, name = self.deployment.cloud, self.node.name
+        stream.until(self.seconds / 4)
+        before = share(stream.since(0), name)
+        stream.mark(f"power of {name} cut")
+        cloud.power_cut(name)
+        _state(self.deployment, name, "stopped")
+        stream.until(self.seconds / 2)
+        cloud.start(name)
+        restored = stream.mark(f"power of {name} back")
+        back = stream.wait(lambda: _balanced(stream, name, before), self.deployment.spec.timeouts.boot)
+        if not back:
+            return None
+        at = stream.mark(f"{name} serves its share again")
+        stream.until(at + WINDOW)
+        return at - restored
+
+    def rolling_restart(self, stream: Stream) -> None:
+        stream.until(self.seconds / 6)
+        rolling_restart(self.deployment, [node.name for node in self.behind], stream.mark)
+        stream.until(stream.now + WINDOW)
+
+    def nginx_reload(self, stream: Stream) -> None:
+        """Three reloads, spread over the time."""
+        host = self.deployment.fleet()[self.deployment.topology.lb_for(_key(self.deployment, self.behind)).name]
+        for part in (1, 2, 3):
+            stream.until(self.seconds * part / 4)
+            stream.mark("Nginx reloads")
+            host.run("sudo -n systemctl reload nginx", timeout=60)
+
+
+KINDS: Mapping[str, Callable[[_Run, Stream], float | None]] = {
+    "power-cut": _Run.power_cut,
+    "rolling-restart": _Run.rolling_restart,
+    "nginx-reload": _Run.nginx_reload,
+}
+
+
+def _key(deployment: Deployment, behind: Sequence[Node]) -> str:
+    return next(
+        key for key in deployment.spec.design.hosts if tuple(deployment.topology.upstream(key)) == tuple(behind)
+    )
+
+
+def share(samples: Sequence[Sample], node: str) -> float:
+    """The part of the answers that came from this node."""
+    return sum(sample.node == node for sample in samples) / len(samples) if samples else 0.0
+
+
+def _balanced(stream: Stream, node: str, before: float) -> bool:
+    """Whether the node's share of the last seconds is most of what it was."""
+    return share(stream.since(stream.now - WINDOW), node) >= FAIR * before > 0
+
+
+def _state(deployment: Deployment, node: str, wanted: str) -> None:
+    """Until EC2 says so; a cut machine cannot be started before it counts as stopped."""
+    deadline = time.monotonic() + deployment.spec.timeouts.running
+    while deployment.cloud.instance(node).state != wanted:
+        if time.monotonic() > deadline:
+            raise RunbookError(f"{node} is not {wanted}", "EC2", "look at the machine in the EC2 console")
+        time.sleep(0.5)

@@ -1,0 +1,198 @@
+"""The stream of requests and the drill's verdict, against a server on loopback that behaves as each test wants."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import threading
+import xml.etree.ElementTree as tree
+from itertools import count
+
+import pytest
+
+from runbook_lib import pki
+from runbook_lib.checks import stream as stream_module
+from runbook_lib.checks.failover import Drill, share
+from runbook_lib.checks.stream import Sample, Stream, Target
+from runbook_lib.errors import RunbookError
+
+HOST = "app.lab.test"
+
+
+class Server:
+    """Answers every request by `behave(number of the request, its cookies)`: (status, headers), or None to hang up."""
+
+    def __init__(self, folder, behave):
+        ca = pki.make_ca("test")
+        certificate, key = pki.issue(ca, [HOST])
+        (folder / "server.pem").write_text(key + certificate)
+        self.ca, self.behave, self.connections, self.numbers = ca.cert_pem, behave, 0, count()
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.tls.load_cert_chain(folder / "server.pem")
+        self.ready = threading.Event()
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.serve()), daemon=True)
+        self.thread.start()
+        assert self.ready.wait(5)
+        return self
+
+    def __exit__(self, *_):
+        self.loop.call_soon_threadsafe(self.stop.set)
+        self.thread.join(5)
+
+    async def serve(self):
+        self.loop, self.stop = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self.talk, "127.0.0.1", 0, ssl=self.tls)
+        self.port = server.sockets[0].getsockname()[1]
+        self.ready.set()
+        await self.stop.wait()
+        server.close()
+
+    async def talk(self, reader, writer):
+        self.connections += 1
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                cookies = next((line[8:] for line in head.splitlines() if line.lower().startswith("cookie: ")), "")
+                answer = self.behave(next(self.numbers), cookies)
+                if answer == "silence":
+                    await self.stop.wait()
+                if answer is None or answer == "silence":
+                    break
+                status, headers = answer
+                lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+                writer.write(f"HTTP/1.1 {status} X\r\n{lines}Content-Length: 2\r\n\r\nok".encode())
+                await writer.drain()
+        writer.close()
+
+    def run(self, requests=40, rate=50.0, visitors=4):
+        target = Target(HOST, "127.0.0.1", "/x", self.ca, self.port)
+        with Stream(target, rate, visitors) as stream:
+            assert stream.wait(lambda: len(stream.samples) >= requests, 20)
+        return stream
+
+
+def good(number, cookies):
+    return 200, [("X-Served-By", "one")]
+
+
+def test_requests_are_made_at_the_rate_and_each_is_accounted_for(tmp_path):
+    with Server(tmp_path, good) as server:
+        stream = server.run(40)
+    assert [sample.at for sample in sorted(stream.samples, key=lambda s: s.at)] == [
+        n / 50.0 for n in range(len(stream.samples))
+    ]
+    assert {(sample.node, sample.failure, sample.retried) for sample in stream.samples} == {("one", "", False)}
+
+
+def test_connections_are_kept(tmp_path):
+    with Server(tmp_path, good) as server:
+        server.run(60)
+        assert server.connections < 40
+
+
+@pytest.mark.parametrize("status", [404, 500, 502, 504])
+def test_an_error_status_is_a_failure(tmp_path, status):
+    with Server(tmp_path, lambda number, cookies: (status if number == 9 else 200, [])) as server:
+        stream = server.run()
+    assert [sample.failure for sample in stream.samples if sample.failure] == [f"status {status}"]
+
+
+def test_silence_is_a_failure_and_holds_nobody_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(stream_module, "ANSWER_SECONDS", 2.0)
+    with Server(tmp_path, lambda number, cookies: "silence" if number == 9 else good(number, cookies)) as server:
+        stream = server.run()
+    assert [sample.failure for sample in stream.samples if sample.failure] == ["no answer within 2 s"]
+
+
+def test_a_fresh_connection_that_is_hung_up_is_a_failure(tmp_path):
+    with Server(tmp_path, lambda number, cookies: None if number >= 4 else good(number, cookies)) as server:
+        stream = server.run(5)
+    assert all(sample.failure for sample in stream.samples)
+
+
+def test_a_kept_connection_that_is_hung_up_is_tried_again_and_counted(tmp_path):
+    with Server(tmp_path, lambda number, cookies: None if number == 20 else good(number, cookies)) as server:
+        stream = server.run(60)  # slow enough that every request finds a kept connection
+    assert [sample.failure for sample in stream.samples if sample.failure] == []
+    assert sum(sample.retried for sample in stream.samples) == 1
+
+
+def test_visitors_keep_their_cookies_and_a_replaced_session_is_a_loss_once(tmp_path):
+    fresh = count()
+
+    def behave(number, cookies):
+        known = "JSESSIONID=new" in cookies or ("JSESSIONID=" in cookies and number < 20)
+        given = [] if known else [("Set-Cookie", f"JSESSIONID={'old' if number < 20 else 'new'}{next(fresh)}; Path=/")]
+        return 200, given
+
+    with Server(tmp_path, behave) as server:
+        stream = server.run(60, visitors=3)
+    lost = [sample.visitor for sample in stream.samples if sample.lost]
+    assert sorted(lost) == [0, 1, 2]
+
+
+def test_a_server_that_is_not_ours_is_no_success(tmp_path):
+    with Server(tmp_path, good) as server:
+        server.ca = pki.make_ca("another").cert_pem
+        with pytest.raises(
+            RunbookError, match=r"4 of 4 visitors got no good answer before the drill: (?s:.*)certificate"
+        ):
+            server.run(5)
+
+
+def sample(at=0.0, node="one", failure="", lost=False, visitor=0, took=0.01):
+    return Sample(at, took, visitor, node, failure, False, lost)
+
+
+def result(samples, kind="power-cut", balance: float | None = 3.0, seconds=1.0, rate=1.0):
+    chapter = "06_verify_as_cluster"
+    return Drill(
+        kind, HOST, chapter, rate, seconds, tuple(samples), ((0.5, "cut <one>"),), ("one", "two"), ("one",), 2, balance
+    )
+
+
+def verdicts(drill):
+    return {check.id.removeprefix(f"drill-{drill.kind}-"): check.status for check in drill.checks}
+
+
+def test_a_drill_without_losses_passes():
+    assert verdicts(result([sample(), sample()])) == dict.fromkeys(("rate", "failed", "sessions", "balance"), "pass")
+
+
+@pytest.mark.parametrize(
+    ("drill", "failing"),
+    [
+        (result([sample(failure="status 502")]), "failed"),
+        (result([sample()], balance=None), "balance"),
+        (result([sample()], rate=100.0), "rate"),
+        (result([sample(node="two"), sample(at=0.5, node="two", lost=True)]), "sessions"),
+        (result([sample(lost=True)], kind="nginx-reload"), "sessions"),
+    ],
+)
+def test_each_shortcoming_is_named(drill, failing):
+    assert [name for name, status in verdicts(drill).items() if status == "fail"] == [failing]
+
+
+def test_a_session_lost_with_its_node_and_again_on_its_return_is_explained():
+    story = [sample(0, "one"), sample(1, "two", lost=True), sample(2, "one", lost=True)]
+    drill = result(story, seconds=3.0)
+    assert verdicts(drill)["sessions"] == "pass" and drill.lost == 1
+
+
+def test_seconds_show_who_answered_and_what_failed():
+    drill = result([sample(0.1), sample(0.2, "two"), sample(1.5, "", failure="status 502")])
+    assert drill.per_second() == [{"one": 1, "two": 1}, {"failed": 1}]
+
+
+def test_the_chart_is_sound_svg_that_names_nodes_and_events_and_hides_no_markup():
+    root = tree.fromstring(result([sample(0.1), sample(1.2, "two", failure="x")]).svg())
+    text = " ".join(root.itertext())
+    assert "cut <one>" in text and "two" in text and "failed" in text
+
+
+def test_share_is_a_nodes_part_of_the_answers():
+    assert share([sample(), sample(node="two"), sample(node="two"), sample(node="two")], "one") == 0.25
+    assert share([], "one") == 0.0
