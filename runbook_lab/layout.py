@@ -68,7 +68,8 @@ class Lab:
         return f"rb-{self.name}"
 
     def vpc_bridge(self, vpc_id: str) -> str:
-        return f"rb-{self.name}-{vpc_id[-4:]}"
+        prefix = f"{self.bridge}-"
+        return prefix + vpc_id[len(prefix) - 15 :]  # an interface's name has 15 characters at most
 
     @property
     def namespace_prefix(self) -> str:

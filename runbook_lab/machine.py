@@ -19,6 +19,7 @@ from runbook_lab.shell import run
 from runbook_lib.errors import LabError
 
 REBOOTED = 133  # nspawn's exit status when the machine asked to be started again (systemd's EXIT_FORCE_RESTART)
+PROPAGATE = Path("/run/systemd/nspawn/propagate")  # where nspawn makes a folder for each machine
 CONSOLE_BYTES = 64 * 1024  # as much as GetConsoleOutput gives on AWS
 SHUTDOWN_SECONDS = 60  # then the power goes, as on AWS
 
@@ -73,7 +74,7 @@ class Machine:
             *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot", "--console=read-only"),
             *("--settings=no", "--resolv-conf=off", "--timezone=off", "--link-journal=no"),
             "--drop-capability=CAP_NET_ADMIN",  # the security groups are not the machine's to change
-            f"--machine={self.id}",
+            f"--machine={self.lab.namespace(self.id)}",
             f"--directory={self.root}",
             f"--network-namespace-path={space}",
         ]
@@ -157,6 +158,8 @@ class Machine:
         if os.path.ismount(self.root):
             run("umount", "--lazy", str(self.root), check=False)
         cgroups.remove(self.lab, self.id)
+        with suppress(OSError):  # nspawn leaves it where /run is not a tmpfs
+            (PROPAGATE / self.lab.namespace(self.id)).rmdir()
 
     def shut_down(self) -> None:
         """Ask the machine to shut down in order; cut the power when it does not within a minute."""

@@ -16,13 +16,17 @@ from pathlib import Path
 
 from runbook_lab import cgroups, network
 from runbook_lab.layout import Lab
+from runbook_lab.machine import PROPAGATE
 from runbook_lab.shell import lines, run
 from runbook_lib.errors import LabError
+
+NSPAWN_LOCKS = Path("/run/systemd/nspawn/locks")
+PATIENCE_SECONDS = 3  # for supervisors to end by themselves, which leaves less behind than killing them
 
 
 @dataclass(frozen=True)
 class Remain:
-    kind: str  # process, mount, namespace, link, table, cgroup or folder
+    kind: str  # process, supervisor, mount, namespace, link, table, cgroup or folder
     name: str
 
     def __str__(self) -> str:
@@ -32,9 +36,10 @@ class Remain:
 def find(lab: Lab) -> list[Remain]:
     """Everything of the lab that is here now, in the order in which it can be removed."""
     spaces = [path.name for path in Path("/run/netns").glob(f"{lab.namespace_prefix}*")]
-    pids = daemons(lab) + [pid for space in spaces for pid in network.pids_in(space)] + _supervisors(lab)
+    pids = daemons(lab) + [pid for space in spaces for pid in network.pids_in(space)]
     return [
         *(Remain("process", str(pid)) for pid in pids),
+        *(Remain("supervisor", str(pid)) for pid in supervisors(lab)),
         *(Remain("mount", point) for point in _mounts(lab)),
         *(Remain("namespace", space) for space in spaces),
         *(Remain("link", link) for link in _links(lab)),
@@ -44,7 +49,7 @@ def find(lab: Lab) -> list[Remain]:
             if line.split()[-1] == lab.table
         ),
         *(Remain("cgroup", str(group)) for group in cgroups.remains(lab)),
-        *(Remain("folder", str(folder)) for folder in (lab.disks, lab.run) if folder.exists()),
+        *(Remain("folder", str(folder)) for folder in _folders(lab)),
     ]
 
 
@@ -53,7 +58,8 @@ def daemons(lab: Lab) -> list[int]:
     return _with_words("runbook_lab.daemon", lab.name)
 
 
-def _supervisors(lab: Lab) -> list[int]:
+def supervisors(lab: Lab) -> list[int]:
+    """Pids of the machines' systemd-nspawn processes, which end by themselves when their machine does."""
     return [pid for pid, words in _processes() if any(word.startswith(f"--directory={lab.disks}/") for word in words)]
 
 
@@ -84,6 +90,11 @@ def _links(lab: Lab) -> list[str]:
     return wires + bridges
 
 
+def _folders(lab: Lab) -> list[Path]:
+    left_by_nspawn = PROPAGATE.glob(f"{lab.namespace_prefix}*")
+    return [*left_by_nspawn, *(folder for folder in (lab.disks, lab.run) if folder.exists())]
+
+
 def _hex(text: str) -> int:
     with suppress(ValueError):
         return int(text, 16)
@@ -94,16 +105,18 @@ def sweep(lab: Lab) -> list[Remain]:
     """Remove all of it; returns what was found. Raises LabError when something stays."""
     found = find(lab)
     _end_daemon(lab)
-    deadline = time.monotonic() + 20
+    began = time.monotonic()
     while True:
         left = find(lab)
+        waited = time.monotonic() - began
         for thing in left:
-            _remove(lab, thing)
+            if thing.kind != "supervisor" or waited > PATIENCE_SECONDS:
+                _remove(lab, thing)
         if not left:
             with suppress(OSError):
                 lab.disks.parent.rmdir()  # only when this was the last lab
             return found
-        if time.monotonic() > deadline:
+        if waited > 30:
             raise LabError(
                 "something of the lab cannot be removed: " + ", ".join(map(str, left)),
                 lab.name,
@@ -123,10 +136,11 @@ def _end_daemon(lab: Lab) -> None:
 
 
 def _remove(lab: Lab, thing: Remain) -> None:
-    if thing.kind == "process":
+    if thing.kind in ("process", "supervisor"):
         with suppress(ProcessLookupError):
             os.kill(int(thing.name), signal.SIGKILL)
     elif thing.kind == "mount":
+        _forget_nspawn_lock(Path(thing.name))
         run("umount", thing.name, check=False)
     elif thing.kind == "namespace":
         run("ip", "netns", "delete", thing.name, check=False)
@@ -139,3 +153,10 @@ def _remove(lab: Lab, thing: Remain) -> None:
             Path(thing.name).rmdir()
     elif not _mounts(lab):  # never delete through a mount
         shutil.rmtree(thing.name, ignore_errors=True)
+
+
+def _forget_nspawn_lock(root: Path) -> None:
+    """The lock file that a killed nspawn leaves for its machine's root directory."""
+    with suppress(OSError):
+        status = root.stat()
+        (NSPAWN_LOCKS / f"inode-{status.st_dev}:{status.st_ino}").unlink()

@@ -22,6 +22,7 @@ from tests.lab.labs import LabClient, eventually, require_lab_machine
 
 NAME, RANGE = "life", "10.215.0.0/16"
 ROOT = Path(__file__).resolve().parents[2]
+ROOTS: set[str] = set()  # names under which nspawn locks the machines of these tests
 
 
 def runbook(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -55,6 +56,7 @@ def with_machines(lab, count: int = 2) -> LabClient:
             TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
         )
     eventually(lambda: len(states(lab)) == count and set(states(lab)) == {"running"}, "machines running")
+    ROOTS.update(f"inode-{root.stat().st_dev}:{root.stat().st_ino}" for root in lab.disks.glob("i-*/root"))
     return client
 
 
@@ -84,6 +86,8 @@ def everything_of(name: str) -> list[str]:
     found += [f"{kind}: {line}" for kind, text in tables.items() for line in text.splitlines() if re.search(mine, line)]
     for place in ("/run/runbook", "/run/netns", "/var/lib/runbook", "/run/systemd/nspawn/propagate"):
         found += [str(path) for path in Path(place).glob(f"*{name}*")]
+    locks = Path("/run/systemd/nspawn/locks")
+    found += [str(lock) for lock in locks.glob("inode-*") if lock.name in ROOTS]
     for root in cgroups.hierarchies():
         found += [str(path) for path in root.glob(f"**/runbook-{name}*")]
     return found
@@ -114,7 +118,7 @@ def test_down_after_the_daemon_was_killed_leaves_nothing(other):
 def test_down_after_daemon_and_supervisors_were_killed_ends_the_orphaned_machines(other):
     lifecycle.up(other, say=lambda text: None)
     with_machines(other)
-    for pid in remains.daemons(other) + remains._supervisors(other):
+    for pid in remains.daemons(other) + remains.supervisors(other):
         os.kill(pid, signal.SIGKILL)
     spaces = [path.name for path in Path("/run/netns").glob(f"rb-{NAME}.*")]
     inits = [pid for space in spaces for pid in network.pids_in(space)]
