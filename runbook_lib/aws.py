@@ -55,7 +55,8 @@ QUOTA = (
 SHORT = ("InsufficientInstanceCapacity", "Unsupported", "InsufficientFreeAddressesInSubnet")
 THROTTLED = ("RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown")
 
-FAILURES = (aws_errors.ClientError, aws_errors.BotoCoreError, ResponseParserError)
+# the last two: botocore met an answer that is not AWS's (a login page of the network, another server)
+FAILURES = (aws_errors.ClientError, aws_errors.BotoCoreError, ResponseParserError, KeyError)
 
 
 class Api:
@@ -242,7 +243,7 @@ def _not_reached(error: Exception) -> tuple[str, str]:
         return f"{error}", "cloud.profile must be one of: aws configure list-profiles"
     if isinstance(error, aws_errors.HTTPClientError | aws_errors.ConnectionError | aws_errors.EndpointConnectionError):
         return f"the endpoint cannot be reached ({_one_line(error)})", here
-    if isinstance(error, ResponseParserError):
+    if isinstance(error, ResponseParserError | KeyError):
         return (
             "what answers there does not speak as AWS does",
             "is the endpoint right? in the lab: its log, ./runbook lab status",

@@ -1,0 +1,52 @@
+"""Check rows and their table; tables as text and HTML."""
+
+from __future__ import annotations
+
+import pytest
+
+from runbook_lib.checks import Check, CheckTable, Status
+from runbook_lib.errors import ChecksFailed
+from runbook_lib.tables import Table, html_table
+
+
+def row(status: Status, id_: str = "a-check") -> Check:
+    return Check(id_, "A question", status, "yes", "no <b>", "store-1", "05_configure_nginx")
+
+
+def test_all_passed_is_all_right() -> None:
+    table = CheckTable([row("pass"), row("pass", "b")])
+    assert table.ok and table.raise_if_failed() is table
+
+
+@pytest.mark.parametrize("status", ["fail", "skipped", "undecided"])
+def test_anything_but_passed_is_not_all_right_and_is_named(status: Status) -> None:
+    table = CheckTable([row("pass", "good"), row(status, "the-bad-one")])
+    assert not table.ok
+    with pytest.raises(ChecksFailed, match=f"the-bad-one \\({status}\\)") as caught:
+        table.raise_if_failed()
+    assert "good" not in caught.value.what and caught.value.where == "store-1"
+
+
+def test_no_check_at_all_proves_nothing() -> None:
+    assert not CheckTable().ok
+    with pytest.raises(ChecksFailed, match="no check was made"):
+        CheckTable().raise_if_failed()
+
+
+def test_the_row_of_result_json() -> None:
+    assert list(row("pass").as_dict()) == ["id", "title", "status", "expected", "observed", "where", "chapter"]
+
+
+def test_html_is_escaped_and_the_status_is_in_words() -> None:
+    page = CheckTable([row("fail")])._repr_html_()
+    assert "no &lt;b&gt;" in page and "<b>" not in page and "✘ fail" in page
+    assert "0 of 1 checks passed" in page and "0 of 1 checks passed" in str(CheckTable([row("fail")]))
+
+
+def test_tables_align_as_text_and_show_lists_and_truth_in_words() -> None:
+    table = Table(("Name", "Value"), [("a", None), ("longer", ["x", "y"]), ("b", True)], "Caption", "Note")
+    lines = str(table).splitlines()
+    assert lines[0] == "Caption" and lines[-1] == "Note"
+    assert lines[4].index("x, y") == lines[1].index("Value")
+    assert lines[5].endswith("yes")
+    assert html_table(("A",), [("<",)]).count("&lt;") == 1
