@@ -1,0 +1,96 @@
+"""What is put on the manager reaches the workers by itself, and what is taken from it goes from them too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lab.practice import probe_war
+from runbook_lib import artifacts
+from runbook_lib.deployment import Deployment
+from runbook_lib.errors import RunbookError
+from runbook_lib.steps import appserver, carbon
+from tests.lab.labs import eventually
+
+WORKERS = ("as-worker-1", "as-worker-2")
+
+
+def root(deployment: Deployment) -> str:
+    return f"{carbon.home_of(deployment.spec)}/{appserver.DEPLOYMENT}"
+
+
+def on(deployment: Deployment, node: str, script: str) -> str:
+    done = deployment.fleet()[node].run("sudo -n bash -eu", script.encode())
+    assert done.succeeded, done.stderr
+    return done.stdout
+
+
+def all_workers(deployment: Deployment, holds: Callable[[str], bool], script: str) -> None:
+    eventually(lambda: all(holds(on(deployment, worker, script)) for worker in WORKERS), script, 90)
+
+
+def test_an_application_is_deployed_on_every_node_and_again_is_no_change(as_cluster: Any, tmp_path: Path) -> None:
+    deployment = as_cluster.open()
+    archive = tmp_path / "from-the-test.war"
+    probe_war(archive)
+    first = deployment.appserver.deploy(str(archive))
+    assert first.changed and set(first.seconds) == {"as-manager-1", *WORKERS}
+    answers = [
+        on(deployment, worker, "curl -sk https://$(hostname -I | tr -d ' '):9443/from-the-test/") for worker in WORKERS
+    ]
+    assert [worker in answer for worker, answer in zip(WORKERS, answers, strict=True)] == [True, True]
+    assert not deployment.appserver.deploy(str(archive)).changed
+    on(deployment, "as-manager-1", f"rm {root(deployment)}/webapps/from-the-test.war")
+    all_workers(deployment, lambda names: "from-the-test" not in names, f"ls {root(deployment)}/webapps")
+
+
+def test_folders_come_whole_and_metadata_does_not(as_cluster: Any) -> None:
+    deployment = as_cluster.open()
+    there = root(deployment)
+    make = f"cd {there}; mkdir -p jaggeryapps/shop/a artifactMetafiles; echo 1 > jaggeryapps/shop/a/b.jag"
+    on(deployment, "as-manager-1", f"{make}; echo 1 > artifactMetafiles/m; chown -R wso2carbon: jaggeryapps")
+    all_workers(deployment, lambda found: "shop/a/b.jag" in found, f"find {there}/jaggeryapps")
+    assert all("artifactMetafiles" not in on(deployment, worker, f"ls {there}") for worker in WORKERS)
+    on(deployment, "as-manager-1", f"cd {there}; rm -r jaggeryapps/shop artifactMetafiles")
+    all_workers(deployment, lambda found: "shop" not in found, f"find {there}/jaggeryapps")
+
+
+def test_a_manager_that_is_away_takes_nothing_from_the_workers(as_cluster: Any) -> None:
+    deployment = as_cluster.open()
+    before = on(deployment, "as-worker-1", f"ls {root(deployment)}/webapps")
+    on(deployment, "as-manager-1", "systemctl stop rsync")
+    try:
+        pull = f"systemctl start {appserver.PULL_UNIT}.service || echo refused"
+        assert "refused" in on(deployment, "as-worker-1", pull)
+        assert on(deployment, "as-worker-1", f"ls {root(deployment)}/webapps") == before
+    finally:
+        on(deployment, "as-manager-1", "systemctl start rsync")
+
+
+def test_nobody_but_the_workers_reads_the_managers_artifacts(as_cluster: Any) -> None:
+    deployment = as_cluster.open()
+    address = deployment.topology.of("as-manager")[0].address
+    ask = f"timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/873 && head -1 <&3' || echo shut"
+    assert "RSYNCD" in on(deployment, "as-worker-1", ask)
+    assert "shut" in on(deployment, "lb-1", ask)
+    push = f"touch /tmp/x; rsync /tmp/x rsync://{address}/webapps/x 2>&1 || true"
+    assert "read only" in on(deployment, "as-worker-2", push)
+
+
+WRONG = {
+    "none.war": "there is no",
+    "notes.txt": "no archive that is deployed",
+    "odd name.war": "no name for",
+    "text.war": "no zip",
+}
+
+
+@pytest.mark.parametrize("name", list(WRONG))
+def test_what_is_no_archive_is_refused_before_anything_is_sent(tmp_path: Path, name: str) -> None:
+    if name != "none.war":
+        (tmp_path / name).write_text("text")
+    with pytest.raises(RunbookError, match=WRONG[name]):
+        artifacts.deploy(None, None, tmp_path / name)  # type: ignore[arg-type]
