@@ -61,6 +61,7 @@ class Attempt:
     needs: str = ""
     decided_by: str = "all"
     writes: bool = False
+    closed_by: str = ""
     golden: Any = "page"
 
     def applies(self, scene: Scene) -> bool:
@@ -118,14 +119,27 @@ class Outcome:
 
 
 @cache
+def settings() -> Mapping[str, str]:
+    """The settings that close an attempt, by the short word that `closed_by` is."""
+    return _table()["settings"]
+
+
+@cache
+def _table() -> Mapping[str, Any]:
+    return yaml.safe_load(MATRIX.read_text(encoding="utf-8"))
+
+
+@cache
 def matrix() -> tuple[tuple[Attempt, ...], Catalogue]:
     """The attempts and the pages of `sso.yaml`; `ValueError` names a page that an attempt uses and nobody described."""
-    table = yaml.safe_load(MATRIX.read_text(encoding="utf-8"))
+    table = _table()
     catalogue = Catalogue(table["pages"], table["findings"])
     attempts = tuple(_attempt(row) for row in table["attempts"])
     for attempt in attempts:
         if unknown := (attempt.held | attempt.leak) - catalogue.names:
             raise ValueError(f"{attempt.id}: no such page: {', '.join(sorted(unknown))}")
+        if attempt.closed_by not in ("", *settings()):
+            raise ValueError(f"{attempt.id}: no such setting: {attempt.closed_by}")
         if both := attempt.held & attempt.leak:
             raise ValueError(f"{attempt.id}: both held and leak: {', '.join(sorted(both))}")
     return attempts, catalogue
@@ -202,6 +216,12 @@ class Proof:
         return tuple(o.attempt.title for o in self.outcomes if o.state == "leak" and o.attempt.kind == "attempt")
 
     @property
+    def repairs(self) -> dict[str, str]:
+        """The setting that closes each way, by the way's title."""
+        attempts = {outcome.attempt.title: outcome.attempt for outcome in self.outcomes}
+        return {way: settings().get(attempts[way].closed_by, "") for way in self.ways}
+
+    @property
     def open_questions(self) -> tuple[str, ...]:
         """Titles of what is undecided, and of what had to work and did not."""
         return tuple(
@@ -241,7 +261,8 @@ class Proof:
         return {outcome.attempt.id: outcome.golden for outcome in self.outcomes}
 
     def _repr_html_(self) -> str:
-        lines = "".join(f"<li>{html.escape(way)}</li>" for way in (self.ways or self.open_questions))
+        closing = self.repairs or dict.fromkeys(self.open_questions, "")
+        lines = "".join(_item(title, setting) for title, setting in closing.items())
         names = f"<ul>{lines}</ul>" if lines else ""
         mark = {"separated": "rb-pass", "not decided": "rb-undecided"}.get(self.verdict, "rb-fail")
         head = f'<p class="rb-verdict {mark}" role="status"><strong>{html.escape(self.verdict)}</strong></p>'
@@ -256,6 +277,11 @@ class Proof:
             return ""
         titles = ", ".join(html.escape(attempt.title) for attempt in self.left_out)
         return f"<p><small>Without a meaning in this deployment, so not in the table: {titles}.</small></p>"
+
+
+def _item(title: str, setting: str) -> str:
+    closed = f"<br><small>closed by: {html.escape(setting)}</small>" if setting else ""
+    return f"<li>{html.escape(title)}{closed}</li>"
 
 
 def prove(scene: Scene, *, agreed: bool = False, only: Iterable[str] = ()) -> Proof:

@@ -25,9 +25,14 @@ LOGIN = {
 }
 
 
-def deployed(aws_config: str, network: str, pattern: str = "greg-separated", **overrides: Any) -> Deployment:
-    """A deployment of the lab, built through chapter 05; what is there already is left as it is."""
-    given = {"cloud.aws_config": aws_config, "cloud.network": network, **overrides}
+def subnet(lab: Any, number: int) -> str:
+    """The lab's /24 of that number."""
+    return str(list(lab.lab.network.subnets(new_prefix=24))[number])
+
+
+def deployed(lab: Any, number: int, pattern: str = "greg-separated", **overrides: Any) -> Deployment:
+    """A deployment in a subnet of the lab, built through chapter 05; what is there already is left as it is."""
+    given = {"cloud.aws_config": str(lab.aws_config), "cloud.network": subnet(lab, number), **overrides}
     deployment = open_deployment(ROOT / "params" / f"{pattern}.lab.yaml", given)
     for name in CHAPTERS:
         chapter = getattr(deployment, name)
@@ -129,9 +134,7 @@ class Breaker:
         cidr = f"{nodes[source]}/32" if source in nodes else source
         rule = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "IpRanges": [{"CidrIp": cidr}]}
         ec2.authorize_security_group_ingress(GroupId=found[0]["GroupId"], IpPermissions=[rule])
-        self.undone.append(
-            lambda: ec2.revoke_security_group_ingress(GroupId=found[0]["GroupId"], IpPermissions=[rule])
-        )
+        self.undone.append(lambda: ec2.revoke_security_group_ingress(GroupId=found[0]["GroupId"], IpPermissions=[rule]))
 
     def permit(self, login: list[str]) -> None:
         """Everybody may sign in: the role that all have gets the login permissions of these."""

@@ -14,12 +14,12 @@ import yaml
 from runbook_lib.checks.scene import scene_of
 from runbook_lib.checks.sso import Attempt, matrix, prove
 from runbook_lib.deployment import Deployment
-from tests.lab.sso_lab import broken, deployed
+from tests.lab.sso_lab import broken, deployed, subnet
 
 BREAKS = yaml.safe_load(Path(__file__).with_name("sso_breaks.yaml").read_text())
 ELSEWHERE = {"other-host-at-front"}  # has a meaning in greg-original only, where it is red as it stands
 NEVER_RED = {"assertion-second-use"}  # a limit of the product: nothing we configure changes it
-NETWORK = "10.214.40.0/24"
+NUMBER = 40  # of its subnet in the lab's range
 
 
 def _minds_signing_in(attempt: Attempt, app: str) -> bool:
@@ -38,12 +38,9 @@ def predicted(words: Iterable[str]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def cluster(lab) -> Iterator[Deployment]:
-    deployment = deployed(
-        str(lab.aws_config),
-        NETWORK,
-        deployment="breaks",
-        **{"nodes.store": 1, "nodes.publisher": 1, "publisher_allow_cidr": [NETWORK.replace("0/24", "1/32")]},
-    )
+    operator = subnet(lab, NUMBER).replace("0/24", "1/32")  # where this machine's own connections come from
+    small = {"nodes.store": 1, "nodes.publisher": 1, "publisher_allow_cidr": [operator]}
+    deployment = deployed(lab, NUMBER, deployment="breaks", **small)
     yield deployment
     deployment.close()
 

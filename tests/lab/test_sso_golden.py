@@ -37,14 +37,13 @@ def column(request: pytest.FixtureRequest, lab) -> Iterator[tuple[str, Proof]]:
     hardening = HARDENINGS[letter]
     expect = "separated" if letter == "e" else "leak"
     names = {"deployment": f"golden-{letter}", "hardening": hardening, "expect": expect}
-    network = f"10.214.{50 + 'bcde'.index(letter)}.0/24"
-    yield letter, _proven(deployed(str(lab.aws_config), network, **names, **SMALL))
+    yield letter, _proven(deployed(lab, 50 + "bcde".index(letter), **names, **SMALL))
 
 
 @pytest.fixture(scope="module", params=PATTERNS)
 def leaking(request: pytest.FixtureRequest, lab) -> Iterator[Proof]:
-    network = f"10.214.{60 + PATTERNS.index(request.param)}.0/24"
-    yield _proven(deployed(str(lab.aws_config), network, request.param))
+    pattern = request.param
+    yield _proven(deployed(lab, 60 + PATTERNS.index(pattern), pattern, deployment=f"golden-{pattern}"))
 
 
 def test_every_measured_cell_is_seen_again(column: tuple[str, Proof]) -> None:

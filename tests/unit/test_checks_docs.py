@@ -16,7 +16,7 @@ def row(attempt: Attempt) -> str:
     open_ = [f"({name})" for name in SHOWN if name in attempt.either_in]
     leaks = "-" if attempt.kind == "control" else ", ".join(known + open_) or "nowhere"
     place = f"{attempt.place} ({attempt.at})" if attempt.at else attempt.place
-    cells = (f"`{attempt.id}`", attempt.title, attempt.kind, attempt.who, place, leaks, attempt.why)
+    cells = (f"`{attempt.id}`", attempt.title, attempt.kind, attempt.who, place, leaks, attempt.why, attempt.closed_by or "-")
     return f"| {' | '.join(cells)} |"
 
 
@@ -25,7 +25,7 @@ def test_every_attempt_has_its_row() -> None:
 
 
 def test_no_row_is_left_of_an_attempt_that_is_gone() -> None:
-    documented = re.findall(r"^\| `([\w-]+)` \|(?:[^|]*\|){6}$", TEXT, re.MULTILINE)
+    documented = re.findall(r"^\| `([\w-]+)` \|(?:[^|]*\|){7}$", TEXT, re.MULTILINE)
     assert documented == [attempt.id for attempt in matrix()[0]]
 
 

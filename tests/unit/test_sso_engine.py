@@ -76,6 +76,7 @@ def test_every_attempt_of_the_matrix_is_written_with_words_that_exist(row: Attem
     assert row.kind == "limit" or "full" not in row.leaks_in | row.either_in, "a separated cluster refuses everything"
     assert row.kind == "control" or row.leak, "an attempt that no page can turn into a leak proves nothing"
     assert (row.place == "node") == bool(row.at)
+    assert (row.kind == "control") == (not row.closed_by), "who reads of a leak wants to know what closes it"
 
 
 def test_every_row_of_the_golden_table_is_an_attempt(golden_table: list[dict]) -> None:
@@ -129,6 +130,17 @@ def test_an_attempt_without_a_meaning_here_is_left_out_and_named() -> None:
     assert rows["sni-and-host-differ"].applies(scene(traits=frozenset(["one-front"])))
     assert not rows["publisher-outside-allow-cidr"].applies(scene())
     assert "A title" in Proof(scene(), (outcome("attempt held"),), (attempt(),))._repr_html_()
+
+
+def test_a_leak_is_shown_with_the_setting_that_closes_it() -> None:
+    met = Outcome(attempt(closed_by="key"), "leak", (), "from outside")
+    proof = Proof(scene(), (met,))
+    assert proof.repairs == {"A title": sso.settings()["key"]}
+    assert "a signing key per tier" in proof._repr_html_()
+
+
+def test_every_setting_closes_something() -> None:
+    assert set(sso.settings()) == {row.closed_by for row in matrix()[0]} - {""}
 
 
 def test_the_table_shows_no_markup_of_a_page() -> None:
