@@ -234,3 +234,9 @@ def _annotation(key: Key) -> Any:
 def _allowed_text(key: Key) -> str:
     field = _field_of(key)
     return describe(field)[0] if field else ""
+
+
+if __name__ == "__main__":  # the reference page
+    from runbook_lib.spec_reference import as_markdown
+
+    print(as_markdown(Spec.reference()), end="")

@@ -97,3 +97,21 @@ def as_table(spec: BaseModel, caption: str) -> Table:
         )
         marks.append("rb-own" if own else "rb-default")
     return Table(("Key", "Value", "", "Meaning"), rows, caption, row_classes=marks)
+
+
+def as_markdown(rows: list[KeyReference]) -> str:
+    """The reference page docs/parameters.md: `python -m runbook_lib.spec > docs/parameters.md`."""
+    lines = [
+        "# Every parameter", "",
+        "Made from the model by `python -m runbook_lib.spec`; a test compares. Keys are dotted here, as `--set` and `overrides` take them;",
+        "in a params file they are nested. A key that is not in this table is refused.",
+    ]  # fmt: skip
+    group = None
+    for row in rows:
+        if row.group != group:
+            group = row.group
+            lines += ["", f"## {group}", "", "| key | meaning | default | allowed |", "|---|---|---|---|"]
+        default = "required" if row.required else f"`{row.default}`" if row.default not in (None, {}, ()) else ""
+        allowed = " ".join(filter(None, [row.allowed, row.unit])).replace("|", "\\|")
+        lines.append(f"| `{row.key}` | {row.description} | {default} | {allowed} |")
+    return "\n".join(lines) + "\n"
