@@ -42,6 +42,12 @@ def state(unit):
     return dict(line.split("=", 1) for line in text.split())
 
 
+def journal(unit):
+    """The last words of a unit, its script's and systemd's own."""
+    command = ["journalctl", "-u", unit, "-n", "15", "--no-pager", "-o", "cat"]
+    return subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
+
+
 def write(path, text):
     with open(path + ".part", "w") as out:
         out.write(text)
@@ -127,13 +133,11 @@ def follow(request, log, deadline):
         if time.monotonic() - looked > 1.0:
             looked, now = time.monotonic(), state(request["unit"])
             if now.get("ActiveState") not in ("active", "activating", "reloading") and not found:
-                journal = ["journalctl", "-u", request["unit"], "-n", "15", "--no-pager", "-o", "cat"]
-                words = subprocess.run(journal, capture_output=True, text=True).stdout.splitlines()
                 log.more()
                 return {
                     "dead": "{ActiveState}, {Result}, exit status {ExecMainStatus}".format(**now),
                     "log": log.lines,
-                    "journal": words,
+                    "journal": journal(request["unit"]),
                 }
         time.sleep(0.1)
     return {"silent": request["seconds"], "log": log.lines}
@@ -165,7 +169,7 @@ def main():
         systemctl("reset-failed", request["unit"])
         done = systemctl(request["verb"], request["unit"])
         if done.returncode:
-            say(dead=done.stderr.strip(), log=[], journal=[])
+            say(dead=done.stderr.strip(), log=[], journal=journal(request["unit"]))
             return
     log = Log(request["log"], request["note"])
     result = follow(request, log, deadline)

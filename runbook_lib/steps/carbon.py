@@ -43,6 +43,9 @@ Environment=JAVA_HOME={java_home}
 Environment="JAVA_OPTS={java_opts}"
 # A process id left by a power cut may belong to something else by now.
 ExecStartPre=/bin/rm -f {home}/wso2carbon.pid
+# Without its databases Carbon hangs alive and nothing restarts it (golden run 1): they come first.
+TimeoutStartSec=120
+ExecStartPre=/bin/sh -c '{wait_for_database}'
 # The log is appended to: what follows this offset is of the present start.
 RuntimeDirectory=wso2carbon
 ExecStartPre=/bin/sh -c 'wc -c < {home}/{log} > {log_start} || echo 0 > {log_start}'
@@ -61,6 +64,11 @@ Restart=no
 [Install]
 WantedBy=multi-user.target
 """
+# For sh in a systemd unit, where `$$` stands for `$`.
+WAIT_FOR_DATABASE = (
+    'tries=0; until timeout 3 bash -c "</dev/tcp/{address}/3306" 2>/dev/null; do tries=$$((tries + 1)); '
+    '[ $$tries -lt 15 ] || {{ echo "the database server {address}:3306 does not answer"; exit 1; }}; sleep 2; done'
+)
 RESTART = """\
 # Made by the runbook after the node's first boot was recorded complete.
 [Service]
@@ -145,6 +153,7 @@ def service(node: Node, ctx: Context, runtime: Java, arguments: str) -> str:
         java_opts=f"-Dcarbon.local.ip={node.address} -Dh2.bindAddress=127.0.0.1",
         arguments=arguments,
         restart=RESTART_FILE,
+        wait_for_database=WAIT_FOR_DATABASE.format(address=ctx.topology.db.address),
         log=LOG,
         log_start=LOG_START,
     )
