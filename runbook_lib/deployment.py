@@ -20,7 +20,7 @@ from typing import Any
 
 from . import nodes, packs, proofs, ui, work
 from .cloud import Cloud
-from .errors import HostError
+from .errors import HostError, PackError
 from .journal import Journal
 from .lock import Lock
 from .spec import Spec, load_spec
@@ -31,6 +31,7 @@ from .vault import Vault
 from .world import Instance
 
 
+EVERY_PACK = ("bin/wso2server.sh", "dbscripts/mysql.sql", "repository/conf/carbon.xml")  # what makes a zip a pack of WSO2
 FIRST_BOOT = "runbook:first-boot"  # tag of a node whose first boot was seen complete, with the time
 
 
@@ -117,20 +118,29 @@ class Deployment:
     @cached_property
     def pack(self) -> Download:
         """The product's pack: verified here once, handed to the machines by a URL inside the VPC."""
-        return self._download(self.spec.product.pack, self.spec.product.sha256)
+        found = self._download("product.pack", self.spec.product.pack, self.spec.product.sha256)
+        for name in EVERY_PACK:  # before anything is planned: another archive would take the product's place on every node
+            if found.member:
+                found.member(name)
+        return found
 
     @cached_property
     def jdk(self) -> Download | None:
         java = self.spec.java
-        return self._download(java.archive, java.sha256) if java.archive else None
+        return self._download("java.archive", java.archive, java.sha256) if java.archive else None
 
     @cached_property
     def driver(self) -> Download | None:
         wanted = self.spec.database.driver
-        return self._download(wanted.url, wanted.sha256) if wanted.url else None
+        return self._download("database.driver.url", wanted.url, wanted.sha256) if wanted.url else None
 
-    def _download(self, url: str, sha256: str | None) -> Download:
-        found = packs.fetch(url, sha256, self.cloud)
+    def _download(self, key: str, url: str, sha256: str | None) -> Download:
+        """`key` of the parameters is named when `url` cannot be had."""
+        try:
+            found = packs.fetch(url, sha256, self.cloud)
+        except PackError as error:
+            error.where = f"{key}: {error.where or url}"
+            raise
         return Download(found.sha256, packs.stage(found, self.cloud), found.member)
 
     def node(self, name: str) -> Node:

@@ -285,7 +285,7 @@ def _told_as_pack_error(url: str) -> Iterator[None]:
         yield
     except CloudError as error:
         if error.code in ABSENT:
-            raise PackError(f"there is nothing at {url}", url, "aws s3 ls the bucket; correct product.pack") from None
+            raise PackError(f"there is nothing at {url}", url, "look with aws s3 ls; correct the URL") from None
         if error.code in ("403", "AccessDenied", "Forbidden"):
             raise PackError(
                 f"{url} may not be read with these credentials", url, "ask for s3:GetObject on it"
