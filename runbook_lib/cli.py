@@ -169,6 +169,7 @@ def _open(args: argparse.Namespace) -> int:
     """JupyterLab in the foreground until Ctrl-C; without a display it prints the address and looks for no browser."""
     display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")) or sys.platform == "darwin"
     command = [sys.executable, "-m", "jupyterlab", "notebooks/00_start_here.ipynb", f"--notebook-dir={ROOT}"]
+    command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     command += ["--no-browser"] if args.no_browser or not display else []
     command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     environment = os.environ | ({"RUNBOOK_PARAMS": str(Path(args.params).resolve())} if args.params else {})

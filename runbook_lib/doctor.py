@@ -38,6 +38,11 @@ def examine(params: str | None, overrides: Mapping[str, Any], say: Callable[[str
     return int(lacking)
 
 
+def chromium() -> str:
+    """Path of a Chromium on this machine, or nothing."""
+    return next(filter(None, map(shutil.which, BROWSERS)), "") or ""
+
+
 def _machine() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding(
@@ -50,7 +55,7 @@ def _machine() -> Iterator[Finding]:
         f"lacking: {', '.join(lacking)}" if lacking else "all there",
         "rm -r .venv; ./runbook doctor",
     )
-    browser = next(filter(shutil.which, BROWSERS), "")
+    browser = chromium()
     yield Finding(
         "browser for the proof's screenshots",
         bool(browser),

@@ -82,6 +82,8 @@ def _render_error(error: RunbookError) -> list[str]:
     if not getattr(error, "_shown", False):
         error._shown = True  # type: ignore[attr-defined]
         show(Html(error_card(error), str(error)))
+    if interactive():
+        return [f"{type(error).__name__}: see the card above"]
     return redactor.redact(str(error)).splitlines()
 
 
@@ -255,7 +257,7 @@ class Form:
         self.save = w.Button(description="Save", icon="save", tooltip="write a params file", button_style="primary")
         self.save.on_click(lambda _: self._save())
         self.saved = w.HTML()
-        left = w.VBox([self.pattern, self.keys, self.answer, w.HBox([self.save, self.saved])])
+        left = w.VBox([self.pattern, self.answer, self.keys, w.HBox([self.save, self.saved])])
         self.box = w.VBox([left, self.picture])
         self._fill()
 

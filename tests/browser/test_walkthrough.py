@@ -1,0 +1,164 @@
+"""A person before JupyterLab: real JupyterLab, real Chromium, the cluster that other tests use. Pictures: .pytest_pictures/."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from runbook_lib.doctor import chromium
+from runbook_lib.spec import load_spec
+from tests.conftest import ROOT, need
+from tests.lab.deployed import Deployed
+from tests.notebooks.test_chapters import with_parameters
+
+PICTURES = ROOT / ".pytest_pictures"
+PATIENCE = 120_000  # milliseconds; a deadline, not a pause
+OpenChapter = Callable[..., Any]
+
+
+@pytest.fixture
+def desk(separated: Deployed, tmp_path: Path) -> Iterator[str]:
+    """JupyterLab over copies of the chapters that name the test's cluster; its address."""
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        if "as_" not in path.stem:
+            with_parameters(path.stem, separated, tmp_path)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    homes = {f"JUPYTER_{name}_DIR": str(tmp_path / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
+    homes |= {f"JUPYTERLAB_{name}_DIR": str(tmp_path / name.lower()) for name in ("SETTINGS", "WORKSPACES")}
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
+    command += ["--IdentityProvider.token=token", f"--notebook-dir={tmp_path}", "--LabApp.news_url=None"]
+    with open(tmp_path / "jupyter.log", "w") as log:
+        server = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **homes, "RUNBOOK_RUNS": str(tmp_path / "runs")},
+        )
+    try:
+        _until_it_answers(f"http://127.0.0.1:{port}/api?token=token", server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _until_it_answers(url: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            if httpx.get(url).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.2)
+    pytest.fail("JupyterLab does not answer")
+
+
+@pytest.fixture
+def chapter(desk: str) -> Iterator[OpenChapter]:
+    """Opens a chapter in Chromium and runs all of its cells."""
+    need(chromium(), "no Chromium is installed (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+
+        def open_chapter(name: str, dark: bool = False) -> Any:
+            page = browser.new_page(viewport={"width": 1400, "height": 4000})
+            page.set_default_timeout(PATIENCE)
+            page.goto(f"{desk}/lab/tree/{name}.ipynb?token=token&reset")
+            page.wait_for_selector(".jp-Notebook .jp-Cell")
+            if dark:
+                page.get_by_role("menuitem", name="Settings", exact=True).click()
+                page.get_by_role("menuitem", name="Theme", exact=True).hover()
+                page.get_by_role("menuitem", name="JupyterLab Dark", exact=True).click()
+                page.wait_for_selector("body[data-jp-theme-light=false]")
+            page.get_by_text("| Idle").wait_for()
+            page.get_by_role("menuitem", name="Run", exact=True).click()
+            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+            return page
+
+        yield open_chapter
+        browser.close()
+
+
+def picture(page: Any, name: str) -> None:
+    PICTURES.mkdir(exist_ok=True)
+    page.screenshot(path=PICTURES / f"{name}.png")
+
+
+def test_a_newcomer_chooses_errs_corrects_and_saves(chapter: OpenChapter, separated: Deployed) -> None:
+    page = chapter("00_start_here")
+    page.get_by_text("✔ 6 machines").wait_for()
+    assert page.locator(".rb-pattern svg").count() == 4
+    page.get_by_role("button", name="cloud").click()
+    page.get_by_label("cloud.disk_gb").fill("5")
+    page.get_by_label("cloud.disk_gb").press("Enter")
+    card = page.locator(".rb-error")
+    card.get_by_text("cloud.disk_gb = 5").wait_for()
+    assert "from 8 to 1000" in card.inner_text()
+    assert page.get_by_role("button", name="Save").is_disabled()
+    picture(page, "00-wrong-value")
+    page.get_by_label("cloud.disk_gb").fill("30")
+    page.get_by_label("cloud.disk_gb").press("Enter")
+    page.get_by_text("✔ 6 machines").wait_for()
+    page.get_by_role("button", name="deployment").click()
+    page.get_by_label("deployment", exact=True).fill("walkthrough-saved")
+    page.get_by_label("deployment", exact=True).press("Enter")
+    saved = ROOT / "params" / "walkthrough-saved.yaml"
+    try:
+        page.get_by_role("button", name="Save").click()
+        page.get_by_text("../params/walkthrough-saved.yaml").wait_for()
+        spec = load_spec(saved)
+        assert (spec.deployment, spec.cloud.disk_gb) == ("walkthrough-saved", 30)
+        assert "# size of each root volume" in saved.read_text()
+    finally:
+        saved.unlink(missing_ok=True)
+    page.get_by_text(f"{separated.name} (greg-separated): 6 of 6 machines run").wait_for()
+    picture(page, "00-whole")
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_chapter_shows_where_things_stand_and_verifies(chapter: OpenChapter, dark: bool) -> None:
+    page = chapter("05_configure_nginx", dark)
+    page.get_by_text(re.compile(r"(\d+) of \1 checks passed")).first.wait_for()
+    page.wait_for_function("document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt').length >= 6")
+    assert page.locator(".rb-error").count() == 0
+    board = page.locator(".rb-status").inner_text()
+    assert "6 of 6 machines run" in board
+    assert "✔ verified" in board
+    overflow = page.evaluate("[...document.querySelectorAll('.rb-board')].some(e => e.scrollWidth > e.clientWidth + 1)")
+    assert not overflow
+    picture(page, f"05-{'dark' if dark else 'light'}")
+
+
+def test_an_error_is_a_card_with_the_way_folded_below(chapter: OpenChapter) -> None:
+    page = chapter("99_tear_down")
+    card = page.locator(".rb-error")
+    card.wait_for()
+    assert "confirm" in card.inner_text()
+    assert card.locator("details").count() == 1
+    assert not card.locator("details pre").is_visible()
+    assert page.get_by_text("Traceback (most recent call last)").count() == 0
+    picture(page, "99-not-confirmed")
+
+
+def test_the_drift_of_a_host_is_seen_shown_and_repaired(chapter: OpenChapter, separated: Deployed) -> None:
+    separated.open().fleet()["lb-1"].run("sudo sh -c 'echo \"# by hand\" >> /etc/nginx/nginx.conf'")
+    page = chapter("05_configure_nginx")
+    page.get_by_text("1 changes pending").wait_for()
+    page.get_by_text("1 resources changed on 1 hosts").wait_for()
+    page.get_by_text("nothing to change on 1 hosts").first.wait_for()
+    picture(page, "05-drift")
