@@ -129,7 +129,8 @@ def _program() -> bytes:
 def _lost(node: Node, result: dict, stderr: str, log: str) -> HostError:
     """What came instead of the ready line, in words."""
     where = f"{node.name}: {log}"
-    tail = redactor.redact("\n".join(result.get("log", [])[-12:]))
+    said = [line for line in result.get("log", []) if not line.startswith("\t")]  # without the frames of Java's stack
+    tail = redactor.redact("\n".join(said[-12:]))
     if "failed" in result:
         known = signatures()[result["failed"]]
         return HostError(
