@@ -78,10 +78,12 @@ def prepare(folder: Path, params: str, overrides: dict) -> tuple[dict[str, list[
     (folder / "hosts.json").write_text(json.dumps({"hosts": hosts, "key": key.read_text()}))
     known = folder / "known_hosts"
     known.write_text("".join(f"{h['address']} {line}\n" for h in hosts for line in h["host_keys"]))
-    lines = [{"ssh_user": h["user"], "ssh_key": str(key), "ssh_known_hosts_file": str(known), "ssh_strict_host_key_checking": "yes"} for h in hosts]
+    strict = {"ssh_key": str(key), "ssh_known_hosts_file": str(known), "ssh_strict_host_key_checking": "yes"}
+    lines = [{"ssh_user": h["user"], **strict} for h in hosts]
     (folder / "inventory.py").write_text(f"hosts = {[(h['address'], line) for h, line in zip(hosts, lines, strict=True)]!r}\n")
     (folder / "deploy.py").write_text(PYINFRA)
-    common = f"ansible_user=admin ansible_python_interpreter=/usr/bin/python3 ansible_ssh_private_key_file={key} ansible_ssh_common_args='-o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes'"
+    ssh = f"-o UserKnownHostsFile={known} -o StrictHostKeyChecking=yes"
+    common = f"ansible_user=admin ansible_python_interpreter=/usr/bin/python3 ansible_ssh_private_key_file={key} ansible_ssh_common_args='{ssh}'"
     (folder / "inventory.ini").write_text("".join(f"{h['address']} {common}\n" for h in hosts))
     (folder / "play.yaml").write_text(ANSIBLE)
     (folder / "ansible.cfg").write_text(ANSIBLE_CFG)

@@ -30,8 +30,9 @@ class Database:
 
 USER = Database("WSO2_USER_DB", "wso2_user", "dbscripts/mysql.sql", 39, "WSO2_USER_DB", "jdbc/WSO2UMDB", why="users, roles and permissions of all nodes")
 REGISTRY = Database(
-    "WSO2_REGISTRY_DB", "wso2_registry", "dbscripts/mysql.sql", 39, "WSO2_REGISTRY_DB", "jdbc/WSO2RegistryDB", why="configuration and governance registry, mounted by all nodes"
-)
+    "WSO2_REGISTRY_DB", "wso2_registry", "dbscripts/mysql.sql", 39, "WSO2_REGISTRY_DB", "jdbc/WSO2RegistryDB",
+    why="configuration and governance registry, mounted by all nodes",
+)  # fmt: skip
 SOCIAL = Database(
     "WSO2_SOCIAL_DB", "wso2_social", "dbscripts/social/mysql/resource.sql", 4, "WSO2_SOCIAL_DB", "jdbc/WSO2SocialDB",
     "repository/conf/datasources/social-datasources.xml", "comments and ratings of the Store",

@@ -30,7 +30,6 @@ from .topology import Node, Topology, topology_of
 from .vault import Vault
 from .world import Instance
 
-
 EVERY_PACK = ("bin/wso2server.sh", "dbscripts/mysql.sql", "repository/conf/carbon.xml")  # what makes a zip a pack of WSO2
 FIRST_BOOT = "runbook:first-boot"  # tag of a node whose first boot was seen complete, with the time
 

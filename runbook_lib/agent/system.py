@@ -29,7 +29,8 @@ class Packages:
     def apply(resources):
         names = [r["name"] for r in resources]
         quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "a"}
-        install = ["apt-get", "-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold", "--no-install-recommends", "install", *names]
+        options = ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold", "--no-install-recommends"]
+        install = ["apt-get", *options, "install", *names]
         run(["dpkg", "--configure", "-a"], env=quiet)  # an install that was cut short is completed first
         try:
             run(install, env=quiet)

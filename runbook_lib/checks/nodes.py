@@ -29,13 +29,15 @@ def verify_nodes(deployment: Deployment, chapter: str) -> CheckTable:
     for name, (ok, seen) in hosts.each(serves, [n.name for n in d.topology.wso2_nodes]).items():
         rows.append(_row(f"node-serves-{name}", f"{name} is started and answers on 9443", ok, "started and answering", seen, name, chapter))
     missing = [n.name for n in d.topology.wso2_nodes if n.name not in context.booted]
-    rows.append(_row("first-boots", "Every first boot was seen complete", not missing, "all recorded", ", ".join(missing) or "all recorded", "EC2 tags", chapter))
+    seen = f"not recorded: {', '.join(missing)}" if missing else "all recorded"
+    rows.append(_row("first-boots", "Every first boot was seen complete", not missing, "all recorded", seen, "EC2 tags", chapter))
     database = hosts[d.topology.db.name]
     twice = registry_state.duplicates(database)
     seen = ", ".join(twice[:3]) or "none"
     rows.append(_row("registry-duplicates", "No registry resource stands twice at one path", not twice, "none", seen, database.name, chapter))
     locked = registry_state.is_locked(database)
-    rows.append(_row("registry-lock", "No node left its start-up lock behind", not locked, "unlocked", "locked" if locked else "unlocked", database.name, chapter))
+    seen = "locked" if locked else "unlocked"
+    rows.append(_row("registry-lock", "No node left its start-up lock behind", not locked, "unlocked", seen, database.name, chapter))
     return rows
 
 

@@ -143,7 +143,8 @@ def pack_url():
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     """The host's download cache, inside the test's folder."""
-    monkeypatch.setattr(agent, "_assemble", lambda modules, real=agent._assemble: real(modules).replace(b"/var/cache/runbook-archives", f"{tmp_path}/cache".encode()))
+    assemble, here = agent._assemble, f"{tmp_path}/cache".encode()
+    monkeypatch.setattr(agent, "_assemble", lambda modules: assemble(modules).replace(b"/var/cache/runbook-archives", here))
     return tmp_path / "cache"
 
 
