@@ -32,6 +32,7 @@ def all_workers(deployment: Deployment, holds: Callable[[str], bool], script: st
     eventually(lambda: all(holds(on(deployment, worker, script)) for worker in WORKERS), script, 90)
 
 
+@pytest.mark.full
 def test_an_application_is_deployed_on_every_node_and_again_is_no_change(as_cluster: Any, tmp_path: Path) -> None:
     deployment = as_cluster.open()
     archive = tmp_path / "from-the-test.war"
@@ -47,6 +48,7 @@ def test_an_application_is_deployed_on_every_node_and_again_is_no_change(as_clus
     all_workers(deployment, lambda names: "from-the-test" not in names, f"ls {root(deployment)}/webapps")
 
 
+@pytest.mark.full
 def test_folders_come_whole_and_metadata_does_not(as_cluster: Any) -> None:
     deployment = as_cluster.open()
     there = root(deployment)
@@ -58,6 +60,7 @@ def test_folders_come_whole_and_metadata_does_not(as_cluster: Any) -> None:
     all_workers(deployment, lambda found: "shop" not in found, f"find {there}/jaggeryapps")
 
 
+@pytest.mark.full
 def test_a_manager_that_is_away_takes_nothing_from_the_workers(as_cluster: Any) -> None:
     deployment = as_cluster.open()
     before = on(deployment, "as-worker-1", f"ls {root(deployment)}/webapps")
@@ -70,6 +73,7 @@ def test_a_manager_that_is_away_takes_nothing_from_the_workers(as_cluster: Any) 
         on(deployment, "as-manager-1", "systemctl start rsync")
 
 
+@pytest.mark.full
 def test_nobody_but_the_workers_reads_the_managers_artifacts(as_cluster: Any) -> None:
     deployment = as_cluster.open()
     address = deployment.topology.of("as-manager")[0].address
