@@ -80,7 +80,7 @@ def test_nobody_but_the_workers_reads_the_managers_artifacts(as_cluster: Any) ->
     ask = f"timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/873 && head -1 <&3' || echo shut"
     assert "RSYNCD" in on(deployment, "as-worker-1", ask)
     assert "shut" in on(deployment, "lb-1", ask)
-    push = f"touch /tmp/x; rsync /tmp/x rsync://{address}/webapps/x 2>&1 || true"
+    push = f"cd /root; touch x; rsync x rsync://{address}/webapps/x 2>&1 || true"
     assert "read only" in on(deployment, "as-worker-2", push)
 
 
