@@ -141,21 +141,21 @@ class Launcher:
             missing, surplus = wanted[role] - group.permissions, group.permissions - wanted[role]
             if missing:
                 self.say(role, f"opening {_ports(missing)}")
-            for permission in missing:
-                self._rule("authorize_security_group_ingress", group.id, permission, "InvalidPermission.Duplicate")
+                self._rule("authorize_security_group_ingress", group.id, missing, "InvalidPermission.Duplicate")
             if surplus:
                 self.say(role, f"closing {_ports(surplus)}")
-            for permission in surplus:
-                self._rule("revoke_security_group_ingress", group.id, permission, "InvalidPermission.NotFound")
+                self._rule("revoke_security_group_ingress", group.id, surplus, "InvalidPermission.NotFound")
         self.world.groups = groups_in(self.ec2, self.spec.deployment)
 
-    def _rule(self, call: str, group: str, permission: Permission, already: str) -> None:
-        """One at a time: EC2 refuses a whole bundle when one of it is there already (or gone already)."""
+    def _rule(self, call: str, group: str, permissions: set[Permission] | frozenset[Permission], already: str) -> None:
+        """All in one call; one by one when EC2 refuses the bundle because one of it is there (or gone) already."""
         try:
-            getattr(self.ec2, call)(GroupId=group, IpPermissions=[permission.as_request()])
+            getattr(self.ec2, call)(GroupId=group, IpPermissions=[each.as_request() for each in permissions])
         except CloudError as error:
             if error.code != already:
                 raise
+            for each in permissions if len(permissions) > 1 else ():
+                self._rule(call, group, {each}, already)
 
     def _secrets(self) -> None:
         for made in deployment_secrets.ensure(self.vault, self.topology):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -10,9 +11,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+import botocore.session
 import pytest
 import yaml
-from botocore import exceptions
+from botocore import exceptions, xform_name
 
 from runbook_lib import console, images, operator_range
 from runbook_lib.aws import Aws, translate
@@ -291,3 +293,19 @@ def test_the_price_table_and_other_data_files_are_json_or_yaml_that_loads() -> N
 
     assert all(len(entry) == 3 and entry[0] > 0 for entry in prices()["instances"].values())
     json.dumps(prices()["instances"])
+
+
+def test_every_call_that_the_cloud_side_makes_is_among_the_documented_permissions() -> None:
+    root = Path(__file__).resolve().parent.parent.parent
+    files = [
+        root / "runbook_lib" / f"{name}.py"
+        for name in ("cloud", "world", "launch_apply", "launch_checks", "teardown", "images", "console", "vault")
+    ]
+    words = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", " ".join(file.read_text() for file in files)))
+    text = (root / "docs" / "security.md").read_text()
+    session = botocore.session.Session()
+    for service in ("ec2", "ssm", "sts"):
+        operations = session.get_service_model(service).operation_names
+        used = {f"`{service}:{name}`" for name in operations if xform_name(name) in words}
+        assert used, service
+        assert not {name for name in used if name not in text}

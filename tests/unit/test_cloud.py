@@ -301,18 +301,17 @@ def test_a_plan_that_the_world_has_overtaken_is_refused_with_the_fresh_one(cloud
     assert not cloud.plan()
 
 
-MOMENTS = (
+OFTEN = (("before", "_rules"), ("after", "_run_instance"), ("after", "_pin"))
+SELDOM = (
     ("before", "_make_vpc"),
     ("after", "_make_vpc"),
     ("before", "_groups"),
-    ("before", "_rules"),
     ("before", "_secrets"),
     ("before", "_key_pair"),
     ("before", "_launch"),
-    ("after", "_run_instance"),
     ("after", "_launch"),
-    ("after", "_pin"),
 )
+MOMENTS = (*OFTEN, *(pytest.param(*moment, marks=pytest.mark.full) for moment in SELDOM))
 
 
 class Killed(BaseException):
