@@ -115,7 +115,7 @@ class MysqlSchema(_Mysql):
     """The tables of a database, loaded whole from one script of the pack, into an empty database only.
 
     A load that was cut short is repaired by itself as long as it was ours (nobody has ever used that database; it is
-    dumped first all the same). Any other incomplete database stops the step: `recreate_database` is the way out.
+    dumped first all the same). Any other incomplete database stops the step: `database_repair` is the way out.
     """
 
     what = "schema"
@@ -156,7 +156,7 @@ class MysqlSchema(_Mysql):
 
     @property
     def _way_out(self) -> str:
-        return f"recreate_database({self.database.name!r}) dumps it and makes it anew"
+        return f"deployment.mysql.recreate({self.database.name!r}, confirm=…) dumps it and makes it anew"
 
     def order(self, fact: Fact) -> Wire:
         settings = {"charset": self.database.charset, "collation": self.database.collation, "origin": self.origin}

@@ -323,7 +323,7 @@ class Ordered:
             Ordered.recreate(r)
         elif fact["tables"]:
             raise Failed(
-                "database %s is not empty and not whole; it is never overwritten on its own: re-create it (dumped first) and run again"
+                "database %s is not empty and not whole; it is never overwritten on its own: make it anew with deployment.mysql.recreate(name, confirm=…), which dumps it first"
                 % r["name"]
             )
         else:

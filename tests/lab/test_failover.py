@@ -6,7 +6,6 @@ import pytest
 
 from runbook_lib.checks.failover import drill
 
-
 pytestmark = pytest.mark.full
 
 
