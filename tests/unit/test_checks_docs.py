@@ -25,7 +25,7 @@ def test_every_attempt_has_its_row() -> None:
 
 
 def test_no_row_is_left_of_an_attempt_that_is_gone() -> None:
-    documented = re.findall(r"^\| `([\w-]+)` \|(?:[^|]*\|){7}$", TEXT, re.MULTILINE)
+    documented = re.findall(r"^\| `([\w-]+)` \|(?:[^|\n]*\|){7}$", TEXT, re.MULTILINE)
     assert documented == [attempt.id for attempt in matrix()[0]]
 
 
