@@ -323,7 +323,8 @@ class Ordered:
             Ordered.recreate(r)
         elif fact["tables"]:
             raise Failed(
-                "database %s is not empty and not whole; it is never overwritten on its own: make it anew with deployment.mysql.recreate(name, confirm=…), which dumps it first"
+                "database %s is not empty and not whole; it is never overwritten on its own: "
+                "deployment.mysql.recreate(name, confirm=…) dumps it and makes it anew"
                 % r["name"]
             )
         else:

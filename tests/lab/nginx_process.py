@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class StubNode:
     def __init__(self, name: str, address: str, bundle: Path):
         self.name, self.address, self.bundle, self.delay = name, address, bundle, 0.0
         self.seen: list[tuple[str, str]] = []
+        self.open: list[ssl.SSLSocket] = []
         self.server: http.server.ThreadingHTTPServer | None = None
 
     def start(self) -> None:
@@ -75,7 +76,9 @@ class StubNode:
             request_queue_size = 128
 
             def finish_request(self, request, client_address):  # the handshake in the connection's own thread
-                super().finish_request(tls.wrap_socket(request, server_side=True), client_address)
+                safe = tls.wrap_socket(request, server_side=True)
+                node.open.append(safe)
+                super().finish_request(safe, client_address)
 
             def handle_error(self, request, client_address):
                 pass
@@ -90,6 +93,10 @@ class StubNode:
             self.server.shutdown()
             self.server.server_close()
             self.server = None
+            for connection in self.open:  # kept ones would go on answering
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+            self.open.clear()
 
 
 @dataclass

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from local_host import LocalHost, converged, planned
 
 from runbook_lib.errors import HostError
 from runbook_lib.trees import ConfigTree, TreeFile
 from tests.conftest import need
+from tests.lab.local_host import LocalHost, converged, planned
 
 ADDRESS = f"127.{64 + os.getpid() % 128}.1.1"
 HOST = LocalHost("lb-1", {"RELOAD_SECONDS = 15": "RELOAD_SECONDS = 3"})

@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from local_host import LocalHost, converged, planned
 
 from runbook_lib.database_repair import recreate_database
 from runbook_lib.database_resources import MysqlAccount, MysqlDatabase, MysqlSchema, NoLeftovers
 from runbook_lib.errors import HostError
 from tests.conftest import need
+from tests.lab.local_host import LocalHost, converged, planned
 
 PACK = Path(__file__).resolve().parents[2] / "runbook_lab/practice/pack"
 PASSWORD = "Abc123Abc123Abc123Abc123"  # for this test's server only

@@ -7,12 +7,12 @@ import shutil
 import subprocess
 
 import pytest
-from nginx_process import site
-from test_nginx_process import with_secrets
 
 from runbook_lib.checks.nginx_faults import faults, try_faults
 from runbook_lib.ssh import Completed
 from tests.conftest import need
+from tests.lab.nginx_process import site
+from tests.lab.test_nginx_process import with_secrets
 
 NET = 200 + os.getpid() % 50
 
