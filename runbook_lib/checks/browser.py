@@ -211,15 +211,18 @@ def _caption(seen: Seen) -> str:
     return redactor.redact(str(seen))
 
 
+def _leaks(scene: Scene) -> bool:
+    """Whether one sign-in is expected to open both applications here."""
+    return scene.expect == "leak" and scene.configuration in ("bare", "single", "original")
+
+
 def _status(scene: Scene, seen: Seen) -> Any:
     if seen.page not in SEPARATE | LEAK:
         return "undecided"
-    leaks = scene.expect == "leak" and scene.configuration in ("single", "original")
-    return "pass" if seen.page in (LEAK if leaks else SEPARATE) else "fail"
+    return "pass" if seen.page in (LEAK if _leaks(scene) else SEPARATE) else "fail"
 
 
 def _row(scene: Scene, id_: str, who: str, status: Any, observed: str) -> Check:
-    leaks = scene.expect == "leak" and scene.configuration in ("single", "original")
-    expected = "in without a password" if leaks else "a password is asked for"
+    expected = "in without a password" if _leaks(scene) else "a password is asked for"
     title = f"In the browser: {who} signs in at the Store, then opens the Publisher"
     return Check(f"sso.{id_}", title, status, expected, observed, "Chromium, from outside", CHAPTER)

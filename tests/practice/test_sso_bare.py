@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 import yaml
 
+from runbook_lib.checks import browser
 from runbook_lib.checks.scene import Login, Machine, Scene
 from runbook_lib.checks.sso import Proof, matrix, prove, try_out
 from runbook_lib.checks.users import UserStore, test_users
-from tests.conftest import SHARED
+from tests.conftest import SHARED, need
 from tests.practice.practice_nodes import Nodes
 
 ADMIN = Login("admin", "admin")
@@ -83,3 +84,18 @@ def test_the_next_proof_removes_what_a_killed_one_left_and_nothing_else(scene: S
             assert "proof-reader" in store.users()
     finally:
         store.remove("proof-reader")
+
+
+def test_a_person_with_a_browser_walks_from_the_store_into_the_publisher(scene: Scene):
+    """The administrator is in, the Store user is refused without having been asked: the leak of the sign-in itself."""
+    need(not browser.missing(), browser.missing())
+    shots = browser.prove_in_browser(scene)
+    assert [shot.page for shot in shots] == ["store-signed-in", "acs-401", "store-signed-in", "publisher-landing"]
+    assert all(shot.png.startswith(b"\x89PNG") for shot in shots) and shots.checks.ok
+
+
+def test_without_a_browser_the_rows_say_why_they_are_skipped(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(browser, "program", lambda: None)
+    shots = browser.prove_in_browser(scene)
+    assert list(shots) == [] and {row.status for row in shots.checks} == {"skipped"}
+    assert all("no browser is installed" in row.observed for row in shots.checks)
