@@ -142,6 +142,7 @@ def _advice(words: str) -> str:
         ("cannot fetch", "check the URL and that the machines may reach it (security group, proxy), then run the step again"),
         ("has sha256", "the archive at the URL is not the one the parameters name: correct product.sha256 or java.sha256, or the URL"),
         ("Unable to locate package", "the distribution of cloud.image has no such package: choose another name in the parameters"),
+        ("Access denied for user 'root'", "let root in over the socket again: ALTER USER root@localhost IDENTIFIED VIA unix_socket (MySQL: WITH auth_socket)"),
         ("a password is required", "the login user needs passwordless sudo, as the cloud images give it"),
     )
     return next((advice for sign, advice in table if sign in words), "correct what the host says and run the step again: it goes on where it stopped")

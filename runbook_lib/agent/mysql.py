@@ -353,10 +353,12 @@ class Ordered:
 class Mysql:
     @staticmethod
     def probe(resources):
-        """One session for all of them. Without a server that answers, every fact says so."""
+        """One session for all of them. Without a server that answers, every fact says so; one that refuses root fails."""
         try:
             server = Server()
         except Failed as error:
+            if "Access denied" in str(error):  # it answers, but nothing about it can be known
+                raise
             return [{"server": None, "why": str(error).splitlines()[-1]} for _ in resources]
         return [{"server": server.version, **getattr(Asked, r["what"])(r, server)} for r in resources]
 
