@@ -138,24 +138,17 @@ def test_bad_input_is_one_clear_error(
     monkeypatch.setattr(Refusing, "code", row.get("code", ""))
     kept = sorted(packs.cache().iterdir())
     settings = json.loads(re.sub(r"\{(\w+)\}", lambda m: places.get(m[1], m[0]), json.dumps(row["set"])))
-    status = cli.main(
-        separated.command("plan")[3:]
-        + [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-    )
+    status = cli.main(separated.command("plan")[3:] + [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")])
     told = capsys.readouterr()
     assert status == 1, told.out
     wanted = [re.sub(r"\{(\w+)\}", lambda m: places.get(m[1], m[0]), words) for words in row["says"]]
     assert [words for words in wanted if words not in told.err] == [], told.err
     assert told.err.count("  next:  ") == 1 and "Traceback" not in told.err + told.out
-    assert [
-        path for path in sorted(packs.cache().iterdir()) if path not in kept and path.name.startswith(".coming-")
-    ] == []
+    assert [path for path in sorted(packs.cache().iterdir()) if path not in kept and path.name.startswith(".coming-")] == []
 
 
-def test_a_wrong_checksum_stops_a_run_at_its_chapter_without_a_traceback(
-    separated: Deployed, opened: Deployment
-) -> None:
-    done = separated.cli("run", "--from", "02", "--set", f"product.sha256={ZEROS}")
+def test_a_wrong_checksum_stops_a_run_at_its_chapter_without_a_traceback(separated: Deployed, opened: Deployment) -> None:
+    done = separated.cli("run", "--from", "02", "--set", f'product.sha256="{ZEROS}"')
     assert done.returncode == 1
     assert f"the parameters say {ZEROS}" in done.stdout and "next:" in done.stdout
     assert "02_install_mysql  ✘ stopped" in done.stdout and "04_configure" not in done.stdout
@@ -164,13 +157,9 @@ def test_a_wrong_checksum_stops_a_run_at_its_chapter_without_a_traceback(
     assert not opened.mysql.plan() and not opened.greg.plan()
 
 
-def test_a_machine_whose_ssh_never_answers_is_named_after_the_time_given(
-    opened: Deployment, second: Callable[..., Deployment]
-) -> None:
+def test_a_machine_whose_ssh_never_answers_is_named_after_the_time_given(opened: Deployment, second: Callable[..., Deployment]) -> None:
     warm = opened.fleet()["publisher-1"]
-    as_root(
-        warm, "systemctl stop ssh.socket ssh.service 2>/dev/null || systemctl stop ssh.service"
-    )  # our own session stays
+    as_root(warm, "systemctl stop ssh.socket ssh.service 2>/dev/null || systemctl stop ssh.service")  # our own session stays
     try:
         other = second(timeouts__ssh=1)
         with pytest.raises(HostError) as told:
@@ -183,9 +172,7 @@ def test_a_machine_whose_ssh_never_answers_is_named_after_the_time_given(
     assert not second().greg.plan()
 
 
-def test_a_machine_with_another_host_key_is_not_talked_to(
-    opened: Deployment, second: Callable[..., Deployment]
-) -> None:
+def test_a_machine_with_another_host_key_is_not_talked_to(opened: Deployment, second: Callable[..., Deployment]) -> None:
     name = pin_name("store-1")
     stored = opened.vault.get(name)
     foreign = pki.ssh_public_key(pki.make_ssh_key()).split()[:2]
@@ -251,9 +238,7 @@ def test_a_database_server_that_refuses_root_is_one_clear_error(opened: Deployme
     assert not opened.mysql.plan()
 
 
-def test_a_machine_without_power_is_named_and_started_by_the_next_run(
-    opened: Deployment, second: Callable[..., Deployment]
-) -> None:
+def test_a_machine_without_power_is_named_and_started_by_the_next_run(opened: Deployment, second: Callable[..., Deployment]) -> None:
     opened.cloud.power_cut("lb-1")
     eventually(lambda: opened.instances()["lb-1"].state == "stopped", "lb-1 stopped")
     with pytest.raises(HostError) as told:
