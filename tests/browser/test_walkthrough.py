@@ -1,4 +1,4 @@
-"""A person before JupyterLab: real JupyterLab, real Chromium, the cluster that other tests use. Pictures: .pytest_pictures/."""
+"""A person before JupyterLab: real JupyterLab, real Chromium, a real cluster. Pictures: runs/pictures/."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.conftest import ROOT, need
 from tests.lab.deployed import Deployed
 from tests.notebooks.test_chapters import with_parameters
 
-PICTURES = ROOT / ".pytest_pictures"
+PICTURES = ROOT / "runs" / "pictures"
 PATIENCE = 120_000  # milliseconds; a deadline, not a pause
 OpenChapter = Callable[..., Any]
 
@@ -95,7 +95,7 @@ def chapter(desk: str) -> Iterator[OpenChapter]:
 
 
 def picture(page: Any, name: str) -> None:
-    PICTURES.mkdir(exist_ok=True)
+    PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=PICTURES / f"{name}.png")
 
 
