@@ -16,6 +16,7 @@ from moto.core.types import Base64EncodedString
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import DependencyViolationError, EC2ClientError
 from moto.ec2.models.amis import AmiBackend
+from moto.ec2.models.elastic_network_interfaces import NetworkInterfaceBackend
 from moto.ec2.models.instances import Instance, InstanceBackend
 from moto.ec2.models.security_groups import SecurityGroupBackend
 from moto.ec2.models.subnets import SubnetBackend
@@ -124,6 +125,14 @@ def modify_groups(original: Callable[..., Any], self: Any, instance_id: str, gro
     instance = original(self, instance_id, group_ids)
     instance.nics[0]._group_set = instance.security_groups
     return instance
+
+
+@corrects(NetworkInterfaceBackend, "modify_network_interface_attribute")
+def modify_interface(original: Callable[..., Any], self: Any, eni_id: str, *rest: Any, **more: Any) -> None:
+    original(self, eni_id, *rest, **more)
+    nic = self.get_network_interface(eni_id)
+    if nic.instance:
+        nic.instance.security_groups = nic._group_set
 
 
 @corrects(InstanceBackend, "start_instances")

@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv4Network
 from runbook_lab.shell import run
 
 TABLE = "security_groups"
+PROTOCOL_NAMES = {"icmpv6": "ipv6-icmp"}  # EC2's name: nft's, where they differ
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,13 @@ class Allow:
             return ""
         if self.protocol in ("tcp", "udp"):
             if self.from_port in (None, -1) or (self.from_port, self.to_port) == (0, 65535):
-                return f"meta l4proto {self.protocol} "
+                return f"meta l4proto {PROTOCOL_NAMES.get(self.protocol, self.protocol)} "
             return f"{self.protocol} dport {self.from_port}-{self.to_port} "
         if self.protocol == "icmp":
             kind = "" if self.from_port in (None, -1) else f"icmp type {self.from_port} "
             code = "" if self.to_port in (None, -1) else f"icmp code {self.to_port} "
             return f"meta l4proto icmp {kind}{code}"
-        return f"meta l4proto {self.protocol} "
+        return f"meta l4proto {PROTOCOL_NAMES.get(self.protocol, self.protocol)} "
 
 
 def group_members(addresses: Iterable[str]) -> tuple[IPv4Network, ...]:

@@ -87,10 +87,15 @@ def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: S
         if taken:
             raise network.range_taken(lab, taken)
         limits.raise_limits()
-        packs = _PackBuilder()
-        image.ensure(say)
-        _start_daemon(lab, allowed)
-        packs.upload(lab, say)
+        try:
+            packs = _PackBuilder()
+            image.ensure(say)
+            _start_daemon(lab, allowed)
+            packs.upload(lab, say)
+        except BaseException:  # also when interrupted: half a lab is no lab
+            remains.sweep(lab)
+            limits.restore_limits(lab)
+            raise
     say(f"lab {lab.name} is up: {lab.endpoint} ({lab.network}); AWS_CONFIG_FILE={lab.aws_config}")
 
 
@@ -134,7 +139,6 @@ def _start_daemon(lab: Lab, allowed: tuple[str, ...]) -> None:
         born = lab.pid_file.exists()
         if time.monotonic() > deadline or (born and not remains.daemons(lab)):
             words = " / ".join(lab.log.read_text().strip().splitlines()[-3:])
-            remains.sweep(lab)
             raise LabError(f"the lab's daemon did not start: {words}", str(lab.log), "./runbook doctor")
         time.sleep(0.02)
 

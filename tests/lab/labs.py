@@ -27,7 +27,7 @@ from runbook_lab.visit import console_host_keys
 from tests.conftest import need
 
 IMAGE_PARAMETER = "/aws/service/debian/release/12/latest/amd64"
-NAME, RANGE = "test", "10.214.0.0/16"
+NAME, RANGE = os.environ.get("RUNBOOK_TEST_LAB", "test 10.214.0.0/16").split()
 
 
 def eventually(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
@@ -123,7 +123,7 @@ class Net:
     vpc: str
     subnet: str
     group: str
-    prefix: str  # 10.214.N
+    prefix: str  # the first three parts of its addresses
 
     def address(self, host: int) -> str:
         return f"{self.prefix}.{host}"
@@ -148,7 +148,7 @@ class LabClient:
         return boto3.client(service, endpoint_url=self.lab.endpoint, region_name=region, config=config, **credentials)
 
     def net(self) -> Net:
-        prefix = f"10.214.{next(self._numbers)}"
+        prefix = f"{self.lab.network.network_address + 256 * next(self._numbers)}".removesuffix(".0")
         vpc = self.ec2.create_vpc(CidrBlock=f"{prefix}.0/24")["Vpc"]["VpcId"]
         subnet = self.ec2.create_subnet(VpcId=vpc, CidrBlock=f"{prefix}.0/24")["Subnet"]["SubnetId"]
         group = self.group(vpc, "ssh")
@@ -207,7 +207,7 @@ def lab() -> Iterator[LabClient]:
     """A lab named `test` (10.214.0.0/16), brought up once and taken down whatever happens; an old one goes first."""
     require_lab_machine()
     here = find_lab(NAME, RANGE)
-    turn = open("/run/lock/runbook-tests", "w")  # noqa: SIM115 (held for the session: one `test` lab on a machine)
+    turn = open(f"/run/lock/runbook-tests-{NAME}", "w")  # noqa: SIM115 (held for the session: one `test` lab on a machine)
     fcntl.flock(turn, fcntl.LOCK_EX)
     down(here, say=lambda text: None)
     atexit.register(down, here, say=lambda text: None)  # also when the session is broken off before the finalizer

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from runbook_lab import remains
 from tests.conftest import need
-from tests.lab.labs import IMAGE_PARAMETER, eventually
+from tests.lab.labs import IMAGE_PARAMETER, RANGE, eventually
 
 REFUSALS = yaml.safe_load(Path(__file__).with_name("lab_refusals.yaml").read_text())
 SCRIPT = """
@@ -31,8 +31,15 @@ def refused(call, **parameters) -> str:
 
 @pytest.fixture(scope="module")
 def words(lab, net):
-    outside, inside = (lab.ec2.create_vpc(CidrBlock=cidr)["Vpc"]["VpcId"] for cidr in ("10.9.0.0/16", "10.214.0.0/16"))
-    return {"prefix": net.prefix, "vpc": net.vpc, "outside": outside, "inside": inside, "key": lab.key_name}
+    outside, inside = (lab.ec2.create_vpc(CidrBlock=cidr)["Vpc"]["VpcId"] for cidr in ("10.9.0.0/16", RANGE))
+    return {
+        "prefix": net.prefix,
+        "vpc": net.vpc,
+        "outside": outside,
+        "inside": inside,
+        "key": lab.key_name,
+        "gateway": f"{lab.lab.network.network_address}/24",
+    }
 
 
 def filled(value, words):

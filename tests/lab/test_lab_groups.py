@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 
 import pytest
 
@@ -23,7 +22,7 @@ for port in (8001, 8002, 8003): threading.Thread(target=tcp, args=(port,)).start
 udp(8001)
 """
 START = f"cat > server.py <<'END'\n{SERVER}END\nsetsid python3 server.py >/dev/null 2>&1 </dev/null & echo"
-WITHIN = 1.0  # seconds in which a change must be in force
+WITHIN = 5.0  # seconds for what is one on an idle machine: no test may fail for its neighbours' work
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +53,14 @@ def open_from_here(address: str, port: int) -> bool:
     try:
         with socket.create_connection((address, port), timeout=0.3) as peer:
             return peer.recv(4) == b"here"
+    except OSError:
+        return False
+
+
+def answers(address: str, port: int) -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=0.3):
+            return True
     except OSError:
         return False
 
@@ -115,10 +122,19 @@ def test_a_group_as_source_lets_in_its_members_only(lab, server, client):
     assert not open_from_here(server.address, 8001)
 
 
-def test_leaving_a_group_takes_the_right_away_and_joining_gives_it_back(lab, net, server, client):
-    lab.ec2.modify_instance_attribute(InstanceId=client.id, Groups=[net.group])
+@pytest.mark.parametrize("of", ["instance", "interface"])
+def test_leaving_a_group_takes_the_right_away_and_joining_gives_it_back(lab, net, server, client, of):
+    nic = client.describe()["NetworkInterfaces"][0]["NetworkInterfaceId"]
+
+    def join(*groups: str) -> None:
+        if of == "instance":
+            lab.ec2.modify_instance_attribute(InstanceId=client.id, Groups=list(groups))
+        else:
+            lab.ec2.modify_network_interface_attribute(NetworkInterfaceId=nic, Groups=list(groups))
+
+    join(net.group)
     eventually(lambda: not open_from(client, server.address, 8001), "closed for a former member", 5)
-    lab.ec2.modify_instance_attribute(InstanceId=client.id, Groups=[net.group, client.group])
+    join(net.group, client.group)
     eventually(lambda: open_from(client, server.address, 8001), "open for a new member", 5)
 
 
@@ -148,7 +164,7 @@ def test_what_left_by_a_revoked_egress_permission_stays_inside(lab, server, clie
 def test_a_connection_that_was_allowed_goes_on_after_the_revocation(lab, net, server):
     with server.session() as session:
         lab.revoke(net.group, 22)
-        time.sleep(WITHIN)
+        eventually(lambda: not answers(server.address, 22), "22 closed for new connections", WITHIN)
         _, out, _ = session.exec_command("echo still")
         assert out.read() == b"still\n"
         lab.allow(net.group, 22)
