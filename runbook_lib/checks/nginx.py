@@ -116,6 +116,7 @@ class _Outside:
 
     def _old_tls(self, host: str) -> Check:
         """TLS 1.1 is refused. Our own library must be able to offer it, or nothing was asked."""
+        status: Status
         old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
         old.set_ciphers("ALL:@SECLEVEL=0")
@@ -133,7 +134,7 @@ class _Outside:
             observed, status = str(error), "pass" if isinstance(error, ConnectionResetError) else "fail"
         return Check(
             f"nginx-old-tls-{host}", "TLS older than 1.2 is refused", status, "refused", observed, "outside", CHAPTER
-        )  # type: ignore[arg-type]
+        )
 
     def _plain(self, host: str) -> Check:
         observed = _outcome(self.visitor(), f"http://{host}/x?y=1")

@@ -207,7 +207,7 @@ class _Connections:
         url = httpcore.URL(scheme="https", host=to.address, port=to.port, target=to.path)
         headers = {"Host": to.host, "X-Runbook-Probe": "1", "User-Agent": "runbook-drill"}
         headers |= {"Cookie": cookies} if cookies else {}
-        request = httpcore.Request("GET", url, headers=headers, extensions={"sni_hostname": to.host})
+        request = httpcore.Request("GET", url, headers=list(headers.items()), extensions={"sni_hostname": to.host})
         for attempt in range(ATTEMPTS):
             connection, kept = await self._take(url.origin)
             try:
