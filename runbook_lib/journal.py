@@ -264,7 +264,7 @@ def _chapter(name: str, entries: list[Entry]) -> dict[str, Any]:
     newest = {
         entry["verb"]: entry
         for entry in mine
-        if entry["verb"] in ("apply", "verify", "prove", "verdict", "failover", "browser")
+        if entry["verb"] in ("apply", "verify", "prove", "verdict", "works", "failover", "browser")
     }
     whole = [entry for entry in mine if entry["verb"] == "chapter"]
     ok = whole[-1]["ok"] if whole else bool(newest) and all(entry["ok"] for entry in newest.values())

@@ -53,6 +53,17 @@ class Sso(Verbs):
         d.journal.checked(self.name, shots.checks)
         return shots
 
+    def works(self, agreed: bool = False) -> CheckTable:
+        """That what is kept apart still works together: an asset of the Publisher is seen in the Store, each tier is one cluster."""
+        from .checks.cluster import verify_membership
+        from .checks.publishing import verify_published
+
+        d = self.deployment
+        with d.journal.attempt(self.name, "works"), d.writing():
+            checks = CheckTable([*verify_published(scene_of(d), agreed=agreed), *verify_membership(d)])
+        d.journal.checked(self.name, checks)
+        return checks.raise_if_failed()
+
     def verify(self, proof: Proof | None = None) -> CheckTable:
         """The proof's table; ChecksFailed unless it found what the parameters expect (`expect: leak | separated`)."""
         found = proof or self.prove()

@@ -186,6 +186,7 @@ def _verify_chapter(deployment: Deployment, chapter: Chapter, agreed: bool, say:
             proof = part.prove(agreed=agreed)
             say(str(proof))
             part.verify(proof)
+            say(str(part.works(agreed=agreed)))
         else:
             say(str(part.verify()))
     except RunbookError as error:
