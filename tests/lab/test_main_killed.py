@@ -118,6 +118,7 @@ def test_what_was_killed_so_often_is_whole_and_a_second_run_changes_nothing(clus
     }
 
 
+@pytest.mark.full
 def test_killed_during_the_first_boot_of_a_replaced_node_the_way_out_is_named(
     cluster: Deployed, opened: Deployment
 ) -> None:
