@@ -72,7 +72,7 @@ class Drill:
         """Seconds that the slowest answer took."""
         return max((sample.took for sample in self.samples), default=0.0)
 
-    def per_second(self) -> list[Mapping[str, int]]:
+    def per_second(self) -> Sequence[Mapping[str, int]]:
         """For each second: answers per node, and `failed`."""
         found = [Counter[str]() for _ in range(int(max((s.at for s in self.samples), default=0)) + 1)]
         for sample in self.samples:
