@@ -39,13 +39,14 @@ def desk(separated: Deployed, tmp_path: Path) -> Iterator[str]:
     homes |= {f"JUPYTERLAB_{name}_DIR": str(tmp_path / name.lower()) for name in ("SETTINGS", "WORKSPACES")}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
     command += ["--IdentityProvider.token=token", f"--notebook-dir={tmp_path}", "--LabApp.news_url=None"]
+    person = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}  # widgets are shown
     with open(tmp_path / "jupyter.log", "w") as log:
         server = subprocess.Popen(
             command,
             cwd=tmp_path,
             stdout=log,
             stderr=log,
-            env={**os.environ, **homes, "RUNBOOK_RUNS": str(tmp_path / "runs")},
+            env={**person, **homes, "RUNBOOK_RUNS": str(tmp_path / "runs")},
         )
     try:
         _until_it_answers(f"http://127.0.0.1:{port}/api?token=token", server)
