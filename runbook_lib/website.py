@@ -1,0 +1,160 @@
+"""A static site from executed chapters: nbconvert renders them, this puts them into order. Reads well from `file://`."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import journal as journals
+from .chapters import CHAPTERS, chapters_of
+from .errors import RunbookError
+from .spec_model import Spec
+from .tables import html_table
+from .views import STORIES
+
+STYLE = Path(__file__).with_name("style.css")
+FOREIGN = re.compile(r"<(script|link)\b[^>]*\b(src|href)=[\"']?https?:[^>]*>(\s*</script>)?", re.IGNORECASE)
+MERMAID = re.compile(r'<script type="module">(?:(?!</script>).)*mermaid.*?</script>', re.DOTALL)  # fetched from a CDN
+GLOSSARY = {
+    "assertion": "the identity provider's signed word that somebody signed in; the browser carries it to an application",
+    "allow-list": "the paths that a host serves; everything else is refused",
+    "drift": "what differs on a machine from what the parameters say, by whose hand ever",
+    "first boot": "a node's first start on empty databases; nodes take it one after the other",
+    "hardening": "how many of the measures that separate Store and Publisher are in place",
+    "manager, worker": "Application Server: one node deploys and carries the console, the others serve",
+    "plan": "the difference between the machines and the wish; looking at it changes nothing",
+    "practice pack": "the lab's stand-in for a WSO2 product: same files, same behaviour where a cluster touches it",
+    "tier": "the nodes that stand in for each other: all Store nodes, all Publisher nodes",
+}
+SEARCH = """
+const field = document.getElementById('search'), found = document.getElementById('found');
+field.addEventListener('input', () => {
+  const words = field.value.toLowerCase().split(/\\s+/).filter(Boolean);
+  found.replaceChildren(...(words.length ? INDEX.filter(e => words.every(w => e.text.includes(w))) : []).slice(0, 30).map(e => {
+    const item = document.createElement('li'), link = document.createElement('a');
+    link.href = e.href; link.textContent = e.title; item.append(link); return item;
+  }));
+});
+"""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of the site: where it lies, what it is called, what can be found on it."""
+
+    href: str
+    title: str
+    text: str
+
+
+def build_site(runs: Sequence[Path], out: Path) -> Path:
+    """Render the executed chapters of `runs` (default: the newest run with notebooks of each deployment) below `out`.
+
+    Raises RunbookError when there is no executed chapter to show.
+    """
+    chosen = [run.resolve() for run in runs] or list(_newest())
+    if not any(any(run.glob("*.ipynb")) for run in chosen):
+        raise RunbookError("there are no executed chapters to make a site of", str(journals.runs_folder()),
+                           "run a pattern first: ./runbook run params/greg-separated.lab.yaml")  # fmt: skip
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    pages = [page for run in chosen for page in _run_pages(run, out)]
+    pages.append(_parameters(out))
+    _index(chosen, pages, out)
+    return out
+
+
+def _newest() -> Iterable[Path]:
+    """Of each deployment the newest of the runs that executed the most chapters."""
+    for folder in sorted(journals.runs_folder().glob("*/")):
+        runs = [run for run in sorted(folder.glob("2*T*Z*")) if any(run.glob("*.ipynb"))]
+        if runs:
+            yield max(runs, key=lambda run: (len(list(run.glob("*.ipynb"))), run.name))
+
+
+def _run_pages(run: Path, out: Path) -> Iterable[Page]:
+    """The chapters of one run, and its report."""
+    folder = out / run.parent.name
+    folder.mkdir(exist_ok=True)
+    for notebook in sorted(run.glob("*.ipynb")):
+        body, text = _render(notebook)
+        (folder / f"{notebook.stem}.html").write_text(body, encoding="utf-8")
+        title = CHAPTERS[notebook.stem].title if notebook.stem in CHAPTERS else notebook.stem
+        yield Page(f"{folder.name}/{notebook.stem}.html", f"{folder.name}: {notebook.stem[:2]} {title}", text)
+    if (run / "report.html").exists():
+        report = (run / "report.html").read_text(encoding="utf-8")
+        (folder / "report.html").write_text(report, encoding="utf-8")
+        yield Page(f"{folder.name}/report.html", f"{folder.name}: report", _words(report))
+
+
+def _render(notebook: Path) -> tuple[str, str]:
+    """A chapter as one page that loads nothing from elsewhere, and the words on it; links lead to pages of the site."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    book = nbformat.read(notebook, as_version=4)
+    title = notebook.stem.replace("_", " ")
+    body, _ = HTMLExporter(template_name="lab").from_notebook_node(book, {"metadata": {"name": title}})
+    body = MERMAID.sub("", FOREIGN.sub("", body))
+    there = {path.stem for path in notebook.parent.glob("*.ipynb")}
+    body = re.sub(r'href="(\w+)\.ipynb"', lambda m: f'href="{m[1]}.html"' if m[1] in there else 'href="../index.html"', body)
+    home = '<p style="padding:.5em 2em"><a href="../index.html">All chapters</a></p>'
+    body = re.sub(r"(<body[^>]*>)", lambda m: m[1] + home, body, count=1)
+    return journals.redact(body), _words(body)
+
+
+def _words(page: str) -> str:
+    """What stands on a page, for the search: no tags, no styles, no pictures."""
+    page = re.sub(r"<(script|style|svg)\b.*?</\1>", " ", page, flags=re.DOTALL | re.IGNORECASE)
+    page = re.sub(r"<[^>]+>", " ", page)
+    return " ".join(sorted(set(html.unescape(page).lower().split())))[:40_000]
+
+
+def _parameters(out: Path) -> Page:
+    """The reference of the parameters, from the model that reads them."""
+    rows = [(r.key, r.default if r.default is not None else "", r.allowed, r.unit, r.description) for r in Spec.reference()]
+    table = html_table(("Key", "Default", "Allowed", "Unit", "Meaning"), rows, "Parameters")
+    page = _page("Parameters", f'<p><a href="index.html">All chapters</a></p>{table}')
+    (out / "parameters.html").write_text(page, encoding="utf-8")
+    return Page("parameters.html", "Parameters: every key", _words(page))
+
+
+def _index(runs: Sequence[Path], pages: Sequence[Page], out: Path) -> None:
+    sections = "".join(_section(run) for run in runs)
+    terms = "".join(f"<dt>{html.escape(term)}</dt><dd>{html.escape(words)}</dd>" for term, words in GLOSSARY.items())
+    index = json.dumps([{"href": p.href, "title": p.title, "text": p.text} for p in pages]).replace("</", "<\\/")
+    body = (
+        "<h1>The WSO2 cluster runbook</h1><p>Chapters as they were executed, with what they found.</p>"
+        '<p><label>Search <input id="search" type="search"></label></p><ul id="found" aria-live="polite"></ul>'
+        f'{sections}<h2>Reference</h2><p><a href="parameters.html">Every parameter</a></p><h2>Glossary</h2><dl>{terms}</dl>'
+        f"<script>const INDEX = {index};{SEARCH}</script>"
+    )
+    (out / "index.html").write_text(_page("The WSO2 cluster runbook", body), encoding="utf-8")
+
+
+def _section(run: Path) -> str:
+    """One deployment: what it is, what was found, its chapters in order, what a person saw."""
+    result: dict[str, Any] = journals.summarise(journals.read(run))
+    name, pattern = run.parent.name, str(result["pattern"])
+    verdict = f"; verdict: {result['verdict']} (expected: {result['expect']})" if result["verdict"] else ""
+    order = [c.name for c in chapters_of(pattern)] if pattern in STORIES else []
+    links = "".join(
+        f'<li><a href="{name}/{chapter}.html">{chapter[:2]} {CHAPTERS[chapter].title}</a></li>' for chapter in order if (run / f"{chapter}.ipynb").exists()
+    )
+    mark = "✔ as expected" if result["ok"] else "✘ not as expected"
+    story = html.escape(STORIES.get(pattern, ""))
+    report = f'<p><a href="{name}/report.html">Report</a></p>' if (run / "report.html").exists() else ""
+    return f"<h2>{html.escape(name)}</h2><p>{story}</p><p><strong>{mark}</strong>{html.escape(verdict)}</p><ol>{links}</ol>{report}"
+
+
+def _page(title: str, body: str) -> str:
+    style = "body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:0 auto;padding:1.5rem}:root{color-scheme:light dark}"
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
+    sheet = f"<style>{style}{STYLE.read_text(encoding='utf-8')}</style>"
+    return journals.redact(f'<!doctype html><html lang="en"><head>{head}{sheet}</head><body>{body}</body></html>')
