@@ -68,7 +68,7 @@ def _until_it_answers(url: str, server: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture
-def chapter(desk: str) -> Iterator[OpenChapter]:
+def chapter(desk: str, tmp_path: Path) -> Iterator[OpenChapter]:
     """Opens a chapter in Chromium and runs all of its cells."""
     need(chromium(), "no Chromium is installed (apt-get install chromium)")
     from playwright.sync_api import sync_playwright
@@ -77,15 +77,14 @@ def chapter(desk: str) -> Iterator[OpenChapter]:
         browser = play.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
 
         def open_chapter(name: str, dark: bool = False) -> Any:
+            if dark:
+                theme = tmp_path / "settings" / "@jupyterlab" / "apputils-extension" / "themes.jupyterlab-settings"
+                theme.parent.mkdir(parents=True)
+                theme.write_text('{"theme": "JupyterLab Dark"}')
             page = browser.new_page(viewport={"width": 1400, "height": 4000})
             page.set_default_timeout(PATIENCE)
             page.goto(f"{desk}/lab/tree/{name}.ipynb?token=token&reset")
             page.wait_for_selector(".jp-Notebook .jp-Cell")
-            if dark:
-                page.get_by_role("menuitem", name="Settings", exact=True).click()
-                page.get_by_role("menuitem", name="Theme", exact=True).hover()
-                page.get_by_role("menuitem", name="JupyterLab Dark", exact=True).click()
-                page.wait_for_selector("body[data-jp-theme-light=false]")
             page.get_by_text("| Idle").wait_for()
             page.get_by_role("menuitem", name="Run", exact=True).click()
             page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -136,6 +135,7 @@ def test_a_chapter_shows_where_things_stand_and_verifies(chapter: OpenChapter, d
     page = chapter("05_configure_nginx", dark)
     page.get_by_text(re.compile(r"(\d+) of \1 checks passed")).first.wait_for()
     page.wait_for_function("document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt').length >= 6")
+    assert page.evaluate("document.body.dataset.jpThemeLight") == ("false" if dark else "true")
     assert page.locator(".rb-error").count() == 0
     board = page.locator(".rb-status").inner_text()
     assert "6 of 6 machines run" in board
