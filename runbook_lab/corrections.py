@@ -18,7 +18,7 @@ from moto.ec2.exceptions import DependencyViolationError, EC2ClientError
 from moto.ec2.models.amis import AmiBackend
 from moto.ec2.models.elastic_network_interfaces import NetworkInterfaceBackend
 from moto.ec2.models.instances import Instance, InstanceBackend
-from moto.ec2.models.security_groups import SecurityGroupBackend
+from moto.ec2.models.security_groups import SecurityGroupBackend, SecurityGroupRule
 from moto.ec2.models.subnets import SubnetBackend
 from moto.ec2.models.vpcs import VPCBackend
 from moto.ec2.responses.amis import AmisResponse
@@ -310,6 +310,24 @@ def delete_security_group(
     if group_id and (used_by_nic or group_id in _referenced_groups(self, other_than=group_id)):
         raise DependencyViolationError(f"resource {group_id} has a dependent object")
     return original(self, name, group_id)
+
+
+@corrects(SecurityGroupRule, "__eq__")
+def same_rule(original: Callable[..., Any], self: Any, other: Any) -> bool:
+    """A description does not make another rule of it (in moto it does, where the source is a group)."""
+    return isinstance(other, SecurityGroupRule) and _essence(self) == _essence(other)
+
+
+def _essence(rule: Any) -> tuple[Any, ...]:
+    ports = (None, None) if rule.ip_protocol == "-1" else (rule.from_port, rule.to_port)
+    return (
+        rule.ip_protocol,
+        ports,
+        rule.cidr_ipv4,
+        rule.cidr_ipv6,
+        rule.source_group.get("GroupId"),
+        rule.prefix_list_id,
+    )
 
 
 def _referenced_groups(ec2: Any, other_than: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.lab.labs import eventually
 
@@ -141,6 +142,18 @@ def test_leaving_a_group_takes_the_right_away_and_joining_gives_it_back(lab, net
 def test_a_new_member_of_a_source_group_is_let_in(lab, net, launch, server, client):
     other = launch(12, SecurityGroupIds=[net.group, client.group])
     assert open_from(other, server.address, 8001)
+
+
+def test_a_permission_with_a_description_is_revoked_without_it_and_refused_twice(lab, net):
+    group, other = lab.group(net.vpc, "described"), lab.group(net.vpc, "source")
+    rule = lab.permission(8009, other)
+    described = {**rule, "UserIdGroupPairs": [{"GroupId": other, "Description": "why"}]}
+    lab.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[described])
+    with pytest.raises(ClientError, match="InvalidPermission.Duplicate"):
+        lab.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
+    lab.ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=[rule])
+    assert lab.ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]["IpPermissions"] == []
+    lab.ec2.delete_security_group(GroupId=other)
 
 
 def test_ping_needs_a_permission_too(lab, server, client):
