@@ -149,7 +149,7 @@ def test_a_permission_with_a_description_is_revoked_without_it_and_refused_twice
     rule = lab.permission(8009, other)
     described = {**rule, "UserIdGroupPairs": [{"GroupId": other, "Description": "why"}]}
     lab.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[described])
-    with pytest.raises(ClientError, match="InvalidPermission.Duplicate"):
+    with pytest.raises(ClientError, match="Duplicate"):
         lab.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[rule])
     lab.ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=[rule])
     assert lab.ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"][0]["IpPermissions"] == []
