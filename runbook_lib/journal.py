@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from .vault import redactor
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = 1
+CLOSING = ("verify", "prove", "failover")  # what ends a chapter
 Entry = dict[str, Any]
 
 
@@ -122,11 +123,15 @@ class Journal:
             yield
         except BaseException as error:
             words = str(error) or type(error).__name__
-            self.write(
-                chapter, verb, seconds=time.monotonic() - began, ok=False, error=words, kind=type(error).__name__
-            )
+            seconds = time.monotonic() - began
+            self.write(chapter, verb, seconds=seconds, ok=False, error=words, kind=type(error).__name__)
             raise
-        self.write(chapter, verb, seconds=time.monotonic() - began)
+        else:
+            self.write(chapter, verb, seconds=time.monotonic() - began)
+        finally:
+            if verb in CLOSING and not os.environ.get("RUNBOOK_RUN"):  # by hand: nobody else will write the report
+                with suppress(OSError):
+                    self.finish()
 
     def changed(self, chapter: str, result: Any) -> None:
         """One line per resource that an apply changed (`result`: a `converge.Result`)."""
@@ -146,9 +151,7 @@ class Journal:
         """One line per check; a later run of the same check counts."""
         for check in checks:
             row = {**asdict(check), "chapter": chapter}
-            self.write(
-                chapter, "check", host=row.get("where", ""), key=row["id"], ok=row["status"] == "pass", check=row
-            )
+            self.write(chapter, "check", host=row.get("where", ""), key=row["id"], ok=row["status"] == "pass", check=row)
 
     def verdict(self, chapter: str, text: str, passed: bool) -> None:
         """What the proof found, in its own words, and whether that is what the parameters expect."""
@@ -239,9 +242,7 @@ def summarise(entries: list[Entry]) -> dict[str, Any]:
     verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
     fields = ("id", "title", "status", "expected", "observed", "where", "chapter")
     expect = head.get("expect")
-    decided = (
-        verdict is not None and verdict["ok"] if expect and any(c["name"].startswith("07") for c in chapters) else True
-    )
+    decided = verdict is not None and verdict["ok"] if expect and any(c["name"].startswith("07") for c in chapters) else True
     return {
         "schema": SCHEMA,
         **{name: head.get(name) for name in ("deployment", "pattern", "hardening", "expect")},
@@ -261,18 +262,10 @@ def _chapters_seen(entries: list[Entry]) -> list[str]:
 def _chapter(name: str, entries: list[Entry]) -> dict[str, Any]:
     """All right when the runner says so; without a runner, when the newest attempt of each verb went well."""
     mine = [entry for entry in entries if entry.get("chapter") == name]
-    newest = {
-        entry["verb"]: entry
-        for entry in mine
-        if entry["verb"] in ("apply", "verify", "prove", "verdict", "works", "failover", "browser")
-    }
+    newest = {entry["verb"]: entry for entry in mine if entry["verb"] in ("apply", "verify", "prove", "verdict", "works", "failover", "browser")}
     whole = [entry for entry in mine if entry["verb"] == "chapter"]
     ok = whole[-1]["ok"] if whole else bool(newest) and all(entry["ok"] for entry in newest.values())
-    spent = (
-        whole[-1]["seconds"]
-        if whole
-        else sum(e["seconds"] for e in mine if e["verb"] not in ("check", "change", "verdict"))
-    )
+    spent = whole[-1]["seconds"] if whole else sum(e["seconds"] for e in mine if e["verb"] not in ("check", "change", "verdict"))
     return {
         "name": name,
         "ok": ok,

@@ -162,3 +162,16 @@ def test_tables_and_pictures_are_kept_for_the_report(journal: Journal) -> None:
     assert "Drill" in page
     assert "of 6000" in page
     assert "data:image/png;base64,iVBORw==" in page
+
+
+@pytest.mark.parametrize("runner", [False, True], ids=["by hand", "under the runner"])
+def test_a_session_by_hand_has_its_result_after_each_verification(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: bool
+) -> None:
+    monkeypatch.delenv("RUNBOOK_RUN", raising=False)
+    if runner:
+        monkeypatch.setenv("RUNBOOK_RUN", str(tmp_path / "run"))
+    journal = Journal.begin(SPEC, tmp_path)
+    with journal.attempt("02_install_mysql", "verify"):
+        pass
+    assert (journal.folder / "result.json").exists() is not runner

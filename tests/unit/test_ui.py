@@ -1,0 +1,111 @@
+"""What a notebook shows has a static form; the form's values become a params file that says what it means."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from runbook_lib import form, ui, views
+from runbook_lib.converge import Event
+from runbook_lib.errors import HostError, ParamsError
+from runbook_lib.spec import load_spec
+
+PARAMS = "params/greg-separated.lab.yaml"
+
+
+@pytest.fixture
+def fields() -> form.Fields:
+    return form.Fields(load_spec(PARAMS))
+
+
+def test_the_file_of_a_form_reads_back_as_what_was_typed(fields: form.Fields, tmp_path: Path) -> None:
+    fields.set("nodes", "{store: 3}")
+    fields.set("cloud.disk_gb", "30")
+    fields.set("publisher_allow_cidr", "[10.0.0.0/8, 192.168.0.0/16]")
+    fields.set("memory.heap", "768m")
+    path = tmp_path / "mine.yaml"
+    path.write_text(fields.yaml())
+    spec = load_spec(path)
+    assert spec.nodes == {"store": 3, "publisher": 2}
+    assert (spec.cloud.disk_gb, spec.memory.heap) == (30, "768m")
+    assert spec.publisher_allow_cidr == ("10.0.0.0/8", "192.168.0.0/16")
+    assert "# size of each root volume" in fields.yaml()
+
+
+def test_a_key_set_back_to_its_default_leaves_the_file(fields: form.Fields) -> None:
+    fields.set("cloud.disk_gb", "30")
+    fields.set("cloud.disk_gb", "20")
+    assert "disk_gb" not in fields.yaml()
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "words"),
+    [
+        ("nodes", "{stroe: 3}", "nearest: store"),
+        ("cloud.disk_gb", "5", "from 8 to 1000"),
+        ("cloud.network", "10.0.0.1/24", "10.0.0.0/24"),
+    ],
+)
+def test_a_wrong_value_names_key_and_what_is_allowed(fields: form.Fields, key: str, text: str, words: str) -> None:
+    fields.set(key, text)
+    with pytest.raises(ParamsError) as caught:
+        fields.spec()
+    assert words in str(caught.value)
+    assert key in str(caught.value)
+
+
+def test_what_is_no_yaml_is_refused_at_once(fields: form.Fields) -> None:
+    with pytest.raises(ParamsError, match="not YAML"):
+        fields.set("nodes", "{store: 3")
+
+
+def test_headless_the_form_is_a_table() -> None:
+    assert "cloud.disk_gb" in str(form.params_form(PARAMS))
+
+
+def test_the_widgets_of_the_form_check_what_is_typed(fields: form.Fields) -> None:
+    shown = ui.Form(fields)
+    assert "6 machines" in shown.answer.value
+    shown._typed("cloud.disk_gb", "5")
+    assert "cloud.disk_gb = 5" in shown.answer.value
+    assert shown.save.disabled
+    shown._typed("cloud.disk_gb", "30")
+    assert not shown.save.disabled
+    shown._chosen("as-cluster")
+    assert "5 machines" in shown.answer.value
+
+
+def test_progress_that_fails_leaves_where_each_host_stood(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(HostError), ui.progress("MySQL", ["db-1"]) as progress:
+        progress(Event("db-1", "packages", "install <x>", 3, 9))
+        raise HostError("full", "db-1")
+    assert "db-1: packages, 3 of 9: install <x>" in capsys.readouterr().out
+
+
+def test_an_interrupt_asks_the_hosts_to_stop_first() -> None:
+    with pytest.raises(KeyboardInterrupt), ui.progress("MySQL", ["db-1"]) as progress:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        finally:
+            assert progress.stop.is_set()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_error_card_folds_the_way_and_names_no_path_of_this_machine() -> None:
+    try:
+        load_spec(PARAMS, {"nodes.store": 99})
+    except ParamsError as error:
+        card = ui.error_card(error)
+    assert "<details>" in card
+    assert "runbook_lib/spec.py:" in card
+    assert f"{ui.ROOT}/runbook_lib" not in card
+
+
+def test_every_view_has_words_as_well() -> None:
+    assert "greg-original" in str(views.patterns())
+    rules = views.rules(views.patterns().topologies[3])
+    assert "Hazelcast" in str(rules)
+    assert all(row[3] for row in rules.rows)
+    assert "wso2_user" in str(views.databases(load_spec(PARAMS)))
