@@ -60,7 +60,7 @@ def seen(url: str, names: dict[str, str], keys: list[str], profile: str) -> str:
 
 
 def test_names_and_authorities_come_from_what_the_cloud_knows(lab, sites):
-    assert visit.hosts(lab.lab) == sites
+    assert sites.items() <= visit.hosts(lab.lab).items()  # other deployments of the session have names of their own
     assert "BEGIN CERTIFICATE" in browser.authorities(lab.lab)
 
 
@@ -88,7 +88,8 @@ def test_the_window_is_opened_with_a_profile_of_its_own_that_goes_with_it(lab, s
     monkeypatch.setenv("DISPLAY", ":0")
     assert browser.open_browser(lab.lab) == 0
     words = (tmp_path / "chromium.words").read_text().splitlines()
-    assert words[-1] == "https://good.test/"
-    assert f"--host-resolver-rules=MAP good.test {sites['good.test']},MAP bad.test {sites['bad.test']}" in words
+    assert words[-1] == f"https://{next(iter(visit.hosts(lab.lab)))}/"
+    (rules,) = (word for word in words if word.startswith("--host-resolver-rules="))
+    assert all(f"MAP {name} {address}" in rules for name, address in sites.items())
     (profile,) = (word.partition("=")[2] for word in words if word.startswith("--user-data-dir="))
     assert not Path(profile).exists()
