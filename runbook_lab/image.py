@@ -19,7 +19,7 @@ from runbook_lab.shell import lines, run
 from runbook_lib.errors import LabError
 
 SUITE = "bookworm"
-MIRRORS = {"": "http://deb.debian.org/debian", "-security": "http://deb.debian.org/debian-security"}
+MIRROR = "RUNBOOK_DEBIAN_MIRROR"  # environment: the archive's URI where this machine's apt knows none, as on Ubuntu
 OWNER = "136693071363"  # Debian's AWS account (wiki.debian.org/Cloud/AmazonEC2Image)
 ARCHITECTURES = {"x86_64": ("amd64", "x86_64"), "aarch64": ("arm64", "arm64")}  # machine -> (Debian's, EC2's) name
 PACKAGES = [
@@ -74,14 +74,24 @@ class Image:
 
 
 def mirrors() -> dict[str, str]:
-    """Archive URIs by suite suffix: this machine's own when it is a Debian of the same release, else Debian's."""
-    found = dict(MIRRORS)
+    """Archive URIs by suite suffix: the mirror that the environment names, else what this machine's apt uses.
+
+    Raises LabError where neither knows a Debian archive.
+    """
+    named = os.environ.get(MIRROR, "").rstrip("/")
+    found = {"": named, "-security": f"{named}-security"} if named else {}
     for line in lines("apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)", "Created-By: Packages"):
         site, _, release = line.partition(" ")
         suffix = release.removeprefix(SUITE)
-        if release.startswith(SUITE) and suffix in found and "debian" in site:
-            found[suffix] = site.rstrip("/")
-    return found
+        if release.startswith(SUITE) and suffix in ("", "-security") and "debian" in site:
+            found.setdefault(suffix, site.rstrip("/"))
+    if "" not in found:
+        raise LabError(
+            f"no mirror of Debian {SUITE} is known: this machine's apt has none",
+            "apt's sources",
+            f"name one: {MIRROR}=http://<mirror>/debian ./runbook lab up",
+        )
+    return {"": found[""], "-security": found.get("-security", f"{found['']}-security")}
 
 
 def sources(on_machine: bool) -> str:
