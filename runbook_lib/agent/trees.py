@@ -5,6 +5,7 @@ from .core import *  # noqa: F403
 import shutil as _trees, stat as _modes, urllib.request as _asking  # noqa: E401, E402
 
 RELOAD_SECONDS = 15
+TAKEN = 20  # answers in a row from the new version: for a moment after a reload old and new workers both accept connections
 
 
 def version_of(r):
@@ -108,11 +109,12 @@ class Trees:
             words = "it still runs the old one %d seconds after the reload" % RELOAD_SECONDS
         except Failed as error:
             words = str(error)
-        deadline = time.monotonic() + RELOAD_SECONDS
+        deadline, in_a_row = time.monotonic() + RELOAD_SECONDS, 0
         while time.monotonic() < deadline and "exited" not in words:
-            if running(r) == r["version"]:
+            in_a_row = in_a_row + 1 if running(r) == r["version"] else 0
+            if in_a_row == TAKEN:
                 return
-            time.sleep(0.05)
+            time.sleep(0.005 if in_a_row else 0.05)
         if before is not None:
             Trees.point(r, before)
             subprocess.run(r["reload"], stdin=subprocess.DEVNULL, capture_output=True)
