@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from runbook_lib.chapters import chapters_of
 from runbook_lib.deployment import Deployment, open_deployment
+from runbook_lib.spec import load_spec
 from tests.conftest import ROOT
 
 
@@ -37,6 +39,13 @@ class Deployed:
     @property
     def result(self) -> dict[str, Any]:
         return json.loads((self.latest / "result.json").read_text())
+
+    @property
+    def whole_run(self) -> Path:
+        """Folder of the newest run that executed every chapter."""
+        names = [chapter.name for chapter in chapters_of(load_spec(self.params, self.overrides).pattern)]
+        newest_first = sorted((ROOT / "runs" / self.name).glob("2*Z*"), reverse=True)
+        return next(run for run in newest_first if all((run / f"{name}.ipynb").exists() for name in names))
 
     def command(self, verb: str, *more: str) -> list[str]:
         settings = [word for key, value in self.overrides.items() for word in ("--set", f"{key}={json.dumps(value)}")]
