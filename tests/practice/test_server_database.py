@@ -109,7 +109,7 @@ def test_a_lock_left_by_a_dead_node_stops_every_boot_without_a_word(shared: Node
     shared.wait_for("WSO2 Carbon started in")
 
 
-def test_two_first_boots_at_once_write_everything_twice(nodes: Nodes, database: Database, driver: Path) -> None:
+def two_first_boots_at_once(nodes: Nodes, database: Database, driver: Path) -> list[Node]:
     pair = [nodes.make(), nodes.make()]
     database.fresh(pair[0].home)
     for node in pair:
@@ -121,6 +121,16 @@ def test_two_first_boots_at_once_write_everything_twice(nodes: Nodes, database: 
     for thread in threads:
         thread.join()
     assert all("WSO2 Carbon started in" in node.log() for node in pair)
+    return pair
+
+
+def test_two_first_boots_at_once_write_everything_twice(nodes: Nodes, database: Database, driver: Path) -> None:
+    for _ in range(5):  # a busy machine may start the second JVM only when the first one has written everything
+        pair = two_first_boots_at_once(nodes, database, driver)
+        if database.sql(DUPLICATES, REGISTRY_DB):
+            break
+        for node in pair:
+            node.stop()
     assert database.sql(DUPLICATES, REGISTRY_DB) != []
     with pair[0].client() as client:
         assert sign_in(client, "store", "admin", "admin")[0].status_code == 200
