@@ -110,7 +110,8 @@ def test_a_holder_of_this_machine_that_was_killed_is_not_waited_for(vault: Vault
 def test_a_process_that_got_the_pid_of_a_dead_holder_does_not_keep_the_lock(vault: Vault) -> None:
     store(vault, machine=lock_module._machine(), pid=os.getpid(), started="1")
     with Lock(vault, "anna"):
-        pass
+        found = holder(vault)
+        assert found is not None and found.owner == "anna"
 
 
 def test_a_live_holder_pushes_the_end_out(vault: Vault) -> None:
