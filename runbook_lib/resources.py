@@ -48,9 +48,7 @@ def unified(old: bytes | None, new: bytes | None, path: str) -> str:
             return "(binary content differs)"
     if "\0" in before or "\0" in after:
         return "(binary content differs)"
-    lines = difflib.unified_diff(
-        before.splitlines(), after.splitlines(), f"{path} (now)" if old is not None else "/dev/null", path, lineterm="", n=2
-    )
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), f"{path} (now)" if old is not None else "/dev/null", path, lineterm="", n=2)
     return "\n".join(lines)
 
 
@@ -177,12 +175,15 @@ class Edited(Resource):
     """A file that somebody else brings (a product's configuration), with named settings edited and all else kept byte for byte.
 
     `base` is the file as the product ships it: used to show the difference before the product is on the host.
+    `mode` and `owner` None: as the product has them.
     """
 
     kind = "edited"
     path: str
     edits: tuple[edits.Edit, ...]
     base: bytes | None = field(default=None, repr=False)
+    mode: int | None = None
+    owner: str | None = None
 
     @property
     def key(self) -> str:
@@ -198,7 +199,7 @@ class Edited(Resource):
 
     def change(self, fact: Fact) -> Change | None:
         if fact["type"] == "file" and fact["sha256"] == self._settled:
-            return None
+            return self._change_of_attributes(fact)
         if fact["type"] == "absent":
             if self.base is None:
                 return Change(self.key, "edit", f"{len(self.edits)} settings, once the file is there", "\n".join(e.describe() for e in self.edits))
@@ -207,14 +208,21 @@ class Edited(Resource):
             return Change(self.key, "edit", f"is a {fact['type']} that cannot be read as text")
         old = unpack(fact["content"])
         new = edits.apply(old, self.edits, self.path)
-        return Change(self.key, "edit", "settings differ", self._diff(old)) if new != old else None
+        return Change(self.key, "edit", "settings differ", self._diff(old)) if new != old else self._change_of_attributes(fact)
+
+    def _change_of_attributes(self, fact: Fact) -> Change | None:
+        wrong = _attributes(fact, self.mode, self.owner)
+        return Change(self.key, "change", ", ".join(wrong)) if wrong else None
 
     def _diff(self, old: bytes) -> str:
         return unified(old, edits.apply(old, self.edits, self.path), self.path)
 
     def order(self, fact: Fact) -> Wire:
-        old = unpack(fact["content"]) if "content" in fact else b""
-        return {**self.question(), "content": pack(edits.apply(old, self.edits, self.path)), "edited_from": fact.get("sha256")}
+        """With the new content, made from the content that the fact has; without one when only mode or owner differ."""
+        attributes = {**self.question(), "edited_from": fact.get("sha256"), "mode": self.mode, "owner": self.owner}
+        if "content" not in fact:
+            return attributes
+        return {**attributes, "content": pack(edits.apply(unpack(fact["content"]), self.edits, self.path))}
 
 
 @dataclass(frozen=True)

@@ -39,26 +39,55 @@ def run(
 ) -> int:
     """Execute the pattern's chapters. 0: all verified and as the parameters expect; 1: not, and why was said.
 
-    Raises ParamsError before anything starts. `resume` leaves out the chapters that the newest run proved and whose
-    plan is empty now; what only verifies is always run. `agreed`: the proof may make its test users where it asks.
+    The deployment's lock is held from the first chapter to the last: of two runs at once the second is refused before
+    it changes anything. Raises ParamsError, LockHeld and CloudError before anything starts. `resume` leaves out the
+    chapters that the newest run proved and whose plan is empty now; what only verifies is always run. `agreed`: the
+    proof may make its test users where it asks.
     """
     spec = load_spec(params, overrides)
     chosen = chapters_of(spec.pattern, first, last)
     before = journals.latest(spec.deployment) if resume else None
-    journal = begin(spec, "run")
-    with _environment(journal):
-        skipped = _still_holding(params, overrides, chosen, before, journal, say) if before else set()
-        for chapter in chosen:
-            if chapter.name in skipped:
-                continue
-            given = {"agreed": True} if agreed and chapter.attribute == "sso" else {}
-            if not execute(chapter, spec, overrides or {}, journal, say, given):
-                break
+    with _alone(params, overrides):
+        journal = begin(spec, "run")
+        with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
+            _chapters(params, overrides, chosen, before, journal, agreed, say)
     _scrub_all(journal.folder, params, overrides)
     found = journal.finish()
     complete = {c["name"] for c in found["chapters"] if c["ok"]} >= {c.name for c in chosen}
     _summary(found, journal.folder, complete, say)
     return 0 if found["ok"] and complete else 1
+
+
+def _chapters(
+    params: str,
+    overrides: Mapping[str, Any] | None,
+    chosen: tuple[Chapter, ...],
+    before: Path | None,
+    journal: Journal,
+    agreed: bool,
+    say: Say,
+) -> None:
+    """One after the other, up to the first that fails."""
+    spec = load_spec(params, overrides)
+    skipped = _still_holding(params, overrides, chosen, before, journal, say) if before else set()
+    for chapter in chosen:
+        if chapter.name in skipped:
+            continue
+        given = {"agreed": True} if agreed and chapter.attribute == "sso" else {}
+        if not execute(chapter, spec, overrides or {}, journal, say, given):
+            return
+
+
+@contextmanager
+def _alone(params: str, overrides: Mapping[str, Any] | None) -> Any:
+    """Nobody else writes to the deployment meanwhile; the kernels of this run do it in our name, and nobody clicks."""
+    owner = f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
+    with (
+        _environment(RUNBOOK_HEADLESS="1", RUNBOOK_OWNER=owner),
+        opened(params, overrides) as deployment,
+        deployment.writing(),
+    ):
+        yield
 
 
 def begin(spec: Spec, what: str) -> Journal:
@@ -80,9 +109,7 @@ def version_here() -> str:
         return "0"
 
 
-def execute(
-    chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal: Journal, say: Say, given: Mapping[str, Any]
-) -> bool:
+def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal: Journal, say: Say, given: Mapping[str, Any]) -> bool:
     """One notebook with papermill, kept beside the journal; False when it stopped, with its error said."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -147,9 +174,7 @@ def _still_holding(
                 break
             held.add(chapter.name)
             seconds = time.monotonic() - began
-            journal.write(
-                chapter.name, "chapter", seconds=seconds, skipped=f"proven by {before.name}, nothing to change"
-            )
+            journal.write(chapter.name, "chapter", seconds=seconds, skipped=f"proven by {before.name}, nothing to change")
             say(f"{chapter.name}  ✔ holds since {before.name}: left out")
     return held
 
@@ -171,7 +196,7 @@ def verify(params: str, overrides: Mapping[str, Any] | None = None, agreed: bool
     """Make the checks of every chapter, all of them even when one fails. 0: all passed and as expected."""
     spec = load_spec(params, overrides)
     journal = begin(spec, "verify-only")
-    with _environment(journal), opened(params, overrides) as deployment:
+    with _environment(RUNBOOK_RUN=str(journal.folder.resolve()), RUNBOOK_HEADLESS="1"), opened(params, overrides) as deployment:
         for chapter in chapters_of(spec.pattern):
             _verify_chapter(deployment, chapter, agreed, say)
         found = journal.finish()
@@ -214,10 +239,8 @@ def opened(params: str, overrides: Mapping[str, Any] | None) -> Any:
 
 
 @contextmanager
-def _environment(journal: Journal) -> Any:
-    """What the chapters' kernels must know of this run: where to write, that nobody clicks, who holds the lock."""
-    owner = f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
-    new = {"RUNBOOK_RUN": str(journal.folder.resolve()), "RUNBOOK_HEADLESS": "1", "RUNBOOK_OWNER": owner}
+def _environment(**new: str) -> Any:
+    """What the kernels started within the block must know of this run."""
     before = {name: os.environ.get(name) for name in new}
     os.environ.update(new)
     try:

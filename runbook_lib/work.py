@@ -158,11 +158,9 @@ class Nginx(Converging):
 
 
 def destroy(deployment: Deployment, confirm: str) -> Any:
-    """Remove everything that is tagged with the deployment, and prove that nothing is left."""
+    """Remove everything that is tagged with the deployment, and prove that nothing is left. LockHeld while somebody else is at work."""
     if confirm != deployment.spec.deployment:
-        raise RunbookError(
-            f"everything of {deployment.spec.deployment} is to be removed", "confirm", f'say so: confirm = "{deployment.spec.deployment}"'
-        )
-    with deployment.journal.attempt("99_tear_down", "destroy"), ui.progress("Tear down", []) as progress:
+        raise RunbookError(f"everything of {deployment.spec.deployment} is to be removed", "confirm", f'say so: confirm = "{deployment.spec.deployment}"')
+    with deployment.writing(), deployment.journal.attempt("99_tear_down", "destroy"), ui.progress("Tear down", []) as progress:
         deployment.close()
         return teardown.destroy(deployment.cloud, progress)

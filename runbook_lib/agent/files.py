@@ -78,11 +78,12 @@ class Files:
     @staticmethod
     def apply_edited(r):
         with open(r["path"], "rb") as source:
-            found = hashlib.sha256(source.read()).hexdigest()
-        if found != r["edited_from"]:
+            data = source.read()
+        if hashlib.sha256(data).hexdigest() != r["edited_from"]:
             raise Failed("%s changed while it was being edited; run again" % r["path"])
         status = os.stat(r["path"])
-        replace_file(r["path"], unpack(r["content"]), r.get("mode") or stat.S_IMODE(status.st_mode), r.get("owner") or owner_of(status))
+        mode = stat.S_IMODE(status.st_mode) if r["mode"] is None else r["mode"]
+        replace_file(r["path"], unpack(r["content"]) if "content" in r else data, mode, r["owner"] or owner_of(status))
 
     @staticmethod
     def apply_directory(r):

@@ -104,7 +104,7 @@ def stages(
     `also`: with the settings.
     """
     home, owner, runtime = home_of(ctx.spec), owner_of(ctx.spec), java(ctx)
-    edited = [Edited(f"{home}/{path}", edits, ctx.base(path)) for path, edits in {**settings, **heap(node)}.items()]
+    edited = [Edited(f"{home}/{path}", edits, ctx.base(path), mode_of(path), owner) for path, edits in {**settings, **heap(node)}.items()]
     stores = keystores(node, ctx, runtime)
     jar = driver_jar(ctx)
     unit = File(UNIT_FILE, service(node, ctx, runtime, arguments).encode())
@@ -122,6 +122,11 @@ def stages(
         Stage("settings", (closed, *also, jar, *edited, *stores, unit)),
         Stage("service", running(node, ctx, watched)),
     )
+
+
+def mode_of(path: str) -> int:
+    """Scripts may be run by the product's user and group; a setting is nobody else's to read, for some are passwords."""
+    return 0o750 if path.endswith(".sh") else 0o640
 
 
 def log_of_this_start(spec: Spec) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from runbook_lib.world import observe
 from tests.conftest import ROOT
 from tests.lab.deployed import Deployed, in_lab
 from tests.lab.hands import as_root, undo_rules
+from tests.lab.labs import eventually
 
 pytestmark = pytest.mark.timeout(1200)  # the first test makes the cluster
 DRIFT = yaml.safe_load((Path(__file__).parent / "drift.yaml").read_text())
@@ -67,28 +70,18 @@ def again(separated: Deployed, opened: Deployment) -> dict[str, Any]:
 
 def _state(deployment: Deployment) -> dict[str, str]:
     """Hosts, groups, machines and secrets, as far as a run that changes nothing must not touch them."""
-    hosts = deployment.fleet().each(
-        lambda host: as_root(host, SNAPSHOT), [node.name for node in deployment.topology.nodes]
-    )
+    hosts = deployment.fleet().each(lambda host: as_root(host, SNAPSHOT), [node.name for node in deployment.topology.nodes])
     world = observe(deployment.cloud.aws, deployment.spec.deployment)
     machines = {m.node: f"{m.id} {m.state} {sorted(m.groups)} {sorted(m.tags.items())}" for m in world.instances}
     groups = {f"group {role}": str(sorted(map(str, group.permissions))) for role, group in world.groups.items()}
-    secrets = {
-        f"secret {name}": text
-        for name, text in deployment.vault.read_all().items()
-        if not name.startswith(("chapters/", "lock"))
-    }
+    secrets = {f"secret {name}": text for name, text in deployment.vault.read_all().items() if not name.startswith(("chapters/", "lock"))}
     return {**hosts, **{f"machine {name}": text for name, text in machines.items()}, **groups, **secrets}
 
 
 def test_a_second_run_succeeds_and_changes_nothing_on_any_host(again: dict[str, Any]) -> None:
     assert again["done"].returncode == 0, again["done"].stdout[-4000:] + again["done"].stderr[-2000:]
     assert set(again["before"]) == set(again["after"])
-    changed = {
-        name: _differing(text, again["after"][name])
-        for name, text in again["before"].items()
-        if text != again["after"][name]
-    }
+    changed = {name: _differing(text, again["after"][name]) for name, text in again["before"].items() if text != again["after"][name]}
     assert changed == {}
 
 
@@ -97,13 +90,9 @@ def _differing(before: str, after: str) -> list[str]:
 
 
 def test_a_second_run_says_per_chapter_that_nothing_changed(again: dict[str, Any]) -> None:
-    assert {chapter["name"]: chapter["changed"] for chapter in again["result"]["chapters"]} == {
-        chapter.name: 0 for chapter in chapters_of("greg-separated")
-    }
+    assert {chapter["name"]: chapter["changed"] for chapter in again["result"]["chapters"]} == {chapter.name: 0 for chapter in chapters_of("greg-separated")}
     for chapter in chapters_of("greg-separated"):
-        assert re.search(
-            rf"^{chapter.name}  ✔ verified after [\d.]+ s, 0 resources changed$", again["done"].stdout, re.MULTILINE
-        ), chapter.name
+        assert re.search(rf"^{chapter.name}  ✔ verified after [\d.]+ s, 0 resources changed$", again["done"].stdout, re.MULTILINE), chapter.name
 
 
 def test_a_run_leaves_result_json_of_the_contract(again: dict[str, Any]) -> None:
@@ -116,14 +105,9 @@ def test_a_run_leaves_result_json_of_the_contract(again: dict[str, Any]) -> None
         "full",
     )
     assert (result["expect"], result["verdict"], result["ok"]) == ("separated", "separated", True)
-    assert all(
-        re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", result[name]) for name in ("started", "finished")
-    )
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", result[name]) for name in ("started", "finished"))
     assert all(set(chapter) == {"name", "ok", "seconds", "changed"} for chapter in result["chapters"])
-    assert all(
-        set(check) == {"id", "title", "status", "expected", "observed", "where", "chapter"}
-        for check in result["checks"]
-    )
+    assert all(set(check) == {"id", "title", "status", "expected", "observed", "where", "chapter"} for check in result["checks"])
     assert {check["status"] for check in result["checks"]} <= {"pass", "fail", "skipped", "undecided"}
     assert len({(check["id"], check["where"]) for check in result["checks"]}) == len(result["checks"]) > 50
 
@@ -154,9 +138,13 @@ def drifted(separated: Deployed, opened: Deployment, again: dict[str, Any]) -> I
             as_root(opened.fleet()[row["host"]], row["do"])
     with undo_rules(opened, [row for row in DRIFT if "group" in row]):
         plan = separated.cli("plan")
-        repair = separated.cli("run", "--to", "05")
-        result = separated.result
-        yield {"plan": plan, "repair": repair, "result": result, "after": separated.cli("plan")}
+        with ThreadPoolExecutor(1) as another:
+            running = another.submit(separated.cli, "run", "--to", "05")
+            eventually(lambda: running.done() or opened.vault.find("lock", fresh=True), "the run has the lock")
+            holder, second = opened.vault.find("lock", fresh=True), separated.cli("run", "--to", "05")
+            repair = running.result()
+        found = {"plan": plan, "repair": repair, "holder": holder, "second": second, "result": separated.result}
+        yield found | {"after": separated.cli("plan")}
 
 
 @pytest.mark.parametrize("row", DRIFT, ids=[row["drift"] for row in DRIFT])
@@ -173,22 +161,26 @@ def test_one_run_repairs_all_drift(drifted: dict[str, Any]) -> None:
     assert drifted["after"].returncode == 0, drifted["after"].stdout
 
 
+def test_of_two_runs_at_once_the_second_is_refused_and_the_first_finishes(drifted: dict[str, Any]) -> None:
+    first = json.loads(drifted["holder"])
+    assert drifted["second"].returncode == 1
+    assert f"{first['owner']} has been working on test-separated since {first['since']}" in drifted["second"].stderr
+    assert "01_launch_ec2" not in drifted["second"].stdout, "it had begun"
+    assert drifted["repair"].returncode == 0
+
+
 def test_nodes_of_a_tier_are_repaired_one_after_the_other(drifted: dict[str, Any], opened: Deployment) -> None:
     """store-1 was to be restarted and store-2 to be started: the second only after the first served again."""
     assert drifted["repair"].returncode == 0
     asked = "systemctl show -P ExecMainStartTimestampMonotonic wso2carbon.service"
-    started = {
-        name: int(as_root(opened.fleet()[name], asked)) for name in ("store-1", "store-2")
-    }  # one kernel, one clock
+    started = {name: int(as_root(opened.fleet()[name], asked)) for name in ("store-1", "store-2")}  # one kernel, one clock
     assert started["store-1"] < started["store-2"]
 
 
 def test_resume_leaves_out_chapters_that_are_proven_and_hold(separated: Deployed, drifted: dict[str, Any]) -> None:
     done = separated.cli("run", "--resume", "--to", "05")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [chapter.name for chapter in BUILDING if f"{chapter.name}  ✔ holds since" in done.stdout] == [
-        c.name for c in BUILDING
-    ]
+    assert [chapter.name for chapter in BUILDING if f"{chapter.name}  ✔ holds since" in done.stdout] == [c.name for c in BUILDING]
     assert not list(separated.latest.glob("*.ipynb"))
 
 
@@ -197,9 +189,7 @@ def test_a_second_writer_is_refused_and_told_who_works_since_when(separated: Dep
         since = opened.vault.find("lock", fresh=True)
         done = separated.cli("run", "--from", "02", "--to", "02")
         assert done.returncode == 1
-        assert since and re.search(
-            r"anna@elsewhere \(process 4711\) has been working on test-separated since \d{4}-\d\d-\d\dT", done.stdout
-        )
+        assert since and re.search(r"anna@elsewhere \(process 4711\) has been working on test-separated since \d{4}-\d\d-\d\dT", done.stderr)
         assert "Traceback" not in done.stdout + done.stderr
         assert opened.vault.find("lock", fresh=True) == since
     assert separated.cli("run", "--from", "02", "--to", "02").returncode == 0
@@ -209,16 +199,13 @@ def test_a_second_writer_is_refused_and_told_who_works_since_when(separated: Dep
 def test_what_a_live_deployment_was_made_for_is_not_changed(separated: Deployed, key: str, value: str) -> None:
     done = separated.cli("plan", "--set", f"{key}={value}")
     assert done.returncode == 1
-    assert (
-        f"{key} of the live deployment test-separated is" in done.stderr
-        and f"the parameters say {value}" in done.stderr
-    )
+    assert f"{key} of the live deployment test-separated is" in done.stderr and f"the parameters say {value}" in done.stderr
     assert "were made for the former" in done.stderr and "next:" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_plan_before_the_launch_lists_everything_and_makes_nothing(lab: Any) -> None:
-    planned = in_lab(lab, "greg-separated", "test-planned", "10.214.9.0/24")
+    planned = in_lab(lab, "greg-separated", "test-planned", 9)
     done = planned.cli("plan")
     assert done.returncode == 2, done.stdout + done.stderr
     nodes = [node.name for node in planned.open().topology.nodes]

@@ -17,8 +17,9 @@ import pytest
 
 from runbook_lib import agent, converge
 from runbook_lib.converge import Stage
+from runbook_lib.edits import TextSet
 from runbook_lib.errors import HostError, PlanOvertaken
-from runbook_lib.resources import Absent, Archive, Directory, Exec, File, Symlink
+from runbook_lib.resources import Absent, Archive, Directory, Edited, Exec, File, Symlink
 from runbook_lib.ssh import Completed, Fleet
 
 OWNER = subprocess.run(["sh", "-c", "echo $(id -un):$(id -gn)"], capture_output=True, text=True).stdout.strip()
@@ -65,6 +66,25 @@ def test_files_are_written_once_and_then_left_alone(here, tmp_path):
     assert len(result.changed) == 3
     second, result = converge_once(here, *wish)
     assert not second and second.exit_code == 0 and not result.changed
+
+
+def test_an_edited_file_keeps_its_content_when_only_its_mode_has_drifted(here, tmp_path):
+    (tmp_path / "a.sh").write_text("size=1\n# theirs\n")
+    edited = Edited(f"{tmp_path}/a.sh", (TextSet(r"^size=(\d+)", "2"),), mode=0o640, owner=OWNER)
+    converge_once(here, edited)
+    (tmp_path / "a.sh").chmod(0o666)
+    planned, _ = converge_once(here, edited)
+    assert [p.change.summary for p in planned.pending] == ["mode 0666 -> 0640"]
+    assert (tmp_path / "a.sh").read_text() == "size=2\n# theirs\n"
+    assert stat.S_IMODE((tmp_path / "a.sh").stat().st_mode) == 0o640
+    assert not converge.plan(here, {"here": [Stage("all", (edited,))]})
+
+
+def test_an_edited_file_without_a_mode_keeps_the_mode_that_it_came_with(here, tmp_path):
+    (tmp_path / "a.sh").write_text("size=1\n")
+    (tmp_path / "a.sh").chmod(0o751)
+    converge_once(here, Edited(f"{tmp_path}/a.sh", (TextSet(r"^size=(\d+)", "2"),)))
+    assert stat.S_IMODE((tmp_path / "a.sh").stat().st_mode) == 0o751
 
 
 def test_a_plan_changes_nothing_and_shows_the_difference(here, tmp_path):
