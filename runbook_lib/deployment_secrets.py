@@ -24,6 +24,7 @@ from runbook_lib.vault import Vault
 # letters and digits only: a password stands in XML, JSON, SQL, a JDBC URL and a shell file, unescaped and the same
 PASSWORD_CHARACTERS = string.ascii_letters + string.digits
 PASSWORD_LENGTH = 24
+ADMIN_PASSWORD = "carbon-admin-password"
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,15 @@ def make_password() -> str:
             return word
 
 
+def own_passwords(topology: Topology) -> tuple[str, ...]:
+    """The secrets that a person may choose instead (`passwords.py`): nothing else depends on how they came about."""
+    return (ADMIN_PASSWORD, *(f"db/{name}" for name in topology.db_accounts))
+
+
 def makers(topology: Topology) -> dict[str, Callable[[], str]]:
     """How each value that depends on no other is made."""
-    passwords = ("carbon-admin-password", *(f"db/{name}" for name in topology.db_accounts))
     found: dict[str, Callable[[], str]] = {"ssh-private-key": pki.make_ssh_key}
-    found |= dict.fromkeys(passwords, make_password)
+    found |= dict.fromkeys(own_passwords(topology), make_password)
     return found | {f"tier-key/{name}": _tier_key_maker(topology, name) for name in topology.tier_keys}
 
 

@@ -20,7 +20,11 @@ def params_form(params_file: str | Path) -> Any:
     """A form that begins with `params_file`; headless the table of the keys and their values."""
     params_file = os.environ.get("RUNBOOK_PARAMS") or params_file
     spec = load_spec(params_file)
-    return ui.Form(Fields(spec)) if ui.interactive() else spec.as_table()
+    if not ui.interactive():
+        return spec.as_table()
+    from .widgets import Form
+
+    return Form(Fields(spec))
 
 
 class Fields:

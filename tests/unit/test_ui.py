@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib import form, ui, views
+from runbook_lib import form, ui, views, widgets
 from runbook_lib.converge import Event
 from runbook_lib.errors import HostError, ParamsError
 from runbook_lib.spec import load_spec
@@ -66,7 +66,7 @@ def test_headless_the_form_is_a_table() -> None:
 
 
 def test_the_widgets_of_the_form_check_what_is_typed(fields: form.Fields) -> None:
-    shown = ui.Form(fields)
+    shown = widgets.Form(fields)
     assert "6 machines" in shown.answer.value
     shown._typed("cloud.disk_gb", "5")
     assert "cloud.disk_gb = 5" in shown.answer.value
