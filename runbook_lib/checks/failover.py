@@ -6,7 +6,8 @@
 
 A steady stream of GETs over TLS runs meanwhile (`stream.py`). Failed is: an error status, a connection that ends
 without an answer, no whole answer within 10 s. Sessions are not replicated by the product (facts 3.8): visitors of a
-node that goes lose theirs, and the drill counts them.
+node that goes lose theirs, and lose the next one when it is back and the route cookie leads them home. The drill
+counts both, apart.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..errors import RunbookError
@@ -68,6 +70,25 @@ class Drill:
         return len({sample.visitor for sample in self.samples if sample.lost})
 
     @property
+    def lost_away(self) -> int:
+        """Visitors who lost their session because their own node was gone."""
+        return len({sample.visitor for sample in self._losses() if sample.node != self._homes[sample.visitor]})
+
+    @property
+    def lost_home(self) -> int:
+        """Visitors who lost the session they had elsewhere meanwhile, because their own node served again."""
+        return len({sample.visitor for sample in self._losses() if sample.node == self._homes[sample.visitor]})
+
+    @cached_property
+    def _homes(self) -> Mapping[int, str]:
+        """The node of each visitor before anything happened: its first answer's."""
+        by_time = sorted(self.samples, key=lambda sample: sample.at, reverse=True)
+        return {sample.visitor: sample.node for sample in by_time if sample.node}
+
+    def _losses(self) -> list[Sample]:
+        return [sample for sample in self.samples if sample.lost]
+
+    @property
     def longest(self) -> float:
         """Seconds that the slowest answer took."""
         return max((sample.took for sample in self.samples), default=0.0)
@@ -93,11 +114,24 @@ class Drill:
             ("half of the answers within", f"{1000 * took[len(took) // 2]:.0f} ms"),
             ("99 of 100 within", f"{1000 * took[int(len(took) * 0.99)]:.0f} ms"),
             (f"slower than {SLOW:.0f} s", f"{sum(t > SLOW for t in took)}, the slowest {self.longest:.1f} s"),
-            ("visitors who lost their session", f"{self.lost} of {self.visitors}"),
+            *self._session_rows(),
         ]
         if self.kind == "power-cut":
             rows.append(("balance back", "no" if self.balance is None else f"{self.balance:.0f} s after the power"))
-        return Table(("", ""), rows, f"{TITLES[self.kind]}: {self.host}")
+        return Table(("", ""), rows, f"{TITLES[self.kind]}: {self.host}", self.note)
+
+    def _session_rows(self) -> list[tuple[str, object]]:
+        if self.kind == "nginx-reload":
+            return [("visitors who lost their session", f"{self.lost} of {self.visitors}")]
+        return [
+            ("visitors who lost their session when their node went", f"{self.lost_away} of {self.visitors}"),
+            ("visitors who lost the next one when it was back", f"{self.lost_home} of {self.visitors}"),
+        ]
+
+    @property
+    def note(self) -> str:
+        """What a reader must know to judge the sessions; empty where none are lost by nature."""
+        return "" if self.kind == "nginx-reload" else SESSIONS_NOTE
 
     def svg(self) -> str:
         return draw(f"{TITLES[self.kind]}: {self.host}", self.per_second(), self.nodes, self.marks)
@@ -136,9 +170,8 @@ class Drill:
                 strange.add(sample.visitor)
             met.setdefault(sample.visitor, set()).add(sample.node)
         expected = f"only visitors of {', '.join(self.touched)}: sessions are not replicated"
-        observed = f"{self.lost} of {self.visitors} visitors" + (
-            f"; {len(strange)} without a reason" if strange else ""
-        )
+        observed = f"{self.lost_away} of {self.visitors} visitors when it went, {self.lost_home} when it was back"
+        observed += f"; {len(strange)} without a reason" if strange else ""
         return self._row("sessions", "sessions are lost with their node only", not strange, expected, observed)
 
     def _row(self, name: str, title: str, holds: bool, expected: str, observed: str) -> Check:
@@ -146,6 +179,11 @@ class Drill:
         return Check(f"drill-{self.kind}-{name}", title, status, expected, observed, self.host, self.chapter)  # type: ignore[arg-type]
 
 
+SESSIONS_NOTE = (
+    "Sessions live in one node's memory. A visitor whose node goes signs in again on another one; when the node is back, "
+    "the route cookie leads the visitor home at once, and the session made meanwhile stays behind: signed in again, a second time. "
+    "Leaving visitors where they are would spare them that, and leave the node that came back idle until new visitors come."
+)
 TITLES = {
     "power-cut": "A node's power is cut",
     "rolling-restart": "Nodes restart in turn",

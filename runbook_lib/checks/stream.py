@@ -8,7 +8,7 @@
 
 The stream is open: requests leave at their time whether earlier ones were answered or not, so a stall is seen as it is.
 Visitors keep their connections and cookies, as browsers do. A kept connection that the server closed before it said a
-word is tried once more, as browsers do with GET (RFC 9112, 9.3.1); that is counted, not hidden.
+word is tried once more on a new one, as browsers do with GET (RFC 9112, 9.3.1); that is counted, not hidden.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -26,7 +27,6 @@ import httpcore
 from ..errors import RunbookError
 
 ANSWER_SECONDS = 10.0  # without a whole answer by then a request has failed
-ATTEMPTS = 3  # of one request whose kept connection turned out to be closed
 POLL = 0.05
 ARRIVING = 8  # visitors that come at once before the clock starts
 
@@ -208,32 +208,32 @@ class _Connections:
         headers = {"Host": to.host, "X-Runbook-Probe": "1", "User-Agent": "runbook-drill"}
         headers |= {"Cookie": cookies} if cookies else {}
         request = httpcore.Request("GET", url, headers=list(headers.items()), extensions={"sni_hostname": to.host})
-        for attempt in range(ATTEMPTS):
-            connection, kept = await self._take(url.origin)
-            try:
-                answer = await connection.handle_async_request(request)
-                await answer.aread()
-                await answer.aclose()
-            except (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError):
-                await connection.aclose()
-                if not kept or attempt == ATTEMPTS - 1:
-                    raise
-                continue
-            except BaseException:
-                await connection.aclose()
-                raise
-            if connection.is_idle():
-                self._idle.append(connection)
-            return answer, attempt > 0
-        raise AssertionError("unreachable")
+        if kept := await self._kept():
+            with suppress(httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError):
+                return await self._ask_on(kept, request), False
+        # Not the next of the kept ones: what closed the first (a reload of Nginx) closes all of them.
+        fresh = httpcore.AsyncHTTPConnection(url.origin, ssl_context=self._tls, keepalive_expiry=60)
+        return await self._ask_on(fresh, request), kept is not None
 
-    async def _take(self, origin: httpcore.Origin) -> tuple[httpcore.AsyncHTTPConnection, bool]:
+    async def _ask_on(self, connection: httpcore.AsyncHTTPConnection, request: httpcore.Request) -> httpcore.Response:
+        try:
+            answer = await connection.handle_async_request(request)
+            await answer.aread()
+            await answer.aclose()
+        except BaseException:
+            await connection.aclose()
+            raise
+        if connection.is_idle():
+            self._idle.append(connection)
+        return answer
+
+    async def _kept(self) -> httpcore.AsyncHTTPConnection | None:
         while self._idle:
             connection = self._idle.pop()
             if not connection.has_expired():
-                return connection, True
+                return connection
             await connection.aclose()
-        return httpcore.AsyncHTTPConnection(origin, ssl_context=self._tls, keepalive_expiry=60), False
+        return None
 
     async def close(self) -> None:
         for connection in self._idle:

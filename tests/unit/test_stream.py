@@ -180,6 +180,24 @@ def test_a_session_lost_with_its_node_and_again_on_its_return_is_explained():
     story = [sample(0, "one"), sample(1, "two", lost=True), sample(2, "one", lost=True)]
     drill = result(story, seconds=3.0)
     assert verdicts(drill)["sessions"] == "pass" and drill.lost == 1
+    assert (drill.lost_away, drill.lost_home) == (1, 1)
+    assert "a second time" in str(drill) and "a second time" in drill._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("story", "away", "home"),
+    [
+        ([sample(0, "one"), sample(1, "one")], 0, 0),
+        ([sample(0, "one"), sample(1, "two", lost=True)], 1, 0),
+        ([sample(0, "one"), sample(1, "one", lost=True)], 0, 1),  # it went and came between two requests
+        ([sample(0, "one"), sample(1, "", failure="reset"), sample(2, "two", lost=True), sample(3, "one", lost=True)], 1, 1),
+        ([sample(0, "one"), sample(1, "two", lost=True), sample(2, "one", lost=True), sample(3, "two", lost=True)], 1, 1),
+        ([sample(0, "one"), sample(0, "two", visitor=1), sample(1, "one", visitor=1, lost=True), sample(1, "two", lost=True)], 2, 0),
+    ],
+)
+def test_losses_are_told_apart_by_where_the_visitor_was_at_home(story, away, home):
+    drill = result(sorted(story, key=lambda one: -one.at))  # samples come in the order of their answers, not of their start
+    assert (drill.lost_away, drill.lost_home) == (away, home)
 
 
 def test_seconds_show_who_answered_and_what_failed():
