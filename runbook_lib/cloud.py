@@ -70,8 +70,11 @@ class Cloud:
         """What chapter 01 would change; changes nothing."""
         return self._plan(observe(self.aws, self.spec.deployment))
 
-    def apply(self, plan: LaunchPlan | None = None, progress: Progress | None = None) -> LaunchResult:
-        """Do what `plan` says (the current plan when none is given).
+    def apply(
+        self, plan: LaunchPlan | None = None, progress: Progress | None = None, before_surplus_ends: Callable[[], None] = lambda: None
+    ) -> LaunchResult:
+        """Do what `plan` says (the current plan when none is given). `before_surplus_ends` is called when all machines of the
+        topology run, and before those end that it names no more: nothing needs to be sent to them any longer.
 
         Safe to kill and to repeat: each thing is found again by its tags. Raises `PlanOvertaken` with `.fresh` when the
         world is not the one that was planned for, `CloudError` when the cloud refuses or a machine does not come up.
@@ -85,7 +88,7 @@ class Cloud:
             raise overtaken
         if fresh:
             say = Reporter(progress, "launch", STEPS_PER_MACHINE)
-            Launcher(self.aws, self.vault, self.topology, world, say).run(fresh)
+            Launcher(self.aws, self.vault, self.topology, world, say).run(fresh, before_surplus_ends)
         return LaunchResult(fresh, tuple(node.name for node in self.topology.nodes), time.monotonic() - began)
 
     def verify(self) -> CheckTable:

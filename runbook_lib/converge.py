@@ -11,7 +11,7 @@ import html
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from . import agent
@@ -181,7 +181,7 @@ def apply(
     planned: Plan,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
-    batches: Sequence[Sequence[str]] | None = None,
+    batches: Iterable[Sequence[str]] | None = None,
     gate: Callable[[Sequence[str]], None] | None = None,
 ) -> Result:
     """Bring about what the plan showed.

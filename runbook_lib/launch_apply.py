@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +14,7 @@ from runbook_lib.aws import Aws
 from runbook_lib.console import Pinned, pin_name, wait_for_keys
 from runbook_lib.errors import CloudError
 from runbook_lib.images import Image, find_image
-from runbook_lib.launch_plan import LaunchPlan, key_name, machine_tags, wanted_permissions
+from runbook_lib.launch_plan import Change, LaunchPlan, key_name, machine_tags, wanted_permissions
 from runbook_lib.operator_range import operator_cidr
 from runbook_lib.progress import Reporter
 from runbook_lib.topology import Node, Topology
@@ -52,25 +52,34 @@ class Launcher:
         self.aws, self.vault, self.topology, self.world, self.say = aws, vault, topology, world, say
         self.ec2, self.spec = aws.client("ec2"), topology.spec
 
-    def run(self, plan: LaunchPlan) -> None:
-        """Everything in `plan`. Raises `CloudError`; what was done until then stays and is found again."""
+    def run(self, plan: LaunchPlan, before_surplus_ends: Callable[[], None] = lambda: None) -> None:
+        """Everything in `plan`. Raises `CloudError`; what was done until then stays and is found again.
+
+        Machines that the parameters name no more end last: the others run by then, and `before_surplus_ends` was called.
+        """
         self._network(plan)
         self._groups(plan)
         self._rules()
         self._secrets()
         self._key_pair(plan)
-        self._end(plan)
+        names = {node.name for node in self.topology.nodes}
+        surplus = [change for change in plan.ending if change.subject.node not in names]
+        self._end([change for change in plan.ending if change.subject.node in names])
         self._launch()
         self._modify(plan)
         self._start(plan)
         self._wait_until_running()
         self._pin_host_keys()
         self._rules()  # the operator's own address may be another one now that the network is there
+        if surplus:
+            before_surplus_ends()
+            self._end(surplus)
+            self._forget(surplus)
         self._delete_groups(plan)
 
     def remove(self, plan: LaunchPlan) -> None:
         """Only what `plan` deletes."""
-        self._end(plan)
+        self._end(plan.ending)
         self._delete_groups(plan)
 
     def _network(self, plan: LaunchPlan) -> None:
@@ -173,9 +182,9 @@ class Launcher:
                 TagSpecifications=[self._tags("key-pair", **{PUBLIC_KEY: pki.ssh_fingerprint(private_key)})],
             )
 
-    def _end(self, plan: LaunchPlan) -> None:
+    def _end(self, changes: Sequence[Change]) -> None:
         """Machines that go, wholly gone before anything takes their address or their group is deleted."""
-        going = [c.subject for c in plan.of("machine") if c.action in ("delete", "replace")]
+        going = [change.subject for change in changes]
         for machine in going:
             self.say(machine.node or machine.id, f"terminating {machine.id}")
         if going:
@@ -188,6 +197,12 @@ class Launcher:
             ],
         )
         self._look()
+
+    def _forget(self, changes: Sequence[Change]) -> None:
+        """The pinned host keys of machines that are gone."""
+        for change in changes:
+            if change.subject.node:
+                self.vault.delete(pin_name(change.subject.node))
 
     def _launch(self) -> None:
         absent = [node for node in self.topology.nodes if not self.world.of_node(node.name)]

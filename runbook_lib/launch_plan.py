@@ -28,7 +28,9 @@ from runbook_lib.world import (
 )
 
 COLUMNS = ("", "What", "Name", "Details")
+SURPLUS = "not among the nodes any more: Nginx stops sending to it, then it is terminated and its disk is lost"
 SIGNS = {"create": "+", "modify": "~", "replace": "±", "delete": "-", "start": "▸"}
+PAST = {"create": "created", "modify": "modified", "replace": "replaced", "delete": "deleted", "start": "started"}
 
 
 @dataclass(frozen=True)
@@ -64,18 +66,26 @@ class LaunchPlan:
         """The changes of these kinds."""
         return tuple(change for change in self.changes if change.kind in kinds)
 
-    def summary(self) -> str:
-        """In one line: how many of what."""
+    @property
+    def ending(self) -> tuple[Change, ...]:
+        """The machines that end: surplus, double, or to be replaced."""
+        return tuple(change for change in self.of("machine") if change.action in ("delete", "replace"))
+
+    def summary(self, done: bool = False) -> str:
+        """In one line: how many of what are to be done; `done`: were done."""
         if not self.changes:
             return f"{self.deployment}: nothing to change"
         actions = dict.fromkeys(change.action for change in self.changes)
-        counts = [f"{sum(change.action == action for change in self.changes)} to {action}" for action in actions]
+        words = {action: PAST[action] if done else f"to {action}" for action in actions}
+        counts = [f"{sum(change.action == action for change in self.changes)} {words[action]}" for action in actions]
         return f"{self.deployment}: {', '.join(counts)}"
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [(f"{SIGNS[c.action]} {c.action}", c.kind, c.name, c.detail) for c in self.changes]
 
     def _repr_html_(self) -> str:
+        if not self.changes:
+            return f'<p class="rb-plan" role="status">✓ {html.escape(self.summary())}.</p>'
         marks = [f"rb-{change.action}" for change in self.changes]
         return html_table(COLUMNS, self._rows(), self.summary(), row_classes=marks)
 
@@ -112,8 +122,7 @@ class LaunchResult:
         )
 
     def __str__(self) -> str:
-        did = self.plan.summary().replace(" to ", " of: ") if self.plan else self.plan.summary()
-        return f"{did} ({self.seconds:.1f} s)"
+        return f"{self.plan.summary(done=True)} ({self.seconds:.1f} s)"
 
     def _repr_html_(self) -> str:
         rows = [(c.action, c.kind, c.name, c.detail) for c in self.plan.changes]
@@ -279,7 +288,7 @@ def _machines(topology: Topology, world: World) -> Iterator[Change]:
     for machine in world.instances:
         if machine.node not in names:
             yield Change(
-                "delete", "machine", machine.node or machine.id, f"{machine.id}: not among the nodes any more", machine
+                "delete", "machine", machine.node or machine.id, f"{machine.id}: {SURPLUS}", machine
             )
 
 

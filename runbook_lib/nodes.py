@@ -1,6 +1,7 @@
 """Chapters 03 and 04: the product's nodes. Settings first, then first boots one after the other, then the nodes are systemd's.
 
-A change to a cluster that serves already goes in batches, one node of each role at a time, each batch waited for.
+A change to a cluster that serves already goes in batches, one node of each role at a time, each batch waited for; what it restarts is
+out of Nginx meanwhile.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import artifacts, boot, converge, ui
+from . import artifacts, boot, converge, rolling, ui
 from .checks import CheckTable
 from .checks.nodes import verify_nodes
 from .converge import Pending, Plan, Result
@@ -38,8 +39,9 @@ class ProductNodes(Converging):
         boots = tuple(p for p in plan.pending if p.stage == "first boot")
         settings = Plan(plan.title, plan.wish, tuple(p for p in plan.pending if p.stage != "first boot"), plan.seconds)
         before = d.context()
+        batches = rolling.batches(d, before, settings)
         done = converge.apply(
-            hosts, settings, progress, progress.stop, boot.batches(before), lambda names: self._wait(before, [n for n in names if n in before.booted], progress)
+            hosts, settings, progress, progress.stop, batches, lambda names: self._wait(before, [n for n in names if n in before.booted], progress)
         )
         if not boots:
             return done

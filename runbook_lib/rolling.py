@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from . import boot, converge
-from .steps import nginx
+from .converge import Plan, Result
+from .resources import Unit
+from .steps import Context, carbon, nginx
 
 if TYPE_CHECKING:
     from .deployment import Deployment
 
 # Nginx's old worker processes end when the requests that they hold are answered; longer than this we do not wait.
 DRAIN_SECONDS = 15
+CONFIGURED = "readlink /etc/nginx/nginx.conf | grep -q /runbook/ && systemctl is-active --quiet nginx"
 DRAINED = f"""
 for i in $(seq {DRAIN_SECONDS * 10}); do
   pgrep -f '^nginx: worker process is shutting down' >/dev/null || exit 0
@@ -29,7 +32,7 @@ def rolling_restart(
     """
     context, fleet = deployment.context(), deployment.fleet()
     for name in names:
-        alone = len(deployment.topology.of(deployment.topology.node(name).role)) == 1
+        alone = _alone(deployment, name)
         if not alone:
             tell(f"{name} out of Nginx")
             take_out(deployment, {name})
@@ -40,9 +43,49 @@ def rolling_restart(
             take_out(deployment, ())
 
 
-def take_out(deployment: Deployment, drained: Collection[str]) -> None:
-    """Let Nginx send nothing new to these nodes (nor to any other than these: an empty collection puts all back)."""
+def take_out(deployment: Deployment, drained: Collection[str]) -> Result:
+    """Let Nginx send nothing new to these nodes, nor to those that have not booted yet; an empty collection puts all
+    others back. Nodes that the parameters name no more are out with it.
+
+    Returns when Nginx's old worker processes have ended, at the latest after `DRAIN_SECONDS`. An Nginx machine that
+    was never configured sends nothing to anybody, and is left alone.
+    """
     context, fleet = deployment.context(), deployment.fleet()
-    wish = {lb.name: nginx.desired(lb, context, drained) for lb in deployment.topology.lbs}
-    converge.apply(fleet, converge.plan(fleet, wish, "Nginx"))
+    out = {*drained, *(node.name for node in deployment.topology.wso2_nodes if node.name not in context.booted)}
+    configured = [lb for lb in deployment.topology.lbs if fleet[lb.name].run(CONFIGURED).succeeded]
+    wish = {lb.name: nginx.desired(lb, context, out) for lb in configured}
+    done = converge.apply(fleet, converge.plan(fleet, wish, "Nginx"))
     fleet.each(lambda host: host.run(DRAINED, timeout=DRAIN_SECONDS + 30), list(wish))
+    return done
+
+
+def restarted_by(plan: Plan) -> set[str]:
+    """The hosts on which this plan restarts the running product, as its unit's `watches` say."""
+    watched = {
+        name: resource.watches
+        for name, stages in plan.wish.items()
+        for resource in (resource for stage in stages for resource in stage.resources)
+        if isinstance(resource, Unit) and resource.name == carbon.UNIT
+    }
+    return {
+        pending.host
+        for pending in plan.pending
+        if pending.change.key == f"unit {carbon.UNIT}" or any(path in pending.change.key for path in watched.get(pending.host, ()))
+    }
+
+
+def batches(deployment: Deployment, context: Context, plan: Plan) -> Iterator[list[str]]:
+    """The nodes in batches that may go together; those that the plan restarts are out of Nginx until the next batch is asked for."""
+    due = {name for name in restarted_by(plan) & context.booted if not _alone(deployment, name)}
+    for batch in boot.batches(context):
+        out = due.intersection(batch)
+        if out:
+            take_out(deployment, out)
+        yield batch
+        if out:
+            take_out(deployment, ())
+
+
+def _alone(deployment: Deployment, name: str) -> bool:
+    """Whether nobody can stand in for the node: it is restarted all the same, and is missed."""
+    return len(deployment.topology.of(deployment.topology.node(name).role)) == 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import boot, converge, teardown, ui
+from . import boot, converge, rolling, teardown, ui
 from .board import leave_word
 from .checks import CheckTable
 from .checks.network import verify_ssh
@@ -58,10 +58,17 @@ class Launch(Verbs):
         """Make it so, then wait until every machine accepts our key."""
         d = self.deployment
         with d.writing(), d.journal.attempt(self.name, "apply"), ui.progress("Launch", [n.name for n in d.topology.nodes]) as progress:
-            done = d.cloud.apply(plan, progress)
+            done = d.cloud.apply(plan, progress, self._drain)
             d.journal.changed(self.name, done)
             d.fleet().wait_for_ssh([n.name for n in d.topology.nodes], d.spec.timeouts.ssh)
         return done
+
+    def _drain(self) -> None:
+        """Before surplus machines end: Nginx sends to the nodes of the parameters only."""
+        d = self.deployment
+        d.fleet().wait_for_ssh([lb.name for lb in d.topology.lbs], d.spec.timeouts.ssh)
+        if any(node.name in d.context().booted for node in d.topology.wso2_nodes):
+            d.journal.changed(self.name, rolling.take_out(d, ()))
 
     def checks(self) -> CheckTable:
         return CheckTable([*self.deployment.cloud.verify(), *verify_ssh(self.deployment)])

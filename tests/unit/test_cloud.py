@@ -269,9 +269,21 @@ def test_nodes_are_added_and_taken_away(make_cloud: Callable[..., Cloud]) -> Non
     assert told(large) == [("create", "machine", "store-3")]
     large.apply()
     assert told(small) == [("delete", "machine", "store-3")]
+    assert "Nginx stops sending to it, then it is terminated" in small.plan().changes[0].detail
     small.apply()
     assert list(small.describe()) == [node.name for node in small.topology.nodes]
-    assert not small.plan()
+    assert not small.plan() and "host-keys/store-3" not in small.vault.names()
+
+
+def test_what_is_added_runs_before_what_is_surplus_ends(make_cloud: Callable[..., Cloud]) -> None:
+    before, after = make_cloud("greg-separated", {"nodes.store": 3}), make_cloud("greg-separated", {"nodes.publisher": 3})
+    before.apply()
+    seen: list[set[str]] = []
+    after.apply(before_surplus_ends=lambda: seen.append({name for name, machine in after.describe().items() if machine.running}))
+    assert [names & {"store-3", "publisher-3"} for names in seen] == [{"store-3", "publisher-3"}]
+    assert "store-3" not in after.describe()
+    after.apply(before_surplus_ends=lambda: seen.append(set()))
+    assert len(seen) == 1, "without surplus machines nobody is asked"
 
 
 def test_a_second_machine_of_a_node_is_noticed_and_the_older_one_stays(cloud: Cloud) -> None:
