@@ -60,9 +60,14 @@ class Deployed:
         return open_deployment(self.params, {**self.overrides, **{key.replace("__", "."): value for key, value in overrides.items()}})
 
 
-def in_lab(lab: Any, pattern: str, name: str, network: str, **overrides: Any) -> Deployed:
-    """A deployment that is not made yet. `overrides`: params keys with `__` for the dot (`nodes__store=1`)."""
-    given = {"deployment": name, "cloud.aws_config": str(lab.aws_config), "cloud.network": network}
+def network(lab: Any, third: int) -> str:
+    """The /24 of the lab's range with that third number: 4 is 10.213.4.0/24 in the usual lab."""
+    return f"{lab.lab.network.network_address + 256 * third}/24"
+
+
+def in_lab(lab: Any, pattern: str, name: str, third: int, **overrides: Any) -> Deployed:
+    """A deployment that is not made yet, in the lab's network `third`. `overrides`: params keys with `__` for the dot (`nodes__store=1`)."""
+    given = {"deployment": name, "cloud.aws_config": str(lab.aws_config), "cloud.network": network(lab, third)}
     return Deployed(f"params/{pattern}.lab.yaml", given | {key.replace("__", "."): value for key, value in overrides.items()})
 
 
@@ -77,15 +82,30 @@ def made(deployed: Deployed, *options: str) -> Iterator[Deployed]:
         deployed.cli("destroy", "--yes")
 
 
+def on(deployment: Deployment, node: str, script: str) -> str:
+    """What root's bash on a node prints for `script`. It travels by stdin: what is an argument, sudo writes to the log."""
+    done = deployment.fleet()[node].run("sudo -n bash -eu", script.encode())
+    assert done.succeeded, f"{node}: {done.stderr}"
+    return done.stdout
+
+
 @pytest.fixture(scope="session")
 def separated(lab: Any) -> Iterator[Deployed]:
     """The repaired cluster, as its params file has it. Whoever changes it puts it back."""
-    with made(in_lab(lab, "greg-separated", "test-separated", "10.214.1.0/24")) as deployed:
+    with made(in_lab(lab, "greg-separated", "test-separated", 1)) as deployed:
         yield deployed
 
 
 @pytest.fixture(scope="session")
 def as_cluster(lab: Any) -> Iterator[Deployed]:
     """The AS cluster, as its params file has it."""
-    with made(in_lab(lab, "as-cluster", "test-as", "10.214.4.0/24")) as deployed:
+    with made(in_lab(lab, "as-cluster", "test-as", 4)) as deployed:
         yield deployed
+
+
+@pytest.fixture(scope="session")
+def as_deployment(as_cluster: Deployed) -> Iterator[Deployment]:
+    """The AS cluster as a notebook holds it."""
+    deployment = as_cluster.open()
+    yield deployment
+    deployment.close()

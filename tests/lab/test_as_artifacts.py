@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,6 +12,7 @@ from runbook_lib import artifacts
 from runbook_lib.deployment import Deployment
 from runbook_lib.errors import RunbookError
 from runbook_lib.steps import appserver, carbon
+from tests.lab.deployed import on
 from tests.lab.labs import eventually
 
 WORKERS = ("as-worker-1", "as-worker-2")
@@ -22,26 +22,17 @@ def root(deployment: Deployment) -> str:
     return f"{carbon.home_of(deployment.spec)}/{appserver.DEPLOYMENT}"
 
 
-def on(deployment: Deployment, node: str, script: str) -> str:
-    done = deployment.fleet()[node].run("sudo -n bash -eu", script.encode())
-    assert done.succeeded, done.stderr
-    return done.stdout
-
-
 def all_workers(deployment: Deployment, holds: Callable[[str], bool], script: str) -> None:
     eventually(lambda: all(holds(on(deployment, worker, script)) for worker in WORKERS), script, 90)
 
 
-@pytest.mark.full
-def test_an_application_is_deployed_on_every_node_and_again_is_no_change(as_cluster: Any, tmp_path: Path) -> None:
-    deployment = as_cluster.open()
+def test_an_application_is_deployed_on_every_node_and_again_is_no_change(as_deployment: Deployment, tmp_path: Path) -> None:
+    deployment = as_deployment
     archive = tmp_path / "from-the-test.war"
     probe_war(archive)
     first = deployment.appserver.deploy(str(archive))
     assert first.changed and set(first.seconds) == {"as-manager-1", *WORKERS}
-    answers = [
-        on(deployment, worker, "curl -sk https://$(hostname -I | tr -d ' '):9443/from-the-test/") for worker in WORKERS
-    ]
+    answers = [on(deployment, worker, "curl -sk https://$(hostname -I | tr -d ' '):9443/from-the-test/") for worker in WORKERS]
     assert [worker in answer for worker, answer in zip(WORKERS, answers, strict=True)] == [True, True]
     assert not deployment.appserver.deploy(str(archive)).changed
     on(deployment, "as-manager-1", f"rm {root(deployment)}/webapps/from-the-test.war")
@@ -49,8 +40,8 @@ def test_an_application_is_deployed_on_every_node_and_again_is_no_change(as_clus
 
 
 @pytest.mark.full
-def test_folders_come_whole_and_metadata_does_not(as_cluster: Any) -> None:
-    deployment = as_cluster.open()
+def test_folders_come_whole_and_metadata_does_not(as_deployment: Deployment) -> None:
+    deployment = as_deployment
     there = root(deployment)
     make = f"cd {there}; mkdir -p jaggeryapps/shop/a artifactMetafiles; echo 1 > jaggeryapps/shop/a/b.jag"
     on(deployment, "as-manager-1", f"{make}; echo 1 > artifactMetafiles/m; chown -R wso2carbon: jaggeryapps")
@@ -60,9 +51,8 @@ def test_folders_come_whole_and_metadata_does_not(as_cluster: Any) -> None:
     all_workers(deployment, lambda found: "shop" not in found, f"find {there}/jaggeryapps")
 
 
-@pytest.mark.full
-def test_a_manager_that_is_away_takes_nothing_from_the_workers(as_cluster: Any) -> None:
-    deployment = as_cluster.open()
+def test_a_manager_that_is_away_takes_nothing_from_the_workers(as_deployment: Deployment) -> None:
+    deployment = as_deployment
     before = on(deployment, "as-worker-1", f"ls {root(deployment)}/webapps")
     on(deployment, "as-manager-1", "systemctl stop rsync")
     try:
@@ -73,9 +63,8 @@ def test_a_manager_that_is_away_takes_nothing_from_the_workers(as_cluster: Any) 
         on(deployment, "as-manager-1", "systemctl start rsync")
 
 
-@pytest.mark.full
-def test_nobody_but_the_workers_reads_the_managers_artifacts(as_cluster: Any) -> None:
-    deployment = as_cluster.open()
+def test_nobody_but_the_workers_reads_the_managers_artifacts(as_deployment: Deployment) -> None:
+    deployment = as_deployment
     address = deployment.topology.of("as-manager")[0].address
     ask = f"timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/873 && head -1 <&3' || echo shut"
     assert "RSYNCD" in on(deployment, "as-worker-1", ask)

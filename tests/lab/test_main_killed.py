@@ -25,7 +25,7 @@ TABLES = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'W
 
 @pytest.fixture(scope="module")
 def cluster(lab: Any) -> Iterator[Deployed]:
-    deployed = in_lab(lab, "greg-separated", "test-killed", "10.214.3.0/24", nodes__store=1, nodes__publisher=1)
+    deployed = in_lab(lab, "greg-separated", "test-killed", 3, nodes__store=1, nodes__publisher=1)
     yield deployed
     deployed.cli("destroy", "--yes")
 

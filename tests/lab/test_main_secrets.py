@@ -46,7 +46,7 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def run(lab: Any) -> Iterator[Watched]:
-    deployed = in_lab(lab, "greg-single", "test-secrets", "10.214.5.0/24")
+    deployed = in_lab(lab, "greg-single", "test-secrets", 5)
     with ProcessWatch() as processes, made(deployed):
         opened = deployed.open()
         yield Watched(deployed, opened, processes, Secrets(opened.vault.read_all()))

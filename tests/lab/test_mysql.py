@@ -9,30 +9,18 @@ import pytest
 from runbook_lib.checks.database import verify_database
 from runbook_lib.database_repair import recreate_database
 from runbook_lib.steps import mysql
+from tests.lab.deployed import on
 
-pytestmark = pytest.mark.full
-
-
-@pytest.fixture(scope="module")
-def deployment(as_cluster):
-    found = as_cluster.open()
-    yield found
-    found.close()
+PLACES = "/etc /root /home /tmp /var/log /var/lib/mysql"
 
 
-def on_db(deployment, command: str) -> str:
-    done = deployment.fleet()["db-1"].run(f"sudo -n {command}")
-    assert done.succeeded, done.stderr
-    return done.stdout
+def test_every_check_of_the_chapter_passes(as_deployment):
+    assert [str(check) for check in verify_database(as_deployment).failed()] == []
 
 
-def test_every_check_of_the_chapter_passes(deployment):
-    assert [str(check) for check in verify_database(deployment).failed()] == []
-
-
-def test_only_the_private_address_and_loopback_are_bound(deployment):
-    address = deployment.topology.db.address
-    listening = {line.split()[3] for line in on_db(deployment, "ss -Hltn").splitlines() if ":3306" in line}
+def test_only_the_private_address_and_loopback_are_bound(as_deployment):
+    address = as_deployment.topology.db.address
+    listening = {line.split()[3] for line in on(as_deployment, "db-1", "ss -Hltn").splitlines() if ":3306" in line}
     assert listening == {"127.0.0.1:3306", f"{address}:3306"}
 
 
@@ -44,31 +32,32 @@ def test_only_the_private_address_and_loopback_are_bound(deployment):
         "GRANT ALL ON *.* TO 'wso2_user'@'{network}'",
     ],
 )
-def test_what_was_changed_by_hand_is_planned_and_repaired(deployment, statement):
-    network = mysql.network_of(deployment.spec)
-    on_db(deployment, f'mariadb -e "{statement.format(network=network)}"')
-    plan = deployment.mysql.plan()
+def test_what_was_changed_by_hand_is_planned_and_repaired(as_deployment, statement):
+    network = mysql.network_of(as_deployment.spec)
+    on(as_deployment, "db-1", f'mariadb -e "{statement.format(network=network)}"')
+    plan = as_deployment.mysql.plan()
     assert len(plan.pending) == 1
-    deployment.mysql.apply(plan)
-    assert not deployment.mysql.plan()
+    as_deployment.mysql.apply(plan)
+    assert not as_deployment.mysql.plan()
 
 
-def test_passwords_are_in_no_file_that_others_can_read(deployment):
-    secret = deployment.vault.get("db/wso2_user")
-    places = "/etc /root /home /tmp /var/log /var/lib/mysql"
-    found = on_db(deployment, f"sh -c 'grep -rlF {secret} {places} 2>/dev/null; true'")
-    assert found == ""
+def test_passwords_are_in_no_file_that_others_can_read(as_deployment):
+    secret = as_deployment.vault.get("db/wso2_user")
+    look = f"grep -rlFf - {PLACES} 2>/dev/null <<< {secret} || true"
+    on(as_deployment, "db-1", f"umask 077; echo {secret} > /root/control")
+    assert on(as_deployment, "db-1", look) == "/root/control\n", "the search finds what is there to be found"
+    on(as_deployment, "db-1", "rm /root/control")
+    assert on(as_deployment, "db-1", look) == ""
 
 
-def test_a_database_is_made_anew_with_its_dump_kept_for_root(deployment):
+def test_a_database_is_made_anew_with_its_dump_kept_for_root(as_deployment):
     """A database of the test's own, so that the cluster's stay as they are."""
-    context = deployment.context()
-    schema = mysql.schema_of("WSO2_USER_DB", context)
+    schema = mysql.schema_of("WSO2_USER_DB", as_deployment.context())
     own = replace(schema, database=replace(schema.database, name="WSO2_TEST_DB"))
-    host = deployment.fleet()["db-1"]
+    host = as_deployment.fleet()["db-1"]
     try:
         assert recreate_database(host, own).dump is None
         kept = recreate_database(host, own).dump
-        assert kept and on_db(deployment, f"stat -c '%U %a' {kept}").split() == ["root", "600"]
+        assert kept and on(as_deployment, "db-1", f"stat -c '%U %a' {kept}").split() == ["root", "600"]
     finally:
-        on_db(deployment, "mariadb -e 'DROP DATABASE IF EXISTS WSO2_TEST_DB'")
+        on(as_deployment, "db-1", "mariadb -e 'DROP DATABASE IF EXISTS WSO2_TEST_DB'")
