@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-
 
 class RunbookError(Exception):
     """An error that a user can act on.
@@ -25,13 +23,17 @@ class RunbookError(Exception):
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        rows = [("What", self.what), ("Where", self.where), ("Next", self.next_step)]
-        cells = "".join(f"<dt>{name}</dt><dd>{html.escape(text)}</dd>" for name, text in rows if text)
-        return f'<div class="rb-error" role="alert"><strong>Stopped.</strong><dl>{cells}</dl></div>'
+        from .cards import error_card  # its links need the chapters and the parameters
+
+        return error_card(self)
 
 
 class ParamsError(RunbookError):
-    """The parameters are wrong: names the key, the value and what is allowed."""
+    """The parameters are wrong: names the key, the value and what is allowed. `key`: dotted, "" when it is about none."""
+
+    def __init__(self, what: str, where: str | None = None, next_step: str | None = None, key: str = ""):
+        super().__init__(what, where, next_step)
+        self.key = key
 
 
 class CloudError(RunbookError):

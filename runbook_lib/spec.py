@@ -161,7 +161,7 @@ def _params_error(error: ValidationError, path: Path, lines: dict[Key, int], ove
         line = next((lines[first[:depth]] for depth in range(len(first), 0, -1) if first[:depth] in lines), None)
         where = f"{path}:{line}" if line else str(path)
     steps = [step for _, _, step in told if step]
-    return ParamsError("\n".join(what for _, what, _ in told), where, "; ".join(steps) or None)
+    return ParamsError("\n".join(what for _, what, _ in told), where, "; ".join(steps) or None, ".".join(map(str, first)))
 
 
 def _problem(problem: Any) -> tuple[Key, str, str]:

@@ -42,12 +42,7 @@ def describe(field: FieldInfo) -> tuple[str, str]:
     if get_origin(kind) is Literal:
         return ", ".join(map(str, get_args(kind))), "choice"
     words = {bool: "yes or no", int: "whole number", str: "text", dict: "mapping", tuple: "list"}
-    bounds = [
-        f"{word} {getattr(rule, name)}"
-        for rule in field.metadata
-        for name, word in (("ge", "from"), ("le", "to"))
-        if hasattr(rule, name)
-    ]
+    bounds = [f"{word} {getattr(rule, name)}" for rule in field.metadata for name, word in (("ge", "from"), ("le", "to")) if hasattr(rule, name)]
     allowed = str(extra.get("allowed") or "") or ("true, false" if kind is bool else " ".join(bounds))
     return allowed, words.get(get_origin(kind) or kind, "text")
 
@@ -113,5 +108,5 @@ def as_markdown(rows: list[KeyReference]) -> str:
             lines += ["", f"## {group}", "", "| key | meaning | default | allowed |", "|---|---|---|---|"]
         default = "required" if row.required else f"`{row.default}`" if row.default not in (None, {}, ()) else ""
         allowed = " ".join(filter(None, [row.allowed, row.unit])).replace("|", "\\|")
-        lines.append(f"| `{row.key}` | {row.description} | {default} | {allowed} |")
+        lines.append(f'| <a id="{row.key}"></a>`{row.key}` | {row.description} | {default} | {allowed} |')
     return "\n".join(lines) + "\n"

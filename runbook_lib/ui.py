@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,8 +18,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from .board import Board, read_board
+from .cards import error_card
 from .converge import Event
 from .errors import RunbookError
+from .progress import Step
 from .vault import redactor
 
 if TYPE_CHECKING:
@@ -82,20 +83,6 @@ def _render_error(error: RunbookError) -> list[str]:
     return redactor.redact(str(error)).splitlines()
 
 
-def error_card(error: RunbookError) -> str:
-    """What, where, what to do next; the traceback folded below it, with paths from the repository's root only."""
-    lines = []
-    for frame in traceback.extract_tb(error.__traceback__):
-        if Path(frame.filename).is_relative_to(ROOT / "runbook_lib"):
-            lines.append(f"{Path(frame.filename).relative_to(ROOT)}:{frame.lineno} in {frame.name}: {frame.line}")
-    way = (
-        f"<details><summary>How it came to this</summary><pre>{html.escape(chr(10).join(lines))}</pre></details>"
-        if lines
-        else ""
-    )
-    return error._repr_html_().removesuffix("</div>") + f"{way}</div>"
-
-
 def status_board(deployment: Deployment, drift: bool = True) -> Board:
     """Machines, chapters, what comes next; with `drift` every proven chapter is compared with its hosts again."""
     return read_board(deployment, drift)
@@ -115,12 +102,15 @@ class Progress:
 
     def __init__(self, title: str, hosts: Sequence[str]):
         self.title, self.stop, self.began = title, threading.Event(), time.monotonic()
-        self.last: dict[str, Event] = {}
+        self.last: dict[str, Event | Step] = {}
         self.tail: list[str] = []
         self.hosts = list(hosts)
         self._lock = threading.Lock()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: Event | Step) -> None:
+        """Raises RunbookError after a Cancel between two calls to the cloud: nothing of these is half-done on a host."""
+        if self.stop.is_set() and isinstance(event, Step):
+            raise RunbookError(f"stopped at {event.host} ({event.doing}), as asked", event.stage, "run the cell again: it goes on from here")
         with self._lock:
             self.last[event.host] = event
             self.tail = [*self.tail[-199:], f"{self.seconds():6.1f} s  {event.host:14} {event.stage}: {event.doing}"]
@@ -129,7 +119,7 @@ class Progress:
     def seconds(self) -> float:
         return time.monotonic() - self.began
 
-    def draw(self, event: Event) -> None:
+    def draw(self, event: Event | Step) -> None:
         """A front end shows the event; headless only tells a terminal that waits for it."""
         if note := os.environ.get("RUNBOOK_PROGRESS"):
             with suppress(OSError):
@@ -145,7 +135,7 @@ class Progress:
             show(Html(f'<ul class="rb-standing">{rows}</ul>', "\n".join(map(_standing, self.last.values()))))
 
 
-def _standing(event: Event) -> str:
+def _standing(event: Event | Step) -> str:
     return f"{event.host}: {event.stage}, {event.done} of {event.of}: {event.doing}"
 
 
@@ -179,7 +169,7 @@ class WidgetProgress(Progress):
         self.words[host] = self._w.Label("waiting")
         self.rows.children = (*self.rows.children, self._w.HBox([name, self.bars[host], self.words[host]]))
 
-    def draw(self, event: Event) -> None:
+    def draw(self, event: Event | Step) -> None:
         if event.host not in self.bars:
             self._row(event.host)
         self.bars[event.host].max = max(event.of, 1)

@@ -1,0 +1,91 @@
+"""An error's card leads to what explains it: the parameters cell, the key's line in the reference, the chapter it names."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+
+import pytest
+
+from runbook_lib.cards import NOTEBOOKS, REFERENCE, SECTIONS, error_card, linked, links_of
+from runbook_lib.chapters import CHAPTERS
+from runbook_lib.chapters import NOTEBOOKS as FOLDER
+from runbook_lib.errors import ChecksFailed, HostError, LockHeld, ParamsError, PlanOvertaken, RunbookError
+from runbook_lib.spec import Spec, load_spec
+from tests.conftest import ROOT
+
+PARAMS = "params/greg-separated.lab.yaml"
+
+
+def headings(name: str) -> set[str]:
+    """Anchors as JupyterLab and nbconvert make them of a notebook's headings."""
+    cells = json.loads((FOLDER / f"{name}.ipynb").read_text())["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return {heading.replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key", "line"),
+    [
+        ({"cloud.disk_gb": 5}, "cloud.disk_gb", "cloud.disk_gb"),
+        ({"nodes.store": 99}, "nodes.store", "nodes"),
+        ({"hardening": "none"}, "hardening", "hardening"),
+        ({"cloud.network": "10.0.0.1/24"}, "cloud.network", "cloud.network"),
+    ],
+)
+def test_a_wrong_key_leads_to_its_line_in_the_reference(overrides: dict[str, object], key: str, line: str) -> None:
+    with pytest.raises(ParamsError) as caught:
+        load_spec(PARAMS, overrides)
+    assert caught.value.key == key
+    card = error_card(caught.value)
+    assert f'href="{REFERENCE}#{line}"' in card
+    assert 'href="#Parameters"' in card
+    meaning = next(row.description for row in Spec.reference() if row.key == line)
+    assert html.escape(meaning) in card
+
+
+def test_a_key_that_is_unknown_leads_to_the_whole_reference() -> None:
+    with pytest.raises(ParamsError) as caught:
+        load_spec(PARAMS, {"colour": "red"})
+    assert f'href="{REFERENCE}">every parameter' in error_card(caught.value)
+
+
+def test_the_reference_has_an_anchor_for_every_key() -> None:
+    page = (ROOT / "docs" / "parameters.md").read_text()
+    assert [row.key for row in Spec.reference() if f'<a id="{row.key}"></a>' not in page] == []
+
+
+@pytest.mark.parametrize("kind", SECTIONS)
+def test_the_section_that_a_card_leads_to_is_in_every_chapter_that_can_stop_so(kind: type[RunbookError]) -> None:
+    anchor = SECTIONS[kind][0]
+    for chapter in CHAPTERS.values():
+        if kind is not PlanOvertaken or chapter.converges:
+            assert anchor in headings(chapter.name), f"{chapter.name}: {anchor}"
+
+
+@pytest.mark.parametrize(
+    ("text", "targets"),
+    [
+        ("run chapter 01: it launches", ["01_launch_ec2"]),
+        ("run chapter 01_launch_ec2: it makes every secret", ["01_launch_ec2"]),
+        ("correct it in chapter 04 or 05 and prove again", ["04_configure_greg_nodes", "05_configure_nginx"]),
+        ("the plans of chapters 04 and 05", ["04_configure_greg_nodes", "05_configure_nginx"]),
+        ("tear it down (chapter 99)", ["99_tear_down"]),
+        ("chapter 42 of 05 books; 01:02 in chapter 01x", []),
+    ],
+)
+def test_a_chapter_that_the_words_name_is_a_link(text: str, targets: list[str]) -> None:
+    assert re.findall(r'href="(\w+)\.ipynb"', linked(text)) == targets
+    assert re.sub(r"<[^>]+>", "", linked(text)) == text
+
+
+def test_failed_checks_lead_to_their_chapter_and_a_held_lock_to_the_board() -> None:
+    assert (f"{NOTEBOOKS['07']}.ipynb", "chapter 07") in links_of(ChecksFailed("x", "demo, chapter 07"))
+    assert links_of(LockHeld("x"))[0][0] == "#Where-the-deployment-stands"
+
+
+def test_words_of_a_host_are_not_taken_for_markup() -> None:
+    card = error_card(HostError("<script>alert(1)</script>", "lb-1", "see chapter 05"))
+    assert "<script>" not in card
+    assert '<a href="05_configure_nginx.ipynb">05</a>' in card
