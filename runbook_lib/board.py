@@ -6,11 +6,15 @@ import html
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import journal
+from .chapters import CHAPTERS as EVERY_CHAPTER
 from .chapters import Chapter, chapters_of
 from .errors import RunbookError
+from .lock import holder
+from .spec import load_spec
 from .tables import html_table, text_table
 from .vault import redactor
 
@@ -19,12 +23,16 @@ if TYPE_CHECKING:
 
 MACHINES = ("Machine", "Address", "Type", "State", "Serves")
 CHAPTERS = ("Chapter", "State", "When", "By")
+TITLES = {name: chapter.title for name, chapter in EVERY_CHAPTER.items()}
 HOLDS, FAILED, OPEN, DRIFT = "✔ verified", "✘ failed", "○ to do", "△ changed since"
 
 
 @dataclass(frozen=True)
 class Board:
-    """`up`: every machine runs; `next_chapter`: the first chapter that does not hold, None when all do."""
+    """`up`: every machine runs; `next_chapter`: the first chapter that does not hold, None when all do.
+
+    `at_work`: who else has the lock and since when, "" when nobody has.
+    """
 
     name: str
     pattern: str
@@ -33,19 +41,17 @@ class Board:
     next_chapter: Chapter | None
     up: bool
     trouble: str = ""
+    at_work: str = ""
 
     def _headline(self) -> str:
         running = sum(row[3].endswith("running") for row in self.machines)
-        then = (
-            f"next: {self.next_chapter.name} ({self.next_chapter.title})"
-            if self.next_chapter
-            else "every chapter holds"
-        )
+        then = f"next: {self.next_chapter.name} ({self.next_chapter.title})" if self.next_chapter else "every chapter holds"
         return f"{self.name} ({self.pattern}): {running} of {len(self.machines)} machines run; {then}"
 
     def __str__(self) -> str:
         parts = [
             self._headline(),
+            self.at_work,
             self.trouble,
             text_table(MACHINES, self.machines),
             text_table(CHAPTERS, self.chapters),
@@ -53,17 +59,15 @@ class Board:
         return redactor.redact("\n\n".join(filter(None, parts)))
 
     def _repr_html_(self) -> str:
-        trouble = f'<p role="status">{html.escape(self.trouble)}</p>' if self.trouble else ""
+        notes = "".join(f'<p role="status">{html.escape(words)}</p>' for words in (self.at_work, self.trouble) if words)
         machines = html_table(MACHINES, self.machines, "Machines, as the cloud knows them now")
         links = {row[0]: f'<a href="{row[0]}.ipynb">{row[0]}</a>' for row in self.chapters}
         chapters = html_table(CHAPTERS, self.chapters, "Chapters")
         for name, link in links.items():
-            chapters = chapters.replace(f">{name}</td>", f">{link}</td>")
+            chapters = chapters.replace(f">{name}</td>", f">{link} {html.escape(TITLES[name])}</td>")
         headline = f'<p class="rb-headline"><strong>{html.escape(self._headline())}</strong></p>'
-        body = f'{headline}{trouble}<div class="rb-board">{machines}{chapters}</div>'
-        return redactor.redact(
-            f'<section class="rb-status" aria-label="status of {html.escape(self.name)}">{body}</section>'
-        )
+        body = f'{headline}{notes}<div class="rb-board">{machines}{chapters}</div>'
+        return redactor.redact(f'<section class="rb-status" aria-label="status of {html.escape(self.name)}">{body}</section>')
 
 
 def read_board(deployment: Deployment, drift: bool = False) -> Board:
@@ -75,12 +79,10 @@ def read_board(deployment: Deployment, drift: bool = False) -> Board:
     try:
         found, trouble = dict(deployment.instances()), ""
         proofs = proofs_of(deployment) if found else {}
+        at_work = _at_work(deployment)
     except RunbookError as error:
-        found, proofs, trouble = {}, {}, str(error)
-    machines = [
-        (node.name, node.address, node.instance_type, _state(found.get(node.name)), ", ".join(node.hosts) or node.role)
-        for node in topology.nodes
-    ]
+        found, proofs, trouble, at_work = {}, {}, str(error), ""
+    machines = [(node.name, node.address, node.instance_type, _state(found.get(node.name)), ", ".join(node.hosts) or node.role) for node in topology.nodes]
     rows, upcoming = [], None
     for chapter in chapters_of(spec.pattern):
         state, when, who = proofs.get(chapter.name, (OPEN, "", ""))
@@ -90,7 +92,26 @@ def read_board(deployment: Deployment, drift: bool = False) -> Board:
             upcoming = chapter
         rows.append((chapter.name, state, when, who))
     up = bool(machines) and all(row[3].endswith("running") for row in machines)
-    return Board(spec.deployment, spec.pattern, machines, rows, upcoming, up, trouble)
+    return Board(spec.deployment, spec.pattern, machines, rows, upcoming, up, trouble, at_work)
+
+
+def chapter_states(params_file: str | Path) -> dict[str, str]:
+    """State in words by chapter, for a list of links; what cannot be asked now is left out."""
+    from .deployment import Deployment
+
+    try:
+        spec = load_spec(params_file)
+        return {name: f"{state} {when}".strip() for name, (state, when, _) in proofs_of(Deployment(spec, journal.Journal.begin(spec))).items()}
+    except RunbookError:
+        return {}
+
+
+def _at_work(deployment: Deployment) -> str:
+    """Who else holds the deployment's lock; what this run or this notebook holds itself needs no word."""
+    held = holder(deployment.vault)
+    if held is None or held.expired or held.owner == deployment.owner:
+        return ""
+    return f"△ at work: {held.owner}, since {held.since}; until that ends nobody else can apply"
 
 
 def proofs_of(deployment: Deployment) -> dict[str, tuple[str, str, str]]:

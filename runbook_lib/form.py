@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,37 @@ from .errors import ParamsError
 from .journal import write_whole
 from .spec import ROOT, Spec, load_spec
 from .spec_reference import KeyReference
+from .tables import Table
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The form's static shape: the params file that was given, and the table of its keys."""
+
+    params_file: str
+    table: Table
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
+
+    def __str__(self) -> str:
+        return str(self.table)
+
+    __repr__ = __str__
 
 
 def params_form(params_file: str | Path) -> Any:
-    """A form that begins with `params_file`; headless the table of the keys and their values."""
+    """A form that begins with `params_file`; headless the table of the keys and their values.
+
+    `.params_file` of either is the file in use: the given one, or the one that was saved last.
+    """
     params_file = os.environ.get("RUNBOOK_PARAMS") or params_file
     spec = load_spec(params_file)
     if not ui.interactive():
-        return spec.as_table()
+        return Chosen(str(params_file), spec.as_table())
     from .widgets import Form
 
-    return Form(Fields(spec))
+    return Form(Fields(spec), str(params_file))
 
 
 class Fields:
@@ -52,7 +73,7 @@ class Fields:
         try:
             value = yaml.safe_load(text) if text.strip() else None
         except yaml.YAMLError:
-            raise ParamsError(f"{key}: {text!r} is not YAML", key, "quote what holds a colon or a bracket") from None
+            raise ParamsError(f"{key}: {text!r} is not YAML", "the form", "quote what holds a colon or a bracket", key) from None
         self.values[key] = value
         if value is None or value == next(row.default for row in self.rows if row.key == key):
             self.given.pop(key, None)
@@ -70,7 +91,7 @@ class Fields:
         try:
             return load_spec(path)
         except ParamsError as error:
-            raise ParamsError(error.what, "the form", error.next_step) from None
+            raise ParamsError(error.what, "the form", error.next_step, error.key) from None
         finally:
             path.unlink(missing_ok=True)
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import html
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .board import chapter_states
+from .cards import error_card
+from .chapter_params import here, use_in_chapters
+from .chapters import chapters_of
 from .cost import monthly_cost
 from .errors import RunbookError
 from .passwords import ALLOWED, Secret, secrets_of, set_password
 from .patterns import PATTERNS
 from .topology import topology_of
-from .ui import ROOT, error_card, show
+from .ui import ROOT, show
+from .vault import redactor
 
 if TYPE_CHECKING:
     from .deployment import Deployment
@@ -18,22 +26,46 @@ if TYPE_CHECKING:
     from .spec_reference import KeyReference
 
 
-class Form:
-    """The parameters as widgets: what is typed is checked at once; picture and cost follow."""
+class Shown:
+    """HTML that a form shows, as a cell's output would be: only there JupyterLab follows links to chapters and docs."""
 
-    def __init__(self, fields: Fields):
+    def __init__(self, w: Any):
+        self.box = w.Output()
+        self._markup = ""
+
+    @property
+    def value(self) -> str:
+        return self._markup
+
+    @value.setter
+    def value(self, markup: str) -> None:
+        self._markup = redactor.redact(markup)
+        data = {"text/html": self._markup, "text/plain": ""}
+        self.box.outputs = ({"output_type": "display_data", "data": data, "metadata": {}},) if markup else ()
+
+
+class Form:
+    """The parameters as widgets: what is typed is checked at once; picture and cost follow.
+
+    `params_file` is the file that the form began with, after *Save* the saved one.
+    """
+
+    def __init__(self, fields: Fields, params_file: str = ""):
         import ipywidgets as w
 
-        self._w, self.fields = w, fields
+        self._w, self.fields, self.params_file = w, fields, params_file
         self.pattern = w.Dropdown(options=list(PATTERNS), value=fields.values["pattern"], description="Pattern")
         self.pattern.observe(lambda change: self._chosen(change["new"]), "value")
         self.keys = w.Accordion()
-        self.answer = w.HTML()
+        self.answer, self.saved = Shown(w), Shown(w)
         self.picture = w.HTML()
         self.save = w.Button(description="Save", icon="save", tooltip="write a params file", button_style="primary")
         self.save.on_click(lambda _: self._save())
-        self.saved = w.HTML()
-        left = w.VBox([self.pattern, self.answer, self.keys, w.HBox([self.save, self.saved])])
+        self.everywhere = w.Checkbox(
+            value=True, indent=False, description="use it in the chapters: write its name into their parameters cells", layout={"width": "34em"}
+        )
+        self.everywhere.tooltip = "the line params_file = … of every chapter of this pattern"
+        left = w.VBox([self.pattern, self.answer.box, self.keys, w.HBox([self.save, self.everywhere]), self.saved.box])
         self.box = w.VBox([left, self.picture])
         self._fill()
 
@@ -60,14 +92,10 @@ class Form:
         elif row.type == "yes or no":
             box = self._w.Checkbox(value=bool(value), indent=True, **common)
         else:
-            box = self._w.Text(
-                value="" if value is None else self.fields.text(row.key), continuous_update=False, **common
-            )
+            box = self._w.Text(value="" if value is None else self.fields.text(row.key), continuous_update=False, **common)
         box.tooltip = row.description
         box.observe(lambda change: self._typed(row.key, change["new"]), "value")
-        allowed = (
-            f" <small>({html.escape(row.allowed)}{f', {row.unit}' if row.unit else ''})</small>" if row.allowed else ""
-        )
+        allowed = f" <small>({html.escape(row.allowed)}{f', {row.unit}' if row.unit else ''})</small>" if row.allowed else ""
         return self._w.HBox([box, self._w.HTML(f"{html.escape(row.description)}{allowed}")])
 
     def _typed(self, key: str, value: Any) -> None:
@@ -90,9 +118,36 @@ class Form:
         self.picture.value = f'<figure class="rb-picture">{topology.svg()}</figure>'
 
     def _save(self) -> None:
-        path = self.fields.save().relative_to(ROOT)
-        line = f'params_file = "../{path}"'
-        self.saved.value = f"saved. In the parameters cell of the chapters: <code>{html.escape(line)}</code>"
+        """Write the file; into the chapters too when asked; then the chapters in order, each with its state."""
+        try:
+            path, pattern = self.fields.save(), self.fields.spec().pattern
+            self.params_file = os.path.relpath(path)
+            changed = use_in_chapters(path, pattern) if self.everywhere.value else ()
+        except RunbookError as error:
+            self.saved.value = error_card(error)
+            return
+        self.saved.value = f'<div role="status">{saved_words(path, changed, self.everywhere.value)}</div>{chapter_list(path, pattern)}'
+
+
+def saved_words(path: Path, changed: Sequence[str], everywhere: bool) -> str:
+    """What Save did, and what is left to the person."""
+    name = html.escape(os.path.relpath(path, ROOT))
+    if not everywhere:
+        line = html.escape(f'params_file = "{os.path.relpath(path, here())}"')
+        return f"<p>✔ <code>{name}</code> is saved. In the parameters cell of the chapters: <code>{line}</code></p>"
+    again = "A chapter that is open already shows it after <i>File &gt; Reload Notebook from Disk</i>."
+    words = f"The parameters cells of {len(changed)} chapters name it now. {again}" if changed else "The chapters name it already."
+    return f"<p>✔ <code>{name}</code> is saved. {words}</p>"
+
+
+def chapter_list(path: Path, pattern: str) -> str:
+    """The chapters in order as links, each with its state in the cloud."""
+    states = chapter_states(path)
+    items = "".join(
+        f'<li><a href="{chapter.name}.ipynb">{chapter.number} {html.escape(chapter.title)}</a>: {html.escape(states.get(chapter.name, "○ to do"))}</li>'
+        for chapter in chapters_of(pattern)
+    )
+    return f'<ol class="rb-chapters" aria-label="chapters of {html.escape(pattern)}">{items}</ol>'
 
 
 class PasswordForm:
@@ -108,10 +163,10 @@ class PasswordForm:
         self._w, self.deployment = w, deployment
         self.fields: dict[str, Any] = {}
         self.states: dict[str, Any] = {}
-        self.answer = w.HTML()
+        self.answer = Shown(w)
         rows = [self._row(secret) for secret in secrets_of(deployment)]
         note = w.HTML(f"<p>Enter stores a value in SSM. Allowed: {html.escape(ALLOWED)}. An empty field is left to chapter 01.</p>")
-        self.box = w.VBox([note, *rows, self.answer])
+        self.box = w.VBox([note, *rows, self.answer.box])
 
     def _ipython_display_(self) -> None:
         show(self.box)

@@ -51,7 +51,9 @@ def test_administrator_and_every_database_account_can_be_chosen(deployment: Any)
     assert all(secret.users for secret in secrets_of(deployment))
 
 
-@pytest.mark.parametrize("value", ["Short1", "nocapitals0123", "NOSMALL012345", "NoDigitsAtAll", "Blank 0 Blank 1", "Quote'0Quote1", "Ümlaut0Ümlaut1", "A1b" * 11])
+@pytest.mark.parametrize(
+    "value", ["Short1", "nocapitals0123", "NOSMALL012345", "NoDigitsAtAll", "Blank 0 Blank 1", "Quote'0Quote1", "Ümlaut0Ümlaut1", "A1b" * 11]
+)
 def test_what_the_product_or_a_file_could_not_hold_is_refused_without_quoting_it(value: str) -> None:
     with pytest.raises(RunbookError, match=r"db/wso2_user: ") as caught:
         check_password("db/wso2_user", value)
@@ -126,5 +128,3 @@ class TestForm:
 
 def _below(widget: Any) -> list[Any]:
     return [widget, *(inner for child in getattr(widget, "children", ()) for inner in _below(child))]
-
-
