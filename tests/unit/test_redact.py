@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 import shlex
 import urllib.parse
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib import pki
-from runbook_lib.redact import Redactor
+from runbook_lib.redact import Redactor, any_of
 
 SECRET = "p@ss w<o>rd&'\"/+é7"
 FORMS: dict[str, Callable[[str], str]] = {
@@ -80,9 +81,7 @@ def test_a_private_key_that_was_cut_off_is_hidden() -> None:
 
 
 def test_what_a_presigned_url_permits_is_hidden() -> None:
-    url = (
-        "https://b.s3.amazonaws.com/p.zip?X-Amz-Credential=AKIA%2Fx&X-Amz-Security-Token=tok&X-Amz-Signature=0a1b2c&x=1"
-    )
+    url = "https://b.s3.amazonaws.com/p.zip?X-Amz-Credential=AKIA%2Fx&X-Amz-Security-Token=tok&X-Amz-Signature=0a1b2c&x=1"
     shown = Redactor().redact(url)
     assert "AKIA" not in shown and "tok" not in shown.replace("[signature]", "") and "0a1b2c" not in shown
     assert shown.startswith("https://b.s3.amazonaws.com/p.zip?") and shown.endswith("&x=1")
@@ -99,6 +98,12 @@ def test_of_two_secrets_one_inside_the_other_the_longer_is_hidden_first() -> Non
     redactor.add("inner", "abcdefgh")
     redactor.add("outer", "abcdefgh-and-more")
     assert redactor.redact("abcdefgh-and-more abcdefgh") == "[outer] [inner]"
+
+
+@given(st.lists(st.text("ab.", min_size=1), min_size=1), st.text("ab."))
+def test_at_every_place_the_longest_of_the_values_is_found(values: list[str], text: str) -> None:
+    one_by_one = "|".join(map(re.escape, sorted(values, key=len, reverse=True)))
+    assert re.findall(any_of(values), text) == re.findall(one_by_one, text)
 
 
 def test_text_without_secrets_is_not_touched() -> None:
