@@ -34,6 +34,11 @@ class Redactor:
                     self._forms[form] = label
                     self._pattern = None
 
+    def forget(self) -> None:
+        """Know no value any more."""
+        with self._lock:
+            self._forms, self._pattern = {}, None
+
     def redact(self, text: str) -> str:
         """`text` without any known value, private key or signature of a presigned URL."""
         with self._lock:
@@ -59,7 +64,7 @@ def any_of(words: Iterable[str]) -> str:
     A plain alternation tries hundreds of values at every letter of a page with pictures in it; this one a few dozen.
     """
     found = set(words)
-    start = os.path.commonprefix(list(found))
+    start = os.path.commonprefix(list(found))  # noqa: RUF071 (of letters, not of folders)
     rests: dict[str, list[str]] = {}
     for word in found - {start}:
         rests.setdefault(word[len(start)], []).append(word[len(start) :])
