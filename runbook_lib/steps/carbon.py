@@ -15,9 +15,23 @@ from ..pki import certificate_of
 from ..resources import Archive, Directory, Edited, Exec, File, Package, Resource, Unit, User
 from ..spec import Spec
 from . import Context, Node
-from .carbon_settings import STORE_PASSWORD, driver_of
+from .carbon_settings import CONF, STORE_PASSWORD, clustered, driver_of
 from .java import Java, java
 
+# The first two: a dead machine closes no connection. The kernel's code waits 600 s before it counts as gone, and 900 s for
+# a silent coordinator, and reads other values from this file (facts 3.4); what asks for data that it held waits as long.
+# The third and fourth are WSO2's own advice (documentation, "Configuring Hazelcast"). Not tried on the real product.
+HAZELCAST = """\
+# Made by the runbook; changes made here by hand are shown by its plan and undone by its run.
+# A node that is silent for this long has left. Its price: a node that pauses for longer is out until it has merged again.
+hazelcast.max.no.heartbeat.seconds=60
+hazelcast.max.no.master.confirmation.seconds=90
+# The product ends Hazelcast itself; Hazelcast's own hook does so too early ("Hazelcast instance is not active!").
+hazelcast.shutdownhook.enabled=false
+# What Hazelcast has to say stands in the product's log, and not in a file of its own.
+hazelcast.logging.type=log4j
+"""
+HAZELCAST_FILE = f"{CONF}/hazelcast.properties"
 UNIT = "wso2carbon.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 RESTART_FILE = f"/etc/systemd/system/{UNIT}.d/restart.conf"
@@ -114,12 +128,13 @@ def stages(
         Directory(ctx.spec.product.home),
         Archive(home, pack.sha256 if pack else (ctx.spec.product.sha256 or ""), pack.url if pack else "", owner),
     )
+    silence = (File(f"{home}/{HAZELCAST_FILE}", HAZELCAST.encode(), 0o640, owner),) if clustered(node, ctx) else ()
     closed = Directory(home, 0o750, owner)  # nobody but the product reads the passwords in its configuration
-    watched = (UNIT_FILE, jar_path(ctx), *(file.path for file in edited), *(store.path for store in stores))
+    watched = (UNIT_FILE, jar_path(ctx), *(one.path for one in (*edited, *silence, *stores)))
     return (
         Stage("Java and user", machine),
         Stage("pack", product),
-        Stage("settings", (closed, *also, jar, *edited, *stores, unit)),
+        Stage("settings", (closed, *also, jar, *edited, *silence, *stores, unit)),
         Stage("service", running(node, ctx, watched)),
     )
 

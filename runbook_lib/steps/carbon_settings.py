@@ -216,11 +216,16 @@ def mounts(ctx: Context, registry: Registry) -> tuple[Edit, ...]:
     return tuple(edits)
 
 
+def clustered(node: Node, ctx: Context) -> bool:
+    """Whether the node has others to form a cluster with, and may."""
+    return ctx.spec.clustering and len(ctx.topology.tier(node.tier or "")) > 1
+
+
 def clustering(node: Node, ctx: Context, sub_domain: str) -> tuple[Edit, ...]:
     """axis2.xml: Hazelcast by well-known private addresses, one domain per tier (facts 1.2, 3; design, decision 11)."""
     top = "/axisconfig/clustering"
     members = ctx.topology.tier(node.tier or "")
-    if not ctx.spec.clustering or len(members) < 2:
+    if not clustered(node, ctx):
         return (XmlSet(f"{top}/@enable", "false"),)
     known = "\n".join(MEMBER.format(address=member.address, port=HAZELCAST_PORT) for member in members)
     return (

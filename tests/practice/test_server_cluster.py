@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -75,6 +77,20 @@ def test_two_members_join_in_the_real_lines_with_one_coordinator(pair: list[Node
     first.wait_for("left cluster.")
     second.start()
     until(lambda: first.log().count("Member joined [") == 2)
+
+
+def test_a_silent_member_has_left_after_the_time_in_hazelcast_properties(pair: list[Node]) -> None:
+    """Silent as a machine without power is: no connection ends. Without the file it would take ten minutes (facts 3.4)."""
+    first, second = pair
+    (first.home / "repository/conf/hazelcast.properties").write_text("hazelcast.max.no.heartbeat.seconds=3\n")
+    first.start("-Dsetup")
+    second.start("-Dsetup")
+    first.wait_for("Member joined [")
+    os.kill(second.pid, signal.SIGSTOP)
+    try:
+        first.wait_for("Member left [")
+    finally:
+        os.kill(second.pid, signal.SIGCONT)
 
 
 def test_the_next_oldest_becomes_coordinator(pair: list[Node]) -> None:

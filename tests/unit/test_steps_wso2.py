@@ -261,3 +261,17 @@ def test_the_same_parameters_give_the_same_resources_and_no_key_twice(pattern: s
         keys = [resource.key for stage in desired(node.name, context(pattern)) for resource in stage.resources]
         assert len(keys) == len(set(keys))
         assert desired(node.name, context(pattern)) == desired(node.name, context(pattern))
+
+
+@pytest.mark.parametrize(("pattern", "node"), [("as-cluster", "as-worker-2"), ("greg-separated", "store-1"), ("greg-single", "greg-1")])
+def test_a_node_with_others_gives_up_silent_ones_and_restarts_when_that_is_changed(pattern, node):
+    ctx = context(pattern)
+    found, path = resources(node, ctx), f"{carbon.home_of(ctx.spec)}/repository/conf/hazelcast.properties"
+    booted = resources(node, replace(ctx, booted=frozenset({node})))
+    watched = path in booted[f"unit {carbon.UNIT}"].watches
+    if pattern == "greg-single":
+        assert f"file {path}" not in found and not watched
+    else:
+        said = dict(line.split("=") for line in found[f"file {path}"].content.decode().splitlines() if not line.startswith("#"))
+        assert int(said["hazelcast.max.no.heartbeat.seconds"]) < 600 and int(said["hazelcast.max.no.master.confirmation.seconds"]) < 900
+        assert watched
