@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from runbook_lab.practice import build  # noqa: E402
+from runbook_lib import demonstration  # noqa: E402
 from tests.practice.practice_nodes import Node, Nodes, sign_in  # noqa: E402
 
 CLIENTS = 4
@@ -38,7 +39,10 @@ def main() -> None:
         nodes = Nodes({"greg": greg, "as": appserver}, Path(folder))
         try:
             for product, page in (("greg", "/store/pages/top-assets"), ("as", "/probe/")):
-                measure(nodes.make(product), product, page, seconds)
+                node = nodes.make(product)
+                if product == "as":
+                    (node.home / "repository/deployment/server/webapps" / demonstration.NAME).write_bytes(demonstration.archive())
+                measure(node, product, page, seconds)
         finally:
             nodes.stop()
 

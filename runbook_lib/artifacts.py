@@ -1,4 +1,4 @@
-"""An application put on the manager, and followed until every worker has it and has deployed it (facts 3.6)."""
+"""An application put on the manager, and followed until every worker has it and has deployed it (facts 3.6); and taken away again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import demonstration
 from .converge import Event, Progress
 from .errors import HostError, RunbookError
 from .ssh import Fleet, Host
@@ -25,6 +26,20 @@ cat > {beside}
 [ "$(sha256sum < {beside} | cut -d' ' -f1)" = {sha256} ]
 chown {owner} {beside}
 mv {beside} {target}
+"""
+# What the worker's timer does every few seconds, at once.
+PULL_NOW = f"sudo -n systemctl start --no-block {appserver.PULL_UNIT}.service"
+TAKE = """set -eu
+[ -e {target} ] || exit 4
+rm {target}
+"""
+# Ends when neither the archive nor what the product unpacked from it is here any more.
+GONE = """left={tries}
+while [ $left -gt 0 ]; do
+  [ -e {target} ] || [ -e {unpacked} ] || exit 0
+  left=$((left - 1)); sleep 0.5
+done
+exit 3
 """
 # Ends when the archive is here and the product logged its deployment behind byte `at` of its log.
 ARRIVE = """set -eu
@@ -49,10 +64,11 @@ class Deployed:
     name: str
     seconds: dict[str, float]
     changed: bool = True
+    verb: str = "Deployed"
 
     def _table(self) -> Table:
         rows = [(node, f"{seconds:.1f} s" if self.changed else "was there") for node, seconds in self.seconds.items()]
-        return Table(("Node", "Deployed after"), rows, self.name)
+        return Table(("Node", f"{self.verb} after"), rows, self.name)
 
     def _repr_html_(self) -> str:
         return self._table()._repr_html_()
@@ -61,11 +77,9 @@ class Deployed:
         return str(self._table())
 
 
-def deploy(
-    fleet: Fleet, ctx: Context, archive: str | Path, progress: Progress | None = None, seconds: float = 90
-) -> Deployed:
+def deploy(fleet: Fleet, ctx: Context, archive: str | Path, progress: Progress | None = None, seconds: float = 90) -> Deployed:
     """Put `archive` (.war, .car or .aar) on the manager and wait until manager and workers have deployed it, at most
-    `seconds`.
+    `seconds`. `probe.war`, where there is no such file, is the demonstration application that comes with the runbook.
 
     The same archive again is no change. RunbookError for a file that is none; HostError names the node that did not
     get it or did not deploy it.
@@ -85,6 +99,7 @@ def deploy(
     if here[manager] != digest:
         _put(fleet[manager], ctx, data, target, digest)
         _tell(progress, manager, f"{path.name} is on the manager")
+        _pull_now(fleet, ctx)
 
     def follow(host: Host) -> float:
         _arrive(host, target, digest, log, sizes[host.name], seconds)
@@ -95,11 +110,43 @@ def deploy(
     return Deployed(path.name, dict.fromkeys(names, 0.0) | fleet.each(follow, waiting))
 
 
+def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = None, seconds: float = 90) -> Deployed:
+    """Take the archive `name` from the manager and wait until it is gone from every node with what was unpacked from it.
+
+    RunbookError where the manager has none of that name; HostError names the node that still has it after `seconds`.
+    """
+    path = Path(name)
+    folder = FOLDERS.get(path.suffix)
+    if folder is None or path.name != name:
+        raise RunbookError(f"{name} is no name of an archive", name, f"give the file's name, such as app.war ({', '.join(FOLDERS)})")
+    manager = ctx.topology.of("as-manager")[0].name
+    target = f"{carbon.home_of(ctx.spec)}/{appserver.DEPLOYMENT}/{folder}/{name}"
+    words = {"target": shlex.quote(target), "unpacked": shlex.quote(target.removesuffix(".war")), "tries": int(seconds * 2)}
+    if fleet[manager].run("sudo -n sh", TAKE.format(**words).encode()).rc:
+        raise RunbookError(f"there is no {name} on {manager}", f"{manager}: {target}", "the console or `ls` of that folder shows what is deployed")
+    began = time.monotonic()
+    _tell(progress, manager, f"{name} is off the manager")
+    _pull_now(fleet, ctx)
+
+    def follow(host: Host) -> float:
+        if host.run("sudo -n sh", GONE.format(**words).encode(), timeout=seconds + 60).rc:
+            what = f"{host.name} still has {name} after {seconds:.0f} s"
+            raise HostError(what, f"{host.name}: {target}", f"`journalctl -u {appserver.PULL_UNIT}` on the node says what rsync met")
+        _tell(progress, host.name, f"{name} is gone")
+        return time.monotonic() - began
+
+    return Deployed(name, fleet.each(follow, [node.name for node in ctx.topology.wso2_nodes]), verb="Gone")
+
+
+def _pull_now(fleet: Fleet, ctx: Context) -> None:
+    fleet.each(lambda host: host.run(PULL_NOW), [node.name for node in ctx.topology.of("as-worker")])
+
+
 def _read(path: Path) -> bytes:
+    if str(path) == demonstration.NAME and not path.exists():
+        return demonstration.archive()
     if path.suffix not in FOLDERS:
-        raise RunbookError(
-            f"{path.name} is no archive that is deployed", str(path), f"give one of {', '.join(FOLDERS)}"
-        )
+        raise RunbookError(f"{path.name} is no archive that is deployed", str(path), f"give one of {', '.join(FOLDERS)}")
     if not NAME.fullmatch(path.name):
         raise RunbookError(f"{path.name} is no name for an application", str(path), "use letters, digits, . _ # -")
     if not path.is_file():

@@ -6,10 +6,10 @@ out of Nginx meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import artifacts, boot, converge, rolling, ui
+from . import artifacts, boot, converge, demonstration, rolling, ui
 from .checks import CheckTable
 from .checks.nodes import verify_nodes
 from .converge import Pending, Plan, Result
@@ -79,8 +79,17 @@ class Appserver(ProductNodes):
     def desired(self, node: Node, context: Context) -> Sequence[converge.Stage]:
         return appserver.desired(node, context)
 
-    def deploy(self, archive: str) -> artifacts.Deployed:
-        """Put a web application (.war) on the manager; the workers fetch it by themselves within a minute."""
+    def deploy(self, archive: str = demonstration.NAME) -> artifacts.Deployed:
+        """Put an archive (path of a .war, .car or .aar; by default the demonstration application) on the manager, and wait until
+        every node has deployed it: the workers fetch it by themselves."""
+        return self._followed("deploy", archive, artifacts.deploy)
+
+    def undeploy(self, name: str) -> artifacts.Deployed:
+        """Take an archive (its name, such as app.war) from the manager, and wait until it is gone from every node."""
+        return self._followed("undeploy", name, artifacts.undeploy)
+
+    def _followed(self, what: str, archive: str, how: Callable[..., artifacts.Deployed]) -> artifacts.Deployed:
         d = self.deployment
-        with d.writing(), d.journal.attempt(self.name, "deploy"), ui.progress(f"Deploy {archive}", [n.name for n in self.nodes()]) as progress:
-            return artifacts.deploy(d.fleet(), d.context(), archive, progress)
+        names = [node.name for node in self.nodes()]
+        with d.writing(), d.journal.attempt(self.name, what), ui.progress(f"{what.title()} {archive}", names) as progress:
+            return how(d.fleet(), d.context(), archive, progress)

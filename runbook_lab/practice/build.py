@@ -96,8 +96,6 @@ def lay_out(product: str, home: Path) -> None:
     for store in _files(HERE / "keys"):
         shutil.copyfile(store, home / "repository/resources/security" / store.name)
     server_jar(lib / "practice-server.jar")
-    if product == "as":
-        probe_war(home / "repository/deployment/server/webapps/probe.war")
 
 
 def server_jar(target: Path) -> None:

@@ -16,6 +16,7 @@ from runbook_lib.checks.answers import Answer
 from runbook_lib.checks.membership import INTERESTING, rows
 from runbook_lib.checks.scene import PORT_SECONDS, through
 from runbook_lib.checks.visitor import Visitor
+from runbook_lib.demonstration import PATH as PROBE
 from runbook_lib.ssh import Host
 from runbook_lib.steps import carbon
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from runbook_lib.topology import Node
 
 CHAPTER = {"as": "06_verify_as_cluster", "greg": "07_verify_sso_separation"}
-PROBE = "/probe/"
 HTTPS_PORT = 9443  # of the product; no offset on a machine of its own (facts 1.1)
 MOST_VISITORS = 200  # a node that none of so many fresh visitors met gets no requests
 REPEATS = 10
@@ -126,7 +126,7 @@ def sessions(front: Front) -> list[Check]:
     told = [_probe(visitor.get(url)) for _ in range(REPEATS)]
     title = "A session stays on its node"
     if any(one is None for one in told):
-        text = "the probe application does not answer there"
+        text = 'the demonstration application does not answer there: deploy it in chapter 03 (war = "probe.war")'
         return [Check("cluster-session-as", title, "undecided", "one session", text, url, chapter)]
     places = {(str(one["node"]), str(one["session"])) for one in told if one}
     counts = [int(str(one["counter"])) for one in told if one]

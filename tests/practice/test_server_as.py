@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from runbook_lab.practice import probe_war
+from runbook_lib import demonstration
 from tests.practice.practice_nodes import Node, Nodes, returned, sign_in, soap
 
 WEBAPPS = "repository/deployment/server/webapps"
@@ -27,6 +28,7 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
 def manager(nodes: Nodes) -> Iterator[Node]:
     node = nodes.make("as")
     node.edit("repository/conf/carbon.xml", ">15</DeploymentUpdateInterval>", ">1</DeploymentUpdateInterval>")
+    probe_war(node.home / WEBAPPS / "probe.war")
     node.start("-Dsetup")
     yield node
     node.stop()
@@ -35,6 +37,8 @@ def manager(nodes: Nodes) -> Iterator[Node]:
 @pytest.fixture(scope="module")
 def worker(nodes: Nodes) -> Iterator[Node]:
     node = nodes.make("as")
+    node.edit("repository/conf/carbon.xml", ">15</DeploymentUpdateInterval>", ">1</DeploymentUpdateInterval>")
+    probe_war(node.home / WEBAPPS / "probe.war")
     node.start("-Dsetup", "-DworkerNode=true")
     yield node
     node.stop()
@@ -95,6 +99,15 @@ def test_an_archive_comes_changes_and_goes_while_the_server_runs(manager: Node) 
         until(lambda: page().status_code == 302 and not (manager.home / WEBAPPS / "shop").exists())
     log = manager.log()
     assert "Deploying Web app : " in log and log.count("StandardContext[/shop]") == 4
+
+
+def test_the_runbooks_demonstration_application_runs(worker: Node) -> None:
+    (worker.home / WEBAPPS / "shown.war").write_bytes(demonstration.archive())
+    with worker.client() as client:
+        until(lambda: client.get("/shown/").status_code == 200)
+        told = [client.get("/shown/") for _ in range(3)]
+    assert [answer.json()["counter"] for answer in told] == [2, 3, 4] and len({answer.json()["session"] for answer in told}) == 1
+    assert told[0].headers["content-type"].startswith("application/json") and told[0].headers["cache-control"] == "no-store"
 
 
 def test_half_an_archive_is_tried_again(manager: Node) -> None:
