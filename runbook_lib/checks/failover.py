@@ -3,6 +3,7 @@
     drill(deployment)                                   # cut a node of the first host, and restore it
     drill(deployment, kind="rolling-restart")
     drill(deployment, kind="nginx-reload", seconds=15)
+    drill(deployment, kind="manager-cut")               # the manager of an AS cluster: applications go on
 
 A steady stream of GETs over TLS runs meanwhile (`stream.py`). Failed is: an error status, a connection that ends
 without an answer, no whole answer within 10 s. Sessions are not replicated by the product (facts 3.8): visitors of a
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from .. import boot, demonstration
 from ..errors import RunbookError
 from ..rolling import rolling_restart
 from ..tables import Table
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from ..deployment import Deployment
     from ..topology import Node
 
-PATHS = {"as": "/probe/", "store": "/store/pages/top-assets", "publisher": "/publisher/pages/sso-login"}
+PATHS = {"as": demonstration.PATH, "store": "/store/pages/top-assets", "publisher": "/publisher/pages/sso-login"}
 CHAPTERS = {"as": "06_verify_as_cluster", "greg": "07_verify_sso_separation"}
 SLOW = 1.0  # seconds; a request above it had to wait for a node to be given up
 FAIR = 0.5  # of a node's share before: with so much of it again, the balance is back
@@ -121,7 +123,7 @@ class Drill:
         return Table(("", ""), rows, f"{TITLES[self.kind]}: {self.host}", self.note)
 
     def _session_rows(self) -> list[tuple[str, object]]:
-        if self.kind == "nginx-reload":
+        if not self.touched:
             return [("visitors who lost their session", f"{self.lost} of {self.visitors}")]
         return [
             ("visitors who lost their session when their node went", f"{self.lost_away} of {self.visitors}"),
@@ -131,7 +133,7 @@ class Drill:
     @property
     def note(self) -> str:
         """What a reader must know to judge the sessions; empty where none are lost by nature."""
-        return "" if self.kind == "nginx-reload" else SESSIONS_NOTE
+        return SESSIONS_NOTE if self.touched else ""
 
     def svg(self) -> str:
         return draw(f"{TITLES[self.kind]}: {self.host}", self.per_second(), self.nodes, self.marks)
@@ -150,7 +152,7 @@ class Drill:
         steady = self.achieved >= 0.95 * self.rate
         table = CheckTable([self._row("rate", "the stream was as steady as asked", steady, asked, made)])
         table.append(self._row("failed", "no GET failed", not self.failed, "0", str(len(self.failed))))
-        if self.kind == "nginx-reload":
+        if not self.touched:
             table.append(self._row("sessions", "no session was lost", self.lost == 0, "0", str(self.lost)))
         else:
             table.append(self._sessions())
@@ -186,6 +188,7 @@ SESSIONS_NOTE = (
 )
 TITLES = {
     "power-cut": "A node's power is cut",
+    "manager-cut": "The manager's power is cut",
     "rolling-restart": "Nodes restart in turn",
     "nginx-reload": "Nginx reloads",
 }
@@ -201,7 +204,7 @@ def drill(
     seconds: float = 30.0,
     visitors: int = 60,
 ) -> Drill:
-    """Run `kind` (power-cut, rolling-restart, nginx-reload) under `rate` requests per second on the public `host`.
+    """Run `kind` (power-cut, manager-cut, rolling-restart, nginx-reload) under `rate` requests per second on the public `host`.
 
     `host` is a key (`as`, `store`, …; default: the pattern's first), `node` the one to cut (default: the last behind
     the host), `seconds` the least length of the stream: it goes on until the node serves again, or has had its time.
@@ -213,12 +216,12 @@ def drill(
     chosen = next((found for found in behind if found.name == node), behind[-1])
     if node and chosen.name != node:
         raise RunbookError(f"{node} is not behind {key}", "node", f"there is: {', '.join(n.name for n in behind)}")
-    target = _target(deployment, key, path or PATHS.get(key, "/"))
+    target = target_of(deployment, key, path)
     began = _Run(deployment, chosen, behind, seconds)
     with Stream(target, rate, visitors) as stream:
         balance = KINDS[kind](began, stream)
         stream.until(seconds)
-    touched = {"power-cut": (chosen,), "rolling-restart": behind, "nginx-reload": ()}[kind]
+    touched = {"power-cut": (chosen,), "rolling-restart": behind}.get(kind, ())
     return Drill(
         kind=kind,
         host=target.host,
@@ -234,11 +237,12 @@ def drill(
     )
 
 
-def _target(deployment: Deployment, key: str, path: str) -> Target:
+def target_of(deployment: Deployment, key: str, path: str = "") -> Target:
+    """What a stream asks for: `path` (by default a page of the host's application) on the public host `key`."""
     host, lb = deployment.topology.host(key), deployment.topology.lb_for(key)
     machine = deployment.instances().get(lb.name)
     address = getattr(machine, "public_address", None) or lb.address
-    return Target(host, address, path, deployment.vault.get("ca.pem"))
+    return Target(host, address, path or PATHS.get(key, "/"), deployment.vault.get("ca.pem"))
 
 
 @dataclass(frozen=True)
@@ -268,6 +272,23 @@ class _Run:
         stream.until(at + WINDOW)
         return at - restored
 
+    def manager_cut(self, stream: Stream) -> None:
+        """Nobody of the stream is on the manager: they must not notice."""
+        d, name = self.deployment, next((node.name for node in self.deployment.topology.of("as-manager")), "")
+        if not name:
+            raise RunbookError("there is no manager here", "kind", "this drill is for an Application Server cluster")
+        stream.until(self.seconds / 4)
+        stream.mark(f"power of {name} cut")
+        d.cloud.power_cut(name)
+        _state(d, name, "stopped")
+        stream.until(self.seconds * 3 / 4)
+        d.cloud.start(name)
+        stream.mark(f"power of {name} back")
+        _state(d, name, "running")
+        d.fleet().wait_for_ssh([name], d.spec.timeouts.ssh)
+        boot.start(d.fleet(), d.context(), name, "watch")
+        stream.mark(f"{name} serves again")
+
     def rolling_restart(self, stream: Stream) -> None:
         stream.until(self.seconds / 6)
         rolling_restart(self.deployment, [node.name for node in self.behind], stream.mark)
@@ -284,6 +305,7 @@ class _Run:
 
 KINDS: Mapping[str, Callable[[_Run, Stream], float | None]] = {
     "power-cut": _Run.power_cut,
+    "manager-cut": _Run.manager_cut,
     "rolling-restart": _Run.rolling_restart,
     "nginx-reload": _Run.nginx_reload,
 }
@@ -306,7 +328,7 @@ def _balanced(stream: Stream, node: str, before: float) -> bool:
 
 
 def _state(deployment: Deployment, node: str, wanted: str) -> None:
-    """Until EC2 says so; a cut machine cannot be started before it counts as stopped."""
+    """Until EC2 says so: a cut machine cannot be started before it counts as stopped."""
     deadline = time.monotonic() + deployment.spec.timeouts.running
     while deployment.cloud.instance(node).state != wanted:
         if time.monotonic() > deadline:

@@ -25,8 +25,8 @@ def test_a_power_cut_costs_no_get_and_each_lost_session_is_told(as_deployment):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("kind, lost", [("nginx-reload", 0), ("rolling-restart", 60)])
-def test_no_get_fails_while_nginx_reloads_or_nodes_restart_in_turn(as_deployment, kind, lost):
+@pytest.mark.parametrize("kind, lost", [("nginx-reload", 0), ("rolling-restart", 60), ("manager-cut", 0)])
+def test_no_get_fails_and_no_other_session_is_lost(as_deployment, kind, lost):
     result = drill(as_deployment, kind=kind, rate=100.0, seconds=20.0)
     assert failing(result) == [], result
     assert len(result.samples) > 1000 and result.lost == lost, result

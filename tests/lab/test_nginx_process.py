@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import httpx
 import pytest
 import yaml
 
+from tests.lab.labs import eventually
 from tests.lab.nginx_process import HTTP, secrets_of, site
 from tests.unit.test_nginx import context
 
@@ -182,6 +184,19 @@ def test_a_node_that_refuses_costs_no_request_and_its_visitors_come_back_to_it(t
         while found.get("store", "/store/", headers=cookie).node != first.node:
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+@pytest.mark.parametrize("method, status, nodes_asked", [("GET", 200, 2), ("POST", 502, 1)])
+def test_what_a_dying_node_was_asked_is_asked_again_only_if_it_may_be_done_twice(tmp_path, method, status, nodes_asked):
+    with site(with_secrets("greg-separated", "full"), tmp_path, NET + 7) as found, ThreadPoolExecutor(1) as pool:
+        first = found.get("store", "/store/")
+        cookie, dying = {"Cookie": first.cookies[0].split(";")[0]}, found.nodes[first.node]
+        dying.delay = 10
+        request = pool.submit(found.get, "store", "/store/once", method, cookie, body=b"x" if method == "POST" else None)
+        eventually(lambda: (method, "/store/once") in dying.seen, "the request at the node", 10)
+        dying.stop()
+        assert request.result(10).status == status
+        assert sum((method, "/store/once") in node.seen for node in found.nodes.values()) == nodes_asked
 
 
 def test_the_console_of_the_application_server_is_refused_outside_the_operators_range(tmp_path):

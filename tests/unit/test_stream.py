@@ -148,9 +148,9 @@ def sample(at=0.0, node="one", failure="", lost=False, visitor=0, took=0.01):
 
 
 def result(samples, kind="power-cut", balance: float | None = 3.0, seconds=1.0, rate=1.0):
-    chapter = "06_verify_as_cluster"
+    chapter, touched = "06_verify_as_cluster", ("one",) if kind in ("power-cut", "rolling-restart") else ()
     return Drill(
-        kind, HOST, chapter, rate, seconds, tuple(samples), ((0.5, "cut <one>"),), ("one", "two"), ("one",), 2, balance
+        kind, HOST, chapter, rate, seconds, tuple(samples), ((0.5, "cut <one>"),), ("one", "two"), touched, 2, balance
     )
 
 
@@ -170,6 +170,7 @@ def test_a_drill_without_losses_passes():
         (result([sample()], rate=100.0), "rate"),
         (result([sample(node="two"), sample(at=0.5, node="two", lost=True)]), "sessions"),
         (result([sample(lost=True)], kind="nginx-reload"), "sessions"),
+        (result([sample(lost=True)], kind="manager-cut"), "sessions"),
     ],
 )
 def test_each_shortcoming_is_named(drill, failing):
