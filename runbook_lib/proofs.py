@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from . import ui
+from .beside import SideBySide, side_by_side
 from .board import leave_word
 from .checks import CheckTable
 from .checks.browser import Shots, prove_in_browser
@@ -39,6 +40,8 @@ class Sso(Verbs):
             proof = prove(scene, agreed=agreed)
         self.deployment.journal.checked(self.name, proof.checks)
         self.deployment.journal.verdict(self.name, proof.verdict, proof.as_expected)
+        for outcome in proof.outcomes:
+            self.deployment.journal.write(self.name, "attempt", key=f"sso.{outcome.attempt.id}", **outcome.as_evidence())
         for title, lines in proof.exchanges.items():
             self.deployment.journal.write(self.name, "exchange", key=title, lines=list(lines))
         return proof
@@ -52,6 +55,10 @@ class Sso(Verbs):
             d.journal.screenshot(self.name, shot.title, shot.png, shot.caption)
         d.journal.checked(self.name, shots.checks)
         return shots
+
+    def beside(self) -> SideBySide:
+        """What a person saw in this run, and in the newest run kept here that came out the other way."""
+        return side_by_side(self.deployment.journal.folder)
 
     def works(self, agreed: bool = False) -> CheckTable:
         """That what is kept apart still works together: an asset of the Publisher is seen in the Store, each tier is one cluster."""

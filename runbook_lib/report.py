@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from .beside import side_by_side
 from .journal import Entry, read, redact, summarise, write_whole
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
@@ -41,6 +42,9 @@ def render(folder: Path) -> str:
         marks=MARKS,
         passed=sum(check["status"] == "pass" for check in result["checks"]),
         pictures=_pictures(folder, entries),
+        beside=_beside(folder),
+        attempts={entry["key"]: entry for entry in entries if entry["verb"] == "attempt"},
+        exchanges=[entry for entry in entries if entry["verb"] == "exchange"],
         tables=[entry for entry in entries if entry["verb"] == "table"],
         changes=[entry for entry in entries if entry["verb"] == "change"],
         failures=[entry for entry in entries if not entry.get("ok", True) and entry.get("error")],
@@ -84,6 +88,12 @@ def _pictures(folder: Path, entries: Sequence[Entry]) -> list[dict[str, str]]:
             data = base64.b64encode(path.read_bytes()).decode()
             found.append({"title": entry["key"], "caption": entry["change"], "data": f"data:image/png;base64,{data}"})
     return found
+
+
+def _beside(folder: Path) -> str:
+    """The opposite finding beside this one, where the runs kept here have one."""
+    both = side_by_side(folder, folder.parent.parent)
+    return both._repr_html_() if len(both.found) == 2 else ""
 
 
 def _notebooks(folder: Path) -> list[tuple[str, str]]:

@@ -108,6 +108,17 @@ class Outcome:
             return str(rule[self.state])
         return ", ".join(dict.fromkeys(one.says for one in self.seen))
 
+    def as_evidence(self) -> dict[str, Any]:
+        """Who tried what, request by request, why it matters, and the setting that closes it: for the report."""
+        steps = [f"{verb} {argument}" for step in self.attempt.steps for verb, argument in list(step.items())[:1]]
+        lines = [redactor.redact(line) for line in self.told or steps]
+        return {
+            "who": self.attempt.who,
+            "requests": lines,
+            "why": self.attempt.why,
+            "closed_by": settings().get(self.attempt.closed_by, ""),
+        }
+
     def as_check(self, scene: Scene) -> Check:
         """The row of the table: it passes when it came out as this configuration is expected to."""
         wanted = self.attempt.expected(scene)
