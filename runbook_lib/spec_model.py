@@ -45,7 +45,7 @@ class CloudSpec(_Closed):
     connect_via: Literal["private", "public", "bastion"] = _field(
         "private", "address that the operator's machine connects to"
     )
-    bastion: str | None = _field(None, "jump host for connect_via: bastion", allowed="user@host")
+    bastion: str | None = _field(None, "jump host for connect_via: bastion; you sign in there with your own SSH key", allowed="user@host")
     bastion_host_keys: tuple[str, ...] = _field(
         (), "host keys of the jump host, the public parts from its own disk or console", allowed="list of: type base64"
     )

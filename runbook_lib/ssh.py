@@ -11,8 +11,10 @@ import time
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import StringIO
+from pathlib import Path
 from typing import TypeVar
 
 import paramiko
@@ -21,6 +23,7 @@ from .errors import HostError, RunbookError
 
 T = TypeVar("T")
 KEEPALIVE = 20  # seconds
+OWN_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")  # below ~/.ssh, as OpenSSH looks for them
 UNANSWERED = 60  # seconds without an answer of the host's network to what was sent
 
 
@@ -49,11 +52,15 @@ class Address:
 
 
 class Host:
-    """One machine. Connects at first use and again when the connection broke."""
+    """One machine. Connects at first use and again when the connection broke.
 
-    def __init__(self, at: Address, private_key: str, via: Host | None = None, timeout: float = 20.0):
+    Signs in with `private_key`; without one (a bastion is the operator's, not the deployment's) with the operator's own
+    keys, from the SSH agent or ~/.ssh.
+    """
+
+    def __init__(self, at: Address, private_key: str | None, via: Host | None = None, timeout: float = 20.0):
         self.name, self.at, self.via, self.timeout = at.name, at, via, timeout
-        self._key = paramiko.Ed25519Key.from_private_key(StringIO(private_key))
+        self._key = paramiko.Ed25519Key.from_private_key(StringIO(private_key)) if private_key else None
         self._transport: paramiko.Transport | None = None
         self._lock = threading.Lock()
 
@@ -97,23 +104,28 @@ class Host:
                     where,
                     "if the machine was replaced, run chapter 01 again: it reads the new machine's console; if it was not, somebody sits in between",
                 )
-            transport.auth_publickey(self.at.user, self._key)
+            self._sign_in(transport, where)
         except RunbookError:
             transport.close()
             raise
-        except paramiko.AuthenticationException as error:
-            transport.close()
-            raise HostError(
-                f"{self.name} refuses the deployment's key for {self.at.user}", where, "look into the console output for cloud-init's lines"
-            ) from error
         except (paramiko.SSHException, EOFError, OSError) as error:
             transport.close()
             raise HostError(f"no SSH session with {self.name}: {error}", where, "try again; then look at sshd in the console output") from error
         return transport
 
-    def run(
-        self, command: str, stdin: bytes = b"", on_line: Callable[[str], None] | None = None, timeout: float = 900.0
-    ) -> Completed:
+    def _sign_in(self, transport: paramiko.Transport, where: str) -> None:
+        """HostError when none of the keys is accepted."""
+        for key in [self._key] if self._key else own_keys():
+            with suppress(paramiko.AuthenticationException):
+                transport.auth_publickey(self.at.user, key)
+                return
+        if self._key:
+            raise HostError(f"{self.name} refuses the deployment's key for {self.at.user}", where, "look into the console output for cloud-init's lines")
+        raise HostError(
+            f"{self.name} accepts none of your own SSH keys for {self.at.user}", where, f"see that `ssh {self.at.user}@{self.at.address}` works, with ssh-agent"
+        )
+
+    def run(self, command: str, stdin: bytes = b"", on_line: Callable[[str], None] | None = None, timeout: float = 900.0) -> Completed:
         """Run one command. `on_line` gets each line of stdout as it comes; `timeout` in seconds is for silence, not for the whole."""
         try:
             channel = self.transport().open_session(timeout=self.timeout)
@@ -227,7 +239,16 @@ class Fleet:
             host.close()
 
 
+def own_keys() -> list[paramiko.PKey]:
+    """The operator's keys: those of the SSH agent, then the files of ~/.ssh that need no passphrase."""
+    found: list[paramiko.PKey] = list(paramiko.Agent().get_keys())
+    for name in OWN_KEYS:
+        with suppress(OSError, TypeError, ValueError, paramiko.SSHException):  # absent, or with a passphrase: for the agent
+            found.append(paramiko.PKey.from_path(Path.home() / ".ssh" / name))
+    return found
+
+
 def fleet(addresses: Mapping[str, Address], private_key: str, bastion: Address | None = None) -> Fleet:
-    """Hosts by node name, all reached with the deployment's key, through the bastion when there is one."""
-    via = Host(bastion, private_key) if bastion else None
+    """Hosts by node name, all reached with the deployment's key, through the bastion (with the operator's own) when there is one."""
+    via = Host(bastion, None) if bastion else None
     return Fleet({name: Host(at, private_key, via) for name, at in addresses.items()})
