@@ -13,6 +13,7 @@ from typing import Any
 
 from .beside import side_by_side
 from .journal import Entry, read, redact, summarise, write_whole
+from .views import as_tables
 
 TEMPLATE = Path(__file__).with_name("report.html.j2")
 MARKS = {"pass": "✔ pass", "fail": "✘ fail", "skipped": "– skipped", "undecided": "? undecided"}  # noqa: RUF001
@@ -44,7 +45,7 @@ def render(folder: Path) -> str:
         pictures=_pictures(folder, entries),
         beside=_beside(folder),
         attempts={entry["key"]: entry for entry in entries if entry["verb"] == "attempt"},
-        exchanges=[entry for entry in entries if entry["verb"] == "exchange"],
+        exchanges=as_tables({entry["key"]: entry["lines"] for entry in entries if entry["verb"] == "exchange"}),
         tables=[entry for entry in entries if entry["verb"] == "table"],
         changes=[entry for entry in entries if entry["verb"] == "change"],
         failures=[entry for entry in entries if not entry.get("ok", True) and entry.get("error")],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -98,11 +99,16 @@ class Exchanges:
 
 def exchanges(proof: Proof) -> Exchanges:
     """The exchanges of the product's two holes in this run, cookies by name."""
+    return as_tables(proof.exchanges)
+
+
+def as_tables(exchanges: Mapping[str, Sequence[str]]) -> Exchanges:
+    """Exchanges by title, a line each as `checks.flows.told` writes it."""
     columns = ("", "Request", "Answer", "Cookies sent", "Cookies set")
     return Exchanges(
         tuple(
             Table(columns, [(number, *_told(line)) for number, line in enumerate(lines, 1)], title)
-            for title, lines in proof.exchanges.items()
+            for title, lines in exchanges.items()
         )
     )
 

@@ -183,12 +183,12 @@ def _walk(browser: Browser, scene: Scene, id_: str, who: str, login: Login) -> t
             page.press("input[name=password]", "Enter")
         page.wait_for_function(SETTLED)
         seen = _seen(scene, page, statuses, login)
-        shots.append(Shot(f"{who.capitalize()} at the Store", page.screenshot(), _caption(seen), seen.page))
+        shots.append(Shot(f"{who[0].upper()}{who[1:]} at the Store", page.screenshot(), _caption(seen), seen.page))
         if seen.page != "store-signed-in":
             return shots, _row(scene, id_, who, "undecided", f"could not sign in at the Store: {seen}")
         _go(page, f"{publisher}/")
         seen = _seen(scene, page, statuses, login)
-        shots.append(Shot(f"{who.capitalize()} opens the Publisher", page.screenshot(), _caption(seen), seen.page))
+        shots.append(Shot(f"{who[0].upper()}{who[1:]} opens the Publisher", page.screenshot(), _caption(seen), seen.page))
         return shots, _row(scene, id_, who, _status(scene, seen), _caption(seen))
     except Exception as error:  # a browser that fails is no refusal
         return shots, _row(scene, id_, who, "undecided", redactor.redact(str(error).splitlines()[0]))
