@@ -45,7 +45,8 @@ def _axes(most: int, seconds: int, step: float) -> list[str]:
     parts.append(f'<text x="{LEFT - 6}" y="{HEIGHT - BOTTOM}" text-anchor="end">0/s</text>')
     every = 5 if seconds <= 60 else 15 if seconds <= 180 else 60
     for second in range(0, seconds + 1, every):
-        parts.append(f'<text x="{LEFT + second * step:.1f}" y="{HEIGHT - 8}" text-anchor="middle">{second} s</text>')
+        anchor = "end" if second == seconds else "middle"  # the last one would stand out of the picture
+        parts.append(f'<text x="{LEFT + second * step:.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{second} s</text>')
     return parts
 
 

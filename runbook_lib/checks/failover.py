@@ -120,7 +120,7 @@ class Drill:
         ]
         if self.kind == "power-cut":
             rows.append(("balance back", "no" if self.balance is None else f"{self.balance:.0f} s after the power"))
-        return Table(("", ""), rows, f"{TITLES[self.kind]}: {self.host}", self.note)
+        return Table(("What", "Seen"), rows, f"{TITLES[self.kind]}: {self.host}", self.note)
 
     def _session_rows(self) -> list[tuple[str, object]]:
         if not self.touched:
@@ -259,9 +259,7 @@ class _Run:
         cloud, name = self.deployment.cloud, self.node.name
         stream.until(self.seconds / 4)
         before = share(stream.since(0), name)
-        stream.mark(f"power of {name} cut")
-        cloud.power_cut(name)
-        _state(self.deployment, name, "stopped")
+        self._cut(stream, name)
         stream.until(self.seconds / 2)
         cloud.start(name)
         restored = stream.mark(f"power of {name} back")
@@ -278,9 +276,7 @@ class _Run:
         if not name:
             raise RunbookError("there is no manager here", "kind", "this drill is for an Application Server cluster")
         stream.until(self.seconds / 4)
-        stream.mark(f"power of {name} cut")
-        d.cloud.power_cut(name)
-        _state(d, name, "stopped")
+        self._cut(stream, name)
         stream.until(self.seconds * 3 / 4)
         d.cloud.start(name)
         stream.mark(f"power of {name} back")
@@ -288,6 +284,12 @@ class _Run:
         d.fleet().wait_for_ssh([name], d.spec.timeouts.ssh)
         boot.start(d.fleet(), d.context(), name, "watch")
         stream.mark(f"{name} serves again")
+
+    def _cut(self, stream: Stream, name: str) -> None:
+        self.deployment.fleet()[name].close()  # our own session to it would go silent too, and be taken for a live one
+        stream.mark(f"power of {name} cut")
+        self.deployment.cloud.power_cut(name)
+        _state(self.deployment, name, "stopped")
 
     def rolling_restart(self, stream: Stream) -> None:
         stream.until(self.seconds / 6)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from runbook_lib.checks import Check, Status
 
 DOMAIN = re.compile(r"Cluster domain: (\S+)")
-JOINED = re.compile(r"Member joined \[[^]]*\]: /?([\d.]+):(\d+)")
-LEFT = re.compile(r"Member left \[[^]]*\]: /?([\d.]+):(\d+)")
+JOINED = re.compile(r"Member joined \[([^]]*)\]: /?([\d.]+):\d+")
+LEFT = re.compile(r"Member left \[([^]]*)\]")
 ELECTED = re.compile(r"Elected this member \[[^]]*\] as the Coordinator")
 READY = re.compile(r"Cluster initialization completed")
 WHEN = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3})\]")
@@ -33,8 +33,12 @@ class Membership:
 
 
 def read(log: str) -> Membership:
-    """The membership as the lines of one start tell it; a node that left is gone until it joins again."""
-    others: set[str] = set()
+    """The membership as the lines of one start tell it; a node that left is gone until it joins again.
+
+    Each start of a node is a member of its own. One whose power was cut is back before its former self is given up, so
+    that "left" may come after "joined" for one and the same address.
+    """
+    others: dict[str, str] = {}
     since = domain = ""
     coordinator = False
     for line in log.splitlines():
@@ -43,11 +47,11 @@ def read(log: str) -> Membership:
         elif READY.search(line) and (when := WHEN.search(line)):
             since = when[1]
         elif found := JOINED.search(line):
-            others.add(found[1])
+            others[found[1]] = found[2]
         elif found := LEFT.search(line):
-            others.discard(found[1])
+            others.pop(found[1], None)
         coordinator = coordinator or bool(ELECTED.search(line))
-    return Membership(since, domain, frozenset(others), coordinator)
+    return Membership(since, domain, frozenset(others.values()), coordinator)
 
 
 def rows(tier: str, domain: str, addresses: Mapping[str, str], logs: Mapping[str, str], chapter: str) -> list[Check]:

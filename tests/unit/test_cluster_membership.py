@@ -38,3 +38,9 @@ def test_a_node_that_came_back_is_counted_once() -> None:
 
 def test_an_empty_log_is_nothing() -> None:
     assert read("").since == ""
+
+
+def test_a_node_whose_power_was_cut_is_back_before_its_former_self_has_left() -> None:
+    lines = ["joined [aaa]: /10.0.0.62:4000", "joined [bbb]: /10.0.0.62:4000", "left [aaa]: /10.0.0.62:4000"]
+    assert read("\n".join(f"Member {line}" for line in lines)).others == {"10.0.0.62"}
+    assert read("\n".join(f"Member {line}" for line in [*lines, "left [bbb]: /10.0.0.62:4000"])).others == set()
