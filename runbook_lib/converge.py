@@ -239,7 +239,7 @@ def _apply_host(host: Host, stages: Sequence[Stage], progress: Progress | None, 
     if changed:
         left = [p for stage, found in zip(stages, _probe(host, stages), strict=True) for p, _, _ in _compare(host.name, stage, found)]
         if left:
-            names = ", ".join(p.change.key for p in left[:4])
+            names = ", ".join(f"{p.change.key} ({p.change.verb}: {p.change.summary})" for p in left[:4])
             step = "another hand, or a resource at odds with itself: look at the plan"
             raise HostError(f"{host.name} still differs after the apply: {names}", host.name, step)
     return changed

@@ -29,6 +29,8 @@ gid = {user}
 read only = yes
 use chroot = yes
 max connections = 32
+# Addresses are all it goes by; a lookup of their names may wait for a resolver that knows none.
+reverse lookup = no
 hosts allow = {workers}
 hosts deny = *
 """
