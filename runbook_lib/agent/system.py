@@ -31,10 +31,10 @@ class Packages:
         quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "a"}
         options = ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold", "--no-install-recommends"]
         install = ["apt-get", *options, "install", *names]
-        run(["dpkg", "--configure", "-a"], env=quiet)  # an install that was cut short is completed first
         try:
-            run(install, env=quiet)
-        except Failed:  # the lists are missing or older than the mirror
+            run(install, env=quiet)  # waits for whoever has the lock, such as a machine's own upgrades; dpkg alone would not
+        except Failed:  # an install was cut short before, or the lists are missing or older than the mirror
+            run(["dpkg", "--configure", "-a"], env=quiet)
             run(["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "update"], env=quiet)
             run(install, env=quiet)
 
