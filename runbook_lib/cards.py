@@ -17,6 +17,7 @@ from .spec import KeyReference, Spec
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = "../docs/parameters.md"
+THE_FORM = "the form"  # `where` of an error in what was typed: the place is before one's eyes
 NOTEBOOKS = {"00": "00_start_here", **{chapter.number: name for name, chapter in CHAPTERS.items()}, "99": "99_tear_down"}
 # a chapter as it is named in a text: "chapter 01", "chapter 01_launch_ec2", "chapters 04 and 05"
 NAMED = re.compile(r"(?<=chapter )\d\d\w*|(?<=chapters )\d\d\w*|(?<=\d\d and )\d\d\w*|(?<=\d\d or )\d\d\w*|(?<=\d\d, )\d\d\w*")
@@ -43,7 +44,7 @@ def error_card(error: RunbookError) -> str:
 
 def links_of(error: RunbookError) -> list[tuple[str, str]]:
     """(address, words) of what explains this error: a section of the chapter, a key's line in the reference."""
-    links = [(f"#{anchor}", words) for kind, (anchor, words) in SECTIONS.items() if isinstance(error, kind)]
+    links = [(f"#{anchor}", words) for kind, (anchor, words) in SECTIONS.items() if isinstance(error, kind) and error.where != THE_FORM]
     if key := reference_of(error):
         links.append((f"{REFERENCE}#{key.key}", f"{key.key} among all parameters"))
     elif isinstance(error, ParamsError):

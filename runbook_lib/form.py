@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from . import ui
+from .cards import THE_FORM
 from .errors import ParamsError
 from .journal import write_whole
 from .spec import ROOT, Spec, load_spec
@@ -73,7 +74,7 @@ class Fields:
         try:
             value = yaml.safe_load(text) if text.strip() else None
         except yaml.YAMLError:
-            raise ParamsError(f"{key}: {text!r} is not YAML", "the form", "quote what holds a colon or a bracket", key) from None
+            raise ParamsError(f"{key}: {text!r} is not YAML", THE_FORM, "quote what holds a colon or a bracket", key) from None
         self.values[key] = value
         if value is None or value == next(row.default for row in self.rows if row.key == key):
             self.given.pop(key, None)
@@ -91,7 +92,7 @@ class Fields:
         try:
             return load_spec(path)
         except ParamsError as error:
-            raise ParamsError(error.what, "the form", error.next_step, error.key) from None
+            raise ParamsError(error.what, THE_FORM, error.next_step, error.key) from None
         finally:
             path.unlink(missing_ok=True)
 

@@ -139,6 +139,17 @@ def _standing(event: Event | Step) -> str:
     return f"{event.host}: {event.stage}, {event.done} of {event.of}: {event.doing}"
 
 
+def heard_while_busy(widget: Any) -> None:
+    """Let what a person does with `widget` reach the kernel while a cell runs.
+
+    JupyterLab sends it to a second shell of the kernel (a subshell, ipykernel 7). ipykernel 7.4 sends it on to the shell
+    that spoke last for the widget: that is the one which the running cell keeps busy, until this forgets who spoke. With
+    an older kernel it waits for the end of the cell, and only an interrupt is heard.
+    """
+    with suppress(AttributeError):
+        del widget.comm._reply_subshell_id
+
+
 class WidgetProgress(Progress):
     """The same with a bar per host, the elapsed time, Cancel, and the last lines on demand."""
 
@@ -161,6 +172,7 @@ class WidgetProgress(Progress):
         self.box = w.VBox([head, self.rows, self.log])
         self.box.add_class("rb-progress")
         show(self.box)
+        heard_while_busy(self.cancel)
         threading.Thread(target=self._tick, daemon=True).start()
 
     def _row(self, host: str) -> None:

@@ -17,7 +17,7 @@ from .errors import RunbookError
 from .passwords import ALLOWED, Secret, secrets_of, set_password
 from .patterns import PATTERNS
 from .topology import topology_of
-from .ui import ROOT, show
+from .ui import ROOT, heard_while_busy, show
 from .vault import redactor
 
 if TYPE_CHECKING:
@@ -170,6 +170,8 @@ class PasswordForm:
 
     def _ipython_display_(self) -> None:
         show(self.box)
+        for field in self.fields.values():
+            heard_while_busy(field)  # a value does not lie in the page until some cell ends
 
     def _row(self, secret: Secret) -> Any:
         style = {"description_width": "16em"}

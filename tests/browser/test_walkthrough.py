@@ -2,101 +2,41 @@
 
 from __future__ import annotations
 
-import os
+import json
 import re
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from runbook_lib.doctor import chromium
 from runbook_lib.spec import load_spec
-from tests.conftest import ROOT, need
+from tests.browser.desk import Desk, chapters_for, chromium_running, jupyterlab, menu, open_chapter, picture
+from tests.conftest import ROOT
 from tests.lab.deployed import Deployed
-from tests.notebooks.test_chapters import with_parameters
 
-PICTURES = ROOT / "runs" / "pictures"
-PATIENCE = 120_000  # milliseconds; a deadline, not a pause
 OpenChapter = Callable[..., Any]
 
 
 @pytest.fixture
-def desk(separated: Deployed, tmp_path: Path) -> Iterator[str]:
-    """JupyterLab over copies of the chapters that name the test's cluster; its address."""
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
-        if "as_" not in path.stem:
-            with_parameters(path.stem, separated, tmp_path)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    homes = {f"JUPYTER_{name}_DIR": str(tmp_path / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")}
-    homes |= {f"JUPYTERLAB_{name}_DIR": str(tmp_path / name.lower()) for name in ("SETTINGS", "WORKSPACES")}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
-    command += ["--IdentityProvider.token=token", f"--notebook-dir={tmp_path}", "--LabApp.news_url=None"]
-    person = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}  # widgets are shown
-    with open(tmp_path / "jupyter.log", "w") as log:
-        server = subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            stdout=log,
-            stderr=log,
-            env={**person, **homes, "RUNBOOK_RUNS": str(tmp_path / "runs")},
-        )
-    try:
-        _until_it_answers(f"http://127.0.0.1:{port}/api?token=token", server)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(30)
-
-
-def _until_it_answers(url: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            if httpx.get(url).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.2)
-    pytest.fail("JupyterLab does not answer")
+def desk(separated: Deployed, tmp_path: Path) -> Iterator[Desk]:
+    """JupyterLab over copies of the chapters that name the test's cluster."""
+    chapters_for(separated, tmp_path)
+    with jupyterlab(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture
-def chapter(desk: str, tmp_path: Path) -> Iterator[OpenChapter]:
+def chapter(desk: Desk) -> Iterator[OpenChapter]:
     """Opens a chapter in Chromium and runs all of its cells."""
-    need(chromium(), "no Chromium is installed (apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
+    with chromium_running() as browser:
 
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-
-        def open_chapter(name: str, dark: bool = False) -> Any:
+        def opened(name: str, dark: bool = False) -> Any:
             if dark:
-                theme = tmp_path / "settings" / "@jupyterlab" / "apputils-extension" / "themes.jupyterlab-settings"
-                theme.parent.mkdir(parents=True)
-                theme.write_text('{"theme": "JupyterLab Dark"}')
-            page = browser.new_page(viewport={"width": 1400, "height": 4000})
-            page.set_default_timeout(PATIENCE)
-            page.goto(f"{desk}/lab/tree/{name}.ipynb?token=token&reset")
-            page.wait_for_selector(".jp-Notebook .jp-Cell")
-            page.get_by_text("| Idle").wait_for()
-            page.get_by_role("menuitem", name="Run", exact=True).click()
-            page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-            return page
+                desk.setting("apputils-extension/themes", '{"theme": "JupyterLab Dark"}')
+            return open_chapter(browser, desk, name)
 
-        yield open_chapter
-        browser.close()
-
-
-def picture(page: Any, name: str) -> None:
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=PICTURES / f"{name}.png")
+        yield opened
 
 
 def test_a_newcomer_chooses_errs_corrects_and_saves(chapter: OpenChapter, separated: Deployed) -> None:
