@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.spec import load_spec
-from tests.browser.desk import Desk, chapters_for, chromium_running, jupyterlab, menu, open_chapter, picture
+from tests.browser.desk import Desk, chapters_for, chromium_running, jupyterlab, open_chapter, picture
 from tests.conftest import ROOT
 from tests.lab.deployed import Deployed
 
