@@ -125,11 +125,13 @@ def test_the_console_of_as_is_for_the_operators_range_only():
     }
 
 
-def test_a_drained_node_gets_nothing_new_and_its_neighbours_keep_their_place():
+def test_a_drained_node_gets_nothing_new_and_its_neighbours_keep_their_place_the_last_of_them_for_good():
     ctx = context("greg-separated")
     lb = ctx.topology.lbs[0]
     before, after = nginx.configuration(lb, ctx).splitlines(), nginx.configuration(lb, ctx, {"store-2"}).splitlines()
     assert [(a, b) for a, b in zip(before, after, strict=True) if a != b] == [
+        ("        server 10.213.1.61:9443 max_fails=1 fail_timeout=10s;   # store-1",
+         "        server 10.213.1.61:9443 max_fails=0 fail_timeout=10s;   # store-1"),
         ("        server 10.213.1.62:9443 max_fails=1 fail_timeout=10s;   # store-2",
          "        server 10.213.1.62:9443 max_fails=1 fail_timeout=10s down;   # store-2")
     ]  # fmt: skip
