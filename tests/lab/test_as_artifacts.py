@@ -35,8 +35,11 @@ def test_an_application_is_deployed_on_every_node_and_again_is_no_change(as_depl
     answers = [on(deployment, worker, "curl -sk https://$(hostname -I | tr -d ' '):9443/from-the-test/") for worker in WORKERS]
     assert [worker in answer for worker, answer in zip(WORKERS, answers, strict=True)] == [True, True]
     assert not deployment.appserver.deploy(str(archive)).changed
-    on(deployment, "as-manager-1", f"rm {root(deployment)}/webapps/from-the-test.war")
-    all_workers(deployment, lambda names: "from-the-test" not in names, f"ls {root(deployment)}/webapps")
+    assert set(deployment.appserver.undeploy("from-the-test.war").seconds) == {"as-manager-1", *WORKERS}
+    left = [on(deployment, node, f"ls {root(deployment)}/webapps") for node in ("as-manager-1", *WORKERS)]
+    assert ["from-the-test" in names for names in left] == [False] * 3 and all("probe.war" in names for names in left)
+    with pytest.raises(RunbookError, match="there is no from-the-test"):
+        deployment.appserver.undeploy("from-the-test.war")
 
 
 @pytest.mark.full
@@ -87,3 +90,9 @@ def test_what_is_no_archive_is_refused_before_anything_is_sent(tmp_path: Path, n
         (tmp_path / name).write_text("text")
     with pytest.raises(RunbookError, match=WRONG[name]):
         artifacts.deploy(None, None, tmp_path / name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["../conf/carbon.xml", "/etc/app.war", "app", "app.zip"])
+def test_what_is_no_archives_name_is_not_taken_away(name: str) -> None:
+    with pytest.raises(RunbookError, match="is no name of an archive"):
+        artifacts.undeploy(None, None, name)  # type: ignore[arg-type]
