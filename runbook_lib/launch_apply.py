@@ -89,16 +89,12 @@ class Launcher:
 
     def _make_vpc(self) -> None:
         marks = {PATTERN: self.spec.pattern, HARDENING: self.spec.hardening}
-        self.world.vpc = self.ec2.create_vpc(
-            CidrBlock=self.spec.cloud.network, TagSpecifications=[self._tags("vpc", **marks)]
-        )["Vpc"]
+        self.world.vpc = self.ec2.create_vpc(CidrBlock=self.spec.cloud.network, TagSpecifications=[self._tags("vpc", **marks)])["Vpc"]
         self.ec2.wait("vpc_available", VpcIds=[self._vpc_id])
 
     def _make_subnet(self) -> None:
         zone = {"AvailabilityZone": self.spec.cloud.availability_zone} if self.spec.cloud.availability_zone else {}
-        answer = self.ec2.create_subnet(
-            VpcId=self._vpc_id, CidrBlock=self.spec.cloud.network, TagSpecifications=[self._tags("subnet")], **zone
-        )
+        answer = self.ec2.create_subnet(VpcId=self._vpc_id, CidrBlock=self.spec.cloud.network, TagSpecifications=[self._tags("subnet")], **zone)
         self.world.subnet = answer["Subnet"]
         if self.spec.cloud.connect_via != "private":
             self.ec2.modify_subnet_attribute(SubnetId=self._subnet_id, MapPublicIpOnLaunch={"Value": True})
@@ -114,9 +110,7 @@ class Launcher:
         wanted = [{"Name": "vpc-id", "Values": [self._vpc_id]}, {"Name": "association.main", "Values": ["true"]}]
         table = self.ec2.describe_route_tables(Filters=wanted)["RouteTables"][0]
         if not any(route.get("DestinationCidrBlock") == "0.0.0.0/0" for route in table["Routes"]):
-            self.ec2.create_route(
-                RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway
-            )
+            self.ec2.create_route(RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
 
     def _groups(self, plan: LaunchPlan) -> None:
         for change in plan.of("group"):
@@ -192,9 +186,7 @@ class Launcher:
         ids = {machine.id for machine in going}
         self._poll(
             "machines to end",
-            lambda machines: [
-                m for m in machines if m.state == "shutting-down" or (m.id in ids and m.state != "terminated")
-            ],
+            lambda machines: [m for m in machines if m.state == "shutting-down" or (m.id in ids and m.state != "terminated")],
         )
         self._look()
 
@@ -232,9 +224,7 @@ class Launcher:
             "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
             "BlockDeviceMappings": [{"DeviceName": image.root_device, "Ebs": disk}],
             "UserData": USER_DATA.format(name=node.name),
-            "TagSpecifications": [
-                _tag_specification(kind, tags) for kind in ("instance", "volume", "network-interface")
-            ],
+            "TagSpecifications": [_tag_specification(kind, tags) for kind in ("instance", "volume", "network-interface")],
         }
         before = sorted(one for one in self.world.ended if one.startswith(f"{node.name}="))
         token = hashlib.sha256(json.dumps([request, before], sort_keys=True).encode()).hexdigest()
@@ -251,14 +241,10 @@ class Launcher:
         if machine.groups != {group}:
             self.ec2.modify_instance_attribute(InstanceId=machine.id, Groups=[group])
         if not machine.imdsv2:
-            self.ec2.modify_instance_metadata_options(
-                InstanceId=machine.id, HttpTokens="required", HttpEndpoint="enabled"
-            )
+            self.ec2.modify_instance_metadata_options(InstanceId=machine.id, HttpTokens="required", HttpEndpoint="enabled")
         lacking = {k: v for k, v in machine_tags(self.topology, node).items() if machine.tags.get(k) != v}
         if lacking:
-            self.ec2.create_tags(
-                Resources=[machine.id], Tags=[{"Key": key, "Value": value} for key, value in lacking.items()]
-            )
+            self.ec2.create_tags(Resources=[machine.id], Tags=[{"Key": key, "Value": value} for key, value in lacking.items()])
         if machine.instance_type != node.instance_type:
             self.ec2.stop_instances(InstanceIds=[machine.id])
             self._poll(

@@ -126,11 +126,7 @@ class LaunchResult:
 
     def _repr_html_(self) -> str:
         rows = [(c.action, c.kind, c.name, c.detail) for c in self.plan.changes]
-        return (
-            html_table(("Done", "What", "Name", "Details"), rows, str(self))
-            if rows
-            else f"<p>{html.escape(str(self))}</p>"
-        )
+        return html_table(("Done", "What", "Name", "Details"), rows, str(self)) if rows else f"<p>{html.escape(str(self))}</p>"
 
 
 @dataclass(frozen=True)
@@ -207,15 +203,9 @@ def _network(topology: Topology, world: World) -> Iterator[Change]:
     if world.subnet is None:
         yield Change("create", "network", "subnet", cloud.network)
     if cloud.connect_via != "private":
-        attached = (
-            world.gateway
-            and world.vpc
-            and any(item.get("VpcId") == world.vpc["VpcId"] for item in world.gateway.get("Attachments", []))
-        )
+        attached = world.gateway and world.vpc and any(item.get("VpcId") == world.vpc["VpcId"] for item in world.gateway.get("Attachments", []))
         if not attached:
-            yield Change(
-                "create", "network", "internet gateway", f"{name}'s way to package mirrors, and visitors' way in"
-            )
+            yield Change("create", "network", "internet gateway", f"{name}'s way to package mirrors, and visitors' way in")
 
 
 def _groups(topology: Topology, world: World) -> Iterator[Change]:
@@ -287,9 +277,7 @@ def _machines(topology: Topology, world: World) -> Iterator[Change]:
     names = {node.name for node in topology.nodes}
     for machine in world.instances:
         if machine.node not in names:
-            yield Change(
-                "delete", "machine", machine.node or machine.id, f"{machine.id}: {SURPLUS}", machine
-            )
+            yield Change("delete", "machine", machine.node or machine.id, f"{machine.id}: {SURPLUS}", machine)
 
 
 def _one_machine(topology: Topology, groups: Mapping[str, Group], node: Node, machine: Instance) -> Iterator[Change]:

@@ -27,9 +27,7 @@ for i in $(seq {DRAIN_SECONDS * 10}); do
 done"""
 
 
-def rolling_restart(
-    deployment: Deployment, names: Sequence[str], tell: Callable[[str], object] = lambda text: None
-) -> None:
+def rolling_restart(deployment: Deployment, names: Sequence[str], tell: Callable[[str], object] = lambda text: None) -> None:
     """Restart these nodes in turn. A node that nobody can stand in for is restarted all the same, and is missed.
 
     `HostError` when one does not come back: the others still serve, and it stays out of Nginx.

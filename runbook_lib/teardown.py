@@ -52,9 +52,7 @@ def _machines(cloud: Cloud, say: Reporter) -> None:
             told |= {machine.id for machine in going}
         if time.monotonic() > deadline:
             names = ", ".join(f"{machine.id} ({machine.state})" for machine in alive)
-            raise CloudError(
-                f"these machines do not end: {names}", cloud.aws.about, "look at them in EC2; then run this again"
-            )
+            raise CloudError(f"these machines do not end: {names}", cloud.aws.about, "look at them in EC2; then run this again")
         time.sleep(pause)
         pause = min(pause * 1.5, LONGEST_PAUSE)
 

@@ -83,9 +83,7 @@ class Topology:
         for node in self.nodes:
             if node.name == name:
                 return node
-        raise RunbookError(
-            f"no node {name}", self.spec.deployment, f"there is: {', '.join(n.name for n in self.nodes)}"
-        )
+        raise RunbookError(f"no node {name}", self.spec.deployment, f"there is: {', '.join(n.name for n in self.nodes)}")
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -180,10 +178,7 @@ class Topology:
         return self.svg()
 
     def __str__(self) -> str:
-        lines = [
-            f"{node.name:16} {node.address:16} {node.instance_type:12} {' '.join(node.hosts)}".rstrip()
-            for node in self.nodes
-        ]
+        lines = [f"{node.name:16} {node.address:16} {node.instance_type:12} {' '.join(node.hosts)}".rstrip() for node in self.nodes]
         return "\n".join([f"{self.spec.deployment}: {self.spec.pattern}, {len(self.nodes)} machines", *lines])
 
 

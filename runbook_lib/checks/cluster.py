@@ -71,8 +71,7 @@ class Front:
         self._ca = deployment.vault.get("ca.pem")
         found = deployment.instances()
         self._outside = {
-            host: getattr(found.get(deployment.topology.lb_for(host).name), "public_address", None)
-            or deployment.topology.lb_for(host).address
+            host: getattr(found.get(deployment.topology.lb_for(host).name), "public_address", None) or deployment.topology.lb_for(host).address
             for host in deployment.spec.hosts.values()
         }
 
@@ -171,9 +170,7 @@ def shut(front: Front, deployment: Deployment) -> list[Check]:
     for node in deployment.topology.of("as-worker"):
         own = Visitor({node.address: node.address}, None, through(deployment.fleet()[node.name]))
         url = f"https://{node.address}:{HTTPS_PORT}{SERVICES[0]}"
-        table.append(
-            _refused(f"cluster-services-{node.name}", f"{node.name} refuses administration services", own, url)
-        )
+        table.append(_refused(f"cluster-services-{node.name}", f"{node.name} refuses administration services", own, url))
     return table
 
 

@@ -11,9 +11,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#9
 FAILED = "#D55E00"
 
 
-def draw(
-    title: str, seconds: Sequence[Mapping[str, int]], nodes: Sequence[str], marks: Sequence[tuple[float, str]]
-) -> str:
+def draw(title: str, seconds: Sequence[Mapping[str, int]], nodes: Sequence[str], marks: Sequence[tuple[float, str]]) -> str:
     """An SVG that needs nothing else; the same figures are in the table beside it."""
     most = max((sum(second.values()) for second in seconds), default=0) or 1
     step = (WIDTH - LEFT) / max(len(seconds), 1)

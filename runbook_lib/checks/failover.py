@@ -158,9 +158,7 @@ class Drill:
             table.append(self._sessions())
         if self.kind == "power-cut":
             observed = "it did not" if self.balance is None else f"after {self.balance:.0f} s"
-            table.append(
-                self._row("balance", "the node serves its share again", self.balance is not None, "it does", observed)
-            )
+            table.append(self._row("balance", "the node serves its share again", self.balance is not None, "it does", observed))
         return table
 
     def _sessions(self) -> Check:
@@ -314,9 +312,7 @@ KINDS: Mapping[str, Callable[[_Run, Stream], float | None]] = {
 
 
 def _key(deployment: Deployment, behind: Sequence[Node]) -> str:
-    return next(
-        key for key in deployment.spec.design.hosts if tuple(deployment.topology.upstream(key)) == tuple(behind)
-    )
+    return next(key for key in deployment.spec.design.hosts if tuple(deployment.topology.upstream(key)) == tuple(behind))
 
 
 def share(samples: Sequence[Sample], node: str) -> float:

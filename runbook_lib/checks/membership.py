@@ -77,9 +77,7 @@ def rows(tier: str, domain: str, addresses: Mapping[str, str], logs: Mapping[str
     title = f"The oldest node saw the other {len(wanted)} join"
     return [
         _row(tier, "members", title, seen == wanted, others, observed, oldest, chapter),
-        _row(
-            tier, "coordinator", "Exactly one node leads", led, "one", leader, everyone, chapter
-        ),
+        _row(tier, "coordinator", "Exactly one node leads", led, "one", leader, everyone, chapter),
         _row(tier, "domain", "Every node is in the tier's own domain", apart, domain, found, everyone, chapter),
     ]
 

@@ -104,9 +104,7 @@ def serving(ctx: Context) -> tuple[Resource, ...]:
     """The manager's rsync daemon. Port 873 is open to the workers' group only (topology)."""
     home, user = home_of(ctx.spec), ctx.spec.product.user
     workers = " ".join(node.address for node in ctx.topology.of("as-worker"))
-    text = DAEMON.format(user=user, workers=workers) + "".join(
-        MODULE.format(folder=folder, home=home, deployment=DEPLOYMENT) for folder in ARTIFACTS
-    )
+    text = DAEMON.format(user=user, workers=workers) + "".join(MODULE.format(folder=folder, home=home, deployment=DEPLOYMENT) for folder in ARTIFACTS)
     return (Package("rsync"), File(DAEMON_FILE, text.encode()), Unit("rsync.service", watches=(DAEMON_FILE,)))
 
 

@@ -76,9 +76,7 @@ def jdbc_url(database: Database, ctx: Context) -> str:
     return f"jdbc:mysql://{ctx.topology.db.address}:3306/{database.name}?{driver_of(ctx).options}"
 
 
-def common(
-    node: Node, ctx: Context, registry: Registry, hosts: tuple[str, str], sub_domain: str
-) -> dict[str, tuple[Edit, ...]]:
+def common(node: Node, ctx: Context, registry: Registry, hosts: tuple[str, str], sub_domain: str) -> dict[str, tuple[Edit, ...]]:
     """Edits by path below the product's home. `hosts`: HostName and MgtHostName."""
     return {
         f"{CONF}/carbon.xml": host_names(*hosts),
@@ -177,9 +175,7 @@ def _new_datasource(database: Database, ctx: Context) -> tuple[Edit, ...]:
 
 
 def _moved_datasource(database: Database, ctx: Context) -> tuple[Edit, ...]:
-    settings = (
-        f"/datasources-configuration/datasources/datasource[name='{database.datasource}']/definition/configuration"
-    )
+    settings = f"/datasources-configuration/datasources/datasource[name='{database.datasource}']/definition/configuration"
     return tuple(XmlSet(f"{settings}/{name}", value, create=True) for name, value in _connection(database, ctx).items())
 
 

@@ -40,9 +40,7 @@ def settings(node: Node, ctx: Context) -> dict[str, tuple[Edit, ...]]:
         {
             f"{CONF}/registry.xml": (XmlSet("/wso2registry/workList/password", ctx.secrets["carbon-admin-password"]),),
             f"{CONF}/identity/sso-idp-config.xml": service_providers(node, ctx),
-            f"{CONF}/email/email-admin-config.xml": (
-                TextSet(r"https://([^/\s]+)/sso/reset-link", ctx.topology.host("store")),
-            ),
+            f"{CONF}/email/email-admin-config.xml": (TextSet(r"https://([^/\s]+)/sso/reset-link", ctx.topology.host("store")),),
         },
         applications(node, ctx),
     )

@@ -66,8 +66,7 @@ def unit_of(spec: Spec) -> str:
 def schemas_of(ctx: Context) -> tuple[MysqlSchema, ...]:
     """The schemas of the pattern's databases, with the scripts of the pack where it is known."""
     return tuple(
-        MysqlSchema(MysqlDatabase(db.name, ctx.spec.database.charset), db.script, db.tables, ctx.base(db.script))
-        for db in databases_of(ctx.spec.pattern)
+        MysqlSchema(MysqlDatabase(db.name, ctx.spec.database.charset), db.script, db.tables, ctx.base(db.script)) for db in databases_of(ctx.spec.pattern)
     )
 
 

@@ -85,9 +85,7 @@ def files(node: Node, ctx: Context, drained: Collection[str] = ()) -> tuple[Tree
     for host in node.hosts:
         certificate, key = split(ctx.secrets[f"tls/{host}"])
         found += [TreeFile(f"tls/{host}.pem", certificate), TreeFile(f"tls/{host}.key", key, 0o600, secret=True)]
-    names = dict.fromkeys(
-        ctx.topology.key_of(member.tier or "") for host in node.hosts for member in ctx.topology.upstream(host)
-    )
+    names = dict.fromkeys(ctx.topology.key_of(member.tier or "") for host in node.hosts for member in ctx.topology.upstream(host))
     trusted = "".join(pki.certificate_of(ctx.secrets[f"tier-key/{name}"]) for name in names)
     return (*found, TreeFile("tls/nodes.pem", trusted.encode()))
 
@@ -162,6 +160,4 @@ def split(bundle: str) -> tuple[bytes, bytes]:
 @cache
 def _environment() -> Environment:
     loader = PackageLoader("runbook_lib", "steps")
-    return Environment(
-        loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, lstrip_blocks=True, trim_blocks=True
-    )
+    return Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, lstrip_blocks=True, trim_blocks=True)

@@ -81,9 +81,7 @@ def good(number, cookies):
 def test_requests_are_made_at_the_rate_and_each_is_accounted_for(tmp_path):
     with Server(tmp_path, good) as server:
         stream = server.run(40)
-    assert [sample.at for sample in sorted(stream.samples, key=lambda s: s.at)] == [
-        n / 50.0 for n in range(len(stream.samples))
-    ]
+    assert [sample.at for sample in sorted(stream.samples, key=lambda s: s.at)] == [n / 50.0 for n in range(len(stream.samples))]
     assert {(sample.node, sample.failure, sample.retried) for sample in stream.samples} == {("one", "", False)}
 
 
@@ -137,9 +135,7 @@ def test_visitors_keep_their_cookies_and_a_replaced_session_is_a_loss_once(tmp_p
 def test_a_server_that_is_not_ours_is_no_success(tmp_path):
     with Server(tmp_path, good) as server:
         server.ca = pki.make_ca("another").cert_pem
-        with pytest.raises(
-            RunbookError, match=r"4 of 4 visitors got no good answer before the drill: (?s:.*)certificate"
-        ):
+        with pytest.raises(RunbookError, match=r"4 of 4 visitors got no good answer before the drill: (?s:.*)certificate"):
             server.run(5)
 
 
@@ -149,9 +145,7 @@ def sample(at=0.0, node="one", failure="", lost=False, visitor=0, took=0.01):
 
 def result(samples, kind="power-cut", balance: float | None = 3.0, seconds=1.0, rate=1.0):
     chapter, touched = "06_verify_as_cluster", ("one",) if kind in ("power-cut", "rolling-restart") else ()
-    return Drill(
-        kind, HOST, chapter, rate, seconds, tuple(samples), ((0.5, "cut <one>"),), ("one", "two"), touched, 2, balance
-    )
+    return Drill(kind, HOST, chapter, rate, seconds, tuple(samples), ((0.5, "cut <one>"),), ("one", "two"), touched, 2, balance)
 
 
 def verdicts(drill):
