@@ -134,9 +134,9 @@ def test_leaving_a_group_takes_the_right_away_and_joining_gives_it_back(lab, net
             lab.ec2.modify_network_interface_attribute(NetworkInterfaceId=nic, Groups=list(groups))
 
     join(net.group)
-    eventually(lambda: not open_from(client, server.address, 8001), "closed for a former member", 5)
+    assert eventually(lambda: not open_from(client, server.address, 8001), "closed for a former member", 5)
     join(net.group, client.group)
-    eventually(lambda: open_from(client, server.address, 8001), "open for a new member", 5)
+    assert eventually(lambda: open_from(client, server.address, 8001), "open for a new member", 5)
 
 
 def test_a_new_member_of_a_source_group_is_let_in(lab, net, launch, server, client):
@@ -169,9 +169,9 @@ def test_what_left_by_a_revoked_egress_permission_stays_inside(lab, server, clie
         "SecurityGroups"
     ]:
         lab.ec2.revoke_security_group_egress(GroupId=group["GroupId"], IpPermissions=[everything])
-    eventually(lambda: not open_from(client, server.address, 8001), "nothing leaves", 5)
+    assert eventually(lambda: not open_from(client, server.address, 8001), "nothing leaves", 5)
     lab.ec2.authorize_security_group_egress(GroupId=client.group, IpPermissions=[everything])
-    eventually(lambda: open_from(client, server.address, 8001), "everything leaves again", 5)
+    assert eventually(lambda: open_from(client, server.address, 8001), "everything leaves again", 5)
 
 
 def test_a_connection_that_was_allowed_goes_on_after_the_revocation(lab, net, server):

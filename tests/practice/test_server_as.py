@@ -119,6 +119,7 @@ def test_half_an_archive_is_tried_again(manager: Node) -> None:
     archive.write_bytes(whole.read_bytes())
     with manager.client() as client:
         until(lambda: client.get("/late/").status_code == 200)
+        assert client.get("/late/").text
     archive.unlink()
 
 

@@ -96,8 +96,9 @@ def test_a_silent_member_has_left_after_the_time_in_hazelcast_properties(pair: l
 def test_the_next_oldest_becomes_coordinator(pair: list[Node]) -> None:
     for node in pair:
         node.start("-Dsetup")
+    assert "as the Coordinator node" not in pair[1].log()
     pair[0].stop()
-    pair[1].wait_for("as the Coordinator node")
+    assert pair[1].wait_for("as the Coordinator node")
 
 
 def test_one_domain_shares_sessions_of_the_identity_provider(pair: list[Node]) -> None:

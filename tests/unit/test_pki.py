@@ -21,8 +21,8 @@ def days(count: float) -> datetime.datetime:
     return NOW + datetime.timedelta(days=count)
 
 
-def handshake(tmp_path: Path, bundle: str, ca_pem: str, name: str) -> None:
-    """A real TLS handshake on loopback, verified as a browser would. Raises ssl.SSLError."""
+def handshake(tmp_path: Path, bundle: str, ca_pem: str, name: str) -> str | None:
+    """A real TLS handshake on loopback, verified as a browser would: the protocol. Raises ssl.SSLError."""
     path = tmp_path / "server.pem"
     path.write_text(bundle)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -40,7 +40,8 @@ def handshake(tmp_path: Path, bundle: str, ca_pem: str, name: str) -> None:
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        client.wrap_socket(here, server_hostname=name).close()
+        with client.wrap_socket(here, server_hostname=name) as secured:
+            return secured.version()
     finally:
         here.close()
         thread.join()
@@ -49,8 +50,8 @@ def handshake(tmp_path: Path, bundle: str, ca_pem: str, name: str) -> None:
 def test_a_strict_client_that_trusts_the_authority_accepts_the_host(tmp_path: Path) -> None:
     ca = pki.make_ca("demo CA")
     certificate, key = pki.issue(ca, ["store.lab.test", "10.0.0.1"])
-    handshake(tmp_path, key + certificate, ca.cert_pem, "store.lab.test")
-    handshake(tmp_path, key + certificate, ca.cert_pem, "10.0.0.1")
+    assert handshake(tmp_path, key + certificate, ca.cert_pem, "store.lab.test") == "TLSv1.3"
+    assert handshake(tmp_path, key + certificate, ca.cert_pem, "10.0.0.1") == "TLSv1.3"
 
 
 def test_another_name_or_another_authority_is_refused(tmp_path: Path) -> None:
