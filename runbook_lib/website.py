@@ -17,6 +17,7 @@ from .errors import RunbookError
 from .spec_model import Spec
 from .tables import html_table
 from .views import STORIES
+from .website_proof import proof_body
 
 STYLE = Path(__file__).with_name("style.css")
 FOREIGN = re.compile(r"<(script|link)\b[^>]*\b(src|href)=[\"']?https?:[^>]*>(\s*</script>)?", re.IGNORECASE)
@@ -65,8 +66,9 @@ def build_site(runs: Sequence[Path], out: Path) -> Path:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     pages = [page for run in chosen for page in _run_pages(run, out)]
-    pages.append(_parameters(out))
-    _index(chosen, pages, out)
+    proof = _proof(chosen, out)
+    pages += [*proof, _parameters(out)]
+    _index(chosen, pages, out, bool(proof))
     return out
 
 
@@ -104,6 +106,8 @@ def _render(notebook: Path) -> tuple[str, str]:
     body = MERMAID.sub("", FOREIGN.sub("", body))
     there = {path.stem for path in notebook.parent.glob("*.ipynb")}
     body = re.sub(r'href="(\w+)\.ipynb"', lambda m: f'href="{m[1]}.html"' if m[1] in there else 'href="../index.html"', body)
+    body = re.sub(r'href="\.\./docs/parameters\.md(#[\w.]+)?"', lambda m: f'href="../parameters.html{m[1] or ""}"', body)
+    body = re.sub(r'href="\.\./docs/[^"]*"', 'href="../index.html"', body)
     home = '<p style="padding:.5em 2em"><a href="../index.html">All chapters</a></p>'
     body = re.sub(r"(<body[^>]*>)", lambda m: m[1] + home, body, count=1)
     return journals.redact(body), _words(body)
@@ -116,23 +120,36 @@ def _words(page: str) -> str:
     return " ".join(sorted(set(html.unescape(page).lower().split())))[:40_000]
 
 
+def _proof(runs: Sequence[Path], out: Path) -> list[Page]:
+    """Leak and repair side by side, when a run came to a verdict."""
+    body = proof_body(runs, out)
+    if not body:
+        return []
+    page = _page("The proof", body)
+    (out / "proof.html").write_text(page, encoding="utf-8")
+    return [Page("proof.html", "The proof: leak and repair side by side", _words(page))]
+
+
 def _parameters(out: Path) -> Page:
     """The reference of the parameters, from the model that reads them."""
     rows = [(r.key, r.default if r.default is not None else "", r.allowed, r.unit, r.description) for r in Spec.reference()]
     table = html_table(("Key", "Default", "Allowed", "Unit", "Meaning"), rows, "Parameters")
+    for key in (row[0] for row in rows):  # where an error's card leads to
+        table = table.replace(f'<td style="text-align:left">{key}</td>', f'<td id="{key}" style="text-align:left">{key}</td>', 1)
     page = _page("Parameters", f'<p><a href="index.html">All chapters</a></p>{table}')
     (out / "parameters.html").write_text(page, encoding="utf-8")
     return Page("parameters.html", "Parameters: every key", _words(page))
 
 
-def _index(runs: Sequence[Path], pages: Sequence[Page], out: Path) -> None:
+def _index(runs: Sequence[Path], pages: Sequence[Page], out: Path, proof: bool) -> None:
+    compared = '<p><strong><a href="proof.html">The proof</a></strong>: leak and repair side by side, with pictures.</p>' if proof else ""
     sections = "".join(_section(run) for run in runs)
     terms = "".join(f"<dt>{html.escape(term)}</dt><dd>{html.escape(words)}</dd>" for term, words in GLOSSARY.items())
     index = json.dumps([{"href": p.href, "title": p.title, "text": p.text} for p in pages]).replace("</", "<\\/")
     body = (
         "<h1>The WSO2 cluster runbook</h1><p>Chapters as they were executed, with what they found.</p>"
         '<p><label>Search <input id="search" type="search"></label></p><ul id="found" aria-live="polite"></ul>'
-        f'{sections}<h2>Reference</h2><p><a href="parameters.html">Every parameter</a></p><h2>Glossary</h2><dl>{terms}</dl>'
+        f'{compared}{sections}<h2>Reference</h2><p><a href="parameters.html">Every parameter</a></p><h2>Glossary</h2><dl>{terms}</dl>'
         f"<script>const INDEX = {index};{SEARCH}</script>"
     )
     (out / "index.html").write_text(_page("The WSO2 cluster runbook", body), encoding="utf-8")

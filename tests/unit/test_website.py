@@ -9,8 +9,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from runbook_lib.errors import RunbookError
+from runbook_lib.cards import error_card
+from runbook_lib.checks import Check
+from runbook_lib.errors import ParamsError, RunbookError
 from runbook_lib.journal import Journal
+from runbook_lib.spec import load_spec
 from runbook_lib.vault import redactor
 from runbook_lib.website import build_site
 
@@ -36,7 +39,7 @@ def run(tmp_path: Path) -> Path:
 def test_every_link_leads_somewhere_on_the_site(run: Path, tmp_path: Path) -> None:
     site = build_site([run], tmp_path / "site")
     pages = list(site.rglob("*.html"))
-    assert len(pages) == 5
+    assert len(pages) == 6
     for page in pages:
         links = re.findall(r'<a\b[^>]*?href="([^"]+)"', page.read_text())
         assert links
@@ -70,3 +73,87 @@ def test_without_executed_chapters_it_says_what_to_run(tmp_path: Path, monkeypat
     monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path))
     with pytest.raises(RunbookError, match="no executed chapters"):
         build_site([], tmp_path / "site")
+
+
+PNG = b"\x89PNG\r\n\x1a\nnobody looks into it"
+
+
+def proven(folder: Path, name: str, pattern: str, verdict: str, outcomes: dict[str, str], pictures: bool = True) -> Path:
+    """A run of chapter 07 that came to a verdict."""
+    run = folder / "runs" / name / "20260101T000000Z"
+    journal = Journal(run, {"deployment": name, "pattern": pattern, "hardening": "full", "expect": verdict})
+    for id_, observed in outcomes.items():
+        row = Check(f"sso.{id_}", f"The attempt {id_}", "pass", "as known", observed, "from outside", "07_verify_sso_separation")
+        journal.checked("07_verify_sso_separation", [row])
+    journal.verdict("07_verify_sso_separation", verdict, True)
+    if pictures:
+        journal.screenshot("07_verify_sso_separation", "A user opens the Publisher", PNG, f"what {name} shows to {SECRET}")
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 07 Verify\n[00](00_start_here.ipynb)")]), run / "07_verify_sso_separation.ipynb"
+    )
+    journal.finish()
+    return run
+
+
+LEAKING = {"click": "leak: in the Publisher", "path": "held: refused", "side-door": "leak: a session", "again": "leak: signed in"}
+REPAIRED = {"click": "held: a password is asked for", "path": "held: refused", "side-door": "held: 404", "again": "leak: signed in"}
+
+
+def test_leak_and_repair_stand_side_by_side_with_the_rows_that_differ_and_both_pictures(tmp_path: Path) -> None:
+    redactor.add("site-test", SECRET)
+    runs = [proven(tmp_path, "mended", "greg-separated", "separated", REPAIRED), proven(tmp_path, "open", "greg-single", "leaks (2 ways)", LEAKING)]
+    site = build_site(runs, tmp_path / "site")
+    page = (site / "proof.html").read_text()
+    assert page.index("✘ leak: ") < page.index("✔ repair: ")
+    assert page.index("leaks (2 ways)") < page.index("<strong>separated</strong>")
+    rows = re.findall(r"<tr><td[^>]*>The attempt ([\w-]+)</td><td[^>]*>([^<]*)</td><td[^>]*>([^<]*)</td>", page)
+    assert rows == [
+        ("click", "✘ leak: in the Publisher", "✔ held: a password is asked for"),
+        ("side-door", "✘ leak: a session", "✔ held: 404"),
+    ]
+    assert "2 of 4 attempts" in page
+    assert "within one application: The attempt again." in page
+    sources = re.findall(r'<img src="([^"]+)"', page)
+    assert sources == ["open/screenshots/a-user-opens-the-publisher.png", "mended/screenshots/a-user-opens-the-publisher.png"]
+    assert all((site / source).read_bytes() == PNG for source in sources)
+    assert SECRET not in page
+    assert str(tmp_path) not in page
+    assert 'href="proof.html"' in (site / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "verdict", "outcomes", "words"),
+    [
+        ("greg-single", "leaks (2 ways)", LEAKING, "No run here found a separated deployment"),
+        ("greg-separated", "separated", REPAIRED, "No run here found a leak"),
+    ],
+)
+def test_with_one_side_alone_the_page_shows_it_and_says_what_is_missing(
+    tmp_path: Path, pattern: str, verdict: str, outcomes: dict[str, str], words: str
+) -> None:
+    site = build_site([proven(tmp_path, "alone", pattern, verdict, outcomes, pictures=False)], tmp_path / "site")
+    page = (site / "proof.html").read_text()
+    assert words in page
+    assert all(f"The attempt {id_}" in page for id_ in outcomes)
+    assert "No browser was installed" in page
+
+
+def test_a_proof_that_is_not_decided_is_on_neither_side(tmp_path: Path) -> None:
+    site = build_site([proven(tmp_path, "open-question", "greg-single", "not decided", {"click": "undecided: no answer"})], tmp_path / "site")
+    page = (site / "proof.html").read_text()
+    assert '<div class="side ' not in page
+    assert "not decided" in page
+
+
+def test_a_cards_links_lead_to_the_key_on_the_sites_reference(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ParamsError) as caught:
+        load_spec("params/greg-separated.lab.yaml", {"cloud.disk_gb": 5})
+    output = nbformat.v4.new_output("display_data", data={"text/html": error_card(caught.value)})
+    cells = [nbformat.v4.new_markdown_cell("## Parameters"), nbformat.v4.new_code_cell("1", outputs=[output])]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), run / "05_configure_nginx.ipynb")
+    site = build_site([run], tmp_path / "site")
+    page = (site / "demo" / "05_configure_nginx.html").read_text()
+    assert 'href="../parameters.html#cloud.disk_gb"' in page
+    assert 'id="cloud.disk_gb"' in (site / "parameters.html").read_text()
+    assert 'href="#Parameters"' in page
+    assert 'id="Parameters"' in page
