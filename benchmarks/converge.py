@@ -3,7 +3,7 @@
 20 files, 1 package, 1 unit. Cold processes all; each tool has a virtual environment of its own; strict host keys for all; Ansible with pipelining and
 50 forks. The first run is reported once, the run that finds nothing to change as the median of five.
 
-    python benchmarks/converge.py                 # needs a lab: ./runbook lab up
+    .venv/bin/python benchmarks/converge.py [--write]       # needs a lab: ./runbook lab up
 """
 
 from __future__ import annotations
@@ -120,6 +120,27 @@ def reset(d: object) -> None:
     d.fleet().each(lambda host: host.run(script))  # type: ignore[attr-defined]
 
 
+def measure(commands: dict[str, list[str]], folder: Path, env: dict[str, str], d: object, rounds: int) -> dict[str, list[float]]:
+    """By tool: the seconds of its first run, then of the runs that find nothing to change."""
+    found = {}
+    for tool, command in commands.items():
+        reset(d)
+        found[tool] = [timed(command, folder, env) for _ in range(rounds + 1)]
+        print(tool, *(f"{seconds:.2f}" for seconds in found[tool]), flush=True)
+    return found
+
+
+def table(found: dict[str, list[float]]) -> str:
+    """Every tool's figures, and how much longer than ours it took."""
+    rows = ["| | first run | nothing to change (median, range) | times ours |", "|---|---|---|---|"]
+    ours = statistics.median(found["runbook_lib"][1:]) if "runbook_lib" in found else None
+    for tool, (first, *again) in found.items():
+        middle = statistics.median(again)
+        factor = f"{middle / ours:.1f}" if ours else ""
+        rows.append(f"| {VERSIONS.get(tool, tool)} | {first:.1f} s | {middle:.2f} s ({min(again):.2f} to {max(again):.2f}) | {factor} |")
+    return "\n".join(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ours", type=Path, help=argparse.SUPPRESS)
@@ -127,29 +148,28 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--only", nargs="*", help="tools to run")
+    parser.add_argument("--write", action="store_true", help="put the section into docs/performance.md")
     given = parser.parse_args()
     if given.ours:
         return ours(given.ours)
+    import page
+
     from runbook_lib.spec import parse_overrides
 
+    load = os.getloadavg()[0]
     overrides = {"deployment": "bench", "cloud.network": "10.213.90.0/24", **parse_overrides(given.set)}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        commands, env, d = prepare(folder, given.params, overrides)
+        commands, env, d = prepare(Path(name), given.params, overrides)
+        chosen = {tool: command for tool, command in commands.items() if not given.only or tool in given.only}
         try:
-            found = {}
-            for tool, command in commands.items():
-                if given.only and tool not in given.only:
-                    continue
-                reset(d)
-                first = timed(command, folder, env)
-                again = [timed(command, folder, env) for _ in range(given.runs)]
-                found[tool] = (first, statistics.median(again))
-                print(f"{tool:12} first {first:7.2f} s   nothing to change {found[tool][1]:7.2f} s  ({min(again):.2f} to {max(again):.2f})", flush=True)
-            for tool in [name for name in found if name != "runbook_lib" and "runbook_lib" in found]:
-                print(f"nothing to change: {found[tool][1] / found['runbook_lib'][1]:.1f} times quicker than {tool}")
+            found = measure(chosen, Path(name), env, d, given.runs)
         finally:
             d.destroy("bench")  # type: ignore[attr-defined]
+    what = "The same desired state (20 files, 1 package, 1 unit) on the same six machines by three tools, cold processes all."
+    text = page.section("converge", "Beside pyinfra and Ansible", table(found), load, what)
+    print(text)
+    if given.write:
+        page.write(text)
     return None
 
 

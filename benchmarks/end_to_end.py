@@ -11,7 +11,6 @@ Prints the section `End to end` of docs/performance.md; with --write it puts it 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import statistics
@@ -27,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import httpx  # noqa: E402
-from lab import machine_words  # noqa: E402
+import page  # noqa: E402
 
 from runbook_lab import lifecycle  # noqa: E402
 from runbook_lab.layout import find_lab  # noqa: E402
@@ -39,8 +38,6 @@ from runbook_lib.vault import redactor  # noqa: E402
 
 PARAMS = "params/greg-separated.lab.yaml"
 BY_HAND = Path(__file__).resolve().parent / "by_hand"
-BEGIN, END = "<!-- end to end: begin -->", "<!-- end to end: end -->"
-CALM = 0.7  # a load average above this is said in the section
 COLD = """
 import json, sys, time
 began = time.monotonic()
@@ -69,7 +66,7 @@ def main() -> None:
     text = section(figures, load)
     print(text)
     if options.write:
-        write(text)
+        page.write(text)
 
 
 def measure(overrides: dict[str, str], rounds: int) -> dict[str, Any]:
@@ -169,7 +166,7 @@ def until_served(deployment: Deployment, host: str, path: str, seconds: float = 
 
 
 def section(figures: dict[str, Any], load: float) -> str:
-    today, hand = datetime.datetime.now(datetime.UTC).date(), figures["by_hand"]
+    hand = figures["by_hand"]
     by_hand_whole = sum(hand.values())
     building = sum(figures["chapters"][name] for name in figures["warm"])
     rows = ["| chapter | from nothing | nothing to change, warm | cold process |", "|---|---|---|---|"]
@@ -178,23 +175,15 @@ def section(figures: dict[str, Any], load: float) -> str:
         again = f"{warm:.2f} s | {cold:.2f} s" if warm is not None and cold is not None else " | "
         rows.append(f"| `{name}` | {seconds:.1f} s | {again} |")
     rows.append(f"| all, kernels and report included | {figures['whole']:.0f} s | | |")
-    busy = f" **The machine had other work: load average {load:.1f} at the beginning.**" if load > CALM else ""
-    return (
-        f"{BEGIN}\n## End to end\n\n`greg-separated` in the lab, six machines. Measured {today} on {machine_words()} by "
-        f"`benchmarks/end_to_end.py`.{busy} The lab itself was up after {figures['up']:.1f} s, from the built image.\n\n"
-        + "\n".join(rows)
-        + f"\n\nThe same machines by one hand-written shell script per host, in parallel ([benchmarks/by_hand]"
+    what = f"`greg-separated` in the lab, six machines; the lab itself was up after {figures['up']:.1f} s, from the built image."
+    words = (
+        f"The same machines by one hand-written shell script per host, in parallel ([benchmarks/by_hand]"
         f"(../benchmarks/by_hand)): {by_hand_whole:.0f} s (launch {hand['launch']:.0f} s, scripts {hand['scripts']:.0f} s, "
         f"first boots {hand['boots']:.0f} s). The chapters that build the same (01 to 05, with their checks, keys and "
-        f"secrets, which the scripts do without) took {building:.0f} s: {building / by_hand_whole:.2f} times as long.\n{END}\n"
+        f"secrets, which the scripts do without) took {building:.0f} s: {building / by_hand_whole:.2f} times as long."
     )
-
-
-def write(text: str, page: Path = ROOT / "docs/performance.md") -> None:
-    """Replace this benchmark's section of the page, or append it."""
-    old = page.read_text() if page.exists() else "# Performance\n"
-    start, end = old.find(BEGIN), old.find(END)
-    page.write_text(old[:start] + text.rstrip() + old[end + len(END) :] if start >= 0 else f"{old.rstrip()}\n\n{text}")
+    table = "\n".join(rows)
+    return page.section("end_to_end", "End to end", f"{table}\n\n{words}", load, what)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,8 @@ a strict policy, a command answered.
 from __future__ import annotations
 
 import argparse
-import datetime
 import io
 import os
-import platform
 import re
 import socket
 import statistics
@@ -29,11 +27,12 @@ import paramiko
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import page  # noqa: E402
+
 from runbook_lab import image, lifecycle, visit  # noqa: E402
 from runbook_lab.layout import Lab, find_lab  # noqa: E402
 
 PARAMETER = "/aws/service/debian/release/12/latest/amd64"
-BEGIN, END = "<!-- lab: begin -->", "<!-- lab: end -->"
 
 
 def timed(action: Callable[[], object]) -> float:
@@ -86,9 +85,7 @@ class Bench:
                     session.load_host_keys(known.name)
                     session.set_missing_host_key_policy(paramiko.RejectPolicy())
                     try:
-                        session.connect(
-                            address, username="admin", pkey=self.key, look_for_keys=False, allow_agent=False
-                        )
+                        session.connect(address, username="admin", pkey=self.key, look_for_keys=False, allow_agent=False)
                     except (OSError, EOFError, paramiko.SSHException):
                         time.sleep(0.1)
                         continue
@@ -155,9 +152,7 @@ def measure(lab: Lab, many: int) -> list[tuple[str, str]]:
         shares.append(bench.idle_memory(machines))
         costs.append((free - available_mb()) / 6)
         bench.terminate(machines)
-    rows.append(
-        ("six machines, RunInstances to SSH-ready (median of three; target 10 s)", f"{statistics.median(six):.1f} s")
-    )
+    rows.append(("six machines, RunInstances to SSH-ready (median of three; target 10 s)", f"{statistics.median(six):.1f} s"))
     rows.append(("memory of an idle machine: what six take of the host's, each", f"{statistics.median(costs):.0f} MB"))
     rows.append(("the same, as `lab status` shows it (proportional set size)", f"{statistics.median(shares):.0f} MB"))
     seconds, machines = measured(many)
@@ -201,28 +196,8 @@ def available_mb() -> float:
     return int(re.findall(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())[0]) / 1024
 
 
-def machine_words() -> str:
-    model = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    memory = int(re.findall(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[0]) / 1024**2
-    name = model.group(1) if model else platform.machine()
-    return f"{os.cpu_count()} cores ({name}), {memory:.0f} GB, Linux {platform.release().split('-')[0]}"
-
-
-def section(rows: list[tuple[str, str]], load: float) -> str:
-    today = datetime.datetime.now(datetime.UTC).date()
-    table = "\n".join(f"| {what} | {figure} |" for what, figure in rows)
-    busy = f" The machine had other work: load average {load:.1f} at the beginning." if load > 0.7 else ""
-    return (
-        f"{BEGIN}\n## The lab\n\nMeasured {today} on {machine_words()} by `benchmarks/lab.py`.{busy}\n\n"
-        f"| what | figure |\n|---|---|\n{table}\n{END}\n"
-    )
-
-
-def write(text: str, page: Path = ROOT / "docs/performance.md") -> None:
-    """Replace the lab's section of the page, or append it."""
-    old = page.read_text() if page.exists() else "# Performance\n"
-    pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}\n", re.DOTALL)
-    page.write_text(pattern.sub(lambda _: text, old) if pattern.search(old) else f"{old.rstrip()}\n\n{text}")
+def table(rows: list[tuple[str, str]]) -> str:
+    return "\n".join(["| what | figure |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in rows)])
 
 
 def main() -> None:
@@ -238,10 +213,10 @@ def main() -> None:
         lifecycle.down(lab, say=lambda text: None)
     if options.image:
         rows.insert(0, ("first build of the machines' image", f"{build_image():.0f} s"))
-    text = section(rows, load)
+    text = page.section("lab", "The lab", table(rows), load)
     print(text)
     if options.write:
-        write(text)
+        page.write(text)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What Nginx, as the runbook configures it, carries through TLS, what upstream keep-alive brings, and what a reload costs.
 
     ./runbook run params/greg-separated.lab.yaml        # the deployment that is measured
-    sudo .venv/bin/python benchmarks/nginx.py           # as root; needs wrk (Debian: wrk)
+    sudo .venv/bin/python benchmarks/nginx.py [--write] # as root; needs wrk (Debian: wrk)
 
 32 kept connections ask for one small page. Client, Nginx and nodes share this machine's processors: the figures compare
 configurations with each other, not this machine with yours.
@@ -10,15 +10,18 @@ configurations with each other, not this machine with yours.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import tempfile
 import threading
 
+import page
+
 from runbook_lib.deployment import Deployment, open_deployment
 from runbook_lib.spec import parse_overrides
 
-PAGE = ("store", "/store/pages/top-assets")
+ASKED = ("store", "/store/pages/top-assets")
 CONF, MINE = "/etc/nginx/nginx.conf", "/etc/nginx/benchmark.conf"
 # name, what sed takes out of the configuration, reloads meanwhile
 VARIANTS = (
@@ -59,7 +62,7 @@ def measure(deployment: Deployment, seconds: int) -> list[tuple[str, dict[str, f
     """Every variant in turn; the configuration is put back whatever happens."""
     lb = deployment.topology.lbs[0]
     host = deployment.fleet()[lb.name]
-    key, path = PAGE
+    key, path = ASKED
     tree = host.run(f"readlink {CONF}").stdout.strip()
     found = []
     try:
@@ -96,10 +99,15 @@ def main() -> None:
     parser.add_argument("--params", default="params/greg-separated.lab.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--seconds", type=int, default=10, help="per variant")
-    given = parser.parse_args()
+    parser.add_argument("--write", action="store_true", help="put the section into docs/performance.md")
+    given, load = parser.parse_args(), os.getloadavg()[0]
     deployment = open_deployment(given.params, parse_overrides(given.set))
-    print(table(measure(deployment, given.seconds)))
+    what = "One small page of a practice node through Nginx and TLS, 32 kept connections; client, Nginx and nodes share the processors."
+    text = page.section("nginx", "Nginx", table(measure(deployment, given.seconds)), load, what)
     deployment.close()
+    print(text)
+    if given.write:
+        page.write(text)
 
 
 if __name__ == "__main__":
