@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 from runbook_lib.spec import load_spec
@@ -38,7 +39,7 @@ def chapter(desk: Desk) -> Iterator[OpenChapter]:
         yield opened
 
 
-def test_a_newcomer_chooses_errs_corrects_and_saves(chapter: OpenChapter, separated: Deployed) -> None:
+def test_a_newcomer_chooses_errs_corrects_and_saves(chapter: OpenChapter, desk: Desk, separated: Deployed) -> None:
     page = chapter("00_start_here")
     page.get_by_text("✔ 6 machines").wait_for()
     assert page.locator(".rb-pattern svg").count() == 4
@@ -59,7 +60,8 @@ def test_a_newcomer_chooses_errs_corrects_and_saves(chapter: OpenChapter, separa
     saved = ROOT / "params" / "walkthrough-saved.yaml"
     try:
         page.locator("button:has-text('Save')").click()
-        page.get_by_text("../params/walkthrough-saved.yaml").wait_for()
+        page.get_by_text("params/walkthrough-saved.yaml").first.wait_for()
+        page.locator(".rb-chapters").get_by_text("○ to do").first.wait_for()
         spec = load_spec(saved)
         assert (spec.deployment, spec.cloud.disk_gb) == ("walkthrough-saved", 30)
         assert "# size of each root volume" in saved.read_text()
@@ -67,6 +69,32 @@ def test_a_newcomer_chooses_errs_corrects_and_saves(chapter: OpenChapter, separa
         saved.unlink(missing_ok=True)
     page.get_by_text(f"{separated.name} (greg-separated): 6 of 6 machines run").wait_for()
     picture(page, "00-whole")
+    assert "params/walkthrough-saved.yaml" in desk.code("05_configure_nginx")
+    page.locator(".rb-chapters a").first.click()  # the first chapter opens beside it, and names the saved file
+    page.get_by_role("tab", name="01_launch_ec2.ipynb").wait_for()
+    page.locator(".jp-Notebook:visible .cm-content").get_by_text("params/walkthrough-saved.yaml").wait_for()
+    picture(page, "01-opened-from-00")
+
+
+def test_an_errors_card_leads_to_the_parameters_cell_and_to_the_key_in_the_reference(chapter: OpenChapter, desk: Desk) -> None:
+    book = nbformat.read(desk.notebook("05_configure_nginx"), as_version=4)
+    cell = next(cell for cell in book.cells if "parameters" in cell.metadata.get("tags", []))
+    cell.source = re.sub(r"overrides = .*", 'overrides = {"cloud.disk_gb": 5}', cell.source)
+    nbformat.write(book, desk.notebook("05_configure_nginx"))
+    page = chapter("05_configure_nginx")
+    from playwright.sync_api import expect
+
+    page.set_viewport_size({"width": 1400, "height": 700})  # so that there is something to scroll to
+    card = page.locator(".rb-error")
+    card.wait_for()
+    heading = page.locator(".jp-RenderedMarkdown h2", has_text="Parameters")
+    page.locator(".jp-Cell").last.scroll_into_view_if_needed()
+    card.get_by_text("the parameters cell of this chapter").click()
+    expect(heading).to_be_in_viewport()
+    card.get_by_text("cloud.disk_gb among all parameters").click()
+    page.get_by_role("tab", name="parameters.md").wait_for()
+    expect(page.locator(".jp-MarkdownViewer td", has_text="cloud.disk_gb")).to_be_in_viewport()
+    picture(page, "05-reference")
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
