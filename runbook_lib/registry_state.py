@@ -9,10 +9,7 @@ from .errors import HostError
 from .ssh import Host
 
 # As root over the server's socket, statements on stdin; MariaDB's client has a name of its own.
-CLIENT = (
-    "exec sudo -n sh -c 'exec $(command -v mariadb || command -v mysql) "
-    "--no-defaults --user=root --protocol=socket --batch --skip-column-names'"
-)
+CLIENT = "exec sudo -n sh -c 'exec $(command -v mariadb || command -v mysql) --no-defaults --user=root --protocol=socket --batch --skip-column-names'"
 
 
 def ask(database: Host, statement: str) -> list[list[str]]:
@@ -52,13 +49,25 @@ GROUP BY r.REG_TENANT_ID, r.REG_PATH_ID, r.REG_NAME, p.REG_PATH_VALUE HAVING COU
     return [row[0] for row in rows]
 
 
+def content(database: Host, path: str) -> bytes | None:
+    """What a registry resource holds; None when there is no such resource."""
+    folder, _, name = path.rpartition("/")
+    rows = ask(
+        database,
+        f"""SELECT HEX(c.REG_CONTENT_DATA)
+FROM {REGISTRY.name}.REG_RESOURCE r
+JOIN {REGISTRY.name}.REG_PATH p ON p.REG_PATH_ID = r.REG_PATH_ID AND p.REG_TENANT_ID = r.REG_TENANT_ID
+JOIN {REGISTRY.name}.REG_CONTENT c ON c.REG_CONTENT_ID = r.REG_CONTENT_ID AND c.REG_TENANT_ID = r.REG_TENANT_ID
+WHERE p.REG_PATH_VALUE = '{folder}' AND r.REG_NAME = '{name}';""",
+    )
+    return bytes.fromhex(rows[0][0]) if rows else None
+
+
 def is_locked(database: Host) -> bool:
     """Whether a node holds the initialisation lock, for which every other node waits without limit or word (facts
     2.4).
     """
-    rows = ask(
-        database, f"SELECT REG_LOCK_STATUS FROM {REGISTRY.name}.REG_CLUSTER_LOCK WHERE REG_LOCK_NAME = 'INITIALIZE';"
-    )
+    rows = ask(database, f"SELECT REG_LOCK_STATUS FROM {REGISTRY.name}.REG_CLUSTER_LOCK WHERE REG_LOCK_NAME = 'INITIALIZE';")
     return ["LOCKED"] in rows
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .. import boot, registry_state
+from .. import boot, edits, registry_state
 from ..errors import RunbookError
 from ..ssh import Host
+from ..steps import Context, greg
 from . import Check, CheckTable
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def verify_nodes(deployment: Deployment, chapter: str) -> CheckTable:
-    """Per node: running, started, answering. For all: first boots recorded, no duplicate registry rows, no lock left (facts 2.4, golden run 7)."""
+    """Per node: running, started, answering. For all: first boots recorded, no duplicate registry rows, no lock left, no settings of yesterday
+    (facts 1.11, 2.4, golden run 7).
+    """
     d = deployment
     context, hosts = d.context(), d.fleet()
     rows = CheckTable()
@@ -38,7 +41,26 @@ def verify_nodes(deployment: Deployment, chapter: str) -> CheckTable:
     locked = registry_state.is_locked(database)
     seen = "locked" if locked else "unlocked"
     rows.append(_row("registry-lock", "No node left its start-up lock behind", not locked, "unlocked", seen, database.name, chapter))
+    if d.spec.design.product == "greg" and not missing:
+        rows.append(_frozen_settings(context, database, chapter))
     return rows
+
+
+def _frozen_settings(context: Context, database: Host, chapter: str) -> Check:
+    """Whether the copy that the first boot put into the registry says what the parameters say today (facts 1.11)."""
+    wanted = greg.frozen_settings(context)
+    there = registry_state.content(database, greg.FROZEN)
+    if there is None:
+        wrong = [f"{greg.FROZEN} is not there"]
+    else:
+        stale = [edit for edit in wanted if edits.apply(there, (edit,), greg.FROZEN) != there]
+        wrong = [f"not {edit.describe()}" for edit in stale]
+        if stale:
+            wrong.append(f"delete {greg.FROZEN} in the console (Resources, Browse) and restart the Store nodes: they copy the file again")
+    title = "The Store's settings, kept in the registry since the first boot, are those of today"
+    return _row(
+        "registry-frozen-settings", title, not wrong, f"{len(wanted)} settings as in store-tenant.json", "; ".join(wrong) or "they are", database.name, chapter
+    )
 
 
 def _row(id: str, title: str, ok: bool, expected: str, observed: str, where: str, chapter: str) -> Check:

@@ -24,6 +24,9 @@ REMOVES_APPS = ("app-removed", "full")
 # Publisher node writes must be seen by a Store node at once, and their caches do not reach each other (design,
 # decision 11): no cache.
 REGISTRY = Registry("/_system/config/greg", read_only=False, cache=False)
+STORE_TENANT = f"{APPS}/store/config/store-tenant.json"
+# The first node that boots with the Store copies that file here; from then on the copy is read, never the file (facts 1.11, golden run 7).
+FROZEN = f"{REGISTRY.config_path}/store/configs/store.json"
 
 
 def desired(node: Node, ctx: Context) -> tuple[Stage, ...]:
@@ -82,7 +85,7 @@ def applications(node: Node, ctx: Context) -> dict[str, tuple[Edit, ...]]:
             JsonSet("authentication.methods.sso.attributes.identityProviderURL", f"{store}/samlsso"),
             JsonSet("authentication.methods.sso.attributes.storeAcs", f"{store}/store/acs.jag"),
         ),
-        f"{APPS}/store/config/store-tenant.json": (
+        STORE_TENANT: (
             JsonSet("features.social.keys.socialAppUrl", f"{store}/social"),
             JsonSet("features.social.keys.socialScriptSource", f"{store}/social/export-js/social.js"),
         ),
@@ -90,6 +93,12 @@ def applications(node: Node, ctx: Context) -> dict[str, tuple[Edit, ...]]:
     }
     gone = tuple(f"{APPS}/{app}/" for app in removed_apps(node, ctx))
     return {path: edits for path, edits in files.items() if not path.startswith(gone)}
+
+
+def frozen_settings(ctx: Context) -> tuple[Edit, ...]:
+    """What the Store's settings in the registry must say, whichever node put them there."""
+    node = next(node for node in ctx.topology.wso2_nodes if "store" in SERVES[node.role])
+    return applications(node, ctx)[STORE_TENANT]
 
 
 def public_url(app: str, ctx: Context) -> str:

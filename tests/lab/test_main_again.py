@@ -112,6 +112,13 @@ def test_a_run_leaves_result_json_of_the_contract(again: dict[str, Any]) -> None
     assert len({(check["id"], check["where"]) for check in result["checks"]}) == len(result["checks"]) > 50
 
 
+def test_every_check_of_a_run_is_documented(again: dict[str, Any]) -> None:
+    documented = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/checks.md").read_text(encoding="utf-8"), re.MULTILINE)
+    known = [re.compile(re.sub(r"<[^>]+>", r"[\\w./;-]+", id_)) for id_ in documented]
+    ids = {check["id"].removeprefix("sso.") for check in again["result"]["checks"]}
+    assert {id_ for id_ in ids if not any(pattern.fullmatch(id_) for pattern in known)} == set()
+
+
 def test_a_run_leaves_executed_notebooks_a_report_and_a_journal(again: dict[str, Any]) -> None:
     for chapter in chapters_of("greg-separated"):
         book = nbformat.read(again["folder"] / f"{chapter.name}.ipynb", as_version=4)

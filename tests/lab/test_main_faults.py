@@ -19,7 +19,7 @@ import yaml
 from runbook_lib import cli, packs, pki
 from runbook_lib.console import Pinned, pin_name
 from runbook_lib.deployment import Deployment
-from runbook_lib.errors import HostError, RunbookError
+from runbook_lib.errors import ChecksFailed, HostError, RunbookError
 from tests.lab.deployed import Deployed
 from tests.lab.hands import as_root
 from tests.lab.labs import eventually
@@ -239,6 +239,24 @@ def test_a_database_server_that_refuses_root_is_one_clear_error(opened: Deployme
         assert healed.rc == 0, healed.stderr
         as_root(db, "mariadb -e 'DROP USER admin@localhost'")
     assert not opened.mysql.plan()
+
+
+def test_settings_that_the_first_boot_froze_in_the_registry_are_compared_with_todays(opened: Deployment) -> None:
+    """Who renames the Store's host later changes the file, and the product goes on reading its copy."""
+    opened.greg.verify()
+    copy = (
+        "UPDATE REG_CONTENT c JOIN REG_RESOURCE r USING (REG_CONTENT_ID) SET c.REG_CONTENT_DATA = "
+        "REPLACE(c.REG_CONTENT_DATA, 'https://{}/social\"', 'https://{}/social\"') WHERE r.REG_NAME = 'store.json'"
+    )
+    store, db = opened.spec.hosts["store"], opened.fleet()["db-1"]
+    as_root(db, f"mariadb WSO2_REGISTRY_DB <<'END'\n{copy.format(store, 'old.example')};\nEND")
+    try:
+        with pytest.raises(ChecksFailed, match=r"registry-frozen-settings.*not features\.social\.keys\.socialAppUrl") as told:
+            opened.greg.verify()
+        assert "store/configs/store.json in the console" in told.value.what
+    finally:
+        as_root(db, f"mariadb WSO2_REGISTRY_DB <<'END'\n{copy.format('old.example', store)};\nEND")
+    opened.greg.verify()
 
 
 def test_a_machine_without_power_is_named_and_started_by_the_next_run(opened: Deployment, second: Callable[..., Deployment]) -> None:

@@ -54,4 +54,5 @@ def test_of_several_counterparts_the_newest_is_taken(tmp_path: Path) -> None:
     for deployment, when in (("single", "20260103T000000Z"), ("original", "20260105T000000Z"), ("third", "20260104T000000Z")):
         a_run(tmp_path, deployment, when, "leaks (3 ways)")
     a_run(tmp_path, "original", "20260101T000000Z", "leaks (2 ways)")
-    assert [(one.deployment, one.folder.name) for one in side_by_side(asked, tmp_path).found][0] == ("original", "20260105T000000Z")
+    leak = side_by_side(asked, tmp_path).found[0]
+    assert (leak.deployment, leak.folder.name) == ("original", "20260105T000000Z")
