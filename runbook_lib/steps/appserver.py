@@ -84,7 +84,7 @@ def desired(node: Node, ctx: Context) -> tuple[Stage, ...]:
     worker = node.role == "as-worker"
     # -DworkerNode=true: the profile without console, whose admin services answer 403 (facts 3.7).
     base = stages(node, ctx, settings(node, ctx), " -DworkerNode=true" if worker else "", folders(ctx))
-    return (*base, Stage("artifacts", pulling(ctx) if worker else serving(ctx)))
+    return (*base, *(pulling(ctx) if worker else serving(ctx)))
 
 
 def settings(node: Node, ctx: Context) -> dict[str, tuple[Edit, ...]]:
@@ -100,26 +100,28 @@ def folders(ctx: Context) -> tuple[Resource, ...]:
     return tuple(Directory(f"{home}/{DEPLOYMENT}/{folder}", 0o750, owner) for folder in ARTIFACTS)
 
 
-def serving(ctx: Context) -> tuple[Resource, ...]:
-    """The manager's rsync daemon. Port 873 is open to the workers' group only (topology)."""
+def serving(ctx: Context) -> tuple[Stage, ...]:
+    """The manager's rsync daemon, a stage of its own behind its settings: whether it is due for a restart shows when they are
+    there. Port 873 is open to the workers' group only (topology)."""
     home, user = home_of(ctx.spec), ctx.spec.product.user
     workers = " ".join(node.address for node in ctx.topology.of("as-worker"))
     text = DAEMON.format(user=user, workers=workers) + "".join(MODULE.format(folder=folder, home=home, deployment=DEPLOYMENT) for folder in ARTIFACTS)
-    return (Package("rsync"), File(DAEMON_FILE, text.encode()), Unit("rsync.service", watches=(DAEMON_FILE,)))
+    settings = (Package("rsync"), File(DAEMON_FILE, text.encode()))
+    return (Stage("artifacts", settings), Stage("artifact service", (Unit("rsync.service", watches=(DAEMON_FILE,)),)))
 
 
-def pulling(ctx: Context) -> tuple[Resource, ...]:
-    """The worker's timer and what it runs."""
+def pulling(ctx: Context) -> tuple[Stage, ...]:
+    """The worker's timer and, before it, what it runs."""
     manager = ctx.topology.of("as-manager")[0].address
     words = {
         "home": home_of(ctx.spec), "deployment": DEPLOYMENT, "folders": " ".join(ARTIFACTS), "manager": manager,
         "user": ctx.spec.product.user, "unit": PULL_UNIT, "script": PULL_SCRIPT, "seconds": PULL_SECONDS,
     }  # fmt: skip
     timer = f"/etc/systemd/system/{PULL_UNIT}.timer"
-    return (
+    files = (
         Package("rsync"),
         File(PULL_SCRIPT, PULL.format(**words).encode(), 0o755),
         File(f"/etc/systemd/system/{PULL_UNIT}.service", PULL_SERVICE.format(**words).encode()),
         File(timer, PULL_TIMER.format(**words).encode()),
-        Unit(f"{PULL_UNIT}.timer", watches=(timer,)),
     )
+    return (Stage("artifacts", files), Stage("artifact service", (Unit(f"{PULL_UNIT}.timer", watches=(timer,)),)))

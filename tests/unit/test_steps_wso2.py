@@ -18,7 +18,7 @@ from runbook_lib import edits, pki
 from runbook_lib.converge import Stage
 from runbook_lib.databases import databases_of
 from runbook_lib.errors import RunbookError
-from runbook_lib.resources import Edited, Resource
+from runbook_lib.resources import Edited, Resource, Unit
 from runbook_lib.spec import Spec
 from runbook_lib.steps import Context, Download, appserver, carbon, carbon_settings, greg
 from runbook_lib.steps.java import java
@@ -29,12 +29,7 @@ HOSTS = {
     "as-cluster": {"as": "as.lab.test", "mgt": "mgt.as.lab.test"},
     "greg": {"store": "store.lab.test", "publisher": "publisher.lab.test"},
 }
-ROWS = [
-    (pattern, node, row["file"], row["read"], row["is"])
-    for pattern, nodes in TABLE.items()
-    for node, rows in nodes.items()
-    for row in rows
-]
+ROWS = [(pattern, node, row["file"], row["read"], row["is"]) for pattern, nodes in TABLE.items() for node, rows in nodes.items() for row in rows]
 tier_key = cache(lambda name: pki.make_tier_key(name, [name]))
 
 
@@ -95,24 +90,18 @@ def read(data: bytes, path: str) -> Any:
     root = etree.fromstring(data)
     namespace = etree.QName(root).namespace
     found = root.xpath(path, namespaces={"c": namespace} if namespace else None)
-    texts = (
-        [node if isinstance(node, str) else node.text for node in found] if isinstance(found, list) else [str(found)]
-    )
+    texts = [node if isinstance(node, str) else node.text for node in found] if isinstance(found, list) else [str(found)]
     return texts[0] if len(texts) == 1 else texts
 
 
 @pytest.mark.parametrize("pattern, node, file, path, wanted", ROWS, ids=[" ".join(row[:4]) for row in ROWS])
-def test_after_the_edits_the_genuine_file_says(
-    wso2_conf: Path, pattern: str, node: str, file: str, path: str, wanted: Any
-) -> None:
+def test_after_the_edits_the_genuine_file_says(wso2_conf: Path, pattern: str, node: str, file: str, path: str, wanted: Any) -> None:
     ctx = context(pattern)
     for name in [each.name for each in ctx.topology.wso2_nodes] if node == "every" else [node]:
         expected = wanted
         if isinstance(wanted, str):
             expected = wanted.replace("{address}", ctx.topology.node(name).address)
-            expected = re.sub(
-                r"\{url:(\w+)\}", rf"jdbc:mysql://{ctx.topology.db.address}:3306/\1?useMysqlMetadata=true", expected
-            )
+            expected = re.sub(r"\{url:(\w+)\}", rf"jdbc:mysql://{ctx.topology.db.address}:3306/\1?useMysqlMetadata=true", expected)
         assert read(content(pattern, name, file, wso2_conf), path) == expected
 
 
@@ -275,3 +264,16 @@ def test_a_node_with_others_gives_up_silent_ones_and_restarts_when_that_is_chang
         said = dict(line.split("=") for line in found[f"file {path}"].content.decode().splitlines() if not line.startswith("#"))
         assert int(said["hazelcast.max.no.heartbeat.seconds"]) < 600 and int(said["hazelcast.max.no.master.confirmation.seconds"]) < 900
         assert watched
+
+
+@pytest.mark.parametrize(("pattern", "node"), [("as-cluster", "as-manager-1"), ("as-cluster", "as-worker-1"), ("greg-separated", "store-1")])
+def test_a_unit_comes_in_a_later_stage_than_the_files_it_watches(pattern, node):
+    """Only then does the apply that changes a file see that the unit is due for a restart."""
+    ctx = replace(context(pattern), booted=frozenset({node}))
+    written: set[str] = set()
+    for stage in desired(node, ctx):
+        here = {resource.path for resource in stage.resources if hasattr(resource, "path")}
+        watched = {path for resource in stage.resources if isinstance(resource, Unit) for path in resource.watches}
+        assert not here & watched, f"{stage.name}: {here & watched}"
+        written |= here
+    assert f"{carbon.home_of(ctx.spec)}/repository/conf/carbon.xml" in written
