@@ -9,8 +9,10 @@ import pytest
 
 from runbook_lib import form, ui, views, widgets
 from runbook_lib.converge import Event
-from runbook_lib.errors import HostError, ParamsError
+from runbook_lib.errors import HostError, ParamsError, RunbookError
+from runbook_lib.progress import Step
 from runbook_lib.spec import load_spec
+from runbook_lib.vault import redactor
 
 PARAMS = "params/greg-separated.lab.yaml"
 
@@ -109,3 +111,23 @@ def test_every_view_has_words_as_well() -> None:
     assert "Hazelcast" in str(rules)
     assert all(row[3] for row in rules.rows)
     assert "wso2_user" in str(views.databases(load_spec(PARAMS)))
+
+
+def test_a_cancel_stops_between_two_calls_to_the_cloud_but_never_in_the_middle_of_a_hosts_stage() -> None:
+    progress = ui.Progress("Launch", ["db-1"])
+    progress.stop.set()
+    progress(Event("db-1", "packages", "install", 1, 9))  # a host ends its stage: converge looks at `stop` between stages
+    with pytest.raises(RunbookError, match=r"stopped at db-1 \(launching a t3.small\), as asked") as caught:
+        progress(Step("db-1", "launch", "launching a t3.small", 1, 3))
+    assert "goes on from here" in str(caught.value)
+
+
+def test_what_a_form_shows_is_an_output_and_holds_no_secret() -> None:
+    import ipywidgets
+
+    redactor.add("shown-test", "Shown0In1No2Output")
+    shown = widgets.Shown(ipywidgets)
+    shown.value = '<a href="01_launch_ec2.ipynb">01</a> Shown0In1No2Output'
+    assert shown.box.outputs[0]["data"]["text/html"] == '<a href="01_launch_ec2.ipynb">01</a> [shown-test]'
+    shown.value = ""
+    assert shown.box.outputs == ()
