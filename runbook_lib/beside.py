@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from . import journal as journals
 from .tables import text_table
 
-SEPARATED = "separated"
+CHAPTER = "07_verify_sso_separation"
+OPPOSITE = {"leak": "repair", "repair": "leak"}
+SIGNS = {"leak": "✘", "repair": "✔"}
 MISSING = (
     "There is nothing to set beside this run yet: run a leaking pattern (params/greg-original.lab.yaml or greg-single) "
     "and the separated one (params/greg-separated.lab.yaml), each with its chapter 07."
@@ -34,18 +37,23 @@ class Picture:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one run's proof came to, and what a person saw."""
+    """What one run's proof came to, and what a person saw. `checks`: the attempts' rows by id and place; `expected`: the
+    verdict is the one that the parameters name.
+    """
 
     folder: Path
     deployment: str
     pattern: str
     hardening: str
     verdict: str
+    expected: bool
+    checks: Mapping[tuple[str, str], Mapping[str, Any]]
     pictures: tuple[Picture, ...]
 
     @property
-    def separated(self) -> bool:
-        return self.verdict == SEPARATED
+    def kind(self) -> str:
+        """leak, repair, or undecided: which stands on neither side."""
+        return "repair" if self.verdict == "separated" else "leak" if self.verdict.startswith("leaks") else "undecided"
 
     @property
     def name(self) -> str:
@@ -55,34 +63,35 @@ class Finding:
 
 
 def finding(folder: Path) -> Finding | None:
-    """What a run found; None when it made no proof, or one that decided nothing."""
+    """What a run found; None when it made no proof."""
     entries = journals.read(folder)
     result = journals.summarise(entries)
-    verdict = str(result["verdict"] or "")
-    if verdict != SEPARATED and not verdict.startswith("leaks"):
+    verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
+    if verdict is None or not result["verdict"]:
         return None
+    rows = {(row["id"], row["where"]): row for row in result["checks"] if row["chapter"] == CHAPTER and row["id"].startswith("sso.")}
     pictures = tuple(
         Picture(entry["key"], entry["change"], folder / entry["file"])
         for entry in entries
-        if entry["verb"] == "screenshot" and (folder / entry["file"]).is_file()
+        if entry["verb"] == "screenshot" and (folder / entry.get("file", "")).is_file()
     )
-    return Finding(folder, result["deployment"], result["pattern"], result["hardening"], verdict, pictures)
+    known = (folder, str(result["deployment"]), str(result["pattern"]), str(result["hardening"]), str(result["verdict"]))
+    return Finding(*known, bool(verdict["ok"]), rows, pictures)
 
 
-def counterpart(folder: Path, runs: Path | None = None) -> Finding | None:
+def counterpart(mine: Finding, runs: Path | None = None) -> Finding | None:
     """The newest finding of another deployment that came out the other way and has pictures; None when there is none."""
-    mine = finding(folder)
-    if mine is None:
-        return None
-    others = [other for other in findings(runs) if other.pictures and other.separated != mine.separated and other.deployment != mine.deployment]
+    wanted = OPPOSITE.get(mine.kind)
+    others = [other for other in findings(runs) if other.pictures and other.kind == wanted and other.deployment != mine.deployment]
     return max(others, key=lambda other: other.folder.name, default=None)
 
 
 def findings(runs: Path | None = None) -> Iterable[Finding]:
-    """Of each deployment the newest run that found something."""
+    """Of each deployment the newest run that came to a leak or a repair."""
     for deployment in sorted((runs or journals.runs_folder()).glob("*/")):
         newest_first = sorted(deployment.glob("2*T*Z*"), reverse=True)
-        if found := next(filter(None, map(finding, newest_first)), None):
+        decided = (found for run in newest_first if (found := finding(run)) and found.kind in OPPOSITE)
+        if found := next(decided, None):
             yield found
 
 
@@ -93,7 +102,7 @@ class SideBySide:
     found: tuple[Finding, ...]
 
     def __str__(self) -> str:
-        if len(self.found) < 2:
+        if not self.found:
             return MISSING
         heads = [f"{one.name}: {one.verdict}" for one in self.found]
         rows = [(title, *(picture.caption if picture else "no picture" for picture in row)) for title, row in self._rows()]
@@ -102,9 +111,9 @@ class SideBySide:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        if len(self.found) < 2:
+        if not self.found:
             return f"<p>{html.escape(MISSING)}</p>"
-        head = "".join(f'<th scope="col">{html.escape(one.name)}: {"✔" if one.separated else "✘"} {html.escape(one.verdict)}</th>' for one in self.found)
+        head = "".join(f'<th scope="col">{html.escape(one.name)}: {SIGNS[one.kind]} {html.escape(one.verdict)}</th>' for one in self.found)
         rows = "".join(f"<tr>{''.join(_cell(title, picture) for picture in row)}</tr>" for title, row in self._rows())
         return f'<table class="rb-table rb-beside"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
@@ -116,8 +125,9 @@ class SideBySide:
 
 def side_by_side(folder: Path, runs: Path | None = None) -> SideBySide:
     """A run's finding and its counterpart, the leak first; without either it says how to get there."""
-    found = [one for one in (finding(folder), counterpart(folder, runs)) if one]
-    return SideBySide(tuple(sorted(found, key=lambda one: one.separated)))
+    mine = finding(folder)
+    other = counterpart(mine, runs) if mine else None
+    return SideBySide(tuple(sorted((mine, other), key=lambda one: one.kind)) if mine and other else ())
 
 
 def _cell(title: str, picture: Picture | None) -> str:

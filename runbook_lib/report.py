@@ -94,7 +94,7 @@ def _pictures(folder: Path, entries: Sequence[Entry]) -> list[dict[str, str]]:
 def _beside(folder: Path) -> str:
     """The opposite finding beside this one, where the runs kept here have one."""
     both = side_by_side(folder, folder.parent.parent)
-    return both._repr_html_() if len(both.found) == 2 else ""
+    return both._repr_html_() if both.found else ""
 
 
 def _notebooks(folder: Path) -> list[tuple[str, str]]:

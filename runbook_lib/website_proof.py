@@ -5,15 +5,13 @@ from __future__ import annotations
 import html
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import journal as journals
+from .beside import CHAPTER, Finding, finding
 from .patterns import PATTERNS
 from .tables import html_table
 
-CHAPTER = "07_verify_sso_separation"
 KINDS = ("leak", "repair")  # the columns; a proof that is not decided is on neither side
 LACKING = {"leak": "a leak", "repair": "a separated deployment"}
 MARKS = {"leak": "✘", "held": "✔"}
@@ -32,27 +30,9 @@ figcaption { font-size: .87rem; overflow-wrap: anywhere; }
 """
 
 
-@dataclass(frozen=True)
-class Side:
-    """One run's proof. `kind`: leak or repair; `checks`: (id, where) -> the row; `shots`: title -> (caption, file)."""
-
-    run: Path
-    pattern: str
-    hardening: str
-    verdict: str
-    expected: bool
-    kind: str
-    checks: Mapping[tuple[str, str], Mapping[str, Any]]
-    shots: Mapping[str, tuple[str, Path]]
-
-    @property
-    def name(self) -> str:
-        return self.run.parent.name
-
-
-def sides_of(runs: Sequence[Path]) -> list[Side]:
+def sides_of(runs: Sequence[Path]) -> list[Finding]:
     """The runs that came to a verdict, in the order of the story: what leaks first, the simplest pattern first."""
-    found = [side for run in runs if (side := _side(run))]
+    found = [side for run in runs if (side := finding(run)) and side.pattern in PATTERNS]
     order = list(PATTERNS)
     return sorted(found, key=lambda side: (side.kind == "repair", order.index(side.pattern), side.hardening != "full"))
 
@@ -76,26 +56,11 @@ def proof_body(runs: Sequence[Path], out: Path) -> str:
     )
 
 
-def _side(run: Path) -> Side | None:
-    entries = journals.read(run)
-    result = journals.summarise(entries)
-    if not result["verdict"] or result["pattern"] not in PATTERNS:
-        return None
-    verdict = next(entry for entry in reversed(entries) if entry["verb"] == "verdict")
-    text = str(result["verdict"])
-    kind = "repair" if text == "separated" else "leak" if text.startswith("leak") else "undecided"
-    rows = {(row["id"], row["where"]): row for row in result["checks"] if row["chapter"] == CHAPTER and row["id"].startswith("sso.")}
-    shots = {
-        entry["key"]: (entry["change"], run / entry["file"]) for entry in entries if entry["verb"] == "screenshot" and (run / entry.get("file", "")).is_file()
-    }
-    return Side(run, str(result["pattern"]), str(result["hardening"]), text, bool(verdict["ok"]), kind, rows, shots)
-
-
-def _column(side: Side) -> str:
+def _column(side: Finding) -> str:
     mark = "✘ leak" if side.kind == "leak" else "✔ repair"
     through = sum(_outcome(row) == "leak" for row in side.checks.values())
-    chapter = f'<a href="{html.escape(side.name)}/{CHAPTER}.html">{html.escape(side.name)}</a>'
-    link = chapter if (side.run / f"{CHAPTER}.ipynb").exists() else html.escape(side.name)
+    chapter = f'<a href="{html.escape(side.deployment)}/{CHAPTER}.html">{html.escape(side.deployment)}</a>'
+    link = chapter if (side.folder / f"{CHAPTER}.ipynb").exists() else html.escape(side.deployment)
     counts = f"{through} of {len(side.checks)} attempts got through" + ("" if side.expected else "; not what its parameters expect")
     return (
         f'<div class="side {side.kind}"><h3>{mark}: {link}</h3><p>Pattern {html.escape(side.pattern)}, hardening {html.escape(side.hardening)}</p>'
@@ -103,29 +68,29 @@ def _column(side: Side) -> str:
     )
 
 
-def _pictures(sides: Sequence[Side], out: Path) -> str:
+def _pictures(sides: Sequence[Finding], out: Path) -> str:
     """The browser's pictures, each title once, with a column per side."""
-    titles = dict.fromkeys(title for side in sides for title in side.shots)
+    titles = dict.fromkeys(picture.title for side in sides for picture in side.pictures)
     if not titles:
         return "<p>No browser was installed where these ran.</p>"
     return "".join(f'<h3>{html.escape(title)}</h3><div class="sides">{"".join(_figure(side, title, out) for side in sides)}</div>' for title in titles)
 
 
-def _figure(side: Side, title: str, out: Path) -> str:
-    if title not in side.shots:
-        return f"<figure><figcaption>{html.escape(side.name)}: no picture</figcaption></figure>"
-    caption, source = side.shots[title]
-    target = Path(side.name) / "screenshots" / source.name
+def _figure(side: Finding, title: str, out: Path) -> str:
+    picture = next((picture for picture in side.pictures if picture.title == title), None)
+    if picture is None:
+        return f"<figure><figcaption>{html.escape(side.deployment)}: no picture</figcaption></figure>"
+    target = Path(side.deployment) / "screenshots" / picture.path.name
     (out / target).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, out / target)
-    words = html.escape(caption)
-    name = html.escape(side.name)
+    shutil.copyfile(picture.path, out / target)
+    words = html.escape(picture.caption)
+    name = html.escape(side.deployment)
     alt = f"{html.escape(title)}, {name}: {words}"
     image = f'<a href="{target.as_posix()}"><img src="{target.as_posix()}" alt="{alt}" loading="lazy"></a>'
     return f"<figure>{image}<figcaption><strong>{name}</strong>: {words}</figcaption></figure>"
 
 
-def _rows(sides: Sequence[Side]) -> str:
+def _rows(sides: Sequence[Finding]) -> str:
     """With two sides the rows whose outcome differs; with one all of them."""
     if not sides:
         return "<p>None.</p>"
@@ -138,11 +103,11 @@ def _rows(sides: Sequence[Side]) -> str:
     note = f"{len(differing)} of {len(keys)} attempts; the others came out alike." if len(sides) > 1 else ""
     if both := [first.checks[key]["title"] for key in keys if len(sides) > 1 and {_outcome(side.checks[key]) for side in sides} == {"leak"}]:
         note += f" Got through on both sides, because the product allows it within one application: {'; '.join(both)}."
-    return html_table(("Attempt", *(side.name for side in sides)), rows, "", note)
+    return html_table(("Attempt", *(side.deployment for side in sides)), rows, "", note)
 
 
-def _verdicts(sides: Sequence[Side]) -> str:
-    rows = [(side.name, side.pattern, side.hardening, side.verdict, "✔ as expected" if side.expected else "✘ not as expected") for side in sides]
+def _verdicts(sides: Sequence[Finding]) -> str:
+    rows = [(side.deployment, side.pattern, side.hardening, side.verdict, "✔ as expected" if side.expected else "✘ not as expected") for side in sides]
     return html_table(("Deployment", "Pattern", "Hardening", "Verdict", ""), rows)
 
 

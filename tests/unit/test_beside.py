@@ -45,7 +45,7 @@ def test_what_is_no_counterpart_is_not_set_beside(tmp_path: Path, verdict: str, 
     asked = a_run(tmp_path, "repaired", "20260102T000000Z", "separated")
     a_run(tmp_path, "other", "20260101T000000Z", verdict, picture)
     both = side_by_side(asked, tmp_path)
-    assert len(both.found) == 1
+    assert not both.found
     assert str(both) == MISSING and "data:image" not in both._repr_html_()
 
 
