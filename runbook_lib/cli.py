@@ -60,6 +60,8 @@ def parser() -> Parser:
     agree: dict[str, Any] = {"action": "store_true", "help": "the proof may make its test users where it asks (on AWS)"}
     for name in ("rehearse", "run"):
         made = verb(name, "default" if name == "rehearse" else "PARAMS")
+        if name == "run":
+            made.add_argument("also", metavar="PARAMS", nargs="*", help="further ones, run after it, with one table in the end")
         made.add_argument("--from", dest="first", metavar="NN", help="first chapter")
         made.add_argument("--to", dest="last", metavar="NN", help="last chapter")
         made.add_argument("--resume", action="store_true", help="leave out what is proven and still holds")
@@ -127,8 +129,11 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from . import runner
+    from . import batch, runner
 
+    if also := getattr(args, "also", ()):
+        options = {"first": args.first, "last": args.last, "resume": args.resume, "agreed": args.yes}
+        return batch.run_all([args.params, *also], _overrides(args), _say, **options)
     return runner.run(args.params, _overrides(args), args.first, args.last, args.resume, args.yes, _say)
 
 

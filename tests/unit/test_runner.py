@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import nbformat
 import pytest
 
+from runbook_lib import batch, runner
 from runbook_lib import journal as journals
-from runbook_lib import runner
 from runbook_lib.chapters import CHAPTERS, Chapter, chapters_of
 from runbook_lib.errors import RunbookError
 from runbook_lib.patterns import PATTERNS
@@ -156,6 +157,27 @@ def test_resume_leaves_out_what_is_proven_and_holds(notebooks: Path, monkeypatch
     status, folder = run([], resume=True)
     assert status == 0
     assert sorted(path.stem for path in folder.glob("*.ipynb")) == left
+
+
+def test_of_several_params_files_each_is_run_and_one_table_says_what_was_found(notebooks: Path) -> None:
+    write(notebooks, "01_launch_ec2", "assert 'single' not in params_file, 'this one fails'")
+    write(notebooks, "02_install_mysql", "1")
+    said: list[str] = []
+    status = batch.run_all([PARAMS, "params/greg-single.lab.yaml", "params/as-cluster.lab.yaml"], {}, said.append)
+    assert status == 1
+    assert "2 of 3 deployments verified" in said[-1]
+    assert [
+        bool(re.search(rf"{mark} .*params/{name}.lab.yaml", said[-1]))
+        for mark, name in zip("✔✘✔", ("greg-separated", "greg-single", "as-cluster"), strict=True)
+    ] == [True] * 3
+
+
+def test_a_wrong_file_among_several_stops_all_before_anything_starts(notebooks: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("deployment: x\npattern: nothing\n")
+    with pytest.raises(RunbookError, match="pattern"):
+        batch.run_all([PARAMS, str(wrong)], {}, pytest.fail)
+    assert not (notebooks.parent / "runs").exists()
 
 
 def test_bad_parameters_stop_before_anything_is_written(notebooks: Path) -> None:
