@@ -34,6 +34,8 @@ final class Cluster {
     private final String id = UUID.randomUUID().toString();
     private volatile long born;
     private final Map<String, Peer> peers = new ConcurrentHashMap<>();
+    /** Second connections of two that called each other at once: either may be the other side's first. */
+    private final List<Peer> spares = new CopyOnWriteArrayList<>();
     private final Map<String, Consumer<String>> listeners = new ConcurrentHashMap<>();
     private final List<SharedMap> maps = new CopyOnWriteArrayList<>();
     private String host;
@@ -81,9 +83,10 @@ final class Cluster {
         Log.info(AGENT, "Cluster initialization completed");
         Threads.start("cluster-rejoin", () -> {
             while (!closed) {
-                Thread.sleep(RETRY_MILLIS);
+                Thread.sleep(Math.min(RETRY_MILLIS, silenceMillis() / 4));
                 known.forEach(member -> connect(member.getKey(), member.getValue()));
                 send("alive", "");
+                spares.forEach(peer -> peer.tryWrite(Map.of("topic", "alive", "body", "")));
             }
         });
     }
@@ -156,7 +159,12 @@ final class Cluster {
         peer.introduce(hello);
         peers.values().stream().filter(p -> p.reaches(peer.host, peer.port) && !p.id.equals(peer.id)).forEach(Peer::close);
         if (peers.putIfAbsent(peer.id, peer) != null) {
-            Threads.start("cluster-spare", () -> peer.listen(this::received));
+            spares.add(peer);
+            Threads.start("cluster-spare", () -> {
+                peer.listen(this::received);
+                spares.remove(peer);
+                peer.close();
+            });
             return;
         }
         Json.map(hello.get("state")).forEach((name, entries) -> map(name).load(Json.map(entries)));
@@ -245,6 +253,7 @@ final class Cluster {
             // the process ends anyway
         }
         peers.values().forEach(Peer::close);
+        spares.forEach(Peer::close);
     }
 
     private String domain() {
