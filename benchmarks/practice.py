@@ -3,7 +3,7 @@
 Two AS and G-Reg homes are unpacked into a temporary folder and started with the pack's own script on loopback. The
 client shares the processors with the server, so requests per second are a lower bound.
 
-    python benchmarks/practice.py [--seconds 5]
+    .venv/bin/python benchmarks/practice.py [--seconds 5] [--write]
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from page import section, write  # noqa: E402
+
 from runbook_lab.practice import build  # noqa: E402
 from runbook_lib import demonstration  # noqa: E402
 from tests.practice.practice_nodes import Node, Nodes, sign_in  # noqa: E402
@@ -33,7 +35,9 @@ RESTARTS = 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=5, help="how long each page is asked for")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--write", action="store_true", help="put the section into docs/performance.md")
+    options, busy = parser.parse_args(), os.getloadavg()[0]
+    rows = ["| node | first boot | later boots | memory idle, after load | requests/s over TLS |", "|---|---|---|---|---|"]
     with tempfile.TemporaryDirectory() as folder:
         greg, appserver = build(Path(folder) / "zips")
         nodes = Nodes({"greg": greg, "as": appserver}, Path(folder))
@@ -42,12 +46,18 @@ def main() -> None:
                 node = nodes.make(product)
                 if product == "as":
                     (node.home / "repository/deployment/server/webapps" / demonstration.NAME).write_bytes(demonstration.archive())
-                measure(node, product, page, seconds)
+                rows.append(measure(node, product, page, options.seconds))
         finally:
             nodes.stop()
+    what = f"One node of each practice pack on loopback, {CLIENTS} clients that keep their connections."
+    text = section("practice", "The practice servers", "\n".join(rows), busy, what)
+    print(text)
+    if options.write:
+        write(text)
 
 
-def measure(node: Node, product: str, page: str, seconds: float) -> None:
+def measure(node: Node, product: str, page: str, seconds: float) -> str:
+    """A row of the table."""
     first, later = timed(node, "-Dsetup"), []
     for _ in range(RESTARTS):
         node.stop()
@@ -57,12 +67,10 @@ def measure(node: Node, product: str, page: str, seconds: float) -> None:
         with node.client() as client:
             sign_in(client, "store", "admin", "admin")
     rate = load(node, page, seconds)
-    print(
-        f"{product:5} first boot {first:.1f} s, later {statistics.median(later):.1f} s "
-        f"({used:.1f} s of processor); memory {idle:.0f} MB idle, "
-        f"{memory(node):.0f} MB after load; {page}: {rate:.0f} requests/s over TLS, {CLIENTS} clients"
-    )
+    memories = f"{idle:.0f} MB, {memory(node):.0f} MB"
     node.stop()
+    boots = f"{first:.1f} s | {statistics.median(later):.1f} s ({used:.1f} s of processor)"
+    return f"| {product} | {boots} | {memories} | {rate:.0f} (`{page}`) |"
 
 
 def timed(node: Node, *arguments: str) -> float:
