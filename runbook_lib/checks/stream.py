@@ -80,6 +80,7 @@ class Stream:
     samples: list[Sample] = field(default_factory=list)
     marks: list[tuple[float, str]] = field(default_factory=list)
     seconds: float = 0.0  # how long it ran, once it has ended
+    people: list[Visitor] = field(default_factory=list)
 
     def __enter__(self) -> Stream:
         """Every visitor comes once before the clock starts. `RunbookError` when that already fails."""
@@ -104,6 +105,11 @@ class Stream:
     def now(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self._began
+
+    @property
+    def holders(self) -> int:
+        """Visitors who were given a session."""
+        return sum(visitor.sessions > 0 for visitor in self.people)
 
     def mark(self, text: str) -> float:
         """Note that something happened now; returns when."""
@@ -136,7 +142,7 @@ class Stream:
             self._arrived.set()
 
     async def _flow(self) -> None:
-        people = [Visitor() for _ in range(self.visitors)]
+        people = self.people = [Visitor() for _ in range(self.visitors)]
         under_way: set[asyncio.Task[None]] = set()
         connections = _Connections(self.target)
         for first in range(0, self.visitors, ARRIVING):

@@ -7,6 +7,7 @@ import contextlib
 import ssl
 import threading
 import xml.etree.ElementTree as tree
+from dataclasses import replace
 from itertools import count
 
 import pytest
@@ -129,7 +130,7 @@ def test_visitors_keep_their_cookies_and_a_replaced_session_is_a_loss_once(tmp_p
     with Server(tmp_path, behave) as server:
         stream = server.run(60, visitors=3)
     lost = [sample.visitor for sample in stream.samples if sample.lost]
-    assert sorted(lost) == [0, 1, 2]
+    assert sorted(lost) == [0, 1, 2] and stream.holders == 3
 
 
 def test_a_server_that_is_not_ours_is_no_success(tmp_path):
@@ -193,6 +194,11 @@ def test_a_session_lost_with_its_node_and_again_on_its_return_is_explained():
 def test_losses_are_told_apart_by_where_the_visitor_was_at_home(story, away, home):
     drill = result(sorted(story, key=lambda one: -one.at))  # samples come in the order of their answers, not of their start
     assert (drill.lost_away, drill.lost_home) == (away, home)
+
+
+def test_that_nobody_lost_a_session_says_nothing_where_nobody_had_one():
+    drill = replace(result([sample(), sample()]), holders=0)
+    assert verdicts(drill)["sessions"] == "undecided" and "0 of 0 who had one" in str(drill)
 
 
 def test_seconds_show_who_answered_and_what_failed():
