@@ -76,6 +76,8 @@ class Deployed:
     def __str__(self) -> str:
         return str(self._table())
 
+    __repr__ = __str__
+
 
 def deploy(fleet: Fleet, ctx: Context, archive: str | Path, progress: Progress | None = None, seconds: float = 90) -> Deployed:
     """Put `archive` (.war, .car or .aar) on the manager and wait until manager and workers have deployed it, at most

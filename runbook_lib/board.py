@@ -58,6 +58,8 @@ class Board:
         ]
         return redactor.redact("\n\n".join(filter(None, parts)))
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         notes = "".join(f'<p role="status">{html.escape(words)}</p>' for words in (self.at_work, self.trouble) if words)
         machines = html_table(MACHINES, self.machines, "Machines, as the cloud knows them now")

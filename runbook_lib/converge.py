@@ -79,6 +79,8 @@ class Plan:
             lines += [f"      {line}" for line in p.change.diff.splitlines()]
         return redactor.redact("\n".join(lines))
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         if not self.pending:
             return redactor.redact(f'<p class="rb-plan" role="status">✓ <b>{html.escape(self.title)}</b>: nothing to change on {len(self.wish)} hosts.</p>')
@@ -109,6 +111,8 @@ class Result:
         if not self.changed:
             return f"{self.title}: nothing to change on {len(self.hosts)} hosts ({self.seconds:.1f} s)"
         return f"{self.title}: {len(self.changed)} resources changed on {len({c.host for c in self.changed})} hosts ({self.seconds:.1f} s)"
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         rows = "".join(_row(p) for p in self.changed)

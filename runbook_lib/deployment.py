@@ -157,11 +157,12 @@ class Deployment:
         if self._hosts:
             self._hosts.close()
 
-    def _repr_html_(self) -> str:
-        return ui.overview_html(self)
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """For a notebook: picture and board from one look at the cloud, as HTML and as text."""
+        return ui.overview(self)
 
     def __str__(self) -> str:
-        return ui.overview_text(self)
+        return str(self.status())
 
 
 def open_deployment(params_file: str | Path, overrides: Mapping[str, Any] | None = None) -> Deployment:

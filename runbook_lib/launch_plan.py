@@ -92,6 +92,8 @@ class LaunchPlan:
     def __str__(self) -> str:
         return text_table(COLUMNS, self._rows(), self.summary()) if self.changes else self.summary()
 
+    __repr__ = __str__
+
 
 @dataclass(frozen=True)
 class Done:
@@ -123,6 +125,8 @@ class LaunchResult:
 
     def __str__(self) -> str:
         return f"{self.plan.summary(done=True)} ({self.seconds:.1f} s)"
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         rows = [(c.action, c.kind, c.name, c.detail) for c in self.plan.changes]

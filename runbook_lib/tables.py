@@ -23,6 +23,8 @@ class Table:
     def __str__(self) -> str:
         return text_table(self.columns, self.rows, self.caption, self.note)
 
+    __repr__ = __str__
+
     def __len__(self) -> int:
         return len(self.rows)
 

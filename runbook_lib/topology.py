@@ -181,6 +181,8 @@ class Topology:
         lines = [f"{node.name:16} {node.address:16} {node.instance_type:12} {' '.join(node.hosts)}".rstrip() for node in self.nodes]
         return "\n".join([f"{self.spec.deployment}: {self.spec.pattern}, {len(self.nodes)} machines", *lines])
 
+    __repr__ = __str__
+
 
 def topology_of(spec: Spec) -> Topology:
     """The machines of `spec`. The same spec gives the same names and addresses, always."""

@@ -88,13 +88,11 @@ def status_board(deployment: Deployment, drift: bool = True) -> Board:
     return read_board(deployment, drift)
 
 
-def overview_html(deployment: Deployment) -> str:
-    """The top of a chapter: the picture, then the board."""
-    return f'<figure class="rb-picture">{deployment.topology.svg()}</figure>{read_board(deployment)._repr_html_()}'
-
-
-def overview_text(deployment: Deployment) -> str:
-    return str(read_board(deployment))
+def overview(deployment: Deployment) -> dict[str, str]:
+    """The top of a chapter: the picture, then the board; the same in words."""
+    board = read_board(deployment)
+    picture = f'<figure class="rb-picture">{deployment.topology.svg()}</figure>'
+    return {"text/html": f"{picture}{board._repr_html_()}", "text/plain": str(board)}
 
 
 class Progress:

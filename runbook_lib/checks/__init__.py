@@ -70,5 +70,7 @@ class CheckTable(list[Check]):
     def __str__(self) -> str:
         return text_table(COLUMNS, self._rows(), self._caption())
 
+    __repr__ = __str__
+
     def _caption(self) -> str:
         return f"{sum(check.ok for check in self)} of {len(self)} checks passed"

@@ -66,6 +66,11 @@ class Shot:
         image = f'<img src="data:image/png;base64,{picture}" alt="{alt}" style="max-width:100%;border:1px solid #888">'
         return f'<figure class="rb-shot">{image}{words}</figure>'
 
+    def __str__(self) -> str:
+        return f"{self.title}: {self.caption}"
+
+    __repr__ = __str__
+
 
 class Shots(list[Shot]):
     """The screenshots as they were taken, and what they decide. Empty, with rows `skipped`, without a browser."""
@@ -80,7 +85,9 @@ class Shots(list[Shot]):
         return grid + self.checks._repr_html_()
 
     def __str__(self) -> str:
-        return "\n".join([*(f"{shot.title}: {shot.caption}" for shot in self), str(self.checks)])
+        return "\n".join([*map(str, self), str(self.checks)])
+
+    __repr__ = __str__
 
 
 def missing() -> str:

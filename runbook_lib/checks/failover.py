@@ -151,6 +151,8 @@ class Drill:
         events = "\n".join(f"  {at:6.1f} s  {text}" for at, text in self.marks)
         return f"{self.table}\n{events}\n{self.checks}"
 
+    __repr__ = __str__
+
     @property
     def checks(self) -> CheckTable:
         """Zero failed GETs is the bar; the stream must have been what was asked, or the zero says nothing."""

@@ -283,6 +283,8 @@ class Proof:
         names = [f"  - {title}" for title in (self.ways or self.open_questions)]
         return "\n".join([self.verdict, *names, "", str(self.checks)])
 
+    __repr__ = __str__
+
     def _note(self) -> str:
         if not self.left_out:
             return ""

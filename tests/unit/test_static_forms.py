@@ -1,0 +1,47 @@
+"""Whatever a notebook shows as HTML it stores as readable text too: no class name, no address in memory, nothing unredacted."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import runbook_lib
+from runbook_lib.converge import Pending, Plan
+from runbook_lib.deployment import Deployment
+from runbook_lib.resources import Change
+from runbook_lib.vault import redactor
+
+SKIPPED = ("runbook_lib.agent", "runbook_lib.__main__", "runbook_lib.front")
+
+
+def shown_classes() -> list[type]:
+    """Every class of ours that a notebook shows as HTML."""
+    found: dict[str, type] = {}
+    for info in pkgutil.walk_packages(runbook_lib.__path__, "runbook_lib."):
+        if info.name.startswith(SKIPPED):
+            continue
+        for _, kind in inspect.getmembers(importlib.import_module(info.name), inspect.isclass):
+            if kind.__module__.startswith("runbook_lib") and hasattr(kind, "_repr_html_") and not issubclass(kind, Exception):
+                found[f"{kind.__module__}.{kind.__qualname__}"] = kind
+    return list(found.values())
+
+
+@pytest.mark.parametrize("kind", shown_classes(), ids=lambda kind: kind.__qualname__)
+def test_what_is_shown_as_html_is_told_in_words_as_well(kind: type) -> None:
+    by_hand = inspect.isfunction(kind.__repr__) and not hasattr(kind.__repr__, "__wrapped__")  # @dataclass wraps its own
+    assert by_hand, f"{kind.__qualname__}: text/plain would be the names of its fields"
+
+
+def test_a_secret_in_a_plan_is_in_neither_form() -> None:
+    redactor.add("static-form-test", "Static0In1No2Form")
+    plan = Plan("Demo", {"db-1": ()}, (Pending("db-1", "files", Change("file /etc/x", "edit", "a password", "+Static0In1No2Form")),))
+    assert "[static-form-test]" in repr(plan)
+    assert "Static0In1No2Form" not in repr(plan) + plan._repr_html_()
+
+
+def test_a_deployment_is_shown_from_one_look_at_the_cloud() -> None:
+    assert hasattr(Deployment, "_repr_mimebundle_")
+    assert not hasattr(Deployment, "_repr_html_")
