@@ -61,7 +61,9 @@ def rows(tier: str, domain: str, addresses: Mapping[str, str], logs: Mapping[str
     if silent:
         text = f"no cluster in the log of the present start: {', '.join(silent)}"
         return [_row(tier, "members", "The nodes form one cluster", False, "one cluster", text, silent[0], chapter)]
-    oldest = min(said, key=lambda name: said[name].since)
+    # Who saw most others join, and of those the first that was ready: two that start in the same second may be ready in
+    # the other order than they joined. Where nobody saw all others, the cluster is split or too small, whoever is taken.
+    oldest = min(said, key=lambda name: (-len(said[name].others), said[name].since))
     wanted = {address for name, address in addresses.items() if name != oldest}
     seen = said[oldest].others
     names = {address: name for name, address in addresses.items()}

@@ -44,3 +44,9 @@ def test_a_node_whose_power_was_cut_is_back_before_its_former_self_has_left() ->
     lines = ["joined [aaa]: /10.0.0.62:4000", "joined [bbb]: /10.0.0.62:4000", "left [aaa]: /10.0.0.62:4000"]
     assert read("\n".join(f"Member {line}" for line in lines)).others == {"10.0.0.62"}
     assert read("\n".join(f"Member {line}" for line in [*lines, "left [bbb]: /10.0.0.62:4000"])).others == set()
+
+
+def test_two_nodes_that_start_in_the_same_second_may_be_ready_in_the_other_order_than_they_joined() -> None:
+    first = ["domain store.domain", "elected now", "ready 00:00:02", "joined 10.0.0.62"]
+    logs = {"store-1": log(first), "store-2": log(["domain store.domain", "ready 00:00:01"])}
+    assert all(row.ok for row in rows("store", "store.domain", {name: ADDRESSES[name] for name in logs}, logs, "07"))
