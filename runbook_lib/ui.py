@@ -1,4 +1,4 @@
-"""What a notebook shows beyond its cells' values: style, errors as cards, progress. Only this and `widgets.py` know ipywidgets.
+"""What a notebook shows beyond its cells' values: style, errors as cards, progress. The only module that imports ipywidgets.
 
 Everything here has a static form: headless (papermill, a terminal, a test) nothing waits for a click or a front end.
 """
@@ -137,6 +137,13 @@ def _standing(event: Event | Step) -> str:
     return f"{event.host}: {event.stage}, {event.done} of {event.of}: {event.doing}"
 
 
+def toolkit() -> Any:
+    """The module of widgets; loaded when a person is there to click. `widgets.py` builds its forms from it."""
+    import ipywidgets
+
+    return ipywidgets
+
+
 def heard_while_busy(widget: Any) -> None:
     """Let what a person does with `widget` reach the kernel while a cell runs.
 
@@ -153,8 +160,7 @@ class WidgetProgress(Progress):
 
     def __init__(self, title: str, hosts: Sequence[str]):
         super().__init__(title, hosts)
-        import ipywidgets as w
-
+        w = toolkit()
         self.bars: dict[str, Any] = {}
         self.words: dict[str, Any] = {}
         self.clock = w.HTML()

@@ -17,7 +17,7 @@ from .errors import RunbookError
 from .passwords import ALLOWED, Secret, secrets_of, set_password
 from .patterns import PATTERNS
 from .topology import topology_of
-from .ui import ROOT, heard_while_busy, show
+from .ui import ROOT, heard_while_busy, show, toolkit
 from .vault import redactor
 
 if TYPE_CHECKING:
@@ -51,8 +51,7 @@ class Form:
     """
 
     def __init__(self, fields: Fields, params_file: str = ""):
-        import ipywidgets as w
-
+        w = toolkit()
         self._w, self.fields, self.params_file = w, fields, params_file
         self.pattern = w.Dropdown(options=list(PATTERNS), value=fields.values["pattern"], description="Pattern")
         self.pattern.observe(lambda change: self._chosen(change["new"]), "value")
@@ -158,8 +157,7 @@ class PasswordForm:
     """
 
     def __init__(self, deployment: Deployment):
-        import ipywidgets as w
-
+        w = toolkit()
         self._w, self.deployment = w, deployment
         self.fields: dict[str, Any] = {}
         self.states: dict[str, Any] = {}

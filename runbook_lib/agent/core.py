@@ -1,7 +1,7 @@
 # Runs on the host. See the package's docstring. One request: {"verb": "probe"|"apply", "resources": [...]}.
 import base64, contextlib, hashlib, json, os, subprocess, sys, tempfile, time, zlib  # noqa: E401
 
-HANDLERS = {}  # kind -> class with probe(resources) -> [fact] and apply(resources)
+HANDLERS = {}  # type: dict  # kind -> class with probe(resources) -> [fact] and apply(resources)
 
 
 class Failed(Exception):

@@ -25,7 +25,7 @@ def draw(title: str, seconds: Sequence[Mapping[str, int]], nodes: Sequence[str],
     ]
     parts += _axes(most, len(seconds), step)
     for number, second in enumerate(seconds):
-        foot = HEIGHT - BOTTOM
+        foot = float(HEIGHT - BOTTOM)
         for name in names:
             tall = second.get(name, 0) / most * (HEIGHT - TOP - BOTTOM)
             if tall:
