@@ -130,3 +130,4 @@ def test_the_drift_of_a_host_is_seen_shown_and_repaired(chapter: OpenChapter, se
     page.get_by_text("1 resources changed on 1 hosts").wait_for()
     page.get_by_text("nothing to change on 1 hosts").first.wait_for()
     picture(page, "05-drift")
+    assert not separated.open().nginx.plan()
