@@ -66,9 +66,7 @@ def run_instances(original: Callable[..., Any], self: Any) -> Any:
     request = json.dumps(self.params, sort_keys=True, default=str)
     if token in _tokens:
         if _tokens[token][0] != request:
-            raise EC2ClientError(
-                "IdempotentParameterMismatch", f"The client token '{token}' was used with different parameters."
-            )
+            raise EC2ClientError("IdempotentParameterMismatch", f"The client token '{token}' was used with different parameters.")
         return ActionResult(_tokens[token][1])
     _refuse_unknown(self)
     self.error_on_dryrun()
@@ -171,8 +169,7 @@ def terminate_instances(original: Callable[..., Any], self: Any, instance_ids: l
         if instance.disable_api_termination is True:
             raise EC2ClientError(
                 "OperationNotPermitted",
-                f"The instance '{instance.id}' may not be terminated. Modify its 'disableApiTermination' instance "
-                "attribute and try again.",
+                f"The instance '{instance.id}' may not be terminated. Modify its 'disableApiTermination' instance attribute and try again.",
             )
     before = [(instance, _copy_state(instance)) for instance in instances]
     for instance in instances:
@@ -193,9 +190,7 @@ def reboot_instances(original: Callable[..., Any], self: Any, instance_ids: list
 
 def _refuse_state(instance: Any, allowed: tuple[str, ...], verb: str) -> None:
     if instance.state not in allowed:
-        raise EC2ClientError(
-            "IncorrectInstanceState", f"The instance '{instance.id}' is not in a state from which it can be {verb}."
-        )
+        raise EC2ClientError("IncorrectInstanceState", f"The instance '{instance.id}' is not in a state from which it can be {verb}.")
 
 
 def _copy_state(instance: Any) -> dict[str, Any]:
@@ -216,9 +211,7 @@ def get_console_output(original: Callable[..., Any], self: Any) -> Any:
     """The machine's own console, with cloud-init's host keys."""
     instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
     text = _lab.console(instance.id).decode(errors="replace")
-    return ActionResult(
-        {"InstanceId": instance.id, "Timestamp": utcnow(), "Output": Base64EncodedString.from_raw_string(text)}
-    )
+    return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": Base64EncodedString.from_raw_string(text)})
 
 
 # --- images
@@ -258,9 +251,7 @@ def no_other_images(original: Callable[..., Any], self: Any) -> Any:
 
 
 @corrects(SubnetBackend, "create_subnet")
-def create_subnet(
-    original: Callable[..., Any], self: Any, vpc_id: str, cidr_block: str, *rest: Any, **more: Any
-) -> Any:
+def create_subnet(original: Callable[..., Any], self: Any, vpc_id: str, cidr_block: str, *rest: Any, **more: Any) -> Any:
     """Only inside the lab's range, and never twice, for the host must reach every subnet."""
     try:
         network = IPv4Network(cidr_block)
@@ -276,9 +267,7 @@ def create_subnet(
             )
         for other in _all_subnets(self):
             if other.vpc_id != vpc_id and network.overlaps(other.cidr):
-                raise EC2ClientError(
-                    "InvalidSubnet.Conflict", f"The CIDR '{cidr_block}' conflicts with {other.id} of {other.vpc_id}"
-                )
+                raise EC2ClientError("InvalidSubnet.Conflict", f"The CIDR '{cidr_block}' conflicts with {other.id} of {other.vpc_id}")
     subnet = original(self, vpc_id, cidr_block, *rest, **more)
     subnet.default_for_az = subnet.map_public_ip_on_launch = False
     return subnet
@@ -302,9 +291,7 @@ def delete_vpc(original: Callable[..., Any], self: Any, vpc_id: str) -> Any:
 
 
 @corrects(SecurityGroupBackend, "delete_security_group")
-def delete_security_group(
-    original: Callable[..., Any], self: Any, name: str | None = None, group_id: str | None = None
-) -> Any:
+def delete_security_group(original: Callable[..., Any], self: Any, name: str | None = None, group_id: str | None = None) -> Any:
     """A group that an interface or another group's rule needs cannot be deleted (moto deletes it)."""
     used_by_nic = any(group.id == group_id for eni in self.enis.values() for group in eni.group_set)
     if group_id and (used_by_nic or group_id in _referenced_groups(self, other_than=group_id)):

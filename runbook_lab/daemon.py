@@ -28,9 +28,7 @@ endpoint_url = {endpoint}
 
 def serve(lab: Lab, allowed: list[str]) -> None:
     """Run until SIGTERM. The pid file appears when the process lives, `aws-config` when the lab answers."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s", stream=sys.stderr
-    )
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s", stream=sys.stderr)
     for noisy in ("werkzeug", "httpx", "httpcore", "botocore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     asked_to_end = threading.Event()

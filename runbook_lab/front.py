@@ -55,11 +55,7 @@ def doctor(args: argparse.Namespace) -> int:
     missing = prerequisites.missing_packages()
     needed = bool(args.params and lab_of(args))
     mark = "○" if missing and not needed else ("✘" if missing else "✔")
-    fix = (
-        f"missing: {' '.join(missing)} (./runbook lab up installs them)"
-        if missing
-        else "everything it needs is installed"
-    )
+    fix = f"missing: {' '.join(missing)} (./runbook lab up installs them)" if missing else "everything it needs is installed"
     print(f"{mark} lab: {fix}")
     return 1 if found or (missing and needed) else 0
 
@@ -80,9 +76,7 @@ def ensure_lab(args: argparse.Namespace) -> None:
         return
     status = as_root([str(ROOT / "runbook"), "lab", "up", "--yes", "--name", name])
     if status:
-        raise LabError(
-            f"lab {name} could not be brought up", next_step="the lines above say why; ./runbook doctor says more"
-        )
+        raise LabError(f"lab {name} could not be brought up", next_step="the lines above say why; ./runbook doctor says more")
 
 
 def as_root(command: list[str]) -> int:

@@ -45,9 +45,7 @@ class Hypervisor:
         """A new instance: make its machine and power it on."""
         key = self.ec2.key_pairs.get(instance.key_name)
         subnet = self.ec2.get_subnet(instance.subnet_id)
-        nic = network.Nic(
-            instance.id, IPv4Address(instance.private_ip), instance.nics[0].mac_address, self._wire(subnet)
-        )
+        nic = network.Nic(instance.id, IPv4Address(instance.private_ip), instance.nics[0].mac_address, self._wire(subnet))
         self.machines[instance.id] = Machine(
             lab=self.lab,
             nic=nic,

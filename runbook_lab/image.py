@@ -97,9 +97,7 @@ def mirrors() -> dict[str, str]:
 def sources(on_machine: bool) -> str:
     """apt's sources.list. Machines speak plain HTTP to the lab's package proxy, whatever the mirror speaks."""
     at = {suffix: uri.replace("https://", "http://") if on_machine else uri for suffix, uri in mirrors().items()}
-    return (
-        f"deb {at['']} {SUITE} main\ndeb {at['']} {SUITE}-updates main\ndeb {at['-security']} {SUITE}-security main\n"
-    )
+    return f"deb {at['']} {SUITE} main\ndeb {at['']} {SUITE}-updates main\ndeb {at['-security']} {SUITE}-security main\n"
 
 
 def wanted() -> Image:
@@ -177,9 +175,7 @@ def _mmdebstrap(target: Path) -> None:
         str(target),
         "-",
     ]
-    child = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         _, said = child.communicate(sources(on_machine=False), timeout=1800)
     except BaseException:
@@ -187,9 +183,7 @@ def _mmdebstrap(target: Path) -> None:
         raise
     if child.returncode != 0:
         words = " / ".join(line for line in said.splitlines() if not line.startswith("I:"))[-600:]
-        raise LabError(
-            f"mmdebstrap failed: {words}", str(target), "see that apt-get update works on this machine, then try again"
-        )
+        raise LabError(f"mmdebstrap failed: {words}", str(target), "see that apt-get update works on this machine, then try again")
 
 
 def _furnish(tree: Path) -> None:

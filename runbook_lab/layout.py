@@ -95,19 +95,13 @@ def find_lab(name: str | None = None, network: str | None = None) -> Lab:
     """
     name = name or os.environ.get("RUNBOOK_LAB") or DEFAULT_NAME
     if not re.fullmatch(r"[a-z][a-z0-9]{0,6}", name):  # 'rb-' + name + '-' + 4 must fit an interface name (15)
-        raise LabError(
-            f"{name!r} cannot be a lab's name", "--name", "use 1 to 7 of a-z and 0-9, beginning with a letter"
-        )
+        raise LabError(f"{name!r} cannot be a lab's name", "--name", "use 1 to 7 of a-z and 0-9, beginning with a letter")
     recorded = Path("/run/runbook") / name / "range"
     text = network or (recorded.read_text().strip() if recorded.is_file() else DEFAULT_RANGE)
     try:
         parsed = IPv4Network(text)
     except ValueError as problem:
-        raise LabError(
-            f"{text!r} is not an address range: {problem}", "--range", "for example --range 10.99.0.0/16"
-        ) from None
+        raise LabError(f"{text!r} is not an address range: {problem}", "--range", "for example --range 10.99.0.0/16") from None
     if not parsed.is_private or parsed.prefixlen > 22:
-        raise LabError(
-            f"{text} cannot carry a lab", "--range", "use a private range of /22 or larger, e.g. 10.99.0.0/16"
-        )
+        raise LabError(f"{text} cannot carry a lab", "--range", "use a private range of /22 or larger, e.g. 10.99.0.0/16")
     return Lab(name, parsed)

@@ -106,9 +106,7 @@ def _offer_packages(assume_yes: bool, say: Say) -> None:
     command = f"sudo apt-get install --no-install-recommends {' '.join(lacking)}"
     if not assume_yes:
         if not sys.stdin.isatty():
-            raise LabError(
-                f"Debian packages are missing: {' '.join(lacking)}", next_step=f"{command}  (or: lab up --yes)"
-            )
+            raise LabError(f"Debian packages are missing: {' '.join(lacking)}", next_step=f"{command}  (or: lab up --yes)")
         if input(f"The lab needs {' '.join(lacking)}. Install now? [y/N] ").strip().lower() not in ("y", "yes"):
             raise LabError("the lab needs these packages", next_step=command)
     prerequisites.install(lacking, say)

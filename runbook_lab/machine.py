@@ -111,9 +111,7 @@ class Machine:
         shutil.rmtree(seed, ignore_errors=True)
         seed.mkdir(parents=True)
         keys = [self.public_key] if self.public_key else []
-        (seed / "meta-data").write_text(
-            json.dumps({"instance-id": self.id, "local-hostname": self.hostname, "public-keys": keys})
-        )
+        (seed / "meta-data").write_text(json.dumps({"instance-id": self.id, "local-hostname": self.hostname, "public-keys": keys}))
         (seed / "user-data").write_bytes(self.user_data or b"#cloud-config\n{}\n")
         for file in seed.iterdir():
             file.chmod(0o600)

@@ -69,9 +69,7 @@ def install(packages: list[str], say: Callable[[str], None] = print) -> None:
 def check_machine() -> None:
     """Raise LabError, with the way out, for what no package can give."""
     if sys.platform != "linux":
-        raise LabError(
-            f"the lab's machines need Linux; this is {platform.system()}", next_step="run it in a Linux virtual machine"
-        )
+        raise LabError(f"the lab's machines need Linux; this is {platform.system()}", next_step="run it in a Linux virtual machine")
     if os.geteuid() != 0:
         raise LabError("the lab makes machines and networks, which needs root", next_step="sudo ./runbook lab up")
     from runbook_lab.image import ARCHITECTURES

@@ -43,11 +43,7 @@ def find(lab: Lab) -> list[Remain]:
         *(Remain("mount", point) for point in _mounts(lab)),
         *(Remain("namespace", space) for space in spaces),
         *(Remain("link", link) for link in _links(lab)),
-        *(
-            Remain("table", lab.table)
-            for line in lines("nft", "list", "tables", "inet")
-            if line.split()[-1] == lab.table
-        ),
+        *(Remain("table", lab.table) for line in lines("nft", "list", "tables", "inet") if line.split()[-1] == lab.table),
         *(Remain("cgroup", str(group)) for group in cgroups.remains(lab)),
         *(Remain("folder", str(folder)) for folder in _folders(lab)),
     ]

@@ -14,9 +14,7 @@ def run(*command: str, stdin: str | None = None, check: bool = True, timeout: fl
     try:
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout)
     except FileNotFoundError:
-        raise LabError(
-            f"there is no {command[0]} here", " ".join(command), "./runbook doctor names its package"
-        ) from None
+        raise LabError(f"there is no {command[0]} here", " ".join(command), "./runbook doctor names its package") from None
     if check and done.returncode != 0:
         words = (done.stderr or done.stdout).strip().splitlines()[-5:]
         raise LabError(f"{command[0]} failed ({done.returncode}): {' / '.join(words)}", " ".join(command))

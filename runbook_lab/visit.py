@@ -112,12 +112,7 @@ def status_table(lab_status: dict[str, Any]) -> str:
 
 def hosts(lab: Lab) -> dict[str, str]:
     """Public host names of the deployments and the address each leads to, from the tag `runbook:hosts`."""
-    return {
-        name: each["PrivateIpAddress"]
-        for each in instances(lab)
-        for name in tags(each).get("runbook:hosts", "").split()
-        if each.get("PrivateIpAddress")
-    }
+    return {name: each["PrivateIpAddress"] for each in instances(lab) for name in tags(each).get("runbook:hosts", "").split() if each.get("PrivateIpAddress")}
 
 
 def find_instance(lab: Lab, wanted: str) -> dict[str, Any]:

@@ -135,11 +135,7 @@ class Aws:
         return session
 
     def _make(self, service: str) -> Any:
-        options = {
-            key: self._settings[key]
-            for key in ("endpoint_url", "aws_access_key_id", "aws_secret_access_key")
-            if key in self._settings
-        }
+        options = {key: self._settings[key] for key in ("endpoint_url", "aws_access_key_id", "aws_secret_access_key") if key in self._settings}
         style = {"addressing_style": "path"} if self.endpoint else {}
         config = Config(
             **TIMEOUTS,
@@ -171,9 +167,7 @@ def _profile_in(path: Path, profile: str) -> dict[str, str]:
             "./runbook lab up (for the lab), or name the right file",
         ) from None
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
-        raise CloudError(
-            f"the AWS config file cannot be read: {error}", str(path), "compare it with AWS's documentation"
-        ) from None
+        raise CloudError(f"the AWS config file cannot be read: {error}", str(path), "compare it with AWS's documentation") from None
     for section in (profile, f"profile {profile}"):
         if parser.has_section(section):
             return dict(parser[section])
@@ -228,16 +222,12 @@ def _refused(code: str, message: str) -> tuple[str, str]:
 
 def _not_reached(error: Exception) -> tuple[str, str]:
     here = "is the lab up (./runbook lab status), is the network there, is the endpoint right?"
-    if isinstance(
-        error, aws_errors.NoCredentialsError | aws_errors.PartialCredentialsError | aws_errors.CredentialRetrievalError
-    ):
+    if isinstance(error, aws_errors.NoCredentialsError | aws_errors.PartialCredentialsError | aws_errors.CredentialRetrievalError):
         return (
             f"no usable AWS credentials ({error})",
             "aws configure, aws sso login, or AWS_PROFILE; in the lab: cloud.aws_config",
         )
-    if isinstance(
-        error, aws_errors.TokenRetrievalError | aws_errors.SSOTokenLoadError | aws_errors.UnauthorizedSSOTokenError
-    ):
+    if isinstance(error, aws_errors.TokenRetrievalError | aws_errors.SSOTokenLoadError | aws_errors.UnauthorizedSSOTokenError):
         return f"the sign-in of AWS SSO has run out ({error})", "aws sso login, then run this step again"
     if isinstance(error, aws_errors.ProfileNotFound):
         return f"{error}", "cloud.profile must be one of: aws configure list-profiles"

@@ -67,14 +67,10 @@ class Started:
 @cache
 def signatures() -> tuple[Signature, ...]:
     """Known failures, the most telling first."""
-    return tuple(
-        Signature(**row) for row in yaml.safe_load(files(__package__).joinpath("boot_signatures.yaml").read_text())
-    )
+    return tuple(Signature(**row) for row in yaml.safe_load(files(__package__).joinpath("boot_signatures.yaml").read_text()))
 
 
-def start(
-    fleet: Fleet, ctx: Context, name: str, verb: str = "start", progress: Progress | None = None, first: bool = False
-) -> Started:
+def start(fleet: Fleet, ctx: Context, name: str, verb: str = "start", progress: Progress | None = None, first: bool = False) -> Started:
     """Start (`restart`, or only `watch`) one node and wait until it serves. `first`: note on the node that its first
     boot began, and ended.
 
@@ -93,9 +89,7 @@ def start(
         "ready": READY,
         "tell": TELL,
         "failures": [signature.pattern for signature in signatures()],
-        "probes": [
-            {"address": node.address, "port": 9443, "path": path, "status": ok} for path, ok in PROBES[node.role]
-        ],
+        "probes": [{"address": node.address, "port": 9443, "path": path, "status": ok} for path, ok in PROBES[node.role]],
         "mark": mark_of(ctx) if first else None,
     }
     result: dict = {}
@@ -158,14 +152,10 @@ def _lost(node: Node, result: dict, stderr: str, log: str) -> HostError:
             "a lock left in REG_CLUSTER_LOCK makes every start wait without a word (facts 2.4): the verification "
             "shows it; else raise timeouts.first_boot or timeouts.boot",
         )  # fmt: skip
-    return HostError(
-        f"{node.name}: the start was not followed to its end\n{stderr[-1000:]}", where, "run the chapter again"
-    )
+    return HostError(f"{node.name}: the start was not followed to its end\n{stderr[-1000:]}", where, "run the chapter again")
 
 
-def wait_ready(
-    fleet: Fleet, ctx: Context, names: Sequence[str], progress: Progress | None = None
-) -> dict[str, Started]:
+def wait_ready(fleet: Fleet, ctx: Context, names: Sequence[str], progress: Progress | None = None) -> dict[str, Started]:
     """Until these running nodes serve, in parallel: what comes after a batch of a rolling change (`gate`)."""
     return fleet.each(lambda host: start(fleet, ctx, host.name, "watch", progress), names)
 
@@ -174,10 +164,7 @@ def batches(ctx: Context) -> list[list[str]]:
     """Nodes that may be restarted together so that every tier and role keeps serving: the first of each role, the
     second of each, …
     """
-    roles = [
-        [node.name for node in ctx.topology.wso2_nodes if node.role == role]
-        for role in dict.fromkeys(n.role for n in ctx.topology.wso2_nodes)
-    ]
+    roles = [[node.name for node in ctx.topology.wso2_nodes if node.role == role] for role in dict.fromkeys(n.role for n in ctx.topology.wso2_nodes)]
     return [[name for name in row if name] for row in zip_longest(*roles)]
 
 

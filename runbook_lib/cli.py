@@ -48,13 +48,9 @@ def parser() -> Parser:
         if params == "PARAMS":
             made.add_argument("params", metavar="PARAMS", help="a params file, such as params/greg-separated.lab.yaml")
         elif params:
-            made.add_argument(
-                "params", metavar="PARAMS", nargs="?", default=DEFAULT_PARAMS if params == "default" else None
-            )
+            made.add_argument("params", metavar="PARAMS", nargs="?", default=DEFAULT_PARAMS if params == "default" else None)
         if params:
-            made.add_argument(
-                "--set", action="append", default=[], metavar="KEY=VALUE", help="override one key (dotted)"
-            )
+            made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key (dotted)")
         return made
 
     agree: dict[str, Any] = {"action": "store_true", "help": "the proof may make its test users where it asks (on AWS)"}
@@ -202,9 +198,7 @@ def _test(args: argparse.Namespace) -> int:
 
 
 def _elsewhere(args: argparse.Namespace) -> int:
-    raise RunbookError(
-        f"{args.command} belongs to the lab, which is not part of this installation", None, "use ./runbook"
-    )
+    raise RunbookError(f"{args.command} belongs to the lab, which is not part of this installation", None, "use ./runbook")
 
 
 def _say(text: str) -> None:

@@ -62,17 +62,13 @@ class Cloud:
         """The machine of `node`. Raises `CloudError` when there is none."""
         if found := self.describe().get(self.topology.node(node).name):
             return found
-        raise CloudError(
-            f"there is no machine {node}", f"deployment {self.spec.deployment}", "run chapter 01_launch_ec2"
-        )
+        raise CloudError(f"there is no machine {node}", f"deployment {self.spec.deployment}", "run chapter 01_launch_ec2")
 
     def plan(self) -> LaunchPlan:
         """What chapter 01 would change; changes nothing."""
         return self._plan(observe(self.aws, self.spec.deployment))
 
-    def apply(
-        self, plan: LaunchPlan | None = None, progress: Progress | None = None, before_surplus_ends: Callable[[], None] = lambda: None
-    ) -> LaunchResult:
+    def apply(self, plan: LaunchPlan | None = None, progress: Progress | None = None, before_surplus_ends: Callable[[], None] = lambda: None) -> LaunchResult:
         """Do what `plan` says (the current plan when none is given). `before_surplus_ends` is called when all machines of the
         topology run, and before those end that it names no more: nothing needs to be sent to them any longer.
 
@@ -158,9 +154,7 @@ class Cloud:
             return
         world, topology = observe(self.aws, self.spec.deployment), probe_only(self.topology)
         changes = [Change("delete", "machine", m.node, m.id, m) for m in world.instances if m.role == PROBE]
-        changes += [
-            Change("delete", "group", PROBE, "", group) for role, group in world.groups.items() if role == PROBE
-        ]
+        changes += [Change("delete", "group", PROBE, "", group) for role, group in world.groups.items() if role == PROBE]
         launcher = Launcher(self.aws, self.vault, replace(topology, nodes=()), world, Reporter(progress, "probe", 1))
         launcher.remove(LaunchPlan(self.spec.deployment, tuple(changes)))
         self.vault.delete(pin_name(topology.nodes[0].name))

@@ -45,9 +45,7 @@ class MonthlyCost(Table):
         if unknown:
             note += f" No price known for {', '.join(unknown)}."
         rows = [*rows, ("Total", "", "", f"{least}{total:,.2f}")]
-        super().__init__(
-            ("What", "How many", "Each, per month", "US$ per month"), rows, "Monthly cost if it runs all month", note
-        )
+        super().__init__(("What", "How many", "Each, per month", "US$ per month"), rows, "Monthly cost if it runs all month", note)
         object.__setattr__(self, "total", round(total, 2))
         object.__setattr__(self, "unknown", unknown)
 

@@ -37,9 +37,7 @@ SOCIAL = Database(
     "WSO2_SOCIAL_DB", "wso2_social", "dbscripts/social/mysql/resource.sql", 4, "WSO2_SOCIAL_DB", "jdbc/WSO2SocialDB",
     "repository/conf/datasources/social-datasources.xml", "comments and ratings of the Store",
 )  # fmt: skip
-STORAGE = Database(
-    "WSO2_STORAGE_DB", "wso2_storage", "dbscripts/storage/mysql/resource.sql", 1, "JAGH2", "jdbc/test", why="images uploaded with assets"
-)
+STORAGE = Database("WSO2_STORAGE_DB", "wso2_storage", "dbscripts/storage/mysql/resource.sql", 1, "JAGH2", "jdbc/test", why="images uploaded with assets")
 BPS = Database(
     "WSO2_BPS_DB", "wso2_bps", "dbscripts/bps/bpel/create/mysql.sql", 41, "BPS_DS", "bpsds",
     "repository/conf/datasources/bps-datasources.xml", "work list and human tasks",

@@ -1,9 +1,9 @@
 """What the notebooks hold in their hands: one deployment, read from the parameters and the cloud, never from local state.
 
-    deployment = open_deployment("params/greg-separated.lab.yaml")
-    plan = deployment.mysql.plan()
-    deployment.mysql.apply(plan)
-    deployment.mysql.verify()
+deployment = open_deployment("params/greg-separated.lab.yaml")
+plan = deployment.mysql.plan()
+deployment.mysql.apply(plan)
+deployment.mysql.verify()
 """
 
 from __future__ import annotations

@@ -162,9 +162,7 @@ def _wires(topology: Topology, boxes: dict[str, Box]) -> Iterable[str]:
             yield _below(boxes[source], f"{label} among themselves")
         elif boxes[source].x == boxes[target].x:
             if boxes[source].y < boxes[target].y or (target, source) not in pairs:
-                yield _upright(
-                    boxes[source], boxes[target], _both_ways(pairs, source, target), (target, source) in pairs
-                )
+                yield _upright(boxes[source], boxes[target], _both_ways(pairs, source, target), (target, source) in pairs)
         else:
             yield _across(boxes[source], boxes[target], label)
 
@@ -204,7 +202,6 @@ def _across(source: Box, target: Box, label: str) -> str:
 def _words(topology: Topology) -> str:
     machines = "; ".join(f"{node.name} at {node.address}" for node in topology.nodes)
     behind = "; ".join(
-        f"{host} is served by {topology.lb_for(host).name} from {', '.join(n.name for n in topology.upstream(host))}"
-        for host in topology.spec.hosts.values()
+        f"{host} is served by {topology.lb_for(host).name} from {', '.join(n.name for n in topology.upstream(host))}" for host in topology.spec.hosts.values()
     )
     return f"{len(topology.nodes)} machines: {machines}. {behind}. All share the databases on {topology.db.name}."

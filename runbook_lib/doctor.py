@@ -45,9 +45,7 @@ def chromium() -> str:
 
 def _machine() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
-    yield Finding(
-        "Python", sys.version_info >= (3, 11), version, "install Python 3.11 or newer and run ./runbook again"
-    )
+    yield Finding("Python", sys.version_info >= (3, 11), version, "install Python 3.11 or newer and run ./runbook again")
     lacking = [name for name in ("boto3", "paramiko", "papermill", "jupyterlab", "ipywidgets") if not _importable(name)]
     yield Finding(
         "packages",
@@ -64,9 +62,7 @@ def _machine() -> Iterator[Finding]:
         False,
     )
     free = shutil.disk_usage(".").free / 2**30
-    yield Finding(
-        "disk", free > 2, f"{free:.0f} GiB free here", "the evidence of runs and the package cache need about 2 GiB"
-    )
+    yield Finding("disk", free > 2, f"{free:.0f} GiB free here", "the evidence of runs and the package cache need about 2 GiB")
 
 
 def _deployment(params: str, overrides: Mapping[str, Any]) -> Iterator[Finding]:
@@ -79,9 +75,7 @@ def _deployment(params: str, overrides: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("params", True, f"{spec.deployment}, pattern {spec.pattern}")
         deployment = open_deployment(params, overrides)
         yield Finding("AWS account", True, f"{deployment.cloud.identity()}")
-        yield Finding(
-            "pack", True, f"{spec.product.pack} is there and is what it should be ({deployment.pack.sha256[:12]}…)"
-        )
+        yield Finding("pack", True, f"{spec.product.pack} is there and is what it should be ({deployment.pack.sha256[:12]}…)")
     except RunbookError as error:
         yield Finding(
             "params and account",

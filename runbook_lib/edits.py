@@ -38,9 +38,7 @@ class View:
         try:
             json.loads(text)
         except json.JSONDecodeError as error:
-            raise RunbookError(
-                f"not strict JSON: {error}", self.path, "compare the file with the one in the pack"
-            ) from None
+            raise RunbookError(f"not strict JSON: {error}", self.path, "compare the file with the one in the pack") from None
         return text
 
     def spliced(self, splices: Sequence[Splice]) -> View:
@@ -98,9 +96,7 @@ class XmlSet(Edit):
         above, step = split_last(self.xpath)
         found = STEP.fullmatch(step)
         if not found:
-            raise RunbookError(
-                f"{self.xpath} is not there and its last step is no name that could be made", document.path
-            )
+            raise RunbookError(f"{self.xpath} is not there and its last step is no name that could be made", document.path)
         name, attributes = found[1], "".join(f' {k}="{v}"' for k, v in PREDICATE.findall(found[2]))
         xml = f"<{name}{attributes}>{escape(self.value).decode()}</{name}>"
         parent = document.one(above)
@@ -168,9 +164,7 @@ class JsonSet(Edit):
             members = _members(text, at)
             if name not in members:
                 above = ".".join(keys[:depth]) or "the top"
-                raise NotFound(
-                    f"{self.path} is not there: {above} has {', '.join(members) or 'nothing below it'}", view.path
-                )
+                raise NotFound(f"{self.path} is not there: {above} has {', '.join(members) or 'nothing below it'}", view.path)
             at = members[name]
         now, end = json.JSONDecoder().raw_decode(text, at)
         if now == self.value and type(now) is type(self.value):

@@ -76,9 +76,7 @@ class Lock:
             self._keeper.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._outer = None
         if self._mine is None:
             return
@@ -149,9 +147,7 @@ def holder(vault: Vault) -> Held | None:
     try:
         return Held(**json.loads(text)) if text else None
     except (TypeError, ValueError):
-        raise CloudError(
-            "the lock is not one of the runbook's", vault.prefix + NAME, "look who wrote it, then delete it"
-        ) from None
+        raise CloudError("the lock is not one of the runbook's", vault.prefix + NAME, "look who wrote it, then delete it") from None
 
 
 def _machine() -> str:

@@ -54,9 +54,7 @@ class Pack:
         try:
             return _read(self.path, name)
         except KeyError:
-            raise MemberMissing(
-                f"the pack has no {name}", self.url, "is it the product and version that the pattern needs?"
-            ) from None
+            raise MemberMissing(f"the pack has no {name}", self.url, "is it the product and version that the pattern needs?") from None
         except zipfile.BadZipFile:
             raise PackError("the pack is not a zip", self.url, "name the product's own .zip") from None
 
@@ -98,9 +96,7 @@ def fetch(url: str, sha256: str | None, cloud: Cloud) -> Pack:
     if scheme == "https":
         return _take(url, wanted, lambda out: _copy_https(url, out))
     if scheme != "s3":
-        raise PackError(
-            f"not a URL that can be fetched: {url}", None, "s3://bucket/key, https://host/path or file:///path"
-        )
+        raise PackError(f"not a URL that can be fetched: {url}", None, "s3://bucket/key, https://host/path or file:///path")
     return _fetch_s3(url, wanted, cloud.aws.client("s3"))
 
 
@@ -156,9 +152,7 @@ def _take(url: str, wanted: str | None, copy: Any) -> Pack:
             os.replace(out.name, folder / digest)
         except OSError as error:
             Path(out.name).unlink(missing_ok=True)
-            raise PackError(
-                f"the pack cannot be kept: {error.strerror or error}", str(folder), "make room there"
-            ) from None
+            raise PackError(f"the pack cannot be kept: {error.strerror or error}", str(folder), "make room there") from None
         except BaseException:
             Path(out.name).unlink(missing_ok=True)
             raise
@@ -171,9 +165,7 @@ def _copy_file(url: str, path: Path, out: IO[bytes]) -> str:
         with path.open("rb") as source:
             return _copy(iter(lambda: source.read(BLOCK), b""), out)
     except FileNotFoundError:
-        raise PackError(
-            f"there is no file {path}", url, "correct the path, three slashes and all: file:///home/me/pack.zip"
-        ) from None
+        raise PackError(f"there is no file {path}", url, "correct the path, three slashes and all: file:///home/me/pack.zip") from None
     except (PermissionError, IsADirectoryError) as error:
         raise PackError(f"{path} cannot be read: {error.strerror}", url, "name a file that you may read") from None
 
@@ -189,9 +181,7 @@ def _copy_https(url: str, out: IO[bytes]) -> str:
                 )
             return _copy(answer.iter_bytes(BLOCK), out)
     except httpx.HTTPError as error:
-        raise PackError(
-            f"cannot be fetched: {error}", url, "is the host reachable from here? a copy in S3 or file:// does too"
-        ) from None
+        raise PackError(f"cannot be fetched: {error}", url, "is the host reachable from here? a copy in S3 or file:// does too") from None
 
 
 def _copy_s3(s3: Api, bucket: str, key: str, out: IO[bytes]) -> str:
@@ -261,9 +251,7 @@ def _staging_bucket(cloud: Cloud) -> str:
     if not _exists(s3, name):
         place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
         s3.create_bucket(Bucket=name, **place)
-        blocked = dict.fromkeys(
-            ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
-        )
+        blocked = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
         s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=blocked)
     return name
 
@@ -287,7 +275,5 @@ def _told_as_pack_error(url: str) -> Iterator[None]:
         if error.code in ABSENT:
             raise PackError(f"there is nothing at {url}", url, "look with aws s3 ls; correct the URL") from None
         if error.code in ("403", "AccessDenied", "Forbidden"):
-            raise PackError(
-                f"{url} may not be read with these credentials", url, "ask for s3:GetObject on it"
-            ) from None
+            raise PackError(f"{url} may not be read with these credentials", url, "ask for s3:GetObject on it") from None
         raise

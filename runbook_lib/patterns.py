@@ -24,12 +24,8 @@ class Pattern:
 PATTERNS: dict[str, Pattern] = {
     "as-cluster": Pattern("as", ("as", "mgt"), {"manager": (1, 1, 1), "worker": (1, 8, 2)}, ("lb",), None, "full"),
     "greg-single": Pattern("greg", ("store", "publisher"), {"greg": (1, 1, 1)}, ("lb",), "leak", "hosts"),
-    "greg-original": Pattern(
-        "greg", ("store", "publisher"), {"greg": (2, 8, 3)}, ("lb-store", "lb-publisher"), "leak", "hosts"
-    ),
-    "greg-separated": Pattern(
-        "greg", ("store", "publisher"), {"store": (1, 8, 2), "publisher": (1, 8, 2)}, ("lb",), "separated", "full"
-    ),
+    "greg-original": Pattern("greg", ("store", "publisher"), {"greg": (2, 8, 3)}, ("lb-store", "lb-publisher"), "leak", "hosts"),
+    "greg-separated": Pattern("greg", ("store", "publisher"), {"store": (1, 8, 2), "publisher": (1, 8, 2)}, ("lb",), "separated", "full"),
 }
 # nodes key -> role (the value of the tag runbook:role)
 ROLE_OF_COUNT = {

@@ -108,10 +108,7 @@ def _timings(entries: Sequence[Entry]) -> list[tuple[str, float, float, bool]]:
         return []
     zero = _seconds(entries[0]["utc"])
     timed = [entry for entry in entries if entry["verb"] in verbs]
-    return [
-        (f"{e['chapter']} {e['verb']}", max(_seconds(e["utc"]) - e["seconds"] - zero, 0), e["seconds"], e["ok"])
-        for e in timed
-    ]
+    return [(f"{e['chapter']} {e['verb']}", max(_seconds(e["utc"]) - e["seconds"] - zero, 0), e["seconds"], e["ok"]) for e in timed]
 
 
 def _seconds(utc: str) -> float:

@@ -71,15 +71,11 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
     for assignment in assignments:
         key, sign, text = assignment.partition("=")
         if not sign or not key.strip():
-            raise ParamsError(
-                f"{assignment!r} is not an assignment", "--set", "write it as KEY=VALUE, such as nodes.store=3"
-            )
+            raise ParamsError(f"{assignment!r} is not an assignment", "--set", "write it as KEY=VALUE, such as nodes.store=3")
         try:
             found[key.strip()] = yaml.safe_load(text)
         except yaml.YAMLError:
-            raise ParamsError(
-                f"the value of {key} is not YAML: {text}", "--set", "quote it for the shell and for YAML"
-            ) from None
+            raise ParamsError(f"the value of {key} is not YAML: {text}", "--set", "quote it for the shell and for YAML") from None
     return found
 
 
@@ -109,17 +105,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else where
-        raise ParamsError(
-            f"not YAML: {getattr(error, 'problem', error)}", place, "mind the indentation and the colons"
-        ) from None
+        raise ParamsError(f"not YAML: {getattr(error, 'problem', error)}", place, "mind the indentation and the colons") from None
     if not isinstance(values, dict):
         raise ParamsError("the params file has no keys", where, "start from one of the files in params/")
     lines: dict[Key, int] = {}
     for key, line in _lines(node, ()):
         if key in lines:
-            raise ParamsError(
-                f"{_dotted(key)} is given twice", f"{path}:{line}", f"first on line {lines[key]}: keep one"
-            )
+            raise ParamsError(f"{_dotted(key)} is given twice", f"{path}:{line}", f"first on line {lines[key]}: keep one")
         lines[key] = line
     return values, lines
 

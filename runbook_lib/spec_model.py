@@ -25,57 +25,35 @@ class CloudSpec(_Closed):
     """Where the machines are made, and how the operator reaches them."""
 
     region: str = _field("us-east-1", "AWS region", allowed="a region name", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
-    aws_config: str | None = _field(
-        None, "AWS shared config file to use instead of the usual environment", allowed="a path"
-    )
+    aws_config: str | None = _field(None, "AWS shared config file to use instead of the usual environment", allowed="a path")
     profile: str | None = _field(None, "profile of the AWS configuration", allowed="a profile name")
-    network: str = _field(
-        "10.213.1.0/24", "address range of the deployment's own network", allowed="private CIDR, /16 to /25"
-    )
+    network: str = _field("10.213.1.0/24", "address range of the deployment's own network", allowed="private CIDR, /16 to /25")
     availability_zone: str | None = _field(None, "zone of the subnet; AWS chooses when absent", allowed="a zone name")
     image: str = _field("debian-12", "operating system of every machine", allowed="debian-12, ubuntu-22.04 or ami-…")
-    login_user: str | None = _field(
-        None, "first user of the image; known for debian-12 and ubuntu-22.04", allowed="a user name"
-    )
-    instance_type: dict[str, str] = _field(
-        {}, "instance type per role, `default` for the rest", allowed="role or default: type", validate_default=True
-    )
+    login_user: str | None = _field(None, "first user of the image; known for debian-12 and ubuntu-22.04", allowed="a user name")
+    instance_type: dict[str, str] = _field({}, "instance type per role, `default` for the rest", allowed="role or default: type", validate_default=True)
     disk_gb: int = _field(20, "size of each root volume (gp3, encrypted)", unit="GiB", ge=8, le=1000)
     operator_cidr: str = _field("auto", "who may use SSH", allowed="auto or a CIDR")
-    connect_via: Literal["private", "public", "bastion"] = _field(
-        "private", "address that the operator's machine connects to"
-    )
+    connect_via: Literal["private", "public", "bastion"] = _field("private", "address that the operator's machine connects to")
     bastion: str | None = _field(None, "jump host for connect_via: bastion; you sign in there with your own SSH key", allowed="user@host")
-    bastion_host_keys: tuple[str, ...] = _field(
-        (), "host keys of the jump host, the public parts from its own disk or console", allowed="list of: type base64"
-    )
-    probe: bool = _field(
-        False, "also launch a small machine that belongs to no trusted group, as a vantage point of the proof"
-    )
+    bastion_host_keys: tuple[str, ...] = _field((), "host keys of the jump host, the public parts from its own disk or console", allowed="list of: type base64")
+    probe: bool = _field(False, "also launch a small machine that belongs to no trusted group, as a vantage point of the proof")
 
 
 class ProductSpec(_Closed):
     """The WSO2 pack."""
 
-    pack: str = Field(
-        description="the pack", json_schema_extra={"allowed": "s3://, https:// or file:// URL of a zip", "unit": ""}
-    )
+    pack: str = Field(description="the pack", json_schema_extra={"allowed": "s3://, https:// or file:// URL of a zip", "unit": ""})
     sha256: str | None = _field(None, "checksum of the pack; required for https", allowed="64 hexadecimal digits")
-    home: str = _field(
-        "/opt/wso2", "directory below which the pack is unpacked", allowed="an absolute path", pattern=r"^/[\w./-]+$"
-    )
+    home: str = _field("/opt/wso2", "directory below which the pack is unpacked", allowed="an absolute path", pattern=r"^/[\w./-]+$")
     user: str = _field("wso2carbon", "system user that runs the product", pattern=r"^[a-z_][a-z0-9_-]{0,30}$")
 
 
 class JavaSpec(_Closed):
     """The Java runtime: a package of the distribution, or an archive."""
 
-    package: str | None = _field(
-        None, "package of the distribution (default-jre-headless when no archive is given)", allowed="a package name"
-    )
-    archive: str | None = _field(
-        None, "archive of a JDK (tar.gz); needs sha256", allowed="s3://, https:// or file:// URL"
-    )
+    package: str | None = _field(None, "package of the distribution (default-jre-headless when no archive is given)", allowed="a package name")
+    archive: str | None = _field(None, "archive of a JDK (tar.gz); needs sha256", allowed="s3://, https:// or file:// URL")
     sha256: str | None = _field(None, "checksum of the archive", allowed="64 hexadecimal digits")
 
     @model_validator(mode="before")
@@ -107,9 +85,7 @@ class DatabaseSpec(_Closed):
         "package of the database server",
         allowed="default-mysql-server, mariadb-server, mysql-server, …",
     )
-    charset: Literal["utf8", "utf8mb4"] = _field(
-        "utf8", "character set of the databases; latin1 fails at the first boot"
-    )
+    charset: Literal["utf8", "utf8mb4"] = _field("utf8", "character set of the databases; latin1 fails at the first boot")
     driver: DriverSpec = _field(DriverSpec(), "JDBC driver")
 
 
@@ -145,22 +121,14 @@ class Spec(_Closed):
         json_schema_extra={"allowed": "2 to 40 of a-z 0-9 -, starting with a letter", "unit": ""},
     )
     pattern: PatternName = Field(description="which system to build", json_schema_extra={"allowed": "", "unit": ""})
-    expect: Literal["leak", "separated"] | None = _field(
-        None, "what the proof of chapter 07 must find; default: what the pattern is known for"
-    )
-    hardening: Hardening = _field(
-        "full", "how much separates Store and Publisher (greg-separated); other patterns have one value"
-    )
-    hosts: dict[str, str] = _field(
-        {}, "public host names", allowed="store and publisher, or as and mgt: a DNS name each"
-    )
+    expect: Literal["leak", "separated"] | None = _field(None, "what the proof of chapter 07 must find; default: what the pattern is known for")
+    hardening: Hardening = _field("full", "how much separates Store and Publisher (greg-separated); other patterns have one value")
+    hosts: dict[str, str] = _field({}, "public host names", allowed="store and publisher, or as and mgt: a DNS name each")
     nodes: dict[str, int] = _field({}, "how many nodes of each kind", allowed="manager, worker, greg, store, publisher")
     cloud: CloudSpec = _field(CloudSpec(), "where the machines are")
     product: ProductSpec = Field(description="the pack")
     java: JavaSpec = _field(JavaSpec(package="default-jre-headless"), "the Java runtime")
-    publisher_allow_cidr: tuple[str, ...] = _field(
-        ("0.0.0.0/0",), "who may reach the Publisher host at Nginx", allowed="list of CIDR", min_length=1
-    )
+    publisher_allow_cidr: tuple[str, ...] = _field(("0.0.0.0/0",), "who may reach the Publisher host at Nginx", allowed="list of CIDR", min_length=1)
     clustering: bool = _field(True, "Hazelcast clusters, one per tier")
     database: DatabaseSpec = _field(DatabaseSpec(), "the shared databases")
     memory: MemorySpec = _field(MemorySpec(), "heap of the WSO2 nodes")

@@ -41,9 +41,7 @@ def with_pattern_defaults(given: Any) -> Any:
     if isinstance(filled["nodes"], dict):
         filled["nodes"] = {**counts, **filled["nodes"]}
     if isinstance(hosts := filled.get("hosts"), dict):
-        filled["hosts"] = {
-            name: host.strip().lower() if isinstance(host, str) else host for name, host in hosts.items()
-        }
+        filled["hosts"] = {name: host.strip().lower() if isinstance(host, str) else host for name, host in hosts.items()}
     return filled
 
 
@@ -103,8 +101,7 @@ def _hosts(spec: Spec) -> None:
         refuse(
             f"hosts.{names[1]}",
             second,
-            f"the same name as hosts.{names[0]}: cookies and sign-on go by host name, so each "
-            "application needs its own",
+            f"the same name as hosts.{names[0]}: cookies and sign-on go by host name, so each application needs its own",
             f"a name other than {first}",
         )
 
@@ -205,9 +202,7 @@ def _machines(spec: Spec) -> None:
     if image not in IMAGES and not re.fullmatch(r"ami-[0-9a-f]{8,17}", image):
         refuse("cloud.image", image, "not an image that can be looked up", (*IMAGES, "ami-…"))
     if image.startswith("ami-") and not spec.cloud.login_user:
-        refuse(
-            "cloud.login_user", None, f"needed with {image}: an image does not tell its first user", "admin, ubuntu, …"
-        )
+        refuse("cloud.login_user", None, f"needed with {image}: an image does not tell its first user", "admin, ubuntu, …")
 
 
 def roles_of(spec: Spec) -> tuple[str, ...]:

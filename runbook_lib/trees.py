@@ -68,10 +68,7 @@ class ConfigTree(Resource):
         return content.replace(b"@VERSION@", self.version.encode())
 
     def question(self) -> Wire:
-        files = {
-            file.name: {"sha256": sha256(self._written(file)), "mode": file.mode, "secret": file.secret}
-            for file in self.files
-        }
+        files = {file.name: {"sha256": sha256(self._written(file)), "mode": file.mode, "secret": file.secret} for file in self.files}
         settings = {"root": self.root, "link": self.link, "entry": self.entry, "version": self.version}
         return {**super().question(), **settings, "files": files, "status": self.status}
 

@@ -127,9 +127,7 @@ class Vault:
                 "store a key as PEM, EC or RSA of 2048 bits",
             )
         clear = not secure or name.startswith(PUBLIC)
-        self.ssm.put_parameter(
-            Name=self.prefix + name, Value=value, Type="String" if clear else "SecureString", Overwrite=overwrite
-        )
+        self.ssm.put_parameter(Name=self.prefix + name, Value=value, Type="String" if clear else "SecureString", Overwrite=overwrite)
         return self._remember(name, value)
 
     def _remember(self, name: str, value: str) -> str:

@@ -105,12 +105,7 @@ def exchanges(proof: Proof) -> Exchanges:
 def as_tables(exchanges: Mapping[str, Sequence[str]]) -> Exchanges:
     """Exchanges by title, a line each as `checks.flows.told` writes it."""
     columns = ("", "Request", "Answer", "Cookies sent", "Cookies set")
-    return Exchanges(
-        tuple(
-            Table(columns, [(number, *_told(line)) for number, line in enumerate(lines, 1)], title)
-            for title, lines in exchanges.items()
-        )
-    )
+    return Exchanges(tuple(Table(columns, [(number, *_told(line)) for number, line in enumerate(lines, 1)], title) for title, lines in exchanges.items()))
 
 
 def _told(line: str) -> tuple[str, str, str, str]:

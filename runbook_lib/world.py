@@ -124,9 +124,7 @@ def observe(aws: Aws, deployment: str) -> World:
     world.key_pair = _only(ec2.describe_key_pairs(Filters=mine)["KeyPairs"], "KeyPairId", deployment)
     if world.vpc:
         world.subnet = _only(ec2.describe_subnets(Filters=mine)["Subnets"], "SubnetId", deployment)
-        world.gateway = _only(
-            ec2.describe_internet_gateways(Filters=mine)["InternetGateways"], "InternetGatewayId", deployment
-        )
+        world.gateway = _only(ec2.describe_internet_gateways(Filters=mine)["InternetGateways"], "InternetGatewayId", deployment)
         world.groups = groups_in(ec2, deployment)
     for machine in instances_of(aws, deployment):
         if machine.state in GONE:

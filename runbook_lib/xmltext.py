@@ -31,9 +31,7 @@ class NotFound(RunbookError):
 def escape(value: str, table: dict[str, str] = ESCAPES) -> bytes:
     """A value as it is written in a file of any declared encoding: non-ASCII characters become character references."""
     if found := FORBIDDEN.search(value):
-        raise RunbookError(
-            f"a value holds U+{ord(found[0]):04X}, which no XML file can hold", None, "choose another value"
-        )
+        raise RunbookError(f"a value holds U+{ord(found[0]):04X}, which no XML file can hold", None, "choose another value")
     return "".join(table.get(character, character) for character in value).encode("ascii", "xmlcharrefreplace")
 
 
@@ -62,16 +60,12 @@ class Document:
             self.root = etree.fromstring(data, etree.XMLParser(resolve_entities=False, no_network=True))
             spans = _spans(data)
         except (etree.XMLSyntaxError, expat.ExpatError) as error:
-            raise RunbookError(
-                f"not well-formed XML: {error}", path, "compare the file with the one in the pack"
-            ) from None
+            raise RunbookError(f"not well-formed XML: {error}", path, "compare the file with the one in the pack") from None
         nodes = list(self.root.iter())
         names = [node.tag.rpartition("}")[2] if isinstance(node.tag, str) else "" for node in nodes]
         if names != [span.name.rpartition(":")[2] for span in spans]:
             raise RunbookError("the two XML parsers disagree about this file (entities?)", path, "edit it by hand")
-        self.spans = dict(
-            zip(nodes, spans, strict=True)
-        )  # holds the nodes, so that lxml keeps returning these very objects
+        self.spans = dict(zip(nodes, spans, strict=True))  # holds the nodes, so that lxml keeps returning these very objects
 
     @cached_property
     def newline(self) -> bytes:
@@ -113,9 +107,7 @@ class Document:
             except RunbookError:  # cut inside a predicate
                 continue
             if found:
-                below = dict.fromkeys(
-                    str(etree.QName(child).localname) for child in found[0] if isinstance(child.tag, str)
-                )
+                below = dict.fromkeys(str(etree.QName(child).localname) for child in found[0] if isinstance(child.tag, str))
                 return f"{xpath} has {', '.join(list(below)[:12]) or 'nothing below it'}"
         return f"the root is {etree.QName(self.root).localname}"
 
@@ -136,9 +128,7 @@ class Document:
         """Set the text of an element that holds only text; white space around the old text stays."""
         span = self.spans[element]
         if len(element):
-            raise RunbookError(
-                f"<{span.name}> on line {element.sourceline} holds elements or comments, not only text", self.path
-            )
+            raise RunbookError(f"<{span.name}> on line {element.sourceline} holds elements or comments, not only text", self.path)
         if span.empty:
             opened = self.data[span.start : span.end - 2].rstrip()
             return span.start, span.end, b"%s>%s</%s>" % (opened, escape(value), span.name.encode())
@@ -156,9 +146,7 @@ class Document:
 
     def lines(self, xml: str, indent: bytes) -> bytes:
         """A snippet in the file's own line ends, all lines but the first indented."""
-        return (self.newline + indent).join(
-            line.encode("ascii", "xmlcharrefreplace") for line in xml.strip().splitlines()
-        )
+        return (self.newline + indent).join(line.encode("ascii", "xmlcharrefreplace") for line in xml.strip().splitlines())
 
     def after(self, node: etree._Element, xml: str) -> Splice:
         """Insert a snippet on the line behind `node`."""
@@ -175,9 +163,7 @@ class Document:
             opened = self.data[span.start : span.end - 2].rstrip()
             return span.start, span.end, b"%s>%s</%s>" % (opened, inner, span.name.encode())
         if (element_text := parent.text) and element_text.strip():
-            raise RunbookError(
-                f"<{span.name}> on line {parent.sourceline} holds text, nothing can be inserted there", self.path
-            )
+            raise RunbookError(f"<{span.name}> on line {parent.sourceline} holds text, nothing can be inserted there", self.path)
         return span.open_end, span.close, inner
 
     def replace(self, node: etree._Element, xml: str) -> Splice:

@@ -124,9 +124,7 @@ def _compile(sources: list[Path], classes: Path, release: str) -> None:
     command += ["-cp", ":".join(map(str, _libraries())), *[str(s) for s in sources if s.suffix == ".java"]]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise LabError(
-            f"the practice server does not compile:\n{done.stderr}", str(HERE), f"apt-get install {PACKAGES}"
-        )
+        raise LabError(f"the practice server does not compile:\n{done.stderr}", str(HERE), f"apt-get install {PACKAGES}")
 
 
 def _zip(folder: Path, target: Path, top: str | None = None) -> None:

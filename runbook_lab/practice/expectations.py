@@ -155,6 +155,5 @@ ATTRIBUTES: dict[str, Callable[[Cookie, str], Any]] = {
     "max_age": lambda cookie, raw: cookie.max_age,
 }
 EXPECTATIONS: dict[str, Callable[[Outcome, Any], object]] = {
-    function.__name__: function
-    for function in (status, location, location_host, at, asked, trail, fields, action, body, empty, lacks, cookies)
+    function.__name__: function for function in (status, location, location_host, at, asked, trail, fields, action, body, empty, lacks, cookies)
 }

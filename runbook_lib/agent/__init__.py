@@ -21,10 +21,7 @@ KINDS = {
 }  # fmt: skip
 
 # The remote command: reads the program's length and the program from stdin, then the program reads its input.
-COMMAND = (
-    "exec sudo -n python3 -IS -c "
-    "'import sys; i = sys.stdin.buffer; exec(compile(i.read(int(i.readline())), \"runbook-agent\", \"exec\"))'"
-)
+COMMAND = 'exec sudo -n python3 -IS -c \'import sys; i = sys.stdin.buffer; exec(compile(i.read(int(i.readline())), "runbook-agent", "exec"))\''
 
 
 @cache

@@ -89,9 +89,7 @@ def sha_crypt(password, salt, rounds):
     ]
     alphabet = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
     text = ""
-    for value, width in [(digest[a] << 16 | digest[b] << 8 | digest[c], 4) for a, b, c in order] + [
-        (digest[31] << 8 | digest[30], 3)
-    ]:
+    for value, width in [(digest[a] << 16 | digest[b] << 8 | digest[c], 4) for a, b, c in order] + [(digest[31] << 8 | digest[30], 3)]:
         for _ in range(width):
             text += alphabet[value & 63]
             value >>= 6
@@ -127,32 +125,19 @@ class Server:
             table.setdefault(tag, []).append(values)
         self.version, self.comment, self.sql_mode, self.bind, self.port = table["server"][0]
         self.mariadb = "mariadb" in (self.version + self.comment).lower()
-        self.plugin = (
-            "mysql_native_password"
-            if self.mariadb or ["ACTIVE"] in table.get("native", [])
-            else "caching_sha2_password"
-        )
+        self.plugin = "mysql_native_password" if self.mariadb or ["ACTIVE"] in table.get("native", []) else "caching_sha2_password"
         self.databases = {name: (charset, collation) for name, charset, collation in table["database"]}
         self.tables = {}
         for database, name, collation in table["table"]:
             self.tables.setdefault(database, {})[name] = collation
-        self.accounts = {
-            (user, host): (plugin, bytes.fromhex(stored)) for user, host, plugin, stored in table["account"]
-        }
+        self.accounts = {(user, host): (plugin, bytes.fromhex(stored)) for user, host, plugin, stored in table["account"]}
         self.globals = {(grantee, privilege) for grantee, privilege in table["global"]}
         self.grants = {}
         for user, host, database, flags in table.get("grant", []):
             held = [name for name, flag in zip(PRIVILEGES, flags.split(",")) if flag == "Y"]
             self.grants.setdefault((user, host), {})[database.replace("\\\\", "\\")] = sorted(held)
         ledger = "runbook" in self.databases and "schema_load" in self.tables.get("runbook", {})
-        self.ledger = (
-            {
-                name: (script, state)
-                for name, script, state in sql("SELECT name, script, state FROM runbook.schema_load;")
-            }
-            if ledger
-            else {}
-        )
+        self.ledger = {name: (script, state) for name, script, state in sql("SELECT name, script, state FROM runbook.schema_load;")} if ledger else {}
 
 
 class Asked:
@@ -190,9 +175,7 @@ class Asked:
 
     @staticmethod
     def leftovers(r, server):
-        remote_root = [
-            who for who in server.accounts if who[0] == "root" and who[1] not in ("localhost", "127.0.0.1", "::1")
-        ]
+        remote_root = [who for who in server.accounts if who[0] == "root" and who[1] not in ("localhost", "127.0.0.1", "::1")]
         anonymous = [who for who in server.accounts if not who[0]]
         return {
             "accounts": sorted("'%s'@'%s'" % who for who in anonymous + remote_root),
@@ -205,9 +188,7 @@ class Asked:
         pairs = {}
         for database in r["registries"]:
             if "REG_RESOURCE" in server.tables.get(database, {}):
-                twice = (
-                    "SELECT REG_PATH_ID, REG_NAME, REG_TENANT_ID FROM REG_RESOURCE GROUP BY 1, 2, 3 HAVING COUNT(*) > 1"
-                )
+                twice = "SELECT REG_PATH_ID, REG_NAME, REG_TENANT_ID FROM REG_RESOURCE GROUP BY 1, 2, 3 HAVING COUNT(*) > 1"
                 pairs[database] = int(sql("SELECT COUNT(*) FROM (%s) twice;" % twice, database)[0][0])
         listening = subprocess.run(["ss", "-Hltn", "sport = :%s" % server.port], capture_output=True, text=True).stdout
         return {
@@ -223,26 +204,13 @@ def load(r):
     digest = hashlib.sha256(script).hexdigest()
     sql(LEDGER + LEDGER_STATE % (r["name"], digest, "loading"))
     try:
-        sql(
-            RELAXED.encode() + b" " + script, r["name"]
-        )  # on the script's first line, so that errors name the script's own lines
+        sql(RELAXED.encode() + b" " + script, r["name"])  # on the script's first line, so that errors name the script's own lines
     except Failed as error:
-        raise Failed(
-            "the script %s failed in database %s and left it half loaded: %s"
-            % (r["origin"], r["name"], str(error).split(": ", 1)[-1])
-        )
-    found = {
-        name
-        for (name,) in sql(
-            "SELECT table_name FROM information_schema.tables WHERE table_schema = %s;" % quoted(r["name"])
-        )
-    }
+        raise Failed("the script %s failed in database %s and left it half loaded: %s" % (r["origin"], r["name"], str(error).split(": ", 1)[-1]))
+    found = {name for (name,) in sql("SELECT table_name FROM information_schema.tables WHERE table_schema = %s;" % quoted(r["name"]))}
     missing = [name for name in r["tables"] if name not in found]
     if missing:
-        raise Failed(
-            "database %s is half loaded: %d tables of %s are missing, such as %s"
-            % (r["name"], len(missing), r["origin"], missing[0])
-        )
+        raise Failed("database %s is half loaded: %d tables of %s are missing, such as %s" % (r["name"], len(missing), r["origin"], missing[0]))
     sql(LEDGER_STATE % (r["name"], digest, "loaded"))
 
 
@@ -250,9 +218,7 @@ def dump(database):
     """The database as a gzipped script that only root can read; its path. Complete or an error."""
     os.makedirs(BACKUPS, mode=0o700, exist_ok=True)
     os.chmod(BACKUPS, 0o700)
-    path = os.path.join(
-        BACKUPS, "%s-%s-%d.sql.gz" % (database, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), os.getpid())
-    )
+    path = os.path.join(BACKUPS, "%s-%s-%d.sql.gz" % (database, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), os.getpid()))
     command = [
         client("mysqldump"),
         "--no-defaults",
@@ -282,9 +248,7 @@ def dump(database):
         said = words.read().decode(errors="replace").strip()
     if code or b"Dump completed" not in tail:
         os.unlink(path + ".part")
-        raise Failed(
-            "the dump of %s did not complete, so nothing was dropped: %s" % (database, said or "exit %d" % code)
-        )
+        raise Failed("the dump of %s did not complete, so nothing was dropped: %s" % (database, said or "exit %d" % code))
     os.rename(path + ".part", path)
     return path
 
@@ -317,15 +281,12 @@ class Ordered:
     @staticmethod
     def schema(r):
         fact = Asked.schema(r, Server())
-        if (
-            fact["tables"] and fact["state"] == "loading"
-        ):  # our own load was cut short: no product ever saw this database whole
+        if fact["tables"] and fact["state"] == "loading":  # our own load was cut short: no product ever saw this database whole
             Ordered.recreate(r)
         elif fact["tables"]:
             raise Failed(
                 "database %s is not empty and not whole; it is never overwritten on its own: "
-                "deployment.mysql.recreate(name, confirm=…) dumps it and makes it anew"
-                % r["name"]
+                "deployment.mysql.recreate(name, confirm=…) dumps it and makes it anew" % r["name"]
             )
         else:
             load(r)

@@ -113,9 +113,7 @@ def prove_in_browser(scene: Scene, *, agreed: bool = False) -> Shots:
     if reason := missing():
         return Shots([], CheckTable(_row(scene, id_, who, "skipped", reason) for id_, _kind, who in WALKS))
     if scene.ask_first and not agreed:
-        raise RunbookError(
-            "the browser needs test users in this deployment's user store", "user store", "say agreed=True"
-        )
+        raise RunbookError("the browser needs test users in this deployment's user store", "user store", "say agreed=True")
     with (
         test_users(scene) as logins,
         ThreadPoolExecutor(max_workers=1) as pool,
@@ -168,9 +166,7 @@ def key_of(scene: Scene, key: str) -> str:
             "run chapter 05 again",
         ) from error
     public = x509.load_der_x509_certificate(shown).public_key()
-    return base64.b64encode(
-        hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
-    ).decode()
+    return base64.b64encode(hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()).decode()
 
 
 def _walk(browser: Browser, scene: Scene, id_: str, who: str, login: Login) -> tuple[list[Shot], Check]:

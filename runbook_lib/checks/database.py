@@ -32,9 +32,7 @@ def verify_database(deployment: Deployment) -> CheckTable:
     report = _report(d, databases)
     if report["server"] is None:
         why = f"no answer: {report['why']}"
-        return CheckTable(
-            [_row("mysql-server", "the database server answers", "fail", "a server", why, d.topology.db.name)]
-        )
+        return CheckTable([_row("mysql-server", "the database server answers", "fail", "a server", why, d.topology.db.name)])
     return CheckTable([*_server(d, report), *_tables(d, databases, report), *_logins(d, databases)])
 
 
@@ -68,11 +66,7 @@ def _tables(d: Deployment, databases: tuple[Database, ...], report: Mapping[str,
         title = f"{database.name} is whole ({database.why})"
         observed = "no such database" if found is None else f"{found} tables"
         whole = _passed(found is not None and found >= database.tables)
-        rows.append(
-            _row(
-                f"mysql-tables-{database.name}", title, whole, f"{database.tables} tables", observed, d.topology.db.name
-            )
-        )
+        rows.append(_row(f"mysql-tables-{database.name}", title, whole, f"{database.tables} tables", observed, d.topology.db.name))
     twice = report["duplicates"].get(REGISTRY.name)
     observed = "no table REG_RESOURCE" if twice is None else f"{twice} pairs"
     title = f"no resource of {REGISTRY.name} is there twice"
@@ -91,22 +85,16 @@ def _logins(d: Deployment, databases: tuple[Database, ...]) -> list[Check]:
     answers = d.fleet().each(try_all, nodes)
     rows = []
     for database in databases:
-        failed = [
-            f"{node}: {answers[node][database.account]}" for node in nodes if answers[node][database.account] != "in"
-        ]
+        failed = [f"{node}: {answers[node][database.account]}" for node in nodes if answers[node][database.account] != "in"]
         title = f"{database.account} signs in over TCP and sees {database.name} only"
         observed = "; ".join(failed) or f"in, from {len(nodes)} nodes"
-        rows.append(
-            _row(f"mysql-login-{database.account}", title, _passed(not failed), "in", observed, ", ".join(nodes))
-        )
+        rows.append(_row(f"mysql-login-{database.account}", title, _passed(not failed), "in", observed, ", ".join(nodes)))
     return rows
 
 
 def _login(host: Host, address: str, database: Database, password: str) -> str:
     """`in`, or why not, in the server's or the network's words."""
-    connection = pymysql.connections.Connection(
-        user=database.account, password=password, database=database.name, read_timeout=SECONDS, defer_connect=True
-    )
+    connection = pymysql.connections.Connection(user=database.account, password=password, database=database.name, read_timeout=SECONDS, defer_connect=True)
     try:
         connection.connect(host.tunnel(address, PORT))
         with connection.cursor() as cursor:

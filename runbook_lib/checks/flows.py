@@ -154,6 +154,7 @@ class Walk:
 
     def do_redirects(self, where: str) -> None:
         """Whether every redirect on the way names a public host and no port."""
+
         def enough(answer: Answer) -> bool:
             leads = urljoin(answer.url, answer.location) if answer.location else ""
             return answer.saml_form is not None or bool(leads and not self._public(leads))

@@ -77,8 +77,7 @@ class _Outside:
         self.ca = context.secrets["ca.pem"]
         found = deployment.instances()
         self.addresses = {
-            host: getattr(found.get(self.topology.lb_for(host).name), "public_address", None)
-            or self.topology.lb_for(host).address
+            host: getattr(found.get(self.topology.lb_for(host).name), "public_address", None) or self.topology.lb_for(host).address
             for host in self.spec.hosts.values()
         }
 
@@ -132,16 +131,12 @@ class _Outside:
             observed, status = (error.reason or str(error)), "pass" if refused else "undecided"
         except OSError as error:
             observed, status = str(error), "pass" if isinstance(error, ConnectionResetError) else "fail"
-        return Check(
-            f"nginx-old-tls-{host}", "TLS older than 1.2 is refused", status, "refused", observed, "outside", CHAPTER
-        )
+        return Check(f"nginx-old-tls-{host}", "TLS older than 1.2 is refused", status, "refused", observed, "outside", CHAPTER)
 
     def _plain(self, host: str) -> Check:
         observed = _outcome(self.visitor(), f"http://{host}/x?y=1")
         wanted = f"301 https://{host}/x?y=1"
-        return _row(
-            f"nginx-https-{host}", "plain HTTP is sent to HTTPS", observed == wanted, wanted, observed, "outside"
-        )
+        return _row(f"nginx-https-{host}", "plain HTTP is sent to HTTPS", observed == wanted, wanted, observed, "outside")
 
     def _served(self, key: str, host: str) -> Check:
         observed = _outcome(self.visitor(), f"https://{host}{ENTRY[key]}")
@@ -205,9 +200,7 @@ class _Outside:
         for path in GUARDED[key]:
             observed = _outcome(self.visitor(), f"https://{host}{path}")
             closed = observed.startswith("404 (nginx)")
-            rows.append(
-                _row(f"nginx-closed-{key}{path}", f"{path} is closed", closed, "404 (nginx)", observed, "outside")
-            )
+            rows.append(_row(f"nginx-closed-{key}{path}", f"{path} is closed", closed, "404 (nginx)", observed, "outside"))
         return rows
 
 

@@ -63,10 +63,7 @@ def try_faults(host: Host) -> Table:
         last = (done.stderr.strip().splitlines() or ["no words"])[-1]
         raise HostError(f"the faults cannot be tried: {last}", host.name, "run chapter 05 first: it installs Nginx")
     answers = [_said(code, words) for code, words in json.loads(done.stdout)]
-    rows = [
-        (fault.title, answers[2 * number], answers[2 * number + 1], fault.happens, fault.see)
-        for number, fault in enumerate(faults())
-    ]
+    rows = [(fault.title, answers[2 * number], answers[2 * number + 1], fault.happens, fault.see) for number, fault in enumerate(faults())]
     columns = ("Fault", "nginx -t on the fault", "on its repair", "What happens", "How to see it")
     return Table(columns, rows, f"Five faults that are passed around, tried on {host.name}")
 

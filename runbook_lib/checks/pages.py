@@ -79,9 +79,7 @@ CONDITIONS = {
     "without": lambda wanted, a, hops, words: not any(_contains(one, a.text, words) for one in wanted),
     "inputs": lambda wanted, a, hops, words: any(set(wanted) <= set(form.fields) for form in a.forms),
     "action": lambda wanted, a, hops, words: any(_contains(wanted, form.action, words) for form in a.forms),
-    "hop": lambda wanted, a, hops, words: any(
-        _matches(wanted, urlsplit(_location(hop)).path, words) for hop in (*hops, a)
-    ),
+    "hop": lambda wanted, a, hops, words: any(_matches(wanted, urlsplit(_location(hop)).path, words) for hop in (*hops, a)),
     "empty": lambda wanted, a, hops, words: (not a.text.strip()) is wanted,
 }
 
@@ -91,10 +89,7 @@ class Catalogue:
 
     def __init__(self, table: Mapping[str, Mapping[str, Any]], findings: Mapping[str, Mapping[str, str]] | None = None):
         self._findings = findings or {}
-        self.pages = [
-            Page(name, row["says"], row["means"], {k: v for k, v in row.items() if k not in ("says", "means")})
-            for name, row in table.items()
-        ]
+        self.pages = [Page(name, row["says"], row["means"], {k: v for k, v in row.items() if k not in ("says", "means")}) for name, row in table.items()]
         if unknown := {key for page in self.pages for key in page.when} - set(CONDITIONS):
             raise ValueError(f"conditions that nobody understands: {', '.join(sorted(unknown))}")
 

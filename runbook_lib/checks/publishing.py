@@ -32,9 +32,7 @@ def verify_published(scene: Scene, *, agreed: bool = False) -> CheckTable:
     Raises `RunbookError` where the user store is not ours alone and nobody agreed.
     """
     if scene.ask_first and not agreed:
-        raise RunbookError(
-            "an asset is published by a test user, and nobody agreed to make one", next_step="say agreed=True"
-        )
+        raise RunbookError("an asset is published by a test user, and nobody agreed to make one", next_step="say agreed=True")
     with test_users(scene) as logins:
         return _published(scene, logins)
 
@@ -76,9 +74,7 @@ def _pair(login: Login) -> tuple[str, str]:
 def _places(scene: Scene) -> list[tuple[str, str, Visitor]]:
     """The Store through Nginx, then at each of its nodes."""
     found = [("store", f"https://{scene.hosts['store']}/store{ASSETS}", scene.visitor())]
-    return found + [
-        (node.name, f"{node.origin}/store{ASSETS}", scene.visitor(NODE, node)) for node in scene.nodes["store"]
-    ]
+    return found + [(node.name, f"{node.origin}/store{ASSETS}", scene.visitor(NODE, node)) for node in scene.nodes["store"]]
 
 
 def _look(place: str, url: str, visitor: Visitor, name: str) -> Check:

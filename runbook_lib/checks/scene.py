@@ -103,9 +103,7 @@ class Scene:
 
 
 def _no_neighbour() -> tuple[str, Connect]:
-    raise RunbookError(
-        "no other machine of the subnet to try from", next_step="set cloud.probe: true and run chapter 01"
-    )
+    raise RunbookError("no other machine of the subnet to try from", next_step="set cloud.probe: true and run chapter 01")
 
 
 def knock(address: str, port: int, connect: Connect | None) -> str:
@@ -161,8 +159,7 @@ def scene_of(deployment: Deployment) -> Scene:
         outside_nodes={node.name: outward(node.name) for node in topology.wso2_nodes},
         neighbour=(neighbour, through(fleet[neighbour], PORT_SECONDS)),
         traits=frozenset(
-            [f"{'one' if len(topology.lbs) == 1 else 'two'}-front" + ("s" if len(topology.lbs) > 1 else "")]
-            + ([] if everyone else ["allow-list"])
+            [f"{'one' if len(topology.lbs) == 1 else 'two'}-front" + ("s" if len(topology.lbs) > 1 else "")] + ([] if everyone else ["allow-list"])
         ),
         ask_first=spec.cloud.aws_config is None,
     )

@@ -235,11 +235,7 @@ class Proof:
     @property
     def open_questions(self) -> tuple[str, ...]:
         """Titles of what is undecided, and of what had to work and did not."""
-        return tuple(
-            o.attempt.title
-            for o in self.outcomes
-            if o.state == "undecided" or (o.attempt.kind == "control" and o.state != "held")
-        )
+        return tuple(o.attempt.title for o in self.outcomes if o.state == "undecided" or (o.attempt.kind == "control" and o.state != "held"))
 
     @property
     def verdict(self) -> str:
@@ -261,11 +257,7 @@ class Proof:
     @property
     def exchanges(self) -> dict[str, tuple[str, ...]]:
         """The two holes of the product as this run met them: title -> one line per request."""
-        return {
-            o.attempt.title: tuple(redactor.redact(line) for line in o.told)
-            for o in self.outcomes
-            if o.attempt.id in HOLES
-        }
+        return {o.attempt.title: tuple(redactor.redact(line) for line in o.told) for o in self.outcomes if o.attempt.id in HOLES}
 
     def golden_rows(self) -> dict[str, str]:
         """Attempt id -> observation in the words of the golden table."""

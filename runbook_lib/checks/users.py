@@ -113,9 +113,7 @@ def _basic(login: Login) -> str:
 def _envelope(operation: str, arguments: Mapping[str, object]) -> str:
     """The order of the arguments is the order of the elements: Axis2 wants that of the WSDL."""
     fields = "".join(
-        f"<ser:{name}>{escape(str(one))}</ser:{name}>"
-        for name, value in arguments.items()
-        for one in (value if isinstance(value, tuple | list) else (value,))
+        f"<ser:{name}>{escape(str(one))}</ser:{name}>" for name, value in arguments.items() for one in (value if isinstance(value, tuple | list) else (value,))
     )
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'
@@ -162,9 +160,7 @@ def test_users(scene: Scene) -> Iterator[dict[str, Login]]:
     names = {login.user for login in logins.values()}
     left = names & set(store.users("proof-*")) | {role for role in store.roles() if role.removeprefix(PRIVATE) in names}
     if left:
-        raise RunbookError(
-            f"still there after the proof: {', '.join(sorted(left))}", "user database", "remove them in the console"
-        )
+        raise RunbookError(f"still there after the proof: {', '.join(sorted(left))}", "user database", "remove them in the console")
 
 
 test_users.__test__ = False  # type: ignore[attr-defined]  # a name for readers, not a test for pytest

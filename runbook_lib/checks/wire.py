@@ -72,9 +72,7 @@ class _Plain(httpcore.NetworkStream):
     def close(self) -> None:
         self._channel.close()
 
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
+    def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None) -> httpcore.NetworkStream:
         return _Tls(self, ssl_context, server_hostname)
 
     def get_extra_info(self, info: str) -> Any:
@@ -165,22 +163,14 @@ class Wire:
     def __init__(self, addresses: Mapping[str, str], ca: str | Path | None, connect: Connect | None, timeout: float):
         self._backend, self._context = _Connector(addresses, connect, timeout), tls_context(ca)
 
-    def send(
-        self, method: str, origin: str, target: str, headers: Mapping[str, str], body: bytes, sni: str | None = None
-    ) -> httpx.Response:
+    def send(self, method: str, origin: str, target: str, headers: Mapping[str, str], body: bytes, sni: str | None = None) -> httpx.Response:
         """`origin` is scheme://host[:port]; `target` goes out exactly as written; `sni` replaces the TLS name."""
         request = httpx.Request(method, origin, headers=headers, content=body)
         extensions = {"target": target.encode("utf-8")} | ({"sni_hostname": sni} if sni else {})
-        url = httpcore.URL(
-            scheme=request.url.scheme, host=request.url.host, port=request.url.port, target=extensions["target"]
-        )
-        with httpcore.ConnectionPool(
-            ssl_context=self._context, network_backend=self._backend, max_keepalive_connections=0
-        ) as pool:
+        url = httpcore.URL(scheme=request.url.scheme, host=request.url.host, port=request.url.port, target=extensions["target"])
+        with httpcore.ConnectionPool(ssl_context=self._context, network_backend=self._backend, max_keepalive_connections=0) as pool:
             try:
-                raw = pool.handle_request(
-                    httpcore.Request(method, url, headers=request.headers.raw, content=body, extensions=extensions)
-                )
+                raw = pool.handle_request(httpcore.Request(method, url, headers=request.headers.raw, content=body, extensions=extensions))
                 content = raw.read()
             except Exception as error:
                 raise _in_words(error, origin) from error

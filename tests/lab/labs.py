@@ -160,17 +160,11 @@ class LabClient:
 
     def permission(self, port: int, source: str = "0.0.0.0/0", protocol: str = "tcp") -> dict[str, Any]:
         """One permission; `source` is a range of addresses or a group."""
-        peer = (
-            {"UserIdGroupPairs": [{"GroupId": source}]}
-            if source.startswith("sg-")
-            else {"IpRanges": [{"CidrIp": source}]}
-        )
+        peer = {"UserIdGroupPairs": [{"GroupId": source}]} if source.startswith("sg-") else {"IpRanges": [{"CidrIp": source}]}
         return {"IpProtocol": protocol, "FromPort": port, "ToPort": port, **peer}
 
     def allow(self, group: str, port: int, source: str = "0.0.0.0/0", protocol: str = "tcp") -> None:
-        self.ec2.authorize_security_group_ingress(
-            GroupId=group, IpPermissions=[self.permission(port, source, protocol)]
-        )
+        self.ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[self.permission(port, source, protocol)])
 
     def revoke(self, group: str, port: int, source: str = "0.0.0.0/0", protocol: str = "tcp") -> None:
         self.ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=[self.permission(port, source, protocol)])

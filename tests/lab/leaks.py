@@ -15,9 +15,7 @@ from runbook_lib.vault import PUBLIC
 # Below these lies what a run, or what it started, may have written; the rest of a machine comes from its image.
 WRITTEN = "/etc /home /opt /root /run /srv /tmp /usr/local /var"
 # As nobody, who may read what everybody may read; values come over stdin and are never written on the machine.
-READABLE = (
-    f"cd / && exec setpriv --reuid=nobody --regid=nogroup --clear-groups grep -rlaF -D skip -f - {WRITTEN} 2>/dev/null"
-)
+READABLE = f"cd / && exec setpriv --reuid=nobody --regid=nogroup --clear-groups grep -rlaF -D skip -f - {WRITTEN} 2>/dev/null"
 JOURNAL = """
 journalctl --no-pager -o cat -a
 dmesg 2>/dev/null

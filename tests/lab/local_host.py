@@ -21,9 +21,7 @@ class LocalHost:
     moved: Mapping[str, str]
     env: Mapping[str, str] = field(default_factory=dict)
 
-    def run(
-        self, command: str, stdin: bytes = b"", on_line: Callable[[str], None] | None = None, timeout: float = 60.0
-    ) -> Completed:
+    def run(self, command: str, stdin: bytes = b"", on_line: Callable[[str], None] | None = None, timeout: float = 60.0) -> Completed:
         length, _, rest = stdin.partition(b"\n")
         source, request = rest[: int(length)].decode(), rest[int(length) :]
         for path, here in self.moved.items():

@@ -58,9 +58,7 @@ class StubNode:
                 self.rfile.read(length)
                 node.seen.append((self.command, self.path))
                 time.sleep(node.delay)
-                body = "\n".join(
-                    [node.name, self.path, *(f"{name}: {value}" for name, value in self.headers.items())]
-                ).encode()
+                body = "\n".join([node.name, self.path, *(f"{name}: {value}" for name, value in self.headers.items())]).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -135,9 +133,7 @@ class Site:
         tls = ssl.create_default_context(cafile=str(self.ca))
         if sni is not None or name not in self.ctx.spec.hosts.values():
             tls.check_hostname = False
-        wire = tls.wrap_socket(
-            socket.create_connection((self.moved[self.lb.address], HTTPS), 5), server_hostname=sni or name
-        )
+        wire = tls.wrap_socket(socket.create_connection((self.moved[self.lb.address], HTTPS), 5), server_hostname=sni or name)
         connection = http.client.HTTPConnection(name)
         connection.sock = wire
         try:
@@ -179,9 +175,7 @@ def local(text: str, moved: Mapping[str, str], lb: Node, folder: Path) -> str:
 
 
 @contextmanager
-def site(
-    ctx: Context, folder: Path, net: int, lb: Node | None = None, change: tuple[str, str] = ("", "")
-) -> Iterator[Site]:
+def site(ctx: Context, folder: Path, net: int, lb: Node | None = None, change: tuple[str, str] = ("", "")) -> Iterator[Site]:
     """Stub nodes and Nginx at 127.<net>.…; `change` replaces one text in the configuration. All ends with the block."""
     need(shutil.which("nginx"), "nginx is not installed (apt-get install --no-install-recommends nginx-light)")
     lb = lb or ctx.topology.lbs[0]
@@ -201,9 +195,7 @@ def site(
     try:
         for stub in nodes.values():
             stub.start()
-        process = subprocess.Popen(
-            ["nginx", "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")], stderr=subprocess.PIPE
-        )
+        process = subprocess.Popen(["nginx", "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")], stderr=subprocess.PIPE)
         deadline = time.monotonic() + 10
         while not answers(moved[lb.address]):
             assert process.poll() is None, (process.stderr.read() if process.stderr else b"").decode()

@@ -21,9 +21,7 @@ HOST = LocalHost("lb-1", {"RELOAD_SECONDS = 15": "RELOAD_SECONDS = 3"})
 
 
 def tree(folder: Path, port: int = 18099, text: str = "one", extra: str = "", **settings) -> ConfigTree:
-    temporary = " ".join(
-        f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
+    temporary = " ".join(f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     configuration = f"""
 user root; pid {folder}/pid; error_log {folder}/error.log; {extra}
 events {{}}

@@ -83,9 +83,7 @@ def test_the_public_parameter_leads_to_debian_12_and_no_other_image_exists(lab):
     assert image["ImageId"] == value
     assert image["Name"].startswith("debian-12-amd64-")
     assert image["OwnerId"] == "136693071363"
-    found = lab.ec2.describe_images(
-        Owners=["136693071363"], Filters=[{"Name": "name", "Values": ["debian-12-amd64-*"]}]
-    )["Images"]
+    found = lab.ec2.describe_images(Owners=["136693071363"], Filters=[{"Name": "name", "Values": ["debian-12-amd64-*"]}])["Images"]
     assert [each["ImageId"] for each in found] == [value]
 
 
@@ -101,9 +99,7 @@ def test_launch_options_are_accepted_and_shown(lab, launch):
     box = launch(
         42,
         MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
-        BlockDeviceMappings=[
-            {"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 20, "VolumeType": "gp3", "Encrypted": True}}
-        ],
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 20, "VolumeType": "gp3", "Encrypted": True}}],
         EbsOptimized=True,
         TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "runbook:node", "Value": "store-1"}]}],
     )
@@ -164,9 +160,7 @@ def test_groups_subnets_and_networks_go_only_when_nothing_needs_them(lab):
 
 
 def test_an_s3_endpoint_of_the_network_can_be_made(lab, net):
-    made = lab.ec2.create_vpc_endpoint(
-        VpcId=net.vpc, ServiceName="com.amazonaws.us-east-1.s3", VpcEndpointType="Gateway"
-    )
+    made = lab.ec2.create_vpc_endpoint(VpcId=net.vpc, ServiceName="com.amazonaws.us-east-1.s3", VpcEndpointType="Gateway")
     assert made["VpcEndpoint"]["State"] in ("available", "Available")
     lab.ec2.delete_vpc_endpoints(VpcEndpointIds=[made["VpcEndpoint"]["VpcEndpointId"]])
 

@@ -165,9 +165,7 @@ def test_ping_needs_a_permission_too(lab, server, client):
 
 def test_what_left_by_a_revoked_egress_permission_stays_inside(lab, server, client):
     everything = {"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
-    for group in lab.ec2.describe_instances(InstanceIds=[client.id])["Reservations"][0]["Instances"][0][
-        "SecurityGroups"
-    ]:
+    for group in lab.ec2.describe_instances(InstanceIds=[client.id])["Reservations"][0]["Instances"][0]["SecurityGroups"]:
         lab.ec2.revoke_security_group_egress(GroupId=group["GroupId"], IpPermissions=[everything])
     assert eventually(lambda: not open_from(client, server.address, 8001), "nothing leaves", 5)
     lab.ec2.authorize_security_group_egress(GroupId=client.group, IpPermissions=[everything])

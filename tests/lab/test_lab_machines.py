@@ -187,9 +187,7 @@ def test_networks_do_not_reach_each_other(lab, launch):
     here, there = launch(27).booted(), lab.launch(lab.net(), 27)
     there.booted()
     assert "SSH-" in here.run(f"timeout 3 bash -c 'exec 3<>/dev/tcp/{here.address}/22; head -c 4 <&3'")
-    assert (
-        here.run(f"timeout 3 bash -c 'exec 3<>/dev/tcp/{there.address}/22' && echo reached", check=False).strip() == ""
-    )
+    assert here.run(f"timeout 3 bash -c 'exec 3<>/dev/tcp/{there.address}/22' && echo reached", check=False).strip() == ""
     there.terminate()
 
 

@@ -22,9 +22,7 @@ def downloads(lab) -> int:
 
 def test_the_second_machine_that_installs_a_package_downloads_nothing(lab, launch):
     first, second = launch(10), launch(11)
-    install = (
-        "sudo apt-get update -q && sudo DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends jq"
-    )
+    install = "sudo apt-get update -q && sudo DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends jq"
     first.run(install)
     before = downloads(lab)
     second.run(install)

@@ -55,19 +55,12 @@ def test_killed_while_machines_are_launched(cluster: Deployed, lab: Any) -> None
     done = cluster.cli("run", "--to", "01")
     assert done.returncode == 0, done.stdout + done.stderr
     machines = [m for r in lab.ec2.describe_instances(Filters=MINE)["Reservations"] for m in r["Instances"]]
-    nodes = [
-        tag["Value"]
-        for m in machines
-        for tag in m["Tags"]
-        if tag["Key"] == "runbook:node" and m["State"]["Name"] == "running"
-    ]
+    nodes = [tag["Value"] for m in machines for tag in m["Tags"] if tag["Key"] == "runbook:node" and m["State"]["Name"] == "running"]
     assert sorted(nodes) == ["db-1", "lb-1", "publisher-1", "store-1"]
     assert len(lab.ec2.describe_vpcs(Filters=MINE)["Vpcs"]) == 1
 
 
-def test_killed_while_a_schema_is_loaded_and_the_database_machine_without_power(
-    cluster: Deployed, opened: Deployment
-) -> None:
+def test_killed_while_a_schema_is_loaded_and_the_database_machine_without_power(cluster: Deployed, opened: Deployment) -> None:
     running, db = Running(cluster, "run", "--from", "02", "--to", "02"), opened.fleet()["db-1"]
     running.until(lambda: int(db.run(f'sudo -n mariadb -BNe "{TABLES}"').stdout) > 0, "a first table")
     opened.cloud.power_cut("db-1")
@@ -78,9 +71,7 @@ def test_killed_while_a_schema_is_loaded_and_the_database_machine_without_power(
     assert not opened.mysql.plan()
 
 
-def test_killed_during_a_first_boot_the_next_run_makes_the_databases_anew_by_itself(
-    cluster: Deployed, opened: Deployment
-) -> None:
+def test_killed_during_a_first_boot_the_next_run_makes_the_databases_anew_by_itself(cluster: Deployed, opened: Deployment) -> None:
     running = Running(cluster, "run", "--from", "04", "--to", "04")
     running.until(
         lambda: _mark(opened, "store-1") == "begun" and registry_state.is_used(opened.fleet()["db-1"]),
@@ -105,9 +96,7 @@ def test_killed_during_a_first_boot_the_next_run_makes_the_databases_anew_by_its
 
 
 def test_what_was_killed_so_often_is_whole_and_a_second_run_changes_nothing(cluster: Deployed) -> None:
-    assert cluster.result["verdict"] == "separated" and {check["status"] for check in cluster.result["checks"]} == {
-        "pass"
-    }
+    assert cluster.result["verdict"] == "separated" and {check["status"] for check in cluster.result["checks"]} == {"pass"}
     done = cluster.cli("run", "--to", "05")
     assert done.returncode == 0, done.stdout + done.stderr
     assert {chapter["name"][:2]: chapter["changed"] for chapter in cluster.result["chapters"]} == {
@@ -119,9 +108,7 @@ def test_what_was_killed_so_often_is_whole_and_a_second_run_changes_nothing(clus
 
 
 @pytest.mark.full
-def test_killed_during_the_first_boot_of_a_replaced_node_the_way_out_is_named(
-    cluster: Deployed, opened: Deployment
-) -> None:
+def test_killed_during_the_first_boot_of_a_replaced_node_the_way_out_is_named(cluster: Deployed, opened: Deployment) -> None:
     """The databases hold what others made by now: nothing is dropped without being asked."""
     opened.cloud.aws.client("ec2").terminate_instances(InstanceIds=[opened.cloud.instance("publisher-1").id])
     running = Running(cluster, "run", "--to", "04")
@@ -132,9 +119,7 @@ def test_killed_during_the_first_boot_of_a_replaced_node_the_way_out_is_named(
     done = cluster.cli("run", "--to", "04")
     assert done.returncode == 1
     assert "the first boot of publisher-1 was cut short" in done.stdout
-    assert "deployment.mysql.recreate(confirm=" in done.stdout and re.search(
-        r"terminate publisher-1, then run chapter 01", done.stdout
-    )
+    assert "deployment.mysql.recreate(confirm=" in done.stdout and re.search(r"terminate publisher-1, then run chapter 01", done.stdout)
     assert not _verbs(cluster, "recreate")
 
     opened.cloud.aws.client("ec2").terminate_instances(InstanceIds=[opened.cloud.instance("publisher-1").id])

@@ -74,11 +74,7 @@ def test_the_evidence_of_a_run_holds_no_secret(run: Watched) -> None:
 
 def test_the_notebooks_name_no_path_of_this_machine(run: Watched) -> None:
     ours = [str(ROOT), str(Path.home()), sys.prefix, "/tmp/ipykernel"]
-    texts = {
-        p.name: p.read_text()
-        for p in run.deployed.latest.iterdir()
-        if p.suffix in (".ipynb", ".json", ".jsonl", ".html")
-    }
+    texts = {p.name: p.read_text() for p in run.deployed.latest.iterdir() if p.suffix in (".ipynb", ".json", ".jsonl", ".html")}
     assert {name: found for name, text in texts.items() if (found := paths_of_this_machine(text, ours))} == {}
 
 
@@ -116,9 +112,7 @@ def test_each_search_finds_what_is_planted(run: Watched, tmp_path: Path) -> None
     assert planted.in_histories_of(host) == ("planted",)
     as_root(host, "rm /srv/planted /srv/closed /root/.bash_history")
 
-    with subprocess.Popen(
-        [sys.executable, "-c", "import time; time.sleep(60)", word], env={"PLANTED": word}
-    ) as process:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", word], env={"PLANTED": word}) as process:
         try:
             eventually(lambda: len(run.processes.found(planted)) == 2, "command line and environment in the watch", 20)
         finally:

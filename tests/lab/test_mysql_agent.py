@@ -37,9 +37,7 @@ def server(tmp_path_factory):
     install = ["mariadb-install-db", *common, "--auth-root-authentication-method=socket", "--skip-test-db"]
     subprocess.run(install, check=True, capture_output=True)
     options = [f"--socket={socket}", "--skip-networking", f"--pid-file={folder}/pid", "--innodb-buffer-pool-size=32M"]
-    process = subprocess.Popen(
-        ["mariadbd", *common, *options], stdout=subprocess.DEVNULL, stderr=(folder / "log").open("w")
-    )
+    process = subprocess.Popen(["mariadbd", *common, *options], stdout=subprocess.DEVNULL, stderr=(folder / "log").open("w"))
     try:
         deadline = time.monotonic() + 30
         while not socket.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -76,15 +74,11 @@ def rows(host: LocalHost, sql: str) -> list[str]:
 
 
 def schema(script: bytes | None = None) -> MysqlSchema:
-    return MysqlSchema(
-        DATABASE, "dbscripts/mysql.sql", 39, script or (PACK / "common/dbscripts/mysql.sql").read_bytes()
-    )
+    return MysqlSchema(DATABASE, "dbscripts/mysql.sql", 39, script or (PACK / "common/dbscripts/mysql.sql").read_bytes())
 
 
 def account(**changes) -> MysqlAccount:
-    return MysqlAccount(
-        **{"user": "wso2_user", "host": NETWORK, "database": "WSO2_USER_DB", "password": PASSWORD, **changes}
-    )
+    return MysqlAccount(**{"user": "wso2_user", "host": NETWORK, "database": "WSO2_USER_DB", "password": PASSWORD, **changes})
 
 
 def test_the_second_run_changes_nothing(host):
@@ -96,9 +90,7 @@ def test_the_second_run_changes_nothing(host):
 def test_a_schema_is_loaded_whole(host):
     converged(host, DATABASE, schema())
     assert rows(host, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'WSO2_USER_DB'") == ["39"]
-    assert rows(
-        host, "SELECT DISTINCT table_collation FROM information_schema.tables WHERE table_schema = 'WSO2_USER_DB'"
-    ) == ["utf8mb3_general_ci"]
+    assert rows(host, "SELECT DISTINCT table_collation FROM information_schema.tables WHERE table_schema = 'WSO2_USER_DB'") == ["utf8mb3_general_ci"]
 
 
 def test_a_strict_server_takes_the_script_and_stays_strict(host):
@@ -146,18 +138,14 @@ def test_anonymous_accounts_remote_root_and_the_test_database_go(host):
 
 def test_a_script_that_fails_names_its_line_and_leaves_a_database_that_is_known_to_be_partial(host):
     broken = schema(b"CREATE TABLE ONE (id INT);\nCREATE TABLES TWO (id INT);\n")
-    with pytest.raises(
-        HostError, match=r"dbscripts/mysql.sql failed .* WSO2_USER_DB .* half loaded: (?s:.*)ERROR 1064 .* at line 2"
-    ):
+    with pytest.raises(HostError, match=r"dbscripts/mysql.sql failed .* WSO2_USER_DB .* half loaded: (?s:.*)ERROR 1064 .* at line 2"):
         converged(host, DATABASE, broken)
     assert planned(host, DATABASE, schema()).pending[0].change.verb == "reload"
 
 
 def test_our_own_load_that_was_cut_short_is_repaired_by_the_next_run_with_a_dump_kept(host, tmp_path):
     with pytest.raises(HostError):
-        converged(
-            host, DATABASE, schema(b"CREATE TABLE UM_USER (id INT); INSERT INTO UM_USER VALUES (7); SYNTAX ERROR;")
-        )
+        converged(host, DATABASE, schema(b"CREATE TABLE UM_USER (id INT); INSERT INTO UM_USER VALUES (7); SYNTAX ERROR;"))
     converged(host, DATABASE, schema())
     assert not planned(host, DATABASE, schema())
     (kept,) = (tmp_path / "kept").iterdir()
@@ -197,6 +185,4 @@ def test_tables_in_another_character_set_are_refused(host):
 
 def test_without_a_server_the_plan_says_so_instead_of_failing(host, tmp_path):
     nowhere = LocalHost("db-1", host.moved, {"MYSQL_UNIX_PORT": str(tmp_path / "none")})
-    assert {p.change.summary for p in planned(nowhere, DATABASE, schema(), account()).pending} == {
-        "once the database server answers"
-    }
+    assert {p.change.summary for p in planned(nowhere, DATABASE, schema(), account()).pending} == {"once the database server answers"}

@@ -23,9 +23,7 @@ class Here:
     name = "here"
 
     def run(self, command: str, stdin: bytes = b"", timeout: float = 60) -> Completed:
-        done = subprocess.run(
-            ["sh", "-c", command.removeprefix("sudo -n ")], input=stdin, capture_output=True, timeout=timeout
-        )
+        done = subprocess.run(["sh", "-c", command.removeprefix("sudo -n ")], input=stdin, capture_output=True, timeout=timeout)
         return Completed(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 

@@ -77,9 +77,7 @@ def test_a_path_is_passed_on_byte_for_byte(guarded):
 
 
 def test_the_node_is_told_who_asks_and_visitors_cannot_forge_it(guarded):
-    forged = {
-        name: "evil" for name in ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "Proxy")
-    }
+    forged = {name: "evil" for name in ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "Proxy")}
     answer = guarded.get("store", "/store/", headers=forged)
     seen = {name: answer.header(name) for name in ("Host", *forged)}
     assert seen == {"Host": "store.lab.test", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "https",
@@ -103,9 +101,7 @@ def test_a_visitor_stays_on_the_node_that_the_first_answer_came_from(guarded):
     for _ in range(10):
         first = guarded.get("store", "/store/")
         cookie = first.cookies[0].split(";")[0]
-        assert {guarded.get("store", "/store/", headers={"Cookie": f"a=b; {cookie}"}).node for _ in range(4)} == {
-            first.node
-        }
+        assert {guarded.get("store", "/store/", headers={"Cookie": f"a=b; {cookie}"}).node for _ in range(4)} == {first.node}
 
 
 def test_visitors_are_spread_over_the_nodes(guarded):
@@ -113,11 +109,7 @@ def test_visitors_are_spread_over_the_nodes(guarded):
 
 
 def test_an_invented_route_cookie_is_replaced(guarded):
-    assert (
-        guarded.get("store", "/store/", headers={"Cookie": "runbook_route=../x"})
-        .cookies[0]
-        .startswith("runbook_route=")
-    )
+    assert guarded.get("store", "/store/", headers={"Cookie": "runbook_route=../x"}).cookies[0].startswith("runbook_route=")
 
 
 def test_the_node_that_answered_is_named_only_to_those_who_ask(guarded):
@@ -132,9 +124,7 @@ def test_an_unknown_host_gets_no_answer(guarded, host):
         guarded.get(host, "/store/", sni=host)
 
 
-@pytest.mark.parametrize(
-    ("sni", "host"), [("store.lab.test", "publisher.lab.test"), ("evil.example", "store.lab.test")]
-)
+@pytest.mark.parametrize(("sni", "host"), [("store.lab.test", "publisher.lab.test"), ("evil.example", "store.lab.test")])
 def test_a_certificate_for_one_host_is_no_way_into_another(guarded, sni, host):
     assert guarded.get("store", "/publisher/", sni=sni, host=host).status == 421
 
@@ -169,9 +159,7 @@ def test_large_headers_and_uploads_pass(guarded):
 
 
 def test_a_node_that_refuses_costs_no_request_and_its_visitors_come_back_to_it(tmp_path):
-    with site(
-        with_secrets("greg-separated", "full"), tmp_path, NET + 4, change=("fail_timeout=10s", "fail_timeout=1s")
-    ) as found:
+    with site(with_secrets("greg-separated", "full"), tmp_path, NET + 4, change=("fail_timeout=10s", "fail_timeout=1s")) as found:
         first = found.get("store", "/store/")
         cookie = {"Cookie": first.cookies[0].split(";")[0]}
         found.nodes[first.node].stop()

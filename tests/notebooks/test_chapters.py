@@ -38,9 +38,7 @@ def quiet_runs(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.timeout(900)
-def test_every_cell_of_every_chapter_runs_by_nbval(
-    separated: Deployed, tmp_path: Path, quiet_runs: dict[str, str]
-) -> None:
+def test_every_cell_of_every_chapter_runs_by_nbval(separated: Deployed, tmp_path: Path, quiet_runs: dict[str, str]) -> None:
     for name in NAMES:
         with_parameters(name, separated, tmp_path)
     command = [
@@ -75,9 +73,7 @@ def test_one_chapter_alone_runs_by_papermill(separated: Deployed, tmp_path: Path
     assert "nothing to change" in output.read_text()
 
 
-def test_a_failing_chapter_ends_in_a_card_and_not_in_a_traceback(
-    separated: Deployed, tmp_path: Path, quiet_runs: dict[str, str]
-) -> None:
+def test_a_failing_chapter_ends_in_a_card_and_not_in_a_traceback(separated: Deployed, tmp_path: Path, quiet_runs: dict[str, str]) -> None:
     output = tmp_path / "out.ipynb"
     values = json.dumps({"params_file": separated.params, "overrides": {**separated.overrides, "nodes.store": 99}})
     command = [sys.executable, "-m", "papermill", "notebooks/02_install_mysql.ipynb", str(output), "-y", values]
@@ -86,18 +82,14 @@ def test_a_failing_chapter_ends_in_a_card_and_not_in_a_traceback(
     cells = [cell for cell in code_cells(output) if any(out.output_type == "error" for out in cell.outputs)]
     outputs = cells[0].outputs
     error = next(out for out in outputs if out.output_type == "error")
-    cards = [
-        out for out in outputs if "rb-error" in str(out.get("data", {}).get("text/html", "")) and "role=" in str(out)
-    ]
+    cards = [out for out in outputs if "rb-error" in str(out.get("data", {}).get("text/html", "")) and "role=" in str(out)]
     assert len(cards) == 1
     assert "nodes.store = 99" in error.evalue
     assert "1 to 8" in error.evalue
     assert not any("Traceback" in line or "File " in line for line in error.traceback)
 
 
-def test_tear_down_does_nothing_without_the_name(
-    separated: Deployed, tmp_path: Path, quiet_runs: dict[str, str]
-) -> None:
+def test_tear_down_does_nothing_without_the_name(separated: Deployed, tmp_path: Path, quiet_runs: dict[str, str]) -> None:
     output = tmp_path / "out.ipynb"
     values = json.dumps({"params_file": separated.params, "overrides": dict(separated.overrides)})
     command = [sys.executable, "-m", "papermill", "notebooks/99_tear_down.ipynb", str(output), "-y", values]

@@ -204,8 +204,7 @@ class Database:
         options = [f"--datadir={folder}", f"--port={self.port}", f"--socket={folder}/s"]
         options += ["--bind-address=127.0.0.1", "--skip-name-resolve"]
         self.process = subprocess.Popen(
-            ["mariadbd", "--no-defaults", *options, f"--pid-file={folder}/pid"]
-            + (["--user=root"] if os.geteuid() == 0 else []),
+            ["mariadbd", "--no-defaults", *options, f"--pid-file={folder}/pid"] + (["--user=root"] if os.geteuid() == 0 else []),
             stdout=subprocess.DEVNULL,
             stderr=(folder / "log").open("wb"),
         )
@@ -293,11 +292,7 @@ SOAP = """<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envel
 
 
 def soap(node: Node, op: str, auth: tuple[str, str] = ("admin", "admin"), **fields: str | list[str]) -> httpx.Response:
-    inner = "".join(
-        f"<ser:{name}>{item}</ser:{name}>"
-        for name, value in fields.items()
-        for item in ([value] if isinstance(value, str) else value)
-    )
+    inner = "".join(f"<ser:{name}>{item}</ser:{name}>" for name, value in fields.items() for item in ([value] if isinstance(value, str) else value))
     with node.client() as client:
         return client.post(
             "/services/RemoteUserStoreManagerService",

@@ -25,11 +25,7 @@ from tests.conftest import ROOT, need
 PACK = ROOT / "runbook_lab" / "practice" / "pack"
 HOMES = {"greg": "greg-5.1.0", "as": "as-5.3.0"}
 TABLE = yaml.safe_load((Path(__file__).parent / "pack_files.yaml").read_text(encoding="utf-8"))
-CASES = [
-    pytest.param(product, row, id=f"{product}-{row['file']}-{number}")
-    for number, row in enumerate(TABLE)
-    for product in row["products"]
-]
+CASES = [pytest.param(product, row, id=f"{product}-{row['file']}-{number}") for number, row in enumerate(TABLE) for product in row["products"]]
 TABLES = {  # facts 2.2: tables that each script declares
     "common/dbscripts/mysql.sql": 39,
     "common/dbscripts/h2.sql": 39,
@@ -49,11 +45,7 @@ class Placeholders(dict[str, str]):
 
 def runbook_settings(pattern: str) -> dict[str, tuple[Edit, ...]]:
     """Every edit that the runbook makes on the nodes of a pattern, by file."""
-    hosts = (
-        {"as": "as.lab.test", "mgt": "mgt.lab.test"}
-        if pattern == "as-cluster"
-        else {"store": "s.test", "publisher": "p.test"}
-    )
+    hosts = {"as": "as.lab.test", "mgt": "mgt.lab.test"} if pattern == "as-cluster" else {"store": "s.test", "publisher": "p.test"}
     pack = {"pack": "file:///pack.zip", "sha256": "ab" * 32}
     spec = Spec.model_validate({"deployment": "test", "pattern": pattern, "hosts": hosts, "product": pack})
     ctx = Context(spec, topology_of(spec), Placeholders())
@@ -73,10 +65,7 @@ def values(raw: bytes, xpath: str) -> list[str]:
     root = etree.fromstring(raw)
     namespace = etree.QName(root).namespace
     found = root.xpath(xpath, namespaces={"c": namespace} if namespace else None)
-    return [
-        node.strip() if isinstance(node, str) else f"{etree.QName(node).localname}={(node.text or '').strip()}"
-        for node in found
-    ]
+    return [node.strip() if isinstance(node, str) else f"{etree.QName(node).localname}={(node.text or '').strip()}" for node in found]
 
 
 def declaration(raw: bytes) -> bytes | None:
@@ -125,9 +114,7 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize(("product", "file", "edit"), SETTINGS)
-def test_each_setting_that_the_runbook_makes_has_the_real_default(
-    product: str, file: str, edit: XmlSet | JsonSet, wso2_conf: Path
-):
+def test_each_setting_that_the_runbook_makes_has_the_real_default(product: str, file: str, edit: XmlSet | JsonSet, wso2_conf: Path):
     real, mine = wso2_conf / HOMES[product] / file, ours(product, file)
     if isinstance(edit, XmlSet):
         assert values(mine, edit.xpath) == values(real.read_bytes(), edit.xpath)

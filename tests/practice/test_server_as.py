@@ -14,7 +14,7 @@ from runbook_lib import demonstration
 from tests.practice.practice_nodes import Node, Nodes, returned, sign_in, soap
 
 WEBAPPS = "repository/deployment/server/webapps"
-JSP = "<%@ page session=\"true\" %><%= application.getContextPath() %> says ${1 + 1} and VERSION"
+JSP = '<%@ page session="true" %><%= application.getContextPath() %> says ${1 + 1} and VERSION'
 
 
 def until(condition: Callable[[], object], seconds: float = 20) -> None:

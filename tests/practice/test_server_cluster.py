@@ -144,9 +144,7 @@ def test_loopback_as_member_address_is_warned_about(pair: list[Node]) -> None:
 
 
 @pytest.mark.parametrize("same_id", [True, False])
-def test_a_cached_asset_goes_stale_only_where_cache_ids_differ(
-    nodes: Nodes, database: Database, driver: Path, same_id: bool
-) -> None:
+def test_a_cached_asset_goes_stale_only_where_cache_ids_differ(nodes: Nodes, database: Database, driver: Path, same_id: bool) -> None:
     publisher, store = nodes.make(), nodes.make()
     members = [(address, free_port()) for address in PAIR]
     database.fresh(publisher.home)

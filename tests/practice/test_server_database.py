@@ -12,10 +12,7 @@ import pytest
 from tests.practice.practice_nodes import REGISTRY_DB, USER_DB, Database, Node, Nodes, sign_in, wire_databases
 
 HANGS = "Cannot start User Manager Core bundle"
-DUPLICATES = (
-    "SELECT REG_PATH_ID, REG_NAME FROM REG_RESOURCE WHERE REG_NAME IS NOT NULL"
-    " GROUP BY REG_PATH_ID, REG_NAME HAVING COUNT(*) > 1"
-)
+DUPLICATES = "SELECT REG_PATH_ID, REG_NAME FROM REG_RESOURCE WHERE REG_NAME IS NOT NULL GROUP BY REG_PATH_ID, REG_NAME HAVING COUNT(*) > 1"
 
 
 @pytest.fixture

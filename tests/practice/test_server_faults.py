@@ -68,10 +68,7 @@ def test_proxy_port_missing_shows_in_every_redirect_and_set_it_is_gone(node: Nod
     node.edit("repository/conf/tomcat/catalina-server.xml", 'port="9443"', 'port="9443" proxyPort="443"')
     node.start()
     with node.client() as client:
-        assert (
-            client.get("/store", headers={"Host": "store.example"}).headers["location"]
-            == "https://store.example/store/"
-        )
+        assert client.get("/store", headers={"Host": "store.example"}).headers["location"] == "https://store.example/store/"
         assert 'action="https://store.example/samlsso"' in client.get("/store/pages/sso-login").text
         request = {"SAMLRequest": "PHg6QXV0aG5SZXF1ZXN0IHhtbG5zOng9IngiLz4="}
         to = client.post("/samlsso", data=request).headers["location"]

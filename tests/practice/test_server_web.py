@@ -40,9 +40,7 @@ def roles_of(node: Node, user: str) -> set[str]:
 def test_users_and_roles_by_soap(node: Node, user: str) -> None:
     assert returned(soap(node, "isExistingUser", userName=user)) == ["true"]
     assert user in returned(soap(node, "listUsers", filter="*", maxItemLimit="100"))
-    assert {"admin", "Internal/everyone", "Internal/store", "Internal/publisher", "Internal/reviewer"} <= set(
-        returned(soap(node, "getRoleNames"))
-    )
+    assert {"admin", "Internal/everyone", "Internal/store", "Internal/publisher", "Internal/reviewer"} <= set(returned(soap(node, "getRoleNames")))
     soap(node, "updateRoleListOfUser", userName=user, newRoles=["Internal/store", "admin"])
     assert roles_of(node, user) == {"Internal/store", "admin"}
     soap(node, "updateRoleListOfUser", userName=user, deletedRoles=["admin"])

@@ -49,9 +49,7 @@ def aws_config(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def machines() -> Iterator[None]:
     """moto's machines never boot: their host keys come from here, each its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            launch_apply, "wait_for_keys", lambda ec2, name, id_, seconds: (f"ssh-ed25519 AAAAC3Nza{id_[2:]}",)
-        )
+        patch.setattr(launch_apply, "wait_for_keys", lambda ec2, name, id_, seconds: (f"ssh-ed25519 AAAAC3Nza{id_[2:]}",))
         patch.setattr(launch_apply, "find_image", lambda *args: Image("ami-0123456789abcdef0", "/dev/xvda", "admin"))
         yield
 

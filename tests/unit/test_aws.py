@@ -31,9 +31,7 @@ KEYS = "aws_access_key_id = a\naws_secret_access_key = b\n"
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.get("code") or case["raises"])
 def test_a_refusal_becomes_one_error_that_says_what_to_do(case: dict[str, Any]) -> None:
     if "code" in case:
-        error: Exception = exceptions.ClientError(
-            {"Error": {"Code": case["code"], "Message": "said so"}}, "RunInstances"
-        )
+        error: Exception = exceptions.ClientError({"Error": {"Code": case["code"], "Message": "said so"}}, "RunInstances")
     else:
         error = getattr(exceptions, case["raises"])(**case.get("with", {}))
     found = translate(error, "ec2:run_instances", "AWS us-east-1")
@@ -105,9 +103,7 @@ def recorder() -> Iterator[str]:
     server.server_close()
 
 
-def test_keys_endpoint_and_proxy_of_the_environment_do_not_get_past_the_named_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorder: str
-) -> None:
+def test_keys_endpoint_and_proxy_of_the_environment_do_not_get_past_the_named_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorder: str) -> None:
     for name, value in {
         "AWS_ACCESS_KEY_ID": "AKIAREALREALREAL",
         "AWS_SECRET_ACCESS_KEY": "real",
@@ -121,11 +117,7 @@ def test_keys_endpoint_and_proxy_of_the_environment_do_not_get_past_the_named_fi
     with pytest.raises(CloudError, match="does not speak as AWS does"):
         aws.client("sts").get_caller_identity()
     [headers] = Recorder.asked
-    assert (
-        "AKIAREAL" not in str(headers)
-        and "real-token" not in str(headers)
-        and "Credential=a/" in headers["Authorization"]
-    )
+    assert "AKIAREAL" not in str(headers) and "real-token" not in str(headers) and "Credential=a/" in headers["Authorization"]
 
 
 def test_a_refusal_of_the_endpoint_carries_awss_own_code(make_cloud: Callable[..., Cloud]) -> None:
@@ -218,9 +210,7 @@ class Images:
             raise error
         return {"Parameter": {"Value": self.announced}}
 
-    def describe_images(
-        self, ImageIds: tuple[str, ...] = (), Owners: tuple[str, ...] = (), Filters: Any = None
-    ) -> dict[str, Any]:
+    def describe_images(self, ImageIds: tuple[str, ...] = (), Owners: tuple[str, ...] = (), Filters: Any = None) -> dict[str, Any]:
         if Owners:
             return {"Images": [image for image in self.images if image["OwnerId"] in Owners]}
         return {"Images": [image for image in self.images if image["ImageId"] in ImageIds]}
@@ -273,9 +263,7 @@ def test_a_range_that_is_given_is_taken_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("answer", "expected"), [("198.51.100.7\n", "198.51.100.7/32"), ("<html>login</html>", None)])
-def test_the_public_address_is_what_aws_sees(
-    monkeypatch: pytest.MonkeyPatch, answer: str, expected: str | None
-) -> None:
+def test_the_public_address_is_what_aws_sees(monkeypatch: pytest.MonkeyPatch, answer: str, expected: str | None) -> None:
     import httpx
 
     response = httpx.Response(200, text=answer, request=httpx.Request("GET", operator_range.WHO_AM_I))
@@ -297,10 +285,7 @@ def test_the_price_table_and_other_data_files_are_json_or_yaml_that_loads() -> N
 
 def test_every_call_that_the_cloud_side_makes_is_among_the_documented_permissions() -> None:
     root = Path(__file__).resolve().parent.parent.parent
-    files = [
-        root / "runbook_lib" / f"{name}.py"
-        for name in ("cloud", "world", "launch_apply", "launch_checks", "teardown", "images", "console", "vault")
-    ]
+    files = [root / "runbook_lib" / f"{name}.py" for name in ("cloud", "world", "launch_apply", "launch_checks", "teardown", "images", "console", "vault")]
     words = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", " ".join(file.read_text() for file in files)))
     text = (root / "docs" / "security.md").read_text()
     session = botocore.session.Session()

@@ -125,9 +125,7 @@ class Scene:
     """A deployment of two Store and one Publisher node on folders."""
 
     def __init__(self, root: Path):
-        self.ctx: Context = context(
-            "greg-separated", nodes={"store": 2, "publisher": 1}, timeouts={"first_boot": 5, "boot": 5}
-        )
+        self.ctx: Context = context("greg-separated", nodes={"store": 2, "publisher": 1}, timeouts={"first_boot": 5, "boot": 5})
         names = [node.name for node in self.ctx.topology.wso2_nodes]
         self.machines = {name: Machine(name, root / name) for name in names}
         self.database = Database(list(self.machines.values()))
@@ -234,9 +232,7 @@ def test_once_a_first_boot_was_recorded_the_databases_are_left_to_the_user(scene
     with pytest.raises(HostError):
         scene.first_boots(ctx)
     scene.machines["store-2"].says(READY)
-    with pytest.raises(
-        RunbookError, match="store-2 was cut short, and the databases already hold what store-1 made"
-    ) as error:
+    with pytest.raises(RunbookError, match="store-2 was cut short, and the databases already hold what store-1 made") as error:
         scene.first_boots(ctx)
     assert "mysql.recreate" in (error.value.next_step or "") and scene.recreated == 0
 
@@ -294,9 +290,7 @@ def test_the_failures_of_the_golden_run_are_known(line: str) -> None:
     assert any(re.search(signature.pattern, line) for signature in boot.signatures())
 
 
-@pytest.mark.parametrize(
-    "line", [*READY, "WARN {x} - Carbon is configured to use the default keystore", "ERROR {x} - TypeError"]
-)
+@pytest.mark.parametrize("line", [*READY, "WARN {x} - Carbon is configured to use the default keystore", "ERROR {x} - TypeError"])
 def test_lines_of_a_healthy_boot_are_no_failures(line: str) -> None:
     assert not any(re.search(signature.pattern, line) for signature in boot.signatures())
 

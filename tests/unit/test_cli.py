@@ -23,9 +23,7 @@ def test_every_command_of_the_contract_is_there() -> None:
 
 
 @pytest.mark.parametrize("pending, status", [(True, 2), (False, 0)])
-def test_plan_exits_with_2_when_something_is_pending(
-    monkeypatch: pytest.MonkeyPatch, pending: bool, status: int
-) -> None:
+def test_plan_exits_with_2_when_something_is_pending(monkeypatch: pytest.MonkeyPatch, pending: bool, status: int) -> None:
     monkeypatch.setattr(runner, "plan", lambda *_: 2 if pending else 0)
     assert cli.main(["plan", PARAMS]) == status
 
@@ -45,9 +43,7 @@ def test_plan_exits_with_2_when_something_is_pending(
     ],
     ids=" ".join,
 )
-def test_a_mistake_is_1_and_never_2(
-    argv: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mistake_is_1_and_never_2(argv: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "begin", lambda *_: pytest.fail("a run was begun"))
     try:
         status = cli.main(argv)
@@ -63,9 +59,7 @@ def test_a_misspelt_command_names_the_nearest(capsys: pytest.CaptureFixture[str]
     assert "did you mean verify?" in capsys.readouterr().err
 
 
-def test_an_error_is_shown_as_its_three_parts(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_error_is_shown_as_its_three_parts(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def fail(*_: object) -> int:
         raise CloudError("what", "where", "what next")
 

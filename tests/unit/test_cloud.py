@@ -86,9 +86,7 @@ def open_door(cloud: Cloud, node: str, **source: Any) -> None:
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_a_launch_makes_what_the_plan_said_and_the_second_time_nothing(
-    make_cloud: Callable[..., Cloud], pattern: str
-) -> None:
+def test_a_launch_makes_what_the_plan_said_and_the_second_time_nothing(make_cloud: Callable[..., Cloud], pattern: str) -> None:
     cloud = make_cloud(pattern)
     plan = cloud.plan()
     assert plan and plan.exit_code == 2
@@ -108,9 +106,7 @@ def test_machines_are_as_designed(cloud: Cloud) -> None:
     assert machine["PrivateIpAddress"] == node.address and machine["InstanceType"] == node.instance_type
     assert machine["MetadataOptions"]["HttpTokens"] == "required"
     assert machine["KeyName"] == "runbook-shared"
-    [volume] = ec2(cloud).describe_volumes(
-        Filters=[{"Name": "attachment.instance-id", "Values": [machine["InstanceId"]]}]
-    )["Volumes"]
+    [volume] = ec2(cloud).describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [machine["InstanceId"]]}])["Volumes"]
     assert (volume["Encrypted"], volume["VolumeType"], volume["Size"]) == (True, "gp3", 20)
     expected = {
         "Name": "shared/greg-1",
@@ -131,9 +127,7 @@ def test_user_data_holds_no_secret(cloud: Cloud) -> None:
 
 
 def test_ssh_is_open_to_the_operator_only(cloud: Cloud) -> None:
-    for group in ec2(cloud).describe_security_groups(
-        Filters=[{"Name": "tag:runbook:deployment", "Values": ["shared"]}]
-    )["SecurityGroups"]:
+    for group in ec2(cloud).describe_security_groups(Filters=[{"Name": "tag:runbook:deployment", "Values": ["shared"]}])["SecurityGroups"]:
         ranges = [r["CidrIp"] for p in group["IpPermissions"] if p["FromPort"] == 22 for r in p["IpRanges"]]
         assert ranges == [OPERATOR]
 
@@ -201,9 +195,7 @@ def test_a_door_that_somebody_closed_is_opened_again(cloud: Cloud) -> None:
 
 def test_an_operator_who_moved_gets_in_and_the_old_address_does_not(cloud: Cloud, other: Callable[..., Cloud]) -> None:
     moved = other({"cloud.operator_cidr": "198.51.100.7/32"})
-    assert sorted(told(moved)) == sorted(
-        [(action, "rule", role) for role in ("lb", "db", "greg") for action in ("create", "delete")]
-    )
+    assert sorted(told(moved)) == sorted([(action, "rule", role) for role in ("lb", "db", "greg") for action in ("create", "delete")])
     moved.apply()
     assert not moved.plan() and cloud.plan()
 
@@ -331,9 +323,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize(("moment", "step"), MOMENTS)
-def test_killed_at_any_step_the_next_run_finishes(
-    make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch, step: str, moment: str
-) -> None:
+def test_killed_at_any_step_the_next_run_finishes(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch, step: str, moment: str) -> None:
     cloud = make_cloud()
     original = getattr(launch_apply.Launcher, step)
 
@@ -358,9 +348,7 @@ def test_killed_at_any_step_the_next_run_finishes(
     ("overrides", "key"),
     [({"cloud.network": "10.99.0.0/24"}, "cloud.network"), ({"pattern": "greg-original"}, "pattern")],
 )
-def test_a_live_deployment_keeps_its_design(
-    cloud: Cloud, other: Callable[..., Cloud], overrides: dict[str, Any], key: str
-) -> None:
+def test_a_live_deployment_keeps_its_design(cloud: Cloud, other: Callable[..., Cloud], overrides: dict[str, Any], key: str) -> None:
     changed = other(overrides)
     for call in (changed.plan, changed.apply, changed.refuse_other_pattern):
         with pytest.raises(CloudError) as caught:
@@ -378,9 +366,7 @@ def test_hardening_of_a_live_deployment_cannot_be_changed(make_cloud: Callable[.
         cloud.plan()
 
 
-def test_a_machine_that_ends_right_after_its_launch_is_told_with_the_reason(
-    make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_that_ends_right_after_its_launch_is_told_with_the_reason(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = make_cloud()
     original = launch_apply.Launcher._launch
 
@@ -400,9 +386,7 @@ def test_with_public_addresses_the_network_has_a_way_out(make_cloud: Callable[..
     assert not again(cloud).plan()
     wanted = [{"Name": "vpc-id", "Values": [raw(cloud, "lb-1")["VpcId"]]}]
     [table] = ec2(cloud).describe_route_tables(Filters=wanted)["RouteTables"]
-    assert [route["GatewayId"][:4] for route in table["Routes"] if route["DestinationCidrBlock"] == "0.0.0.0/0"] == [
-        "igw-"
-    ]
+    assert [route["GatewayId"][:4] for route in table["Routes"] if route["DestinationCidrBlock"] == "0.0.0.0/0"] == ["igw-"]
     machine = cloud.instance("lb-1")
     assert cloud.reach(machine) == machine.public_address != ""
     assert teardown.destroy(cloud).ok
@@ -459,9 +443,7 @@ TEARDOWN_STEPS = range(1, len(teardown.STEPS))
 
 
 @pytest.mark.parametrize("number", TEARDOWN_STEPS)
-def test_a_tear_down_that_was_cut_short_is_finished_by_the_next(
-    make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch, number: int
-) -> None:
+def test_a_tear_down_that_was_cut_short_is_finished_by_the_next(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     cloud = make_cloud()
     cloud.apply()
 
@@ -500,9 +482,7 @@ def test_what_is_still_in_use_is_waited_for_and_then_named(monkeypatch: pytest.M
         teardown._unless_gone(never, GroupId="sg-1")
 
 
-def test_a_deployment_that_half_exists_can_be_torn_down(
-    make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_deployment_that_half_exists_can_be_torn_down(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = make_cloud()
 
     def dies(self: Any) -> None:

@@ -66,9 +66,7 @@ def test_a_page_without_a_form_or_a_redirect_meets_nothing_that_needs_one():
         assert EXPECTATIONS[expectation](bare, value) is not None, expectation
 
 
-@pytest.mark.parametrize(
-    "encoded", [DEFLATED, base64.b64encode(REQUEST.encode()).decode(), DEFLATED.replace("=", "%3D")]
-)
+@pytest.mark.parametrize("encoded", [DEFLATED, base64.b64encode(REQUEST.encode()).decode(), DEFLATED.replace("=", "%3D")])
 def test_a_saml_message_is_read_however_it_is_packed(encoded: str):
     assert saml_text(encoded) == REQUEST
 
@@ -88,9 +86,7 @@ RESPONSE = (
 
 @pytest.mark.parametrize(("what", "names", "signatures"), [("name", ["admin"], 2), ("signature", ["anna"], 0)])
 def test_an_assertion_is_altered_in_one_respect_only(what: str, names: list[str], signatures: int):
-    form = Form(
-        "https://h/acs", "POST", {"SAMLResponse": base64.b64encode(RESPONSE.encode()).decode(), "RelayState": "r"}
-    )
+    form = Form("https://h/acs", "POST", {"SAMLResponse": base64.b64encode(RESPONSE.encode()).decode(), "RelayState": "r"})
     altered = tampered(form, what)
     message = etree.fromstring(base64.b64decode(altered.fields["SAMLResponse"]))
     assert [name.text for name in message.iterfind(".//saml:NameID", NAMESPACES)] == names

@@ -51,9 +51,7 @@ def test_a_password_is_in_no_text_of_a_plan():
 
 @pytest.mark.parametrize("name", ["utf8", "utf8mb3"])
 def test_both_names_of_a_character_set_are_one(name):
-    assert (
-        canonical(f"{name}_general_ci") == "utf8_general_ci" and canonical("utf8mb4_general_ci") == "utf8mb4_general_ci"
-    )
+    assert canonical(f"{name}_general_ci") == "utf8_general_ci" and canonical("utf8mb4_general_ci") == "utf8mb4_general_ci"
 
 
 def test_tables_are_found_in_scripts_whatever_their_spelling_and_comments_are_not():
@@ -63,9 +61,7 @@ def test_tables_are_found_in_scripts_whatever_their_spelling_and_comments_are_no
 
 @pytest.mark.parametrize("database", GREG, ids=lambda database: database.name)
 def test_the_table_of_databases_says_how_many_tables_each_script_makes(database):
-    path = next(
-        folder / database.script for folder in (PACK / "greg", PACK / "common") if (folder / database.script).exists()
-    )
+    path = next(folder / database.script for folder in (PACK / "greg", PACK / "common") if (folder / database.script).exists())
     assert len(table_names(path.read_bytes())) == database.tables
 
 
@@ -119,11 +115,6 @@ def test_every_database_of_a_pattern_has_its_schema_and_its_account(pattern):
 
 def test_the_server_is_bound_to_its_own_address_and_waits_for_it():
     ctx = context("greg-separated")
-    texts = [
-        r.content.decode()
-        for stage in mysql.desired(ctx.topology.db, ctx)
-        for r in stage.resources
-        if hasattr(r, "content")
-    ]
+    texts = [r.content.decode() for stage in mysql.desired(ctx.topology.db, ctx) for r in stage.resources if hasattr(r, "content")]
     assert sum("bind-address = 127.0.0.1,10.213.1.20\n" in text for text in texts) == 2
     assert any("network-online.target" in text for text in texts)

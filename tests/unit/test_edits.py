@@ -69,9 +69,7 @@ SPACE = st.sampled_from(["", " ", "\n", "\r\n\t"])
     value=TEXT, old=TEXT, comment=TEXT, space=SPACE,
     encoding=st.sampled_from(["utf-8", "ISO-8859-1"]), quote=st.sampled_from(["'", '"']),
 )  # fmt: skip
-def test_random_values_read_back_and_the_rest_stays(
-    value: str, old: str, comment: str, space: str, encoding: str, quote: str
-) -> None:
+def test_random_values_read_back_and_the_rest_stays(value: str, old: str, comment: str, space: str, encoding: str, quote: str) -> None:
     written = edits.escape(old).decode()
     attribute = edits.escape(old, IN_ATTRIBUTES).decode()
     around = comment.replace("-", "").encode(encoding, "ignore").decode(encoding)
@@ -100,9 +98,7 @@ JSON = st.recursive(
     indent=st.sampled_from([None, 2, 4]),
     ascii_only=st.booleans(),
 )
-def test_a_json_value_is_found_among_random_ones(
-    others: dict, value: str, indent: int | None, ascii_only: bool
-) -> None:
+def test_a_json_value_is_found_among_random_ones(others: dict, value: str, indent: int | None, ascii_only: bool) -> None:
     others = {key: item for key, item in others.items() if key != "wanted"}
     before = {**others, "wanted": {"inner": "OLD\u2011"}, "last": 1}
     data = json.dumps(before, indent=indent, ensure_ascii=ascii_only).encode()
@@ -136,17 +132,11 @@ ROWS = [("greg-5.1.0", *row) for row in GENUINE] + [("as-5.3.0", *row) for row i
 
 
 @pytest.mark.parametrize("product, name, edit, taken, put", ROWS, ids=[f"{row[0]} {row[2].xpath}" for row in ROWS])
-def test_genuine_files_change_in_the_named_lines_only(
-    wso2_conf: Path, product: str, name: str, edit: edits.Edit, taken: int, put: int
-) -> None:
+def test_genuine_files_change_in_the_named_lines_only(wso2_conf: Path, product: str, name: str, edit: edits.Edit, taken: int, put: int) -> None:
     path = wso2_conf / product / "repository/conf" / name
     before = path.read_bytes()
     after = apply(before, (edit,), str(path))
-    lines = list(
-        difflib.unified_diff(
-            *([line.decode("latin-1") for line in data.splitlines(True)] for data in (before, after)), n=0
-        )
-    )[2:]
+    lines = list(difflib.unified_diff(*([line.decode("latin-1") for line in data.splitlines(True)] for data in (before, after)), n=0))[2:]
     assert (sum(line.startswith("-") for line in lines), sum(line.startswith("+") for line in lines)) == (taken, put)
     assert before.count(b"\r\n") == 0 or after.count(b"\n") == after.count(b"\r\n")
     assert apply(after, (edit,), str(path)) == after

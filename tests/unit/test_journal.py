@@ -50,9 +50,7 @@ def test_latest_leads_to_the_newest_run(tmp_path: Path, journal: Journal) -> Non
     assert journals.latest("demo", tmp_path) == second.folder.resolve()
 
 
-def test_chapters_of_a_run_write_into_the_same_folder(
-    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_chapters_of_a_run_write_into_the_same_folder(tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     journal.open()
     monkeypatch.setenv("RUNBOOK_RUN", str(journal.folder))
     other = Journal.begin(SPEC, tmp_path)
@@ -70,9 +68,7 @@ def test_an_attempt_that_fails_is_written_with_its_words_and_raised(journal: Jou
 def test_no_secret_reaches_the_file_in_any_field(journal: Journal) -> None:
     secret = 'a"b<c&d\nsecond line of it'
     redactor.add("db/test", secret)
-    journal.write(
-        "02_install_mysql", "apply", host=secret, key=f"file:{secret}", change=secret, more=[{"deep": secret}]
-    )
+    journal.write("02_install_mysql", "apply", host=secret, key=f"file:{secret}", change=secret, more=[{"deep": secret}])
     journal.keep("topology.svg", f"<svg>{secret}</svg>")
     text = journal.path.read_text() + (journal.folder / "topology.svg").read_text()
     assert "second line" not in text
@@ -165,9 +161,7 @@ def test_tables_and_pictures_are_kept_for_the_report(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("runner", [False, True], ids=["by hand", "under the runner"])
-def test_a_session_by_hand_has_its_result_after_each_verification(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: bool
-) -> None:
+def test_a_session_by_hand_has_its_result_after_each_verification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runner: bool) -> None:
     monkeypatch.delenv("RUNBOOK_RUN", raising=False)
     if runner:
         monkeypatch.setenv("RUNBOOK_RUN", str(tmp_path / "run"))

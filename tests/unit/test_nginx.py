@@ -70,10 +70,7 @@ def test_every_pattern_gives_a_file_that_parses_and_serves_its_hosts(pattern, ha
         for server in blocks(parsed(nginx.configuration(lb, ctx), tmp_path), "http", "server"):
             if ["443", "ssl"] in values(server, "listen"):
                 served |= {name for args in values(server, "server_name") for name in args}
-                assert (
-                    values(server, "ssl_certificate")
-                    and values(server, "add_header")[0][0] == "Strict-Transport-Security"
-                )
+                assert values(server, "ssl_certificate") and values(server, "add_header")[0][0] == "Strict-Transport-Security"
     assert served == set(ctx.spec.hosts.values())
 
 
@@ -82,11 +79,7 @@ def test_every_node_of_a_host_is_in_its_upstream_once_and_no_other(pattern, hard
     ctx = context(pattern, hardening)
     for lb in ctx.topology.lbs:
         tree = parsed(nginx.configuration(lb, ctx), tmp_path)
-        upstreams = {
-            d["args"][0]: [args[0] for args in values(d["block"], "server")]
-            for d in blocks(tree, "http")[0]
-            if d["directive"] == "upstream"
-        }
+        upstreams = {d["args"][0]: [args[0] for args in values(d["block"], "server")] for d in blocks(tree, "http")[0] if d["directive"] == "upstream"}
         for site in nginx.sites(lb, ctx):
             assert upstreams[site.upstream] == [f"{node.address}:9443" for node in ctx.topology.upstream(site.host)]
 
@@ -160,6 +153,4 @@ def test_a_new_certificate_is_a_new_version_and_the_same_is_the_same():
         context("greg-separated", secrets=Placeholders({"tls/store.lab.test": "renewed"})),
     )
     lb = one.topology.lbs[0]
-    assert (
-        nginx.tree(lb, one).version == nginx.tree(lb, context("greg-separated")).version != nginx.tree(lb, two).version
-    )
+    assert nginx.tree(lb, one).version == nginx.tree(lb, context("greg-separated")).version != nginx.tree(lb, two).version

@@ -101,9 +101,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(cloud: Cloud, pack: Path, monkey
     assert kept() == []
 
 
-def test_an_object_is_fetched_once_as_long_as_it_is_the_same(
-    cloud: Cloud, pack: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_object_is_fetched_once_as_long_as_it_is_the_same(cloud: Cloud, pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = upload(cloud, pack, "packs-once")
     first = packs.fetch(url, None, cloud)
     monkeypatch.setattr(packs, "_copy_s3", lambda *args: pytest.fail("fetched again"))

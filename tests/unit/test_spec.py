@@ -117,10 +117,7 @@ def test_what_the_pattern_settles_is_filled_in() -> None:
 
 
 def test_host_names_are_compared_in_lower_case() -> None:
-    assert (
-        load_spec("params/greg-single.lab.yaml", {"hosts.store": "Shop.Example.COM"}).hosts["store"]
-        == "shop.example.com"
-    )
+    assert load_spec("params/greg-single.lab.yaml", {"hosts.store": "Shop.Example.COM"}).hosts["store"] == "shop.example.com"
 
 
 def test_every_key_is_described_for_form_and_reference() -> None:

@@ -93,9 +93,7 @@ def test_what_the_matrix_expects_agrees_with_what_was_measured(golden_table: lis
         f"{row['id']} {letter}"
         for row in golden_table
         for letter, name in LETTERS.items()
-        if row[letter] in ("leak", "held")
-        and name not in attempts[row["id"]].either_in
-        and (name in attempts[row["id"]].leaks_in) != (row[letter] == "leak")
+        if row[letter] in ("leak", "held") and name not in attempts[row["id"]].either_in and (name in attempts[row["id"]].leaks_in) != (row[letter] == "leak")
     ]
     assert not wrong
 

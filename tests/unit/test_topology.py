@@ -25,9 +25,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def build(pattern: str, **overrides: Any) -> Topology:
     """The topology of a lab params file; `cloud__probe=True` stands for the override `cloud.probe`."""
-    return topology_of(
-        load_spec(f"params/{pattern}.lab.yaml", {key.replace("__", "."): v for key, v in overrides.items()})
-    )
+    return topology_of(load_spec(f"params/{pattern}.lab.yaml", {key.replace("__", "."): v for key, v in overrides.items()}))
 
 
 def doors(topology: Topology) -> dict[str, dict[str, list[int]]]:
@@ -78,19 +76,13 @@ def test_addresses_are_fixed_per_node_and_do_not_move_when_nodes_are_added() -> 
     prefix=st.integers(16, 25),
     start=st.integers(0, 2**24 - 1),
 )
-def test_every_allowed_size_fits_its_network_without_two_machines_at_one_address(
-    pattern: str, count: int, prefix: int, start: int
-) -> None:
+def test_every_allowed_size_fits_its_network_without_two_machines_at_one_address(pattern: str, count: int, prefix: int, start: int) -> None:
     network = ipaddress.ip_network((0x0A000000 + start, prefix), strict=False)
-    counts = {
-        f"nodes.{name}": min(max(count, least), most) for name, (least, most, _) in PATTERNS[pattern].nodes.items()
-    }
+    counts = {f"nodes.{name}": min(max(count, least), most) for name, (least, most, _) in PATTERNS[pattern].nodes.items()}
     spec = load_spec(f"params/{pattern}.lab.yaml", counts | {"cloud.network": str(network), "cloud.probe": True})
     addresses = [ipaddress.ip_address(node.address) for node in topology_of(spec).nodes]
     assert len(set(addresses)) == len(addresses)
-    assert all(
-        address in network and 3 < int(address) - int(network[0]) < network.num_addresses - 1 for address in addresses
-    )
+    assert all(address in network and 3 < int(address) - int(network[0]) < network.num_addresses - 1 for address in addresses)
 
 
 def test_hosts_lead_to_their_nginx_and_the_nodes_behind_it() -> None:
@@ -198,9 +190,7 @@ def test_boxes_of_the_picture_do_not_overlap_and_lie_inside(pattern: str) -> Non
 def test_the_cost_is_machines_disks_and_public_addresses() -> None:
     cost = monthly_cost(build("greg-single", cloud__instance_type={"default": "t3.micro"}))
     assert cost.total == round(3 * 0.0104 * 730 + 3 * 20 * 0.08, 2)
-    public = monthly_cost(
-        build("greg-single", cloud__instance_type={"default": "t3.micro"}, cloud__connect_via="public")
-    )
+    public = monthly_cost(build("greg-single", cloud__instance_type={"default": "t3.micro"}, cloud__connect_via="public"))
     assert public.total == round(cost.total + 3 * 0.005 * 730, 2)
     assert "us-east-1" in cost.note and "Not included" in cost.note
 
