@@ -192,7 +192,7 @@ def _site(args: argparse.Namespace) -> int:
 
 def _test(args: argparse.Namespace) -> int:
     """pytest over everything, or over what needs no root; pytest itself names what was skipped and why (-ra)."""
-    chosen = ["-m", "unit", "-n", "auto"] if args.fast else (["--full"] if args.full else [])
+    chosen = ["-m", "unit", "--fast", "-n", "auto"] if args.fast else (["--full"] if args.full else [])
     rest = [*args.unknown, *args.rest]
     return subprocess.run([sys.executable, "-m", "pytest", *chosen, *rest], cwd=ROOT).returncode
 

@@ -25,6 +25,7 @@ def need(condition: object, reason: str) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run the long sequences")
+    parser.addoption("--fast", action="store_true", help="leave out unit tests that take seconds each")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -35,6 +36,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(FOLDER_MARKERS[folder])
         if item.get_closest_marker("full") and not config.getoption("--full"):
             item.add_marker(pytest.mark.skip(reason="long sequence: ./runbook test --full"))
+        if item.get_closest_marker("slow") and config.getoption("--fast"):
+            item.add_marker(pytest.mark.skip(reason="takes seconds: ./runbook test"))
 
 
 @pytest.fixture(scope="session")

@@ -442,6 +442,7 @@ def test_tear_down_leaves_nothing_and_may_be_repeated(make_cloud: Callable[..., 
 TEARDOWN_STEPS = range(1, len(teardown.STEPS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", TEARDOWN_STEPS)
 def test_a_tear_down_that_was_cut_short_is_finished_by_the_next(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     cloud = make_cloud()

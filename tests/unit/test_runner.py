@@ -21,6 +21,7 @@ from runbook_lib.spec import load_spec
 from runbook_lib.topology import topology_of
 from runbook_lib.vault import redactor
 
+pytestmark = pytest.mark.slow  # a kernel per chapter
 PARAMS = "params/greg-separated.lab.yaml"
 SECRET = "correct-horse-battery-staple"
 

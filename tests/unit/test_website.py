@@ -19,6 +19,8 @@ from runbook_lib.website import build_site
 
 SECRET = "site-secret-0123456789"
 
+pytestmark = pytest.mark.slow  # nbconvert
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
