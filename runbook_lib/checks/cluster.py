@@ -11,14 +11,17 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
+from runbook_lib.artifacts import FOLDERS
 from runbook_lib.checks import Check, CheckTable, Status
 from runbook_lib.checks.answers import Answer
 from runbook_lib.checks.membership import INTERESTING, rows
 from runbook_lib.checks.scene import PORT_SECONDS, through
 from runbook_lib.checks.visitor import Visitor
+from runbook_lib.demonstration import NAME
 from runbook_lib.demonstration import PATH as PROBE
 from runbook_lib.ssh import Host
 from runbook_lib.steps import carbon
+from runbook_lib.steps.appserver import DEPLOYMENT
 
 if TYPE_CHECKING:
     from runbook_lib.deployment import Deployment
@@ -28,6 +31,7 @@ CHAPTER = {"as": "06_verify_as_cluster", "greg": "07_verify_sso_separation"}
 HTTPS_PORT = 9443  # of the product; no offset on a machine of its own (facts 1.1)
 MOST_VISITORS = 200  # a node that none of so many fresh visitors met gets no requests
 REPEATS = 10
+DEMONSTRATION = f"webapps/{NAME}"
 SERVICES = ("/services/RemoteUserStoreManagerService", "/services/UserAdmin", "/services/ServerAdmin")
 
 
@@ -39,8 +43,10 @@ def verify_cluster(deployment: Deployment) -> CheckTable:
     for key in ("as",) if product == "as" else tuple(deployment.spec.hosts):
         table += spread(front, key, CHAPTER[product])
     if product == "as":
-        table += sessions(front)
-        table += on_every_worker(deployment)
+        there = archives(deployment)
+        if any(DEMONSTRATION in of_node for of_node in there.values()):
+            table += sessions(front)
+        table += on_every_worker(deployment, there)
         table += shut(front, deployment)
     return table
 
@@ -134,25 +140,37 @@ def sessions(front: Front) -> list[Check]:
     return [_row("cluster-session-as", title, steady, f"1 session, {REPEATS} requests counted", seen, url, chapter)]
 
 
-def on_every_worker(deployment: Deployment) -> list[Check]:
-    """The application that was put on the manager answers on every worker itself."""
+def archives(deployment: Deployment) -> dict[str, dict[str, str]]:
+    """By AS node the archives that were put there: sha256 by folder and name."""
+    nodes = [node.name for node in deployment.topology.wso2_nodes]
+    folder = f"{carbon.home_of(deployment.spec)}/{DEPLOYMENT}"
+    names = " ".join(f"{below}/*{suffix}" for suffix, below in FOLDERS.items())
+    script = f"cd {folder} && for file in {names}; do [ ! -f $file ] || sha256sum $file; done"
+    told = deployment.fleet().each(lambda host: host.run(f"sudo -n sh -c {shlex.quote(script)}", timeout=60).stdout, nodes)
+    return {node: {name: digest for digest, name in (line.split() for line in text.splitlines())} for node, text in told.items()}
+
+
+def on_every_worker(deployment: Deployment, there: dict[str, dict[str, str]]) -> list[Check]:
+    """Every worker has the archives of the manager, byte for byte; the demonstration application answers on each itself."""
     d = deployment
+    manager, workers = d.topology.of("as-manager")[0].name, [node.name for node in d.topology.of("as-worker")]
+    wanted = there[manager]
+    lacking = {name: [archive for archive, digest in wanted.items() if there[name].get(archive) != digest] for name in workers}
+    if DEMONSTRATION in wanted:
+        for name, answers in d.fleet().each(lambda host: _answers(d, host), workers).items():
+            lacking[name] += [] if answers else [f"no answer at {PROBE}"]
+    wrong = [f"{name}: {', '.join(words)}" for name, words in lacking.items() if words]
+    observed = "; ".join(wrong) or (", ".join(workers) if wanted else "nothing was put on the manager")
+    title = "The applications of the manager are on every worker"
+    return [_row("cluster-artifact-as", title, not wrong, ", ".join(workers), observed, manager, CHAPTER["as"])]
 
-    def ask(host: Host) -> Answer | None:
-        address = d.topology.node(host.name).address
-        origin = f"https://{address}:{HTTPS_PORT}"
-        try:
-            return Visitor({address: address}, None, through(host)).get(origin + PROBE)
-        except OSError:
-            return None
 
-    answers = d.fleet().each(ask, [node.name for node in d.topology.of("as-worker")])
-    found = {name: _probe(answer) if answer else None for name, answer in answers.items()}
-    lacking = [name for name, one in found.items() if one is None]
-    return [
-        _row("cluster-artifact-as", "The application of the manager is on every worker", not lacking, ", ".join(found),
-             ", ".join(name for name in found if name not in lacking) or "on none", ", ".join(found), CHAPTER["as"]),
-    ]  # fmt: skip
+def _answers(deployment: Deployment, host: Host) -> bool:
+    address = deployment.topology.node(host.name).address
+    try:
+        return _probe(Visitor({address: address}, None, through(host)).get(f"https://{address}:{HTTPS_PORT}{PROBE}")) is not None
+    except OSError:
+        return False
 
 
 def shut(front: Front, deployment: Deployment) -> list[Check]:
