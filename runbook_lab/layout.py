@@ -67,6 +67,10 @@ class Lab:
         """The bridge that carries the gateway address; each VPC gets one of its own beside it."""
         return f"rb-{self.name}"
 
+    def owns_bridge(self, link: str) -> bool:
+        """Whether a link is the lab's bridge or one of its VPCs' bridges. A name has no hyphen, so no other lab's are."""
+        return link == self.bridge or link.startswith(f"{self.bridge}-")
+
     def vpc_bridge(self, vpc_id: str) -> str:
         prefix = f"{self.bridge}-"
         return prefix + vpc_id[len(prefix) - 15 :]  # an interface's name has 15 characters at most

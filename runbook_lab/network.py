@@ -46,13 +46,13 @@ class Nic:
 def clash(lab: Lab) -> str | None:
     """What already uses addresses of the lab's range on this machine, or None."""
     for link in json.loads(run("ip", "-json", "-4", "address")):
-        if link["ifname"].startswith(lab.bridge):
+        if lab.owns_bridge(link["ifname"]):
             continue
         for entry in link["addr_info"]:
             if IPv4Network(f"{entry['local']}/{entry['prefixlen']}", strict=False).overlaps(lab.network):
                 return f"{entry['local']}/{entry['prefixlen']} on {link['ifname']}"
     for route in json.loads(run("ip", "-json", "-4", "route")):
-        if route["dst"] == "default" or route.get("dev", "").startswith(lab.bridge):
+        if route["dst"] == "default" or lab.owns_bridge(route.get("dev", "")):
             continue
         if IPv4Network(route["dst"], strict=False).overlaps(lab.network):
             return f"the route to {route['dst']} by {route.get('dev', '?')}"
@@ -93,7 +93,10 @@ def fence(lab: Lab, bridges: Iterable[str]) -> None:
     Frames that stay on one bridge appear here too where br_netfilter is loaded, hence the first rule of `forward`.
     """
     within = "\n".join(f'iifname "{bridge}" oifname "{bridge}" accept' for bridge in sorted(bridges))
-    ours = f'"{lab.bridge}*"'
+    ours = (f'"{lab.bridge}"', f'"{lab.bridge}-*"')  # not "{bridge}*": a lab `two` is none of lab `tw`
+    outside = "\n".join(f"iifname {one} ip daddr != {lab.network} reject with icmp type admin-prohibited" for one in ours)
+    shut = "\n".join(f"{way} {one} drop" for one in ours for way in ("iifname", "oifname"))
+    entry = "\n".join(f"iifname {one} goto own" for one in ours)
     run(
         "nft",
         "-f",
@@ -104,21 +107,22 @@ delete table inet {lab.table}
 table inet {lab.table} {{
   chain outside {{
     type filter hook prerouting priority -150
-    iifname {ours} ip daddr != {lab.network} reject with icmp type admin-prohibited
+    {outside}
   }}
   chain forward {{
     type filter hook forward priority -10
     {within}
-    iifname {ours} drop
-    oifname {ours} drop
+    {shut}
   }}
-  chain input {{
-    type filter hook input priority -10
-    iifname != {ours} accept
+  chain own {{
     ct state established,related accept
     meta l4proto icmp accept
     ip daddr {lab.gateway} tcp dport {{ {API_PORT}, {PROXY_PORT} }} accept
     reject with icmp type admin-prohibited
+  }}
+  chain input {{
+    type filter hook input priority -10
+    {entry}
   }}
 }}
 """,
@@ -147,7 +151,7 @@ def vpc_bridges(lab: Lab) -> dict[str, set[str]]:
     return {
         link["ifname"]: {f"{at['local']}/{at['prefixlen']}" for at in link["addr_info"] if at["family"] == "inet"}
         for link in json.loads(run("ip", "-json", "address", "show", "type", "bridge"))
-        if link.get("ifname", "").startswith(lab.bridge + "-")
+        if link.get("ifname", "") != lab.bridge and lab.owns_bridge(link.get("ifname", ""))
     }
 
 

@@ -82,7 +82,7 @@ def _links(lab: Lab) -> list[str]:
     low, high = int(lab.network.network_address), int(lab.network.broadcast_address)
     names = [link["ifname"] for link in json.loads(run("ip", "-json", "link"))]
     wires = [n for n in names if len(n) == 10 and n.startswith("rb") and _hex(n[2:]) in range(low, high + 1)]
-    bridges = [n for n in names if n == lab.bridge or n.startswith(lab.bridge + "-")]
+    bridges = [n for n in names if lab.owns_bridge(n)]
     return wires + bridges
 
 

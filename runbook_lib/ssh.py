@@ -128,7 +128,7 @@ class Host:
     def run(self, command: str, stdin: bytes = b"", on_line: Callable[[str], None] | None = None, timeout: float = 900.0) -> Completed:
         """Run one command. `on_line` gets each line of stdout as it comes; `timeout` in seconds is for silence, not for the whole."""
         try:
-            channel = self.transport().open_session(timeout=self.timeout)
+            channel = self._session()
             channel.settimeout(timeout)
             channel.exec_command(command)
             writer = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)
@@ -153,6 +153,17 @@ class Host:
                 f"lost {self.name} while it ran a command: {str(error) or type(error).__name__}", f"{self.name}: {command[:80]}", "run the step again"
             ) from error
         return Completed(rc, "".join(out), b"".join(errors).decode(errors="replace"))
+
+    def _session(self) -> paramiko.Channel:
+        """A session, on a new connection where the kept one leads to nobody: the machine was started anew since."""
+        kept = self._transport
+        try:
+            return self.transport().open_session(timeout=self.timeout)
+        except (paramiko.SSHException, EOFError, OSError):
+            if kept is None:
+                raise
+        self.close()
+        return self.transport().open_session(timeout=self.timeout)
 
     def tunnel(self, address: str, port: int) -> paramiko.Channel:
         """A connection from this host to `address:port`, as a socket: what a neighbour inside the VPC would see."""

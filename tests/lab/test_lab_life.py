@@ -105,6 +105,19 @@ def test_up_twice_is_up_once_and_down_leaves_nothing(other):
     assert "there was no lab" in runbook("down", "--name", NAME).stdout
 
 
+def test_labs_whose_names_begin_alike_do_not_meet(other):
+    longer = find_lab(f"{NAME}2", "10.216.0.0/16")
+    lifecycle.up(other, say=lambda text: None)
+    try:
+        lifecycle.up(longer, say=lambda text: None)
+        client = LabClient(longer)
+        assert client.launch(client.net()).run("echo reached") == "reached\n"
+        lifecycle.down(other, say=lambda text: None)
+        assert states(longer) == ["running"]
+    finally:
+        lifecycle.down(longer, say=lambda text: None)
+
+
 def test_down_after_the_daemon_was_killed_leaves_nothing(other):
     lifecycle.up(other, say=lambda text: None)
     with_machines(other)

@@ -260,6 +260,8 @@ def test_settings_that_the_first_boot_froze_in_the_registry_are_compared_with_to
 
 
 def test_a_machine_without_power_is_named_and_started_by_the_next_run(opened: Deployment, second: Callable[..., Deployment]) -> None:
+    kept = opened.fleet()["lb-1"]
+    assert kept.run("true").succeeded
     opened.cloud.power_cut("lb-1")
     eventually(lambda: opened.instances()["lb-1"].state == "stopped", "lb-1 stopped")
     with pytest.raises(HostError) as told:
@@ -269,4 +271,5 @@ def test_a_machine_without_power_is_named_and_started_by_the_next_run(opened: De
     plan = other.launch.plan()
     assert [(change.action, change.name) for change in plan.changes] == [("start", "lb-1")]
     other.launch.apply(plan)
+    assert kept.run("true").succeeded, "a connection from before the power cut is made anew"
     assert not other.nginx.plan()
