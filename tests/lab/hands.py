@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -16,6 +17,9 @@ from runbook_lib.ssh import Host
 from runbook_lib.world import Permission, observe
 from tests.conftest import ROOT
 from tests.lab.deployed import Deployed
+
+
+OURS = re.compile(r'File "[^"]*runbook_(lib|lab)/')  # a frame of ours in a traceback; kernels that are shut down may show one of their own
 
 
 def as_root(host: Host, script: str) -> str:
