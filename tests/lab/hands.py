@@ -18,7 +18,6 @@ from runbook_lib.world import Permission, observe
 from tests.conftest import ROOT
 from tests.lab.deployed import Deployed
 
-
 OURS = re.compile(r'File "[^"]*runbook_(lib|lab)/')  # a frame of ours in a traceback; kernels that are shut down may show one of their own
 
 
