@@ -62,6 +62,15 @@ class Finding:
         return f"{self.deployment}, hardening {self.hardening}" if partly else self.deployment
 
 
+def pictures_of(folder: Path, entries: Iterable[journals.Entry]) -> tuple[Picture, ...]:
+    """The screenshots that a run's journal names and that are still there."""
+    return tuple(
+        Picture(entry["key"], entry["change"], folder / entry["file"])
+        for entry in entries
+        if entry["verb"] == "screenshot" and (folder / entry.get("file", "")).is_file()
+    )
+
+
 def finding(folder: Path) -> Finding | None:
     """What a run found; None when it made no proof."""
     entries = journals.read(folder)
@@ -70,13 +79,8 @@ def finding(folder: Path) -> Finding | None:
     if verdict is None or not result["verdict"]:
         return None
     rows = {(row["id"], row["where"]): row for row in result["checks"] if row["chapter"] == CHAPTER and row["id"].startswith("sso.")}
-    pictures = tuple(
-        Picture(entry["key"], entry["change"], folder / entry["file"])
-        for entry in entries
-        if entry["verb"] == "screenshot" and (folder / entry.get("file", "")).is_file()
-    )
     known = (folder, str(result["deployment"]), str(result["pattern"]), str(result["hardening"]), str(result["verdict"]))
-    return Finding(*known, bool(verdict["ok"]), rows, pictures)
+    return Finding(*known, bool(verdict["ok"]), rows, pictures_of(folder, entries))
 
 
 def counterpart(mine: Finding, runs: Path | None = None) -> Finding | None:

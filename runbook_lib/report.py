@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import html
 import re
@@ -11,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .beside import side_by_side
+from .beside import pictures_of, side_by_side
 from .journal import Entry, read, redact, summarise, write_whole
 from .views import as_tables
 
@@ -42,7 +41,7 @@ def render(folder: Path) -> str:
         checks=_by_chapter(result["checks"]),
         marks=MARKS,
         passed=sum(check["status"] == "pass" for check in result["checks"]),
-        pictures=_pictures(folder, entries),
+        pictures=pictures_of(folder, entries),
         beside=_beside(folder),
         attempts={entry["key"]: entry for entry in entries if entry["verb"] == "attempt"},
         exchanges=as_tables({entry["key"]: entry["lines"] for entry in entries if entry["verb"] == "exchange"}),
@@ -79,16 +78,6 @@ def _svg(path: Path) -> str:
     if not path.exists():
         return ""
     return re.sub(r"<\?xml.*?\?>\s*", "", path.read_text(encoding="utf-8"))
-
-
-def _pictures(folder: Path, entries: Sequence[Entry]) -> list[dict[str, str]]:
-    found = []
-    for entry in entries:
-        path = folder / entry.get("file", "")
-        if entry["verb"] == "screenshot" and path.is_file():
-            data = base64.b64encode(path.read_bytes()).decode()
-            found.append({"title": entry["key"], "caption": entry["change"], "data": f"data:image/png;base64,{data}"})
-    return found
 
 
 def _beside(folder: Path) -> str:

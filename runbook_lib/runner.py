@@ -50,7 +50,7 @@ def run(
     with _alone(params, overrides):
         journal = begin(spec, "run")
         with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
-            _chapters(params, overrides, chosen, before, journal, agreed, say)
+            _chapters(params, spec, overrides or {}, chosen, before, journal, agreed, say)
     _scrub_all(journal.folder, params, overrides)
     found = journal.finish()
     complete = {c["name"] for c in found["chapters"] if c["ok"]} >= {c.name for c in chosen}
@@ -60,7 +60,8 @@ def run(
 
 def _chapters(
     params: str,
-    overrides: Mapping[str, Any] | None,
+    spec: Spec,
+    overrides: Mapping[str, Any],
     chosen: tuple[Chapter, ...],
     before: Path | None,
     journal: Journal,
@@ -68,13 +69,12 @@ def _chapters(
     say: Say,
 ) -> None:
     """One after the other, up to the first that fails."""
-    spec = load_spec(params, overrides)
     skipped = _still_holding(params, overrides, chosen, before, journal, say) if before else set()
     for chapter in chosen:
         if chapter.name in skipped:
             continue
         given = {"agreed": True} if agreed and chapter.attribute == "sso" else {}
-        if not execute(chapter, spec, overrides or {}, journal, say, given):
+        if not execute(chapter, spec, overrides, journal, say, given):
             return
 
 

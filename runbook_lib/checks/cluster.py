@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from runbook_lib.artifacts import FOLDERS
@@ -19,6 +20,7 @@ from runbook_lib.checks.scene import PORT_SECONDS, through
 from runbook_lib.checks.visitor import Visitor
 from runbook_lib.demonstration import NAME
 from runbook_lib.demonstration import PATH as PROBE
+from runbook_lib.errors import HostError
 from runbook_lib.ssh import Host
 from runbook_lib.steps import carbon
 from runbook_lib.steps.appserver import DEPLOYMENT
@@ -141,26 +143,36 @@ def sessions(front: Front) -> list[Check]:
 
 
 def archives(deployment: Deployment) -> dict[str, dict[str, str]]:
-    """By AS node the archives that were put there: sha256 by folder and name."""
+    """By AS node the archives that were put there: sha256 by folder and name. HostError for a node that cannot be looked at."""
     nodes = [node.name for node in deployment.topology.wso2_nodes]
     folder = f"{carbon.home_of(deployment.spec)}/{DEPLOYMENT}"
     names = " ".join(f"{below}/*{suffix}" for suffix, below in FOLDERS.items())
-    script = f"cd {folder} && for file in {names}; do [ ! -f $file ] || sha256sum $file; done"
-    told = deployment.fleet().each(lambda host: host.run(f"sudo -n sh -c {shlex.quote(script)}", timeout=60).stdout, nodes)
-    return {node: {name: digest for digest, name in (line.split() for line in text.splitlines())} for node, text in told.items()}
+    script = f'cd {folder} && for file in {names}; do [ ! -f "$file" ] || sha256sum "$file"; done'
+
+    def ask(host: Host) -> dict[str, str]:
+        told = host.run(f"sudo -n sh -c {shlex.quote(script)}", timeout=60)
+        if not told.succeeded:  # silence is no answer: with it, every worker would have all of nothing
+            raise HostError(f"the applications cannot be listed: {told.stderr.strip()}", f"{host.name}: {folder}", "run chapter 03, then this one again")
+        return {name: digest for digest, name in (line.split(maxsplit=1) for line in told.stdout.splitlines())}
+
+    return deployment.fleet().each(ask, nodes)
 
 
-def on_every_worker(deployment: Deployment, there: dict[str, dict[str, str]]) -> list[Check]:
+def lacking_of(there: Mapping[str, Mapping[str, str]], manager: str, workers: Sequence[str]) -> dict[str, list[str]]:
+    """By worker the manager's archives that it lacks or has otherwise."""
+    return {name: [archive for archive, digest in there[manager].items() if there[name].get(archive) != digest] for name in workers}
+
+
+def on_every_worker(deployment: Deployment, there: Mapping[str, Mapping[str, str]]) -> list[Check]:
     """Every worker has the archives of the manager, byte for byte; the demonstration application answers on each itself."""
     d = deployment
     manager, workers = d.topology.of("as-manager")[0].name, [node.name for node in d.topology.of("as-worker")]
-    wanted = there[manager]
-    lacking = {name: [archive for archive, digest in wanted.items() if there[name].get(archive) != digest] for name in workers}
-    if DEMONSTRATION in wanted:
+    lacking = lacking_of(there, manager, workers)
+    if DEMONSTRATION in there[manager]:
         for name, answers in d.fleet().each(lambda host: _answers(d, host), workers).items():
             lacking[name] += [] if answers else [f"no answer at {PROBE}"]
     wrong = [f"{name}: {', '.join(words)}" for name, words in lacking.items() if words]
-    observed = "; ".join(wrong) or (", ".join(workers) if wanted else "nothing was put on the manager")
+    observed = "; ".join(wrong) or (", ".join(workers) if there[manager] else "nothing was put on the manager")
     title = "The applications of the manager are on every worker"
     return [_row("cluster-artifact-as", title, not wrong, ", ".join(workers), observed, manager, CHAPTER["as"])]
 

@@ -14,7 +14,7 @@ from runbook_lib.cloud import Cloud
 from runbook_lib.deployment_secrets import ensure, make_password
 from runbook_lib.errors import RunbookError
 from runbook_lib.lock import Lock
-from runbook_lib.passwords import check_password, choose_passwords, passwords_table, secrets_of, set_password
+from runbook_lib.passwords import LONGEST, SHORTEST, check_password, choose_passwords, passwords_table, secrets_of, set_password
 from runbook_lib.redact import redactor
 from runbook_lib.vault import Vault
 
@@ -62,7 +62,9 @@ def test_what_the_product_or_a_file_could_not_hold_is_refused_without_quoting_it
 
 
 def test_what_the_runbook_makes_itself_is_allowed_too() -> None:
-    check_password(ADMIN, make_password())
+    made = make_password()
+    check_password(ADMIN, made)
+    assert SHORTEST <= len(made) <= LONGEST
 
 
 def test_a_mistyped_password_may_be_entered_anew_until_a_machine_has_it(deployment: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -86,15 +87,16 @@ def test_progress_that_fails_leaves_where_each_host_stood(capsys: pytest.Capture
     assert "db-1: packages, 3 of 9: install <x>" in capsys.readouterr().out
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own way with SIGINT, which is ignored where the tests run in a shell's background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_asks_the_hosts_to_stop_first() -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in a shell's background
-    try:
-        interrupt_an_apply()
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def interrupt_an_apply() -> None:
     with pytest.raises(KeyboardInterrupt), ui.progress("MySQL", ["db-1"]) as progress:
         try:
             signal.raise_signal(signal.SIGINT)
