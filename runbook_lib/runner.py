@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
@@ -119,15 +120,16 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
     say(f"{chapter.name}  {chapter.title} …")
     error = ""
     try:
-        papermill.execute_notebook(
-            os.path.relpath(chapter.notebook),
-            os.path.relpath(executed),
-            parameters={"params_file": _reference(spec.source, NOTEBOOKS), "overrides": dict(overrides), **given},
-            kernel_name="python3",
-            progress_bar=False,
-            cwd=str(NOTEBOOKS),
-            config=Config({"KernelManager": {"transport": "ipc"}}),  # TCP would be open to every user of the machine
-        )
+        with tempfile.TemporaryDirectory(prefix="runbook-") as sockets:  # each run's own: two at once must not meet
+            papermill.execute_notebook(
+                os.path.relpath(chapter.notebook),
+                os.path.relpath(executed),
+                parameters={"params_file": _reference(spec.source, NOTEBOOKS), "overrides": dict(overrides), **given},
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=str(NOTEBOOKS),
+                config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),  # TCP would be open to every user
+            )
     except PapermillExecutionError as problem:
         error = problem.evalue if _is_ours(problem.ename) else f"{problem.ename}: {problem.evalue}"
     except KeyboardInterrupt:
