@@ -39,7 +39,7 @@ class Nic:
 
     @property
     def link(self) -> str:
-        """The host's end of the wire, named after the address so that a clean-up can tell whose it is."""
+        """The host's end of the wire, named after the machine's address, which no other has."""
         return f"rb{int(self.address):08x}"
 
 
@@ -159,7 +159,9 @@ def plug(lab: Lab, nic: Nic) -> Path:
     """Make the machine's namespace and wire; returns the namespace's path. The link on the bridge is still down."""
     space = lab.namespace(nic.instance_id)
     run("ip", "netns", "add", space)
-    run("ip", "link", "add", nic.link, "type", "veth", "peer", "name", "eth0", "address", nic.mac, "netns", space)
+    bridge = lab.vpc_bridge(nic.subnet.vpc_id)  # from its first moment, so that a clean-up can tell whose the wire is
+    wire = ("ip", "link", "add", nic.link, "master", bridge, "type", "veth")
+    run(*wire, "peer", "name", "eth0", "address", nic.mac, "netns", space)
     run(
         "ip",
         "-netns",
@@ -175,7 +177,7 @@ route replace {lab.gateway} via {nic.subnet.gateway} src {nic.address}
 route replace default via {nic.subnet.gateway} src {nic.address}
 """,
     )
-    run("ip", "link", "set", nic.link, "master", lab.vpc_bridge(nic.subnet.vpc_id), "up")
+    run("ip", "link", "set", nic.link, "up")
     return Path("/run/netns", space)
 
 

@@ -79,22 +79,16 @@ def _mounts(lab: Lab) -> list[str]:
 
 
 def _links(lab: Lab) -> list[str]:
-    low, high = int(lab.network.network_address), int(lab.network.broadcast_address)
-    names = [link["ifname"] for link in json.loads(run("ip", "-json", "link"))]
-    wires = [n for n in names if len(n) == 10 and n.startswith("rb") and _hex(n[2:]) in range(low, high + 1)]
-    bridges = [n for n in names if lab.owns_bridge(n)]
-    return wires + bridges
+    """The lab's bridges and the wires plugged into them, wires first. Not by the range: who takes a lab down need not
+    say which it had, and another lab may have it now."""
+    links = json.loads(run("ip", "-json", "link"))
+    wires = [link["ifname"] for link in links if lab.owns_bridge(link.get("master", ""))]
+    return wires + [link["ifname"] for link in links if lab.owns_bridge(link["ifname"])]
 
 
 def _folders(lab: Lab) -> list[Path]:
     left_by_nspawn = PROPAGATE.glob(f"{lab.namespace_prefix}*")
     return [*left_by_nspawn, *(folder for folder in (lab.disks, lab.run) if folder.exists())]
-
-
-def _hex(text: str) -> int:
-    with suppress(ValueError):
-        return int(text, 16)
-    return -1
 
 
 def sweep(lab: Lab) -> list[Remain]:

@@ -118,6 +118,15 @@ def test_labs_whose_names_begin_alike_do_not_meet(other):
         lifecycle.down(longer, say=lambda text: None)
 
 
+def test_taking_a_lab_down_leaves_another_alone_that_has_its_range_now(other):
+    lifecycle.up(other, say=lambda text: None)
+    client = LabClient(other)
+    machine = client.launch(client.net())
+    assert machine.run("echo reached") == "reached\n"
+    assert "there was no lab" in runbook("down", "--name", f"{NAME}2", "--range", RANGE).stdout
+    assert machine.run("echo still reached") == "still reached\n"
+
+
 def test_down_after_the_daemon_was_killed_leaves_nothing(other):
     lifecycle.up(other, say=lambda text: None)
     with_machines(other)
