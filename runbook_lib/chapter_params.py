@@ -1,4 +1,5 @@
-"""Which params file the chapters use: the line in their parameters cells, where everybody sees it, and nowhere else.
+"""What the chapters' parameters cells say: the params file, in a line where everybody sees it and nowhere else, and the
+parameters that a chapter has of its own.
 
 There is no marker and no remembered choice: what stands in the cell is what the chapter uses. Papermill's `-p params_file`
 replaces it as ever.
@@ -6,18 +7,21 @@ replaces it as ever.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .chapters import NOTEBOOKS, chapters_of
+from .chapters import NOTEBOOKS, Chapter, chapters_of
 from .errors import RunbookError
 from .journal import write_whole
 
 LINE = re.compile(r"^params_file = .*$", re.MULTILINE)
 TEAR_DOWN = "99_tear_down"
+EVERY_CHAPTERS = ("params_file", "overrides")
 
 
 def here() -> Path:
@@ -45,6 +49,25 @@ def use_in_chapters(params: Path, pattern: str, folder: Path | None = None) -> t
 def line_of(notebook: Path) -> str:
     """The line as it stands in a chapter now. RunbookError when there is none."""
     return _old_line(notebook.read_text(encoding="utf-8"), notebook)
+
+
+def shared_out(parameters: Mapping[str, Any], chapters: Iterable[Chapter]) -> dict[str, dict[str, Any]]:
+    """By chapter, those of `parameters` that its parameters cell has besides the two that every chapter has.
+
+    Raises RunbookError when none of the chapters has one of them.
+    """
+    from papermill import inspect_notebook
+
+    if not parameters:
+        return {}
+    known = {chapter.name: inspect_notebook(str(chapter.notebook)).keys() - set(EVERY_CHAPTERS) for chapter in chapters}
+    everywhere = sorted(set().union(*known.values()))
+    for name in parameters:
+        if name not in everywhere:
+            near = difflib.get_close_matches(name, everywhere, 1)
+            hint = f"did you mean {near[0]}?" if near else f"they have: {', '.join(everywhere) or 'none'}."
+            raise RunbookError(f"none of these chapters has a parameter {name!r}", f"-p {name}", f"{hint} A key of the params file is given with --set")
+    return {chapter: {name: value for name, value in parameters.items() if name in names} for chapter, names in known.items()}
 
 
 def _with_line(text: str, line: str, path: Path) -> str:

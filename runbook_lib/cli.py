@@ -28,6 +28,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "test": ("every test that this machine can run", "pytest's"),
     "lab": ("up, down, status, env, ssh, hosts, browser: EC2 on one's own machine", "0, 1"),
 }
+OF_CHAPTERS = "a parameter that a chapter has of its own, as with papermill: -p drill true"
 
 
 class Parser(argparse.ArgumentParser):
@@ -61,6 +62,7 @@ def parser() -> Parser:
         made.add_argument("--from", dest="first", metavar="NN", help="first chapter")
         made.add_argument("--to", dest="last", metavar="NN", help="last chapter")
         made.add_argument("--resume", action="store_true", help="leave out what is proven and still holds")
+        made.add_argument("-p", dest="parameters", action="append", nargs=2, default=[], metavar=("NAME", "VALUE"), help=OF_CHAPTERS)
         made.add_argument("--yes", **agree)
     for name in ("plan", "verify", "status"):
         made = verb(name)
@@ -126,11 +128,13 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 def _run(args: argparse.Namespace) -> int:
     from . import batch, runner
+    from .spec import typed
 
+    parameters = {name: typed(f"-p {name}", value) for name, value in args.parameters}
+    options = {"first": args.first, "last": args.last, "resume": args.resume, "agreed": args.yes, "parameters": parameters}
     if also := getattr(args, "also", ()):
-        options = {"first": args.first, "last": args.last, "resume": args.resume, "agreed": args.yes}
         return batch.run_all([args.params, *also], _overrides(args), _say, **options)
-    return runner.run(args.params, _overrides(args), args.first, args.last, args.resume, args.yes, _say)
+    return runner.run(args.params, _overrides(args), say=_say, **options)
 
 
 def _plan(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import hashlib
+import itertools
 import os
 import platform
 import socket
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import journal as journals
+from .chapter_params import shared_out
 from .chapters import NOTEBOOKS, Chapter, chapters_of
 from .errors import RunbookError
 from .journal import Journal
@@ -37,21 +39,26 @@ def run(
     resume: bool = False,
     agreed: bool = False,
     say: Say = print,
+    parameters: Mapping[str, Any] | None = None,
 ) -> int:
     """Execute the pattern's chapters. 0: all verified and as the parameters expect; 1: not, and why was said.
 
     The deployment's lock is held from the first chapter to the last: of two runs at once the second is refused before
     it changes anything. Raises ParamsError, LockHeld and CloudError before anything starts. `resume` leaves out the
     chapters that the newest run proved and whose plan is empty now; what only verifies is always run. `agreed`: the
-    proof may make its test users where it asks.
+    proof may make its test users where it asks. `parameters`: further ones of the chapters' own, such as `drill`.
     """
     spec = load_spec(params, overrides)
     chosen = chapters_of(spec.pattern, first, last)
+    given = shared_out(parameters or {}, chosen)
+    for chapter in chosen:
+        if agreed and chapter.attribute == "sso":
+            given[chapter.name] = {**given.get(chapter.name, {}), "agreed": True}
     before = journals.latest(spec.deployment) if resume else None
     with _alone(params, overrides):
         journal = begin(spec, "run")
         with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
-            _chapters(params, spec, overrides or {}, chosen, before, journal, agreed, say)
+            _chapters(params, spec, overrides or {}, chosen, before, journal, given, say)
     _scrub_all(journal.folder, params, overrides)
     found = journal.finish()
     complete = {c["name"] for c in found["chapters"] if c["ok"]} >= {c.name for c in chosen}
@@ -66,16 +73,16 @@ def _chapters(
     chosen: tuple[Chapter, ...],
     before: Path | None,
     journal: Journal,
-    agreed: bool,
+    given: Mapping[str, Mapping[str, Any]],
     say: Say,
 ) -> None:
-    """One after the other, up to the first that fails."""
-    skipped = _still_holding(params, overrides, chosen, before, journal, say) if before else set()
+    """One after the other, up to the first that fails. What is given to a chapter is something for it to do."""
+    idle = tuple(itertools.takewhile(lambda chapter: not given.get(chapter.name), chosen))
+    skipped = _still_holding(params, overrides, idle, before, journal, say) if before else set()
     for chapter in chosen:
         if chapter.name in skipped:
             continue
-        given = {"agreed": True} if agreed and chapter.attribute == "sso" else {}
-        if not execute(chapter, spec, overrides, journal, say, given):
+        if not execute(chapter, spec, overrides, journal, say, given.get(chapter.name, {})):
             return
 
 

@@ -72,11 +72,16 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
         key, sign, text = assignment.partition("=")
         if not sign or not key.strip():
             raise ParamsError(f"{assignment!r} is not an assignment", "--set", "write it as KEY=VALUE, such as nodes.store=3")
-        try:
-            found[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ParamsError(f"the value of {key} is not YAML: {text}", "--set", "quote it for the shell and for YAML") from None
+        found[key.strip()] = typed(f"--set {key}", text)
     return found
+
+
+def typed(option: str, text: str) -> Any:
+    """A value from the command line, read as YAML: 3 is a number, true is true. Raises `ParamsError`."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ParamsError(f"the value is not YAML: {text}", option, "quote it for the shell and for YAML") from None
 
 
 def find_params(params_file: str | Path) -> Path:

@@ -40,9 +40,9 @@ def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def write(folder: Path, name: str, code: str) -> None:
+def write(folder: Path, name: str, code: str, own: str = "") -> None:
     cells = [
-        nbformat.v4.new_code_cell('params_file = ""\noverrides = {}', metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(f'params_file = ""\noverrides = {{}}\n{own}', metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell(code),
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
@@ -158,6 +158,33 @@ def test_resume_leaves_out_what_is_proven_and_holds(notebooks: Path, monkeypatch
     status, folder = run([], resume=True)
     assert status == 0
     assert sorted(path.stem for path in folder.glob("*.ipynb")) == left
+
+
+def test_a_chapters_own_parameter_reaches_the_chapters_that_have_it(notebooks: Path) -> None:
+    write(notebooks, "01_launch_ec2", "print('given:', 'drill' in globals())")
+    write(notebooks, "02_install_mysql", "print('given:', drill)", "drill = False")
+    status, folder = run([], parameters={"drill": True})
+    assert status == 0
+    assert "given: False" in (folder / "01_launch_ec2.ipynb").read_text()
+    assert "given: True" in (folder / "02_install_mysql.ipynb").read_text()
+
+
+def test_a_parameter_that_no_chapter_has_stops_before_anything_is_written(notebooks: Path) -> None:
+    write(notebooks, "01_launch_ec2", "1")
+    write(notebooks, "02_install_mysql", "1", "drill = False")
+    with pytest.raises(RunbookError, match="did you mean drill"):
+        run([], parameters={"dril": True})
+    assert not (notebooks.parent / "runs").exists()
+
+
+def test_resume_runs_a_proven_chapter_that_is_given_something(notebooks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(notebooks, "01_launch_ec2", "1")
+    write(notebooks, "02_install_mysql", "print(war)", "war = ''")
+    assert run([])[0] == 0
+    monkeypatch.setattr("runbook_lib.deployment.open_deployment", lambda *_: Standing({"launch": False, "mysql": False}))
+    status, folder = run([], resume=True, parameters={"war": "shop.war"})
+    assert status == 0
+    assert [path.stem for path in folder.glob("*.ipynb")] == ["02_install_mysql"]
 
 
 def test_of_several_params_files_each_is_run_and_one_table_says_what_was_found(notebooks: Path) -> None:
