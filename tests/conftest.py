@@ -11,6 +11,7 @@ pytest_plugins = ["tests.lab.labs", "tests.lab.deployed"]  # the lab and its clu
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("RUNBOOK_SHARED", ROOT.parent / "shared"))
+NOT_FAST = {"lab": "machines and root", "practice": "Java and a database", "notebooks": "machines and root", "browser": "Chromium and machines"}
 FOLDER_MARKERS = {"unit": "unit", "lab": "lab", "practice": "lab", "browser": "browser", "notebooks": "notebooks"}
 
 
@@ -36,8 +37,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(FOLDER_MARKERS[folder])
         if item.get_closest_marker("full") and not config.getoption("--full"):
             item.add_marker(pytest.mark.skip(reason="long sequence: ./runbook test --full"))
+        if config.getoption("--fast") and folder in NOT_FAST:
+            item.add_marker(pytest.mark.skip(reason=f"needs {NOT_FAST[folder]}: ./runbook test"))
         if item.get_closest_marker("slow") and config.getoption("--fast"):
             item.add_marker(pytest.mark.skip(reason="takes seconds: ./runbook test"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption("--fast"):
+        for folder, needs in NOT_FAST.items():
+            terminalreporter.write_line(f"LEFT OUT tests/{folder}: needs {needs}: ./runbook test")
 
 
 @pytest.fixture(scope="session")

@@ -83,7 +83,8 @@ def test_overrides_are_typed_as_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == {"nodes.store": 3, "clustering": False}
 
 
-def test_fast_tests_are_the_unit_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("words", "ends"), [(["-x"], ["tests/unit", "-x"]), (["tests/unit/test_cli.py"], ["auto", "tests/unit/test_cli.py"])])
+def test_fast_tests_are_the_unit_tests_or_the_ones_named(monkeypatch: pytest.MonkeyPatch, words: list[str], ends: list[str]) -> None:
     seen: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> argparse.Namespace:
@@ -91,8 +92,8 @@ def test_fast_tests_are_the_unit_tests(monkeypatch: pytest.MonkeyPatch) -> None:
         return argparse.Namespace(returncode=5)
 
     monkeypatch.setattr(subprocess, "run", run)
-    assert cli.main(["test", "--fast", "-x"]) == 5
-    assert seen[0][3:5] == ["-m", "unit"] and seen[0][-1] == "-x"
+    assert cli.main(["test", "--fast", *words]) == 5
+    assert seen[0][3] == "--fast" and seen[0][-2:] == ends
 
 
 def test_the_library_alone_says_where_the_lab_is(capsys: pytest.CaptureFixture[str]) -> None:
