@@ -265,6 +265,17 @@ def forget_first_boots(fleet: Fleet, ctx: Context) -> None:
     _stop_and_reset(fleet, ctx, [node.name for node in ctx.topology.wso2_nodes])
 
 
+def stop_all(fleet: Fleet, ctx: Context) -> None:
+    """Stop the product on all nodes. `HostError` for one that does not stop."""
+
+    def stop(host: Host) -> None:
+        done = host.run(f"sudo -n systemctl stop {carbon.UNIT}", timeout=ctx.spec.timeouts.stop + SILENCE)
+        if done.rc:
+            raise HostError(f"{host.name} does not stop: {done.stderr.strip()}", host.name, f"journalctl -u {carbon.UNIT} on the node says why")
+
+    fleet.each(stop, [node.name for node in ctx.topology.wso2_nodes])
+
+
 def _not_by_itself(begun: Sequence[str], ctx: Context) -> RunbookError:
     names, others = ", ".join(begun), ", ".join(sorted(ctx.booted))
     return RunbookError(

@@ -138,6 +138,8 @@ class MysqlSchema(_Mysql):
         return {**super().question(), "name": self.database.name, "tables": list(self.tables), "sha256": digest}
 
     def difference(self, fact: Fact) -> Change | None:
+        if fact["state"] == "restoring":
+            return Change(self.key, "refuse", "a restore was cut short; deployment.mysql.restore(dump, confirm=…) again")
         if not fact["tables"]:
             return Change(self.key, "load", f"{self.expected} tables from {self.origin}")
         missing = len(fact["missing"]) or max(0, self.expected - fact["tables"])

@@ -13,10 +13,12 @@ from .board import leave_word
 from .checks import CheckTable
 from .checks.network import verify_ssh
 from .converge import Pending, Plan, Result
-from .database_repair import Recreated, recreate_databases
+from .database_repair import Recreated, as_table, database_of, dump_database, recreate_databases, restore_database
+from .databases import databases_of
 from .errors import RunbookError
 from .resources import Change
 from .steps import Context, Node, mysql, nginx
+from .tables import Table
 
 if TYPE_CHECKING:
     from .deployment import Deployment
@@ -145,6 +147,35 @@ class Mysql(Converging):
                 d.cloud.untag(node.name, "runbook:first-boot")
             schemas = [mysql.schema_of(name, context) for name in names] or mysql.schemas_of(context)
             return recreate_databases(hosts[d.topology.db.name], schemas)
+
+    def dump(self, *names: str) -> Table:
+        """A dump of databases (all of them when none is named), kept on their host where only root reads it. Nothing is stopped."""
+        d = self.deployment
+        with d.writing(), d.journal.attempt(self.name, "dump"):
+            host = d.fleet()[d.topology.db.name]
+            chosen = [mysql.schema_of(name, d.context()).database.name for name in names] or [db.name for db in databases_of(d.spec.pattern)]
+            made = [dump_database(host, name) for name in chosen]
+            for each in made:
+                d.journal.write(self.name, "dump", host=host.name, key=each.database, change=f"dumped to {each.path}")
+            return as_table(made, host.name)
+
+    def restore(self, *dumps: str, confirm: str = "") -> Table:
+        """Put dumps in the place of what the databases hold, which is dumped first. The product's nodes are stopped for it.
+
+        `confirm` must be the deployment's name. Restore dumps of one moment together. Then run the nodes' chapter: it starts them.
+        """
+        d = self.deployment
+        if confirm != d.spec.deployment:
+            raise RunbookError(f"databases of {d.spec.deployment} are to be replaced", "confirm", f'say so: confirm="{d.spec.deployment}"')
+        with d.writing(), d.journal.attempt(self.name, "restore"):
+            context, host = d.context(), d.fleet()[d.topology.db.name]
+            for dump in dumps:
+                mysql.schema_of(database_of(dump), context)  # before anything is stopped: is it one of ours
+            boot.stop_all(d.fleet(), context)
+            made = [restore_database(host, dump) for dump in dumps]
+            for each in made:
+                d.journal.write(self.name, "restore", host=host.name, key=each.database, change=f"holds {each.dump} again")
+            return as_table(made, host.name)
 
 
 class Nginx(Converging):

@@ -19,6 +19,7 @@ KINDS = {
     "mysql": "mysql",
     "config_tree": "trees",
 }  # fmt: skip
+NEEDS = {"mysql": ("mysql_dumps",)}  # files that a kind's own file builds on
 
 # The remote command: reads the program's length and the program from stdin, then the program reads its input.
 COMMAND = 'exec sudo -n python3 -IS -c \'import sys; i = sys.stdin.buffer; exec(compile(i.read(int(i.readline())), "runbook-agent", "exec"))\''
@@ -37,5 +38,7 @@ def _assemble(modules: tuple[str, ...]) -> bytes:
 
 def program(kinds: Iterable[str]) -> bytes:
     """The agent's source for these kinds, with its length in front, ready to be written to COMMAND's stdin."""
-    source = _assemble(tuple(sorted({KINDS[kind] for kind in kinds})))
+    modules = {KINDS[kind] for kind in kinds}
+    modules |= {needed for module in modules for needed in NEEDS.get(module, ())}
+    source = _assemble(tuple(sorted(modules)))
     return b"%d\n" % len(source) + source

@@ -1,11 +1,11 @@
-# Kind: mysql (database, account, schema, leftovers, report, recreate). Only what follows the marker is sent.
+# Kind: mysql (database, account, schema, leftovers, report, recreate, dump, restore). Only what follows the marker is sent.
 from .core import *  # noqa: F403
+from .mysql_dumps import *  # noqa: F403
 
 # --- agent ---
-import fcntl, gzip, re, shutil as _which  # noqa: E401, E402
+import fcntl, gzip, re  # noqa: E401, E402
 
 SYSTEM = ("mysql", "sys", "information_schema", "performance_schema")
-BACKUPS = "/var/backups/runbook-mysql"
 PRIVILEGES = ("Select", "Insert", "Update", "Delete", "Create", "Drop", "Grant", "References", "Index", "Alter", "Create_tmp_table",
               "Lock_tables", "Create_view", "Show_view", "Create_routine", "Alter_routine", "Execute", "Event", "Trigger")  # fmt: skip
 # Facts 2.2: the scripts say `TIMESTAMP NOT NULL DEFAULT 0`, which these two modes refuse.
@@ -16,14 +16,6 @@ LEDGER = (
     "(name VARCHAR(64) PRIMARY KEY, script CHAR(64) NOT NULL, state VARCHAR(16) NOT NULL, at TIMESTAMP DEFAULT CURRENT_TIMESTAMP);"
 )
 LEDGER_STATE = "REPLACE INTO runbook.schema_load (name, script, state) VALUES ('%s', '%s', '%s');"
-
-
-def client(name):
-    """MariaDB's programs carry its name and keep MySQL's as links; MySQL has its own only."""
-    found = _which.which(name.replace("mysql", "mariadb-") if name == "mysqldump" else "mariadb") or _which.which(name)
-    if not found:
-        raise Failed("no %s on this host: the database server is not installed" % name)
-    return found
 
 
 def sql(text, database=None):
@@ -214,45 +206,6 @@ def load(r):
     sql(LEDGER_STATE % (r["name"], digest, "loaded"))
 
 
-def dump(database):
-    """The database as a gzipped script that only root can read; its path. Complete or an error."""
-    os.makedirs(BACKUPS, mode=0o700, exist_ok=True)
-    os.chmod(BACKUPS, 0o700)
-    path = os.path.join(BACKUPS, "%s-%s-%d.sql.gz" % (database, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), os.getpid()))
-    command = [
-        client("mysqldump"),
-        "--no-defaults",
-        "--user=root",
-        "--protocol=socket",
-        "--single-transaction",
-        "--routines",
-        "--hex-blob",
-        "--databases",
-        database,
-    ]
-    handle = os.open(path + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    tail = b""
-    with (
-        tempfile.TemporaryFile() as words,
-        os.fdopen(handle, "wb") as raw,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=words) as source,
-    ):
-        with gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as packed:
-            for block in iter(lambda: source.stdout.read(1 << 20), b""):
-                packed.write(block)
-                tail = (tail + block)[-200:]
-        raw.flush()
-        os.fsync(raw.fileno())
-        code = source.wait()
-        words.seek(0)
-        said = words.read().decode(errors="replace").strip()
-    if code or b"Dump completed" not in tail:
-        os.unlink(path + ".part")
-        raise Failed("the dump of %s did not complete, so nothing was dropped: %s" % (database, said or "exit %d" % code))
-    os.rename(path + ".part", path)
-    return path
-
-
 class Ordered:
     """Orders, by `what`. Each is safe to repeat."""
 
@@ -281,6 +234,8 @@ class Ordered:
     @staticmethod
     def schema(r):
         fact = Asked.schema(r, Server())
+        if fact["state"] == "restoring":  # what belongs there is in a dump: an empty schema in its place would look whole
+            raise Failed("a restore of database %s was cut short: deployment.mysql.restore(dump, confirm=…) again" % r["name"])
         if fact["tables"] and fact["state"] == "loading":  # our own load was cut short: no product ever saw this database whole
             Ordered.recreate(r)
         elif fact["tables"]:
@@ -303,11 +258,39 @@ class Ordered:
     def recreate(r):
         """Dump, drop, create, load. Grants are rows of their own and outlive the database."""
         if r["name"] in Server().databases:
-            kept = dump(r["name"])
-            say(progress=0, of=1, doing="%s dumped to %s" % (r["name"], kept), dump=kept, database=r["name"])
+            keep(r["name"])
             sql("DROP DATABASE `%s`;" % r["name"])
         sql("CREATE DATABASE `%s` CHARACTER SET %s COLLATE %s;" % (r["name"], r["charset"], r["collation"]))
         load(r)
+
+    @staticmethod
+    def dump(r):
+        keep(r["name"])
+
+    @staticmethod
+    def restore(r):
+        """A dump in the place of what is there, which is dumped first. It is read to its end before anything is dropped, and
+        what it made is dumped once more: the same rows, or an error."""
+        try:
+            with gzip.open(r["dump"]) as lines:
+                wanted, databases, whole = contents(lines)
+        except (OSError, EOFError, zlib.error) as error:
+            raise Failed("the dump %s cannot be read, nothing was dropped: %s" % (r["dump"], error))
+        if not whole or databases != {r["name"]}:
+            why = "is of %s" % ", ".join(sorted(databases)) if whole else "was cut short"
+            raise Failed("the dump %s %s: it cannot restore %s, nothing was dropped" % (r["dump"], why, r["name"]))
+        server = Server()
+        if r["name"] in server.databases:
+            keep(r["name"])
+        script = server.ledger.get(r["name"], ("",))[0]
+        sql(LEDGER + LEDGER_STATE % (r["name"], script, "restoring") + "DROP DATABASE IF EXISTS `%s`;" % r["name"])
+        pour(r["dump"])
+        with open(os.devnull, "wb") as nowhere:
+            found = dump_into(r["name"], nowhere)
+        if found != wanted:
+            raise Failed("database %s does not hold the rows of %s: %s, not %s" % (r["name"], r["dump"], found, wanted))
+        sql(LEDGER_STATE % (r["name"], script, "loaded"))
+        say(progress=1, of=1, doing="%s restored" % r["name"], restored=r["dump"], rows=found, database=r["name"])
 
 
 @handles("mysql")

@@ -8,6 +8,7 @@ import pytest
 
 from runbook_lib.checks.database import verify_database
 from runbook_lib.database_repair import recreate_database
+from runbook_lib.errors import RunbookError
 from runbook_lib.steps import mysql
 from tests.lab.deployed import on
 
@@ -61,3 +62,19 @@ def test_a_database_is_made_anew_with_its_dump_kept_for_root(as_deployment):
         assert kept and on(as_deployment, "db-1", f"stat -c '%U %a' {kept}").split() == ["root", "600"]
     finally:
         on(as_deployment, "db-1", "mariadb -e 'DROP DATABASE IF EXISTS WSO2_TEST_DB'")
+
+
+def test_dumps_bring_the_databases_back_and_the_nodes_chapter_starts_the_nodes(as_deployment):
+    d = as_deployment
+    made = {row[0]: row[-1] for row in d.mysql.dump().rows}
+    assert set(made) == {"WSO2_USER_DB", "WSO2_REGISTRY_DB"}
+    on(d, "db-1", "mariadb WSO2_USER_DB -e 'DELETE FROM UM_USER_ROLE'")
+    with pytest.raises(RunbookError, match="to be replaced"):
+        d.mysql.restore(*made.values())
+    d.mysql.restore(*made.values(), confirm=d.spec.deployment)
+    assert int(on(d, "db-1", "mariadb -N WSO2_USER_DB -e 'SELECT COUNT(*) FROM UM_USER_ROLE'")) > 0
+    plan = d.appserver.plan()
+    assert {pending.host for pending in plan.pending} == {node.name for node in d.topology.wso2_nodes}, str(plan)
+    d.appserver.apply(plan)
+    assert d.appserver.verify().ok
+    assert not d.mysql.plan()

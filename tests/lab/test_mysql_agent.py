@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.database_repair import recreate_database
+from runbook_lib.database_repair import dump_database, recreate_database, restore_database
 from runbook_lib.database_resources import MysqlAccount, MysqlDatabase, MysqlSchema, NoLeftovers
 from runbook_lib.errors import HostError
 from tests.conftest import need
@@ -174,6 +174,77 @@ def test_recreate_database_dumps_then_makes_it_anew_and_accounts_keep_their_righ
 def test_recreating_a_database_that_is_not_there_makes_it_without_a_dump(host):
     done = recreate_database(host, schema())
     assert done.dump is None
+    assert not planned(host, DATABASE, schema())
+
+
+USERS = "SELECT UM_USER_NAME FROM WSO2_USER_DB.UM_USER"
+ADD_USER = "INSERT INTO WSO2_USER_DB.UM_USER (UM_USER_NAME, UM_USER_PASSWORD, UM_CHANGED_TIME) VALUES ('{}', 'x', NOW())"
+
+
+def test_a_dump_restores_the_rows_of_its_moment_and_keeps_what_was_there_since(host):
+    converged(host, DATABASE, schema(), account())
+    rows(host, ADD_USER.format("kept: \u2011 ''quoted''\\n"))
+    made = dump_database(host, "WSO2_USER_DB")
+    before = rows(host, USERS)
+    rows(host, ADD_USER.format("later") + "; SET foreign_key_checks = 0; DROP TABLE WSO2_USER_DB.UM_CLAIM")
+    done = restore_database(host, made.path)
+    assert rows(host, USERS) == before
+    assert done.rows == made.rows and done.dump == made.path
+    assert b"'later'" in gzip.decompress(Path(done.before).read_bytes())
+    assert not planned(host, DATABASE, schema(), account())
+
+
+def test_the_same_rows_have_the_same_digest_and_others_another(host):
+    converged(host, DATABASE, schema())
+    first = dump_database(host, "WSO2_USER_DB")
+    assert dump_database(host, "WSO2_USER_DB").rows == first.rows
+    rows(host, ADD_USER.format("one more"))
+    assert dump_database(host, "WSO2_USER_DB").rows != first.rows
+
+
+def test_a_database_that_is_gone_is_restored_whole(host):
+    converged(host, DATABASE, schema(), account())
+    made = dump_database(host, "WSO2_USER_DB")
+    rows(host, "DROP DATABASE WSO2_USER_DB")
+    assert restore_database(host, made.path).before is None
+    assert not planned(host, DATABASE, schema(), account())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda data: data[: len(data) // 2], "cannot be read"),
+        (lambda data: gzip.compress(gzip.decompress(data).rsplit(b"-- Dump completed", 1)[0]), "was cut short"),
+        (lambda data: gzip.compress(gzip.decompress(data).replace(b"WSO2_USER_DB", b"WSO2_REGISTRY_DB")), "is of WSO2_REGISTRY_DB"),
+    ],
+    ids=["file cut short", "dump cut short", "another database"],
+)
+def test_a_dump_that_cannot_restore_the_database_is_refused_before_anything_is_dropped(host, spoil, words):
+    converged(host, DATABASE, schema())
+    rows(host, ADD_USER.format("stays"))
+    path = Path(dump_database(host, "WSO2_USER_DB").path)
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(HostError, match=words):
+        restore_database(host, str(path))
+    assert "stays" in rows(host, USERS)
+    assert not planned(host, DATABASE, schema())
+
+
+def test_a_restore_that_was_cut_short_is_never_taken_for_an_empty_database(host):
+    converged(host, DATABASE, schema())
+    rows(host, ADD_USER.format("stays"))
+    path = Path(dump_database(host, "WSO2_USER_DB").path)
+    whole = path.read_bytes()
+    path.write_bytes(gzip.compress(gzip.decompress(whole).replace(b"CREATE TABLE `UM_USER`", b"CREATE NOTHING `UM_USER`")))
+    with pytest.raises(HostError, match=r"the server stopped at: (?s:.*)CREATE NOTHING"):
+        restore_database(host, str(path))
+    change = planned(host, DATABASE, schema()).pending[-1].change
+    assert change.verb == "refuse" and "restore was cut short" in change.summary
+    with pytest.raises(HostError, match="restore of database WSO2_USER_DB was cut short"):
+        converged(host, DATABASE, schema())
+    path.write_bytes(whole)
+    restore_database(host, str(path))
+    assert "stays" in rows(host, USERS)
     assert not planned(host, DATABASE, schema())
 
 

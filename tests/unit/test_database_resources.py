@@ -26,6 +26,8 @@ WHOLE = {"server": "10.11", "tables": 2, "missing": [], "state": "loaded", "scri
         ({"tables": 0, "missing": ["A", "B"], "state": None, "charsets": []}, "load"),
         ({"tables": 0, "missing": ["A", "B"], "state": "loading", "charsets": []}, "load"),
         ({"tables": 1, "missing": ["B"], "state": "loading"}, "reload"),
+        ({"tables": 0, "missing": ["A", "B"], "state": "restoring", "charsets": []}, "refuse"),  # never an empty schema in its place
+        ({"state": "restoring"}, "refuse"),
         ({"state": "loading"}, "reload"),  # all tables, but the script did not end
         ({"tables": 1, "missing": ["B"], "state": "loaded"}, "refuse"),
         ({"tables": 1, "missing": ["B"], "state": None}, "refuse"),

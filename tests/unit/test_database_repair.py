@@ -1,0 +1,26 @@
+"""Dumps by their names, and what a notebook shows of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from runbook_lib.database_repair import Dump, Restored, as_table, database_of
+from runbook_lib.errors import RunbookError
+
+PATH = "/var/backups/runbook-mysql/WSO2_USER_DB-20261123T010203Z-4711.sql.gz"
+
+
+def test_a_dumps_name_says_whose_it_is() -> None:
+    assert database_of(PATH) == "WSO2_USER_DB"
+
+
+@pytest.mark.parametrize("path", ["", "WSO2_USER_DB", "/tmp/users.sql.gz", PATH + ".part", PATH.replace("WSO2_USER_DB", "x'; DROP")])
+def test_a_file_of_another_kind_is_refused(path: str) -> None:
+    with pytest.raises(RunbookError, match="is not the path of a dump"):
+        database_of(path)
+
+
+def test_a_table_says_where_dumps_lie_and_what_was_restored() -> None:
+    assert PATH in str(as_table([Dump("WSO2_USER_DB", PATH, "ab" * 32, 2048)], "db-1"))
+    assert "2 KiB" in str(as_table([Dump("WSO2_USER_DB", PATH, "ab" * 32, 2048)], "db-1"))
+    assert "abababababab" in str(as_table([Restored("WSO2_USER_DB", PATH, "ab" * 32, None)], "db-1"))
