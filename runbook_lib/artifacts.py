@@ -29,6 +29,8 @@ mv {beside} {target}
 """
 # What the worker's timer does every few seconds, at once.
 PULL_NOW = f"sudo -n systemctl start --no-block {appserver.PULL_UNIT}.service"
+# The first waits for a pull that is under way and may have read the manager's folder before; the second reads it anew.
+PULLED_ANEW = f"sudo -n systemctl start {appserver.PULL_UNIT}.service; sudo -n systemctl start {appserver.PULL_UNIT}.service"
 TAKE = """set -eu
 [ -e {target} ] || exit 4
 rm {target}
@@ -128,16 +130,20 @@ def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = 
         raise RunbookError(f"there is no {name} on {manager}", f"{manager}: {target}", "the console or `ls` of that folder shows what is deployed")
     began = time.monotonic()
     _tell(progress, manager, f"{name} is off the manager")
-    _pull_now(fleet, ctx)
 
     def follow(host: Host) -> float:
+        if host.name != manager:
+            host.run(PULLED_ANEW, timeout=seconds + 60)
         if host.run("sudo -n sh", GONE.format(**words).encode(), timeout=seconds + 60).rc:
             what = f"{host.name} still has {name} after {seconds:.0f} s"
             raise HostError(what, f"{host.name}: {target}", f"`journalctl -u {appserver.PULL_UNIT}` on the node says what rsync met")
         _tell(progress, host.name, f"{name} is gone")
         return time.monotonic() - began
 
-    return Deployed(name, fleet.each(follow, [node.name for node in ctx.topology.wso2_nodes]), verb="Gone")
+    # The manager first: as long as it has what it unpacked, and no archive beside it, that is an application of its own to
+    # the workers, and the next pull would bring it back.
+    gone = fleet.each(follow, [manager])
+    return Deployed(name, gone | fleet.each(follow, [node.name for node in ctx.topology.of("as-worker")]), verb="Gone")
 
 
 def _pull_now(fleet: Fleet, ctx: Context) -> None:
