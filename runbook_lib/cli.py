@@ -28,7 +28,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "test": ("every test that this machine can run", "pytest's"),
     "lab": ("up, down, status, env, ssh, hosts, browser: EC2 on one's own machine", "0, 1"),
 }
-OF_CHAPTERS = "a parameter that a chapter has of its own, as with papermill: -p drill true"
+OF_CHAPTERS = "a parameter that a chapter has of its own, as with papermill: -p war app.war"
 
 
 class Parser(argparse.ArgumentParser):

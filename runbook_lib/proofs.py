@@ -98,7 +98,7 @@ class Cluster(Verbs):
         return verify_cluster(self.deployment)
 
     def failover(self, **options: Any) -> Any:
-        """Cut a node's power under a steady stream of requests, restore it, count what was lost."""
+        """Cut a node's power under a steady stream of requests, restore it, count what was lost. ChecksFailed when a GET failed."""
         from .checks.failover import drill
 
         d = self.deployment
@@ -106,4 +106,15 @@ class Cluster(Verbs):
         with d.writing(), d.journal.attempt(chapter, "failover"):
             found = drill(d, **options)
         d.journal.checked(chapter, found.checks)
+        failed = [f"{check.title}: {check.observed}" for check in found.checks if check.status == "fail"]
+        if failed:
+            ui.show(found)
+            step = "chapter 05 says which timeouts and retries of Nginx carry a drill; look at the chart for the second in which it happened"
+            raise ChecksFailed("; ".join(failed), f"{d.spec.deployment}, drill {found.kind}", step)
         return found
+
+    def drill(self, kind: str = "power-cut") -> Any:
+        """`failover` where the parameters ask for drills; else how to ask."""
+        if self.deployment.spec.drill:
+            return self.failover(kind=kind)
+        return "no drill asked for: `drill: true` in the params file, or overrides = {'drill': True} above"

@@ -46,7 +46,7 @@ def run(
     The deployment's lock is held from the first chapter to the last: of two runs at once the second is refused before
     it changes anything. Raises ParamsError, LockHeld and CloudError before anything starts. `resume` leaves out the
     chapters that the newest run proved and whose plan is empty now; what only verifies is always run. `agreed`: the
-    proof may make its test users where it asks. `parameters`: further ones of the chapters' own, such as `drill`.
+    proof may make its test users where it asks. `parameters`: further ones of the chapters' own, such as `war`.
     """
     spec = load_spec(params, overrides)
     chosen = chapters_of(spec.pattern, first, last)

@@ -130,6 +130,7 @@ class Spec(_Closed):
     java: JavaSpec = _field(JavaSpec(package="default-jre-headless"), "the Java runtime")
     publisher_allow_cidr: tuple[str, ...] = _field(("0.0.0.0/0",), "who may reach the Publisher host at Nginx", allowed="list of CIDR", min_length=1)
     clustering: bool = _field(True, "Hazelcast clusters, one per tier")
+    drill: bool = _field(False, "chapters 06 and 07 also cut machines' power while visitors browse, and count what was lost")
     database: DatabaseSpec = _field(DatabaseSpec(), "the shared databases")
     memory: MemorySpec = _field(MemorySpec(), "heap of the WSO2 nodes")
     timeouts: TimeoutsSpec = _field(TimeoutsSpec(), "how long to wait")

@@ -98,8 +98,8 @@ def separated(lab: Any) -> Iterator[Deployed]:
 
 @pytest.fixture(scope="session")
 def as_cluster(lab: Any) -> Iterator[Deployed]:
-    """The AS cluster, as its params file has it."""
-    with made(in_lab(lab, "as-cluster", "test-as", 4)) as deployed:
+    """The AS cluster, as its params file has it; the drills have tests of their own."""
+    with made(in_lab(lab, "as-cluster", "test-as", 4, drill=False)) as deployed:
         yield deployed
 
 

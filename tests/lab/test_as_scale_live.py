@@ -19,7 +19,7 @@ FEW, MANY = ["as-worker-1", "as-worker-2"], ["as-worker-1", "as-worker-2", "as-w
 
 @pytest.fixture(scope="module")
 def four(lab: Any) -> Iterator[Deployed]:
-    with made(in_lab(lab, "as-cluster", "test-scale", 6, nodes__worker=4)) as deployed:
+    with made(in_lab(lab, "as-cluster", "test-scale", 6, nodes__worker=4, drill=False)) as deployed:
         yield deployed
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from runbook_lib.checks.failover import drill
+from runbook_lib.checks.failover import KINDS, drill
 
 REQUESTS = 200 * 30  # the figure: 200 requests a second for 30 s
 
@@ -31,3 +33,13 @@ def test_no_get_fails_and_no_other_session_is_lost(as_deployment, kind, lost):
     assert failing(result) == [], result
     assert len(result.samples) > 1000 and result.lost == lost, result
     assert {sample.node for sample in result.samples} == {"as-worker-1", "as-worker-2"}
+
+
+@pytest.mark.full
+def test_chapter_06_makes_every_drill_where_the_parameters_ask_for_them(as_cluster):
+    asking = replace(as_cluster, overrides={**as_cluster.overrides, "drill": True})
+    done = asking.cli("run", "--from", "06")
+    assert done.returncode == 0, done.stdout[-5000:]
+    found = {check["id"]: check["status"] for check in asking.result["checks"] if check["id"].startswith("drill-")}
+    assert {name.rpartition("-")[0] for name in found} == {f"drill-{kind}" for kind in KINDS}
+    assert {status for name, status in found.items() if not name.endswith("-rate")} == {"pass"}, found

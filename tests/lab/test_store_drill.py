@@ -17,7 +17,7 @@ pytestmark = pytest.mark.full
 
 def test_chapter_07_shows_the_drill_on_a_store_node_as_table_and_chart(separated: Any, tmp_path: Path) -> None:
     executed = tmp_path / "executed.ipynb"
-    parameters = json.dumps({"params_file": separated.params, "overrides": separated.overrides, "drill": True})
+    parameters = json.dumps({"params_file": separated.params, "overrides": {**separated.overrides, "drill": True}})
     command = [sys.executable, "-m", "papermill", "notebooks/07_verify_sso_separation.ipynb", str(executed), "-y", parameters]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]

@@ -161,19 +161,19 @@ def test_resume_leaves_out_what_is_proven_and_holds(notebooks: Path, monkeypatch
 
 
 def test_a_chapters_own_parameter_reaches_the_chapters_that_have_it(notebooks: Path) -> None:
-    write(notebooks, "01_launch_ec2", "print('given:', 'drill' in globals())")
-    write(notebooks, "02_install_mysql", "print('given:', drill)", "drill = False")
-    status, folder = run([], parameters={"drill": True})
+    write(notebooks, "01_launch_ec2", "print('given:', 'war' in globals())")
+    write(notebooks, "02_install_mysql", "print('given:', war)", "war = ''")
+    status, folder = run([], parameters={"war": "shop.war"})
     assert status == 0
     assert "given: False" in (folder / "01_launch_ec2.ipynb").read_text()
-    assert "given: True" in (folder / "02_install_mysql.ipynb").read_text()
+    assert "given: shop.war" in (folder / "02_install_mysql.ipynb").read_text()
 
 
 def test_a_parameter_that_no_chapter_has_stops_before_anything_is_written(notebooks: Path) -> None:
     write(notebooks, "01_launch_ec2", "1")
-    write(notebooks, "02_install_mysql", "1", "drill = False")
-    with pytest.raises(RunbookError, match="did you mean drill"):
-        run([], parameters={"dril": True})
+    write(notebooks, "02_install_mysql", "1", "war = ''")
+    with pytest.raises(RunbookError, match="did you mean war"):
+        run([], parameters={"warr": "shop.war"})
     assert not (notebooks.parent / "runs").exists()
 
 
