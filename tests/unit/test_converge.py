@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib import agent, converge
+from runbook_lib import agent, converge, pki
 from runbook_lib.converge import Stage
 from runbook_lib.edits import TextSet
 from runbook_lib.errors import HostError, PlanOvertaken
+from runbook_lib.keystores import Keystore
 from runbook_lib.resources import Absent, Archive, Directory, Edited, Exec, File, Symlink
 from runbook_lib.ssh import Completed, Fleet
 
@@ -131,6 +132,18 @@ def test_a_failing_command_is_told_in_the_hosts_own_words(here):
 def test_a_resource_at_odds_with_itself_is_reported(here):
     with pytest.raises(HostError, match="still differs"):
         converge_once(here, Exec("never satisfied", "false", "true"))
+
+
+def test_a_keystore_opened_to_others_is_closed_again_and_not_made_anew(here, tmp_path):
+    path = tmp_path / "wso2carbon.jks"
+    wish = Keystore(str(path), "secret", OWNER, 0o600, "no-keytool-is-called", "".join(pki.issue(pki.make_ca("t"), ["a.test"])))
+    path.write_bytes(b"sealed")
+    (tmp_path / "wso2carbon.jks.runbook").write_text(f"{wish._made_of} {hashlib.sha256(b'sealed').hexdigest()}")
+    path.chmod(0o644)
+    planned, _ = converge_once(here, wish)
+    assert "mode 0644 -> 0600" in str(planned)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and path.read_bytes() == b"sealed"
+    assert not converge.plan(here, {"here": [Stage("all", (wish,))]})
 
 
 @pytest.fixture
