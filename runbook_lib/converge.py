@@ -142,7 +142,7 @@ def ask(host: Host, verb: str, wires: Sequence[Wire], on_progress: Callable[[dic
 def _advice(words: str) -> str:
     """The next step for failures that a user meets."""
     table = (
-        ("No space left", "free space on the host or launch it with a larger disk (cloud.disk), then run the step again"),
+        ("No space left", "free space on the host or launch it with a larger disk (cloud.disk_gb), then run the step again"),
         ("cannot fetch", "check the URL and that the machines may reach it (security group, proxy), then run the step again"),
         ("has sha256", "the archive at the URL is not the one the parameters name: correct product.sha256 or java.sha256, or the URL"),
         ("Unable to locate package", "the distribution of cloud.image has no such package: choose another name in the parameters"),

@@ -23,7 +23,7 @@ from .vault import redactor
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = 1
-CLOSING = ("verify", "prove", "failover")  # what ends a chapter
+CLOSING = ("verify", "prove", "failover", "destroy")  # what ends a chapter
 Entry = dict[str, Any]
 
 
@@ -262,7 +262,7 @@ def _chapters_seen(entries: list[Entry]) -> list[str]:
 def _chapter(name: str, entries: list[Entry]) -> dict[str, Any]:
     """All right when the runner says so; without a runner, when the newest attempt of each verb went well."""
     mine = [entry for entry in entries if entry.get("chapter") == name]
-    newest = {entry["verb"]: entry for entry in mine if entry["verb"] in ("apply", "verify", "prove", "verdict", "works", "failover", "browser")}
+    newest = {entry["verb"]: entry for entry in mine if entry["verb"] in ("apply", "verify", "prove", "verdict", "works", "failover", "browser", "destroy")}
     whole = [entry for entry in mine if entry["verb"] == "chapter"]
     ok = whole[-1]["ok"] if whole else bool(newest) and all(entry["ok"] for entry in newest.values())
     spent = whole[-1]["seconds"] if whole else sum(e["seconds"] for e in mine if e["verb"] not in ("check", "change", "verdict"))

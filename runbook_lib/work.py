@@ -14,7 +14,7 @@ from .checks import CheckTable
 from .checks.network import verify_ssh
 from .converge import Pending, Plan, Result
 from .database_repair import Recreated, recreate_databases
-from .errors import RunbookError
+from .errors import ChecksFailed, RunbookError
 from .resources import Change
 from .steps import Context, Node, mysql, nginx
 
@@ -165,9 +165,16 @@ class Nginx(Converging):
 
 
 def destroy(deployment: Deployment, confirm: str) -> Any:
-    """Remove everything that is tagged with the deployment, and prove that nothing is left. LockHeld while somebody else is at work."""
+    """Remove everything that is tagged with the deployment, and prove that nothing is left. LockHeld while somebody else is at work,
+    ChecksFailed when something is left."""
     if confirm != deployment.spec.deployment:
         raise RunbookError(f"everything of {deployment.spec.deployment} is to be removed", "confirm", f'say so: confirm = "{deployment.spec.deployment}"')
     with deployment.writing(), deployment.journal.attempt("99_tear_down", "destroy"), ui.progress("Tear down", []) as progress:
         deployment.close()
-        return teardown.destroy(deployment.cloud, progress)
+        gone = teardown.destroy(deployment.cloud, progress)
+        deployment.journal.checked("99_tear_down", gone)
+        if left := gone.failed():
+            ui.show(gone)
+            words = "; ".join(f"{check.title}: {check.observed}" for check in left)
+            raise ChecksFailed(f"something of {deployment.spec.deployment} is left: {words}", left[0].where, "run this again; remove by hand what stays")
+        return gone
