@@ -193,6 +193,15 @@ def test_a_door_that_somebody_closed_is_opened_again(cloud: Cloud) -> None:
     assert not cloud.plan()
 
 
+def test_a_way_out_that_was_closed_is_shown_and_opened(cloud: Cloud) -> None:
+    [group] = cloud.instance("lb-1").groups
+    [found] = ec2(cloud).describe_security_groups(GroupIds=[group])["SecurityGroups"]
+    ec2(cloud).revoke_security_group_egress(GroupId=group, IpPermissions=found["IpPermissionsEgress"])
+    assert told(cloud) == [("create", "rule", "lb")]
+    cloud.apply()
+    assert not cloud.plan()
+
+
 def test_an_operator_who_moved_gets_in_and_the_old_address_does_not(cloud: Cloud, other: Callable[..., Cloud]) -> None:
     moved = other({"cloud.operator_cidr": "198.51.100.7/32"})
     assert sorted(told(moved)) == sorted([(action, "rule", role) for role in ("lb", "db", "greg") for action in ("create", "delete")])
