@@ -102,7 +102,11 @@ class Converging(Verbs):
         """Bring the plan about. PlanOvertaken when the hosts changed since; LockHeld when somebody else is at work."""
         d = self.deployment
         with d.writing(), d.journal.attempt(self.name, "apply"), ui.progress(self.title, list(plan.wish)) as progress:
-            result = self.work(plan, progress)
+            try:
+                result = self.work(plan, progress)
+            except RunbookError as error:
+                d.journal.changed(self.name, error)
+                raise
             d.journal.changed(self.name, result)
         return result
 

@@ -129,6 +129,13 @@ def test_a_failing_command_is_told_in_the_hosts_own_words(here):
         converge_once(here, Exec("break", "false", "echo no such tool >&2; exit 3"))
 
 
+def test_a_failure_says_what_was_changed_before_it(here, tmp_path):
+    stages = [Stage("first", (File(f"{tmp_path}/a", b"1", 0o644, OWNER),)), Stage("second", (Exec("break", "false", "exit 3"),))]
+    with pytest.raises(HostError) as caught:
+        converge_once(here, stages=stages)
+    assert [pending.change.key for pending in caught.value.changed] == [f"file {tmp_path}/a"]
+
+
 def test_a_resource_at_odds_with_itself_is_reported(here):
     with pytest.raises(HostError, match="still differs"):
         converge_once(here, Exec("never satisfied", "false", "true"))
