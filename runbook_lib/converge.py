@@ -145,6 +145,7 @@ def _advice(words: str) -> str:
         ("No space left", "free space on the host or launch it with a larger disk (cloud.disk_gb), then run the step again"),
         ("cannot fetch", "check the URL and that the machines may reach it (security group, proxy), then run the step again"),
         ("has sha256", "the archive at the URL is not the one the parameters name: correct product.sha256 or java.sha256, or the URL"),
+        ("which the product brought", "put it back; or terminate the machine and run again from chapter 01: it is made anew"),
         ("Unable to locate package", "the distribution of cloud.image has no such package: choose another name in the parameters"),
         ("Access denied for user 'root'", "let root in over the socket again: ALTER USER root@localhost IDENTIFIED VIA unix_socket (MySQL: WITH auth_socket)"),
         ("a password is required", "the login user needs passwordless sudo, as the cloud images give it"),

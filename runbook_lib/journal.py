@@ -118,10 +118,11 @@ class Journal:
     @contextmanager
     def attempt(self, chapter: str, verb: str) -> Iterator[None]:
         """One line for what happens inside: how long, and how it ended. The error goes on to the caller."""
-        began = time.monotonic()
+        began, ends = time.monotonic(), verb in CLOSING
         try:
             yield
         except BaseException as error:
+            ends |= verb != "plan"
             words = str(error) or type(error).__name__
             seconds = time.monotonic() - began
             self.write(chapter, verb, seconds=seconds, ok=False, error=words, kind=type(error).__name__)
@@ -129,7 +130,7 @@ class Journal:
         else:
             self.write(chapter, verb, seconds=time.monotonic() - began)
         finally:
-            if verb in CLOSING and not os.environ.get("RUNBOOK_RUN"):  # by hand: nobody else will write the report
+            if ends and not os.environ.get("RUNBOOK_RUN"):  # by hand: nobody else will write the report
                 with suppress(OSError):
                     self.finish()
 

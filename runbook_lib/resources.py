@@ -218,11 +218,13 @@ class Edited(Resource):
         return unified(old, edits.apply(old, self.edits, self.path), self.path)
 
     def order(self, fact: Fact) -> Wire:
-        """With the new content, made from the content that the fact has; without one when only mode or owner differ."""
+        """With the new content, made from the content that the fact has; without one when only mode or owner differ.
+
+        A file that is still absent when its stage comes was removed by hand: it is made from what the product ships.
+        """
         attributes = {**self.question(), "edited_from": fact.get("sha256"), "mode": self.mode, "owner": self.owner}
-        if "content" not in fact:
-            return attributes
-        return {**attributes, "content": pack(edits.apply(unpack(fact["content"]), self.edits, self.path))}
+        old = unpack(fact["content"]) if "content" in fact else self.base if fact["type"] == "absent" else None
+        return attributes if old is None else {**attributes, "content": pack(edits.apply(old, self.edits, self.path))}
 
 
 @dataclass(frozen=True)

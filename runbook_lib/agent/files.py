@@ -63,6 +63,11 @@ class Files:
 
     @staticmethod
     def apply_edited(r):
+        if not os.path.lexists(r["path"]):
+            if "content" not in r or r["edited_from"] is not None or not os.path.isdir(os.path.dirname(r["path"])):
+                raise Failed("%s is gone, which the product brought" % r["path"])
+            replace_file(r["path"], unpack(r["content"]), 0o644 if r["mode"] is None else r["mode"], r["owner"])
+            return
         with open(r["path"], "rb") as source:
             data = source.read()
         if hashlib.sha256(data).hexdigest() != r["edited_from"]:

@@ -153,6 +153,21 @@ def test_a_keystore_opened_to_others_is_closed_again_and_not_made_anew(here, tmp
     assert not converge.plan(here, {"here": [Stage("all", (wish,))]})
 
 
+def test_a_products_file_that_was_removed_comes_back_with_its_settings(here, tmp_path):
+    wish = Edited(str(tmp_path / "a.conf"), (TextSet(r"^port=(.*)$", "9443"),), b"# the product's\nport=1\n", 0o640, OWNER)
+    converge_once(here, wish)
+    assert (tmp_path / "a.conf").read_text() == "# the product's\nport=9443\n"
+    assert not converge.plan(here, {"here": [Stage("all", (wish,))]})
+
+
+def test_a_products_file_that_was_removed_with_its_folder_is_told_with_the_way_out(here, tmp_path):
+    wish = Edited(str(tmp_path / "app/a.conf"), (TextSet(r"^port=(.*)$", "9443"),), b"port=1\n", 0o640, OWNER)
+    with pytest.raises(HostError, match="is gone, which the product brought") as caught:
+        converge_once(here, wish)
+    assert "terminate the machine" in (caught.value.next_step or "")
+    assert not (tmp_path / "app").exists()
+
+
 @pytest.fixture
 def pack_url():
     buffer = io.BytesIO()
