@@ -232,6 +232,13 @@ def test_a_terminated_machine_is_launched_anew_and_its_keys_are_read_from_its_ow
     assert after.id[2:] in again(cloud).host_keys("greg-1")[0]
 
 
+@pytest.mark.parametrize("text", ["ssh-ed25519 AAAA", "[]", '{"keys": []}'])
+def test_something_else_in_the_place_of_pinned_host_keys_is_told(text: str) -> None:
+    with pytest.raises(CloudError, match="not host keys as the runbook pins them") as caught:
+        console.Pinned.read(text)
+    assert "delete that parameter" in (caught.value.next_step or "")
+
+
 def test_keys_pinned_for_another_machine_are_never_used_silently(cloud: Cloud) -> None:
     cloud.vault.put("host-keys/greg-1", console.Pinned("i-00000000", ("ssh-ed25519 AAAAold",)).text(), secure=False)
     assert told(cloud) == [("replace", "host keys", "greg-1")]
