@@ -8,18 +8,19 @@ import sys
 
 from runbook_lab import browser, lifecycle, visit
 from runbook_lab.layout import DEFAULT_RANGE, find_lab
+from runbook_lib.cli import Parser
 from runbook_lib.errors import RunbookError
 
 
-def parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+def parser() -> Parser:
+    common = Parser(add_help=False)
     common.add_argument("--name", help="which lab (default: $RUNBOOK_LAB or lab)")
     common.add_argument("--range", help=f"its address range (default {DEFAULT_RANGE})")
     common.add_argument("--yes", action="store_true", help="install missing Debian packages without asking")
-    top = argparse.ArgumentParser(prog="runbook lab", description="EC2 on one's own machine, with real machines.")
+    top = Parser(prog="runbook lab", description="EC2 on one's own machine, with real machines.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="up|down|status|env|ssh|hosts|browser")
 
-    def verb(name: str, text: str) -> argparse.ArgumentParser:
+    def verb(name: str, text: str) -> Parser:
         return verbs.add_parser(name, help=text, description=text, parents=[common])
 
     verb("up", "bring the lab up (again: does nothing)").add_argument(

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from runbook_lib import cli
-from runbook_lib.errors import LabError
+from runbook_lib.errors import LabError, RunbookError
 
 ROOT = Path(__file__).resolve().parent.parent
 STATE = Path("/run/runbook")
@@ -53,7 +54,9 @@ def doctor(args: argparse.Namespace) -> int:
 
     found = cli.VERBS["doctor"](args)
     missing = prerequisites.missing_packages()
-    needed = bool(args.params and lab_of(args))
+    needed = False
+    with suppress(RunbookError):  # of the params: told above
+        needed = bool(args.params and lab_of(args))
     mark = "○" if missing and not needed else ("✘" if missing else "✔")
     fix = f"missing: {' '.join(missing)} (./runbook lab up installs them)" if missing else "everything it needs is installed"
     print(f"{mark} lab: {fix}")

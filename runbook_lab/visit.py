@@ -16,6 +16,7 @@ from rich.table import Table
 from runbook_lab import network
 from runbook_lab.layout import REGION, Lab
 from runbook_lab.lifecycle import alive, client
+from runbook_lib.console import Pinned
 from runbook_lib.errors import LabError
 
 LOGIN_USER = "admin"
@@ -148,6 +149,12 @@ def console_host_keys(console: str) -> list[str]:
     return [line.strip() for line in block.splitlines() if line.strip()]
 
 
+def _pinned(stored: str | None, instance_id: str) -> list[str]:
+    """The host keys that the deployment pinned for this machine; those of a machine that it replaced say nothing about it."""
+    found = Pinned.read(stored) if stored else None
+    return list(found.keys) if found and found.instance == instance_id else []
+
+
 def ssh(lab: Lab, node: str, command: list[str]) -> int:
     """A shell on a machine (or `command` there): by SSH with the deployment's key and the machine's pinned host
     keys where the deployment published both, else by the machine's console, as root. Returns its exit status."""
@@ -155,7 +162,7 @@ def ssh(lab: Lab, node: str, command: list[str]) -> int:
     named, address = tags(instance), instance["PrivateIpAddress"]
     prefix = f"/runbook/{named.get('runbook:deployment')}"
     private = parameter(lab, f"{prefix}/ssh-private-key")
-    pinned = (parameter(lab, f"{prefix}/host-keys/{named.get('runbook:node')}") or "").splitlines()
+    pinned = _pinned(parameter(lab, f"{prefix}/host-keys/{named.get('runbook:node')}"), instance["InstanceId"])
     if not pinned:
         output = client(lab, "ec2").get_console_output(InstanceId=instance["InstanceId"]).get("Output", "")
         pinned = console_host_keys(output)

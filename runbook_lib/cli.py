@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -50,7 +51,8 @@ def parser() -> Parser:
             made.add_argument("params", metavar="PARAMS", help="a params file, such as params/greg-separated.lab.yaml")
         elif params:
             made.add_argument("params", metavar="PARAMS", nargs="?", default=DEFAULT_PARAMS if params == "default" else None)
-        if params:
+        made.set_defaults(set=[])
+        if params and name != "open":  # a chapter in JupyterLab has its own cell for overrides
             made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key (dotted)")
         return made
 
@@ -163,8 +165,9 @@ def _destroy(args: argparse.Namespace) -> int:
 
     name = load_spec(args.params, _overrides(args)).deployment
     confirm = name if args.yes else ""
-    if not args.yes and sys.stdin.isatty():
-        confirm = input(f"Everything of {name} will be removed. Type its name to go on: ").strip()
+    if not args.yes and sys.stdin and sys.stdin.isatty():  # there is none at all where it was closed
+        with suppress(EOFError):
+            confirm = input(f"Everything of {name} will be removed. Type its name to go on: ").strip()
     if confirm != name:
         raise RunbookError(f"{name} was not destroyed: not confirmed", args.params, "type its name, or add --yes")
     return runner.destroy(args.params, _overrides(args), confirm, _say)
@@ -172,12 +175,14 @@ def _destroy(args: argparse.Namespace) -> int:
 
 def _open(args: argparse.Namespace) -> int:
     """JupyterLab in the foreground until Ctrl-C; without a display it prints the address and looks for no browser."""
+    from .spec import find_params
+
     display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")) or sys.platform == "darwin"
     command = [sys.executable, "-m", "jupyterlab", "notebooks/00_start_here.ipynb", f"--notebook-dir={ROOT}"]
     command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     command += ["--no-browser"] if args.no_browser or not display else []
     command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    environment = os.environ | ({"RUNBOOK_PARAMS": str(Path(args.params).resolve())} if args.params else {})
+    environment = os.environ | ({"RUNBOOK_PARAMS": str(find_params(args.params))} if args.params else {})
     return subprocess.run(command, cwd=ROOT, env=environment).returncode
 
 

@@ -33,9 +33,13 @@ class Pinned:
 
     @classmethod
     def read(cls, text: str) -> Pinned:
-        """From what the vault stores."""
-        found = json.loads(text)
-        return cls(found["instance"], tuple(found["keys"]))
+        """From what the vault stores. Raises `CloudError` when that is something else."""
+        try:
+            found = json.loads(text)
+            return cls(found["instance"], tuple(found["keys"]))
+        except (ValueError, KeyError, TypeError):
+            step = "delete that parameter, then run chapter 01: it reads the machine's console again"
+            raise CloudError(f"these are not host keys as the runbook pins them: {text[:40]!r}", "host-keys/… in SSM Parameter Store", step) from None
 
 
 def pin_name(node: str) -> str:

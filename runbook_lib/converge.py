@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from . import agent
-from .errors import HostError, PlanOvertaken
+from .errors import HostError, PlanOvertaken, RunbookError
 from .resources import Change, Fact, Resource, Wire
 from .ssh import Fleet, Host
 from .vault import redactor
@@ -142,9 +142,10 @@ def ask(host: Host, verb: str, wires: Sequence[Wire], on_progress: Callable[[dic
 def _advice(words: str) -> str:
     """The next step for failures that a user meets."""
     table = (
-        ("No space left", "free space on the host or launch it with a larger disk (cloud.disk), then run the step again"),
+        ("No space left", "free space on the host or launch it with a larger disk (cloud.disk_gb), then run the step again"),
         ("cannot fetch", "check the URL and that the machines may reach it (security group, proxy), then run the step again"),
         ("has sha256", "the archive at the URL is not the one the parameters name: correct product.sha256 or java.sha256, or the URL"),
+        ("which the product brought", "put it back; or terminate the machine and run again from chapter 01: it is made anew"),
         ("Unable to locate package", "the distribution of cloud.image has no such package: choose another name in the parameters"),
         ("Access denied for user 'root'", "let root in over the socket again: ALTER USER root@localhost IDENTIFIED VIA unix_socket (MySQL: WITH auth_socket)"),
         ("a password is required", "the login user needs passwordless sudo, as the cloud images give it"),
@@ -191,7 +192,7 @@ def apply(
     """Bring about what the plan showed.
 
     PlanOvertaken when a fresh probe differs from the plan (its `fresh` is the plan as it is now); nothing was changed then.
-    HostError when a host fails; what was applied stays, and running the step again goes on. `stop` ends at the next stage.
+    HostError when a host fails; what was applied stays (its `changed` says what), and running the step again goes on. `stop` ends at the next stage.
     `batches` of host names go one after the other (a rolling change), all hosts at once otherwise; after each batch that changed anything
     `gate` is called with its hosts and returns when they serve again.
     """
@@ -204,14 +205,34 @@ def apply(
         error.fresh = fresh
         raise error
     concerned = {p.host for p in fresh.pending}
-    changed: dict[str, list[Pending]] = {}
-    for batch in batches if batches is not None else [list(fresh.wish)]:
-        due = [name for name in batch if name in concerned]
-        changed |= fleet.each(lambda host: _apply_host(host, planned.wish[host.name], progress, stop), due)
+    changed: dict[str, list[Pending]] = {name: [] for name in concerned}
+    try:
+        _in_batches(fleet, planned.wish, changed, progress, stop, batches, gate)
+    except RunbookError as error:
+        error.changed = _in_order(fresh.wish, changed)
+        raise
+    return Result(planned.title, _in_order(fresh.wish, changed), tuple(planned.wish), time.monotonic() - began)
+
+
+def _in_order(wish: Wish, changed: Mapping[str, Sequence[Pending]]) -> tuple[Pending, ...]:
+    return tuple(p for name in wish for p in changed.get(name, ()))
+
+
+def _in_batches(
+    fleet: Fleet,
+    wish: Wish,
+    changed: Mapping[str, list[Pending]],
+    progress: Progress | None,
+    stop: threading.Event | None,
+    batches: Iterable[Sequence[str]] | None,
+    gate: Callable[[Sequence[str]], None] | None,
+) -> None:
+    """The hosts that `changed` has a list for; what was done is added to it as it is done."""
+    for batch in batches if batches is not None else [list(wish)]:
+        due = [name for name in batch if name in changed]
+        fleet.each(lambda host: _apply_host(host, wish[host.name], changed[host.name], progress, stop), due)
         if due and gate:
             gate(due)
-    made = tuple(p for name in fresh.wish for p in changed.get(name, ()))
-    return Result(planned.title, made, tuple(planned.wish), time.monotonic() - began)
 
 
 def _overtaken(planned: Plan, fresh: Plan) -> str:
@@ -220,9 +241,8 @@ def _overtaken(planned: Plan, fresh: Plan) -> str:
     return "; ".join(f"{host}: {key}" for host, key in moved[:5]) + (" …" if len(moved) > 5 else "")
 
 
-def _apply_host(host: Host, stages: Sequence[Stage], progress: Progress | None, stop: threading.Event | None) -> list[Pending]:
+def _apply_host(host: Host, stages: Sequence[Stage], changed: list[Pending], progress: Progress | None, stop: threading.Event | None) -> None:
     """Stage by stage; every stage is compared against facts taken after the stage before it was applied."""
-    changed: list[Pending] = []
     facts = _probe(host, stages)
     for index, stage in enumerate(stages):
         due = _compare(host.name, stage, facts[index])
@@ -246,4 +266,3 @@ def _apply_host(host: Host, stages: Sequence[Stage], progress: Progress | None, 
             names = ", ".join(f"{p.change.key} ({p.change.verb}: {p.change.summary})" for p in left[:4])
             step = "another hand, or a resource at odds with itself: look at the plan"
             raise HostError(f"{host.name} still differs after the apply: {names}", host.name, step)
-    return changed

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 
 class RunbookError(Exception):
-    """An error that a user can act on.
+    """An error that a user can act on. `changed`: what an apply had changed before it (`converge.Pending`), for the journal.
 
     `what` went wrong in one sentence; `where`: file and key, host and command, or URL; `next_step`: what to do now.
     In a notebook it shows as a card without a traceback (see `ui.install`).
     """
+
+    changed: tuple[object, ...] = ()
 
     def __init__(self, what: str, where: str | None = None, next_step: str | None = None):
         super().__init__(what)

@@ -23,7 +23,7 @@ from .vault import redactor
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = 1
-CLOSING = ("verify", "prove", "failover")  # what ends a chapter
+CLOSING = ("verify", "prove", "failover", "destroy")  # what ends a chapter
 Entry = dict[str, Any]
 
 
@@ -118,10 +118,11 @@ class Journal:
     @contextmanager
     def attempt(self, chapter: str, verb: str) -> Iterator[None]:
         """One line for what happens inside: how long, and how it ended. The error goes on to the caller."""
-        began = time.monotonic()
+        began, ends = time.monotonic(), verb in CLOSING
         try:
             yield
         except BaseException as error:
+            ends |= verb != "plan"
             words = str(error) or type(error).__name__
             seconds = time.monotonic() - began
             self.write(chapter, verb, seconds=seconds, ok=False, error=words, kind=type(error).__name__)
@@ -129,7 +130,7 @@ class Journal:
         else:
             self.write(chapter, verb, seconds=time.monotonic() - began)
         finally:
-            if verb in CLOSING and not os.environ.get("RUNBOOK_RUN"):  # by hand: nobody else will write the report
+            if ends and not os.environ.get("RUNBOOK_RUN"):  # by hand: nobody else will write the report
                 with suppress(OSError):
                     self.finish()
 
@@ -262,7 +263,7 @@ def _chapters_seen(entries: list[Entry]) -> list[str]:
 def _chapter(name: str, entries: list[Entry]) -> dict[str, Any]:
     """All right when the runner says so; without a runner, when the newest attempt of each verb went well."""
     mine = [entry for entry in entries if entry.get("chapter") == name]
-    newest = {entry["verb"]: entry for entry in mine if entry["verb"] in ("apply", "verify", "prove", "verdict", "works", "failover", "browser")}
+    newest = {entry["verb"]: entry for entry in mine if entry["verb"] in ("apply", "verify", "prove", "verdict", "works", "failover", "browser", "destroy")}
     whole = [entry for entry in mine if entry["verb"] == "chapter"]
     ok = whole[-1]["ok"] if whole else bool(newest) and all(entry["ok"] for entry in newest.values())
     spent = whole[-1]["seconds"] if whole else sum(e["seconds"] for e in mine if e["verb"] not in ("check", "change", "verdict"))

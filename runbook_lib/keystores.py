@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
-from .resources import Change, Fact, Resource, Wire, pack
+from .resources import Change, Fact, Resource, Wire, attributes, pack
 
 
 def _digest(*parts: object) -> str:
@@ -40,7 +40,8 @@ class _Store(Resource):
 
     def change(self, fact: Fact) -> Change | None:
         if fact["made_of"] == self._made_of and fact["intact"]:
-            return None
+            wrong = attributes(fact, self.mode, self.owner)
+            return Change(self.key, "change", ", ".join(wrong)) if wrong else None
         why = "changed by another hand" if fact["made_of"] == self._made_of else "other content"
         return Change(self.key, "replace" if fact["exists"] else "create", why if fact["exists"] else "is absent")
 

@@ -21,6 +21,7 @@ from runbook_lib.topology import Node, Topology
 from runbook_lib.vault import Vault
 from runbook_lib.world import (
     DEPLOYMENT,
+    EVERYWHERE,
     HARDENING,
     PATTERN,
     PUBLIC_KEY,
@@ -141,6 +142,9 @@ class Launcher:
         for role, group in self.world.groups.items():
             if role not in wanted:
                 continue
+            if EVERYWHERE not in group.outward:
+                self.say(role, "opening the way out")
+                self._rule("authorize_security_group_egress", group.id, {EVERYWHERE}, "InvalidPermission.Duplicate")
             missing, surplus = wanted[role] - group.permissions, group.permissions - wanted[role]
             if missing:
                 self.say(role, f"opening {_ports(missing)}")

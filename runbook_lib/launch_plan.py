@@ -14,6 +14,7 @@ from runbook_lib.tables import html_table, text_table
 from runbook_lib.topology import OPERATOR, Node, Topology
 from runbook_lib.world import (
     DEPLOYMENT,
+    EVERYWHERE,
     HARDENING,
     HOSTS,
     NODE,
@@ -233,6 +234,8 @@ def _rules(topology: Topology, world: World, operator: str | None) -> Iterator[C
             shown = "the operator" if source == OPERATOR else source
             yield Change("create", "rule", role, f"{permission.ports} from {shown}: {permission.why}", permission)
         if role in world.groups:
+            if EVERYWHERE not in world.groups[role].outward:
+                yield Change("create", "rule", role, f"every port to {EVERYWHERE.source}: the way out, to packages and the other machines", EVERYWHERE)
             for permission in _ordered(present - permissions):
                 source = names.get(permission.source, permission.source)
                 note = f" ({permission.why})" if permission.why else ""

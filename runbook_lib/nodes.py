@@ -14,6 +14,7 @@ from .checks import CheckTable
 from .checks.nodes import verify_nodes
 from .converge import Pending, Plan, Result
 from .database_repair import recreate_databases
+from .errors import RunbookError
 from .resources import Change
 from .steps import Context, Node, appserver, greg, mysql
 from .work import Converging
@@ -45,9 +46,13 @@ class ProductNodes(Converging):
         )
         if not boots:
             return done
-        boot.first_boots(hosts, before, d.record_first_boot, lambda: self._recreate(before), progress, progress.stop)
-        after = converge.plan(hosts, self.wish(), self.title)  # from here on systemd starts them, also after a failure
-        rest = converge.apply(hosts, after, progress, progress.stop)
+        try:
+            boot.first_boots(hosts, before, d.record_first_boot, lambda: self._recreate(before), progress, progress.stop)
+            after = converge.plan(hosts, self.wish(), self.title)  # from here on systemd starts them, also after a failure
+            rest = converge.apply(hosts, after, progress, progress.stop)
+        except RunbookError as error:
+            error.changed = done.changed + error.changed
+            raise
         return Result(self.title, done.changed + boots + rest.changed, done.hosts, done.seconds + rest.seconds)
 
     def _wait(self, context: Context, names: Sequence[str], progress: Any) -> None:

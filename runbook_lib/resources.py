@@ -85,7 +85,7 @@ class Resource:
         return self.question()
 
 
-def _attributes(fact: Fact, mode: int | None, owner: str | None) -> list[str]:
+def attributes(fact: Fact, mode: int | None, owner: str | None) -> list[str]:
     """Differences of mode and owner, in words."""
     found = []
     if mode is not None and fact.get("mode") != mode:
@@ -163,7 +163,7 @@ class File(Resource):
             return Change(self.key, "change", "content differs", shown)
         if fact["type"] != "file":
             return Change(self.key, "change", f"is a {fact['type']}")
-        wrong = _attributes(fact, self.mode, self.owner)
+        wrong = attributes(fact, self.mode, self.owner)
         return Change(self.key, "change", ", ".join(wrong)) if wrong else None
 
     def order(self, fact: Fact) -> Wire:
@@ -211,18 +211,20 @@ class Edited(Resource):
         return Change(self.key, "edit", "settings differ", self._diff(old)) if new != old else self._change_of_attributes(fact)
 
     def _change_of_attributes(self, fact: Fact) -> Change | None:
-        wrong = _attributes(fact, self.mode, self.owner)
+        wrong = attributes(fact, self.mode, self.owner)
         return Change(self.key, "change", ", ".join(wrong)) if wrong else None
 
     def _diff(self, old: bytes) -> str:
         return unified(old, edits.apply(old, self.edits, self.path), self.path)
 
     def order(self, fact: Fact) -> Wire:
-        """With the new content, made from the content that the fact has; without one when only mode or owner differ."""
+        """With the new content, made from the content that the fact has; without one when only mode or owner differ.
+
+        A file that is still absent when its stage comes was removed by hand: it is made from what the product ships.
+        """
         attributes = {**self.question(), "edited_from": fact.get("sha256"), "mode": self.mode, "owner": self.owner}
-        if "content" not in fact:
-            return attributes
-        return {**attributes, "content": pack(edits.apply(unpack(fact["content"]), self.edits, self.path))}
+        old = unpack(fact["content"]) if "content" in fact else self.base if fact["type"] == "absent" else None
+        return attributes if old is None else {**attributes, "content": pack(edits.apply(old, self.edits, self.path))}
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,7 @@ class Directory(Resource):
     def change(self, fact: Fact) -> Change | None:
         if fact["type"] != "directory":
             return Change(self.key, "create", f"is {fact['type']}")
-        wrong = _attributes(fact, self.mode, self.owner)
+        wrong = attributes(fact, self.mode, self.owner)
         return Change(self.key, "change", ", ".join(wrong)) if wrong else None
 
 

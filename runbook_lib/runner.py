@@ -228,10 +228,14 @@ def _verify_chapter(deployment: Deployment, chapter: Chapter, agreed: bool, say:
 
 
 def destroy(params: str, overrides: Mapping[str, Any] | None, confirm: str, say: Say = print) -> int:
-    """Tear down what carries the deployment's tag, and prove that nothing is left."""
-    with opened(params, overrides) as deployment:
-        begin(deployment.spec, "destroy-run")
-        say(str(deployment.destroy(confirm)))
+    """Tear down what carries the deployment's tag, and prove that nothing is left. LockHeld before anything is written."""
+    with _alone(params, overrides):
+        journal = begin(load_spec(params, overrides), "destroy-run")
+        with _environment(RUNBOOK_RUN=str(journal.folder.resolve())), opened(params, overrides) as deployment:
+            try:
+                say(str(deployment.destroy(confirm)))
+            finally:
+                journal.finish()
     return 0
 
 

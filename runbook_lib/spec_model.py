@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictInt, model_validator
 
 from runbook_lib.patterns import DEFAULT_TYPES, PATTERNS, Hardening, Pattern, PatternName
 from runbook_lib.spec_reference import KeyReference, as_table, reference
@@ -124,7 +124,7 @@ class Spec(_Closed):
     expect: Literal["leak", "separated"] | None = _field(None, "what the proof of chapter 07 must find; default: what the pattern is known for")
     hardening: Hardening = _field("full", "how much separates Store and Publisher (greg-separated); other patterns have one value")
     hosts: dict[str, str] = _field({}, "public host names", allowed="store and publisher, or as and mgt: a DNS name each")
-    nodes: dict[str, int] = _field({}, "how many nodes of each kind", allowed="manager, worker, greg, store, publisher")
+    nodes: dict[str, StrictInt] = _field({}, "how many nodes of each kind", allowed="manager, worker, greg, store, publisher")
     cloud: CloudSpec = _field(CloudSpec(), "where the machines are")
     product: ProductSpec = Field(description="the pack")
     java: JavaSpec = _field(JavaSpec(package="default-jre-headless"), "the Java runtime")

@@ -15,7 +15,7 @@ from .checks.network import verify_ssh
 from .converge import Pending, Plan, Result
 from .database_repair import Recreated, as_table, database_of, dump_database, recreate_databases, restore_database
 from .databases import databases_of
-from .errors import RunbookError
+from .errors import ChecksFailed, RunbookError
 from .resources import Change
 from .steps import Context, Node, mysql, nginx
 from .tables import Table
@@ -104,7 +104,11 @@ class Converging(Verbs):
         """Bring the plan about. PlanOvertaken when the hosts changed since; LockHeld when somebody else is at work."""
         d = self.deployment
         with d.writing(), d.journal.attempt(self.name, "apply"), ui.progress(self.title, list(plan.wish)) as progress:
-            result = self.work(plan, progress)
+            try:
+                result = self.work(plan, progress)
+            except RunbookError as error:
+                d.journal.changed(self.name, error)
+                raise
             d.journal.changed(self.name, result)
         return result
 
@@ -196,9 +200,16 @@ class Nginx(Converging):
 
 
 def destroy(deployment: Deployment, confirm: str) -> Any:
-    """Remove everything that is tagged with the deployment, and prove that nothing is left. LockHeld while somebody else is at work."""
+    """Remove everything that is tagged with the deployment, and prove that nothing is left. LockHeld while somebody else is at work,
+    ChecksFailed when something is left."""
     if confirm != deployment.spec.deployment:
         raise RunbookError(f"everything of {deployment.spec.deployment} is to be removed", "confirm", f'say so: confirm = "{deployment.spec.deployment}"')
     with deployment.writing(), deployment.journal.attempt("99_tear_down", "destroy"), ui.progress("Tear down", []) as progress:
         deployment.close()
-        return teardown.destroy(deployment.cloud, progress)
+        gone = teardown.destroy(deployment.cloud, progress)
+        deployment.journal.checked("99_tear_down", gone)
+        if left := gone.failed():
+            ui.show(gone)
+            words = "; ".join(f"{check.title}: {check.observed}" for check in left)
+            raise ChecksFailed(f"something of {deployment.spec.deployment} is left: {words}", left[0].where, "run this again; remove by hand what stays")
+        return gone

@@ -80,13 +80,18 @@ class Permission:
         return asked | {"IpRanges": [{"CidrIp": self.source, **label}]}
 
 
+# The way out that AWS gives every new group, and that packages and the way to the other machines need.
+EVERYWHERE = Permission("-1", -1, -1, "0.0.0.0/0")
+
+
 @dataclass(frozen=True)
 class Group:
-    """A security group of the deployment."""
+    """A security group of the deployment: the ways in, and the ways out."""
 
     id: str
     role: str
     permissions: frozenset[Permission]
+    outward: frozenset[Permission] = frozenset({EVERYWHERE})
 
 
 @dataclass
@@ -144,7 +149,8 @@ def instances_of(aws: Aws, deployment: str) -> list[Instance]:
 def groups_in(ec2: Any, deployment: str) -> dict[str, Group]:
     """The deployment's security groups by role."""
     found = ec2.pages("describe_security_groups", "SecurityGroups", Filters=by_tag(deployment))
-    groups = [Group(item["GroupId"], tags_of(item).get(ROLE, ""), frozenset(_permissions(item))) for item in found]
+    ways = ("IpPermissions", "IpPermissionsEgress")
+    groups = [Group(item["GroupId"], tags_of(item).get(ROLE, ""), *(frozenset(_permissions(item, way)) for way in ways)) for item in found]
     return {group.role: group for group in groups if group.role}
 
 
@@ -168,7 +174,7 @@ def _instance(item: dict[str, Any], connect_via: str) -> Instance:
     )
 
 
-def _permissions(group: dict[str, Any]) -> Iterable[Permission]:
+def _permissions(group: dict[str, Any], way: str) -> Iterable[Permission]:
     """EC2 bundles sources of the same ports; each one by itself can be compared and taken back."""
     kinds = (
         ("IpRanges", "CidrIp"),
@@ -176,7 +182,7 @@ def _permissions(group: dict[str, Any]) -> Iterable[Permission]:
         ("UserIdGroupPairs", "GroupId"),
         ("PrefixListIds", "PrefixListId"),
     )
-    for item in group.get("IpPermissions", []):
+    for item in group.get(way, []):
         for kind, key in kinds:
             for source in item.get(kind, []):
                 yield Permission(

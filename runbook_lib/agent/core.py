@@ -1,5 +1,5 @@
 # Runs on the host. See the package's docstring. One request: {"verb": "probe"|"apply", "resources": [...]}.
-import base64, contextlib, hashlib, json, os, subprocess, sys, tempfile, time, zlib  # noqa: E401
+import base64, contextlib, grp, hashlib, json, os, pwd, shutil, stat, subprocess, sys, tempfile, time, zlib  # noqa: E401
 
 HANDLERS = {}  # type: dict  # kind -> class with probe(resources) -> [fact] and apply(resources)
 
@@ -33,6 +33,18 @@ def pack(data):
 
 def unpack(text):
     return zlib.decompress(base64.b64decode(text))
+
+
+def owner_of(status):
+    with contextlib.suppress(KeyError):
+        return "%s:%s" % (pwd.getpwuid(status.st_uid).pw_name, grp.getgrgid(status.st_gid).gr_name)
+    return "%d:%d" % (status.st_uid, status.st_gid)
+
+
+def set_owner(path, owner):
+    if owner:
+        user, _, group = owner.partition(":")
+        shutil.chown(path, user, group or user)
 
 
 def grouped(resources):

@@ -2,21 +2,7 @@
 from .core import *  # noqa: F403
 
 # --- agent ---
-import grp, pwd, shutil, stat  # noqa: E401, E402
-
 LARGEST_DIFF = 400_000  # bytes of content that a probe returns at most
-
-
-def owner_of(status):
-    with contextlib.suppress(KeyError):
-        return "%s:%s" % (pwd.getpwuid(status.st_uid).pw_name, grp.getgrgid(status.st_gid).gr_name)
-    return "%d:%d" % (status.st_uid, status.st_gid)
-
-
-def set_owner(path, owner):
-    if owner:
-        user, _, group = owner.partition(":")
-        shutil.chown(path, user, group or user)
 
 
 def replace_file(path, data, mode, owner):
@@ -77,6 +63,11 @@ class Files:
 
     @staticmethod
     def apply_edited(r):
+        if not os.path.lexists(r["path"]):
+            if "content" not in r or r["edited_from"] is not None or not os.path.isdir(os.path.dirname(r["path"])):
+                raise Failed("%s is gone, which the product brought" % r["path"])
+            replace_file(r["path"], unpack(r["content"]), 0o644 if r["mode"] is None else r["mode"], r["owner"])
+            return
         with open(r["path"], "rb") as source:
             data = source.read()
         if hashlib.sha256(data).hexdigest() != r["edited_from"]:

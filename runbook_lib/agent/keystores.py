@@ -1,10 +1,8 @@
 # Kinds: keystore (a private key and its certificate), truststore (certificates under aliases). core.py precedes it.
 from .core import *  # noqa: F403
 
+
 # --- agent ---
-import shutil as _copy  # noqa: E402
-
-
 def stamp_of(path):
     return path + ".runbook"
 
@@ -20,30 +18,44 @@ class Keystores:
 
     @staticmethod
     def probe(resources):
-        facts = []
-        for r in resources:
-            try:
-                with open(stamp_of(r["path"])) as stamp:
-                    made_of, result = stamp.read().split()
-                facts.append({"exists": True, "made_of": made_of, "intact": result == file_digest(r["path"])})
-            except (OSError, ValueError):
-                facts.append({"exists": os.path.exists(r["path"]), "made_of": None, "intact": False})
-        return facts
+        return [Keystores.probe_one(r["path"]) for r in resources]
+
+    @staticmethod
+    def probe_one(path):
+        try:
+            status = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return {"exists": False, "made_of": None, "intact": False}
+        fact = {"exists": True, "mode": stat.S_IMODE(status.st_mode), "owner": owner_of(status)}
+        try:
+            with open(stamp_of(path)) as stamp:
+                made_of, result = stamp.read().split()
+            return {**fact, "made_of": made_of, "intact": result == file_digest(path)}
+        except (OSError, ValueError):
+            return {**fact, "made_of": None, "intact": False}
 
     @staticmethod
     def apply(resources):
         for r in resources:
-            work = tempfile.mkdtemp(prefix=".runbook-", dir=os.path.dirname(r["path"]))
-            try:
-                fresh = os.path.join(work, "store")
-                getattr(Keystores, "make_" + r["kind"])(r, fresh, work)
-                os.chmod(fresh, r["mode"])
-                run(["chown", r["owner"], fresh])
-                os.replace(fresh, r["path"])
-                with open(stamp_of(r["path"]), "w") as stamp:
-                    stamp.write("%s %s\n" % (r["made_of"], file_digest(r["path"])))
-            finally:
-                _copy.rmtree(work, ignore_errors=True)
+            fact = Keystores.probe_one(r["path"])
+            if not (fact["intact"] and fact["made_of"] == r["made_of"]):
+                Keystores.make(r)
+            os.chmod(r["path"], r["mode"])
+            set_owner(r["path"], r["owner"])
+
+    @staticmethod
+    def make(r):
+        work = tempfile.mkdtemp(prefix=".runbook-", dir=os.path.dirname(r["path"]))
+        try:
+            fresh = os.path.join(work, "store")
+            getattr(Keystores, "make_" + r["kind"])(r, fresh, work)
+            os.chmod(fresh, r["mode"])
+            set_owner(fresh, r["owner"])
+            os.replace(fresh, r["path"])
+            with open(stamp_of(r["path"]), "w") as stamp:
+                stamp.write("%s %s\n" % (r["made_of"], file_digest(r["path"])))
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
     @staticmethod
     def make_keystore(r, fresh, work):
@@ -59,7 +71,7 @@ class Keystores:
     @staticmethod
     def make_truststore(r, fresh, work):
         if os.path.exists(r["path"]):
-            _copy.copyfile(r["path"], fresh)
+            shutil.copyfile(r["path"], fresh)
         store = ["-keystore", fresh, "-storetype", "JKS", "-storepass:env", "RB_PASS"]
         for alias, certificate in sorted(r["certificates"].items()):
             with contextlib.suppress(Failed):  # not there yet

@@ -17,6 +17,7 @@ import pytest
 
 from runbook_lab import cgroups, cli, image, lifecycle, network, prerequisites, remains
 from runbook_lab.layout import find_lab
+from runbook_lib.console import Pinned, keys_in
 from runbook_lib.errors import LabError
 from tests.lab.labs import LabClient, eventually, require_lab_machine
 
@@ -217,7 +218,13 @@ def test_ssh_opens_a_machine_by_console_or_by_the_deployment_s_key(other):
     def by_key() -> bool:
         return runbook("ssh", "--name", NAME, "walk/store-1", "id", "-un", check=False).stdout.strip() == "admin"
 
-    eventually(by_key, "SSH with the published key")
+    eventually(by_key, "SSH with the published key and the console's host keys")
+    machine = next(m for m in json.loads(runbook("status", "--json", "--name", NAME).stdout)["machines"] if m["node"] == "store-1")
+    output = client.ec2.get_console_output(InstanceId=machine["id"])["Output"]
+    for pinned, works in ((keys_in(output), True), (("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + "A" * 43,), False)):
+        stored = Pinned(machine["id"], pinned).text()
+        client.ssm.put_parameter(Name="/runbook/walk/host-keys/store-1", Value=stored, Type="String", Overwrite=True)
+        assert by_key() is works, stored
     wrong = runbook("ssh", "--name", NAME, "store-9", check=False)
     assert wrong.returncode == 1 and "walk/store-1" in wrong.stderr
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
 from runbook_lab import front
-from runbook_lib import cli, doctor, runner
-from runbook_lib.errors import CloudError, RunbookError
+from runbook_lib import cli, doctor, runner, teardown, work
+from runbook_lib.checks import Check, CheckTable
+from runbook_lib.errors import ChecksFailed, CloudError, RunbookError
+from runbook_lib.journal import Journal
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = "params/greg-separated.lab.yaml"
@@ -74,6 +79,51 @@ def test_destroy_wants_the_name_or_yes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.main(["destroy", PARAMS]) == 1
     assert cli.main(["destroy", PARAMS, "--yes"]) == 0
     assert seen == ["greg-separated"]
+
+
+@pytest.mark.parametrize("stdin", ["closed", "at its end"])
+def test_destroy_without_anybody_to_ask_is_refused_in_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stdin: str) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", None if stdin == "closed" else terminal)
+    monkeypatch.setattr(runner, "destroy", lambda *_: pytest.fail("it was destroyed"))
+    assert cli.main(["destroy", PARAMS]) == 1
+    assert "greg-separated was not destroyed: not confirmed" in capsys.readouterr().err
+
+
+def test_destroy_fails_when_something_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    left = CheckTable(
+        [Check("gone-machines", "Machines", "pass", "nothing", "nothing", "EC2"), Check("gone-disks", "Volumes", "fail", "nothing", "vol-1", "EC2")]
+    )
+    monkeypatch.setattr(teardown, "destroy", lambda *_: left)
+    deployment, journal = MagicMock(), Journal(tmp_path / "run")
+    deployment.spec.deployment, deployment.journal = "d", journal
+    with pytest.raises(ChecksFailed, match="something of d is left: Volumes: vol-1"):
+        work.destroy(deployment, "d")
+    assert [(check["id"], check["status"]) for check in journal.result()["checks"]] == [("gone-machines", "pass"), ("gone-disks", "fail")]
+    assert not journal.result()["ok"]
+
+
+@pytest.mark.parametrize("argv", [["lab"], ["lab", "nope"], ["lab", "status", "--nope"], ["lab", "ssh"]], ids=" ".join)
+def test_a_mistake_in_a_command_of_the_lab_is_1_as_well(argv: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    with pytest.raises(SystemExit) as end:
+        front.main(argv)
+    assert end.value.code == 1
+
+
+def test_open_finds_the_params_as_every_command_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[dict[str, str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda *_, env, **__: seen.append(env) or argparse.Namespace(returncode=0))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["open", PARAMS]) == 0
+    assert seen[0]["RUNBOOK_PARAMS"] == str(ROOT / PARAMS)
+
+
+def test_doctor_tells_a_mistake_in_the_params_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert front.main(["doctor", PARAMS, "--set", "nodes.stor=2"]) == 1
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("nodes.stor = 2") == 1
 
 
 def test_overrides_are_typed_as_yaml(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,6 +193,15 @@ def test_a_door_that_somebody_closed_is_opened_again(cloud: Cloud) -> None:
     assert not cloud.plan()
 
 
+def test_a_way_out_that_was_closed_is_shown_and_opened(cloud: Cloud) -> None:
+    [group] = cloud.instance("lb-1").groups
+    [found] = ec2(cloud).describe_security_groups(GroupIds=[group])["SecurityGroups"]
+    ec2(cloud).revoke_security_group_egress(GroupId=group, IpPermissions=found["IpPermissionsEgress"])
+    assert told(cloud) == [("create", "rule", "lb")]
+    cloud.apply()
+    assert not cloud.plan()
+
+
 def test_an_operator_who_moved_gets_in_and_the_old_address_does_not(cloud: Cloud, other: Callable[..., Cloud]) -> None:
     moved = other({"cloud.operator_cidr": "198.51.100.7/32"})
     assert sorted(told(moved)) == sorted([(action, "rule", role) for role in ("lb", "db", "greg") for action in ("create", "delete")])
@@ -221,6 +230,13 @@ def test_a_terminated_machine_is_launched_anew_and_its_keys_are_read_from_its_ow
     assert after.id != before.id and after.address == before.address
     assert again(cloud).host_keys("greg-1") != keys
     assert after.id[2:] in again(cloud).host_keys("greg-1")[0]
+
+
+@pytest.mark.parametrize("text", ["ssh-ed25519 AAAA", "[]", '{"keys": []}'])
+def test_something_else_in_the_place_of_pinned_host_keys_is_told(text: str) -> None:
+    with pytest.raises(CloudError, match="not host keys as the runbook pins them") as caught:
+        console.Pinned.read(text)
+    assert "delete that parameter" in (caught.value.next_step or "")
 
 
 def test_keys_pinned_for_another_machine_are_never_used_silently(cloud: Cloud) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib import agent, converge
+from runbook_lib import agent, converge, pki
 from runbook_lib.converge import Stage
 from runbook_lib.edits import TextSet
 from runbook_lib.errors import HostError, PlanOvertaken
+from runbook_lib.keystores import Keystore
 from runbook_lib.resources import Absent, Archive, Directory, Edited, Exec, File, Symlink
 from runbook_lib.ssh import Completed, Fleet
 
@@ -128,9 +129,43 @@ def test_a_failing_command_is_told_in_the_hosts_own_words(here):
         converge_once(here, Exec("break", "false", "echo no such tool >&2; exit 3"))
 
 
+def test_a_failure_says_what_was_changed_before_it(here, tmp_path):
+    stages = [Stage("first", (File(f"{tmp_path}/a", b"1", 0o644, OWNER),)), Stage("second", (Exec("break", "false", "exit 3"),))]
+    with pytest.raises(HostError) as caught:
+        converge_once(here, stages=stages)
+    assert [pending.change.key for pending in caught.value.changed] == [f"file {tmp_path}/a"]
+
+
 def test_a_resource_at_odds_with_itself_is_reported(here):
     with pytest.raises(HostError, match="still differs"):
         converge_once(here, Exec("never satisfied", "false", "true"))
+
+
+def test_a_keystore_opened_to_others_is_closed_again_and_not_made_anew(here, tmp_path):
+    path = tmp_path / "wso2carbon.jks"
+    wish = Keystore(str(path), "secret", OWNER, 0o600, "no-keytool-is-called", "".join(pki.issue(pki.make_ca("t"), ["a.test"])))
+    path.write_bytes(b"sealed")
+    (tmp_path / "wso2carbon.jks.runbook").write_text(f"{wish._made_of} {hashlib.sha256(b'sealed').hexdigest()}")
+    path.chmod(0o644)
+    planned, _ = converge_once(here, wish)
+    assert "mode 0644 -> 0600" in str(planned)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and path.read_bytes() == b"sealed"
+    assert not converge.plan(here, {"here": [Stage("all", (wish,))]})
+
+
+def test_a_products_file_that_was_removed_comes_back_with_its_settings(here, tmp_path):
+    wish = Edited(str(tmp_path / "a.conf"), (TextSet(r"^port=(.*)$", "9443"),), b"# the product's\nport=1\n", 0o640, OWNER)
+    converge_once(here, wish)
+    assert (tmp_path / "a.conf").read_text() == "# the product's\nport=9443\n"
+    assert not converge.plan(here, {"here": [Stage("all", (wish,))]})
+
+
+def test_a_products_file_that_was_removed_with_its_folder_is_told_with_the_way_out(here, tmp_path):
+    wish = Edited(str(tmp_path / "app/a.conf"), (TextSet(r"^port=(.*)$", "9443"),), b"port=1\n", 0o640, OWNER)
+    with pytest.raises(HostError, match="is gone, which the product brought") as caught:
+        converge_once(here, wish)
+    assert "terminate the machine" in (caught.value.next_step or "")
+    assert not (tmp_path / "app").exists()
 
 
 @pytest.fixture

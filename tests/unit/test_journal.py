@@ -12,6 +12,7 @@ import pytest
 from runbook_lib import journal as journals
 from runbook_lib.checks import Check, CheckTable
 from runbook_lib.converge import Pending, Result
+from runbook_lib.errors import RunbookError
 from runbook_lib.journal import Journal
 from runbook_lib.resources import Change
 from runbook_lib.tables import Table
@@ -63,6 +64,19 @@ def test_an_attempt_that_fails_is_written_with_its_words_and_raised(journal: Jou
         raise ValueError("no")
     last = journal.entries()[-1]
     assert (last["ok"], last["error"], last["kind"]) == (False, "no", "ValueError")
+
+
+@pytest.mark.parametrize("verb", ["apply", "destroy"])
+def test_a_session_by_hand_that_fails_has_its_result_too(journal: Journal, verb: str) -> None:
+    with pytest.raises(RunbookError), journal.attempt("02_install_mysql", verb):
+        raise RunbookError("no")
+    assert json.loads((journal.folder / "result.json").read_text())["ok"] is False
+
+
+def test_a_plan_that_fails_leaves_no_run_behind(journal: Journal) -> None:
+    with pytest.raises(RunbookError), journal.attempt("02_install_mysql", "plan"):
+        raise RunbookError("no")
+    assert not journal.folder.exists()
 
 
 def test_no_secret_reaches_the_file_in_any_field(journal: Journal) -> None:
