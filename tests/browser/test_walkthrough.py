@@ -43,7 +43,7 @@ def test_a_newcomer_chooses_errs_corrects_and_saves(chapter: OpenChapter, desk: 
     page = chapter("00_start_here")
     page.get_by_text("✔ 6 machines").wait_for()
     assert page.locator(".rb-pattern svg").count() == 4
-    page.get_by_text("cloud", exact=True).first.click()
+    page.get_by_role("tab", name="cloud").click()
     page.get_by_label("cloud.disk_gb").fill("5")
     page.get_by_label("cloud.disk_gb").press("Enter")
     card = page.locator(".rb-error")
@@ -54,7 +54,7 @@ def test_a_newcomer_chooses_errs_corrects_and_saves(chapter: OpenChapter, desk: 
     page.get_by_label("cloud.disk_gb").fill("30")
     page.get_by_label("cloud.disk_gb").press("Enter")
     page.get_by_text("✔ 6 machines").wait_for()
-    page.get_by_text("deployment", exact=True).first.click()
+    page.get_by_role("tab", name="deployment").click()
     page.get_by_label("deployment", exact=True).fill("walkthrough-saved")
     page.get_by_label("deployment", exact=True).press("Enter")
     saved = ROOT / "params" / "walkthrough-saved.yaml"
