@@ -126,8 +126,8 @@ def test_an_error_is_a_card_with_the_way_folded_below(chapter: OpenChapter) -> N
 def test_the_drift_of_a_host_is_seen_shown_and_repaired(chapter: OpenChapter, separated: Deployed) -> None:
     separated.open().fleet()["lb-1"].run("sudo sh -c 'echo \"# by hand\" >> /etc/nginx/nginx.conf'")
     page = chapter("05_configure_nginx")
-    page.get_by_text("1 changes pending").wait_for()
-    page.get_by_text("1 resources changed on 1 hosts").wait_for()
-    page.get_by_text("nothing to change on 1 hosts").first.wait_for()
+    page.get_by_text("1 change pending").wait_for()
+    page.get_by_text("1 resource changed on 1 host").wait_for()
+    page.get_by_text("nothing to change on 1 host").first.wait_for()
     picture(page, "05-drift")
     assert not separated.open().nginx.plan()
