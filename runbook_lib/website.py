@@ -26,12 +26,16 @@ MERMAID = re.compile(r'<script type="module">(?:(?!</script>).)*mermaid.*?</scri
 GLOSSARY = {
     "assertion": "the identity provider's signed word that somebody signed in; the browser carries it to an application",
     "allow-list": "the paths that a host serves; everything else is refused",
-    "drift": "what differs on a machine from what the parameters say, by whose hand ever",
+    "drift": "what differs on a machine from what the parameters say, whoever changed it",
     "first boot": "a node's first start on empty databases; nodes take it one after the other",
     "hardening": "how many of the measures that separate Store and Publisher are in place",
+    "identity provider": "the part of the product that asks for the password and tells the applications who signed in",
     "manager, worker": "Application Server: one node deploys and carries the console, the others serve",
     "plan": "the difference between the machines and the wish; looking at it changes nothing",
     "practice pack": "the lab's stand-in for a WSO2 product: same files, same behaviour where a cluster touches it",
+    "probe": "a small machine that belongs to no trusted group, to try what a stranger in the network could reach",
+    "route cookie": "Nginx's own cookie, by which a browser stays on one node",
+    "Store, Publisher": "the two applications of Governance Registry: everybody looks things up in the one, a few put them in by the other",
     "tier": "the nodes that stand in for each other: all Store nodes, all Publisher nodes",
 }
 WORDS = "<p>Keys are dotted here, as <code>--set</code> and <code>overrides</code> take them; in a params file they are nested.</p>"
@@ -179,7 +183,7 @@ def _section(run: Path) -> str:
 
 def _page(title: str, body: str) -> str:
     style = "body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:0 auto;padding:1.5rem}:root{color-scheme:light dark}"
-    style += ".chapters{list-style:none;padding-left:1.5rem}@media(max-width:48rem){.rb-table{display:block;overflow-x:auto}}"
+    style += ".chapters{list-style:none;padding-left:1.5rem}@media(max-width:48rem){.rb-table{display:block;overflow-x:auto}.rb-table td{min-width:9em}}"
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
     sheet = f"<style>{style}{STYLE.read_text(encoding='utf-8')}</style>"
     return journals.redact(f'<!doctype html><html lang="en"><head>{head}{sheet}</head><body><main>{body}</main></body></html>')
