@@ -34,7 +34,7 @@ def error_card(error: RunbookError) -> str:
     key = reference_of(error)
     rows = [("What", linked(error.what)), ("Where", linked(error.where or "")), ("Next", linked(error.next_step or ""))]
     if key:
-        default = "required" if key.required else f"default {key.default}" if key.default not in (None, {}, ()) else ""
+        default = key.default_words if key.required or not key.default_words else f"default {key.default_words}"
         facts = ", ".join(filter(None, [key.unit, default]))
         rows.append(("Meaning", html.escape(f"{key.key}: {key.description}{f' ({facts})' if facts else ''}")))
     rows.append(("See", " · ".join(f'<a href="{html.escape(href)}">{html.escape(words)}</a>' for href, words in links_of(error))))

@@ -18,6 +18,7 @@ from . import agent
 from .errors import HostError, PlanOvertaken, RunbookError
 from .resources import Change, Fact, Resource, Wire
 from .ssh import Fleet, Host
+from .tables import counted
 from .vault import redactor
 
 Progress = Callable[["Event"], None]
@@ -72,8 +73,9 @@ class Plan:
 
     def __str__(self) -> str:
         if not self.pending:
-            return f"{self.title}: nothing to change on {len(self.wish)} hosts ({self.seconds:.2f} s)"
-        lines = [f"{self.title}: {len(self.pending)} changes on {len({p.host for p in self.pending})} of {len(self.wish)} hosts"]
+            return f"{self.title}: nothing to change on {counted(len(self.wish), 'host')} ({self.seconds:.2f} s)"
+        changes = counted(len(self.pending), "change")
+        lines = [f"{self.title}: {changes} on {len({p.host for p in self.pending})} of {counted(len(self.wish), 'host')}"]
         for p in self.pending:
             lines.append(f"  {p.host:12} {p.change.verb:18} {p.change.key}: {p.change.summary}")
             lines += [f"      {line}" for line in p.change.diff.splitlines()]
@@ -83,11 +85,17 @@ class Plan:
 
     def _repr_html_(self) -> str:
         if not self.pending:
-            return redactor.redact(f'<p class="rb-plan" role="status">✓ <b>{html.escape(self.title)}</b>: nothing to change on {len(self.wish)} hosts.</p>')
-        rows = "".join(_row(p) for p in self.pending)
-        head = "<tr><th>host</th><th>change</th><th>what</th><th>why</th></tr>"
-        text = f'<table class="rb-plan"><caption>{html.escape(self.title)}: {len(self.pending)} changes pending</caption>{head}{rows}</table>'
-        return redactor.redact(text)
+            where = counted(len(self.wish), "host")
+            return redactor.redact(f'<p class="rb-plan" role="status">✔ <b>{html.escape(self.title)}</b>: nothing to change on {where}.</p>')
+        caption = f"{self.title}: {counted(len(self.pending), 'change')} pending"
+        return _table("rb-plan", caption, "Change", self.pending)
+
+
+def _table(kind: str, caption: str, verb: str, changes: Iterable[Pending]) -> str:
+    """The changes as HTML, each with its diff folded."""
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Host", verb, "What", "Why"))
+    rows = "".join(_row(p) for p in changes)
+    return redactor.redact(f'<table class="{kind}"><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>')
 
 
 def _row(p: Pending) -> str:
@@ -109,15 +117,16 @@ class Result:
 
     def __str__(self) -> str:
         if not self.changed:
-            return f"{self.title}: nothing to change on {len(self.hosts)} hosts ({self.seconds:.1f} s)"
-        return f"{self.title}: {len(self.changed)} resources changed on {len({c.host for c in self.changed})} hosts ({self.seconds:.1f} s)"
+            return f"{self.title}: nothing to change on {counted(len(self.hosts), 'host')} ({self.seconds:.1f} s)"
+        where = counted(len({c.host for c in self.changed}), "host")
+        return f"{self.title}: {counted(len(self.changed), 'resource')} changed on {where} ({self.seconds:.1f} s)"
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        rows = "".join(_row(p) for p in self.changed)
-        head = "<tr><th>host</th><th>done</th><th>what</th><th>why</th></tr>" if rows else ""
-        return redactor.redact(f'<table class="rb-result"><caption>{html.escape(str(self))}</caption>{head}{rows}</table>')
+        if not self.changed:
+            return redactor.redact(f'<p class="rb-result" role="status">✔ {html.escape(str(self))}</p>')
+        return _table("rb-result", str(self), "Done", self.changed)
 
 
 def ask(host: Host, verb: str, wires: Sequence[Wire], on_progress: Callable[[dict], None] | None = None, timeout: float = 900.0) -> dict:

@@ -15,7 +15,7 @@ from .cards import THE_FORM
 from .errors import ParamsError
 from .journal import write_whole
 from .spec import ROOT, Spec, load_spec
-from .spec_reference import KeyReference
+from .spec_reference import KeyReference, one_line
 from .tables import Table
 
 
@@ -108,13 +108,6 @@ class Fields:
         path = ROOT / "params" / f"{self.spec().deployment}.yaml"
         write_whole(path, self.yaml())
         return path
-
-
-def one_line(value: Any) -> str:
-    """A value as YAML that needs no second line."""
-    value = list(value) if isinstance(value, tuple) else value
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
-    return text.strip().removesuffix("...").strip()
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def render(folder: Path) -> str:
         run=folder.name,
         result=result,
         who=_first(entries, "run", "verify-only"),
-        topology=_svg(folder / "topology.svg"),
+        topology=svg_of(folder),
         checks=_by_chapter(result["checks"]),
         marks=MARKS,
         passed=sum(check["status"] == "pass" for check in result["checks"]),
@@ -73,11 +73,10 @@ def _by_chapter(checks: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[s
     return dict(sorted(chapters.items()))
 
 
-def _svg(path: Path) -> str:
-    """The picture's text without its XML head, so that it can stand inside of HTML."""
-    if not path.exists():
-        return ""
-    return re.sub(r"<\?xml.*?\?>\s*", "", path.read_text(encoding="utf-8"))
+def svg_of(run: Path) -> str:
+    """The picture that a run kept, without its XML head, so that it can stand inside of HTML; "" when it kept none."""
+    path = run / "topology.svg"
+    return re.sub(r"<\?xml.*?\?>\s*", "", path.read_text(encoding="utf-8")) if path.exists() else ""
 
 
 def _beside(folder: Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import difflib
 import hashlib
+import textwrap
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 from . import edits
+from .tables import counted
 
 Fact = Mapping[str, Any]
 Wire = dict[str, Any]
@@ -202,8 +204,8 @@ class Edited(Resource):
             return self._change_of_attributes(fact)
         if fact["type"] == "absent":
             if self.base is None:
-                return Change(self.key, "edit", f"{len(self.edits)} settings, once the file is there", "\n".join(e.describe() for e in self.edits))
-            return Change(self.key, "edit", f"{len(self.edits)} settings, once the file is there", self._diff(self.base))
+                return Change(self.key, "edit", f"{counted(len(self.edits), 'setting')}, once the file is there", "\n".join(e.describe() for e in self.edits))
+            return Change(self.key, "edit", f"{counted(len(self.edits), 'setting')}, once the file is there", self._diff(self.base))
         if "content" not in fact:
             return Change(self.key, "edit", f"is a {fact['type']} that cannot be read as text")
         old = unpack(fact["content"])
@@ -368,7 +370,7 @@ class Exec(Resource):
         return {**super().question(), "unless": self.unless}
 
     def change(self, fact: Fact) -> Change | None:
-        return None if fact["done"] else Change(self.key, "run", self.run.strip().splitlines()[0][:100])
+        return None if fact["done"] else Change(self.key, "run", textwrap.shorten(self.run.strip().splitlines()[0], 160, placeholder=" …"))
 
     def order(self, fact: Fact) -> Wire:
         return {**self.question(), "run": self.run, "stdin": self.stdin}

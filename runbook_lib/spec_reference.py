@@ -7,6 +7,7 @@ import typing
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -26,6 +27,18 @@ class KeyReference:
     allowed: str
     unit: str
     group: str
+
+    @property
+    def default_words(self) -> str:
+        """The default as it would stand in a params file; "" when there is none, or when it is empty."""
+        return "required" if self.required else one_line(self.default) if self.default not in (None, {}, ()) else ""
+
+
+def one_line(value: Any) -> str:
+    """A value as YAML that needs no second line."""
+    value = list(value) if isinstance(value, tuple) else value
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
+    return text.strip().removesuffix("...").strip()
 
 
 def strip_none(annotation: Any) -> Any:
@@ -106,7 +119,7 @@ def as_markdown(rows: list[KeyReference]) -> str:
         if row.group != group:
             group = row.group
             lines += ["", f"## {group}", "", "| key | meaning | default | allowed |", "|---|---|---|---|"]
-        default = "required" if row.required else f"`{row.default}`" if row.default not in (None, {}, ()) else ""
+        default = row.default_words if row.required or not row.default_words else f"`{row.default_words}`"
         allowed = " ".join(filter(None, [row.allowed, row.unit])).replace("|", "\\|")
         lines.append(f'| <a id="{row.key}"></a>`{row.key}` | {row.description} | {default} | {allowed} |')
     return "\n".join(lines) + "\n"

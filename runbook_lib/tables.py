@@ -63,3 +63,8 @@ def _text(cell: object) -> str:
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     return ", ".join(map(str, cell)) if isinstance(cell, list | tuple | set | frozenset) else str(cell)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 host, 2 hosts."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -137,6 +137,11 @@ def _standing(event: Event | Step) -> str:
     return f"{event.host}: {event.stage}, {event.done} of {event.of}: {event.doing}"
 
 
+def _bar(host: str, done: int, of: int) -> str:
+    """The browser's own bar: it says to a screen reader that it is one and how far it is, which the widget's does not."""
+    return f'<progress max="{max(of, 1)}" value="{done}" aria-label="{html.escape(host)}" style="width:16em"></progress>'
+
+
 def toolkit() -> Any:
     """The module of widgets; loaded when a person is there to click. `widgets.py` builds its forms from it."""
     import ipywidgets
@@ -167,13 +172,13 @@ class WidgetProgress(Progress):
         self.cancel = w.Button(description="Cancel", tooltip="stop at the next safe point", icon="stop")
         self.cancel.on_click(lambda _: self._cancelled())
         self.output = w.HTML()
-        self.log = w.Accordion(children=[self.output], titles=("Output",), selected_index=None)
         self.rows = w.VBox()
+        self.log = w.Tab(children=[self.rows, self.output], titles=("Hosts", "Output"))  # the last lines on demand, by keyboard too
         self._w = w
         for host in hosts:
             self._row(host)
         head = w.HBox([w.HTML(f"<b>{html.escape(title)}</b>"), self.clock, self.cancel])
-        self.box = w.VBox([head, self.rows, self.log])
+        self.box = w.VBox([head, self.log])
         self.box.add_class("rb-progress")
         show(self.box)
         heard_while_busy(self.cancel)
@@ -181,15 +186,14 @@ class WidgetProgress(Progress):
 
     def _row(self, host: str) -> None:
         name = self._w.Label(host, layout={"width": "9em"})
-        self.bars[host] = self._w.IntProgress(min=0, max=1, layout={"width": "16em"})
+        self.bars[host] = self._w.HTML(_bar(host, 0, 1))
         self.words[host] = self._w.Label("waiting")
         self.rows.children = (*self.rows.children, self._w.HBox([name, self.bars[host], self.words[host]]))
 
     def draw(self, event: Event | Step) -> None:
         if event.host not in self.bars:
             self._row(event.host)
-        self.bars[event.host].max = max(event.of, 1)
-        self.bars[event.host].value = event.done
+        self.bars[event.host].value = _bar(event.host, event.done, event.of)
         self.words[event.host].value = f"{event.done} of {event.of}  {event.doing}"
         self.output.value = f"<pre>{html.escape(chr(10).join(self.tail[-40:]))}</pre>"
 

@@ -89,7 +89,7 @@ class Exchanges:
     tables: tuple[Table, ...]
 
     def _repr_html_(self) -> str:
-        return "".join(table._repr_html_() for table in self.tables)
+        return f'<div class="rb-exchanges">{"".join(table._repr_html_() for table in self.tables)}</div>'
 
     def __str__(self) -> str:
         return "\n\n".join(map(str, self.tables))

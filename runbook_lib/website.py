@@ -14,10 +14,11 @@ from typing import Any
 from . import journal as journals
 from .chapters import CHAPTERS, chapters_of
 from .errors import RunbookError
+from .report import svg_of
 from .spec_model import Spec
 from .tables import html_table
 from .views import STORIES
-from .website_proof import proof_body
+from .website_proof import proof_body, proof_words
 
 STYLE = Path(__file__).with_name("style.css")
 FOREIGN = re.compile(r"<(script|link)\b[^>]*\b(src|href)=[\"']?https?:[^>]*>(\s*</script>)?", re.IGNORECASE)
@@ -25,22 +26,29 @@ MERMAID = re.compile(r'<script type="module">(?:(?!</script>).)*mermaid.*?</scri
 GLOSSARY = {
     "assertion": "the identity provider's signed word that somebody signed in; the browser carries it to an application",
     "allow-list": "the paths that a host serves; everything else is refused",
-    "drift": "what differs on a machine from what the parameters say, by whose hand ever",
+    "drift": "what differs on a machine from what the parameters say, whoever changed it",
     "first boot": "a node's first start on empty databases; nodes take it one after the other",
     "hardening": "how many of the measures that separate Store and Publisher are in place",
+    "identity provider": "the part of the product that asks for the password and tells the applications who signed in",
     "manager, worker": "Application Server: one node deploys and carries the console, the others serve",
     "plan": "the difference between the machines and the wish; looking at it changes nothing",
     "practice pack": "the lab's stand-in for a WSO2 product: same files, same behaviour where a cluster touches it",
+    "probe": "a small machine that belongs to no trusted group, to try what a stranger in the network could reach",
+    "route cookie": "Nginx's own cookie, by which a browser stays on one node",
+    "Store, Publisher": "the two applications of Governance Registry: everybody looks things up in the one, a few put them in by the other",
     "tier": "the nodes that stand in for each other: all Store nodes, all Publisher nodes",
 }
+WORDS = "<p>Keys are dotted here, as <code>--set</code> and <code>overrides</code> take them; in a params file they are nested.</p>"
 SEARCH = """
 const field = document.getElementById('search'), found = document.getElementById('found');
 field.addEventListener('input', () => {
   const words = field.value.toLowerCase().split(/\\s+/).filter(Boolean);
-  found.replaceChildren(...(words.length ? INDEX.filter(e => words.every(w => e.text.includes(w))) : []).slice(0, 30).map(e => {
+  const hits = words.length ? INDEX.filter(e => words.every(w => e.text.includes(w))) : [];
+  found.replaceChildren(...hits.slice(0, 30).map(e => {
     const item = document.createElement('li'), link = document.createElement('a');
     link.href = e.href; link.textContent = e.title; item.append(link); return item;
   }));
+  if (words.length && !hits.length) found.append('Nothing has all of these words.');
 });
 """
 
@@ -68,7 +76,7 @@ def build_site(runs: Sequence[Path], out: Path) -> Path:
     pages = [page for run in chosen for page in _run_pages(run, out)]
     proof = _proof(chosen, out)
     pages += [*proof, _parameters(out)]
-    _index(chosen, pages, out, bool(proof))
+    _index(chosen, pages, out, proof)
     return out
 
 
@@ -127,22 +135,22 @@ def _proof(runs: Sequence[Path], out: Path) -> list[Page]:
         return []
     page = _page("The proof", body)
     (out / "proof.html").write_text(page, encoding="utf-8")
-    return [Page("proof.html", "The proof: leak and repair side by side", _words(page))]
+    return [Page("proof.html", f"The proof: {proof_words(runs)}", _words(page))]
 
 
 def _parameters(out: Path) -> Page:
     """The reference of the parameters, from the model that reads them."""
-    rows = [(r.key, r.default if r.default is not None else "", r.allowed, r.unit, r.description) for r in Spec.reference()]
-    table = html_table(("Key", "Default", "Allowed", "Unit", "Meaning"), rows, "Parameters")
+    rows = [(r.key, r.description, r.default_words, " ".join(filter(None, [r.allowed, r.unit]))) for r in Spec.reference()]
+    table = html_table(("Key", "Meaning", "Default", "Allowed"), rows)
     for key in (row[0] for row in rows):  # where an error's card leads to
         table = table.replace(f'<td style="text-align:left">{key}</td>', f'<td id="{key}" style="text-align:left">{key}</td>', 1)
-    page = _page("Parameters", f'<p><a href="index.html">All chapters</a></p>{table}')
+    page = _page("Parameters", f'<p><a href="index.html">All chapters</a></p><h1>Every parameter</h1>{WORDS}{table}')
     (out / "parameters.html").write_text(page, encoding="utf-8")
     return Page("parameters.html", "Parameters: every key", _words(page))
 
 
-def _index(runs: Sequence[Path], pages: Sequence[Page], out: Path, proof: bool) -> None:
-    compared = '<p><strong><a href="proof.html">The proof</a></strong>: leak and repair side by side, with pictures.</p>' if proof else ""
+def _index(runs: Sequence[Path], pages: Sequence[Page], out: Path, proof: Sequence[Page]) -> None:
+    compared = "".join(f'<p><strong><a href="{page.href}">{html.escape(page.title)}</a></strong></p>' for page in proof)
     sections = "".join(_section(run) for run in runs)
     terms = "".join(f"<dt>{html.escape(term)}</dt><dd>{html.escape(words)}</dd>" for term, words in GLOSSARY.items())
     index = json.dumps([{"href": p.href, "title": p.title, "text": p.text} for p in pages]).replace("</", "<\\/")
@@ -165,13 +173,17 @@ def _section(run: Path) -> str:
         f'<li><a href="{name}/{chapter}.html">{chapter[:2]} {CHAPTERS[chapter].title}</a></li>' for chapter in order if (run / f"{chapter}.ipynb").exists()
     )
     mark = "✔ as expected" if result["ok"] else "✘ not as expected"
-    story = html.escape(STORIES.get(pattern, ""))
+    story = f"<p>Pattern <strong>{html.escape(pattern)}</strong>: {html.escape(STORIES[pattern])}.</p>" if pattern in STORIES else ""
+    drawn = svg_of(run)
+    picture = f'<figure class="rb-picture">{drawn}</figure>' if drawn else ""
     report = f'<p><a href="{name}/report.html">Report</a></p>' if (run / "report.html").exists() else ""
-    return f"<h2>{html.escape(name)}</h2><p>{story}</p><p><strong>{mark}</strong>{html.escape(verdict)}</p><ol>{links}</ol>{report}"
+    found = f"<p><strong>{mark}</strong>{html.escape(verdict)}</p>"
+    return f'<h2>{html.escape(name)}</h2>{story}{picture}{found}<ol class="chapters">{links}</ol>{report}'
 
 
 def _page(title: str, body: str) -> str:
     style = "body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:0 auto;padding:1.5rem}:root{color-scheme:light dark}"
+    style += ".chapters{list-style:none;padding-left:1.5rem}@media(max-width:48rem){.rb-table{display:block;overflow-x:auto}.rb-table td{min-width:9em}}"
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
     sheet = f"<style>{style}{STYLE.read_text(encoding='utf-8')}</style>"
-    return journals.redact(f'<!doctype html><html lang="en"><head>{head}{sheet}</head><body>{body}</body></html>')
+    return journals.redact(f'<!doctype html><html lang="en"><head>{head}{sheet}</head><body><main>{body}</main></body></html>')

@@ -14,6 +14,7 @@ from .tables import html_table
 
 KINDS = ("leak", "repair")  # the columns; a proof that is not decided is on neither side
 LACKING = {"leak": "a leak", "repair": "a separated deployment"}
+LIMIT = "a limit of the product"  # as `checks.sso` calls what no configuration closes
 MARKS = {"leak": "✘", "held": "✔"}
 EXPLAINED = {
     "leak": "Store and Publisher let the user of the one into the other",
@@ -37,6 +38,12 @@ def sides_of(runs: Sequence[Path]) -> list[Finding]:
     return sorted(found, key=lambda side: (side.kind == "repair", order.index(side.pattern), side.hardening != "full"))
 
 
+def proof_words(runs: Sequence[Path]) -> str:
+    """What the page shows, in a few words: it promises two sides only when there are two."""
+    kinds = {side.kind for side in sides_of(runs)}
+    return "leak and repair side by side" if kinds.issuperset(KINDS) else "what was tried and what a person saw"
+
+
 def proof_body(runs: Sequence[Path], out: Path) -> str:
     """The page's body, "" when no run came to a verdict; the pictures are copied below `out`."""
     sides = sides_of(runs)
@@ -58,10 +65,11 @@ def proof_body(runs: Sequence[Path], out: Path) -> str:
 
 def _column(side: Finding) -> str:
     mark = "✘ leak" if side.kind == "leak" else "✔ repair"
-    through = sum(_outcome(row) == "leak" for row in side.checks.values())
+    counted = [row for row in side.checks.values() if LIMIT not in row["expected"]]  # what the verdict counts
+    through = sum(_outcome(row) == "leak" for row in counted)
     chapter = f'<a href="{html.escape(side.deployment)}/{CHAPTER}.html">{html.escape(side.deployment)}</a>'
     link = chapter if (side.folder / f"{CHAPTER}.ipynb").exists() else html.escape(side.deployment)
-    counts = f"{through} of {len(side.checks)} attempts got through" + ("" if side.expected else "; not what its parameters expect")
+    counts = f"{through} of {len(counted)} attempts got through" + ("" if side.expected else "; not what its parameters expect")
     return (
         f'<div class="side {side.kind}"><h3>{mark}: {link}</h3><p>Pattern {html.escape(side.pattern)}, hardening {html.escape(side.hardening)}</p>'
         f"<p><strong>{html.escape(side.verdict)}</strong>: {EXPLAINED[side.kind]}. {counts}.</p></div>"

@@ -55,7 +55,7 @@ class Form:
         self._w, self.fields, self.params_file = w, fields, params_file
         self.pattern = w.Dropdown(options=list(PATTERNS), value=fields.values["pattern"], description="Pattern")
         self.pattern.observe(lambda change: self._chosen(change["new"]), "value")
-        self.keys = w.Accordion()
+        self.keys = w.Tab()  # an accordion's headings cannot be reached by keyboard
         self.answer, self.saved = Shown(w), Shown(w)
         self.picture = w.HTML()
         self.save = w.Button(description="Save", icon="save", tooltip="write a params file", button_style="primary")

@@ -9,7 +9,7 @@ from runbook_lib.errors import ChecksFailed
 from runbook_lib.tables import html_table, text_table
 
 Status = Literal["pass", "fail", "skipped", "undecided"]
-COLUMNS = ("", "Check", "Expected", "Observed", "Where")
+COLUMNS = ("Status", "Check", "Expected", "Observed", "Where")
 MARKS = {"pass": "✔ pass", "fail": "✘ fail", "skipped": "- skipped", "undecided": "? undecided"}
 
 

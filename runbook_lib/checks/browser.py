@@ -81,7 +81,7 @@ class Shots(list[Shot]):
 
     def _repr_html_(self) -> str:
         pictures = "".join(shot._repr_html_() for shot in self)
-        grid = f'<div style="display:grid;grid-template-columns:1fr 1fr;gap:1rem">{pictures}</div>'
+        grid = f'<div class="rb-shots">{pictures}</div>'
         return grid + self.checks._repr_html_()
 
     def __str__(self) -> str:

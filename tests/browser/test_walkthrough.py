@@ -43,7 +43,7 @@ def test_a_newcomer_chooses_errs_corrects_and_saves(chapter: OpenChapter, desk: 
     page = chapter("00_start_here")
     page.get_by_text("✔ 6 machines").wait_for()
     assert page.locator(".rb-pattern svg").count() == 4
-    page.get_by_text("cloud", exact=True).first.click()
+    page.get_by_role("tab", name="cloud").click()
     page.get_by_label("cloud.disk_gb").fill("5")
     page.get_by_label("cloud.disk_gb").press("Enter")
     card = page.locator(".rb-error")
@@ -54,7 +54,7 @@ def test_a_newcomer_chooses_errs_corrects_and_saves(chapter: OpenChapter, desk: 
     page.get_by_label("cloud.disk_gb").fill("30")
     page.get_by_label("cloud.disk_gb").press("Enter")
     page.get_by_text("✔ 6 machines").wait_for()
-    page.get_by_text("deployment", exact=True).first.click()
+    page.get_by_role("tab", name="deployment").click()
     page.get_by_label("deployment", exact=True).fill("walkthrough-saved")
     page.get_by_label("deployment", exact=True).press("Enter")
     saved = ROOT / "params" / "walkthrough-saved.yaml"
@@ -126,8 +126,8 @@ def test_an_error_is_a_card_with_the_way_folded_below(chapter: OpenChapter) -> N
 def test_the_drift_of_a_host_is_seen_shown_and_repaired(chapter: OpenChapter, separated: Deployed) -> None:
     separated.open().fleet()["lb-1"].run("sudo sh -c 'echo \"# by hand\" >> /etc/nginx/nginx.conf'")
     page = chapter("05_configure_nginx")
-    page.get_by_text("1 changes pending").wait_for()
-    page.get_by_text("1 resources changed on 1 hosts").wait_for()
-    page.get_by_text("nothing to change on 1 hosts").first.wait_for()
+    page.get_by_text("1 change pending").wait_for()
+    page.get_by_text("1 resource changed on 1 host").wait_for()
+    page.get_by_text("nothing to change on 1 host").first.wait_for()
     picture(page, "05-drift")
     assert not separated.open().nginx.plan()

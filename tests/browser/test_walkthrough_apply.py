@@ -83,7 +83,7 @@ def finishes(page: Any, balancer: Balancer) -> None:
     """The cells once more, from the top: the chapter ends as if nothing had happened."""
     menu(page, "Run", "Run All Cells")
     page.wait_for_function("document.querySelectorAll('.rb-error').length == 0")
-    page.get_by_text("resources changed on 1 hosts").wait_for()
+    page.get_by_text(re.compile("resources? changed on 1 host")).wait_for()
     page.get_by_text(re.compile(r"(\d+) of \1 checks passed")).first.wait_for()
     idle(page)
     assert page.locator(".rb-error").count() == 0

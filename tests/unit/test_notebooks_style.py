@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from runbook_lib import nodes, proofs, work
 from runbook_lib.chapters import CHAPTERS
 from runbook_lib.spec import load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+VERBS = [kind for module in (nodes, proofs, work) for kind in vars(module).values() if isinstance(kind, type)]
 NAMES = {path.stem for path in NOTEBOOKS}
 
 
@@ -74,6 +76,17 @@ class TestStyle:
         linked = set(re.findall(r"\]\((\w+)\.ipynb\)", path.read_text()))
         assert linked <= NAMES
 
+    def test_what_a_chapter_says_to_call_can_be_called(self, path: Path) -> None:
+        steps = {chapter.attribute for chapter in CHAPTERS.values()} | {"launch"}
+        for step, verb in re.findall(r"deployment\.(\w+)\.(\w+)\(", path.read_text()):
+            assert step in steps
+            assert any(callable(getattr(kind, verb, None)) for kind in VERBS), f"deployment.{step}.{verb}"
+
+    def test_the_words_of_an_error_that_a_chapter_quotes_are_the_words_of_the_error(self, path: Path) -> None:
+        failing = [source(cell).partition("**When it fails.**")[2] for cell in cells(path, "markdown")]
+        quoted = {" ".join(words.split()) for text in failing for words in re.findall(r"^(?:- )? ?\*([^*]+)\*", text, re.MULTILINE)}
+        assert {words for words in quoted - SYMPTOMS if words not in LIBRARY} == set()
+
     def test_cells_have_lasting_ids(self, path: Path) -> None:
         ids = [cell["id"] for cell in json.loads(path.read_text())["cells"]]
         assert len(set(ids)) == len(ids)
@@ -93,3 +106,10 @@ def test_a_chapter_goes_from_status_over_plan_and_apply_to_verify(name: str) -> 
 def test_a_chapter_says_what_to_see_and_what_to_do_when_it_fails(path: Path) -> None:
     prose = "\n".join(source(cell) for cell in cells(path, "markdown"))
     assert "**When it fails.**" in prose or "*What closes it*" in prose
+
+
+# what is seen in the browser or in a table's numbers, and no error says it in these words
+SYMPTOMS = {
+    "502", "login begins anew each time", "a member is missing", "all requests on one worker", "the demonstration application does not answer",
+}  # fmt: skip
+LIBRARY = "\n".join(file.read_text() for kind in ("*.py", "*.yaml") for file in (ROOT / "runbook_lib").rglob(kind))

@@ -7,9 +7,10 @@ import inspect
 import pkgutil
 
 import pytest
+from lxml import html
 
 import runbook_lib
-from runbook_lib.converge import Pending, Plan
+from runbook_lib.converge import Pending, Plan, Result
 from runbook_lib.deployment import Deployment
 from runbook_lib.resources import Change
 from runbook_lib.vault import redactor
@@ -40,6 +41,26 @@ def test_a_secret_in_a_plan_is_in_neither_form() -> None:
     plan = Plan("Demo", {"db-1": ()}, (Pending("db-1", "files", Change("file /etc/x", "edit", "a password", "+Static0In1No2Form")),))
     assert "[static-form-test]" in repr(plan)
     assert "Static0In1No2Form" not in repr(plan) + plan._repr_html_()
+
+
+EDITED = Pending("db-1", "files", Change("file /etc/x", "edit", "differs", "-old\n+new"))
+
+
+@pytest.mark.parametrize("shown", [Plan("Demo", {"db-1": ()}, (EDITED,)), Result("Demo", (EDITED,), ("db-1",), 1.0)], ids=lambda shown: type(shown).__name__)
+def test_changes_are_a_table_whose_headings_say_that_they_head_columns(shown: Plan | Result) -> None:
+    table = html.fromstring(shown._repr_html_())
+    headings = table.xpath("./thead/tr/th")
+    assert len(headings) == len(table.xpath("./tbody/tr[1]/td")) == 4
+    assert all(heading.get("scope") == "col" and heading.text for heading in headings)
+    assert table.xpath("./tbody//details/pre")[0].text == "-old\n+new"
+
+
+@pytest.mark.parametrize("shown", [Plan("Demo", {"db-1": ()}, ()), Result("Demo", (), ("db-1",), 1.0)], ids=lambda shown: type(shown).__name__)
+def test_no_change_is_a_sentence_and_no_empty_table(shown: Plan | Result) -> None:
+    sentence = html.fromstring(shown._repr_html_())
+    assert (sentence.tag, sentence.get("role")) == ("p", "status")
+    assert "nothing to change on 1 host" in sentence.text_content()
+    assert "1 hosts" not in sentence.text_content()
 
 
 def test_a_deployment_is_shown_from_one_look_at_the_cloud() -> None:

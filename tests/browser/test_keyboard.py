@@ -1,0 +1,81 @@
+"""The forms by keyboard alone, and what a screen reader is told of them: JupyterLab and Chromium, without a lab."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from tests.browser.desk import Desk, chromium_running, clone, jupyterlab, open_chapter
+
+FORM = 'from runbook_lib import form, ui\nui.install()\nform.params_form("../params/greg-separated.lab.yaml")'
+APPLY = """from runbook_lib import ui
+from runbook_lib.converge import Event
+ui.install()
+with ui.progress("an apply", ["db-1"]) as shown:
+    shown(Event("db-1", "files", "file /etc/example", 2, 5))
+    while not shown.stop.is_set():
+        shown.stop.wait(0.1)"""
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """JupyterLab over a clone, beside its chapters a notebook of one cell per case."""
+    clone(tmp_path)
+    for name, source in (("form", FORM), ("apply", APPLY)):
+        book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+        book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(book, tmp_path / "notebooks" / f"{name}.ipynb")
+    with jupyterlab(tmp_path, {"PYTHONPATH": str(tmp_path)}) as found:
+        yield found
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    with chromium_running() as found:
+        yield found
+
+
+def test_every_group_of_the_form_is_reached_and_changed_without_a_mouse(browser: Any, desk: Desk) -> None:
+    page = open_chapter(browser, desk, "form")
+    page.get_by_text("✔ 6 machines").wait_for()
+    page.get_by_label("Pattern", exact=True).focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.getAttribute('role')") == "tab"
+    for group in ("cloud", "product", "java", "database", "memory", "timeouts"):
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Enter")
+        page.get_by_role("tab", name=group, selected=True).wait_for()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.labels[0].textContent") == "timeouts.running"
+    page.keyboard.press("Control+a")
+    page.keyboard.type("0")
+    page.keyboard.press("Tab")
+    page.get_by_role("alert").get_by_text("timeouts.running = 0").wait_for()
+
+
+def test_every_field_of_the_form_has_a_name(browser: Any, desk: Desk) -> None:
+    page = open_chapter(browser, desk, "form")
+    page.get_by_text("✔ 6 machines").wait_for()
+    named = "element => (element.labels && [...element.labels].some(label => label.textContent.trim())) || element.getAttribute('aria-label')"
+    fields = page.locator(".jp-OutputArea input, .jp-OutputArea select")
+    assert fields.count() > 30
+    assert all(field.evaluate(named) for field in fields.all())
+
+
+def test_the_progress_of_an_apply_is_told_as_such_and_stopped_without_a_mouse(browser: Any, desk: Desk) -> None:
+    page = open_chapter(browser, desk, "apply")
+    bar = page.get_by_role("progressbar", name="db-1")
+    bar.wait_for()
+    page.get_by_text("2 of 5 file /etc/example").wait_for()
+    assert (bar.get_attribute("value"), bar.get_attribute("max")) == ("2", "5")
+    page.get_by_role("tab", name="Hosts").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.locator(".rb-progress pre", has_text="files: file /etc/example").wait_for()
+    page.get_by_role("button", name="Cancel").focus()
+    page.keyboard.press("Enter")
+    page.locator(".rb-progress").wait_for(state="detached")
