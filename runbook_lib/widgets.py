@@ -66,6 +66,7 @@ class Form:
         self.everywhere.tooltip = "the line params_file = … of every chapter of this pattern"
         left = w.VBox([self.pattern, self.answer.box, self.keys, w.HBox([self.save, self.everywhere]), self.saved.box])
         self.box = w.VBox([left, self.picture])
+        self.box.add_class("rb-form")
         self._fill()
 
     def _ipython_display_(self) -> None:
@@ -83,8 +84,8 @@ class Form:
 
     def _field(self, row: KeyReference) -> Any:
         """One key: choices, a check box or a line of YAML, and beside it what it means and what is allowed."""
-        value, style = self.fields.values[row.key], {"description_width": "16em"}
-        common = {"description": row.key, "style": style, "layout": {"width": "34em"}}
+        value, style = self.fields.values[row.key], {"description_width": "14em"}
+        common = {"description": row.key, "style": style, "layout": {"flex": "0 1 40em", "min_width": "0"}}
         if row.type == "choice":
             options = [*([] if row.required else [("default", None)]), *row.allowed.split(", ")]
             box = self._w.Dropdown(options=options, value=value, disabled=row.key == "pattern", **common)
@@ -95,7 +96,8 @@ class Form:
         box.tooltip = row.description
         box.observe(lambda change: self._typed(row.key, change["new"]), "value")
         allowed = f" <small>({html.escape(row.allowed)}{f', {row.unit}' if row.unit else ''})</small>" if row.allowed else ""
-        return self._w.HBox([box, self._w.HTML(f"{html.escape(row.description)}{allowed}")])
+        words = self._w.HTML(f"{html.escape(row.description)}{allowed}", layout={"flex": "1 1 16em", "min_width": "0"})
+        return self._w.HBox([box, words], layout={"flex_flow": "row wrap"})  # where it is narrow, the words stand below
 
     def _typed(self, key: str, value: Any) -> None:
         try:

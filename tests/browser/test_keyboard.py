@@ -1,4 +1,4 @@
-"""The forms by keyboard alone, and what a screen reader is told of them: JupyterLab and Chromium, without a lab."""
+"""The forms by keyboard alone, what a screen reader is told of them, and colours that can be read: JupyterLab and Chromium, without a lab."""
 
 from __future__ import annotations
 
@@ -20,12 +20,27 @@ with ui.progress("an apply", ["db-1"]) as shown:
     while not shown.stop.is_set():
         shown.stop.wait(0.1)"""
 
+STATES = """from runbook_lib import ui
+from runbook_lib.checks import Check, CheckTable
+ui.install()
+CheckTable(Check("id", "title", state, "this", "that", "here") for state in ("pass", "fail", "skipped", "undecided") * 2)"""
+CONTRAST = """cell => {
+  const parts = colour => colour.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const opaque = colour => (parts(colour)[3] ?? 1) === 1;
+  let ground = cell;
+  while (!opaque(getComputedStyle(ground).backgroundColor)) ground = ground.parentElement;
+  const [a, b] = [getComputedStyle(cell).color, getComputedStyle(ground).backgroundColor].map(colour => light(parts(colour)));
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+}"""
+
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
     """JupyterLab over a clone, beside its chapters a notebook of one cell per case."""
     clone(tmp_path)
-    for name, source in (("form", FORM), ("apply", APPLY)):
+    for name, source in (("form", FORM), ("apply", APPLY), ("states", STATES)):
         book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
         book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(book, tmp_path / "notebooks" / f"{name}.ipynb")
@@ -64,6 +79,27 @@ def test_every_field_of_the_form_has_a_name(browser: Any, desk: Desk) -> None:
     fields = page.locator(".jp-OutputArea input, .jp-OutputArea select")
     assert fields.count() > 30
     assert all(field.evaluate(named) for field in fields.all())
+
+
+def test_no_field_of_the_form_is_cut_where_the_window_is_narrow(browser: Any, desk: Desk) -> None:
+    page = open_chapter(browser, desk, "form")
+    page.get_by_text("✔ 6 machines").wait_for()
+    page.set_viewport_size({"width": 800, "height": 2000})
+    edge = page.locator(".rb-form .widget-tab-contents").bounding_box()
+    fields = [field.bounding_box() for field in page.locator(".rb-form .widget-tab-contents input:visible").all()]
+    assert len(fields) >= 4
+    assert all(field["x"] + field["width"] <= edge["x"] + edge["width"] for field in fields)
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_states_in_colour_are_readable_in_both_themes(browser: Any, desk: Desk, theme: str) -> None:
+    desk.setting("apputils-extension/themes", f'{{"theme": "JupyterLab {theme}"}}')
+    page = open_chapter(browser, desk, "states")
+    page.get_by_text("2 of 8 checks passed").wait_for()
+    assert page.evaluate("document.body.dataset.jpThemeLight") == str(theme == "Light").lower()
+    marks = page.locator(".rb-table tbody td:first-child")
+    assert marks.all_inner_texts() == ["✔ pass", "✘ fail", "- skipped", "? undecided"] * 2
+    assert [mark.inner_text() for mark in marks.all() if mark.evaluate(CONTRAST) < 4.5] == []
 
 
 def test_the_progress_of_an_apply_is_told_as_such_and_stopped_without_a_mouse(browser: Any, desk: Desk) -> None:
