@@ -102,6 +102,12 @@ def main(argv: Sequence[str] | None = None, more: dict[str, Callable[[argparse.N
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if not error.filename:
+            raise
+        place = f"{error.filename} on this machine"  # a folder that may not be written, a disk that is full
+        print(RunbookError(f"{error.strerror}", place, "make it possible to write there, then run this again"), file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted: nothing is half-done that the next run does not finish", file=sys.stderr)
         return 1

@@ -139,11 +139,17 @@ class Cloud:
         self.aws.client("ec2").start_instances(InstanceIds=[self.instance(node).id])
 
     def launch_probe(self, progress: Progress | None = None) -> Instance:
-        """A small machine in a group that nothing trusts: what any neighbour can reach. The proof removes it."""
+        """A small machine in a group that nothing trusts: what any neighbour can reach. The proof removes it.
+
+        Raises `CloudError` where the deployment itself is not launched or lacks a secret: a proof builds nothing but its probe.
+        """
         world, topology = observe(self.aws, self.spec.deployment), probe_only(self.topology)
         world.instances = [machine for machine in world.instances if machine.role == PROBE]
         world.groups = {role: group for role, group in world.groups.items() if role == PROBE}
         plan = self._plan(world, topology)
+        if lacking := plan.of("network", "secret", "key pair"):
+            words = ", ".join(f"{change.kind} {change.name}" for change in lacking[:3]) + (" …" if len(lacking) > 3 else "")
+            raise CloudError(f"{self.spec.deployment} lacks what chapter 01 makes: {words}", self.aws.about, "run chapter 01: it makes all of it")
         if plan:
             Launcher(self.aws, self.vault, topology, world, Reporter(progress, "probe", STEPS_PER_MACHINE)).run(plan)
         return self.describe()[topology.nodes[0].name]

@@ -27,6 +27,7 @@ class Sso(Verbs):
         """The deployment as the proof sees it, with a machine in the subnet that nothing trusts for as long as it takes."""
         d = self.deployment
         with d.writing():
+            d.fleet()  # every machine of the design runs: where one does not there is nothing to prove, and nothing is made
             d.cloud.launch_probe()
             try:
                 d.fleet().wait_for_ssh(["probe-1"], d.spec.timeouts.ssh)

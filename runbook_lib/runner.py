@@ -57,8 +57,12 @@ def run(
     before = journals.latest(spec.deployment) if resume else None
     with _alone(params, overrides):
         journal = begin(spec, "run")
-        with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
-            _chapters(params, spec, overrides or {}, chosen, before, journal, given, say)
+        try:
+            with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
+                _chapters(params, spec, overrides or {}, chosen, before, journal, given, say)
+        except BaseException:  # nobody reads on (`| head`), or an interrupt between two chapters
+            journal.finish()
+            raise
     _scrub_all(journal.folder, params, overrides)
     found = journal.finish()
     complete = {c["name"] for c in found["chapters"] if c["ok"]} >= {c.name for c in chosen}

@@ -73,6 +73,12 @@ def test_an_error_is_shown_as_its_three_parts(monkeypatch: pytest.MonkeyPatch, c
     assert capsys.readouterr().err.split() == ["what", "where:", "where", "next:", "what", "next"]
 
 
+def test_a_folder_of_this_machine_that_cannot_be_written_is_told_in_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(runner, "plan", lambda *_: Path("/proc/none/runs").mkdir(parents=True))
+    assert cli.main(["plan", PARAMS]) == 1
+    assert "/proc/none on this machine" in capsys.readouterr().err
+
+
 def test_destroy_wants_the_name_or_yes(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     monkeypatch.setattr(runner, "destroy", lambda params, overrides, confirm, say: seen.append(confirm) or 0)

@@ -420,6 +420,14 @@ def test_the_probe_comes_and_goes_and_nothing_trusts_it(cloud: Cloud) -> None:
     assert "host-keys/probe-1" not in cloud.vault.names()
 
 
+def test_a_proof_of_what_is_not_launched_builds_nothing(make_cloud: Callable[..., Cloud]) -> None:
+    cloud = make_cloud()
+    before = told(cloud)
+    with pytest.raises(CloudError, match="lacks what chapter 01 makes: network VPC"):
+        cloud.launch_probe()
+    assert told(again(cloud)) == before and not again(cloud).vault.names()
+
+
 def test_a_tag_is_written_and_read(cloud: Cloud) -> None:
     cloud.tag("greg-1", "runbook:first-boot", "2026-01-01T00:00:00Z")
     assert again(cloud).describe()["greg-1"].tags["runbook:first-boot"] == "2026-01-01T00:00:00Z"

@@ -6,17 +6,19 @@ import json
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 
 from runbook_lib import journal as journals
 from runbook_lib.checks import Check, CheckTable
-from runbook_lib.converge import Pending, Result
+from runbook_lib.converge import Pending, Plan, Result
 from runbook_lib.errors import RunbookError
 from runbook_lib.journal import Journal
 from runbook_lib.resources import Change
 from runbook_lib.tables import Table
 from runbook_lib.vault import redactor
+from runbook_lib.work import Mysql
 
 SPEC = SimpleNamespace(deployment="demo", pattern="greg-separated", hardening="full", expect="separated")
 
@@ -71,6 +73,21 @@ def test_a_session_by_hand_that_fails_has_its_result_too(journal: Journal, verb:
     with pytest.raises(RunbookError), journal.attempt("02_install_mysql", verb):
         raise RunbookError("no")
     assert json.loads((journal.folder / "result.json").read_text())["ok"] is False
+
+
+def test_what_was_changed_before_a_failure_is_counted(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = RunbookError("db-1 is full")
+    error.changed = (Pending("db-1", "settings", Change("file /a", "create", "1 byte")),)
+
+    def fail(*_: object) -> Result:
+        raise error
+
+    monkeypatch.setattr(Mysql, "work", fail)
+    deployment = MagicMock()
+    deployment.journal = journal
+    with pytest.raises(RunbookError):
+        Mysql(deployment).apply(Plan("MySQL", {}, ()))
+    assert [(c["name"], c["ok"], c["changed"]) for c in journal.result()["chapters"]] == [("02_install_mysql", False, 1)]
 
 
 def test_a_plan_that_fails_leaves_no_run_behind(journal: Journal) -> None:

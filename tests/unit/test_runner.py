@@ -89,6 +89,19 @@ def test_the_first_chapter_that_fails_stops_the_run_with_its_words_only(notebook
     assert card.count('class=\\"rb-error\\"') == 1
 
 
+def test_a_run_that_nobody_reads_on_has_its_result(notebooks: Path) -> None:
+    write(notebooks, "01_launch_ec2", "1 + 1")
+
+    def closed(words: str) -> None:
+        if "verified" in words:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        runner.run(PARAMS, say=closed)
+    folder = journals.latest("greg-separated")
+    assert folder and [(c["name"], c["ok"]) for c in json.loads((folder / "result.json").read_text())["chapters"]] == [("01_launch_ec2", True)]
+
+
 def test_a_foreign_error_is_named(notebooks: Path) -> None:
     write(notebooks, "01_launch_ec2", "1 / 0")
     said: list[str] = []
