@@ -2,6 +2,7 @@
 # start, ends when it is ready, broken or silent. One JSON object per line on stdout; the last one is the result. See
 # boot.py for the meaning.
 import contextlib
+import glob
 import http.client
 import json
 import os
@@ -66,28 +67,49 @@ def keep_shipped_database(home):
 
 
 class Log:
-    """The lines that the present start wrote. The unit notes the log's size before each start."""
+    """The lines that the present start wrote. The unit notes the log's size and inode before each start: at midnight the
+    file gets the date as suffix, and the log goes on in a new one.
+
+    `kept` is false when the file that the start was logged to is gone, as old days' logs may be.
+    """
 
     def __init__(self, path, note):
-        self.path, self.rest, self.lines = path, b"", []
+        self.path, self.rest, self.lines, self.days, self.kept = path, b"", [], [], True
         try:
             with open(note) as noted:
-                self.at = int(noted.read() or 0)
+                self.at, inode = (int(number) for number in (noted.read() + " 0").split()[:2])
         except (OSError, ValueError):
-            self.at = 0
+            self.at = inode = 0
+        if inode and not self._is(path, inode):
+            days = sorted(glob.glob(glob.escape(path) + ".*"))
+            first = next((day for day in days if self._is(day, inode)), None)
+            self.kept = first is not None
+            self.days = days[days.index(first) :] if first else []
+            self.at = self.at if first else 0
+
+    @staticmethod
+    def _is(path, inode):
+        return os.path.exists(path) and os.stat(path).st_ino == inode
 
     def more(self):
         """Lines that came since the last call."""
+        data = b""
+        for day in self.days:
+            with open(day, "rb") as source:
+                source.seek(self.at)
+                data += source.read()
+            self.at = 0
+        self.days = []
         try:
             with open(self.path, "rb") as source:
-                if source.seek(0, os.SEEK_END) < self.at:  # rotated at midnight
+                if source.seek(0, os.SEEK_END) < self.at:  # emptied, or renamed while we look
                     self.at = 0
                 source.seek(self.at)
-                data = source.read()
+                fresh = source.read()
         except FileNotFoundError:
-            return []
-        self.at += len(data)
-        *whole, self.rest = (self.rest + data).split(b"\n")
+            fresh = b""
+        self.at += len(fresh)
+        *whole, self.rest = (self.rest + data + fresh).split(b"\n")
         fresh = [line.decode(errors="replace").rstrip() for line in whole]
         self.lines = (self.lines + fresh)[-LAST:]
         return fresh
@@ -172,7 +194,10 @@ def main():
             say(dead=done.stderr.strip(), log=[], journal=journal(request["unit"]))
             return
     log = Log(request["log"], request["note"])
-    result = follow(request, log, deadline)
+    if request["verb"] == "watch" and not log.kept and state(request["unit"]).get("ActiveState") == "active":
+        result = {"ready": "it runs since longer than its logs are kept"}  # then only its pages can tell
+    else:
+        result = follow(request, log, deadline)
     if "ready" in result:
         result = serve(request, max(deadline, time.monotonic() + 30)) or result
     if "ready" in result and mark:

@@ -38,7 +38,14 @@ RESTART_FILE = f"/etc/systemd/system/{UNIT}.d/restart.conf"
 SECURITY = "repository/resources/security"
 SCRIPT = "bin/wso2server.sh"
 LOG = "repository/logs/wso2carbon.log"
-LOG_START = "/run/wso2carbon/log-start"  # the log's size before the present start
+LOG_START = "/run/wso2carbon/log-start"  # size and inode of the log before the present start
+
+# The file that had the noted inode, those of the days after it, and today's, without what stood there before.
+SINCE_START = """\
+read at inode < {note}; log={home}/{log}
+first=$(find {home}/repository/logs -maxdepth 1 -name "wso2carbon.log.*" -inum "${{inode:-0}}" 2>/dev/null)
+days=$(ls $log.* 2>/dev/null | sed -n "\\|^$first$|,\\$p")
+[ "$at" -le "$(cat $days $log | wc -c)" ] || at=0; cat $days $log | tail -c +$((at + 1))"""
 
 SERVICE = """\
 # Made by the runbook; changes made here by hand are shown by its plan and undone by its run.
@@ -60,9 +67,9 @@ ExecStartPre=/bin/rm -f {home}/wso2carbon.pid
 # Without its databases Carbon hangs alive and nothing restarts it (golden run 1): they come first.
 TimeoutStartSec=120
 ExecStartPre=/bin/sh -c '{wait_for_database}'
-# The log is appended to: what follows this offset is of the present start.
+# The log is appended to: what follows this offset is of the present start. It is renamed at midnight, and keeps its inode.
 RuntimeDirectory=wso2carbon
-ExecStartPre=/bin/sh -c 'wc -c < {home}/{log} > {log_start} || echo 0 > {log_start}'
+ExecStartPre=/bin/sh -c 'touch {home}/{log}; stat -c "%%s %%i" {home}/{log} > {log_start} || echo 0 > {log_start}'
 # -Dsetup makes the local H2 tables at the first boot; later it finds them and does nothing (golden run 1).
 ExecStart=/bin/sh {home}/bin/wso2server.sh -Dsetup{arguments}
 SuccessExitStatus=143
@@ -146,10 +153,9 @@ def mode_of(path: str) -> int:
 
 def log_of_this_start(spec: Spec) -> str:
     """A shell command (for root) that prints what the product logged since it was last started, however it was
-    started.
+    started, and however many midnights ago: its log goes on in a new file every day (the old one gets the date as suffix).
     """
-    log = f"{home_of(spec)}/{LOG}"
-    return f'at=$(cat {LOG_START}); [ "$at" -le "$(wc -c < {log})" ] || at=0; tail -c +$((at + 1)) {log}'
+    return SINCE_START.format(note=LOG_START, home=home_of(spec), log=LOG)
 
 
 def owner_of(spec: Spec) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import os
 import re
+import shlex
 import ssl
 import subprocess
 import threading
@@ -18,7 +19,7 @@ from test_steps_wso2 import context
 from runbook_lib import boot, boot_watch, pki
 from runbook_lib.errors import HostError, RunbookError
 from runbook_lib.ssh import Completed, Fleet, Host
-from runbook_lib.steps import Context
+from runbook_lib.steps import Context, carbon
 
 READY = ["[x] Starting WSO2 Carbon...", "[x] Configured Registry in 3ms", "[x] WSO2 Carbon started in 7 sec"]
 BROKEN = [
@@ -33,7 +34,7 @@ case "$1" in
     echo "ActiveState=$(cat $root/active)"; echo "Result=$(cat $root/result 2>/dev/null)"; echo ExecMainStatus=1 ;;
   start|restart)
     echo "$1" >> $root/verbs
-    mkdir -p $root/run/wso2carbon; wc -c < $root/log-file > $root/run/wso2carbon/log-start
+    mkdir -p $root/run/wso2carbon; stat -c "%s %i" $root/log-file > $root/run/wso2carbon/log-start
     echo active > $root/active
     cat $root/says >> $root/log-file
     if [ -e $root/dies ]; then echo failed > $root/active; echo exit-code > $root/result; fi ;;
@@ -168,6 +169,56 @@ def test_the_ready_line_of_an_earlier_start_does_not_count(scene: Scene) -> None
     with pytest.raises(HostError, match="did not say that it is started within 1 s") as error:
         boot.start(scene.fleet, ctx, "store-1")
     assert "REG_CLUSTER_LOCK" in str(error.value)
+
+
+OLD = ("[x] WSO2 Carbon started in 99 sec",)
+
+
+@pytest.mark.parametrize(
+    ("days", "expected"),
+    [
+        ({"wso2carbon.log": (*OLD, "*", *READY)}, READY),
+        ({"wso2carbon.log.2026-11-21": (*OLD, "*", *READY), "wso2carbon.log": ("day 2",)}, [*READY, "day 2"]),
+        (
+            {"wso2carbon.log.2026-11-20": OLD, "wso2carbon.log.2026-11-21": ("*", *READY), "wso2carbon.log.2026-11-22": ("day 2",), "wso2carbon.log": ()},
+            [*READY, "day 2"],
+        ),
+        ({"wso2carbon.log.2026-11-21": (*OLD, "*"), "wso2carbon.log": READY}, READY),  # renamed by the start's own first line
+    ],
+    ids=["the same day", "one midnight later", "days later", "renamed by its first line"],
+)
+def test_the_log_of_a_start_is_found_behind_midnights(scene: Scene, days: dict[str, tuple[str, ...]], expected: list[str]) -> None:
+    """`*`: where the log ended when the node was started."""
+    machine = scene.machines["store-1"]
+    logs = machine.home / "repository/logs"
+    (logs / "wso2carbon.log").unlink()
+    for name, lines in days.items():
+        before = "".join(f"{line}\n" for line in lines[: lines.index("*")]) if "*" in lines else ""
+        path = logs / name
+        path.write_text(before)
+        if "*" in lines or len(days) == 1:
+            note = machine.root / "run/wso2carbon/log-start"
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(f"{len(before)} {path.stat().st_ino}\n")
+        with path.open("a") as log:
+            log.writelines(f"{line}\n" for line in lines[lines.index("*") + 1 if "*" in lines else 0 :])
+    (machine.root / "active").write_text("active")
+    printed = machine.run(f"sudo -n sh -c {shlex.quote(carbon.log_of_this_start(scene.ctx.spec))}").stdout
+    assert printed.splitlines() == list(expected)
+    assert boot.start(scene.fleet, scene.ctx, "store-1", "watch").line.endswith("started in 7 sec")
+
+
+def test_of_a_node_whose_first_days_log_is_gone_only_its_pages_are_asked(scene: Scene) -> None:
+    machine = scene.machines["store-1"]
+    note = machine.root / "run/wso2carbon/log-start"
+    note.parent.mkdir(parents=True, exist_ok=True)
+    note.write_text("17 1\n")
+    (machine.root / "log-file").write_text("a line of today\n")
+    (machine.root / "active").write_text("active")
+    assert boot.start(scene.fleet, scene.ctx, "store-1", "watch").line == "it runs since longer than its logs are kept"
+    (machine.root / "active").write_text("failed")
+    with pytest.raises(HostError, match="stopped while starting"):
+        boot.start(scene.fleet, scene.ctx, "store-1", "watch")
 
 
 def test_a_boot_that_hangs_alive_is_named_with_its_line_and_its_cause(scene: Scene) -> None:
