@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .. import boot, edits, registry_state
+from .. import boot, edits, pki, registry_state
 from ..errors import RunbookError
 from ..ssh import Host
 from ..steps import Context, greg
-from . import Check, CheckTable
+from . import Check, CheckTable, running
 
 if TYPE_CHECKING:
     from ..deployment import Deployment
 
 
 def verify_nodes(deployment: Deployment, chapter: str) -> CheckTable:
-    """Per node: running, started, answering. For all: first boots recorded, no duplicate registry rows, no lock left, no settings of yesterday
-    (facts 1.11, 2.4, golden run 7).
+    """Per node: running, started, answering; its mounts, service providers, listeners and certificate. For all: first boots
+    recorded, no duplicate registry rows, no lock left, no settings of yesterday (facts 1.11, 2.4, golden run 2, 7).
     """
     d = deployment
     context, hosts = d.context(), d.fleet()
@@ -31,6 +31,7 @@ def verify_nodes(deployment: Deployment, chapter: str) -> CheckTable:
 
     for name, (ok, seen) in hosts.each(serves, [n.name for n in d.topology.wso2_nodes]).items():
         rows.append(_row(f"node-serves-{name}", f"{name} is started and answers on 9443", ok, "started and answering", seen, name, chapter))
+    rows += _running(d, context, chapter)
     missing = [n.name for n in d.topology.wso2_nodes if n.name not in context.booted]
     seen = f"not recorded: {', '.join(missing)}" if missing else "all recorded"
     rows.append(_row("first-boots", "Every first boot was seen complete", not missing, "all recorded", seen, "EC2 tags", chapter))
@@ -44,6 +45,18 @@ def verify_nodes(deployment: Deployment, chapter: str) -> CheckTable:
     if d.spec.design.product == "greg" and not missing:
         rows.append(_frozen_settings(context, database, chapter))
     return rows
+
+
+def _running(d: Deployment, context: Context, chapter: str) -> list[Check]:
+    """What each node says of its present start and shows of itself: the files that the plan compares may be read since, or not."""
+    nodes = {node.name: node for node in d.topology.wso2_nodes}
+    said = d.fleet().each(lambda host: running.answer(host.run(running.question(nodes[host.name], d.spec), timeout=60).stdout), list(nodes))
+    found: list[Check] = []
+    for name, node in nodes.items():
+        providers = greg.SERVES[node.role] if d.spec.design.product == "greg" else ()
+        certificate = pki.certificate_of(context.secrets[f"tier-key/{d.topology.key_of(node.tier or '')}"])
+        found += running.rows(node, said[name], providers, certificate, chapter)
+    return found
 
 
 def _frozen_settings(context: Context, database: Host, chapter: str) -> Check:
