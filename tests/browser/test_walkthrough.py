@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 
 from runbook_lib.spec import load_spec
-from tests.browser.desk import Desk, chapters_for, chromium_running, jupyterlab, open_chapter, picture
+from tests.browser.desk import Desk, chromium_running, open_chapter, picture
 from tests.conftest import ROOT
 from tests.lab.deployed import Deployed
 
 OpenChapter = Callable[..., Any]
-
-
-@pytest.fixture
-def desk(separated: Deployed, tmp_path: Path) -> Iterator[Desk]:
-    """JupyterLab over copies of the chapters that name the test's cluster."""
-    chapters_for(separated, tmp_path)
-    with jupyterlab(tmp_path) as found:
-        yield found
 
 
 @pytest.fixture

@@ -62,13 +62,6 @@ def balancer(separated: Deployed) -> Iterator[Balancer]:
 
 
 @pytest.fixture
-def desk(separated: Deployed, tmp_path: Path) -> Iterator[Desk]:
-    chapters_for(separated, tmp_path)
-    with jupyterlab(tmp_path) as found:
-        yield found
-
-
-@pytest.fixture
 def browser() -> Iterator[Any]:
     with chromium_running() as found:
         yield found

@@ -1,0 +1,19 @@
+"""What the tests in JupyterLab share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser.desk import Desk, chapters_for, jupyterlab
+from tests.lab.deployed import Deployed
+
+
+@pytest.fixture
+def desk(separated: Deployed, tmp_path: Path) -> Iterator[Desk]:
+    """JupyterLab over copies of the chapters that name the test's cluster."""
+    chapters_for(separated, tmp_path)
+    with jupyterlab(tmp_path) as found:
+        yield found
