@@ -125,7 +125,6 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
     """One notebook with papermill, kept beside the journal; False when it stopped, with its error said."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
 
     began, executed = time.monotonic(), journal.folder / f"{chapter.name}.ipynb"
     say(f"{chapter.name}  {chapter.title} …")
@@ -139,7 +138,7 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
                 kernel_name="python3",
                 progress_bar=False,
                 cwd=str(NOTEBOOKS),
-                config=Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}}),  # TCP would be open to every user
+                config=_kernels(sockets),
             )
     except PapermillExecutionError as problem:
         error = problem.evalue if _is_ours(problem.ename) else f"{problem.ename}: {problem.evalue}"
@@ -157,6 +156,15 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
     if error:
         say(journals.redact(error))
     return not error
+
+
+def _kernels(sockets: str) -> Any:
+    """How a chapter's kernel is reached and ended. By TCP every user of this machine would reach it. It is ended at once: a
+    chapter is done with its last cell, and a kernel that is asked to go takes a second, at times with a traceback of its own.
+    """
+    from traitlets.config import Config
+
+    return Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}, "NotebookClient": {"shutdown_kernel": "immediate"}})
 
 
 def _is_ours(name: str) -> bool:
