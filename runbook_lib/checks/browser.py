@@ -192,7 +192,8 @@ def _walk(browser: Browser, scene: Scene, id_: str, who: str, login: Login) -> t
         _go(page, f"{publisher}/")
         seen = _seen(scene, page, statuses, login)
         shots.append(Shot(f"{who[0].upper()}{who[1:]} opens the Publisher", page.screenshot(), _caption(seen), seen.page))
-        return shots, _row(scene, id_, who, _status(scene, seen), _caption(seen))
+        observed = f"leak: {_caption(seen)}" if seen.page in LEAK else _caption(seen)
+        return shots, _row(scene, id_, who, _status(scene, seen), observed)
     except Exception as error:  # a browser that fails is no refusal
         return shots, _row(scene, id_, who, "undecided", redactor.redact(str(error).splitlines()[0]))
     finally:
@@ -226,6 +227,6 @@ def _status(scene: Scene, seen: Seen) -> Any:
 
 
 def _row(scene: Scene, id_: str, who: str, status: Any, observed: str) -> Check:
-    expected = "in without a password" if _leaks(scene) else "a password is asked for"
+    expected = "leak: no password is asked for" if _leaks(scene) else "a password is asked for"
     title = f"In the browser: {who} signs in at the Store, then opens the Publisher"
     return Check(f"sso.{id_}", title, status, expected, observed, "Chromium, from outside", CHAPTER)
