@@ -8,10 +8,12 @@ import itertools
 import os
 import platform
 import socket
+import subprocess
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,11 +116,19 @@ def begin(spec: Spec, what: str) -> Journal:
 
 
 def version_here() -> str:
-    """The version of this package; `0` where it runs from a checkout that was not installed."""
-    try:
-        return version("wso2-cluster-runbook")
-    except Exception:
-        return "0"
+    """The version of this checkout: that of pyproject.toml, and the commit where git knows it; `changed`: files differ from it."""
+    stated = tomllib.loads((journals.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    commit = _git("rev-parse", "--short", "HEAD")
+    details = ", ".join(filter(None, [commit, commit and _git("status", "--porcelain", "--untracked-files=no") and "changed"]))
+    return f"{stated} ({details})" if details else stated
+
+
+def _git(*words: str) -> str:
+    """What git says of this checkout; nothing where it is none, or there is no git."""
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(["git", "-C", str(journals.ROOT), *words], capture_output=True, text=True, timeout=10)
+        return done.stdout.strip() if done.returncode == 0 else ""
+    return ""
 
 
 def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal: Journal, say: Say, given: Mapping[str, Any]) -> bool:

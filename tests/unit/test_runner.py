@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -230,3 +231,16 @@ def test_topology_and_chapters_agree(pattern: str) -> None:
     names = tuple(chapter.name for chapter in chapters_of(pattern))
     params = Path(runner.journals.ROOT / "params" / f"{pattern}.lab.yaml")
     assert topology_of(load_spec(params)).chapters() == names
+
+
+def test_evidence_names_the_code_that_made_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2"\n')
+    monkeypatch.setattr(journals, "ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert runner.version_here() == "1.2", "no commit where there is no repository"
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@x.test"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *words], check=True)
+    assert re.fullmatch(r"1\.2 \([0-9a-f]{7,}\)", runner.version_here())
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.3"\n')
+    assert re.fullmatch(r"1\.3 \([0-9a-f]{7,}, changed\)", runner.version_here())
