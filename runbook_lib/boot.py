@@ -161,11 +161,14 @@ def wait_ready(fleet: Fleet, ctx: Context, names: Sequence[str], progress: Progr
 
 
 def batches(ctx: Context) -> list[list[str]]:
-    """Nodes that may be restarted together so that every tier and role keeps serving: the first of each role, the
-    second of each, …
+    """Nodes that may be changed together. Those that never booted serve nobody: all at once, and first. Of the others so
+    that every tier and role keeps serving: the first of each role, the second of each, …
     """
-    roles = [[node.name for node in ctx.topology.wso2_nodes if node.role == role] for role in dict.fromkeys(n.role for n in ctx.topology.wso2_nodes)]
-    return [[name for name in row if name] for row in zip_longest(*roles)]
+    nodes = ctx.topology.wso2_nodes
+    fresh = [node.name for node in nodes if node.name not in ctx.booted]
+    roles = [[node.name for node in nodes if node.role == role and node.name in ctx.booted] for role in dict.fromkeys(n.role for n in nodes)]
+    serving = [[name for name in row if name] for row in zip_longest(*roles)]
+    return [fresh, *serving] if fresh else serving
 
 
 def mark_of(ctx: Context) -> str:

@@ -322,7 +322,15 @@ def test_stop_ends_between_two_first_boots(scene: Scene) -> None:
 
 def test_batches_keep_one_node_of_each_role_serving() -> None:
     ctx = context("greg-separated", nodes={"store": 3, "publisher": 2})
-    assert boot.batches(ctx) == [["store-1", "publisher-1"], ["store-2", "publisher-2"], ["store-3"]]
+    names = [node.name for node in ctx.topology.wso2_nodes]
+    assert boot.batches(replace(ctx, booted=frozenset(names))) == [["store-1", "publisher-1"], ["store-2", "publisher-2"], ["store-3"]]
+
+
+def test_nodes_that_serve_nobody_yet_are_set_up_all_at_once_before_the_others_change() -> None:
+    ctx = context("greg-separated", nodes={"store": 3, "publisher": 2})
+    assert boot.batches(ctx) == [[node.name for node in ctx.topology.wso2_nodes]]
+    some = replace(ctx, booted=frozenset({"store-1", "store-2", "publisher-1"}))
+    assert boot.batches(some) == [["store-3", "publisher-2"], ["store-1", "publisher-1"], ["store-2"]]
 
 
 LINES = {
