@@ -338,6 +338,7 @@ class Killed(BaseException):
     """What kill -9 is to the code: nothing below gets to act on it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("moment", "step"), MOMENTS)
 def test_killed_at_any_step_the_next_run_finishes(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch, step: str, moment: str) -> None:
     cloud = make_cloud()
@@ -451,6 +452,7 @@ def test_the_plan_reads_as_table_and_as_html(make_cloud: Callable[..., Cloud]) -
     assert "<table" in plan._repr_html_()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["greg-separated", "as-cluster"])
 def test_tear_down_leaves_nothing_and_may_be_repeated(make_cloud: Callable[..., Cloud], pattern: str) -> None:
     cloud = make_cloud(pattern)
