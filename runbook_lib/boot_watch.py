@@ -105,11 +105,11 @@ class Log:
                 if source.seek(0, os.SEEK_END) < self.at:  # emptied, or renamed while we look
                     self.at = 0
                 source.seek(self.at)
-                fresh = source.read()
+                today = source.read()
         except FileNotFoundError:
-            fresh = b""
-        self.at += len(fresh)
-        *whole, self.rest = (self.rest + data + fresh).split(b"\n")
+            today = b""
+        self.at += len(today)
+        *whole, self.rest = (self.rest + data + today).split(b"\n")
         fresh = [line.decode(errors="replace").rstrip() for line in whole]
         self.lines = (self.lines + fresh)[-LAST:]
         return fresh

@@ -171,6 +171,8 @@ class Mysql(Converging):
         d = self.deployment
         if confirm != d.spec.deployment:
             raise RunbookError(f"databases of {d.spec.deployment} are to be replaced", "confirm", f'say so: confirm="{d.spec.deployment}"')
+        if not dumps:
+            raise RunbookError("no dump is named: nothing was stopped or replaced", "restore", "give the paths that deployment.mysql.dump() told")
         with d.writing(), d.journal.attempt(self.name, "restore"):
             context, host = d.context(), d.fleet()[d.topology.db.name]
             for dump in dumps:

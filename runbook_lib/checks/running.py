@@ -26,7 +26,10 @@ LINES = "Connected to mount at [^ ]+|SSO Service Provider is registered for : [^
 ASK = """\
 {log} | grep -oE {lines} | python3 -c 'import json, sys; print(json.dumps(sys.stdin.read().splitlines()))'
 ss -Hltn {ports} | awk '{{print $4}}' | sort -u | python3 -c 'import json, sys; print(json.dumps(sys.stdin.read().split()))'
-python3 -c 'import json, ssl, sys; print(json.dumps(ssl.get_server_certificate((sys.argv[1], 9443), timeout=10)))' {address} || echo '""'
+python3 -c '
+import json, socket, ssl, sys
+socket.setdefaulttimeout(10)  # get_server_certificate has a timeout of its own since Python 3.10 only
+print(json.dumps(ssl.get_server_certificate((sys.argv[1], 9443))))' {address} || echo '""'
 """
 
 

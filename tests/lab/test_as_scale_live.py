@@ -74,6 +74,7 @@ def is_whole(deployed: Deployed, workers: list[str]) -> None:
 
 def test_four_workers_from_nothing_are_one_cluster(four: Deployed) -> None:
     is_whole(four, MANY)
+    assert set(four.open().instances()) == {"lb-1", "db-1", "as-manager-1", *MANY}
 
 
 def test_surplus_workers_are_named_in_the_plan_and_go_without_a_failed_request(two: Deployed) -> None:

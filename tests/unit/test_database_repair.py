@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from runbook_lib.database_repair import Dump, Restored, as_table, database_of
 from runbook_lib.errors import RunbookError
+from runbook_lib.work import Mysql
 
 PATH = "/var/backups/runbook-mysql/WSO2_USER_DB-20261123T010203Z-4711.sql.gz"
 
@@ -24,3 +28,9 @@ def test_a_table_says_where_dumps_lie_and_what_was_restored() -> None:
     assert PATH in str(as_table([Dump("WSO2_USER_DB", PATH, "ab" * 32, 2048)], "db-1"))
     assert "2 KiB" in str(as_table([Dump("WSO2_USER_DB", PATH, "ab" * 32, 2048)], "db-1"))
     assert "abababababab" in str(as_table([Restored("WSO2_USER_DB", PATH, "ab" * 32, None)], "db-1"))
+
+
+def test_a_restore_that_names_no_dump_stops_nothing() -> None:
+    untouched: Any = SimpleNamespace(spec=SimpleNamespace(deployment="shop"))  # has no hosts to stop
+    with pytest.raises(RunbookError, match="no dump is named"):
+        Mysql(untouched).restore(confirm="shop")
