@@ -129,6 +129,11 @@ class Spec(_Closed):
     product: ProductSpec = Field(description="the pack")
     java: JavaSpec = _field(JavaSpec(package="default-jre-headless"), "the Java runtime")
     publisher_allow_cidr: tuple[str, ...] = _field(("0.0.0.0/0",), "who may reach the Publisher host at Nginx", allowed="list of CIDR", min_length=1)
+    self_registration: bool = _field(False, "anybody may make an account for himself on the Store's host (hardening full)")
+    account_recovery: bool = _field(False, "the product's pages for a forgotten password, on the Store's host (hardening full)")
+    also_allow: dict[str, tuple[str, ...]] = _field(
+        {}, "more requests that Nginx passes on, by host (hardening full)", allowed="store or publisher: list of METHOD[,METHOD] /path"
+    )
     clustering: bool = _field(True, "Hazelcast clusters, one per tier")
     drill: bool = _field(False, "chapters 06 and 07 also cut machines' power while visitors browse, and count what was lost")
     database: DatabaseSpec = _field(DatabaseSpec(), "the shared databases")

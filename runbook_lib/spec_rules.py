@@ -50,6 +50,7 @@ def check_together(spec: Spec) -> None:
     _hosts(spec)
     _nodes(spec)
     _separation(spec)
+    _doors(spec)
     _network(spec)
     _access(spec)
     _machines(spec)
@@ -127,6 +128,19 @@ def _separation(spec: Spec) -> None:
         )
     if spec.design.product == "as" and spec.expect is not None:
         refuse("expect", spec.expect, "only G-Reg patterns have a separation to prove", "leave it out")
+
+
+def _doors(spec: Spec) -> None:
+    from runbook_lib.front_doors import parse
+
+    for host, rows in spec.also_allow.items():
+        if host not in spec.design.hosts or spec.design.product != "greg":
+            refuse(f"also_allow.{host}", rows, f"the pattern {spec.pattern} has no such host to open", spec.design.hosts)
+        for number, row in enumerate(rows):
+            try:
+                parse(host, row)
+            except ValueError as error:
+                refuse(f"also_allow.{host}.{number}", row, str(error), "such as GET /store/pages/my-page")
 
 
 def _network(spec: Spec) -> None:

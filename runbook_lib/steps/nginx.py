@@ -8,17 +8,14 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from .. import pki
+from .. import front_doors, pki
 from ..converge import Stage
 from ..resources import Exec, File, Package, Unit
 from ..trees import ConfigTree, TreeFile
 from . import Context, Node
 
 STATUS_PORT = 8099  # on loopback: the version that runs, and stub_status
-OPEN = (
-    "hosts",
-    "app-removed",
-)  # hardenings whose Nginx passes everything on, as the blog's did (golden table, b and d)
+OPEN = ("hosts", "app-removed")  # hardenings whose Nginx passes everything on, as the blog's did (golden table, b and d)
 
 # About 6 s until a silent neighbour counts as gone: unacknowledged data by retransmissions (0.2 s, doubled 4 times),
 # connections that wait for an answer by three probes after 3 s. The price: a visitor whose own line is dead for more
@@ -45,7 +42,9 @@ class Site:
     allow: tuple[str, ...] = ()
 
 
-# What each G-Reg host needs of the product (facts 5.3); everything else is 404 there.
+# The template of a G-Reg host's paths by hardening: everything; applications without what is known to be dangerous in them (golden table, c);
+# only what a browser needs (f).
+LOCATIONS = {"hosts": "nginx_open.j2", "app-removed": "nginx_open.j2", "allow-list": "nginx_known_dangers.j2", "full": "nginx_front_doors.j2"}
 CONTEXTS = {"store": ("store", "sso", "social"), "publisher": ("publisher", "sso")}
 
 
@@ -103,6 +102,8 @@ def configuration(node: Node, ctx: Context, drained: Collection[str] = ()) -> st
             hardening=ctx.spec.hardening,
             guarded=guarded(ctx),
             sites=sites(node, ctx),
+            clean_path=front_doors.CLEAN,
+            front_doors=_front_doors(node, ctx),
             upstreams=upstreams,
             nodes=tuple(members.values()),
             drained=frozenset(drained),
@@ -136,9 +137,14 @@ def _site(key: str, ctx: Context) -> Site:
         )
     everybody = key == "store" or "0.0.0.0/0" in ctx.spec.publisher_allow_cidr
     allow = () if everybody else tuple(ctx.spec.publisher_allow_cidr)
-    locations = "nginx_greg.j2" if guarded(ctx) else "nginx_open.j2"
     upstream = key if ctx.spec.pattern == "greg-separated" else "greg"
-    return Site(host, f"the {key.title()}", upstream, locations, key, CONTEXTS[key], allow)
+    return Site(host, f"the {key.title()}", upstream, LOCATIONS[ctx.spec.hardening], key, CONTEXTS[key], allow)
+
+
+def _front_doors(node: Node, ctx: Context) -> Mapping[str, tuple[front_doors.Door, ...]]:
+    """The table of each host of `node` that is served by it."""
+    named = [site for site in sites(node, ctx) if site.locations == LOCATIONS["full"]]
+    return {site.app: front_doors.open_doors(ctx.spec, site.app) for site in named}
 
 
 def _upstreams(node: Node, ctx: Context) -> Mapping[str, tuple[Node, ...]]:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import yaml
 
+from runbook_lib import front_doors
 from tests.lab.labs import eventually
 from tests.lab.nginx_process import HTTP, secrets_of, site
 from tests.unit.test_nginx import context
@@ -28,6 +29,12 @@ def with_secrets(pattern, hardening=None, **settings):
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory):
     with site(with_secrets("greg-separated", "full"), tmp_path_factory.mktemp("guarded"), NET) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def dangers(tmp_path_factory):
+    with site(with_secrets("greg-separated", "allow-list"), tmp_path_factory.mktemp("dangers"), NET + 8) as found:
         yield found
 
 
@@ -51,14 +58,42 @@ def outcome(answer):
     return "pass" if answer.status == 200 and answer.node.rstrip("-0123456789") else answer.status
 
 
-@pytest.mark.parametrize("row", PATHS["greg"], ids=lambda row: f"{row['host']} {row['get']}")
-def test_a_guarded_host_serves_what_it_needs_and_nothing_else(guarded, row):
-    assert outcome(guarded.get(row["host"], row["get"])) == row["guarded"]
+def asked(row):
+    """Method and raw target of a row."""
+    return next((name.upper(), row[name]) for name in ("get", "post", "put") if name in row)
 
 
-@pytest.mark.parametrize("row", PATHS["greg"], ids=lambda row: f"{row['host']} {row['get']}")
+def ask(found, row):
+    method, target = asked(row)
+    return outcome(found.get(row["host"], target, method, body=None if method == "GET" else b""))
+
+
+def named(row):
+    return " ".join((row["host"], *asked(row)))
+
+
+@pytest.mark.parametrize("row", PATHS["greg"], ids=named)
+def test_full_passes_on_what_a_browser_needs_and_nothing_else(guarded, row):
+    assert ask(guarded, row) == row.get("doors", row["dangers"])
+
+
+@pytest.mark.parametrize("row", PATHS["greg"], ids=named)
+def test_the_python_side_of_the_table_decides_as_nginx_does(row):
+    ctx = context("greg-separated", "full")
+    method, target = asked(row)
+    door = front_doors.find(front_doors.open_doors(ctx.spec, row["host"]), method, target)
+    expected = "404" if door is None else f"-> /{row['host']}/" if door.leads else "pass"
+    assert expected == str(row.get("doors", row["dangers"]))
+
+
+@pytest.mark.parametrize("row", PATHS["greg"], ids=named)
+def test_a_list_of_known_dangers_passes_on_the_unknown_ones(dangers, row):
+    assert ask(dangers, row) == row["dangers"]
+
+
+@pytest.mark.parametrize("row", PATHS["greg"], ids=named)
 def test_an_open_host_passes_everything_on(open_, row):
-    assert outcome(open_.get(row["host"], row["get"])) == row["open"]
+    assert ask(open_, row) == row["open"]
 
 
 @pytest.mark.parametrize("row", PATHS["as"], ids=lambda row: f"{row['host']} {row['get']}")
@@ -72,7 +107,7 @@ def test_each_host_leads_to_its_own_tier(guarded):
 
 
 def test_a_path_is_passed_on_byte_for_byte(guarded):
-    target = "/store/a%20b;jsessionid=1?x=%2F&y=;"
+    target = "/store/storage/wsdl/1/a%20b.png;jsessionid=1?x=%2F&y=;"
     assert guarded.get("store", target).body.splitlines()[1] == target
 
 
@@ -85,7 +120,7 @@ def test_the_node_is_told_who_asks_and_visitors_cannot_forge_it(guarded):
 
 
 def test_a_websocket_upgrade_reaches_the_node_and_ordinary_connections_are_kept(guarded):
-    upgraded = guarded.get("store", "/store/ws", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
+    upgraded = guarded.get("store", "/store/", headers={"Connection": "Upgrade", "Upgrade": "websocket"})
     assert (upgraded.header("Upgrade"), upgraded.header("Connection")) == ("websocket", "upgrade")
     assert guarded.get("store", "/store/").header("Connection") is None
 
@@ -116,6 +151,12 @@ def test_the_node_that_answered_is_named_only_to_those_who_ask(guarded):
     asked = guarded.get("store", "/store/", headers={"X-Runbook-Probe": "1"})
     assert asked.headers["X-Served-By"] == asked.node
     assert "X-Served-By" not in guarded.get("store", "/store/").headers
+
+
+def test_a_target_with_a_host_in_it_is_judged_by_its_path(guarded):
+    assert guarded.get("publisher", "https://publisher.lab.test/publisher/pages/gc-landing").status == 200
+    assert guarded.get("publisher", "https://publisher.lab.test/publisher/test/executer.jag").status == 404
+    assert guarded.get("publisher", "https://publisher.lab.test?/publisher/").status == 404
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1", "store.lab.test.evil.example"])
@@ -165,7 +206,7 @@ def test_a_node_that_refuses_costs_no_request_and_its_visitors_come_back_to_it(t
         found.nodes[first.node].stop()
         answers = [found.get("store", "/store/", headers=cookie) for _ in range(20)]
         assert {answer.status for answer in answers} == {200} and first.node not in {answer.node for answer in answers}
-        assert found.get("store", "/store/", "POST", cookie, body=b"x").status == 200
+        assert found.get("store", "/store/acs", "POST", cookie, body=b"x").status == 200
         found.nodes[first.node].start()
 
         deadline = time.monotonic() + 20
@@ -174,17 +215,17 @@ def test_a_node_that_refuses_costs_no_request_and_its_visitors_come_back_to_it(t
             time.sleep(0.05)
 
 
-@pytest.mark.parametrize("method, status, nodes_asked", [("GET", 200, 2), ("POST", 502, 1)])
-def test_what_a_dying_node_was_asked_is_asked_again_only_if_it_may_be_done_twice(tmp_path, method, status, nodes_asked):
+@pytest.mark.parametrize("method, target, status, nodes_asked", [("GET", "/store/pages/my-items", 200, 2), ("POST", "/store/acs", 502, 1)])
+def test_what_a_dying_node_was_asked_is_asked_again_only_if_it_may_be_done_twice(tmp_path, method, target, status, nodes_asked):
     with site(with_secrets("greg-separated", "full"), tmp_path, NET + 7) as found, ThreadPoolExecutor(1) as pool:
         first = found.get("store", "/store/")
         cookie, dying = {"Cookie": first.cookies[0].split(";")[0]}, found.nodes[first.node]
         dying.delay = 10
-        request = pool.submit(found.get, "store", "/store/once", method, cookie, body=b"x" if method == "POST" else None)
-        eventually(lambda: (method, "/store/once") in dying.seen, "the request at the node", 10)
+        request = pool.submit(found.get, "store", target, method, cookie, body=b"x" if method == "POST" else None)
+        eventually(lambda: (method, target) in dying.seen, "the request at the node", 10)
         dying.stop()
         assert request.result(10).status == status
-        assert sum((method, "/store/once") in node.seen for node in found.nodes.values()) == nodes_asked
+        assert sum((method, target) in node.seen for node in found.nodes.values()) == nodes_asked
 
 
 def test_the_console_of_the_application_server_is_refused_outside_the_operators_range(tmp_path):
