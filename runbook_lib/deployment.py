@@ -140,7 +140,7 @@ class Deployment:
         except PackError as error:
             error.where = f"{key}: {error.where or url}"
             raise
-        return Download(found.sha256, packs.stage(found, self.cloud), found.member)
+        return Download(found.sha256, packs.stage(found, self.cloud), found.member, found.members)
 
     def node(self, name: str) -> Node:
         return self.topology.node(name)

@@ -107,6 +107,21 @@ def parse(host: str, text: str) -> Door:
     return door
 
 
+def examples(door: Door) -> tuple[str, ...]:
+    """Paths that come through a door, one for each choice that it offers."""
+    samples = {"type": "restservice", "id": "00000000-0000-0000-0000-000000000000", "word": "x", "more": "", "upload": "x.png", "media": "css", "file": "x.css"}
+    found = [re.sub(r"\{(\w+)\}", lambda word: samples[word[1]], door.path)]
+    while any("(" in path for path in found):
+        found = [path for one in found for path in _chosen(one)]
+    return tuple(found)
+
+
+def _chosen(path: str) -> list[str]:
+    """The paths that a path with choices stands for, the innermost choice made."""
+    choice = re.search(r"\(([^()]*)\)", path)
+    return [path[: choice.start()] + one + path[choice.end() :] for one in choice[1].split("|")] if choice else [path]
+
+
 @cache
 def side_doors() -> tuple[str, ...]:
     """Paths that no row may open: sign-in past the application's permission, passwords in clear, the console."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import re
+import secrets
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -15,13 +16,17 @@ from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from runbook_lib.checks.answers import Answer, Exchange, Form, shortened
+from runbook_lib.checks.generated import generate, scan
 from runbook_lib.checks.pages import Catalogue, Seen
 from runbook_lib.checks.scene import NEIGHBOUR, NODE, OUTSIDE, Login, Machine, Scene, knock
+from runbook_lib.checks.users import UserStore
 from runbook_lib.checks.visitor import Flow, Visitor
 from runbook_lib.checks.wire import Closed, Refused, Timeout, TlsRefused
+from runbook_lib.front_doors import examples
 
 LANDING = {"store": "/store/pages/top-assets", "publisher": "/publisher/"}
 SIGNED_IN = {"store": "store-signed-in", "publisher": "publisher-landing"}
+TOLD = 50  # generated requests that the report shows one by one
 ENDINGS = {Closed: "closed", Refused: "refused", Timeout: "timeout", TlsRefused: "tls-refused"}
 
 
@@ -31,13 +36,15 @@ class CannotTell(Exception):
 
 @dataclass
 class Walk:
-    """One attempt under way. `seen` collects what its steps ended at, `told` the exchanges worth showing."""
+    """One attempt under way. `seen` collects what its steps ended at, `notes` what is worth telling beside the exchanges."""
 
     scene: Scene
     catalogue: Catalogue
     place: str = OUTSIDE
     node: Machine | None = None
     login: Login | None = None
+    logins: Mapping[str, Login] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     visitor: Visitor = field(init=False)
     assertion: Form | None = None
@@ -67,8 +74,9 @@ class Walk:
         """One GET, target as written, no redirect followed. `plain`: HTTP; `host`, `sni`: other names."""
         self._request("GET", where, **options)
 
-    def do_post(self, where: str, **options: Any) -> None:
-        self._request("POST", where, form={}, **options)
+    def do_post(self, where: str, login: bool = False, **options: Any) -> None:
+        """One POST, empty or with name and password (`login`)."""
+        self._request("POST", where, form=self._credentials() if login else {}, **options)
 
     def do_open(self, where: str) -> None:
         """Open a page as a person does, up to a page for a person."""
@@ -95,6 +103,39 @@ class Walk:
 
     def do_basic_page(self, app: str, via: str | None = None) -> None:
         self._request("POST", f"{via or app} /{app}/pages/basic-authenticator", form=self._credentials())
+
+    def do_register(self, where: str) -> None:
+        """Make an account as the registration form would, then look whether the user store has it; it is removed at once."""
+        name = f"proof-newcomer-{secrets.token_hex(3)}"
+        password = "Pw1-" + secrets.token_urlsafe(15)
+        form = {"action": "register", "reg-username": name, "reg-password": password, "reg-claims": "{}", "secret-question": "q", "secret-answer": "a"}
+        answer = self.visitor.request("POST", self._url(where), form=form)
+        store = UserStore(self.scene, self.scene.machines[0])
+        made = name in store.users(name)
+        if made:
+            store.remove(name)
+        self._find("account-made" if made else "no-account", f"{where.split()[1]} answered {answer.status}")
+
+    # what nobody wrote down
+    def do_generated(self, app: str) -> None:
+        """Every request of an application's files and mappings that no browser needs: is each refused?"""
+        if self.scene.pack is None or not self.scene.doors:
+            raise CannotTell("the pack could not be looked into")
+        found = scan(self.scene, generate(self.scene.pack, *(self.scene.doors[key] for key in ("store", "publisher")))[app], self.logins)
+        self.notes += [str(one) for one in found.passed[:TOLD]] or [str(found)]
+        if found.made < found.wanted and not found.passed:
+            raise CannotTell(str(found))
+        self._find("came-through" if found.passed else "all-refused", str(found))
+
+    def do_doors(self, host: str) -> None:
+        """One request for every row of the front doors, as a browser would make it: does Nginx let it pass?"""
+        shut = []
+        for door in self.scene.doors[host]:
+            for path in examples(door):
+                answer = self.visitor.request(door.methods[0], f"https://{self.scene.hosts[host]}{path}", form={} if door.methods[0] != "GET" else None)
+                if self.catalogue.recognise(answer, (), self.scene.words()).page in ("nginx-404", "nginx-403", "nginx-other"):
+                    shut.append(path)
+        self._find("doors-shut" if shut else "doors-open", ", ".join(shut) or f"{len(self.scene.doors[host])} rows on the {host.title()} host")
 
     def do_forget(self, what: str) -> None:
         """Go on with a fresh browser."""

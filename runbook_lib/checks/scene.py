@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
+from runbook_lib.checks.contents import Contents, contents_of
 from runbook_lib.checks.visitor import Visitor
 from runbook_lib.checks.wire import Connect, Connected
 from runbook_lib.errors import RunbookError
+from runbook_lib.front_doors import Door, open_doors
 
 if TYPE_CHECKING:
     from runbook_lib.deployment import Deployment
+    from runbook_lib.spec import Spec
     from runbook_lib.ssh import Host
 
 # Without a handler of its own its errors go to the reader's screen; here a refused connection is a finding.
@@ -62,7 +65,8 @@ class Scene:
     `configuration`: bare, single, original, hosts, allow-list, app-removed or full (see `sso.yaml`). `fronts`: address
     (or address:port) of the Nginx behind each public host, seen from outside; `inner_fronts` from inside the subnet.
     `nodes`: the machines behind each host. `outside_nodes`: their addresses from outside. `neighbour`: another machine
-    of the subnet, with its name. `ask_first`: the user store is not ours alone: test users only after a yes.
+    of the subnet, with its name. `ask_first`: the user store is not ours alone: test users only after a yes. `doors`: by
+    host, what Nginx has to let through. `pack`: what lies in the product's pack; attempts are made from both.
     """
 
     configuration: str
@@ -78,6 +82,8 @@ class Scene:
     inner_fronts: Mapping[str, str] = field(default_factory=dict)
     traits: frozenset[str] = frozenset()
     ask_first: bool = False
+    doors: Mapping[str, tuple[Door, ...]] = field(default_factory=dict)
+    pack: Contents | None = None
 
     @property
     def machines(self) -> tuple[Machine, ...]:
@@ -146,7 +152,7 @@ def scene_of(deployment: Deployment) -> Scene:
 
     neighbour = next((name for name in fleet.hosts if name.startswith("probe")), topology.db.name)
     outward: Callable[[str], str] = lambda name: _dial(instances, name, topology.node(name).address)  # noqa: E731
-    everyone = "0.0.0.0/0" in spec.publisher_allow_cidr
+    doors = {key: open_doors(spec, key) for key in spec.hosts}
     return Scene(
         configuration=CONFIGURATIONS.get(spec.pattern, spec.hardening),
         expect=spec.expect or "separated",
@@ -158,10 +164,23 @@ def scene_of(deployment: Deployment) -> Scene:
         ca=deployment.vault.get("ca.pem"),
         outside_nodes={node.name: outward(node.name) for node in topology.wso2_nodes},
         neighbour=(neighbour, through(fleet[neighbour], PORT_SECONDS)),
-        traits=frozenset(
-            [f"{'one' if len(topology.lbs) == 1 else 'two'}-front" + ("s" if len(topology.lbs) > 1 else "")] + ([] if everyone else ["allow-list"])
-        ),
+        traits=traits_of(spec, len(topology.lbs)),
         ask_first=spec.cloud.aws_config is None,
+        doors=doors,
+        pack=contents_of(deployment.pack.members(), deployment.pack.member) if deployment.pack.members and deployment.pack.member else None,
+    )
+
+
+def traits_of(spec: Spec, fronts: int) -> frozenset[str]:
+    """What an attempt may need (`needs` in `sso.yaml`): how many Nginx there are, whether the Publisher is for some only, which forms are open."""
+    guarded = spec.hardening == "full"
+    return frozenset(
+        [
+            "one-front" if fronts == 1 else "two-fronts",
+            "everybody" if "0.0.0.0/0" in spec.publisher_allow_cidr else "allow-list",
+            "no-registration" if guarded and not spec.self_registration else "registration",
+            "no-recovery" if guarded and not spec.account_recovery else "recovery",
+        ]
     )
 
 

@@ -37,8 +37,8 @@ EXPECTED = {
     "hygiene": ("as it should be", "it is missing"),
     "limit": ("refused", "it succeeds (a limit of the product)"),
 }
-# the two holes of facts 10.2, told with the exchange of this run
-HOLES = ("click-through-store-only", "basic-api-without-role")
+# the three holes (facts 10.2, 12.1), told with the exchange of this run
+HOLES = ("click-through-store-only", "basic-api-without-role", "direct-script-without-role")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Attempt:
     needs: str = ""
     decided_by: str = "all"
     writes: bool = False
+    alone: bool = False
     closed_by: str = ""
     golden: Any = "page"
 
@@ -181,13 +182,13 @@ def try_out(attempt: Attempt, scene: Scene, logins: Mapping[str, Login]) -> Outc
     """Make one attempt, at every node of its tier where it stands at nodes. Never raises for what it meets."""
     stands: tuple[Machine | None, ...] = scene.nodes.get(attempt.at, ()) if attempt.place == NODE else (None,)
     where = ", ".join(node.name for node in stands if node) or _place(attempt, scene)
-    if attempt.who != "no one" and attempt.who not in logins:
+    if attempt.who not in ("no one", "anybody", *logins):
         return Outcome(attempt, "undecided", (), where, f"not tried: no {attempt.who} user was made")
     seen: list[Seen] = []
     lines: list[str] = []
     try:
         for node in stands:
-            walk = Walk(scene, matrix()[1], attempt.place, node, logins.get(attempt.who))
+            walk = Walk(scene, matrix()[1], attempt.place, node, logins.get(attempt.who), logins)
             lines += _walked(walk, attempt)
             seen += walk.seen
     except CannotTell as error:
@@ -204,7 +205,7 @@ def _walked(walk: Walk, attempt: Attempt) -> list[str]:
         before = len(done.exchanges)
         walk.step(step)
         lines += [told(exchange) for exchange in done.exchanges[before:]]
-    return lines
+    return walk.notes or lines
 
 
 def _place(attempt: Attempt, scene: Scene) -> str:
@@ -256,7 +257,7 @@ class Proof:
 
     @property
     def exchanges(self) -> dict[str, tuple[str, ...]]:
-        """The two holes of the product as this run met them: title -> one line per request."""
+        """The three holes of the product as this run met them: title -> one line per request."""
         return {o.attempt.title: tuple(redactor.redact(line) for line in o.told) for o in self.outcomes if o.attempt.id in HOLES}
 
     def golden_rows(self) -> dict[str, str]:
@@ -312,9 +313,9 @@ def prove(scene: Scene, *, agreed: bool = False, only: Iterable[str] = ()) -> Pr
 
 def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login]) -> dict[str, Outcome]:
     """What must work goes first, one after the other: a user's first sign-in makes its private role, once. What
-    writes a role goes last. The rest runs side by side."""
+    writes a role goes last, after what needs the machines for itself. The rest runs side by side."""
     first = [attempt for attempt in rows if attempt.kind == "control"]
-    last = [attempt for attempt in rows if attempt.writes]
+    last = sorted((attempt for attempt in rows if attempt.alone or attempt.writes), key=lambda attempt: attempt.writes)
     outcomes = {attempt.id: try_out(attempt, scene, logins) for attempt in first}
     between = [attempt for attempt in rows if attempt not in first and attempt not in last]
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:

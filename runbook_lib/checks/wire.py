@@ -2,8 +2,8 @@
 
 httpx makes the request and reads the answer; the connection below it is ours, so that a host name may stand for any
 address, so that any connected object with `sendall` and `recv` will do (a socket, a channel of an SSH connection), and
-so that no library tidies `/store/%2e%2e/publisher/` up on its way. Every exchange opens a new connection: a kept one
-would hide a closed door or a changed certificate.
+so that no library tidies `/store/%2e%2e/publisher/` up on its way. Every exchange opens a new connection, for a kept one
+would hide a closed door or a changed certificate; only who sends thousands of requests keeps his.
 """
 
 from __future__ import annotations
@@ -158,22 +158,31 @@ class Wire:
 
     `addresses` gives `address` or `address:port` for a host name; a name without an entry is used as it is. `timeout`
     (seconds) bounds a whole exchange. Raises `Refused`, `Timeout`, `TlsRefused` or `Closed`, all of them `OSError`.
+    `keep` holds connections open from one exchange to the next, for one thread; `timeout` then bounds a connection's life.
     """
 
-    def __init__(self, addresses: Mapping[str, str], ca: str | Path | None, connect: Connect | None, timeout: float):
-        self._backend, self._context = _Connector(addresses, connect, timeout), tls_context(ca)
+    def __init__(self, addresses: Mapping[str, str], ca: str | Path | None, connect: Connect | None, timeout: float, keep: bool = False):
+        self._backend, self._context, self._keep = _Connector(addresses, connect, timeout), tls_context(ca), keep
+        self._pool = self._fresh_pool()
+
+    def _fresh_pool(self) -> httpcore.ConnectionPool:
+        return httpcore.ConnectionPool(ssl_context=self._context, network_backend=self._backend, max_keepalive_connections=2 if self._keep else 0)
+
+    def close(self) -> None:
+        """Let go of what is kept."""
+        self._pool.close()
 
     def send(self, method: str, origin: str, target: str, headers: Mapping[str, str], body: bytes, sni: str | None = None) -> httpx.Response:
         """`origin` is scheme://host[:port]; `target` goes out exactly as written; `sni` replaces the TLS name."""
         request = httpx.Request(method, origin, headers=headers, content=body)
         extensions = {"target": target.encode("utf-8")} | ({"sni_hostname": sni} if sni else {})
         url = httpcore.URL(scheme=request.url.scheme, host=request.url.host, port=request.url.port, target=extensions["target"])
-        with httpcore.ConnectionPool(ssl_context=self._context, network_backend=self._backend, max_keepalive_connections=0) as pool:
-            try:
-                raw = pool.handle_request(httpcore.Request(method, url, headers=request.headers.raw, content=body, extensions=extensions))
-                content = raw.read()
-            except Exception as error:
-                raise _in_words(error, origin) from error
+        try:
+            raw = self._pool.handle_request(httpcore.Request(method, url, headers=request.headers.raw, content=body, extensions=extensions))
+            content = raw.read()
+            raw.close()
+        except Exception as error:
+            raise _in_words(error, origin) from error
         return httpx.Response(raw.status, headers=raw.headers, content=content, request=request)
 
 

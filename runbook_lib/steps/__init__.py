@@ -13,12 +13,13 @@ from ..topology import Node, Topology
 class Download:
     """An archive that machines can fetch: `url` works from inside the VPC (presigned where it must be), `sha256` is verified there.
 
-    `member(path)` reads one file of it (path below the archive's single top folder), for previews and scripts.
+    `member(path)` reads one file of it (path below the archive's single top folder), for previews and scripts; `members()` names all.
     """
 
     sha256: str
     url: str = field(repr=False, default="")
     member: Callable[[str], bytes] | None = field(repr=False, default=None, compare=False)
+    members: Callable[[], tuple[str, ...]] | None = field(repr=False, default=None, compare=False)
 
 
 @dataclass(frozen=True)
