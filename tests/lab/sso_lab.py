@@ -6,12 +6,12 @@ import base64
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runbook_lib import boot
 from runbook_lib.deployment import Deployment, open_deployment
-from runbook_lib.steps import carbon
+from runbook_lib.steps import carbon, nginx
 from tests.conftest import ROOT
 
 CHAPTERS = ("launch", "mysql", "greg", "nginx")
@@ -76,6 +76,22 @@ class Breaker:
             assert mark in block
             block = block.replace(mark, mark + _fill(add, words) + "\n", 1)
         self._load(text[:start] + block + text[end:])
+
+    def pass_on(self, host: str, what: str) -> None:
+        """Let more through: `what` is a regular expression on "METHOD /path", tried before the host's front doors."""
+        text = self._sh("lb-1", f"cat $(readlink -f {CONF})")
+        mark = f"$front_door_{host} {{\n        default refused;\n"
+        assert mark in text
+        self._load(text.replace(mark, f'{mark}        "~{what}" pass;\n'))
+
+    def known_dangers(self) -> None:
+        """The guard of `allow-list` in the place of this one: golden table e, before the third hole was known."""
+        ctx = self.deployment.context()
+        older = replace(ctx, spec=ctx.spec.model_copy(update={"hardening": "allow-list"}))
+        tree = re.search(r"ssl_certificate (\S+)/tls/", self._sh("lb-1", f"cat $(readlink -f {CONF})"))
+        assert tree
+        text = nginx.configuration(self.deployment.node("lb-1"), older)
+        self._load(text.replace("@TREE@", tree[1]).replace("@VERSION@", "broken"))
 
     def _server(self, text: str, host: str) -> tuple[int, int]:
         start = text.index("listen 443 ssl;\n        server_name " + host)
