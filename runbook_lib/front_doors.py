@@ -55,7 +55,12 @@ class Door:
 
     def admits(self, method: str, path: str) -> bool:
         """Whether a request with this clean path comes through."""
-        return re.search(self.pattern, f"{method} {path}") is not None
+        return _compiled(self).search(f"{method} {path}") is not None
+
+
+@cache
+def _compiled(door: Door) -> re.Pattern[str]:
+    return re.compile(door.pattern)
 
 
 def _expression(template: str) -> str:

@@ -117,10 +117,10 @@ def generate(contents: Contents, store: tuple[Door, ...], publisher: tuple[Door,
     Each kind in its turn until `most` are made, so that a large pack loses spellings, not files. The same for the same pack.
     """
     doors = {"store": store, "publisher": publisher}
-    wanted = {request: None for request in itertools.chain(_plain(contents), _by_users(contents), _mapped(contents), _rest(contents), _spelt(contents))}
-    outside = [request for request in wanted if find(doors[request.host], request.method, request.target) is None]
+    every = itertools.chain(_plain(contents), _by_users(contents), _mapped(contents), _rest(contents), _spelt(contents))
+    outside = (request for request in every if find(doors[request.host], request.method, request.target) is None)
     by_app: dict[str, list[Request]] = {app: [] for app in (*KNOWN, REST)}
-    for request in outside[:most]:
+    for request in itertools.islice(dict.fromkeys(itertools.islice(outside, 2 * most)), most):
         by_app[_app_of(request.target)].append(request)
     return {app: tuple(sorted(found, key=lambda request: "logout" in request.target)) for app, found in by_app.items()}  # who is signed out sees less
 
@@ -164,13 +164,16 @@ def _rest(contents: Contents) -> Iterator[Request]:
 
 
 def _spelt(contents: Contents) -> Iterator[Request]:
-    """Every script by every spelling; host, method and user take turns."""
-    turns = itertools.cycle(itertools.product(_hosts(), ("GET", "POST"), USERS))
-    for spell in SPELLINGS.values():
-        for path in _scripts(contents):
-            host, method, who = next(turns)
-            yield Request(host, method, spell(_written(path)), who)
-        next(turns)  # so that the next spelling meets other users
+    """Every script by every spelling: at the host that serves it, then at the other one; method and user take turns."""
+    turns = itertools.cycle(itertools.product(("POST", "GET"), USERS))
+    for own in (True, False):
+        for spell in SPELLINGS.values():
+            for path in _scripts(contents):
+                serving = {"publisher"} if path.startswith("/publisher/") else {"store", "publisher"} if path.startswith("/sso/") else {"store"}
+                for host in (host for host in _hosts() if (host in serving) == own):
+                    method, who = next(turns)
+                    yield Request(host, method, spell(_written(path)), who)
+            next(turns)  # so that the next spelling meets other users
 
 
 def _written(path: str) -> str:
