@@ -44,6 +44,7 @@ def render(folder: Path) -> str:
         pictures=pictures_of(folder, entries),
         beside=_beside(folder),
         attempts={entry["key"]: entry for entry in entries if entry["verb"] == "attempt"},
+        limits=[entry for entry in entries if entry["verb"] == "attempt" and entry.get("kind") == "limit" and entry.get("state") == "leak"],
         exchanges=as_tables({entry["key"]: entry["lines"] for entry in entries if entry["verb"] == "exchange"}),
         tables=[entry for entry in entries if entry["verb"] == "table"],
         changes=[entry for entry in entries if entry["verb"] == "change"],

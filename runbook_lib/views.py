@@ -98,7 +98,7 @@ class Exchanges:
 
 
 def exchanges(proof: Proof) -> Exchanges:
-    """The exchanges of the product's two holes in this run, cookies by name."""
+    """The exchanges of the product's three holes in this run, cookies by name."""
     return as_tables(proof.exchanges)
 
 

@@ -25,7 +25,7 @@ FOREIGN = re.compile(r"<(script|link)\b[^>]*\b(src|href)=[\"']?https?:[^>]*>(\s*
 MERMAID = re.compile(r'<script type="module">(?:(?!</script>).)*mermaid.*?</script>', re.DOTALL)  # fetched from a CDN
 GLOSSARY = {
     "assertion": "the identity provider's signed word that somebody signed in; the browser carries it to an application",
-    "allow-list": "the paths that a host serves; everything else is refused",
+    "allow-list": "the requests that a browser needs of a host; everything else is refused",
     "drift": "what differs on a machine from what the parameters say, whoever changed it",
     "first boot": "a node's first start on empty databases; nodes take it one after the other",
     "hardening": "how many of the measures that separate Store and Publisher are in place",

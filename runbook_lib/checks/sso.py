@@ -114,6 +114,9 @@ class Outcome:
         steps = [f"{verb} {argument}" for step in self.attempt.steps for verb, argument in list(step.items())[:1]]
         lines = [redactor.redact(line) for line in self.told or steps]
         return {
+            "title": self.attempt.title,
+            "kind": self.attempt.kind,
+            "state": self.state,
             "who": self.attempt.who,
             "requests": lines,
             "why": self.attempt.why,

@@ -1,8 +1,8 @@
 """Governance Registry nodes: Store, Publisher, or both on one node (role greg). Pure.
 
 Levels of `hardening`, as measured by the golden table: `hosts` (b) and `allow-list` (c) leave both applications on
-every node, `app-removed` (d) and `full` (e) remove the other tier's; the allow-list is Nginx's affair, the key per
-tier (e) the topology's. The other tier's service provider is gone at every level: with it, one tier's identity
+every node, `app-removed` (d) and `full` (f) remove the other tier's; what Nginx lets through is Nginx's affair, the key
+per tier (f) the topology's. The other tier's service provider is gone at every level: with it, one tier's identity
 provider signs for the other tier's application (golden run 4).
 """
 
