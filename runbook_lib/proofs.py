@@ -79,7 +79,8 @@ class Sso(Verbs):
         with self.deployment.journal.attempt(self.name, "verify"):
             if not found.as_expected:
                 ui.show(found)
-                ways = "; ".join(found.ways or found.open_questions) or "a row came out other than this configuration is known for"
+                rows = [f"{check.title}: {check.observed}" for check in found.checks.failed()]
+                ways = "; ".join(found.ways or found.open_questions or rows)
                 raise ChecksFailed(
                     f"expected {found.scene.expect}, found: {found.verdict}: {ways}",
                     f"{self.deployment.spec.deployment}, chapter 07",
