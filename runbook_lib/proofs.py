@@ -119,4 +119,4 @@ class Cluster(Verbs):
         """`failover` where the parameters ask for drills; else how to ask."""
         if self.deployment.spec.drill:
             return self.failover(kind=kind)
-        return "no drill asked for: `drill: true` in the params file, or overrides = {'drill': True} above"
+        return "no drill asked for: `drill: true` or `drill: {rate: 20}` in the params file, or overrides = {'drill': True} above"
