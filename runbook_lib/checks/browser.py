@@ -116,7 +116,7 @@ def prove_in_browser(scene: Scene, *, agreed: bool = False) -> Shots:
         raise RunbookError("the browser needs test users in this deployment's user store", "user store", "say agreed=True")
     with test_users(scene) as logins, ThreadPoolExecutor(max_workers=1) as pool:  # playwright wants a thread without a loop
         shots = pool.submit(_proven, scene, logins).result()
-    shots.checks.append(logins.check(CHAPTER))
+    shots.checks.append(logins.check(CHAPTER, "the browser"))
     return shots
 
 

@@ -36,7 +36,7 @@ def verify_published(scene: Scene, *, agreed: bool = False) -> CheckTable:
         raise RunbookError("an asset is published by a test user, and nobody agreed to make one", next_step="say agreed=True")
     with test_users(scene) as logins:
         rows = _published(scene, logins)
-    return CheckTable([*rows, logins.check(CHAPTER)])
+    return CheckTable([*rows, logins.check(CHAPTER, "publishing")])
 
 
 def _published(scene: Scene, logins: Mapping[str, Login]) -> CheckTable:

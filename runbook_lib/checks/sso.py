@@ -307,7 +307,7 @@ def prove(scene: Scene, *, agreed: bool = False, only: Iterable[str] = ()) -> Pr
     with test_users(scene) as logins:
         outcomes = _all(rows, scene, logins)
     left_out = tuple(attempt for attempt in chosen if not attempt.applies(scene))
-    return Proof(scene, tuple(outcomes[attempt.id] for attempt in rows), left_out, logins.check(CHAPTER))
+    return Proof(scene, tuple(outcomes[attempt.id] for attempt in rows), left_out, logins.check(CHAPTER, "the attempts"))
 
 
 def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login]) -> dict[str, Outcome]:

@@ -17,7 +17,7 @@ from xml.sax.saxutils import escape
 
 from lxml import etree
 
-from runbook_lib.checks import Check
+from runbook_lib.checks import Check, Status
 from runbook_lib.checks.scene import NODE, Login, Machine, Scene
 from runbook_lib.errors import RunbookError
 from runbook_lib.redact import redactor
@@ -33,6 +33,7 @@ ROLES = {
 SHORT = {"store-only": "store", "publisher-only": "publisher", "neither": "neither", "newcomer": "newcomer"}
 OURS = re.compile(rf"proof-({'|'.join(SHORT.values())})-[0-9a-f]{{6}}")
 PRIVATE = "Internal/private_"
+CLEAN_UP = "sso.clean-up"  # the id of the row about it
 TRIES, PAUSE = 5, 0.2  # a deletion that met a deadlock; seconds before the second try, doubled each time
 
 
@@ -183,14 +184,15 @@ class Logins(dict[str, Login]):
         except Exception as error:
             self.left, self.why = tuple(names), f"nobody could look whether they are gone: {str(error).splitlines()[0]}"
 
-    def check(self, chapter: str) -> Check:
-        """The row that says whether anything is left, what, and how it is removed."""
+    def check(self, chapter: str, after: str) -> Check:
+        """The row that says whether anything is left, what, and how it is removed. `after`: whose users they were."""
         seen = "nothing is left"
         if self.left:
             seen = f"still there: {', '.join(self.left)}{f' ({self.why})' if self.why else ''}; remove them in the console "
             seen += "(Configure > Users and Roles), or prove again: the next proof begins by removing them"
-        status = "fail" if self.left else "pass"
-        return Check("sso.clean-up", "The test users are removed again", status, "nothing is left", redactor.redact(seen), "user database", chapter)  # type: ignore[arg-type]
+        status: Status = "fail" if self.left else "pass"
+        where = f"user database, after {after}"
+        return Check(CLEAN_UP, "The test users are removed again", status, "nothing is left", redactor.redact(seen), where, chapter)
 
 
 @contextlib.contextmanager

@@ -102,7 +102,7 @@ def proven(product: Product) -> tuple[Logins, list[str]]:
 
 def test_users_and_their_roles_are_gone_without_a_deadlock(product: Product):
     logins, left = proven(product)
-    assert (left, logins.left, logins.check("07").status) == ([], (), "pass")
+    assert (left, logins.left, logins.check("07", "the attempts").status) == ([], (), "pass")
     assert product.calls.count("deleteUser") == product.calls.count("deleteRole") == 4, "each asked for once"
 
 
@@ -127,7 +127,7 @@ def test_what_cannot_be_removed_is_named_and_raises_nothing(product: Product, fa
     product.faults = faults
     logins, left = proven(product)
     assert sorted(left) == sorted(logins.left) and len(left) == users_left + roles_left
-    row = logins.check("07")
+    row = logins.check("07", "the attempts")
     assert (row.id, row.status) == ("sso.clean-up", "fail")
     assert all(name in row.observed for name in left) and "the user store refuses delete" in row.observed and "console" in row.observed
 
@@ -141,7 +141,7 @@ def test_only_a_deadlock_is_asked_again(product: Product):
 def test_a_store_that_cannot_be_looked_at_any_more_counts_as_full(product: Product):
     with test_users(product) as logins:  # type: ignore[arg-type]
         product.faults = {"listUsers": ["silence"] * 9}
-    assert len(logins.left) == 4 and "nobody could look" in logins.check("07").observed
+    assert len(logins.left) == 4 and "nobody could look" in logins.check("07", "the attempts").observed
 
 
 def test_what_the_proof_itself_met_wins_over_its_clean_up(product: Product):
