@@ -305,7 +305,7 @@ class _Run:
         cloud.start(name)
         restored = stream.mark(f"power of {name} back")
         limit = restored + patience.ssh + patience.boot
-        if not stream.wait(lambda: share(stream.since(restored), name) > 0, limit - stream.now):
+        if not stream.wait(lambda: share(stream.ended_since(restored), name) > 0, limit - stream.now):
             return None
         stream.mark(f"{name} answers again")
         if not stream.wait(lambda: _balanced(stream, name, before), limit - stream.now):
@@ -373,7 +373,7 @@ def window(rate: float) -> float:
 
 def _balanced(stream: Stream, node: str, before: float) -> bool:
     """Whether the node's share of the last seconds is most of what it was."""
-    return share(stream.since(stream.now - window(stream.rate)), node) >= FAIR * before > 0
+    return share(stream.ended_since(stream.now - window(stream.rate)), node) >= FAIR * before > 0
 
 
 def _state(deployment: Deployment, node: str, wanted: str) -> None:

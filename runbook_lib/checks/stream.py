@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import takewhile
 from types import TracebackType
 
 import httpcore
@@ -143,6 +144,10 @@ class Stream:
     def since(self, second: float) -> list[Sample]:
         """Requests that were due after that second and have ended."""
         return [sample for sample in list(self.samples) if sample.at >= second]
+
+    def ended_since(self, second: float) -> list[Sample]:
+        """Requests that ended after that second, the last one first. Where this machine lags, they were due long before."""
+        return list(takewhile(lambda sample: sample.at + sample.took >= second, reversed(self.samples)))
 
     def _run(self) -> None:
         try:

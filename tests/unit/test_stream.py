@@ -224,6 +224,13 @@ def test_the_chart_is_sound_svg_that_names_nodes_and_events_and_hides_no_markup(
     assert "cut <one>" in text and "two" in text and "failed" in text
 
 
+def test_what_ended_lately_is_told_by_when_it_ended_however_long_ago_it_was_due():
+    stream = Stream(Target(HOST, "127.0.0.1", "/x", ""))
+    stream.samples += [sample(at=1, took=1), sample(at=2, took=7.5), sample(at=9, took=1)]
+    assert [one.at for one in stream.ended_since(9.0)] == [9, 2]
+    assert [one.at for one in stream.since(9.0)] == [9]
+
+
 def test_share_is_a_nodes_part_of_the_answers():
     assert share([sample(), sample(node="two"), sample(node="two"), sample(node="two")], "one") == 0.25
     assert share([], "one") == 0.0
