@@ -40,7 +40,7 @@ CHAPTERS = {"as": "06_verify_as_cluster", "greg": "07_verify_sso_separation"}
 SLOW = 1.0  # seconds; a request above it had to wait for a node to be given up
 FAIR = 0.5  # of a node's share before: with so much of it again, the balance is back
 WINDOW, ENOUGH = 2.0, 20  # seconds over which the share is taken; longer where that makes fewer requests
-VISITORS, LEAST, OFTEN = 60, 10, 5  # a visitor comes every five seconds or more often: few requests, fewer visitors
+VISITORS, LEAST, OFTEN = 60, 20, 5  # a visitor comes every five seconds or more often: few requests, fewer visitors
 
 
 @dataclass(frozen=True)
