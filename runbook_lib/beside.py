@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import journal as journals
+from .checks.users import CLEAN_UP
 from .tables import text_table
 
 CHAPTER = "07_verify_sso_separation"
@@ -78,7 +79,8 @@ def finding(folder: Path) -> Finding | None:
     verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
     if verdict is None or not result["verdict"]:
         return None
-    rows = {(row["id"], row["where"]): row for row in result["checks"] if row["chapter"] == CHAPTER and row["id"].startswith("sso.")}
+    attempts = (row for row in result["checks"] if row["chapter"] == CHAPTER and row["id"].startswith("sso.") and row["id"] != CLEAN_UP)
+    rows = {(row["id"], row["where"]): row for row in attempts}
     known = (folder, str(result["deployment"]), str(result["pattern"]), str(result["hardening"]), str(result["verdict"]))
     return Finding(*known, bool(verdict["ok"]), rows, pictures_of(folder, entries))
 

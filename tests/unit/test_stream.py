@@ -68,9 +68,11 @@ class Server:
                 await writer.drain()
         writer.close()
 
+    def target(self):
+        return Target(HOST, "127.0.0.1", "/x", self.ca, self.port)
+
     def run(self, requests=40, rate=50.0, visitors=4):
-        target = Target(HOST, "127.0.0.1", "/x", self.ca, self.port)
-        with Stream(target, rate, visitors) as stream:
+        with Stream(self.target(), rate, visitors) as stream:
             assert stream.wait(lambda: len(stream.samples) >= requests, 20)
         return stream
 
@@ -200,6 +202,12 @@ def test_losses_are_told_apart_by_where_the_visitor_was_at_home(story, away, hom
     assert (drill.lost_away, drill.lost_home) == (away, home)
 
 
+def test_a_visitor_who_was_not_heard_of_before_the_cut_is_at_home_where_it_arrived():
+    drill = replace(result([sample(9, "two", lost=True)]), homes={0: "one"})
+    assert (drill.lost_away, drill.lost_home, verdicts(drill)["sessions"]) == (1, 0, "pass")
+    assert verdicts(replace(drill, homes={0: "two"}))["sessions"] == "fail", "nobody's node went: there is no reason"
+
+
 def test_that_nobody_lost_a_session_says_nothing_where_nobody_had_one():
     drill = replace(result([sample(), sample()]), holders=0)
     assert verdicts(drill)["sessions"] == "undecided" and "0 of 0 who had one" in str(drill)
@@ -214,6 +222,13 @@ def test_the_chart_is_sound_svg_that_names_nodes_and_events_and_hides_no_markup(
     root = tree.fromstring(result([sample(0.1), sample(1.2, "two", failure="x")]).svg())
     text = " ".join(root.itertext())
     assert "cut <one>" in text and "two" in text and "failed" in text
+
+
+def test_what_ended_lately_is_told_by_when_it_ended_however_long_ago_it_was_due():
+    stream = Stream(Target(HOST, "127.0.0.1", "/x", ""))
+    stream.samples += [sample(at=1, took=1), sample(at=2, took=7.5), sample(at=9, took=1)]
+    assert [one.at for one in stream.ended_since(9.0)] == [9, 2]
+    assert [one.at for one in stream.since(9.0)] == [9]
 
 
 def test_share_is_a_nodes_part_of_the_answers():
