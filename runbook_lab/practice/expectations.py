@@ -8,11 +8,9 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -145,12 +143,6 @@ def _set_cookies(outcome: Outcome) -> list[tuple[Cookie, str]]:
     ]
 
 
-def _minutes_left(raw: str) -> int | None:
-    """Minutes until the Expires attribute, rounded; None without one."""
-    found = re.search(r"expires=([^;]*)", raw, re.IGNORECASE)
-    return round((parsedate_to_datetime(found[1]).timestamp() - time.time()) / 60) if found else None
-
-
 ATTRIBUTES: dict[str, Callable[[Cookie, str], Any]] = {
     "value": lambda cookie, raw: cookie.value,
     "path": lambda cookie, raw: cookie.path,
@@ -161,7 +153,6 @@ ATTRIBUTES: dict[str, Callable[[Cookie, str], Any]] = {
     "host_only": lambda cookie, raw: not cookie.domain,
     "session": lambda cookie, raw: cookie.max_age is None and "expires=" not in raw.lower(),
     "max_age": lambda cookie, raw: cookie.max_age,
-    "expires_in": lambda cookie, raw: _minutes_left(raw),
 }
 EXPECTATIONS: dict[str, Callable[[Outcome, Any], object]] = {
     function.__name__: function for function in (status, location, location_host, at, asked, trail, fields, action, body, empty, lacks, cookies)
