@@ -79,7 +79,8 @@ class Sso(Verbs):
         with self.deployment.journal.attempt(self.name, "verify"):
             if not found.as_expected:
                 ui.show(found)
-                ways = "; ".join(found.ways or found.open_questions) or "a row came out other than this configuration is known for"
+                rows = [f"{check.title}: {check.observed}" for check in found.checks.failed()]
+                ways = "; ".join(found.ways or found.open_questions or rows)
                 raise ChecksFailed(
                     f"expected {found.scene.expect}, found: {found.verdict}: {ways}",
                     f"{self.deployment.spec.deployment}, chapter 07",
@@ -118,4 +119,4 @@ class Cluster(Verbs):
         """`failover` where the parameters ask for drills; else how to ask."""
         if self.deployment.spec.drill:
             return self.failover(kind=kind)
-        return "no drill asked for: `drill: true` in the params file, or overrides = {'drill': True} above"
+        return "no drill asked for: `drill: true` or `drill: {rate: 20}` in the params file, or overrides = {'drill': True} above"

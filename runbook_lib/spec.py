@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -136,7 +136,7 @@ def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     for number, name in enumerate(parents):
         inner = values.get(name)
-        if inner is None:
+        if inner is None or (isinstance(inner, bool) and _takes_mapping(tuple(parents[: number + 1]))):
             inner = values[name] = {}
         if not isinstance(inner, dict):
             above = ".".join(parents[: number + 1])
@@ -226,6 +226,11 @@ def _field_of(key: Key) -> FieldInfo | None:
 def _annotation(key: Key) -> Any:
     field = _field_of(key)
     return field.annotation if field else None
+
+
+def _takes_mapping(key: Key) -> bool:
+    """Whether what stands there as yes or no may be a mapping as well (`drill`)."""
+    return any(get_origin(kind) is dict for kind in get_args(_annotation(key)))
 
 
 def _allowed_text(key: Key) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PrivateAttr, StrictInt, model_validator
 
 from runbook_lib.patterns import DEFAULT_TYPES, PATTERNS, Hardening, Pattern, PatternName
 from runbook_lib.spec_reference import KeyReference, as_table, reference
-from runbook_lib.spec_rules import check_java, check_together, with_pattern_defaults
+from runbook_lib.spec_rules import check_drill, check_java, check_together, with_pattern_defaults
 from runbook_lib.tables import Table
 
 
@@ -130,7 +130,11 @@ class Spec(_Closed):
     java: JavaSpec = _field(JavaSpec(package="default-jre-headless"), "the Java runtime")
     publisher_allow_cidr: tuple[str, ...] = _field(("0.0.0.0/0",), "who may reach the Publisher host at Nginx", allowed="list of CIDR", min_length=1)
     clustering: bool = _field(True, "Hazelcast clusters, one per tier")
-    drill: bool = _field(False, "chapters 06 and 07 also cut machines' power while visitors browse, and count what was lost")
+    drill: Annotated[bool | dict[str, int], PlainValidator(check_drill)] = _field(
+        False,
+        "chapters 06 and 07 also cut power while visitors browse, and count what was lost; without a rate, half of what the cluster serves",
+        allowed="true, false or {rate: 1 to 1000}, requests per second",
+    )
     database: DatabaseSpec = _field(DatabaseSpec(), "the shared databases")
     memory: MemorySpec = _field(MemorySpec(), "heap of the WSO2 nodes")
     timeouts: TimeoutsSpec = _field(TimeoutsSpec(), "how long to wait")
@@ -156,6 +160,11 @@ class Spec(_Closed):
     def design(self) -> Pattern:
         """What the pattern fixes."""
         return PATTERNS[self.pattern]
+
+    @property
+    def drill_rate(self) -> float | None:
+        """Requests per second that a drill makes; None: what the cluster is measured to serve."""
+        return float(self.drill["rate"]) if isinstance(self.drill, dict) else None
 
     def type_of(self, role: str) -> str:
         """Instance type of the machines of `role`."""

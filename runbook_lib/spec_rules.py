@@ -20,6 +20,7 @@ PACK_URL = re.compile(r"(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+|https://[^/]+/
 INSTANCE_TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
 ARM_TYPE = re.compile(r"(a1|[a-z]+\d+[a-z]*g[a-z]*)\.")
 HOST_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-nistp\d+|ssh-rsa) AAAA[0-9A-Za-z+/]+={0,3}( .*)?")
+RATES = (1, 1000)  # requests per second of a drill
 IMAGES = ("debian-12", "ubuntu-22.04")
 PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 
@@ -69,6 +70,20 @@ def check_java(java: JavaSpec) -> None:
         check_source("java.archive", java.archive, "java.sha256", java.sha256)
         if not java.sha256:
             refuse("java.sha256", None, "an archive needs its checksum", "64 hexadecimal digits")
+
+
+def check_drill(given: Any) -> bool | dict[str, int]:
+    """`drill` as it is kept: true, false, or a mapping with a rate in requests per second."""
+    if isinstance(given, bool):
+        return given
+    if not isinstance(given, dict):
+        refuse("drill", given, "neither yes nor no, nor a rate", ("true", "false", "{rate: 20}"))
+    for name, value in given.items():
+        if name != "rate":
+            refuse(f"drill.{name}", value, "there is no such key", "rate")
+        if value is not None and (type(value) is not int or not RATES[0] <= value <= RATES[1]):
+            refuse("drill.rate", value, "not a rate that visitors can be made to ask at", f"{RATES[0]} to {RATES[1]} requests per second")
+    return {"rate": given["rate"]} if given.get("rate") else True
 
 
 def check_source(url_key: str, url: str, sha_key: str, sha256: str | None) -> None:

@@ -193,7 +193,8 @@ def run(target: Target, rows: Iterable[dict[str, Any]]) -> list[Difference]:
     """Every row against the server, with users made for it. Raises `RunbookError` if they cannot be made."""
     target = with_other_names(target)
     with target.users() as logins:
-        return [difference for row in rows for difference in differences(target, row, logins)]
+        found = [difference for row in rows for difference in differences(target, row, logins)]
+    return found + [Difference("clean-up", "left behind", "nothing", name) for name in logins.left]
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
 from runbook_lib.checks.answers import Answer
-from runbook_lib.checks.cookies import Cookie, parse_set_cookie
+from runbook_lib.checks.cookies import Cookie, moment, parse_set_cookie
 
 
 @dataclass(frozen=True)
@@ -128,21 +128,30 @@ def cookies(outcome: Outcome, expected: dict[str, dict[str, Any]]) -> object:
         for cookie, raw in found:
             for key, value in attributes.items():
                 observed = ATTRIBUTES[key](cookie, raw)
-                if not (re.fullmatch(value, observed) if isinstance(observed, str) else observed == value):
+                if not _meets(key, value, observed):
                     seen = f"{len(observed)} characters" if key == "value" else observed
                     wrong.append(f"{name}: {key} is {seen!r}")
     return wrong or None
 
 
+def _meets(key: str, expected: Any, observed: Any) -> bool:
+    if isinstance(observed, str):
+        return re.fullmatch(expected, observed) is not None
+    if key == "lifetime" and None not in (expected, observed):
+        return abs(observed - expected) <= TOLERANCE
+    return bool(observed == expected)
+
+
 def _set_cookies(outcome: Outcome) -> list[tuple[Cookie, str]]:
     return [
-        (parse_set_cookie(value, urlsplit(hop.url).hostname or "", urlsplit(hop.url).path), value)
+        (parse_set_cookie(value, urlsplit(hop.url).hostname or "", urlsplit(hop.url).path, moment(hop.header("date"))), value)
         for hop in outcome.hops
         for name, value in hop.headers
         if name.lower() == "set-cookie"
     ]
 
 
+TOLERANCE = 5.0  # seconds between Expires and the answer's Date (or our own clock) that say nothing
 ATTRIBUTES: dict[str, Callable[[Cookie, str], Any]] = {
     "value": lambda cookie, raw: cookie.value,
     "path": lambda cookie, raw: cookie.path,
@@ -153,6 +162,7 @@ ATTRIBUTES: dict[str, Callable[[Cookie, str], Any]] = {
     "host_only": lambda cookie, raw: not cookie.domain,
     "session": lambda cookie, raw: cookie.max_age is None and "expires=" not in raw.lower(),
     "max_age": lambda cookie, raw: cookie.max_age,
+    "lifetime": lambda cookie, raw: cookie.lifetime,
 }
 EXPECTATIONS: dict[str, Callable[[Outcome, Any], object]] = {
     function.__name__: function for function in (status, location, location_host, at, asked, trail, fields, action, body, empty, lacks, cookies)

@@ -114,11 +114,10 @@ def prove_in_browser(scene: Scene, *, agreed: bool = False) -> Shots:
         return Shots([], CheckTable(_row(scene, id_, who, "skipped", reason) for id_, _kind, who in WALKS))
     if scene.ask_first and not agreed:
         raise RunbookError("the browser needs test users in this deployment's user store", "user store", "say agreed=True")
-    with (
-        test_users(scene) as logins,
-        ThreadPoolExecutor(max_workers=1) as pool,
-    ):  # playwright wants a thread without a loop
-        return pool.submit(_proven, scene, logins).result()
+    with test_users(scene) as logins, ThreadPoolExecutor(max_workers=1) as pool:  # playwright wants a thread without a loop
+        shots = pool.submit(_proven, scene, logins).result()
+    shots.checks.append(logins.check(CHAPTER))
+    return shots
 
 
 def _proven(scene: Scene, logins: dict[str, Login]) -> Shots:

@@ -10,7 +10,11 @@ from email.utils import parsedate_to_datetime
 
 @dataclass(frozen=True)
 class Cookie:
-    """One cookie. `host` set it; `domain` is empty for a host-only cookie, `max_age` (seconds) None for a session."""
+    """One cookie. `host` set it; `domain` is empty for a host-only cookie.
+
+    `max_age` is that attribute's seconds, None without it. `lifetime`: the seconds that a browser keeps the cookie, by
+    Max-Age or else by Expires; None for a cookie of the session.
+    """
 
     name: str
     value: str
@@ -22,6 +26,7 @@ class Cookie:
     same_site: str = ""
     expired: bool = False
     max_age: int | None = None
+    lifetime: float | None = None
 
     def goes_to(self, host: str, path: str, secure: bool) -> bool:
         """True if a browser sends this cookie with a request for `path` at `host`."""
@@ -30,13 +35,16 @@ class Cookie:
         return bool(reaches) and under and (secure or not self.secure)
 
 
-def parse_set_cookie(header: str, host: str, request_path: str) -> Cookie:
-    """One Set-Cookie header, as received for `request_path` from `host`."""
+def parse_set_cookie(header: str, host: str, request_path: str, now: datetime | None = None) -> Cookie:
+    """One Set-Cookie header, as received for `request_path` from `host`. `now` is when: Expires counts from it."""
     first, *rest = header.split(";")
     name, _, value = first.strip().partition("=")
     attributes = {key.strip().lower(): text.strip() for key, _, text in (part.partition("=") for part in rest)}
     path = attributes.get("path", "")
     domain = attributes.get("domain", "").lstrip(".").lower()
+    max_age = int(attributes["max-age"]) if attributes.get("max-age", "").lstrip("-").isdigit() else None
+    ends = moment(attributes.get("expires", ""))
+    lifetime = max_age if max_age is not None or ends is None else (ends - (now or datetime.now(UTC))).total_seconds()
     return Cookie(
         name.strip(),
         value.strip(),
@@ -46,24 +54,24 @@ def parse_set_cookie(header: str, host: str, request_path: str) -> Cookie:
         "httponly" in attributes,
         domain if domain and (host == domain or host.endswith("." + domain)) else "",
         attributes.get("samesite", ""),
-        _expired(attributes),
-        int(attributes["max-age"]) if attributes.get("max-age", "").lstrip("-").isdigit() else None,
+        ("max-age" in attributes and max_age is None) or (lifetime is not None and lifetime <= 0),
+        max_age,
+        lifetime,
     )
+
+
+def moment(text: str) -> datetime | None:
+    """The moment that a header's date names; None when it names none."""
+    try:
+        found = parsedate_to_datetime(text.replace("-", " "))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _default_path(request_path: str) -> str:
     folder = request_path.split("?")[0].rpartition("/")[0]
     return folder if folder.startswith("/") else "/"
-
-
-def _expired(attributes: dict[str, str]) -> bool:
-    if "max-age" in attributes:
-        return not attributes["max-age"].lstrip("-").isdigit() or int(attributes["max-age"]) <= 0
-    try:
-        moment = parsedate_to_datetime(attributes["expires"].replace("-", " "))
-    except (KeyError, ValueError):
-        return False
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) <= datetime.now(UTC)
 
 
 class Jar:

@@ -1,6 +1,7 @@
 """The failover drill: what visitors lose while a node's power is cut, while nodes restart in turn, while Nginx reloads.
 
     drill(deployment)                                   # cut a node of the first host, and restore it
+    drill(deployment, rate=20)                          # requests per second; else it is measured first (`ramp.py`)
     drill(deployment, kind="rolling-restart")
     drill(deployment, kind="nginx-reload", seconds=15)
     drill(deployment, kind="manager-cut")               # the manager of an AS cluster: applications go on
@@ -16,7 +17,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from ..rolling import rolling_restart
 from ..tables import Table
 from . import Check, CheckTable
 from .drill_chart import draw
+from .ramp import Ramp, measured
 from .stream import Sample, Stream, Target
 
 if TYPE_CHECKING:
@@ -37,13 +39,15 @@ PATHS = {"as": demonstration.PATH, "store": "/store/pages/sso-login", "publisher
 CHAPTERS = {"as": "06_verify_as_cluster", "greg": "07_verify_sso_separation"}
 SLOW = 1.0  # seconds; a request above it had to wait for a node to be given up
 FAIR = 0.5  # of a node's share before: with so much of it again, the balance is back
-WINDOW = 2.0  # seconds over which the share is taken
+WINDOW, ENOUGH = 2.0, 20  # seconds over which the share is taken; longer where that makes fewer requests
+VISITORS, LEAST, OFTEN = 60, 10, 5  # a visitor comes every five seconds or more often: few requests, fewer visitors
 
 
 @dataclass(frozen=True)
 class Drill:
     """What came of it. `balance`: seconds from the node's power coming back until it served its share again (None: it
-    never did, or nothing was cut). `touched`: nodes that went; only their visitors may lose sessions.
+    never did, or nothing was cut). `touched`: nodes that went; only their visitors may lose sessions. `ramp`: how the rate
+    was found (None: it was given). `homes`: the node at which each visitor arrived.
     """
 
     kind: str
@@ -58,6 +62,8 @@ class Drill:
     visitors: int
     balance: float | None = None
     holders: int | None = None  # visitors who had a session; None: all of them
+    ramp: Ramp | None = None
+    homes: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> tuple[Sample, ...]:
@@ -85,9 +91,9 @@ class Drill:
 
     @cached_property
     def _homes(self) -> Mapping[int, str]:
-        """The node of each visitor before anything happened: its first answer's."""
+        """The node of each visitor before anything happened: where it arrived, else its first answer's."""
         by_time = sorted(self.samples, key=lambda sample: sample.at, reverse=True)
-        return {sample.visitor: sample.node for sample in by_time if sample.node}
+        return {**{sample.visitor: sample.node for sample in by_time if sample.node}, **self.homes}
 
     def _losses(self) -> list[Sample]:
         return [sample for sample in self.samples if sample.lost]
@@ -109,6 +115,7 @@ class Drill:
         reasons = Counter(sample.failure for sample in self.failed)
         took = sorted(sample.took for sample in self.samples) or [0.0]
         rows: list[tuple[str, object]] = [
+            *self._ramp_rows(),
             (
                 "requests",
                 f"{len(self.samples)} in {self.seconds:.0f} s ({self.achieved:.0f}/s, asked {self.rate:.0f}/s)",
@@ -123,6 +130,11 @@ class Drill:
         if self.kind == "power-cut":
             rows.append(("balance back", "no" if self.balance is None else f"{self.balance:.0f} s after the power"))
         return Table(("What", "Seen"), rows, f"{TITLES[self.kind]}: {self.host}", self.note)
+
+    def _ramp_rows(self) -> list[tuple[str, object]]:
+        if not self.ramp:
+            return []
+        return [*((f"beforehand, at {step.rate:.0f}/s", str(step)) for step in self.ramp.steps), ("chosen", self.ramp.why)]
 
     def _session_rows(self) -> list[tuple[str, object]]:
         if not self.touched:
@@ -172,7 +184,7 @@ class Drill:
 
     def _sessions(self) -> Check:
         """Each loss must have a reason: the visitor was served by a node that went."""
-        met: dict[int, set[str]] = {}
+        met: dict[int, set[str]] = {visitor: {node} for visitor, node in self.homes.items()}
         strange = set()
         for sample in sorted(self.samples, key=lambda sample: sample.at):
             if sample.lost and not (met.get(sample.visitor, set()) | {sample.node}) & set(self.touched):
@@ -210,14 +222,16 @@ def drill(
     host: str = "",
     node: str = "",
     path: str = "",
-    rate: float = 200.0,
+    rate: float | None = None,
     seconds: float = 30.0,
-    visitors: int = 60,
+    visitors: int | None = None,
 ) -> Drill:
     """Run `kind` (power-cut, manager-cut, rolling-restart, nginx-reload) under `rate` requests per second on the public `host`.
 
     `host` is a key (`as`, `store`, …; default: the pattern's first), `node` the one to cut (default: the last behind
     the host), `seconds` the least length of the stream: it goes on until the node serves again, or has had its time.
+    `rate` is by default that of the parameters (`drill.rate`), else what the cluster is measured to serve; `visitors` 60,
+    or fewer where the rate is low.
     """
     if kind not in KINDS:
         raise RunbookError(f"no drill {kind!r}", "kind", f"there is: {', '.join(KINDS)}")
@@ -227,8 +241,14 @@ def drill(
     if node and chosen.name != node:
         raise RunbookError(f"{node} is not behind {key}", "node", f"there is: {', '.join(n.name for n in behind)}")
     target = target_of(deployment, key, path)
+    rate = rate or deployment.spec.drill_rate
+    ramp = None if rate else measured(target, visitors or VISITORS)
+    rate = rate or ramp.rate  # type: ignore[union-attr]
+    visitors = visitors or people_for(rate)
     began = _Run(deployment, chosen, behind, seconds)
     with Stream(target, rate, visitors) as stream:
+        if ramp:
+            stream.mark(ramp.why)
         balance = KINDS[kind](began, stream)
         stream.until(seconds)
     touched = {"power-cut": (chosen,), "rolling-restart": behind}.get(kind, ())
@@ -245,7 +265,14 @@ def drill(
         visitors=visitors,
         balance=balance,
         holders=stream.holders,
+        ramp=ramp,
+        homes=stream.homes,
     )
+
+
+def people_for(rate: float) -> int:
+    """How many visitors make so many requests per second, so that each is heard of often enough to miss its session."""
+    return min(VISITORS, max(LEAST, round(OFTEN * rate)))
 
 
 def target_of(deployment: Deployment, key: str, path: str = "") -> Target:
@@ -266,19 +293,25 @@ class _Run:
     seconds: float
 
     def power_cut(self, stream: Stream) -> float | None:
-        """A quarter of the time in balance, a quarter without the node, then until it serves its share again."""
-        cloud, name = self.deployment.cloud, self.node.name
+        """A quarter of the time in balance, a quarter without the node, then until it serves its share again.
+
+        It has the time that its machine and then the product may take to boot.
+        """
+        cloud, name, patience = self.deployment.cloud, self.node.name, self.deployment.spec.timeouts
         stream.until(self.seconds / 4)
-        before = share(stream.since(0), name)
+        before = list(stream.homes.values()).count(name) / stream.visitors
         self._cut(stream, name)
         stream.until(self.seconds / 2)
         cloud.start(name)
         restored = stream.mark(f"power of {name} back")
-        back = stream.wait(lambda: _balanced(stream, name, before), self.deployment.spec.timeouts.boot)
-        if not back:
+        limit = restored + patience.ssh + patience.boot
+        if not stream.wait(lambda: share(stream.since(restored), name) > 0, limit - stream.now):
+            return None
+        stream.mark(f"{name} answers again")
+        if not stream.wait(lambda: _balanced(stream, name, before), limit - stream.now):
             return None
         at = stream.mark(f"{name} serves its share again")
-        stream.until(at + WINDOW)
+        stream.until(at + window(stream.rate))
         return at - restored
 
     def manager_cut(self, stream: Stream) -> None:
@@ -333,9 +366,14 @@ def share(samples: Sequence[Sample], node: str) -> float:
     return sum(sample.node == node for sample in samples) / len(samples) if samples else 0.0
 
 
+def window(rate: float) -> float:
+    """The seconds over which a share is taken: long enough for enough requests."""
+    return max(WINDOW, ENOUGH / rate)
+
+
 def _balanced(stream: Stream, node: str, before: float) -> bool:
     """Whether the node's share of the last seconds is most of what it was."""
-    return share(stream.since(stream.now - WINDOW), node) >= FAIR * before > 0
+    return share(stream.since(stream.now - window(stream.rate)), node) >= FAIR * before > 0
 
 
 def _state(deployment: Deployment, node: str, wanted: str) -> None:

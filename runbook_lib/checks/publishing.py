@@ -1,7 +1,8 @@
-"""What is published at the Publisher is seen in the Store: by a visitor through Nginx, and on every Store node itself.
+"""What is published at the Publisher is seen in the Store: by a Store user through Nginx, and on every Store node itself.
 
 The product indexes with a delay (35 s after a node's start, then every 3 s; facts 1.4), so the rows poll, at most 90 s.
-The asset is made and removed by the test user of the proof; its name says what it is.
+Who is not signed in sees no asset at all: wso2.anonymous.role may not read them (facts 12.3). The asset is made and
+removed by the test user of the proof; its name says what it is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Mapping
 
 from runbook_lib.checks import Check, CheckTable
 from runbook_lib.checks.answers import Answer
-from runbook_lib.checks.scene import NODE, Login, Scene
+from runbook_lib.checks.scene import Login, Scene
 from runbook_lib.checks.sso import CHAPTER
 from runbook_lib.checks.users import test_users
 from runbook_lib.checks.visitor import Visitor
@@ -34,7 +35,8 @@ def verify_published(scene: Scene, *, agreed: bool = False) -> CheckTable:
     if scene.ask_first and not agreed:
         raise RunbookError("an asset is published by a test user, and nobody agreed to make one", next_step="say agreed=True")
     with test_users(scene) as logins:
-        return _published(scene, logins)
+        rows = _published(scene, logins)
+    return CheckTable([*rows, logins.check(CHAPTER)])
 
 
 def _published(scene: Scene, logins: Mapping[str, Login]) -> CheckTable:
@@ -50,7 +52,8 @@ def _published(scene: Scene, logins: Mapping[str, Login]) -> CheckTable:
         return CheckTable([_row("asset-published", PUBLISHES, "fail", "made", seen, where)])
     try:
         rows = [_row("asset-published", PUBLISHES, "pass", "made", f"made as {made_id}", where)]
-        rows += [_look(place, url, visitor, name) for place, url, visitor in _places(scene)]
+        rows += [_look(scene, place, visitor, name, logins["store-only"]) for place, visitor in _places(scene)]
+        rows.append(_look_unasked(scene, name, known=all(row.ok for row in rows)))
     finally:
         gone = author.request("DELETE", f"{where}/apis/assets/{made_id}?type={TYPE}")
     status = "fail" if gone.status >= 300 else "pass"
@@ -71,19 +74,35 @@ def _pair(login: Login) -> tuple[str, str]:
     return login.user, login.password
 
 
-def _places(scene: Scene) -> list[tuple[str, str, Visitor]]:
-    """The Store through Nginx, then at each of its nodes."""
-    found = [("store", f"https://{scene.hosts['store']}/store{ASSETS}", scene.visitor())]
-    return found + [(node.name, f"{node.origin}/store{ASSETS}", scene.visitor(NODE, node)) for node in scene.nodes["store"]]
+def _places(scene: Scene) -> list[tuple[str, Visitor]]:
+    """The Store through Nginx, then each of its nodes under the Store's name."""
+    return [("store", scene.visitor()), *((node.name, scene.visitor_of(node)) for node in scene.nodes["store"])]
 
 
-def _look(place: str, url: str, visitor: Visitor, name: str) -> Check:
+def _look(scene: Scene, place: str, visitor: Visitor, name: str, login: Login) -> Check:
+    """Sign in there as a Store user, and look until the asset is there."""
+    url = _list_of(scene)
     started = time.monotonic()
+    flow = visitor.sign_in_at(scene.hosts["store"], "store", *_pair(login))
     found = _until(lambda: f'"{name}"' in visitor.get(url).text, started + SECONDS)
     spent = time.monotonic() - started
-    seen = f"seen after {spent:.1f} s" if found else f"not seen in {spent:.0f} s"
-    title = "The Store shows it" if place == "store" else f"{place} shows it"
-    return _row(f"asset-seen-{place}", title, "pass" if found else "fail", f"seen within {SECONDS:.0f} s", seen, url)
+    seen = f"seen after {spent:.1f} s" if found else f"not seen in {spent:.0f} s; signed in: {flow.final.status} at {flow.final.url.split('?')[0]}"
+    title = "The Store shows it to a Store user" if place == "store" else f"{place} shows it to a Store user"
+    return _row(f"asset-seen-{place}", title, "pass" if found else "fail", f"seen within {SECONDS:.0f} s", seen, url if place == "store" else place)
+
+
+def _look_unasked(scene: Scene, name: str, known: bool) -> Check:
+    """Who is not signed in; `known`: the Store has the asset by now, so that seeing none says something."""
+    url = _list_of(scene)
+    answer = scene.visitor().get(url)
+    shown = f'"{name}"' in answer.text
+    seen = f"HTTP {answer.status}, {'the asset' if shown else 'not the asset'}{'' if known else ', but the Store does not have it everywhere'}"
+    status = "fail" if shown else "pass" if answer.status == 200 and known else "undecided"
+    return _row("asset-anonymous", "Who is not signed in sees no asset", status, "HTTP 200, not the asset", seen, url)
+
+
+def _list_of(scene: Scene) -> str:
+    return f"https://{scene.hosts['store']}/store{ASSETS}"
 
 
 def _until(holds: Callable[[], bool], deadline: float) -> bool:

@@ -98,6 +98,11 @@ class Scene:
             return Visitor(self._named(self.inner_fronts), self.ca if verify else None, connect)
         return Visitor(self._named(self.fronts), self.ca if verify else None, self.outside)
 
+    def visitor_of(self, node: Machine) -> Visitor:
+        """A fresh browser for which every public host is this very node, reached from the node itself as in `visitor`:
+        names, redirects and sign-on stay the public ones, and Nginx is not asked."""
+        return Visitor(dict.fromkeys(self.hosts.values(), f"{node.address}:{node.port}"), None, node.connect)
+
     def _named(self, fronts: Mapping[str, str]) -> dict[str, str]:
         return {self.hosts[key]: address for key, address in fronts.items()}
 

@@ -8,7 +8,6 @@ The matrix is `sso.yaml`; nothing about a single attempt is written here.
 
 from __future__ import annotations
 
-import contextlib
 import html
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -220,6 +219,7 @@ class Proof:
     scene: Scene
     outcomes: tuple[Outcome, ...]
     left_out: tuple[Attempt, ...] = field(default=())
+    clean_up: Check | None = None  # whether the test users are gone: a row of its own, no part of the verdict
 
     @property
     def ways(self) -> tuple[str, ...]:
@@ -252,7 +252,8 @@ class Proof:
 
     @property
     def checks(self) -> CheckTable:
-        return CheckTable(outcome.as_check(self.scene) for outcome in self.outcomes)
+        rows = [outcome.as_check(self.scene) for outcome in self.outcomes]
+        return CheckTable([*rows, self.clean_up] if self.clean_up else rows)
 
     @property
     def exchanges(self) -> dict[str, tuple[str, ...]]:
@@ -303,11 +304,10 @@ def prove(scene: Scene, *, agreed: bool = False, only: Iterable[str] = ()) -> Pr
         )
     chosen = [attempt for attempt in matrix()[0] if not only or attempt.id in set(only)]
     rows = [attempt for attempt in chosen if attempt.applies(scene)]
-    with contextlib.ExitStack() as stack:
-        logins = stack.enter_context(test_users(scene))
+    with test_users(scene) as logins:
         outcomes = _all(rows, scene, logins)
     left_out = tuple(attempt for attempt in chosen if not attempt.applies(scene))
-    return Proof(scene, tuple(outcomes[attempt.id] for attempt in rows), left_out)
+    return Proof(scene, tuple(outcomes[attempt.id] for attempt in rows), left_out, logins.check(CHAPTER))
 
 
 def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login]) -> dict[str, Outcome]:

@@ -65,6 +65,7 @@ class Visitor:
 
     cookies: dict[str, str] = field(default_factory=dict)
     sessions: int = 0
+    home: str = ""  # the node that served it first
 
     def header(self) -> str:
         return "; ".join(f"{name}={value}" for name, value in self.cookies.items())
@@ -72,7 +73,7 @@ class Visitor:
 
 @dataclass
 class Stream:
-    """`rate` requests per second in all, made in turn by `visitors`. Runs in a thread of its own within `with`."""
+    """`rate` requests per second in all (`pace` changes it), made in turn by `visitors`. Runs in a thread of its own within `with`."""
 
     target: Target
     rate: float = 200.0
@@ -105,6 +106,16 @@ class Stream:
     def now(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self._began
+
+    def pace(self, rate: float) -> float:
+        """From now on another rate; returns when that was."""
+        self.rate = rate
+        return self.now
+
+    @property
+    def homes(self) -> dict[int, str]:
+        """The node at which each visitor arrived, by the visitor's number."""
+        return {number: visitor.home for number, visitor in enumerate(self.people) if visitor.home}
 
     @property
     def holders(self) -> int:
@@ -151,11 +162,14 @@ class Stream:
         self._refuse_failures()
         self.samples.clear()
         self._began, number = time.monotonic(), 0
+        rate, since, first = self.rate, 0.0, 0  # the pace, since when, and which request began it
         self._arrived.set()
         while not self._ended.is_set():
-            due = number / self.rate
+            if rate != self.rate:
+                rate, since, first = self.rate, self.now, number
+            due = since + (number - first) / rate
             if (early := due - self.now) > 0:
-                await asyncio.sleep(early)
+                await asyncio.sleep(min(early, POLL))
                 continue
             visitor = number % self.visitors
             task = asyncio.create_task(self._one(connections, visitor, people[visitor], due))
@@ -189,6 +203,7 @@ class Stream:
                 answer, retried = await connections.ask(visitor.header())
             headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in answer.headers]
             node = next((value for name, value in headers if name == "x-served-by"), "")
+            visitor.home = visitor.home or node
             failure = f"status {answer.status}" if answer.status >= 400 else ""
             lost = _keep(visitor, sent, [value for name, value in headers if name == "set-cookie"])
         except TimeoutError:

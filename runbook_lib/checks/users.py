@@ -10,19 +10,18 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
+import time
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
 from xml.sax.saxutils import escape
 
 from lxml import etree
 
+from runbook_lib.checks import Check
 from runbook_lib.checks.scene import NODE, Login, Machine, Scene
 from runbook_lib.errors import RunbookError
 from runbook_lib.redact import redactor
 
-T = TypeVar("T")
 SERVICE = "/services/RemoteUserStoreManagerService"
 NAMESPACE = "http://service.ws.um.carbon.wso2.org"
 ROLES = {
@@ -34,6 +33,11 @@ ROLES = {
 SHORT = {"store-only": "store", "publisher-only": "publisher", "neither": "neither", "newcomer": "newcomer"}
 OURS = re.compile(rf"proof-({'|'.join(SHORT.values())})-[0-9a-f]{{6}}")
 PRIVATE = "Internal/private_"
+TRIES, PAUSE = 5, 0.2  # a deletion that met a deadlock; seconds before the second try, doubled each time
+
+
+class Deadlock(RunbookError):
+    """The database gave up a transaction because of another one: nothing was done, and it may be asked again."""
 
 
 class UserStore:
@@ -60,14 +64,15 @@ class UserStore:
         except OSError as error:
             raise self._failed(operation, f"no answer: {error}") from error
         if answer.status not in (200, 202):
-            raise self._failed(operation, f"HTTP {answer.status} {_fault(answer.text)}".strip())
+            kind = Deadlock if answer.status == 500 and "deadlock" in answer.text.lower() else RunbookError
+            raise self._failed(operation, f"HTTP {answer.status} {_fault(answer.text)}".strip(), kind)
         if not answer.text.strip():
             return []
         root = etree.fromstring(answer.text.encode(), etree.XMLParser(resolve_entities=False, no_network=True))
         return [found.text or "" for found in root.iter(f"{{{NAMESPACE}}}return", f"{{{NAMESPACE}}}Return")]
 
-    def _failed(self, operation: str, why: str) -> RunbookError:
-        return RunbookError(
+    def _failed(self, operation: str, why: str, kind: type[RunbookError] = RunbookError) -> RunbookError:
+        return kind(
             f"the user store refuses {operation}: {why}",
             f"{self._node.name}: {self._node.origin}{SERVICE}",
             "is the node up (chapter 04), and is the administrator's password that of the user database?",
@@ -92,18 +97,39 @@ class UserStore:
         return self.call("getRoleNames")
 
     def remove(self, *users: str) -> None:
-        """These test users, as far as they are there, and the roles that exist for them alone."""
+        """These test users, as far as they are there, and the roles that exist for them alone.
+
+        One after the other: two deletions at once deadlock in the product's database (facts 12.3). Raises `RunbookError`
+        for the first that failed, after all were tried.
+        """
         there = set(self.users("proof-*")) & set(users)
         private = set(self.roles()) & {PRIVATE + user for user in users}
-        at_once(lambda user: self.call("deleteUser", userName=user), there)
-        at_once(lambda role: self.call("deleteRole", roleName=role), private)
+        jobs = [("deleteUser", {"userName": user}) for user in sorted(there)] + [("deleteRole", {"roleName": role}) for role in sorted(private)]
+        failures = []
+        for operation, arguments in jobs:
+            try:
+                patiently(lambda: self.call(operation, **arguments))  # noqa: B023 (called at once)
+            except RunbookError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def of(self, *users: str) -> list[str]:
+        """What is there of these users: their names, and the roles that exist for them alone."""
+        there = [user for user in self.users("proof-*") if user in users]
+        return there + [role for role in self.roles() if role.startswith(PRIVATE) and role.removeprefix(PRIVATE) in users]
 
 
-def at_once(work: Callable[[T], object], things: Iterable[T]) -> None:
-    """`work` on all of them side by side: each is a connection of its own, and they do not depend on each other."""
-    if wanted := list(things):
-        with ThreadPoolExecutor(max_workers=len(wanted)) as pool:
-            list(pool.map(work, wanted))
+def patiently(work: Callable[[], object]) -> None:
+    """`work`, and again when it met a deadlock: a few times, then the `Deadlock` is raised."""
+    for tried in range(TRIES):
+        try:
+            work()
+            return
+        except Deadlock:
+            if tried == TRIES - 1:
+                raise
+            time.sleep(PAUSE * 2**tried)
 
 
 def _basic(login: Login) -> str:
@@ -136,11 +162,43 @@ def sweep(store: UserStore) -> list[str]:
     return left
 
 
+class Logins(dict[str, Login]):
+    """The users of a proof by kind, the administrator among them.
+
+    `left`, once the proof is over: names of the users and roles of it that are still there; `why`: what their removal met.
+    """
+
+    left: tuple[str, ...] = ()
+    why: str = ""
+
+    def clean_up(self, store: UserStore) -> None:
+        """Remove them and look whether they are gone. Raises nothing: a proof that is done is not lost to its clean-up."""
+        names = [login.user for login in self.values() if OURS.fullmatch(login.user)]
+        try:
+            store.remove(*names)
+        except Exception as error:
+            self.why = str(error).splitlines()[0]
+        try:
+            self.left = tuple(store.of(*names))
+        except Exception as error:
+            self.left, self.why = tuple(names), f"nobody could look whether they are gone: {str(error).splitlines()[0]}"
+
+    def check(self, chapter: str) -> Check:
+        """The row that says whether anything is left, what, and how it is removed."""
+        seen = "nothing is left"
+        if self.left:
+            seen = f"still there: {', '.join(self.left)}{f' ({self.why})' if self.why else ''}; remove them in the console "
+            seen += "(Configure > Users and Roles), or prove again: the next proof begins by removing them"
+        status = "fail" if self.left else "pass"
+        return Check("sso.clean-up", "The test users are removed again", status, "nothing is left", redactor.redact(seen), "user database", chapter)  # type: ignore[arg-type]
+
+
 @contextlib.contextmanager
-def test_users(scene: Scene) -> Iterator[dict[str, Login]]:
+def test_users(scene: Scene) -> Iterator[Logins]:
     """One user per role for the time of a proof, by kind; the administrator is among them.
 
-    Removed whatever happens, and looked for afterwards: `RunbookError` when a user or role of ours is still there.
+    Removed whatever happens, and looked for afterwards: `.left` and `.check()` say what came of it. Raises `RunbookError`
+    where they cannot be made, or where an earlier proof's cannot be removed.
     """
     store = UserStore(scene, scene.machines[0])
     sweep(store)
@@ -151,16 +209,14 @@ def test_users(scene: Scene) -> Iterator[dict[str, Login]]:
             f"{scene.machines[0].name}: user database",
             "each application makes its roles at its first boot: finish chapter 04",
         )
-    logins = {kind: _fresh(kind) for kind in ROLES}
+    logins = Logins({kind: _fresh(kind) for kind in ROLES}, admin=scene.admin)
     try:
-        at_once(lambda kind: store.add(logins[kind], ROLES[kind]), logins)
-        yield {**logins, "admin": scene.admin}
+        # One after the other as well: a creation that a deadlock broke off could be half done, and not be made again.
+        for kind, roles in ROLES.items():
+            store.add(logins[kind], roles)
+        yield logins
     finally:
-        store.remove(*(login.user for login in logins.values()))
-    names = {login.user for login in logins.values()}
-    left = names & set(store.users("proof-*")) | {role for role in store.roles() if role.removeprefix(PRIVATE) in names}
-    if left:
-        raise RunbookError(f"still there after the proof: {', '.join(sorted(left))}", "user database", "remove them in the console")
+        logins.clean_up(store)
 
 
 test_users.__test__ = False  # type: ignore[attr-defined]  # a name for readers, not a test for pytest

@@ -25,6 +25,7 @@ def test_chapter_07_shows_the_drill_on_a_store_node_as_table_and_chart(separated
     [shown] = [output["data"] for output in cells["07-21"]["outputs"] if output["output_type"] == "execute_result"]
     page = "".join(shown["text/html"])
     assert 'class="rb-drill"' in page and "power of store-2 cut" in page and "store-2 serves its share again" in page
+    assert "beforehand, at 12/s" in page and "the fastest that" in page, "no rate is given: it was measured, and the table says so"
     sessions = next(check["observed"] for check in separated.result["checks"] if check["id"] == "drill-power-cut-sessions")
     assert sessions.startswith("of 60 who had one ") and "one 0 lost" not in sessions, sessions
     failing = {check["id"]: check["observed"] for check in separated.result["checks"] if check["id"].startswith("drill-") and check["status"] != "pass"}

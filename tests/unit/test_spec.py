@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from runbook_lib.errors import ParamsError
+from runbook_lib.form import Fields
 from runbook_lib.spec import PATTERNS, Spec, load_spec, parse_overrides
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -118,6 +119,38 @@ def test_what_the_pattern_settles_is_filled_in() -> None:
 
 def test_host_names_are_compared_in_lower_case() -> None:
     assert load_spec("params/greg-single.lab.yaml", {"hosts.store": "Shop.Example.COM"}).hosts["store"] == "shop.example.com"
+
+
+@pytest.mark.parametrize("params", ["as-cluster", "greg-separated"])  # the one asks for drills, the other says nothing
+@pytest.mark.parametrize(
+    ("overrides", "asked", "rate"),
+    [
+        ({"drill": True}, True, None),
+        ({"drill": False}, False, None),
+        ({"drill": {"rate": 20}}, True, 20.0),
+        ({"drill.rate": 20}, True, 20.0),
+        ({"drill": False, "drill.rate": 20}, True, 20.0),
+        ({"drill.rate": 20, "drill": False}, False, None),
+        ({"drill": {}}, True, None),
+        ({"drill.rate": None}, True, None),
+        (parse_overrides(["drill.rate=20"]), True, 20.0),
+        (parse_overrides(["drill={rate: 20}"]), True, 20.0),
+    ],
+)
+def test_a_drill_is_asked_for_by_yes_or_by_its_rate(params: str, overrides: dict, asked: bool, rate: float | None) -> None:
+    spec = load_spec(f"params/{params}.lab.yaml", overrides)
+    assert (bool(spec.drill), spec.drill_rate) == (asked, rate)
+
+
+def test_the_form_takes_a_drills_rate_and_saves_it() -> None:
+    fields = Fields(load_spec("params/as-cluster.lab.yaml"))
+    assert fields.text("drill") == "true"
+    fields.set("drill", "{rate: 20}")
+    assert fields.spec().drill_rate == 20.0 and "drill: {rate: 20}" in fields.yaml()
+    again = Fields(load_spec("params/as-cluster.lab.yaml", {"drill.rate": 30}))
+    assert again.text("drill") == "{rate: 30}" and "rate: 30" in str(load_spec("params/as-cluster.lab.yaml", {"drill.rate": 30}).as_table())
+    fields.set("drill", "false")
+    assert not fields.spec().drill and "drill" not in fields.yaml()
 
 
 def test_every_key_is_described_for_form_and_reference() -> None:

@@ -68,9 +68,11 @@ class Server:
                 await writer.drain()
         writer.close()
 
+    def target(self):
+        return Target(HOST, "127.0.0.1", "/x", self.ca, self.port)
+
     def run(self, requests=40, rate=50.0, visitors=4):
-        target = Target(HOST, "127.0.0.1", "/x", self.ca, self.port)
-        with Stream(target, rate, visitors) as stream:
+        with Stream(self.target(), rate, visitors) as stream:
             assert stream.wait(lambda: len(stream.samples) >= requests, 20)
         return stream
 
@@ -198,6 +200,13 @@ def test_a_session_lost_with_its_node_and_again_on_its_return_is_explained():
 def test_losses_are_told_apart_by_where_the_visitor_was_at_home(story, away, home):
     drill = result(sorted(story, key=lambda one: -one.at))  # samples come in the order of their answers, not of their start
     assert (drill.lost_away, drill.lost_home) == (away, home)
+
+
+def test_a_visitor_who_was_not_heard_of_before_the_cut_is_at_home_where_it_arrived():
+    story = [sample(5, "two", lost=True), sample(9, "one", lost=True)]
+    drill = replace(result(story, seconds=10.0), homes={0: "one"}, rate=0.2)
+    assert (drill.lost_away, drill.lost_home, verdicts(drill)["sessions"]) == (1, 1, "pass")
+    assert verdicts(replace(drill, homes={0: "two"}))["sessions"] == "fail", "nobody's node went: there is no reason"
 
 
 def test_that_nobody_lost_a_session_says_nothing_where_nobody_had_one():

@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -284,15 +285,23 @@ def test_chosen_cookies_replace_the_jar_and_leave_it_alone(server: Server, visit
     [
         ("a=b", Cookie("a", "b", "h", "/store")),
         ("a=b=c; Path=/x; Secure; HttpOnly", Cookie("a", "b=c", "h", "/x", secure=True, http_only=True)),
-        ("a=b; Max-Age=0", Cookie("a", "b", "h", "/store", expired=True, max_age=0)),
-        ("a=b; Max-Age=7200", Cookie("a", "b", "h", "/store", max_age=7200)),
-        ("a=b; Expires=Thu, 01-Jan-1970 00:00:10 GMT", Cookie("a", "b", "h", "/store", expired=True)),
-        ("a=b; Expires=Thu, 01 Jan 2099 00:00:10 GMT; SameSite=Lax", Cookie("a", "b", "h", "/store", same_site="Lax")),
+        ("a=b; Max-Age=0", Cookie("a", "b", "h", "/store", expired=True, max_age=0, lifetime=0)),
+        ("a=b; Max-Age=7200", Cookie("a", "b", "h", "/store", max_age=7200, lifetime=7200)),
+        ("a=b; Expires=Tue, 24-Nov-2026 18:00:00 GMT", Cookie("a", "b", "h", "/store", lifetime=7200)),
+        ("a=b; Max-Age=60; Expires=Tue, 24 Nov 2026 18:00:00 GMT", Cookie("a", "b", "h", "/store", max_age=60, lifetime=60)),
+        ("a=b; Expires=Tue, 24-Nov-2026 15:59:59 GMT", Cookie("a", "b", "h", "/store", expired=True, lifetime=-1)),
+        ("a=b; Expires=soon; SameSite=Lax", Cookie("a", "b", "h", "/store", same_site="Lax")),
+        ("a=b; Max-Age=soon", Cookie("a", "b", "h", "/store", expired=True)),
         ("a=b; Domain=elsewhere.test", Cookie("a", "b", "h", "/store")),
     ],
 )
 def test_set_cookie_is_read_as_browsers_read_it(header: str, expected: Cookie):
-    assert parse_set_cookie(header, "h", "/store/page?x=/y") == expected
+    assert parse_set_cookie(header, "h", "/store/page?x=/y", datetime(2026, 11, 24, 16, tzinfo=UTC)) == expected
+
+
+def test_expires_counts_from_now_when_nobody_says_otherwise():
+    ends = format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)
+    assert parse_set_cookie(f"a=b; Expires={ends}", "h", "/").lifetime == pytest.approx(7200, abs=5)
 
 
 def test_a_cookie_without_a_path_set_at_the_root_is_for_everything():
