@@ -177,5 +177,6 @@ ATTRIBUTES: dict[str, Callable[[Cookie, str], Any]] = {
     "lifetime": lambda cookie, raw: cookie.lifetime,
 }
 EXPECTATIONS: dict[str, Callable[[Outcome, Any], object]] = {
-    function.__name__: function for function in (status, location, location_host, content_type, opens_session, at, asked, trail, fields, action, body, empty, lacks, cookies)
+    function.__name__: function
+    for function in (status, location, location_host, content_type, opens_session, at, asked, trail, fields, action, body, empty, lacks, cookies)
 }
