@@ -1,4 +1,4 @@
-"""Does a G-Reg answer as the measured one did? One row per request of facts 10 and of the golden table's column a.
+"""Does a G-Reg answer as the measured one did? One row per request of facts 10 and 12 and of the golden table's column a.
 
     python -m runbook_lab.practice.conformance https://HOST:9443 --admin-password-file FILE --ca CA.pem
 
@@ -9,6 +9,7 @@ its own users (fresh names, removed afterwards) and knows nothing of what is beh
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,8 @@ from runbook_lib.checks.visitor import Flow, Visitor, holds_assertion
 from runbook_lib.errors import RunbookError
 
 TABLE = Path(__file__).resolve().parents[2] / "tests" / "practice" / "conformance.yaml"
+SCRIPTS = TABLE.with_name("direct_scripts.yaml")
+TYPES = {"": "text/html", "json": "application/json", "empty": ""}
 ABOUT = ("id", "who", "do", "golden", "says")
 ANONYMOUS = Login("", "")
 
@@ -180,6 +183,24 @@ def load(path: Path = TABLE) -> list[dict[str, Any]]:
     return rows
 
 
+def script_rows(path: Path = SCRIPTS) -> list[dict[str, Any]]:
+    """Two rows for every script that answers under its own path: asked with GET, and with an empty POST."""
+    table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    rows = []
+    for script, words in (table["measured"] | table["derived"]).items():
+        each = words if isinstance(words, dict) else {"get": words, "post": words}
+        steps = {"get": {"get": script}, "post": {"post": script, "form": {}}}
+        rows += [{"id": f"{verb.upper()} {script}", "do": [steps[verb]], **_script(str(word))} for verb, word in each.items()]
+    return rows
+
+
+def _script(word: str) -> dict[str, Any]:
+    status, _, rest = word.partition(" ")
+    if status == "302":
+        return {"status": 302, "location": re.escape(rest.split("?")[0]), "opens_session": True}
+    return {"status": int(status), "content_type": TYPES[rest], "opens_session": True} | ({"empty": True} if rest == "empty" else {})
+
+
 def with_other_names(target: Target) -> Target:
     """A server without HostName writes its address into its forms: that name, too, leads to it."""
     form = target.visitor().get(target.origin + "/publisher/pages/sso-login").saml_form
@@ -211,7 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
     addresses = dict(pair.split("=", 1) for pair in options.name)
     target = Target(options.origin.rstrip("/"), Login(options.admin_user, password), options.ca, addresses)
     try:
-        rows = load()
+        rows = load() + script_rows()
         found = run(target, rows)
     except (RunbookError, OSError) as error:
         print(error, file=sys.stderr)

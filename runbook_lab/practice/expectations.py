@@ -32,7 +32,7 @@ class Outcome:
     @property
     def asked_or_asking(self) -> bool:
         """Whether a password was asked for, be it that the step stands before the form now."""
-        return self.asked or self.final.form("password") is not None
+        return self.asked or self.final.login_form is not None
 
 
 def _path(url: str) -> str:
@@ -57,6 +57,18 @@ def location(outcome: Outcome, expected: str) -> object:
 def location_host(outcome: Outcome, expected: str) -> object:
     host = urlsplit(_location(outcome)).hostname
     return None if host == expected else host or "no Location"
+
+
+def content_type(outcome: Outcome, expected: str) -> object:
+    """The content type without its parameters; the empty string without one."""
+    found = outcome.final.header("content-type").split(";")[0]
+    return None if found == expected else found or "no content type"
+
+
+def opens_session(outcome: Outcome, expected: bool) -> object:
+    """Whether the last answer sets a JSESSIONID: a script does at the first visit, a file does not."""
+    opened = any(cookie.name == "JSESSIONID" for cookie in outcome.final.set_cookies)
+    return None if opened == expected else opened
 
 
 def at(outcome: Outcome, expected: str) -> object:
@@ -165,5 +177,6 @@ ATTRIBUTES: dict[str, Callable[[Cookie, str], Any]] = {
     "lifetime": lambda cookie, raw: cookie.lifetime,
 }
 EXPECTATIONS: dict[str, Callable[[Outcome, Any], object]] = {
-    function.__name__: function for function in (status, location, location_host, at, asked, trail, fields, action, body, empty, lacks, cookies)
+    function.__name__: function
+    for function in (status, location, location_host, content_type, opens_session, at, asked, trail, fields, action, body, empty, lacks, cookies)
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urljoin
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import lxml.html
 
@@ -87,6 +87,15 @@ class Answer:
     def saml_form(self) -> Form | None:
         """The form that the page posts by itself: SAMLRequest or SAMLResponse."""
         return self.form(*SAML_FIELDS)
+
+    @property
+    def login_form(self) -> Form | None:
+        """The identity provider's form for name and password. Other pages have password fields, too (facts 12.3)."""
+        return next((form for form in self.forms if "password" in form and _signs_in(form)), None)
+
+
+def _signs_in(form: Form) -> bool:
+    return "sessionDataKey" in form or urlsplit(form.action).path.endswith("/commonauth")
 
 
 def _inputs(form: Any) -> dict[str, str]:

@@ -27,7 +27,7 @@ AGENT = "Mozilla/5.0 (compatible; runbook-visitor)"
 
 @dataclass(frozen=True)
 class Flow:
-    """A walk through several pages. `asked`: a password was asked for. `saml_response`: the last assertion form met."""
+    """A walk through several pages. `asked`: the login form was answered. `saml_response`: the last assertion form met."""
 
     hops: tuple[Answer, ...]
     asked: bool = False
@@ -110,12 +110,12 @@ class Visitor:
         return self.request("POST", url, form=fields)
 
     def sign_in(self, url: str, user: str, password: str, *, hold: Callable[[Answer], bool] | None = None) -> Flow:
-        """Open `url`, answer the password form if one appears, walk on to the last page (facts 6.1, golden-run 3).
+        """Open `url`, answer the login form if one appears, walk on to the last page (facts 6.1, golden-run 3).
 
         `hold=holds_assertion` stops before the assertion is posted: the flow's `saml_response` is that form.
         """
         flow = self.open(url, hold=hold)
-        form = flow.final.form("password")
+        form = flow.final.login_form
         if form is None or flow.final.status != 200:
             return flow
         after = self._walk(self.submit(form, username=user, password=password), hold)

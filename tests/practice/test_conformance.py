@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
 
-from runbook_lab.practice.conformance import Target, differences, load, main
+from runbook_lab import practice
+from runbook_lab.practice.conformance import SCRIPTS, Target, differences, load, main, script_rows
 from runbook_lib.checks.scene import Login
 from tests.conftest import SHARED
 from tests.practice.practice_nodes import Node, Nodes
 
 ROWS = load()
+DIRECT = script_rows()
+TYPES = {"application/json": " json", "text/html": "", "": " empty"}
+APPS = Path(practice.__file__).parent / "pack/greg/repository/deployment/server/jaggeryapps"
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +47,40 @@ def test_the_node_answers_as_the_measured_one(row: dict, target: Target, logins:
     assert differences(target, row, logins) == []
 
 
+def test_every_script_answers_under_its_own_path_as_the_table_says(target: Target):
+    assert [difference for row in DIRECT for difference in differences(target, row, {})] == []
+
+
+def test_the_pack_has_the_scripts_of_the_table_and_no_others():
+    table = yaml.safe_load(SCRIPTS.read_text())
+    there = {f"/{path.relative_to(APPS)}" for path in APPS.rglob("*.jag")}
+    assert there == set(table["measured"] | table["derived"])
+
+
+def test_the_statuses_are_as_many_as_were_counted_on_the_real_product():
+    table, counted = yaml.safe_load(SCRIPTS.read_text()), {}
+    for path, words in (table["measured"] | table["derived"]).items():
+        word = str(words["get"] if isinstance(words, dict) else words)
+        counted.setdefault(path.split("/")[1], Counter())[int(word.split()[0])] += 1
+    assert counted == table["statuses"]
+
+
+def test_the_measured_scripts_say_what_was_recorded():
+    recorded = SHARED / "direct-scripts.json"
+    if not recorded.exists():
+        pytest.skip(f"no recorded answers at {recorded}; set RUNBOOK_SHARED")
+    expected = {}
+    for row in json.loads(recorded.read_text()):
+        words = [_word(row["get"]), _word(row["post_empty"])]
+        expected[row["path"]] = words[0] if words[0] == words[1] else dict(zip(("get", "post"), words, strict=True))
+    ours = yaml.safe_load(SCRIPTS.read_text())["measured"]
+    assert {path: words if isinstance(words, dict) else str(words) for path, words in ours.items()} == expected
+
+
+def _word(answer: dict) -> str:
+    return f"302 {answer['location']}" if answer["status"] == 302 else f"{answer['status']}{TYPES[answer['type']]}"
+
+
 def test_every_row_of_the_golden_table_measured_on_a_bare_node_is_here_and_says_the_same():
     golden = SHARED / "golden-table.yaml"
     if not golden.exists():
@@ -53,7 +94,7 @@ def test_the_command_prints_no_difference_and_leaves_no_user(bare_greg: Node, tm
     secret = tmp_path / "password"
     secret.write_text("admin\n")
     code = main([bare_greg.url, "--admin-user", "admin", "--admin-password-file", str(secret), "--insecure"])
-    assert (code, f"{len(ROWS)} rows, 0 differ" in capsys.readouterr().out) == (0, True)
+    assert (code, f"{len(ROWS) + len(DIRECT)} rows, 0 differ" in capsys.readouterr().out) == (0, True)
 
 
 def test_a_server_that_answers_otherwise_is_reported(target: Target):

@@ -240,6 +240,23 @@ def test_signing_in_walks_the_whole_flow(server: Server, visitor: Visitor):
     assert {cookie.name for cookie in visitor.jar} == {"commonAuthId", "JSESSIONID"}
 
 
+@pytest.mark.parametrize(
+    ("page", "asked"),
+    [
+        (LOGIN, True),
+        ('<form action="/commonauth" method="post"><input type="password" name="password"></form>', True),
+        ('<form id="change"><input type="password" name="password"></form>', False),  # the Store's page of a signed-in user
+        ('<form id="change"><input type="password" name="password"></form>' + LOGIN, True),
+        ('<form action="/sso/register"><input type="password" name="password"></form>', False),
+        ('<form action="/commonauth"><input name="sessionDataKey"></form>', False),
+    ],
+)
+def test_a_password_was_asked_for_where_the_login_form_is(server: Server, visitor: Visitor, page: str, asked: bool):
+    server.answers |= {"GET /store/": "200\n\n" + page, "POST /commonauth": "200\n\nwelcome"}
+    flow = visitor.sign_in("https://store.test/store/", "anna", "pw")
+    assert (flow.asked, [line for line in server.lines() if line.startswith("POST")]) == (asked, ["POST /commonauth"] * asked)
+
+
 def test_no_password_and_no_assertion_stand_in_the_record(server: Server, visitor: Visitor):
     login_pages(server)
     visitor.sign_in("https://store.test/store/login", "anna", "s3cret")

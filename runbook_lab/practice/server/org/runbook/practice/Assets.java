@@ -19,6 +19,8 @@ final class Assets {
     private static final String BELOW = "/_system/governance";
     private static final String NAMESPACE = "http://www.wso2.org/governance/metadata";
     private static final Set<String> STORE_TYPES = Set.of("gadget", "site", "ebook");
+    static final Set<String> TYPES = Set.of("restservice", "soapservice", "wsdl", "wadl", "schema", "policy", "swagger",
+            "endpoint", "note", "server", "gadget", "site", "ebook");
     private static final Map<String, List<String>> SAMPLE = Map.of("Created", List.of("In-Review"),
             "In-Review", List.of("Published", "Rejected"), "Rejected", List.of("In-Review"),
             "Published", List.of("Unpublished"), "Unpublished", List.of("Published", "Deprecated"));

@@ -32,8 +32,11 @@ final class Console extends Surface {
         HttpSession session = request.getSession(false);
         Object user = session == null ? null : session.getAttribute("console-user");
         switch (path) {
-            case "/" -> response.sendRedirect("/carbon");
+            case "/" -> response.sendRedirect(node.settings().greg ? "/store/" : "/carbon");
             case "/registry" -> Page.send(response, 405, "Error 405", "");
+            case "/registry/atom" -> Page.send(response, 401, "Error 401", "");
+            case "/fileupload/" -> Page.send(response, 406, "Error 406", "");
+            case "/filedownload" -> Page.send(response, 500, "Error 500", "");
             case "/carbon" -> response.sendRedirect("/carbon/");
             case "/carbon/" -> response.sendRedirect("/carbon/admin/index.jsp");
             case LOGIN -> Page.send(response, 200, "Management console",

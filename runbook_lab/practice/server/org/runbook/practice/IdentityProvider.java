@@ -5,6 +5,9 @@ import java.net.URLEncoder;
 import java.nio.charset.StandardCharsets;
 import java.security.GeneralSecurityException;
 import java.sql.SQLException;
+import java.time.ZoneOffset;
+import java.time.ZonedDateTime;
+import java.time.format.DateTimeFormatter;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import java.util.UUID;
@@ -56,9 +59,11 @@ final class IdentityProvider extends Surface {
             receive(request, response);
         } else if (request.getParameter("sessionDataKey") != null) {
             conclude(request, response);
+        } else if (request.getParameter("spEntityID") != null) {
+            begin(fieldsOf("issuer", request.getParameter("spEntityID"), "relayState", request.getParameter("RelayState")),
+                    response); // nobody looks here whether there is such a provider (facts 12.3)
         } else {
-            response.sendRedirect(NOTIFICATION + "?status=" + encode("Error when processing the authentication request!")
-                    + "&statusMsg=" + encode("Please try login again."));
+            refuse(response);
         }
     }
 
@@ -68,24 +73,33 @@ final class IdentityProvider extends Surface {
         try {
             message = Saml.decode(request.getParameter("SAMLRequest"));
         } catch (IOException e) {
-            response.sendRedirect(NOTIFICATION + "?status=" + encode("Error when processing the authentication request!")
-                    + "&statusMsg=" + encode("Please try login again."));
+            refuse(response);
             return;
         }
         if (message.getLocalName().equals("LogoutRequest")) {
             signOut(message, request, response);
             return;
         }
+        begin(fieldsOf("issuer", Xml.text(message, "Issuer", ""), "request", message.getAttribute("ID"),
+                "relayState", request.getParameter("RelayState"),
+                "SSOAuthSessionID", request.getParameter("SSOAuthSessionID")), response);
+    }
+
+    private void begin(Map<String, Object> context, HttpServletResponse response) throws IOException {
         String key = UUID.randomUUID().toString();
-        Map<String, Object> context = new LinkedHashMap<>();
-        context.put("issuer", Xml.text(message, "Issuer", ""));
-        context.put("request", message.getAttribute("ID"));
-        context.put("relayState", request.getParameter("RelayState"));
-        context.put("SSOAuthSessionID", request.getParameter("SSOAuthSessionID"));
         requests.put(key, context);
-        Settings settings = node.settings();
-        response.sendRedirect("https://" + settings.hostName + ":" + settings.publicPort(true)
-                + "/commonauth?sessionDataKey=" + key + "&type=samlsso");
+        response.sendRedirect(ownHost() + "/commonauth?sessionDataKey=" + key + "&type=samlsso");
+    }
+
+    private void refuse(HttpServletResponse response) throws IOException {
+        response.sendRedirect(ownHost() + NOTIFICATION + "?status="
+                + encode("Error when processing the authentication request!") + "&statusMsg="
+                + encode("Please try login again."));
+    }
+
+    /** /samlsso names this node's own host and port, whatever host it was asked under (facts 10.5 and 12.3). */
+    private String ownHost() {
+        return "https://" + node.settings().hostName + ":" + node.settings().publicPort(true);
     }
 
     /** Whoever has a session goes on, anyone else is shown the login page. */
@@ -145,7 +159,7 @@ final class IdentityProvider extends Surface {
         String key = request.getParameter("sessionDataKey");
         Map<String, Object> context = requests.get(key);
         if (context == null || context.get("user") == null) {
-            response.sendRedirect("/authenticationendpoint/retry.do");
+            response.sendRedirect(ownHost() + "/authenticationendpoint/retry.do");
             return;
         }
         requests.remove(key);
@@ -153,14 +167,13 @@ final class IdentityProvider extends Surface {
         if (!acs.containsKey(issuer)) {
             Log.warn(PROVIDER, "A Service Provider with the Issuer '" + issuer + "' is not registered."
                     + " Service Provider should be registered in advance.");
-            response.sendRedirect(NOTIFICATION + "?status=" + encode("Error when processing the authentication request!")
-                    + "&statusMsg=" + encode("Please try login again."));
+            refuse(response);
             return;
         }
         String index = String.valueOf(context.get("index"));
-        setCookie(response, "samlssoTokenId", index, TOKEN_SECONDS);
+        setToken(response, index, TOKEN_SECONDS);
         try {
-            String message = Saml.response(node.keys(), entity, String.valueOf(context.get("request")), issuer,
+            String message = Saml.response(node.keys(), entity, (String) context.get("request"), issuer,
                     acs.get(issuer), String.valueOf(context.get("user")), index);
             Page.post(response, acs.get(issuer), fields("SAMLResponse", message, "RelayState",
                     (String) context.get("relayState"), "SSOAuthSessionID", (String) context.get("SSOAuthSessionID")));
@@ -179,11 +192,11 @@ final class IdentityProvider extends Surface {
                 sessions.remove(id);
             }
         });
-        setCookie(response, "samlssoTokenId", "", 0);
+        setToken(response, "", -TOKEN_SECONDS);
         String issuer = Xml.text(message, "Issuer", "");
         String target = acs.get(issuer);
         if (target == null) {
-            response.sendRedirect(NOTIFICATION);
+            refuse(response);
             return;
         }
         try {
@@ -193,6 +206,12 @@ final class IdentityProvider extends Surface {
         } catch (GeneralSecurityException e) {
             throw new IOException(e);
         }
+    }
+
+    /** With Expires and without Max-Age, which Tomcat's own cookies do not do (facts 12.3). */
+    private static void setToken(HttpServletResponse response, String value, int seconds) {
+        response.addHeader("Set-Cookie", "samlssoTokenId=" + value + "; Expires=" + DateTimeFormatter.RFC_1123_DATE_TIME
+                .format(ZonedDateTime.now(ZoneOffset.UTC).plusSeconds(seconds)) + "; Secure; HttpOnly");
     }
 
     private static Map<String, Object> fieldsOf(String... namesAndValues) {

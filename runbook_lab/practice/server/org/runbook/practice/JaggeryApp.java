@@ -2,12 +2,11 @@ package org.runbook.practice;
 
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
-import java.nio.file.Path;
 import java.security.GeneralSecurityException;
 import java.security.cert.X509Certificate;
 import java.sql.SQLException;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.UUID;
 import javax.servlet.http.HttpServletRequest;
@@ -19,20 +18,19 @@ import org.w3c.dom.Element;
  * What Store and Publisher have in common: sign-in by SAML or by password, sign-out, and the holes of the real ones:
  * the password endpoints stay open under single sign-on and ask only for the console's login permission (facts 10.2).
  */
-abstract class JaggeryApp extends Surface {
+abstract class JaggeryApp extends Application {
     private static final long serialVersionUID = 1L;
     private static final String USER = "user";
     private static final String INDEX = "sessionIndex";
-    protected final String name;
-    protected final transient Path folder;
+    private static final Map<String, String> COMMON = Map.of("sso-login", "sso-auth-login-controller.jag",
+            "sso-logout", "sso-auth-logout-controller.jag", "basic-auth-logout", "basic-auth-logout-controller.jag",
+            "basic-authenticator", "basic-authenticator.jag", "splash", "splash.jag");
     protected final transient Map<String, Object> config;
     private final transient SharedMap ended;
     private final String issuer;
 
     JaggeryApp(Node node, String name) throws IOException {
-        super(node);
-        this.name = name;
-        folder = node.settings().deployment("jaggeryapps/" + name);
+        super(node, name);
         config = Json.readFile(folder.resolve("config/" + name + ".json"));
         issuer = Json.text(config, "authentication.methods.sso.attributes.issuer", name);
         ended = node.cluster().map("SAMLSSOParticipantCache");
@@ -41,8 +39,12 @@ abstract class JaggeryApp extends Surface {
     /** What the application does first on an empty registry: its roles, and its tenant file frozen (golden-run 7). */
     abstract void firstBoot() throws SQLException, IOException;
 
-    /** The pages behind the common ones. */
-    abstract void page(String path, String user, HttpServletRequest request, HttpServletResponse response)
+    /** A page below /pages, behind the common ones; false where there is none of that name. */
+    abstract boolean page(String page, String user, HttpServletRequest request, HttpServletResponse response)
+            throws IOException, SQLException;
+
+    /** What the scripts do that the other application does not have. */
+    abstract boolean own(String what, String path, HttpServletRequest request, HttpServletResponse response)
             throws IOException, SQLException;
 
     /** Where a person stands who has just signed in; {@code relayState} came back with the assertion. */
@@ -56,18 +58,48 @@ abstract class JaggeryApp extends Surface {
     }
 
     @Override
-    void answer(String path, HttpServletRequest request, HttpServletResponse response)
+    boolean perform(String what, String path, HttpServletRequest request, HttpServletResponse response)
             throws IOException, SQLException {
-        switch (path) {
-            case "/login" -> response.sendRedirect("/" + name + "/pages/" + (sso() ? "sso-login" : "basic-auth-login"));
-            case "/pages/sso-login" -> startSignIn(request, response);
-            case "/acs" -> receiveAssertion(request, response);
-            case "/logout" -> signOut(request, response);
-            case "/pages/basic-auth-login" -> Page.send(response, 200, "Sign in to the " + name, Page.form("/" + name
-                    + "/pages/basic-authenticator", java.util.List.of("username", "password"), Map.of()));
-            case "/pages/basic-authenticator", "/apis/authenticate" -> basic(path, request, response);
-            default -> page(path, user(request), request, response);
+        switch (what) {
+            case "login" -> response.sendRedirect("/" + name + "/pages/" + (sso() ? "sso-login" : "basic-auth-login"));
+            case "sso-login" -> startSignIn(request, response);
+            case "acs" -> {
+                return receiveAssertion(request, response);
+            }
+            case "logout" -> response.sendRedirect("/" + name + "/pages/" + (sso() ? "sso-logout" : "basic-auth-logout"));
+            case "sso-logout" -> signOut(request, response);
+            case "basic-auth-logout" -> {
+                request.getSession().invalidate();
+                response.sendRedirect("/" + name);
+            }
+            case "logout-api" -> {
+                request.getSession().invalidate();
+                Page.json(response, 200, Map.of("data", Map.of("message", "The user is signed out")));
+            }
+            case "basic-auth-login" -> show(response, 200, "Sign in to the " + name, Page.form("/" + name
+                    + "/pages/basic-authenticator", List.of("username", "password"), Map.of()));
+            case "authenticate", "basic-authenticator" -> {
+                return basic(what.equals("authenticate"), request, response);
+            }
+            case "pages" -> {
+                return path.startsWith("/pages/") && pages(path.substring("/pages/".length()), request, response);
+            }
+            default -> {
+                return own(what, path, request, response);
+            }
         }
+        return true;
+    }
+
+    private boolean pages(String page, HttpServletRequest request, HttpServletResponse response)
+            throws IOException, SQLException {
+        if (page.equals("basic-auth-login")) {
+            return perform(page, "", request, response); // its script fails when it is called by itself
+        } else if (COMMON.containsKey(page)) {
+            include("/extensions/app/" + name + "-common/pages/" + COMMON.get(page), request, response);
+            return true;
+        }
+        return page(page, user(request), request, response);
     }
 
     boolean sso() {
@@ -81,30 +113,37 @@ abstract class JaggeryApp extends Surface {
 
     private void startSignIn(HttpServletRequest request, HttpServletResponse response) throws IOException {
         String provider = configured("authentication.methods.sso.attributes.identityProviderURL");
-        request.getSession();
         Page.post(response, provider, fields("SAMLRequest", Saml.request("AuthnRequest", issuer, provider, null, null),
                 "RelayState", "/" + name, "SSOAuthSessionID", UUID.randomUUID().toString()));
     }
 
-    private void receiveAssertion(HttpServletRequest request, HttpServletResponse response)
+    private boolean receiveAssertion(HttpServletRequest request, HttpServletResponse response)
             throws IOException, SQLException {
-        String encoded = request.getParameter("SAMLResponse");
-        if (encoded == null) {
-            response.sendRedirect("/" + name + "/login");
-            return;
+        if (request.getParameter("SAMLResponse") == null) {
+            return false;
         }
-        Saml.Login login;
+        Element message;
         try {
-            Element message = Saml.decode(encoded);
-            if (message.getLocalName().equals("LogoutResponse")) {
-                response.sendRedirect("/" + name);
-                return;
-            }
-            login = Saml.verify(message, trustedCertificate());
-        } catch (IOException | GeneralSecurityException e) {
+            message = Saml.decode(request.getParameter("SAMLResponse"));
+        } catch (IOException e) {
             Log.error("JAGGERY.controllers.acs:jag", e.getMessage(), e);
-            return; // 200 with an empty body, as measured (golden-run 5)
+            Page.send(response, 500, "Error 500", "<p>That is not a SAML message.</p>");
+            return true;
         }
+        if (message.getLocalName().equals("LogoutResponse")) {
+            response.sendRedirect("/" + name);
+            return true;
+        }
+        try {
+            signIn(Saml.verify(message, trustedCertificate()), request, response);
+        } catch (GeneralSecurityException e) { // 200 with an empty body, as measured (golden-run 5)
+            Log.error("JAGGERY.controllers.acs:jag", e.getMessage(), e);
+        }
+        return true;
+    }
+
+    private void signIn(Saml.Login login, HttpServletRequest request, HttpServletResponse response)
+            throws IOException, SQLException {
         if (!node.users().authorized(login.user(), loginPermission())) {
             refuse(response, "You do not have permission to login to this application.");
             return;
@@ -123,31 +162,30 @@ abstract class JaggeryApp extends Surface {
         return certificate;
     }
 
-    /** Sign-in by password: whoever may log in at the console gets a session, whatever the application's own roles. */
-    private void basic(String path, HttpServletRequest request, HttpServletResponse response)
+    /**
+     * Sign-in by password: whoever may log in at the console gets a session, whatever the application's own roles. The
+     * API tells the session and registers the user, the page does neither.
+     */
+    private boolean basic(boolean api, HttpServletRequest request, HttpServletResponse response)
             throws IOException, SQLException {
-        if (!request.getMethod().equals("POST")) {
-            Page.send(response, 405, "Error 405", "<p>POST a username and a password.</p>");
-            return;
+        Map<String, String> given = request.getMethod().equals("POST") ? credentials(request) : Map.of();
+        String user = given.getOrDefault("username", "");
+        String password = given.getOrDefault("password", "");
+        if (user.isEmpty() || password.isEmpty()) {
+            return false;
         }
-        Map<String, String> given = credentials(request);
-        String user = given.get("username");
-        Users users = node.users();
-        boolean known = user != null && users.authenticate(user, String.valueOf(given.get("password")))
-                && users.authorized(user, Users.LOGIN);
-        if (!known && path.startsWith("/apis")) {
+        boolean known = node.users().authenticate(user, password) && node.users().authorized(user, Users.LOGIN);
+        if (!known && api) {
             Page.json(response, 401, Map.of("error", "username/password is incorrect"));
         } else if (!known) {
             refuse(response, "username/password is incorrect");
-        } else {
+        } else if (api) {
             register(user, false);
-            String session = open(request, user, null);
-            if (path.startsWith("/apis")) {
-                Page.json(response, 200, Map.of("data", Map.of("sessionId", session)));
-            } else {
-                Page.send(response, 200, "Signed in", "<p>" + Page.link("/" + name, "Go on") + "</p>");
-            }
+            Page.json(response, 200, Map.of("data", Map.of("sessionId", open(request, user, null))));
+        } else {
+            open(request, user, null);
         }
+        return true;
     }
 
     private static Map<String, String> credentials(HttpServletRequest request) throws IOException {
@@ -178,7 +216,7 @@ abstract class JaggeryApp extends Surface {
         if (session != null) {
             session.invalidate();
         }
-        if (user == null || index == null || !sso()) {
+        if (index == null || !sso()) {
             response.sendRedirect("/" + name);
             return;
         }
@@ -187,7 +225,8 @@ abstract class JaggeryApp extends Surface {
                 "RelayState", "/" + name));
     }
 
-    /** Who is signed in here, or null; a session that ended at the identity provider ends here too. */
+    /** Who is signed in here; a session that ended at the identity provider ends here too. */
+    @Override
     String user(HttpServletRequest request) {
         HttpSession session = request.getSession(false);
         if (session == null) {
@@ -200,18 +239,12 @@ abstract class JaggeryApp extends Surface {
         return (String) session.getAttribute(USER);
     }
 
-    static void refuse(HttpServletResponse response, String why) throws IOException {
-        Page.send(response, 401, "Error 401", "<p>" + Page.escape(why) + "</p>");
+    /** Whether this user has the application's own permission, which not everyone with a session has. */
+    boolean belongs(String user) throws SQLException {
+        return user != null && node.users().authorized(user, loginPermission());
     }
 
-    /** Sends a file of the application as it lies there, or 404. */
-    void raw(String path, HttpServletResponse response) throws IOException {
-        Path file = folder.resolve(path.substring(1)).normalize();
-        if (!file.startsWith(folder) || !Files.isRegularFile(file)) {
-            notFound(response);
-            return;
-        }
-        response.setContentType(path.endsWith(".json") ? "application/json" : "text/javascript");
-        response.getOutputStream().write(Files.readAllBytes(file));
+    static void refuse(HttpServletResponse response, String why) throws IOException {
+        Page.send(response, 401, "Error 401", "<p>" + Page.escape(why) + "</p>");
     }
 }

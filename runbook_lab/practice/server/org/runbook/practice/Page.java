@@ -21,18 +21,33 @@ final class Page {
                 .replace("\"", "&quot;").replace("'", "&#39;");
     }
 
-    static String html(String title, String body) {
+    static String html(String title, String head, String body) {
         return "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>" + escape(title)
-                + "</title><style>body{font:16px/1.5 sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}"
+                + "</title>" + head + "<style>body{font:16px/1.5 sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}"
                 + "footer{margin-top:3rem;border-top:1px solid #999;color:#555;font-size:.85rem}</style></head>\n<body>\n"
                 + "<h1>" + escape(title) + "</h1>\n" + body + "\n<footer>" + escape(product)
                 + ": a practice server, not the product of WSO2.</footer>\n</body></html>\n";
     }
 
+    /** The lines of a page's head that load these styles and scripts; the scripts run when the page is there. */
+    static String head(List<String> files) {
+        StringBuilder head = new StringBuilder();
+        for (String file : files) {
+            head.append(file.endsWith(".css") ? "<link rel=\"stylesheet\" href=\"" + escape(file) + "\">"
+                    : "<script defer src=\"" + escape(file) + "\"></script>");
+        }
+        return head.toString();
+    }
+
     static void send(HttpServletResponse response, int status, String title, String body) throws IOException {
+        send(response, status, title, "", body);
+    }
+
+    static void send(HttpServletResponse response, int status, String title, String head, String body)
+            throws IOException {
         response.setStatus(status);
         response.setContentType("text/html;charset=UTF-8");
-        response.getWriter().write(html(title, body));
+        response.getWriter().write(html(title, head, body));
     }
 
     static void json(HttpServletResponse response, int status, Object value) throws IOException {

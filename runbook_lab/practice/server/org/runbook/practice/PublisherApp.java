@@ -5,13 +5,16 @@ import java.sql.SQLException;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import javax.servlet.http.HttpServletRequest;
 import javax.servlet.http.HttpServletResponse;
 
-/** /publisher: nothing without signing in, except what the real one gives away (facts 10.1). */
+/** /publisher: nothing without signing in, except what the real one gives away (facts 10.1 and 12.1). */
 final class PublisherApp extends JaggeryApp {
     private static final long serialVersionUID = 1L;
     private static final String FROZEN = "/_system/config/publisher/configs/publisher.json";
+    private static final Pattern ASSET_PAGE = Pattern.compile("/assets/([\\w-]+)/(list|create|details/([\\w-]+))");
     private final transient Assets assets;
 
     PublisherApp(Node node, Assets assets) throws IOException {
@@ -29,6 +32,11 @@ final class PublisherApp extends JaggeryApp {
         return "/publisher";
     }
 
+    @Override
+    List<String> look() {
+        return PublisherPages.LOOK;
+    }
+
     /** Signing in by SSO registers the user; the password endpoint opens a session and writes nothing (golden-run 4). */
     @Override
     void register(String user, boolean bySso) throws SQLException {
@@ -38,54 +46,94 @@ final class PublisherApp extends JaggeryApp {
     }
 
     @Override
-    void page(String path, String user, HttpServletRequest request, HttpServletResponse response)
-            throws IOException, SQLException {
-        if (path.startsWith("/config/") || path.startsWith("/extensions/")) {
-            raw(path, response); // in clear to anyone, the administrator's password included, as measured
-        } else if (path.startsWith("/test/")) {
-            response.setStatus(200);
-        } else if (path.equals("/test2")) {
-            refuse(response, "");
-        } else if (path.startsWith("/apis/")) {
-            api(path, user, request, response);
-        } else if (path.equals("/")) {
-            response.sendRedirect(user == null ? "/publisher/login" : "/publisher/pages/gc-landing");
-        } else if (user == null && path.matches("/(pages|assets)/.*")) {
+    boolean page(String page, String user, HttpServletRequest request, HttpServletResponse response)
+            throws IOException {
+        if (user == null) {
             response.sendRedirect("/publisher/login");
-        } else if (path.equals("/pages/gc-landing") || path.matches("/assets/[\\w-]+/list")) {
-            overview(user, response);
+        } else if (page.equals("gc-landing")) {
+            show(response, 200, "Publisher", menu(user) + PublisherPages.landing(assets.indexed()));
+        } else if (page.equals("advanced-search")) {
+            show(response, 200, "Advanced search", menu(user) + PublisherPages.search());
         } else {
-            notFound(response);
+            return false;
         }
+        return true;
     }
 
-    private void overview(String user, HttpServletResponse response) throws IOException {
-        StringBuilder list = new StringBuilder("<ul>");
-        assets.indexed().forEach(asset -> list.append("<li>").append(Page.escape(asset.fields().get("overview_name")))
-                .append(" ").append(asset.type()).append(" ").append(asset.state()).append("</li>"));
-        Page.send(response, 200, "Publisher", "<p>Signed in as <b class=\"user\">" + Page.escape(user) + "</b> "
-                + Page.link("/publisher/logout", "Sign out") + "</p>\n<p id=\"store\">"
-                + Page.link(configured("storeUrl"), "Go to Store") + "</p>\n<h2>Assets</h2>" + list + "</ul>");
-    }
-
-    private void api(String path, String user, HttpServletRequest request, HttpServletResponse response)
+    @Override
+    boolean own(String what, String path, HttpServletRequest request, HttpServletResponse response)
             throws IOException, SQLException {
+        return switch (what) {
+            case "assets" -> assetPage(path, user(request), response);
+            case "apis" -> path.startsWith("/apis/") && api(path, request, response);
+            case "assets-api" -> {
+                list(user(request), request, response);
+                yield true;
+            }
+            default -> false;
+        };
+    }
+
+    private boolean assetPage(String path, String user, HttpServletResponse response) throws IOException, SQLException {
+        Matcher asked = ASSET_PAGE.matcher(path);
+        if (!asked.matches() || !Assets.TYPES.contains(asked.group(1))) {
+            return false;
+        }
+        String type = asked.group(1);
+        Assets.Asset asset = asked.group(3) == null ? null : assets.get(asked.group(3));
+        if (asset != null) {
+            show(response, 200, asset.fields().get("overview_name"), menu(user) + PublisherPages.details(asset));
+        } else if (asked.group(3) != null) {
+            return false;
+        } else if (asked.group(2).equals("list")) {
+            show(response, 200, type + ": all", menu(user) + PublisherPages.list(type));
+        } else {
+            show(response, 200, type + ": a new one", menu(user) + PublisherPages.create(type));
+        }
+        return true;
+    }
+
+    private String menu(String user) {
+        return PublisherPages.menu(user, configured("storeUrl"));
+    }
+
+    private boolean api(String path, HttpServletRequest request, HttpServletResponse response)
+            throws IOException, SQLException {
+        String called = path.split("/", -1)[2];
+        if (!called.matches("assets?")) {
+            return includeApi(called, request, response, "publisher-apis", "greg-apis");
+        }
+        String user = user(request);
         if (user == null) {
             Page.json(response, 401, Map.of("error", "User is not logged in"));
-        } else if (!node.users().authorized(user, loginPermission())) {
-            Page.json(response, 403, Map.of("error", "No permission on assets"));
-        } else if (path.equals("/apis/assets") && request.getMethod().equals("POST")) {
-            Assets.Asset made = assets.create(type(request), overviewFields(request), user);
-            Page.json(response, made == null ? 400 : 201, made == null
-                    ? Map.of("error", "The asset has no name, or exists already") : made.json());
         } else if (path.equals("/apis/assets")) {
-            List<Assets.Asset> found = assets.indexed().stream().filter(a -> a.type().equals(type(request))).toList();
-            Page.json(response, 200, Map.of("count", found.size(), "data",
-                    found.stream().map(Assets.Asset::json).toList()));
+            list(user, request, response);
+        } else if (!belongs(user)) {
+            Page.json(response, 500, Map.of("error", "No permission on assets"));
         } else if (path.matches("/apis/assets?/[\\w-]+(/change-state)?")) {
             one(path, user, request, response);
         } else {
-            notFound(response);
+            return false;
+        }
+        return true;
+    }
+
+    /** Assets of a type, or a new one. Whoever came in by the side door sees none and makes none (facts 12.1). */
+    private void list(String user, HttpServletRequest request, HttpServletResponse response)
+            throws IOException, SQLException {
+        boolean belongs = belongs(user);
+        if (request.getParameter("type") == null) {
+            Page.json(response, 406, Map.of("error", "A type is needed"));
+        } else if (!request.getMethod().equals("POST")) {
+            List<?> found = !belongs ? List.of() : assets.indexed().stream().filter(a -> a.type().equals(type(request)))
+                    .map(Assets.Asset::json).toList();
+            Page.json(response, 200, Map.of("count", found.size(), "data", found));
+        } else if (!belongs) {
+            Page.json(response, 500, Map.of("error", "No permission on assets"));
+        } else {
+            Assets.Asset made = assets.create(type(request), overviewFields(request), user);
+            Page.json(response, made == null ? 400 : 201, made == null
+                    ? Map.of("error", "The asset has no name, or exists already") : made.json());
         }
     }
 

@@ -65,7 +65,7 @@ final class Saml {
             String sessionIndex) throws GeneralSecurityException {
         Document document = Xml.empty();
         Element response = message(document, "Response", acs);
-        response.setAttribute("InResponseTo", requestId);
+        answers(response, requestId);
         add(response, ASSERTION, "saml:Issuer").setTextContent(entity);
         add(add(response, PROTOCOL, "samlp:Status"), PROTOCOL, "samlp:StatusCode").setAttribute("Value", SUCCESS);
         String until = time(VALID_MINUTES);
@@ -79,7 +79,7 @@ final class Saml {
         Element confirmation = add(subject, ASSERTION, "saml:SubjectConfirmation");
         confirmation.setAttribute("Method", "urn:oasis:names:tc:SAML:2.0:cm:bearer");
         Element data = add(confirmation, ASSERTION, "saml:SubjectConfirmationData");
-        data.setAttribute("InResponseTo", requestId);
+        answers(data, requestId);
         data.setAttribute("NotOnOrAfter", until);
         data.setAttribute("Recipient", acs);
         Element conditions = add(assertion, ASSERTION, "saml:Conditions");
@@ -92,6 +92,13 @@ final class Saml {
         add(add(authentication, ASSERTION, "saml:AuthnContext"), ASSERTION, "saml:AuthnContextClassRef")
                 .setTextContent("urn:oasis:names:tc:SAML:2.0:ac:classes:Password");
         return encode(sign(keys, response));
+    }
+
+    /** Names the request that is answered; what the provider began by itself answers none. */
+    private static void answers(Element part, String requestId) {
+        if (requestId != null) {
+            part.setAttribute("InResponseTo", requestId);
+        }
     }
 
     static String logoutResponse(Keys keys, String entity, String requestId, String acs)

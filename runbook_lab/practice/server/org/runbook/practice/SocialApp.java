@@ -8,14 +8,14 @@ import javax.servlet.http.HttpServletRequest;
 import javax.servlet.http.HttpServletResponse;
 
 /** /social: the comments below an asset, read from the social database. */
-final class SocialApp extends Surface {
+final class SocialApp extends Application {
     private static final long serialVersionUID = 1L;
     private final transient Map<String, Object> config;
     private final transient Sql comments;
 
     SocialApp(Node node) throws IOException, SQLException {
-        super(node);
-        config = Json.readFile(node.settings().deployment("jaggeryapps/social/configs/social.json"));
+        super(node, "social");
+        config = Json.readFile(folder.resolve("configs/social.json"));
         comments = new Sql(node.sources().get("jdbc/WSO2SocialDB"));
         if (node.settings().setup) {
             createTables();
@@ -32,22 +32,34 @@ final class SocialApp extends Surface {
     }
 
     @Override
-    void answer(String path, HttpServletRequest request, HttpServletResponse response)
+    List<String> look() {
+        return List.of("/social/export-js/social.js");
+    }
+
+    @Override
+    boolean perform(String what, String path, HttpServletRequest request, HttpServletResponse response)
             throws IOException, SQLException {
-        switch (path) {
-            case "/" -> Page.send(response, 200, "Comments", "<p>Comments appear below the assets of the Store.</p>");
-            case "/export-js/social.js" -> {
-                response.setContentType("text/javascript");
-                response.getWriter().write("/* practice server: no comments widget */\n");
-            }
-            case "/login" -> {
+        switch (what) {
+            case "index" -> index(request.getParameter("target"), response);
+            case "login" -> {
                 String provider = configured("authentication.methods.sso.attributes.identityProviderURL");
                 Page.post(response, provider, fields("SAMLRequest",
                         Saml.request("AuthnRequest", "social", provider, null, null), "RelayState", "/social"));
             }
-            case "/apis/object.jag" -> Page.json(response, 200, Map.of("attachments", read(request.getParameter("target"))));
-            default -> notFound(response);
+            case "comments" -> Page.json(response, 200, read(request.getParameter("target")));
+            default -> {
+                return false;
+            }
         }
+        return true;
+    }
+
+    private void index(String target, HttpServletResponse response) throws IOException, SQLException {
+        StringBuilder list = new StringBuilder("<p>Comments appear below the assets of the Store.</p><ul>");
+        for (Map<String, Object> comment : read(target)) {
+            list.append("<li>").append(Page.escape(String.valueOf(comment.get("body")))).append("</li>");
+        }
+        show(response, 200, "Comments", list + "</ul>");
     }
 
     private List<Map<String, Object>> read(String target) throws SQLException {

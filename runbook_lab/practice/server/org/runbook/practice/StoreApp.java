@@ -4,13 +4,17 @@ import java.io.IOException;
 import java.sql.SQLException;
 import java.util.List;
 import java.util.Map;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
 import javax.servlet.http.HttpServletRequest;
 import javax.servlet.http.HttpServletResponse;
 
-/** /store: open to everyone to look around, signed in for one's own items. */
+/** /store: open to everyone to look around, but assets are seen by its own users only (facts 12.3). */
 final class StoreApp extends JaggeryApp {
     private static final long serialVersionUID = 1L;
     private static final String FROZEN = "/_system/config/store/configs/store.json";
+    private static final Pattern ASSET_PAGE = Pattern.compile("/assets/([\\w-]+)/(list|details/([\\w-]+))");
+    private static final Pattern TENANT = Pattern.compile("/t/([^/]+)(/(?:pages|assets|storage)/.*)");
     private final transient Assets assets;
 
     StoreApp(Node node, Assets assets) throws IOException {
@@ -28,9 +32,14 @@ final class StoreApp extends JaggeryApp {
         return relayState == null || !relayState.startsWith("/") ? "/store" : relayState;
     }
 
+    @Override
+    List<String> look() {
+        return StorePages.LOOK;
+    }
+
     /**
-     * The first time that a user signs in here, by whatever way, the Store makes their private role and gives them the
-     * roles of store-tenant.json: so the password endpoint hands out Internal/store (golden-run 4).
+     * The first time that a user signs in here, by SSO or by the password API, the Store makes their private role and gives
+     * them the roles of store-tenant.json: so the API hands out Internal/store (golden-run 4).
      */
     @Override
     void register(String user, boolean bySso) throws SQLException {
@@ -42,64 +51,92 @@ final class StoreApp extends JaggeryApp {
     }
 
     @Override
-    void page(String path, String user, HttpServletRequest request, HttpServletResponse response)
+    boolean page(String page, String user, HttpServletRequest request, HttpServletResponse response)
             throws IOException, SQLException {
-        if (path.equals("/")) {
-            response.sendRedirect("/store/pages/top-assets");
-        } else if (path.equals("/pages/top-assets") || path.matches("/assets/[\\w-]+/list")) {
-            overview(path, user, response);
-        } else if (path.matches("/assets/[\\w-]+/details/[\\w-]+")) {
-            details(RegistryStore.name(path), response);
-        } else if (path.equals("/pages/my-items") && user == null) {
+        if (page.equals("top-assets")) {
+            show(response, 200, "Store", menu(user) + StorePages.overview("Top assets", shown(null, user))
+                    + StorePages.social(node, Tenant.frozen(node, FROZEN), null));
+        } else if (page.equals("my-items") && !belongs(user)) {
             refuse(response, "Sign in to see your items.");
-        } else if (path.equals("/pages/my-items")) {
-            Page.send(response, 200, "My items", "<p>Signed in as <b class=\"user\">" + Page.escape(user) + "</b></p>");
+        } else if (page.equals("my-items")) {
+            show(response, 200, "My items", menu(user) + "<p>Nothing is bookmarked here.</p>");
+        } else {
+            return false;
+        }
+        return true;
+    }
+
+    @Override
+    boolean own(String what, String path, HttpServletRequest request, HttpServletResponse response)
+            throws IOException, SQLException {
+        return switch (what) {
+            case "assets" -> assetPage(path, user(request), response);
+            case "apis" -> path.startsWith("/apis/") && api(path, request, response);
+            case "tenant" -> tenant(path, request, response);
+            default -> false;
+        };
+    }
+
+    private boolean assetPage(String path, String user, HttpServletResponse response) throws IOException, SQLException {
+        Matcher asked = ASSET_PAGE.matcher(path);
+        if (!asked.matches() || !Assets.TYPES.contains(asked.group(1))) {
+            return false;
+        }
+        String id = asked.group(3);
+        if (id == null) {
+            show(response, 200, asked.group(1), menu(user) + StorePages.overview("Assets", shown(asked.group(1), user)));
+            return true;
+        }
+        Assets.Asset asset = belongs(user) ? assets.get(id) : null;
+        if (asset == null) {
+            return false;
+        }
+        show(response, 200, asset.fields().get("overview_name"), menu(user) + PublisherPages.details(asset)
+                + StorePages.social(node, Tenant.frozen(node, FROZEN), id));
+        return true;
+    }
+
+    private String menu(String user) {
+        return StorePages.menu(user);
+    }
+
+    /** The assets that a visitor sees of a type (null: of all): none without the Store's own permission. */
+    private List<Assets.Asset> shown(String type, String user) throws SQLException {
+        List<?> states = Json.list(Json.map(config.get("lifeCycleBehaviour")).get("visibleIn"));
+        return belongs(user) ? assets.visible(type, states) : List.of();
+    }
+
+    private boolean api(String path, HttpServletRequest request, HttpServletResponse response)
+            throws IOException, SQLException {
+        String called = path.split("/", -1)[2];
+        String user = user(request);
+        if (path.startsWith("/apis/v1/assets")) {
+            response.setHeader("WWW-Authenticate", "Basic realm=\"Authentication required\"");
+            refuse(response, "This needs a user and a password.");
+        } else if (!called.equals("assets")) {
+            return includeApi(called, request, response, "store-apis", "greg-apis");
         } else if (path.equals("/apis/assets")) {
-            List<Assets.Asset> found = assets.visible(request.getParameter("type"), visibleStates());
-            Page.json(response, 200, Map.of("count", found.size(), "data",
-                    found.stream().map(Assets.Asset::json).toList()));
-        } else if (path.startsWith("/apis/assets/")) {
-            Assets.Asset asset = assets.get(RegistryStore.name(path));
+            List<?> found = shown(request.getParameter("type"), user).stream().map(Assets.Asset::json).toList();
+            Page.json(response, 200, belongs(user) ? Map.of("count", found.size(), "data", found) : Map.of("data", found));
+        } else {
+            Assets.Asset asset = belongs(user) ? assets.get(RegistryStore.name(path)) : null;
             Page.json(response, asset == null ? 404 : 200, asset == null ? Map.of("error", "no such asset")
                     : Map.of("data", asset.json()));
-        } else if (path.startsWith("/extensions/") || path.startsWith("/themes/") || path.startsWith("/storage/")) {
-            raw(path, response);
+        }
+        return true;
+    }
+
+    /** /t/carbon.super/… is what the same path without it is; other tenants do not exist. */
+    private boolean tenant(String path, HttpServletRequest request, HttpServletResponse response)
+            throws IOException, SQLException {
+        Matcher asked = TENANT.matcher(path);
+        if (!asked.matches()) {
+            return false;
+        } else if (asked.group(1).equals("carbon.super")) {
+            answer(asked.group(2), request, response);
         } else {
             notFound(response);
         }
-    }
-
-    private List<?> visibleStates() {
-        return Json.list(Json.map(config.get("lifeCycleBehaviour")).get("visibleIn"));
-    }
-
-    private void overview(String path, String user, HttpServletResponse response) throws IOException, SQLException {
-        String type = path.startsWith("/assets/") ? path.split("/")[2] : null;
-        StringBuilder list = new StringBuilder("<ul>");
-        for (Assets.Asset asset : assets.visible(type, visibleStates())) {
-            list.append("<li>").append(Page.link("/store/assets/" + asset.type() + "/details/" + asset.id(),
-                    asset.fields().get("overview_name"))).append(" ").append(asset.type()).append("</li>");
-        }
-        Map<String, Object> social = Tenant.frozen(node, FROZEN);
-        String script = Json.text(social, "features.social.keys.socialScriptSource", "");
-        String frame = Json.text(social, "features.social.keys.socialAppUrl", "");
-        Page.send(response, 200, "Store", (user == null ? "<p>" + Page.link("/store/login", "Sign in") + "</p>"
-                : "<p>Signed in as <b class=\"user\">" + Page.escape(user) + "</b> "
-                + Page.link("/store/logout", "Sign out") + "</p>")
-                + "<h2>Top assets</h2>" + list + "</ul>\n<div id=\"social\" data-app=\"" + Page.escape(frame)
-                + "\" data-script=\"" + Page.escape(script.replace("%https.host%", node.settings().httpsHost()))
-                + "\"></div>");
-    }
-
-    private void details(String id, HttpServletResponse response) throws IOException, SQLException {
-        Assets.Asset asset = assets.get(id);
-        if (asset == null) {
-            notFound(response);
-            return;
-        }
-        StringBuilder rows = new StringBuilder("<dl><dt>state</dt><dd>" + Page.escape(asset.state()) + "</dd>");
-        asset.fields().forEach((name, value) -> rows.append("<dt>").append(Page.escape(name)).append("</dt><dd>")
-                .append(Page.escape(value)).append("</dd>"));
-        Page.send(response, 200, asset.fields().get("overview_name"), rows + "</dl>");
+        return true;
     }
 }

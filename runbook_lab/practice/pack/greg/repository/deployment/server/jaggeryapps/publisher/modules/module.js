@@ -1,1 +1,0 @@
-// Practice server: stands for the modules of the real application.

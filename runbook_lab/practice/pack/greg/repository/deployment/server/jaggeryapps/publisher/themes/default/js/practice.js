@@ -1,0 +1,15 @@
+// Practice server: a client-side script of its own.
+
+// Fills a list with the assets that an address gives.
+window.practiceList = async (list, address) => {
+  const answer = await fetch(address, {credentials: "same-origin"});
+  const found = answer.ok ? (await answer.json()).data : [];
+  list.replaceChildren(...found.map((asset) => {
+    const item = document.createElement("li");
+    const link = document.createElement("a");
+    link.href = `/publisher/assets/${asset.type}/details/${asset.id}`;
+    link.textContent = asset.name;
+    item.append(link, ` ${asset.lifecycleState}`);
+    return item;
+  }));
+};

@@ -1,0 +1,1 @@
+/* Practice server: no comments widget. */

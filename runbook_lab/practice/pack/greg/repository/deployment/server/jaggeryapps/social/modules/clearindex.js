@@ -1,0 +1,1 @@
+// Practice server: stands for server-side code of the real application.
