@@ -20,6 +20,7 @@ QUIET = 3.0  # seconds for what a page goes on to load once it stands
 NGINX = re.compile("<center>nginx|runbook-refused")
 BY_ITSELF = {"/favicon.ico": "asked by the browser for the tab's picture, whatever the page says; the product has none there"}
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+AGAIN = "url => fetch(url, {signal: AbortSignal.timeout(5000)}).then(answer => answer.text())"
 TYPED = "the address bar"  # what asks for a page that no page linked
 
 
@@ -38,6 +39,7 @@ class Recorder:
         self.by_product: Counter[int] = Counter()
         self.unclear: list[str] = []
         self.statuses: dict[str, int] = {}  # address -> its last status
+        self._asking_again = False
         self._pending: set[Request] = set()
         self._unread: list[Response] = []
         page.on("request", self._on_request)
@@ -54,13 +56,28 @@ class Recorder:
         self._pending.clear()
         unread, self._unread = self._unread, []
         for response in unread:
-            body = text_of(response)
+            if self._named(response.request, response.status) in self.refused:
+                continue
+            body = self._body(response)
             if response.status == 421 or (body and NGINX.search(body)):
                 self._refuse(response.request, response.status)
             elif body is None:
                 self.unclear.append(f"{response.status} at {shown(response.url)}, and who said so could not be read")
             else:
                 self.by_product[response.status] += 1
+
+    def _body(self, response: Response) -> str | None:
+        """The body of an error. The browser throws that of a style sheet or a script away: then it is asked for again."""
+        body = text_of(response)
+        if body or response.headers.get("content-length") == "0" or response.request.method != "GET":
+            return body
+        self._asking_again = True
+        try:
+            return self._page.evaluate(AGAIN, response.url)
+        except Exception:
+            return None
+        finally:
+            self._asking_again = False
 
     def _ours(self, url: str) -> bool:
         return urlsplit(url).scheme in ("http", "https") and urlsplit(url).netloc in self._hosts
@@ -75,13 +92,13 @@ class Recorder:
             by = self.asked.get(request.redirected_from, TYPED)
         else:  # the first is the crawler's own; what follows it the page asks for: a form that sends itself
             by, self.opener = self.opener or shown(frame.url), ""
-        if self._ours(request.url):
+        if self._ours(request.url) and not self._asking_again:
             self.asked[request] = by
             self._pending.add(request)
 
     def _on_response(self, response: Response) -> None:
         self.statuses[response.url] = response.status
-        if response.status >= 400 and self._ours(response.url):
+        if response.status >= 400 and response.request in self.asked:
             self._unread.append(response)
 
     def _on_end(self, request: Request) -> None:
@@ -91,12 +108,16 @@ class Recorder:
         """No answer at all; aborted is what the browser itself gave up, because it went on to another page."""
         self._pending.discard(request)
         word = (request.failure or "").removeprefix("net::")
-        if self._ours(request.url) and not word.startswith(("ERR_ABORTED", "ERR_BLOCKED")):
+        if request in self.asked and not word.startswith(("ERR_ABORTED", "ERR_BLOCKED")):
             self._refuse(request, word)
 
     def _refuse(self, request: Request, word: object) -> None:
         if urlsplit(request.url).path not in BY_ITSELF:
-            self.refused.setdefault(f"{request.method} {pattern(request.url)} {word}", self.asked.get(request, TYPED))
+            self.refused.setdefault(self._named(request, word), self.asked[request])
+
+    @staticmethod
+    def _named(request: Request, word: object) -> str:
+        return f"{request.method} {pattern(request.url)} {word}"
 
 
 def text_of(response: Response) -> str | None:

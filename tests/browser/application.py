@@ -19,7 +19,7 @@ from runbook_lib import pki
 HOSTS = {"store": "store.test", "publisher": "publisher.test"}
 NGINX = "<html><head><title>404 Not Found</title></head><body><center><h1>404 Not Found</h1></center><hr><center>nginx</center></body></html>"
 HOME = {"store": "/store/pages/top-assets", "publisher": "/publisher/pages/gc-landing"}
-STYLE = '<link rel="stylesheet" href="/{app}/themes/site.css"><h1>{title}</h1>'
+STYLE = '<link rel="stylesheet" href="/{app}/themes/site.css"><script src="/{app}/themes/site.js"></script><h1>{title}</h1>'
 FORM = """<form action="/publisher/apis/assets?type=TYPE"><input name="overview_name"><input name="overview_context">
 <input name="overview_version"><button type="submit">Create</button></form><script>
 document.forms[0].addEventListener("submit", event => { event.preventDefault();
@@ -74,8 +74,8 @@ class Application:
             return 200, "signed out", {"Set-Cookie": "user=; Path=/; Max-Age=0"}
         if path in ("/store/", "/publisher/"):
             return 302, "", {"Location": HOME[app]}
-        if path.endswith((".css", ".png")):
-            return 200, "", {"Content-Type": "text/css"}
+        if path.endswith((".css", ".js", ".png")):
+            return 200, "", {"Content-Type": "text/javascript" if path.endswith(".js") else "text/css"}
         if path.startswith("/store/assets/wsdl/details/") or path in BODIES or path.startswith("/store/pages/n"):
             return 200, STYLE.format(app=app, title=path) + BODIES.get(path, "details"), {}
         if path != HOME.get(app):

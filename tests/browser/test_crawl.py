@@ -72,12 +72,16 @@ def test_one_form_is_sent_and_what_it_made_is_gone(site: Application, monkeypatc
 
 
 def test_what_nginx_refuses_is_named_with_the_page_that_asked(site: Application, monkeypatch: pytest.MonkeyPatch) -> None:
-    site.refused = {"/publisher/apis/assets", "/publisher/themes/logo.png", "/publisher/assets/wsdl/create"}
+    files = ("logo.png", "site.css", "site.js")
+    site.refused = {"/publisher/apis/assets", "/publisher/assets/wsdl/create", *(f"/publisher/themes/{name}" for name in files)}
     row = one(site, monkeypatch, PUBLISHER_USER)
     assert row.status == "fail"
     refused = row.observed.partition("refused: ")[2]
     assert "GET /publisher/apis/assets 404 (asked by /publisher/assets/wsdl/list)" in refused
     assert "GET /publisher/themes/logo.png 404 (asked by /publisher/assets/restservice/list)" in refused
+    assert "GET /publisher/themes/site.css 404 (asked by /publisher/pages/gc-landing)" in refused
+    assert "GET /publisher/themes/site.js 404 (asked by /publisher/pages/gc-landing)" in refused
+    assert "answered" not in refused.partition("the form of")[0], "an answer of Nginx is none of the product's"
     assert "GET /publisher/assets/wsdl/create 404 (asked by /publisher/pages/gc-landing)" in refused
     assert "POST /publisher/apis/assets 404 (asked by /publisher/assets/restservice/create)" in refused
 
