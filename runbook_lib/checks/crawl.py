@@ -197,7 +197,8 @@ class Crawler:
     def result(self) -> tuple[Status, str]:
         """Status and text of the row."""
         bound = f"{self._not_walked} more linked" if self._not_walked else "all that are linked"
-        parts = [f"{len(self.walked)} pages ({bound}; at most {PAGES} and {SECONDS:.0f} s), {len(self.record.asked)} requests"]
+        pages = f"{len(self.walked)} pages ({bound}; at most {PAGES} and {SECONDS:.0f} s)" if self.walked else "no page walked"
+        parts = [f"{pages}, {len(self.record.asked)} requests"]
         named = [f"{request} (asked by {by})" for request, by in self.record.refused.items()]
         more = [f"and {len(named) - NAMED} more"] if len(named) > NAMED else []
         if named:
