@@ -263,7 +263,8 @@ def _chapters_seen(entries: list[Entry]) -> list[str]:
 def _chapter(name: str, entries: list[Entry]) -> dict[str, Any]:
     """All right when the runner says so; without a runner, when the newest attempt of each verb went well."""
     mine = [entry for entry in entries if entry.get("chapter") == name]
-    newest = {entry["verb"]: entry for entry in mine if entry["verb"] in ("apply", "verify", "prove", "verdict", "works", "failover", "browser", "destroy")}
+    decisive = ("apply", "verify", "prove", "verdict", "works", "failover", "browser", "walk_pages", "destroy")
+    newest = {entry["verb"]: entry for entry in mine if entry["verb"] in decisive}
     whole = [entry for entry in mine if entry["verb"] == "chapter"]
     ok = whole[-1]["ok"] if whole else bool(newest) and all(entry["ok"] for entry in newest.values())
     spent = whole[-1]["seconds"] if whole else sum(e["seconds"] for e in mine if e["verb"] not in ("check", "change", "verdict"))

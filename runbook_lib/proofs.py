@@ -11,6 +11,7 @@ from .beside import SideBySide, side_by_side
 from .board import leave_word
 from .checks import CheckTable
 from .checks.browser import Shots, prove_in_browser
+from .checks.crawl import crawl
 from .checks.scene import Scene, scene_of
 from .checks.sso import Proof, prove
 from .errors import ChecksFailed
@@ -56,6 +57,21 @@ class Sso(Verbs):
             d.journal.screenshot(self.name, shot.title, shot.png, shot.caption)
         d.journal.checked(self.name, shots.checks)
         return shots
+
+    def walk_pages(self, agreed: bool = False) -> CheckTable:
+        """What the users' own pages ask for and Nginx refuses, one row per user and application; says so where no browser is installed.
+
+        ChecksFailed when a request was refused, or when a walk could not tell.
+        """
+        d = self.deployment
+        with d.journal.attempt(self.name, "walk_pages"), d.writing():
+            checks = crawl(scene_of(d), agreed=agreed)
+            d.journal.checked(self.name, checks)
+            if wrong := [f"{check.title}: {check.observed}" for check in checks if check.status in ("fail", "undecided")]:
+                ui.show(checks)
+                step = "a path that your users need belongs in parameter `also_allow`: add it, run chapter 05, then this one again"
+                raise ChecksFailed("; ".join(wrong), f"{d.spec.deployment}, chapter 07", step)
+        return checks
 
     def beside(self) -> SideBySide:
         """What a person saw in this run, and in the newest run kept here that came out the other way."""

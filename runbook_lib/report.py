@@ -92,7 +92,7 @@ def _notebooks(folder: Path) -> list[tuple[str, str]]:
 
 def _timings(entries: Sequence[Entry]) -> list[tuple[str, float, float, bool]]:
     """(what, start in seconds after the run's, duration, ok) of every attempt that took time."""
-    verbs = ("plan", "apply", "verify", "prove", "browser", "failover", "destroy", "deploy")
+    verbs = ("plan", "apply", "verify", "prove", "browser", "walk_pages", "failover", "destroy", "deploy")
     if not entries:
         return []
     zero = _seconds(entries[0]["utc"])

@@ -13,10 +13,10 @@ import html
 import importlib.util
 import shutil
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -34,6 +34,7 @@ from runbook_lib.redact import redactor
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+T = TypeVar("T")
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -112,28 +113,43 @@ def prove_in_browser(scene: Scene, *, agreed: bool = False) -> Shots:
     """
     if reason := missing():
         return Shots([], CheckTable(_row(scene, id_, who, "skipped", reason) for id_, _kind, who in WALKS))
-    if scene.ask_first and not agreed:
-        raise RunbookError("the browser needs test users in this deployment's user store", "user store", "say agreed=True")
-    with test_users(scene) as logins, ThreadPoolExecutor(max_workers=1) as pool:  # playwright wants a thread without a loop
-        shots = pool.submit(_proven, scene, logins).result()
-    shots.checks.append(logins.check(CHAPTER, "the browser"))
+    shots, cleaned_up = with_test_users(scene, agreed, "the browser", lambda browser, logins: _proven(browser, scene, logins))
+    shots.checks.append(cleaned_up)
     return shots
 
 
-def _proven(scene: Scene, logins: dict[str, Login]) -> Shots:
+def with_test_users(scene: Scene, agreed: bool, after: str, work: Callable[[Browser, Mapping[str, Login]], T]) -> tuple[T, Check]:
+    """What `work` returns, called with a browser that knows this scene and with users that live only meanwhile; and
+    the row that says whether these are gone again, `after` what.
+
+    Works inside a notebook's event loop too. Raises `RunbookError` when nobody agreed to test users, or when a
+    certificate is not ours.
+    """
+    if scene.ask_first and not agreed:
+        raise RunbookError("the browser needs test users in this deployment's user store", "user store", "say agreed=True")
+    with test_users(scene) as logins, ThreadPoolExecutor(max_workers=1) as pool:  # playwright wants a thread without a loop
+        done = pool.submit(_launched, scene, lambda browser: work(browser, logins)).result()
+    return done, logins.check(CHAPTER, after)
+
+
+def _launched(scene: Scene, work: Callable[[Browser], T]) -> T:
     from playwright.sync_api import sync_playwright
 
-    shots: list[Shot] = []
-    checks = CheckTable()
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program(), headless=True, args=arguments(scene))
         try:
-            for id_, kind, who in WALKS:
-                taken, check = _walk(browser, scene, id_, who, logins[kind])
-                shots += taken
-                checks.append(check)
+            return work(browser)
         finally:
             browser.close()
+
+
+def _proven(browser: Browser, scene: Scene, logins: Mapping[str, Login]) -> Shots:
+    shots: list[Shot] = []
+    checks = CheckTable()
+    for id_, kind, who in WALKS:
+        taken, check = _walk(browser, scene, id_, who, logins[kind])
+        shots += taken
+        checks.append(check)
     return Shots(shots, checks)
 
 
@@ -178,18 +194,13 @@ def _walk(browser: Browser, scene: Scene, id_: str, who: str, login: Login) -> t
         page.set_default_timeout(PATIENCE)
         statuses: dict[str, int] = {}
         page.on("response", lambda response: statuses.__setitem__(response.url, response.status))
-        _go(page, f"{store}/login")
-        page.fill("input[name=username]", login.user)
-        page.fill("input[name=password]", login.password)
-        with page.expect_navigation():
-            page.press("input[name=password]", "Enter")
-        page.wait_for_function(SETTLED)
-        seen = _seen(scene, page, statuses, login)
+        sign_in(page, f"{store}/login", login)
+        seen = seen_in(scene, page, statuses, login)
         shots.append(Shot(f"{who[0].upper()}{who[1:]} at the Store", page.screenshot(), _caption(seen), seen.page))
         if seen.page != "store-signed-in":
             return shots, _row(scene, id_, who, "undecided", f"could not sign in at the Store: {seen}")
-        _go(page, f"{publisher}/")
-        seen = _seen(scene, page, statuses, login)
+        go(page, f"{publisher}/")
+        seen = seen_in(scene, page, statuses, login)
         shots.append(Shot(f"{who[0].upper()}{who[1:]} opens the Publisher", page.screenshot(), _caption(seen), seen.page))
         observed = f"leak: {_caption(seen)}" if seen.page in LEAK else _caption(seen)
         return shots, _row(scene, id_, who, _status(scene, seen), observed)
@@ -199,12 +210,23 @@ def _walk(browser: Browser, scene: Scene, id_: str, who: str, login: Login) -> t
         context.close()
 
 
-def _go(page: Page, url: str) -> None:
-    page.goto(url, wait_until="load")
+def sign_in(page: Page, url: str, login: Login) -> None:
+    """Open an application's login page and answer its form; returns at the page that all redirects and forms end at."""
+    go(page, url)
+    page.fill("input[name=username]", login.user)
+    page.fill("input[name=password]", login.password)
+    with page.expect_navigation():
+        page.press("input[name=password]", "Enter")
     page.wait_for_function(SETTLED)
 
 
-def _seen(scene: Scene, page: Page, statuses: dict[str, int], login: Login) -> Seen:
+def go(page: Page, url: str, timeout: float | None = None) -> None:
+    """Open an address, at most `timeout` milliseconds, and wait until no SAML form is on its way any more."""
+    page.goto(url, wait_until="load", timeout=timeout)
+    page.wait_for_function(SETTLED, timeout=timeout)
+
+
+def seen_in(scene: Scene, page: Page, statuses: Mapping[str, int], login: Login) -> Seen:
     """The page that stands in the window, by the same conditions as in the matrix."""
     answer = Answer(statuses.get(page.url, 200), page.url, [], page.content(), [], 0.0)
     return matrix()[1].recognise(answer, (), scene.words(login.user))

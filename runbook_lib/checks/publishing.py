@@ -46,16 +46,16 @@ def _published(scene: Scene, logins: Mapping[str, Login]) -> CheckTable:
     flow = author.sign_in_at(scene.hosts["publisher"], "publisher", *_pair(logins["publisher-only"]))
     fields = {"overview_name": name, "overview_context": f"/{name}", "overview_version": "1.0.0"}
     made = author.request("POST", where + ASSETS, form=fields)
-    made_id = _id(made)
-    if made_id is None:
+    asset = made_id(made)
+    if asset is None:
         seen = f"HTTP {made.status}; signed in: {flow.final.status} at {flow.final.url.split('?')[0]}"
         return CheckTable([_row("asset-published", PUBLISHES, "fail", "made", seen, where)])
     try:
-        rows = [_row("asset-published", PUBLISHES, "pass", "made", f"made as {made_id}", where)]
+        rows = [_row("asset-published", PUBLISHES, "pass", "made", f"made as {asset}", where)]
         rows += [_look(scene, place, visitor, name, logins["store-only"]) for place, visitor in _places(scene)]
         rows.append(_look_unasked(scene, name, known=all(row.ok for row in rows)))
     finally:
-        gone = author.request("DELETE", f"{where}/apis/assets/{made_id}?type={TYPE}")
+        gone = author.request("DELETE", f"{where}/apis/assets/{asset}?type={TYPE}")
     status = "fail" if gone.status >= 300 else "pass"
     rows.append(
         _row(
@@ -113,7 +113,7 @@ def _until(holds: Callable[[], bool], deadline: float) -> bool:
     return True
 
 
-def _id(answer: Answer) -> str | None:
+def made_id(answer: Answer) -> str | None:
     """Id of the asset that was made; the product answers with it, at the top or below `data`."""
     try:
         told = json.loads(answer.text)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from runbook_lib.checks import browser
+from runbook_lib.checks import browser, crawl
 from runbook_lib.checks.scene import Login, Machine, Scene
 from runbook_lib.checks.sso import Proof, matrix, prove, try_out
 from runbook_lib.checks.users import UserStore, test_users
@@ -92,6 +92,15 @@ def test_a_person_with_a_browser_walks_from_the_store_into_the_publisher(scene: 
     shots = browser.prove_in_browser(scene)
     assert [shot.page for shot in shots] == ["store-signed-in", "acs-401", "store-signed-in", "publisher-landing"]
     assert all(shot.png.startswith(b"\x89PNG") for shot in shots) and shots.checks.ok
+
+
+def test_the_applications_work_for_everybody_and_no_asset_is_left(scene: Scene):
+    need(not browser.missing(), browser.missing())
+    found = crawl.crawl(scene)
+    assert [(row.id, row.status, row.observed) for row in found if not row.ok] == []
+    author = scene.visitor()
+    author.sign_in_at(scene.hosts["publisher"], "publisher", ADMIN.user, ADMIN.password)
+    assert "proof-asset-" not in author.get(f"https://{scene.hosts['publisher']}/publisher/apis/assets?type=restservice").text
 
 
 def test_without_a_browser_the_rows_say_why_they_are_skipped(scene: Scene, monkeypatch: pytest.MonkeyPatch):

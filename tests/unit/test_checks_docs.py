@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from runbook_lib.checks.crawl import WALKS
 from runbook_lib.checks.sso import Attempt, matrix
 from tests.conftest import ROOT
 
@@ -33,3 +34,7 @@ def test_the_ids_of_the_cluster_checks_are_named() -> None:
     source = "".join((ROOT / "runbook_lib/checks" / name).read_text() for name in ("cluster.py", "publishing.py"))
     ids = {found.split("{")[0] for found in re.findall(r'f?"((?:cluster|asset)-[a-z-]+(?:\{)?)', source)}
     assert ids and [one for one in ids if f"`{one}" not in TEXT] == []
+
+
+def test_every_walk_of_the_crawler_is_named() -> None:
+    assert [f"works-{who}-{app}" for who, _kind, app, _words in WALKS] == re.findall(r"^\| `(works-[\w-]+)` \|", TEXT, re.MULTILINE)
