@@ -160,6 +160,7 @@ def test_a_cached_asset_goes_stale_only_where_cache_ids_differ(nodes: Nodes, dat
         node.start("-Dsetup")
     with publisher.client() as writer, store.client() as reader:
         sign_in(writer, "publisher", "admin", "admin")
+        sign_in(reader, "store", "admin", "admin")  # a stranger sees no asset
         made = writer.post("/publisher/apis/assets?type=gadget", data={"overview_name": "a", "overview_note": "old"})
         assert made.status_code == 201
         asset = f"/publisher/apis/asset/{made.json()['id']}"

@@ -39,8 +39,11 @@ final class Console extends Surface {
             case "/filedownload" -> Page.send(response, 500, "Error 500", "");
             case "/carbon" -> response.sendRedirect("/carbon/");
             case "/carbon/" -> response.sendRedirect("/carbon/admin/index.jsp");
-            case LOGIN -> Page.send(response, 200, "Management console",
-                    Page.form("../admin/login_action.jsp", List.of("username", "password"), Map.of()));
+            case LOGIN -> {
+                request.getSession();
+                Page.send(response, 200, "Management console",
+                        Page.form("../admin/login_action.jsp", List.of("username", "password"), Map.of()));
+            }
             case "/carbon/admin/login_action.jsp" -> signIn(request, response);
             case "/carbon/admin/logout_action.jsp" -> {
                 if (session != null) {
