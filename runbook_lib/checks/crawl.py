@@ -44,6 +44,22 @@ LINKS = "() => [...document.querySelectorAll('a[href], area[href]')].map(link =>
 PREFERRED = "/restservice/"  # of several forms the one that is sent: its fields are known
 NONE = ", no asset of its making found"
 FORM = "form:has([name=overview_name])"
+# Keeps what a form's script was answered: the browser throws it away when the script goes on to another page.
+KEEP = """() => {
+  const keep = text => sessionStorage.setItem('runbook-answer', text);
+  const plain = window.fetch;
+  window.fetch = async (...asked) => {
+    const answer = await plain(...asked);
+    if ((asked[1]?.method || asked[0]?.method) === 'POST') await answer.clone().text().then(keep, () => 0);
+    return answer;
+  };
+  const open = XMLHttpRequest.prototype.open;
+  XMLHttpRequest.prototype.open = function (method, ...more) {
+    if (method.toUpperCase() === 'POST') this.addEventListener('load', () => keep(this.responseText));
+    return open.call(this, method, ...more);
+  };
+}"""
+KEPT = "() => { const kept = sessionStorage.getItem('runbook-answer') || ''; sessionStorage.removeItem('runbook-answer'); return kept; }"
 # every asset of that name and the one that the answer named: removed; [how many, what is left]
 REMOVE = """async ([assets, type, name, made]) => {
   const ask = (url, method) => fetch(url, {method, signal: AbortSignal.timeout(10000)});
@@ -171,6 +187,7 @@ class Crawler:
                 found.first.fill(value, force=True)
         if (choice := form.locator("select[name=type]:has(option[value=restservice])")).count():
             choice.first.select_option("restservice", force=True)
+        self.page.evaluate(KEEP)
         self.form = f"the form of {shown(self._form_at)} was sent and got no answer"
         kinds, made = [*re.findall(r"/assets/(\w+)/", self._form_at), "restservice"], None
         try:
@@ -180,7 +197,9 @@ class Crawler:
             answer = posted.value
             self.form = f"the form of {shown(self._form_at)} was answered {answer.status}"
             kinds = parse_qs(urlsplit(answer.url).query).get("type", kinds)
-            made = made_id(Answer(answer.status, answer.url, [], text_of(answer) or "", [], 0.0))
+            self.record.settle()
+            text = self.page.evaluate(KEPT) if self._own(self.page.url) else ""
+            made = made_id(Answer(answer.status, answer.url, [], text or text_of(answer) or "", [], 0.0))
         finally:
             self.record.settle()
             self.remove(kinds[0], name, made)

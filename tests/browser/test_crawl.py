@@ -10,6 +10,7 @@ import pytest
 
 from runbook_lib.checks import Check, CheckTable, browser, crawl
 from runbook_lib.checks.scene import Login, Scene
+from runbook_lib.checks.users import CLEAN_UP, Logins
 from runbook_lib.errors import RunbookError
 from tests.browser.application import HOSTS, Application, served
 from tests.conftest import need
@@ -26,7 +27,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Applicatio
 
     @contextmanager
     def users(_scene: Scene) -> Iterator[Mapping[str, Login]]:
-        yield USERS
+        yield Logins(USERS)
 
     monkeypatch.setattr(browser, "test_users", users)
     with served(tmp_path) as found:
@@ -40,7 +41,8 @@ def scene(site: Application, **more: object) -> Scene:
 
 def one(site: Application, monkeypatch: pytest.MonkeyPatch, walk: tuple[str, str, str, str]) -> Check:
     monkeypatch.setattr(crawl, "WALKS", (walk,))
-    [row] = crawl.crawl(scene(site))
+    row, cleaned_up = crawl.crawl(scene(site))
+    assert cleaned_up.id == CLEAN_UP
     return row
 
 
@@ -52,6 +54,7 @@ def test_everybody_walks_all_of_his_own_application_once_and_signs_out_last(site
         ("sso.works-publisher-only-publisher", "pass"),
         ("sso.works-admin-store", "pass"),
         ("sso.works-admin-publisher", "pass"),
+        (CLEAN_UP, "pass"),
     ], found
     walked = site.paths("store-only", "")
     assert walked[-1] == "/store/logout" and walked.count("/store/logout") == 1
