@@ -1,4 +1,4 @@
-"""Attempts that nobody wrote down: every file of the pack's applications and every URL mapping, by every spelling, method and user.
+"""Attempts that nobody wrote down: every file of the pack's applications, every URL mapping, by every spelling, method and user.
 
     requests = generate(contents, doors)                 # what no browser needs, by application
     found = scan(scene, requests["publisher"], logins)   # which of them Nginx passed on
@@ -117,7 +117,7 @@ def generate(contents: Contents, store: tuple[Door, ...], publisher: tuple[Door,
     Each kind in its turn until `most` are made, so that a large pack loses spellings, not files. The same for the same pack.
     """
     doors = {"store": store, "publisher": publisher}
-    every = itertools.chain(_plain(contents), _by_users(contents), _mapped(contents), _rest(contents), _spelt(contents))
+    every = itertools.chain(_plain(contents), _by_users(contents), _mapped(contents), _addressed(contents), _rest(contents), _spelt(contents))
     outside = (request for request in every if find(doors[request.host], request.method, request.target) is None)
     by_app: dict[str, list[Request]] = {app: [] for app in (*KNOWN, REST)}
     for request in itertools.islice(dict.fromkeys(itertools.islice(outside, 2 * most)), most):
@@ -156,6 +156,16 @@ def _mapped(contents: Contents) -> Iterator[Request]:
     """Every URL mapping with every method; for a star, something."""
     targets = [mapping.replace("*", rest) for mapping in contents.mappings for rest in (("x", "") if "*" in mapping else ("",))]
     return (Request(host, method, target) for target in targets for host in _hosts() for method in METHODS)
+
+
+def _addressed(contents: Contents) -> Iterator[Request]:
+    """The address that an extension's script answers at, besides its own path: apis/x and pages/x of the application or of a type of assets."""
+    for path in _scripts(contents):
+        if found := re.fullmatch(r"/(\w+)/extensions/(app|assets)/([^/]+)/(apis|pages)/(.+)\.jag", path):
+            app, kind, name, folder, script = found.groups()
+            at = f"/{app}/{folder}" if kind == "app" else f"/{app}/assets/{name}" + ("/apis" if folder == "apis" else "")
+            for spelt in dict.fromkeys((script, script.replace("_", "-"), re.sub(r"-(auth-)?(login|logout)-controller$", r"-\1\2", script))):
+                yield from (Request(host, method, f"{at}/{spelt}", who) for host in _hosts() for method in ("GET", "POST") for who in USERS)
 
 
 def _rest(contents: Contents) -> Iterator[Request]:

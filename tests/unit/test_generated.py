@@ -49,6 +49,21 @@ def test_a_mapping_is_asked_with_every_method_and_its_star_is_something():
     assert found == {(method, target) for method in METHODS for target in ("/publisher/test/x", "/publisher/test/")}
 
 
+@pytest.mark.parametrize(
+    ("script", "address"),
+    [
+        ("/publisher/extensions/app/publisher-apis/apis/authenticate.jag", "/publisher/apis/authenticate"),
+        ("/publisher/extensions/app/publisher-common/pages/basic-authenticator.jag", "/publisher/pages/basic-authenticator"),
+        ("/publisher/extensions/app/publisher-common/pages/basic-auth-login-controller.jag", "/publisher/pages/basic-auth-login"),
+        ("/store/extensions/app/store-common/pages/my_items.jag", "/store/pages/my-items"),
+        ("/store/extensions/assets/wsdl/apis/hidden.jag", "/store/assets/wsdl/apis/hidden"),
+    ],
+)
+def test_an_extensions_script_is_asked_at_its_address_too(script, address):
+    found = {(one.host, one.method) for requests in made(Contents((script,), ())).values() for one in requests if one.target == address}
+    assert ("publisher", "POST") in found and ("store", "POST") in found
+
+
 def test_a_mapping_that_is_needed_by_one_method_is_refused_by_the_others():
     assert {one.method for one in made()["publisher"] if one.target == "/publisher/acs" and one.host == "publisher"} == {"GET", "PUT", "DELETE"}
 
