@@ -51,23 +51,23 @@ ANSIBLE_CFG = "[defaults]\nforks = 50\nstdout_callback = minimal\n[ssh_connectio
 
 def ours(inventory: Path) -> None:
     """What the cold process of this library does: read the inventory, plan, apply."""
-    from runbook_lib import converge
-    from runbook_lib.resources import Directory, File, Package, Unit
+    from runbook_lib.converge import engine
+    from runbook_lib.converge.resources import Directory, File, Package, Unit
     from runbook_lib.ssh import Address, fleet
 
     given = json.loads(inventory.read_text())
     unit = File("/etc/systemd/system/bench.service", UNIT.encode())
     files = [File(path, text.encode()) for path, text in FILES.items()]
-    stage = converge.Stage("all", (Package(PACKAGE), Directory("/opt/bench"), *files, unit, Unit("bench.service")))
+    stage = engine.Stage("all", (Package(PACKAGE), Directory("/opt/bench"), *files, unit, Unit("bench.service")))
     hosts = fleet({h["name"]: Address(h["name"], h["address"], h["user"], tuple(h["host_keys"])) for h in given["hosts"]}, given["key"])
-    plan = converge.plan(hosts, {h["name"]: [stage] for h in given["hosts"]}, "benchmark")
-    print(converge.apply(hosts, plan) if plan else plan)
+    plan = engine.plan(hosts, {h["name"]: [stage] for h in given["hosts"]}, "benchmark")
+    print(engine.apply(hosts, plan) if plan else plan)
     hosts.close()
 
 
 def prepare(folder: Path, params: str, overrides: dict) -> tuple[dict[str, list[str]], dict[str, str], object]:
     """Six machines, the inventories of all three tools, and the tools' environments."""
-    from runbook_lib.deployment import open_deployment
+    from runbook_lib.chapters.deployment import open_deployment
 
     d = open_deployment(params, overrides)
     d.launch.apply(d.launch.plan())
@@ -154,7 +154,7 @@ def main() -> None:
         return ours(given.ours)
     import page
 
-    from runbook_lib.spec import parse_overrides
+    from runbook_lib.spec.loader import parse_overrides
 
     load = os.getloadavg()[0]
     overrides = {"deployment": "bench", "cloud.network": "10.213.90.0/24", **parse_overrides(given.set)}

@@ -30,18 +30,18 @@ import page  # noqa: E402
 
 from runbook_lab import lifecycle  # noqa: E402
 from runbook_lab.layout import find_lab  # noqa: E402
-from runbook_lib import packs  # noqa: E402
-from runbook_lib.chapters import chapters_of  # noqa: E402
-from runbook_lib.deployment import Deployment, open_deployment  # noqa: E402
+from runbook_lib.aws import packs  # noqa: E402
+from runbook_lib.chapters.deployment import Deployment, open_deployment  # noqa: E402
+from runbook_lib.redaction import redactor  # noqa: E402
+from runbook_lib.spec.chapters import chapters_of  # noqa: E402
 from runbook_lib.ssh import Host  # noqa: E402
-from runbook_lib.vault import redactor  # noqa: E402
 
 PARAMS = "params/greg-separated.lab.yaml"
 BY_HAND = Path(__file__).resolve().parent / "by_hand"
 COLD = """
 import json, sys, time
 began = time.monotonic()
-from runbook_lib.deployment import open_deployment
+from runbook_lib.chapters.deployment import open_deployment
 deployment = open_deployment({params!r}, {overrides!r})
 assert not getattr(deployment, {chapter!r}).plan()
 print(json.dumps(time.monotonic() - began))
@@ -143,7 +143,7 @@ def _words(deployment: Deployment, name: str) -> tuple[str, dict[str, str]]:
     names = {"STORE": hosts["store"], "PUBLISHER": hosts["publisher"]}
     if node.role == "lb":
         return "lb.sh", {**names, "STORE_NODES": tiers["store"], "PUBLISHER_NODES": tiers["publisher"]}
-    pack = packs.stage(packs.fetch(deployment.spec.product.pack, None, deployment.cloud), deployment.cloud)
+    pack = packs.stage(packs.fetch(deployment.spec.product.pack, None, deployment.cloud.aws), deployment.cloud.aws)
     words = {"SELF": node.address, "PACK": pack, "PASSWORD": deployment.vault.get("carbon-admin-password")}
     if node.role == "db":
         return "db.sh", words

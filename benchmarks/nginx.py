@@ -18,8 +18,8 @@ import threading
 
 import page
 
-from runbook_lib.deployment import Deployment, open_deployment
-from runbook_lib.spec import parse_overrides
+from runbook_lib.chapters.deployment import Deployment, open_deployment
+from runbook_lib.spec.loader import parse_overrides
 
 ASKED = ("store", "/store/pages/top-assets")
 CONF, MINE = "/etc/nginx/nginx.conf", "/etc/nginx/benchmark.conf"

@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from page import section, write  # noqa: E402
 
 from runbook_lab.practice import build  # noqa: E402
-from runbook_lib import demonstration  # noqa: E402
+from runbook_lib.operations import demo_app  # noqa: E402
 from tests.practice.practice_nodes import Node, Nodes, sign_in  # noqa: E402
 
 CLIENTS = 4
@@ -45,7 +45,7 @@ def main() -> None:
             for product, page in (("greg", "/store/pages/top-assets"), ("as", "/probe/")):
                 node = nodes.make(product)
                 if product == "as":
-                    (node.home / "repository/deployment/server/webapps" / demonstration.NAME).write_bytes(demonstration.archive())
+                    (node.home / "repository/deployment/server/webapps" / demo_app.NAME).write_bytes(demo_app.archive())
                 rows.append(measure(node, product, page, options.seconds))
         finally:
             nodes.stop()

@@ -8,8 +8,8 @@ import sys
 
 from runbook_lab import browser, lifecycle, visit
 from runbook_lab.layout import DEFAULT_RANGE, find_lab
-from runbook_lib.cli import Parser
 from runbook_lib.errors import RunbookError
+from runbook_lib.headless.cli import Parser
 
 
 def parser() -> Parser:

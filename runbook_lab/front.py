@@ -12,8 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from runbook_lib import cli
 from runbook_lib.errors import LabError, RunbookError
+from runbook_lib.headless import cli
 
 ROOT = Path(__file__).resolve().parent.parent
 STATE = Path("/run/runbook")
@@ -65,7 +65,7 @@ def doctor(args: argparse.Namespace) -> int:
 
 def lab_of(args: argparse.Namespace) -> str | None:
     """The name of the lab that the params name, None when they speak of AWS itself."""
-    from runbook_lib.spec import load_spec, parse_overrides
+    from runbook_lib.spec.loader import load_spec, parse_overrides
 
     config = load_spec(args.params, parse_overrides(args.set)).cloud.aws_config
     found = Path(config) if config else None

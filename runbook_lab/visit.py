@@ -16,7 +16,7 @@ from rich.table import Table
 from runbook_lab import network
 from runbook_lab.layout import REGION, Lab
 from runbook_lab.lifecycle import alive, client
-from runbook_lib.console import Pinned
+from runbook_lib.aws.host_keys import Pinned
 from runbook_lib.errors import LabError
 
 LOGIN_USER = "admin"

@@ -1,1 +1,31 @@
-"""The library behind the notebooks: launch, configure and verify WSO2 clusters on EC2, step by step."""
+"""The library behind the notebooks: launch, configure and verify WSO2 clusters on EC2, step by step.
+
+A notebook needs one import: `from runbook_lib import open_deployment`. The names below are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .chapters.deployment import open_deployment
+    from .chapters.params_form import choose_params, show_patterns
+    from .chapters.passwords import choose_passwords
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "choose_params", "choose_passwords", "open_deployment", "show_patterns"]
+
+_HOMES = {
+    "open_deployment": "chapters.deployment",
+    "choose_params": "chapters.params_form",
+    "choose_passwords": "chapters.passwords",
+    "show_patterns": "chapters.params_form",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """The notebooks' functions, imported on first use: whoever needs one module does not load all of them."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

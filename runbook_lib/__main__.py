@@ -2,6 +2,6 @@
 
 import sys
 
-from .cli import main
+from runbook_lib.headless.cli import main
 
 sys.exit(main())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 class RunbookError(Exception):
-    """An error that a user can act on. `changed`: what an apply had changed before it (`converge.Pending`), for the journal.
+    """An error that a user can act on. `changed`: what an apply had changed before it (`changes.Pending`), for the journal.
 
     `what` went wrong in one sentence; `where`: file and key, host and command, or URL; `next_step`: what to do now.
-    In a notebook it shows as a card without a traceback (see `ui.install`).
+    In a notebook it shows as a card without a traceback (see `display.install`).
     """
 
     changed: tuple[object, ...] = ()
@@ -23,11 +23,6 @@ class RunbookError(Exception):
         if self.next_step:
             lines.append(f"  next:  {self.next_step}")
         return "\n".join(lines)
-
-    def _repr_html_(self) -> str:
-        from .cards import error_card  # its links need the chapters and the parameters
-
-        return error_card(self)
 
 
 class ParamsError(RunbookError):

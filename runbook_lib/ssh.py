@@ -19,12 +19,16 @@ from typing import TypeVar
 
 import paramiko
 
-from .errors import HostError, RunbookError
+from runbook_lib.errors import HostError, RunbookError
+from runbook_lib.webclient.transport import Connect, Connected
 
 T = TypeVar("T")
 KEEPALIVE = 20  # seconds
 OWN_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")  # below ~/.ssh, as OpenSSH looks for them
 UNANSWERED = 60  # seconds without an answer of the host's network to what was sent
+
+
+PORT_SECONDS = 2.0  # a security group drops silently: this long without an answer is no answer
 
 
 @dataclass(frozen=True)
@@ -263,3 +267,33 @@ def fleet(addresses: Mapping[str, Address], private_key: str, bastion: Address |
     """Hosts by node name, all reached with the deployment's key, through the bastion (with the operator's own) when there is one."""
     via = Host(bastion, None) if bastion else None
     return Fleet({name: Host(at, private_key, via) for name, at in addresses.items()})
+
+
+def knock(address: str, port: int, connect: Connect | None) -> str:
+    """`open`, `refused` or `silent`: what a connection to a port meets within two seconds."""
+    try:
+        if connect is None:
+            socket.create_connection((address, port), timeout=PORT_SECONDS).close()
+        else:
+            connect(address, port).close()
+    except ConnectionRefusedError:
+        return "refused"
+    except TimeoutError:
+        return "silent"
+    return "open"
+
+
+def through(host: Host, seconds: float = 10.0) -> Connect:
+    """Connections as `host` makes them, by SSH forwarding: sshd reports a refusal, silence ends after `seconds`."""
+
+    def connect(address: str, port: int) -> Connected:
+        try:
+            return host.transport().open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=seconds)
+        except paramiko.ChannelException as error:
+            refused = "refused" in (error.text or "").lower()
+            kind: type[OSError] = ConnectionRefusedError if refused else ConnectionError
+            raise kind(f"{host.name} cannot connect to {address}:{port}: {error.text}") from error
+        except paramiko.SSHException as error:
+            raise TimeoutError(f"{host.name} got no connection to {address}:{port}") from error
+
+    return connect

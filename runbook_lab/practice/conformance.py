@@ -23,12 +23,12 @@ from rich.table import Table
 
 from runbook_lab.practice.expectations import EXPECTATIONS, Outcome
 from runbook_lab.practice.tampering import tampered
-from runbook_lib.checks.answers import Form
-from runbook_lib.checks.cookies import Jar
-from runbook_lib.checks.scene import Login, Machine, Scene
-from runbook_lib.checks.users import test_users
-from runbook_lib.checks.visitor import Flow, Visitor, holds_assertion
+from runbook_lib.checks.sso.environment import Login, Machine, Scene
+from runbook_lib.checks.sso.proof_users import test_users
 from runbook_lib.errors import RunbookError
+from runbook_lib.webclient.client import Client, Flow, holds_assertion
+from runbook_lib.webclient.cookies import Jar
+from runbook_lib.webclient.response import Form
 
 TABLE = Path(__file__).resolve().parents[2] / "tests" / "practice" / "conformance.yaml"
 SCRIPTS = TABLE.with_name("direct_scripts.yaml")
@@ -50,9 +50,9 @@ class Target:
     def host(self) -> str:
         return urlsplit(self.origin).hostname or ""
 
-    def visitor(self, *_place: object) -> Visitor:
+    def visitor(self, *_place: object) -> Client:
         """A fresh browser that knows this server and its other names."""
-        return Visitor({self.host: self.host, **self.addresses}, self.ca, timeout=30)
+        return Client({self.host: self.host, **self.addresses}, self.ca, timeout=30)
 
     @property
     def machines(self) -> tuple[Machine, ...]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
-from runbook_lib.checks.answers import Answer
-from runbook_lib.checks.cookies import Cookie, moment, parse_set_cookie
+from runbook_lib.webclient.cookies import Cookie, moment, parse_set_cookie
+from runbook_lib.webclient.response import Answer
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from lxml import etree
 
-from runbook_lib.checks.answers import Form
+from runbook_lib.webclient.response import Form
 
 NAMESPACES = {"saml": "urn:oasis:names:tc:SAML:2.0:assertion", "ds": "http://www.w3.org/2000/09/xmldsig#"}
 

@@ -12,22 +12,21 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from runbook_lib.artifacts import FOLDERS
-from runbook_lib.checks import Check, CheckTable, Status
-from runbook_lib.checks.answers import Answer
+from runbook_lib.check import Check, CheckTable, Status
 from runbook_lib.checks.membership import INTERESTING, rows
-from runbook_lib.checks.scene import PORT_SECONDS, through
-from runbook_lib.checks.visitor import Visitor
-from runbook_lib.demonstration import NAME
-from runbook_lib.demonstration import PATH as PROBE
 from runbook_lib.errors import HostError
-from runbook_lib.ssh import Host
-from runbook_lib.steps import carbon
-from runbook_lib.steps.appserver import DEPLOYMENT
+from runbook_lib.operations.demo_app import NAME
+from runbook_lib.operations.demo_app import PATH as PROBE
+from runbook_lib.operations.deploy_archive import FOLDERS
+from runbook_lib.roles import carbon
+from runbook_lib.roles.appserver import DEPLOYMENT
+from runbook_lib.ssh import PORT_SECONDS, Host, through
+from runbook_lib.webclient.client import Client
+from runbook_lib.webclient.response import Answer
 
 if TYPE_CHECKING:
-    from runbook_lib.deployment import Deployment
-    from runbook_lib.topology import Node
+    from runbook_lib.session import Session
+    from runbook_lib.topology.model import Node
 
 CHAPTER = {"as": "06_verify_as_cluster", "greg": "07_verify_sso_separation"}
 HTTPS_PORT = 9443  # of the product; no offset on a machine of its own (facts 1.1)
@@ -37,7 +36,7 @@ DEMONSTRATION = f"webapps/{NAME}"
 SERVICES = ("/services/RemoteUserStoreManagerService", "/services/UserAdmin", "/services/ServerAdmin")
 
 
-def verify_cluster(deployment: Deployment) -> CheckTable:
+def verify_cluster(deployment: Session) -> CheckTable:
     """Every row for the deployment's pattern, in the order a reader wants them."""
     product = deployment.topology.spec.design.product
     table = verify_membership(deployment)
@@ -53,7 +52,7 @@ def verify_cluster(deployment: Deployment) -> CheckTable:
     return table
 
 
-def verify_membership(deployment: Deployment) -> CheckTable:
+def verify_membership(deployment: Session) -> CheckTable:
     """Members, coordinator and domain of each tier of two or more nodes; no row where clustering is off."""
     d = deployment
     table = CheckTable()
@@ -74,7 +73,7 @@ def verify_membership(deployment: Deployment) -> CheckTable:
 class Front:
     """The public hosts as a visitor meets them, and as a neighbour in the subnet does."""
 
-    def __init__(self, deployment: Deployment):
+    def __init__(self, deployment: Session):
         self._d = deployment
         self._ca = deployment.vault.get("ca.pem")
         found = deployment.instances()
@@ -83,13 +82,13 @@ class Front:
             for host in deployment.spec.hosts.values()
         }
 
-    def visitor(self) -> Visitor:
-        return Visitor(self._outside, self._ca)
+    def visitor(self) -> Client:
+        return Client(self._outside, self._ca)
 
-    def neighbour(self) -> Visitor:
+    def neighbour(self) -> Client:
         """A browser on the database machine: it belongs to no group that Nginx or the product trusts."""
         inside = {host: self._d.topology.lb_for(host).address for host in self._d.spec.hosts.values()}
-        return Visitor(inside, self._ca, through(self._d.fleet()[self._d.topology.db.name], PORT_SECONDS))
+        return Client(inside, self._ca, through(self._d.fleet()[self._d.topology.db.name], PORT_SECONDS))
 
     def url(self, key: str, target: str) -> str:
         return f"https://{self._d.spec.hosts[key]}{target}"
@@ -97,7 +96,7 @@ class Front:
     def nodes(self, key: str) -> tuple[Node, ...]:
         return self._d.topology.upstream(key)
 
-    def served_by(self, visitor: Visitor, url: str) -> str:
+    def served_by(self, visitor: Client, url: str) -> str:
         """Name of the node that answered, as Nginx says it."""
         return visitor.get(url, headers={"X-Runbook-Probe": "1"}).header("x-served-by")
 
@@ -142,7 +141,7 @@ def sessions(front: Front) -> list[Check]:
     return [_row("cluster-session-as", title, steady, f"1 session, {REPEATS} requests counted", seen, url, chapter)]
 
 
-def archives(deployment: Deployment) -> dict[str, dict[str, str]]:
+def archives(deployment: Session) -> dict[str, dict[str, str]]:
     """By AS node the archives that were put there: sha256 by folder and name. HostError for a node that cannot be looked at."""
     nodes = [node.name for node in deployment.topology.wso2_nodes]
     folder = f"{carbon.home_of(deployment.spec)}/{DEPLOYMENT}"
@@ -163,7 +162,7 @@ def lacking_of(there: Mapping[str, Mapping[str, str]], manager: str, workers: Se
     return {name: [archive for archive, digest in there[manager].items() if there[name].get(archive) != digest] for name in workers}
 
 
-def on_every_worker(deployment: Deployment, there: Mapping[str, Mapping[str, str]]) -> list[Check]:
+def on_every_worker(deployment: Session, there: Mapping[str, Mapping[str, str]]) -> list[Check]:
     """Every worker has the archives of the manager, byte for byte; the demonstration application answers on each itself."""
     d = deployment
     manager, workers = d.topology.of("as-manager")[0].name, [node.name for node in d.topology.of("as-worker")]
@@ -177,15 +176,15 @@ def on_every_worker(deployment: Deployment, there: Mapping[str, Mapping[str, str
     return [_row("cluster-artifact-as", title, not wrong, ", ".join(workers), observed, manager, CHAPTER["as"])]
 
 
-def _answers(deployment: Deployment, host: Host) -> bool:
+def _answers(deployment: Session, host: Host) -> bool:
     address = deployment.topology.node(host.name).address
     try:
-        return _probe(Visitor({address: address}, None, through(host)).get(f"https://{address}:{HTTPS_PORT}{PROBE}")) is not None
+        return _probe(Client({address: address}, None, through(host)).get(f"https://{address}:{HTTPS_PORT}{PROBE}")) is not None
     except OSError:
         return False
 
 
-def shut(front: Front, deployment: Deployment) -> list[Check]:
+def shut(front: Front, deployment: Session) -> list[Check]:
     """Console and administration: refused on the worker host and on workers, open to the operator at the manager's."""
     visitor, login = front.visitor(), "/carbon/admin/login.jsp"
     title = "The worker host has no console"
@@ -198,13 +197,13 @@ def shut(front: Front, deployment: Deployment) -> list[Check]:
     inside = front.neighbour()
     table.append(_refused("cluster-console-neighbour", title, inside, front.url("mgt", login), by_nginx=True))
     for node in deployment.topology.of("as-worker"):
-        own = Visitor({node.address: node.address}, None, through(deployment.fleet()[node.name]))
+        own = Client({node.address: node.address}, None, through(deployment.fleet()[node.name]))
         url = f"https://{node.address}:{HTTPS_PORT}{SERVICES[0]}"
         table.append(_refused(f"cluster-services-{node.name}", f"{node.name} refuses administration services", own, url))
     return table
 
 
-def _refused(id: str, title: str, visitor: Visitor, url: str, by_nginx: bool = False) -> Check:
+def _refused(id: str, title: str, visitor: Client, url: str, by_nginx: bool = False) -> Check:
     """403 or 404 from Nginx (its own page says so) or 403 from the product itself (facts 3.7)."""
     status: Status
     try:
@@ -217,7 +216,7 @@ def _refused(id: str, title: str, visitor: Visitor, url: str, by_nginx: bool = F
     return Check(id, title, status, "refused", seen, url, CHAPTER["as"])
 
 
-def _console(visitor: Visitor, url: str) -> Check:
+def _console(visitor: Client, url: str) -> Check:
     answer = visitor.get(url)
     there = answer.status == 200 and answer.form("password") is not None
     return _row("cluster-console-manager-host", "The manager host shows the console's login", there, "login form",

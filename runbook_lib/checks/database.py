@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import pymysql
 
-from ..converge import ask
-from ..databases import REGISTRY, Database, databases_of
-from ..errors import RunbookError
-from ..ssh import Host
-from . import Check, CheckTable, Status
+from runbook_lib.check import Check, CheckTable, Status
+from runbook_lib.converge.engine import ask
+from runbook_lib.errors import RunbookError
+from runbook_lib.ssh import Host
+from runbook_lib.topology.databases import REGISTRY, Database, databases_of
 
 if TYPE_CHECKING:
-    from ..deployment import Deployment
+    from runbook_lib.session import Session
 
 CHAPTER = "02_install_mysql"
 PORT = 3306
 SECONDS = 10
 
 
-def verify_database(deployment: Deployment) -> CheckTable:
+def verify_database(deployment: Session) -> CheckTable:
     """Every row of chapter 02; nothing is changed by asking."""
     d = deployment
     databases = databases_of(d.spec.pattern)
@@ -36,13 +36,13 @@ def verify_database(deployment: Deployment) -> CheckTable:
     return CheckTable([*_server(d, report), *_tables(d, databases, report), *_logins(d, databases)])
 
 
-def _report(d: Deployment, databases: tuple[Database, ...]) -> Mapping[str, Any]:
+def _report(d: Session, databases: tuple[Database, ...]) -> Mapping[str, Any]:
     registries = [database.name for database in databases if database.script == REGISTRY.script]
     question = {"kind": "mysql", "key": "report", "what": "report", "registries": registries}
     return ask(d.fleet()[d.topology.db.name], "probe", [question], timeout=60)["facts"][0]
 
 
-def _server(d: Deployment, report: Mapping[str, Any]) -> list[Check]:
+def _server(d: Session, report: Mapping[str, Any]) -> list[Check]:
     """What was found, where it listens, whether it tells errors instead of cutting values short."""
     db = d.topology.db
     bound = sorted((f"127.0.0.1:{PORT}", f"{db.address}:{PORT}"))
@@ -58,7 +58,7 @@ def _server(d: Deployment, report: Mapping[str, Any]) -> list[Check]:
     ]  # fmt: skip
 
 
-def _tables(d: Deployment, databases: tuple[Database, ...], report: Mapping[str, Any]) -> list[Check]:
+def _tables(d: Session, databases: tuple[Database, ...], report: Mapping[str, Any]) -> list[Check]:
     """Whole schemas, and no resource of the registry twice, as simultaneous first boots leave it (golden run 7)."""
     rows = []
     for database in databases:
@@ -74,7 +74,7 @@ def _tables(d: Deployment, databases: tuple[Database, ...], report: Mapping[str,
     return rows
 
 
-def _logins(d: Deployment, databases: tuple[Database, ...]) -> list[Check]:
+def _logins(d: Session, databases: tuple[Database, ...]) -> list[Check]:
     """One row per account: every product node signs in with it and sees its own tables, and no other database."""
     nodes = [node.name for node in d.topology.wso2_nodes]
     passwords = {database.account: d.vault.get(database.secret) for database in databases}

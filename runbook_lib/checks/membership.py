@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from runbook_lib.checks import Check, Status
+from runbook_lib.check import Check, Status
 
 DOMAIN = re.compile(r"Cluster domain: (\S+)")
 JOINED = re.compile(r"Member joined \[([^]]*)\]: /?([\d.]+):\d+")

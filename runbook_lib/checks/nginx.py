@@ -8,17 +8,18 @@ import ssl
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from .. import pki
-from ..converge import ask
-from ..ssh import Host
-from ..steps import nginx
-from . import Check, CheckTable, Status
-from .visitor import Visitor
-from .wire import Closed
+from runbook_lib import pki
+from runbook_lib.check import Check, CheckTable, Status
+from runbook_lib.converge.engine import ask
+from runbook_lib.roles import nginx
+from runbook_lib.ssh import Host
+from runbook_lib.webclient.client import Client
+from runbook_lib.webclient.transport import Closed
 
 if TYPE_CHECKING:
-    from ..deployment import Deployment
-    from ..steps import Context, Node
+    from runbook_lib.roles.context import Context
+    from runbook_lib.session import Session
+    from runbook_lib.topology.model import Node
 
 CHAPTER = "05_configure_nginx"
 OURS = {80, 443, nginx.STATUS_PORT}
@@ -38,7 +39,7 @@ GUARDED: Mapping[str, tuple[str, ...]] = {
 ENTRY = {"store": "/store/", "publisher": "/publisher/", "as": "/", "mgt": "/carbon/admin/login.jsp"}
 
 
-def verify_nginx(deployment: Deployment) -> CheckTable:
+def verify_nginx(deployment: Session) -> CheckTable:
     """Every row of chapter 05; requests without a session only."""
     context = deployment.context()
     table = CheckTable()
@@ -72,7 +73,7 @@ def _machine(host: Host, lb: Node, context: Context) -> list[Check]:
 class _Outside:
     """The public hosts as visitors meet them."""
 
-    def __init__(self, deployment: Deployment, context: Context):
+    def __init__(self, deployment: Session, context: Context):
         self.spec, self.topology, self.context = deployment.spec, deployment.topology, context
         self.ca = context.secrets["ca.pem"]
         found = deployment.instances()
@@ -89,8 +90,8 @@ class _Outside:
             found += [self._stranger(host), *self._closed(key, host)]
         return found
 
-    def visitor(self) -> Visitor:
-        return Visitor(self.addresses, self.ca)
+    def visitor(self) -> Client:
+        return Client(self.addresses, self.ca)
 
     def _certificate(self, host: str) -> Check:
         """A visitor who trusts our CA gets a certificate for this name, with days left."""
@@ -185,7 +186,7 @@ class _Outside:
         ]
 
     def _stranger(self, host: str) -> Check:
-        visitor = Visitor({STRANGER: self.addresses[host]}, None)
+        visitor = Client({STRANGER: self.addresses[host]}, None)
         try:
             observed = str(visitor.request("GET", f"https://{STRANGER}/").status)
         except Closed:
@@ -204,7 +205,7 @@ class _Outside:
         return rows
 
 
-def _outcome(visitor: Visitor, url: str) -> str:
+def _outcome(visitor: Client, url: str) -> str:
     """Status, who said so where it matters, and Location; or what happened instead of an answer."""
     try:
         answer = visitor.request("GET", url)
@@ -214,7 +215,7 @@ def _outcome(visitor: Visitor, url: str) -> str:
     return f"{answer.status}{own} {answer.location or ''}".strip()
 
 
-def _header(visitor: Visitor, url: str, headers: Mapping[str, str]) -> str:
+def _header(visitor: Client, url: str, headers: Mapping[str, str]) -> str:
     try:
         answer = visitor.request("GET", url, headers=headers)
     except OSError as error:

@@ -14,9 +14,9 @@ from importlib.resources import files
 
 import yaml
 
-from ..errors import HostError
-from ..ssh import Host
-from ..tables import Table
+from runbook_lib.errors import HostError
+from runbook_lib.ssh import Host
+from runbook_lib.tables import Table
 
 # Tests one configuration from stdin in a folder that is gone afterwards; a certificate is made there for it.
 PROGRAM = """
@@ -51,7 +51,7 @@ class Fault:
 @cache
 def faults() -> tuple[Fault, ...]:
     """The faults of `steps/nginx_faults.yaml`."""
-    text = files("runbook_lib.steps").joinpath("nginx_faults.yaml").read_text()
+    text = files("runbook_lib.checks").joinpath("nginx_faults.yaml").read_text()
     return tuple(Fault(**row) for row in yaml.safe_load(text))
 
 

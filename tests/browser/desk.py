@@ -18,7 +18,7 @@ import httpx
 import nbformat
 import pytest
 
-from runbook_lib.doctor import chromium
+from runbook_lib.headless.doctor import chromium
 from tests.conftest import ROOT, need
 from tests.lab.deployed import Deployed
 from tests.notebooks.test_chapters import with_parameters

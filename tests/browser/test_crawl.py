@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.checks import Check, CheckTable, browser, crawl
-from runbook_lib.checks.scene import Login, Scene
-from runbook_lib.checks.users import CLEAN_UP, Logins
+from runbook_lib.check import Check, CheckTable
+from runbook_lib.checks.sso import crawl, screenshots
+from runbook_lib.checks.sso.environment import Login, Scene
+from runbook_lib.checks.sso.proof_users import Logins
 from runbook_lib.errors import RunbookError
+from runbook_lib.evidence.comparison import CLEAN_UP
 from tests.browser.application import HOSTS, Application, served
 from tests.conftest import need
 
@@ -23,13 +25,13 @@ DETAILS = "/store/assets/wsdl/details/"
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Application]:
-    need(not browser.missing(), browser.missing())
+    need(not screenshots.missing(), screenshots.missing())
 
     @contextmanager
     def users(_scene: Scene) -> Iterator[Mapping[str, Login]]:
         yield Logins(USERS)
 
-    monkeypatch.setattr(browser, "test_users", users)
+    monkeypatch.setattr(screenshots, "test_users", users)
     with served(tmp_path) as found:
         yield found
 
@@ -97,7 +99,7 @@ def test_a_connection_that_is_closed_is_a_refusal_too(site: Application, monkeyp
 
 def test_what_a_browser_asks_by_itself_is_no_failure(site: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     site.refused = {"/store/themes/site.css"}
-    monkeypatch.setattr("runbook_lib.checks.recorder.BY_ITSELF", {"/store/themes/site.css": "for this test"})
+    monkeypatch.setattr("runbook_lib.checks.sso.recorder.BY_ITSELF", {"/store/themes/site.css": "for this test"})
     assert one(site, monkeypatch, STORE_USER).status == "pass"
 
 

@@ -11,18 +11,18 @@ import pytest
 
 from tests.browser.desk import Desk, chromium_running, clone, jupyterlab, open_chapter
 
-FORM = 'from runbook_lib import form, ui\nui.install()\nform.params_form("../params/greg-separated.lab.yaml")'
-APPLY = """from runbook_lib import ui
-from runbook_lib.converge import Event
-ui.install()
-with ui.progress("an apply", ["db-1"]) as shown:
+FORM = 'from runbook_lib import choose_params\nfrom runbook_lib.notebook import display\ndisplay.install()\nchoose_params("../params/greg-separated.lab.yaml")'
+APPLY = """from runbook_lib.changes import Event
+from runbook_lib.notebook import display, progress
+display.install()
+with progress.progress("an apply", ["db-1"]) as shown:
     shown(Event("db-1", "files", "file /etc/example", 2, 5))
     while not shown.stop.is_set():
         shown.stop.wait(0.1)"""
 
-STATES = """from runbook_lib import ui
-from runbook_lib.checks import Check, CheckTable
-ui.install()
+STATES = """from runbook_lib.check import Check, CheckTable
+from runbook_lib.notebook import display
+display.install()
 CheckTable(Check("id", "title", state, "this", "that", "here") for state in ("pass", "fail", "skipped", "undecided") * 2)"""
 CONTRAST = """cell => {
   const parts = colour => colour.match(/[\\d.]+/g).map(Number);

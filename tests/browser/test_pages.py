@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.checks import Check
-from runbook_lib.journal import Journal
-from runbook_lib.report import write_report
-from runbook_lib.website import build_site
+from runbook_lib.check import Check
+from runbook_lib.evidence import report
+from runbook_lib.evidence.journal import Journal
+from runbook_lib.evidence.report import write_report
+from runbook_lib.evidence.site import build_site
 from tests.browser.desk import chromium_running
 
 NARROW = {"width": 390, "height": 800}
@@ -28,7 +29,7 @@ def run(tmp_path: Path) -> Path:
         journal.write(CHAPTER, "change", host="lb-1", key="configuration /etc/nginx/nginx.conf", change="create: 6 files, tested before they are used")
     title, address = "/store/ is answered by the product", "302 https://store.lab.test/store/pages/top-assets"
     journal.checked(CHAPTER, [Check("nginx-serves-store.lab.test", title, "pass", "an answer without :9443", address, "outside")])
-    journal.finish()
+    report.finish(journal)
     (journal.folder / f"{CHAPTER}.ipynb").write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     write_report(journal.folder)
     return journal.folder

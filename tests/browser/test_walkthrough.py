@@ -9,7 +9,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from runbook_lib.spec import load_spec
+from runbook_lib.spec.loader import load_spec
 from tests.browser.desk import Desk, chromium_running, open_chapter, picture
 from tests.conftest import ROOT
 from tests.lab.deployed import Deployed

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.lock import holder
+from runbook_lib.aws.lock import holder
 from tests.browser.desk import Desk, chapters_for, chromium_running, clone, idle, jupyterlab, menu, open_chapter, picture
 from tests.lab.deployed import Deployed
 from tests.lab.labs import eventually

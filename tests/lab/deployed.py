@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.chapters import chapters_of
-from runbook_lib.deployment import Deployment, open_deployment
-from runbook_lib.spec import load_spec
+from runbook_lib.chapters.deployment import Deployment, open_deployment
+from runbook_lib.spec.chapters import chapters_of
+from runbook_lib.spec.loader import load_spec
 from tests.conftest import ROOT
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.deployment import Deployment
+from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.launch.inventory import Permission, observe
 from runbook_lib.ssh import Host
-from runbook_lib.world import Permission, observe
 from tests.conftest import ROOT
 from tests.lab.deployed import Deployed
 

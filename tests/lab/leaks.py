@@ -8,9 +8,9 @@ import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from runbook_lib.redact import PRIVATE_KEY, Redactor
+from runbook_lib.aws.parameter_store import PUBLIC
+from runbook_lib.redaction import PRIVATE_KEY, Redactor
 from runbook_lib.ssh import Host
-from runbook_lib.vault import PUBLIC
 
 # Below these lies what a run, or what it started, may have written; the rest of a machine comes from its image.
 WRITTEN = "/etc /home /opt /root /run /srv /tmp /usr/local /var"

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from runbook_lib import pki
-from runbook_lib.steps import Context, nginx
-from runbook_lib.topology import Node
+from runbook_lib.roles import nginx
+from runbook_lib.roles.context import Context
+from runbook_lib.topology.model import Node
 from tests.conftest import need
 
 HTTPS, HTTP, NODE = 18443, 18080, 19443

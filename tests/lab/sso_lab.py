@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from runbook_lib import boot
-from runbook_lib.deployment import Deployment, open_deployment
-from runbook_lib.steps import carbon, nginx
+from runbook_lib.chapters.deployment import Deployment, open_deployment
+from runbook_lib.operations import startup
+from runbook_lib.roles import carbon, nginx
 from tests.conftest import ROOT
 
 CHAPTERS = ("launch", "mysql", "greg", "nginx")
@@ -138,7 +138,7 @@ class Breaker:
 
     def _restart(self, nodes: list[str]) -> None:
         for node in dict.fromkeys(nodes):
-            boot.start(self.deployment.fleet(), self.deployment.context(), node, "restart")
+            startup.start(self.deployment.fleet(), self.deployment.context(), node, "restart")
 
     # cloud and database
     def door(self, group: str, port: int, source: str) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from runbook_lab.practice import probe_war
-from runbook_lib import artifacts
-from runbook_lib.deployment import Deployment
+from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.errors import RunbookError
-from runbook_lib.steps import appserver, carbon
+from runbook_lib.operations import deploy_archive
+from runbook_lib.roles import appserver, carbon
 from tests.lab.deployed import on
 from tests.lab.labs import eventually
 
@@ -89,10 +89,10 @@ def test_what_is_no_archive_is_refused_before_anything_is_sent(tmp_path: Path, n
     if name != "none.war":
         (tmp_path / name).write_text("text")
     with pytest.raises(RunbookError, match=WRONG[name]):
-        artifacts.deploy(None, None, tmp_path / name)  # type: ignore[arg-type]
+        deploy_archive.deploy(None, None, tmp_path / name)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["../conf/carbon.xml", "/etc/app.war", "app", "app.zip"])
 def test_what_is_no_archives_name_is_not_taken_away(name: str) -> None:
     with pytest.raises(RunbookError, match="is no name of an archive"):
-        artifacts.undeploy(None, None, name)  # type: ignore[arg-type]
+        deploy_archive.undeploy(None, None, name)  # type: ignore[arg-type]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.checks.failover import target_of
-from runbook_lib.checks.stream import Sample, Stream
+from runbook_lib.checks.drill.failover import target_of
+from runbook_lib.checks.drill.load import Sample, Stream
 from tests.lab.deployed import Deployed, in_lab, made, on
 
 pytestmark = pytest.mark.full

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from runbook_lib.converge.config_tree import ConfigTree, TreeFile
 from runbook_lib.errors import HostError
-from runbook_lib.trees import ConfigTree, TreeFile
 from tests.conftest import need
 from tests.lab.local_host import LocalHost, converged, planned
 

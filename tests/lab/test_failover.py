@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from runbook_lib.checks.failover import KINDS, drill
+from runbook_lib.checks.drill.failover import KINDS, drill
 
 REQUESTS = 200 * 30  # the figure: 200 requests a second for 30 s
 

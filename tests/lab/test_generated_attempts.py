@@ -9,10 +9,10 @@ import os
 
 import pytest
 
-from runbook_lib import front_doors
-from runbook_lib.checks.contents import Contents
-from runbook_lib.checks.generated import KNOWN, REST, SPELLINGS, Scan, generate, scan
-from runbook_lib.checks.scene import Login, Scene
+from runbook_lib.checks.sso.contents import Contents
+from runbook_lib.checks.sso.environment import Login, Scene
+from runbook_lib.checks.sso.generated import KNOWN, REST, SPELLINGS, Scan, generate, scan
+from runbook_lib.spec import front_doors
 from tests.lab.nginx_process import HTTPS, Site, site
 from tests.lab.test_nginx_process import with_secrets
 

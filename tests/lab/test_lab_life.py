@@ -17,7 +17,7 @@ import pytest
 
 from runbook_lab import cgroups, cli, image, lifecycle, network, prerequisites, remains
 from runbook_lab.layout import find_lab
-from runbook_lib.console import Pinned, keys_in
+from runbook_lib.aws.host_keys import Pinned, keys_in
 from runbook_lib.errors import LabError
 from tests.lab.labs import LabClient, eventually, require_lab_machine
 

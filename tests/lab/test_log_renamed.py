@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from runbook_lib.deployment import Deployment
-from runbook_lib.steps import carbon
+from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.roles import carbon
 from tests.lab.deployed import on
 
 

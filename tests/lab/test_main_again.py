@@ -13,10 +13,10 @@ import nbformat
 import pytest
 import yaml
 
-from runbook_lib.chapters import chapters_of
-from runbook_lib.deployment import Deployment
-from runbook_lib.lock import Lock
-from runbook_lib.world import observe
+from runbook_lib.aws.lock import Lock
+from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.launch.inventory import observe
+from runbook_lib.spec.chapters import chapters_of
 from tests.conftest import ROOT
 from tests.lab.deployed import Deployed, in_lab
 from tests.lab.hands import as_root, undo_rules

@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook_lib import cli, packs, pki
-from runbook_lib.console import Pinned, pin_name
-from runbook_lib.deployment import Deployment
+from runbook_lib import pki
+from runbook_lib.aws import packs
+from runbook_lib.aws.host_keys import Pinned, pin_name
+from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.errors import ChecksFailed, HostError, RunbookError
+from runbook_lib.headless import cli
 from tests.lab.deployed import Deployed
 from tests.lab.hands import OURS, as_root
 from tests.lab.labs import eventually

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import registry_state
-from runbook_lib.boot import mark_of
-from runbook_lib.deployment import Deployment
+from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.operations import registry
+from runbook_lib.operations.startup import mark_of
 from tests.lab.deployed import Deployed, in_lab
 from tests.lab.hands import OURS, Running, as_root
 
@@ -74,7 +74,7 @@ def test_killed_while_a_schema_is_loaded_and_the_database_machine_without_power(
 def test_killed_during_a_first_boot_the_next_run_makes_the_databases_anew_by_itself(cluster: Deployed, opened: Deployment) -> None:
     running = Running(cluster, "run", "--from", "04", "--to", "04")
     running.until(
-        lambda: _mark(opened, "store-1") == "begun" and registry_state.is_used(opened.fleet()["db-1"]),
+        lambda: _mark(opened, "store-1") == "begun" and registry.is_used(opened.fleet()["db-1"]),
         "store-1 fills the registry",
     )
     running.kill()

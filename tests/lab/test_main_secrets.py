@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.deployment import Deployment
+from runbook_lib.chapters.deployment import Deployment
 from tests.conftest import ROOT
 from tests.lab.deployed import Deployed, in_lab, made
 from tests.lab.hands import as_root

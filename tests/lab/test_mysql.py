@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from runbook_lib.checks.database import verify_database
-from runbook_lib.database_repair import recreate_database
 from runbook_lib.errors import RunbookError
-from runbook_lib.steps import mysql
+from runbook_lib.operations.backup import recreate_database
+from runbook_lib.roles import mysql
 from tests.lab.deployed import on
 
 PLACES = "/etc /root /home /tmp /var/log /var/lib/mysql"

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.database_repair import dump_database, recreate_database, restore_database
-from runbook_lib.database_resources import MysqlAccount, MysqlDatabase, MysqlSchema, NoLeftovers
+from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, NoLeftovers
 from runbook_lib.errors import HostError
+from runbook_lib.operations.backup import dump_database, recreate_database, restore_database
 from tests.conftest import need
 from tests.lab.local_host import LocalHost, converged, planned
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from runbook_lib import converge
 from runbook_lib.checks.nginx import verify_nginx
-from runbook_lib.converge import Stage
+from runbook_lib.converge import engine
+from runbook_lib.converge.config_tree import TreeFile
+from runbook_lib.converge.engine import Stage
 from runbook_lib.errors import HostError
-from runbook_lib.steps import nginx
-from runbook_lib.trees import TreeFile
+from runbook_lib.roles import nginx
 from tests.lab.deployed import on
 
 
@@ -39,7 +39,7 @@ def test_a_configuration_that_fails_its_test_leaves_the_running_one(as_deploymen
     bad = replace(good, files=(TreeFile(first.name, b"nonsense on;\n" + first.content), *rest))
     wish = {"lb-1": (Stage("configuration", (bad,)),)}
     with pytest.raises(HostError, match="the old one stays"):
-        converge.apply(as_deployment.fleet(), converge.plan(as_deployment.fleet(), wish))
+        engine.apply(as_deployment.fleet(), engine.plan(as_deployment.fleet(), wish))
     assert not as_deployment.nginx.plan()
 
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import yaml
 
-from runbook_lib import front_doors
+from runbook_lib.spec import front_doors
 from tests.lab.labs import eventually
 from tests.lab.nginx_process import HTTP, secrets_of, site
 from tests.unit.test_nginx import context

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runbook_lib import pki
-from runbook_lib.deployment import Deployment
+from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.errors import HostError
 from runbook_lib.ssh import Address, Host
 from tests.conftest import need

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from runbook_lib.checks import browser
-from runbook_lib.deployment import Deployment
+from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.checks.sso import screenshots
 from runbook_lib.errors import ChecksFailed
 from tests.conftest import need
 from tests.lab.sso_lab import broken, deployed, subnet
@@ -18,7 +18,7 @@ NUMBER = 48  # of its subnet in the lab's range
 
 @pytest.fixture(scope="module")
 def cluster(lab) -> Iterator[Deployment]:
-    need(not browser.missing(), browser.missing())
+    need(not screenshots.missing(), screenshots.missing())
     operator = subnet(lab, NUMBER).replace("0/24", "1/32")  # where this machine's own connections come from
     small = {"nodes.store": 1, "nodes.publisher": 1, "publisher_allow_cidr": [operator]}
     deployment = deployed(lab, NUMBER, deployment="pages-walked", **small)

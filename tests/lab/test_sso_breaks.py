@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runbook_lib.checks.scene import scene_of
-from runbook_lib.checks.sso import Attempt, matrix, prove
-from runbook_lib.deployment import Deployment
+from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.checks.sso.environment import scene_of
+from runbook_lib.checks.sso.proof import Attempt, matrix, prove
 from tests.lab.sso_lab import broken, deployed, subnet
 
 BREAKS = yaml.safe_load(Path(__file__).with_name("sso_breaks.yaml").read_text())

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from runbook_lib.checks.scene import scene_of
-from runbook_lib.checks.sso import Proof, prove
-from runbook_lib.deployment import Deployment
+from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.checks.sso.environment import scene_of
+from runbook_lib.checks.sso.proof import Proof, prove
 from tests.conftest import SHARED
 from tests.lab.sso_lab import broken, deployed
 

@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from runbook_lib.chapters import NOTEBOOKS, chapters_of
+from runbook_lib.spec.chapters import NOTEBOOKS, chapters_of
 from tests.conftest import ROOT
 from tests.lab.deployed import Deployed
 

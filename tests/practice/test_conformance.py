@@ -12,7 +12,7 @@ import yaml
 
 from runbook_lab import practice
 from runbook_lab.practice.conformance import SCRIPTS, Target, differences, load, main, script_rows
-from runbook_lib.checks.scene import Login
+from runbook_lib.checks.sso.environment import Login
 from tests.conftest import SHARED
 from tests.practice.practice_nodes import Node, Nodes
 

@@ -16,10 +16,11 @@ import pytest
 import yaml
 from lxml import etree
 
-from runbook_lib.edits import Edit, JsonSet, XmlSet, apply
-from runbook_lib.spec import Spec
-from runbook_lib.steps import Context, appserver, greg
-from runbook_lib.topology import topology_of
+from runbook_lib.converge.edits import Edit, JsonSet, XmlSet, apply
+from runbook_lib.roles import appserver, greg
+from runbook_lib.roles.context import Context
+from runbook_lib.spec.model import Spec
+from runbook_lib.topology.model import topology_of
 from tests.conftest import ROOT, need
 
 PACK = ROOT / "runbook_lab" / "practice" / "pack"

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from runbook_lab.practice import probe_war
-from runbook_lib import demonstration
+from runbook_lib.operations import demo_app
 from tests.practice.practice_nodes import Node, Nodes, returned, sign_in, soap
 
 WEBAPPS = "repository/deployment/server/webapps"
@@ -102,7 +102,7 @@ def test_an_archive_comes_changes_and_goes_while_the_server_runs(manager: Node) 
 
 
 def test_the_runbooks_demonstration_application_runs(worker: Node) -> None:
-    (worker.home / WEBAPPS / "shown.war").write_bytes(demonstration.archive())
+    (worker.home / WEBAPPS / "shown.war").write_bytes(demo_app.archive())
     with worker.client() as client:
         until(lambda: client.get("/shown/").status_code == 200)
         told = [client.get("/shown/") for _ in range(3)]

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from runbook_lib.checks import browser, crawl
-from runbook_lib.checks.scene import Login, Machine, Scene
-from runbook_lib.checks.sso import Proof, matrix, prove, try_out
-from runbook_lib.checks.users import UserStore, test_users
+from runbook_lib.checks.sso import crawl, screenshots
+from runbook_lib.checks.sso.environment import Login, Machine, Scene
+from runbook_lib.checks.sso.proof import Proof, matrix, prove, try_out
+from runbook_lib.checks.sso.proof_users import UserStore, test_users
 from tests.conftest import SHARED, need
 from tests.practice.practice_nodes import Nodes
 
@@ -88,14 +88,14 @@ def test_the_next_proof_removes_what_a_killed_one_left_and_nothing_else(scene: S
 
 def test_a_person_with_a_browser_walks_from_the_store_into_the_publisher(scene: Scene):
     """The administrator is in, the Store user is refused without having been asked: the leak of the sign-in itself."""
-    need(not browser.missing(), browser.missing())
-    shots = browser.prove_in_browser(scene)
+    need(not screenshots.missing(), screenshots.missing())
+    shots = screenshots.prove_in_browser(scene)
     assert [shot.page for shot in shots] == ["store-signed-in", "acs-401", "store-signed-in", "publisher-landing"]
     assert all(shot.png.startswith(b"\x89PNG") for shot in shots) and shots.checks.ok
 
 
 def test_the_applications_work_for_everybody_and_no_asset_is_left(scene: Scene):
-    need(not browser.missing(), browser.missing())
+    need(not screenshots.missing(), screenshots.missing())
     found = crawl.crawl(scene)
     assert [(row.id, row.status, row.observed) for row in found if not row.ok] == []
     author = scene.visitor()
@@ -104,7 +104,7 @@ def test_the_applications_work_for_everybody_and_no_asset_is_left(scene: Scene):
 
 
 def test_without_a_browser_the_rows_say_why_they_are_skipped(scene: Scene, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(browser, "program", lambda: None)
-    shots = browser.prove_in_browser(scene)
+    monkeypatch.setattr(screenshots, "program", lambda: None)
+    shots = screenshots.prove_in_browser(scene)
     assert list(shots) == [] and {row.status for row in shots.checks} == {"skipped"}
     assert all("no browser is installed" in row.observed for row in shots.checks)

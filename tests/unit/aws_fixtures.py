@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import launch_apply
-from runbook_lib.cloud import Cloud
-from runbook_lib.images import Image
-from runbook_lib.spec import load_spec
+from runbook_lib.aws.images import Image
+from runbook_lib.launch import apply
+from runbook_lib.launch.cloud import Cloud
+from runbook_lib.spec.loader import load_spec
 
 OPERATOR = "10.213.0.1/32"
 NUMBERS = itertools.count(1)
@@ -49,8 +49,8 @@ def aws_config(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def machines() -> Iterator[None]:
     """moto's machines never boot: their host keys come from here, each its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch_apply, "wait_for_keys", lambda ec2, name, id_, seconds: (f"ssh-ed25519 AAAAC3Nza{id_[2:]}",))
-        patch.setattr(launch_apply, "find_image", lambda *args: Image("ami-0123456789abcdef0", "/dev/xvda", "admin"))
+        patch.setattr(apply, "wait_for_keys", lambda ec2, name, id_, seconds: (f"ssh-ed25519 AAAAC3Nza{id_[2:]}",))
+        patch.setattr(apply, "find_image", lambda *args: Image("ami-0123456789abcdef0", "/dev/xvda", "admin"))
         yield
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from runbook_lib.redact import redactor
+from runbook_lib.redaction import redactor
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,11 @@ from dataclasses import replace
 import crossplane
 import pytest
 
-from runbook_lib import boot
-from runbook_lib.spec import load_spec
-from runbook_lib.steps import Context, appserver, carbon_settings, nginx
-from runbook_lib.topology import topology_of
+from runbook_lib.operations import startup
+from runbook_lib.roles import appserver, carbon_settings, nginx
+from runbook_lib.roles.context import Context
+from runbook_lib.spec.loader import load_spec
+from runbook_lib.topology.model import topology_of
 
 WORKERS = range(1, 9)
 
@@ -58,6 +59,6 @@ def test_every_worker_and_nobody_else_may_fetch_artifacts_from_the_manager(worke
 @pytest.mark.parametrize("workers", WORKERS)
 def test_workers_are_restarted_one_at_a_time(workers):
     ctx = context(workers)
-    found = boot.batches(replace(ctx, booted=frozenset(node.name for node in ctx.topology.wso2_nodes)))
+    found = startup.batches(replace(ctx, booted=frozenset(node.name for node in ctx.topology.wso2_nodes)))
     assert sorted(name for batch in found for name in batch) == ["as-manager-1", *(f"as-worker-{n + 1}" for n in range(workers))]
     assert all(sum("worker" in name for name in batch) <= 1 for batch in found)

@@ -16,12 +16,13 @@ import pytest
 import yaml
 from botocore import exceptions, xform_name
 
-from runbook_lib import console, images, operator_range
-from runbook_lib.aws import Aws, translate
-from runbook_lib.cloud import Cloud
+from runbook_lib.aws import host_keys, images, operator_cidr
+from runbook_lib.aws.client import Aws, translate
+from runbook_lib.aws.images import RELEASES, find_image
 from runbook_lib.errors import CloudError
-from runbook_lib.images import RELEASES, find_image
-from runbook_lib.spec import CloudSpec, load_spec
+from runbook_lib.launch.cloud import Cloud
+from runbook_lib.spec.loader import load_spec
+from runbook_lib.spec.sections import CloudSpec
 
 pytest_plugins = ["aws_fixtures"]
 CASES = yaml.safe_load((Path(__file__).parent / "aws_errors.yaml").read_text())
@@ -65,7 +66,7 @@ def test_a_config_file_that_is_none_is_told(tmp_path: Path) -> None:
 
 
 def test_an_endpoint_that_nobody_listens_on_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runbook_lib.aws.TIMEOUTS", {"connect_timeout": 1, "retries": {"total_max_attempts": 1}})
+    monkeypatch.setattr("runbook_lib.aws.client.TIMEOUTS", {"connect_timeout": 1, "retries": {"total_max_attempts": 1}})
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody else gets it, nobody answers
         aws = Aws(config(tmp_path, f"[default]\n{KEYS}endpoint_url = http://127.0.0.1:{taken.getsockname()[1]}\n"))
@@ -164,7 +165,7 @@ BOTH = ("ecdsa-sha2-nistp256 AAAAE2VjZHNh+/ab=", "ssh-ed25519 AAAAC3NzaC1lZDI1NT
     ],
 )
 def test_host_keys_are_taken_from_the_last_complete_block_of_the_console(text: str, keys: tuple[str, ...]) -> None:
-    assert console.keys_in(text) == keys
+    assert host_keys.keys_in(text) == keys
 
 
 class Ec2:
@@ -185,13 +186,13 @@ class Ec2:
 
 @pytest.mark.parametrize("latest", [True, False], ids=["nitro", "xen"])
 def test_the_console_is_watched_until_the_keys_are_there(monkeypatch: pytest.MonkeyPatch, latest: bool) -> None:
-    monkeypatch.setattr(console, "FIRST_PAUSE", 0.001)
-    assert console.wait_for_keys(Ec2("", "booting\n", BLOCK, latest=latest), "store-1", "i-1", 30) == BOTH
+    monkeypatch.setattr(host_keys, "FIRST_PAUSE", 0.001)
+    assert host_keys.wait_for_keys(Ec2("", "booting\n", BLOCK, latest=latest), "store-1", "i-1", 30) == BOTH
 
 
 def test_keys_that_do_not_come_are_told_with_the_consoles_last_words() -> None:
     with pytest.raises(CloudError, match="Kernel panic") as caught:
-        console.wait_for_keys(Ec2("booting\nKernel panic - not syncing\n\n"), "store-1", "i-1", 0)
+        host_keys.wait_for_keys(Ec2("booting\nKernel panic - not syncing\n\n"), "store-1", "i-1", 0)
     assert "store-1" in caught.value.what and "timeouts.console" in (caught.value.next_step or "")
 
 
@@ -242,7 +243,7 @@ def test_a_region_without_the_image_is_told() -> None:
 
 
 def test_every_image_that_the_parameters_allow_can_be_looked_up() -> None:
-    from runbook_lib.spec_rules import IMAGES
+    from runbook_lib.spec.validators import IMAGES
 
     assert set(IMAGES) == set(RELEASES)
     assert images.login_user("ubuntu-22.04", None) == "ubuntu" and images.login_user("ami-1", "ec2-user") == "ec2-user"
@@ -253,31 +254,31 @@ def spec_of(**cloud: Any) -> CloudSpec:
 
 
 def test_the_operators_range_is_the_address_of_the_route_to_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    source = operator_range._source_towards
-    monkeypatch.setattr(operator_range, "_source_towards", lambda network: source("127.0.0.0/24"))
-    assert operator_range.operator_cidr(spec_of()) == "127.0.0.1/32"
+    source = operator_cidr._source_towards
+    monkeypatch.setattr(operator_cidr, "_source_towards", lambda network: source("127.0.0.0/24"))
+    assert operator_cidr.operator_cidr(spec_of()) == "127.0.0.1/32"
 
 
 def test_a_range_that_is_given_is_taken_as_it_is() -> None:
-    assert operator_range.operator_cidr(spec_of(operator_cidr="192.0.2.0/28", connect_via="public")) == "192.0.2.0/28"
+    assert operator_cidr.operator_cidr(spec_of(operator_cidr="192.0.2.0/28", connect_via="public")) == "192.0.2.0/28"
 
 
 @pytest.mark.parametrize(("answer", "expected"), [("198.51.100.7\n", "198.51.100.7/32"), ("<html>login</html>", None)])
 def test_the_public_address_is_what_aws_sees(monkeypatch: pytest.MonkeyPatch, answer: str, expected: str | None) -> None:
     import httpx
 
-    response = httpx.Response(200, text=answer, request=httpx.Request("GET", operator_range.WHO_AM_I))
-    monkeypatch.setattr(operator_range.httpx, "get", lambda url, timeout: response)
+    response = httpx.Response(200, text=answer, request=httpx.Request("GET", operator_cidr.WHO_AM_I))
+    monkeypatch.setattr(operator_cidr.httpx, "get", lambda url, timeout: response)
     if expected:
-        assert operator_range.operator_cidr(spec_of(connect_via="public")) == expected
+        assert operator_cidr.operator_cidr(spec_of(connect_via="public")) == expected
         return
     with pytest.raises(CloudError, match="not an IPv4 address") as caught:
-        operator_range.operator_cidr(spec_of(connect_via="public"))
+        operator_cidr.operator_cidr(spec_of(connect_via="public"))
     assert "cloud.operator_cidr" in (caught.value.next_step or "")
 
 
 def test_the_price_table_and_other_data_files_are_json_or_yaml_that_loads() -> None:
-    from runbook_lib.cost import prices
+    from runbook_lib.topology.prices import prices
 
     assert all(len(entry) == 3 and entry[0] > 0 for entry in prices()["instances"].values())
     json.dumps(prices()["instances"])
@@ -285,7 +286,7 @@ def test_the_price_table_and_other_data_files_are_json_or_yaml_that_loads() -> N
 
 def test_every_call_that_the_cloud_side_makes_is_among_the_documented_permissions() -> None:
     root = Path(__file__).resolve().parent.parent.parent
-    files = [root / "runbook_lib" / f"{name}.py" for name in ("cloud", "world", "launch_apply", "launch_checks", "teardown", "images", "console", "vault")]
+    files = [file for folder in ("launch", "aws") for file in (root / "runbook_lib" / folder).glob("*.py")]
     words = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", " ".join(file.read_text() for file in files)))
     text = (root / "docs" / "security.md").read_text()
     session = botocore.session.Session()

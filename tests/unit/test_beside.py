@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.beside import MISSING, side_by_side
-from runbook_lib.journal import Journal
+from runbook_lib.evidence.comparison import MISSING, side_by_side
+from runbook_lib.evidence.journal import Journal
 
 CHAPTER = "07_verify_sso_separation"
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.board import OPEN, Board, _at_work
-from runbook_lib.chapters import CHAPTERS
-from runbook_lib.cloud import Cloud
-from runbook_lib.lock import Lock
+from runbook_lib.aws.lock import Lock
+from runbook_lib.chapters.status_board import OPEN, Board, _at_work
+from runbook_lib.launch.cloud import Cloud
+from runbook_lib.spec.chapters import CHAPTERS
 
 pytest_plugins = ["aws_fixtures"]
 

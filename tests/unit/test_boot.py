@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 from test_steps_wso2 import context
 
-from runbook_lib import boot, boot_watch, pki
+from runbook_lib import pki
 from runbook_lib.errors import HostError, RunbookError
+from runbook_lib.operations import startup, startup_watch
+from runbook_lib.roles import carbon
+from runbook_lib.roles.context import Context
 from runbook_lib.ssh import Completed, Fleet, Host
-from runbook_lib.steps import Context, carbon
 
 READY = ["[x] Starting WSO2 Carbon...", "[x] Configured Registry in 3ms", "[x] WSO2 Carbon started in 7 sec"]
 BROKEN = [
@@ -140,15 +142,15 @@ class Scene:
         for machine in self.machines.values():
             (machine.root / "verbs").unlink(missing_ok=True)
 
-    def first_boots(self, ctx: Context | None = None) -> tuple[boot.Started, ...]:
-        return boot.first_boots(self.fleet, ctx or self.ctx, self.recorded.append, self.recreate)
+    def first_boots(self, ctx: Context | None = None) -> tuple[startup.Started, ...]:
+        return startup.first_boots(self.fleet, ctx or self.ctx, self.recorded.append, self.recreate)
 
 
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    monkeypatch.setattr(boot, "PROBES", dict.fromkeys(boot.PROBES, ()))  # pages are probed in a test of their own
-    command = boot.agent.COMMAND.replace("exec sudo -n python3", "exec python3")
-    monkeypatch.setattr(boot.agent, "COMMAND", command)
+    monkeypatch.setattr(startup, "PROBES", dict.fromkeys(startup.PROBES, ()))  # pages are probed in a test of their own
+    command = startup.agent.COMMAND.replace("exec sudo -n python3", "exec python3")
+    monkeypatch.setattr(startup.agent, "COMMAND", command)
     return Scene(tmp_path)
 
 
@@ -167,7 +169,7 @@ def test_the_ready_line_of_an_earlier_start_does_not_count(scene: Scene) -> None
         spec=scene.ctx.spec.model_copy(update={"timeouts": scene.ctx.spec.timeouts.model_copy(update={"boot": 1})}),
     )
     with pytest.raises(HostError, match="did not say that it is started within 1 s") as error:
-        boot.start(scene.fleet, ctx, "store-1")
+        startup.start(scene.fleet, ctx, "store-1")
     assert "REG_CLUSTER_LOCK" in str(error.value)
 
 
@@ -205,7 +207,7 @@ def test_the_log_of_a_start_is_found_behind_midnights(scene: Scene, days: dict[s
     (machine.root / "active").write_text("active")
     printed = machine.run(f"sudo -n sh -c {shlex.quote(carbon.log_of_this_start(scene.ctx.spec))}").stdout
     assert printed.splitlines() == list(expected)
-    assert boot.start(scene.fleet, scene.ctx, "store-1", "watch").line.endswith("started in 7 sec")
+    assert startup.start(scene.fleet, scene.ctx, "store-1", "watch").line.endswith("started in 7 sec")
 
 
 def test_of_a_node_whose_first_days_log_is_gone_only_its_pages_are_asked(scene: Scene) -> None:
@@ -215,10 +217,10 @@ def test_of_a_node_whose_first_days_log_is_gone_only_its_pages_are_asked(scene: 
     note.write_text("17 1\n")
     (machine.root / "log-file").write_text("a line of today\n")
     (machine.root / "active").write_text("active")
-    assert boot.start(scene.fleet, scene.ctx, "store-1", "watch").line == "it runs since longer than its logs are kept"
+    assert startup.start(scene.fleet, scene.ctx, "store-1", "watch").line == "it runs since longer than its logs are kept"
     (machine.root / "active").write_text("failed")
     with pytest.raises(HostError, match="stopped while starting"):
-        boot.start(scene.fleet, scene.ctx, "store-1", "watch")
+        startup.start(scene.fleet, scene.ctx, "store-1", "watch")
 
 
 def test_a_boot_that_hangs_alive_is_named_with_its_line_and_its_cause(scene: Scene) -> None:
@@ -235,7 +237,7 @@ def test_a_start_that_dies_is_named_with_the_words_of_its_unit(scene: Scene) -> 
     machine.says(["Error: JAVA_HOME is not defined correctly."])
     (machine.root / "dies").touch()
     with pytest.raises(HostError, match="failed, exit-code") as error:
-        boot.start(scene.fleet, scene.ctx, "store-1")
+        startup.start(scene.fleet, scene.ctx, "store-1")
     assert "the journal speaks" in error.value.what
 
 
@@ -256,7 +258,7 @@ def test_after_a_cut_short_first_boot_the_next_run_begins_anew_with_fresh_databa
 
 
 def test_a_run_that_was_killed_between_two_first_boots_goes_on_with_the_second(scene: Scene) -> None:
-    boot.start(scene.fleet, scene.ctx, "store-1", first=True)
+    startup.start(scene.fleet, scene.ctx, "store-1", first=True)
     started = scene.first_boots()
     assert [each.node for each in started] == ["store-2", "publisher-1"]
     assert scene.recreated == 0 and scene.recorded == ["store-1", "store-2", "publisher-1"]
@@ -269,7 +271,7 @@ def test_rows_of_a_machine_that_is_gone_are_removed_too(scene: Scene) -> None:
 
 
 def test_databases_made_anew_by_somebody_else_make_every_first_boot_count_again(scene: Scene) -> None:
-    boot.start(scene.fleet, scene.ctx, "store-1", first=True)
+    startup.start(scene.fleet, scene.ctx, "store-1", first=True)
     (scene.machines["store-1"].root / "verbs").unlink()  # the database knows nothing of it
     scene.first_boots()
     assert scene.machines["store-1"].verbs == ["stop", "start"] or scene.machines["store-1"].verbs == ["start"]
@@ -316,21 +318,21 @@ def test_stop_ends_between_two_first_boots(scene: Scene) -> None:
             stop.set()
 
     with pytest.raises(RunbookError, match="stopped before the first boot of store-2"):
-        boot.first_boots(scene.fleet, scene.ctx, scene.recorded.append, scene.recreate, after_the_first, stop)
+        startup.first_boots(scene.fleet, scene.ctx, scene.recorded.append, scene.recreate, after_the_first, stop)
     assert scene.recorded == [] and scene.machines["store-1"].mark == "complete"
 
 
 def test_batches_keep_one_node_of_each_role_serving() -> None:
     ctx = context("greg-separated", nodes={"store": 3, "publisher": 2})
     names = [node.name for node in ctx.topology.wso2_nodes]
-    assert boot.batches(replace(ctx, booted=frozenset(names))) == [["store-1", "publisher-1"], ["store-2", "publisher-2"], ["store-3"]]
+    assert startup.batches(replace(ctx, booted=frozenset(names))) == [["store-1", "publisher-1"], ["store-2", "publisher-2"], ["store-3"]]
 
 
 def test_nodes_that_serve_nobody_yet_are_set_up_all_at_once_before_the_others_change() -> None:
     ctx = context("greg-separated", nodes={"store": 3, "publisher": 2})
-    assert boot.batches(ctx) == [[node.name for node in ctx.topology.wso2_nodes]]
+    assert startup.batches(ctx) == [[node.name for node in ctx.topology.wso2_nodes]]
     some = replace(ctx, booted=frozenset({"store-1", "store-2", "publisher-1"}))
-    assert boot.batches(some) == [["store-3", "publisher-2"], ["store-1", "publisher-1"], ["store-2"]]
+    assert startup.batches(some) == [["store-3", "publisher-2"], ["store-1", "publisher-1"], ["store-2"]]
 
 
 LINES = {
@@ -346,12 +348,12 @@ LINES = {
 
 @pytest.mark.parametrize("line", LINES.values(), ids=list(LINES))
 def test_the_failures_of_the_golden_run_are_known(line: str) -> None:
-    assert any(re.search(signature.pattern, line) for signature in boot.signatures())
+    assert any(re.search(signature.pattern, line) for signature in startup.signatures())
 
 
 @pytest.mark.parametrize("line", [*READY, "WARN {x} - Carbon is configured to use the default keystore", "ERROR {x} - TypeError"])
 def test_lines_of_a_healthy_boot_are_no_failures(line: str) -> None:
-    assert not any(re.search(signature.pattern, line) for signature in boot.signatures())
+    assert not any(re.search(signature.pattern, line) for signature in startup.signatures())
 
 
 @pytest.fixture
@@ -378,7 +380,7 @@ def server(tmp_path: Path) -> Iterator[int]:
 
 def test_a_probe_does_not_follow_redirects_and_names_what_it_got(server: int) -> None:
     def ask(path: str, status: list[int], port: int = server) -> tuple[bool, str]:
-        return boot_watch.answers({"address": "127.0.0.1", "port": port, "path": path, "status": status})
+        return startup_watch.answers({"address": "127.0.0.1", "port": port, "path": path, "status": status})
 
     assert ask("/store/pages/top-assets", [200]) == (True, "status 200")
     assert ask("/publisher/", [200]) == (False, "status 302")

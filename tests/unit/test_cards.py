@@ -8,11 +8,12 @@ import re
 
 import pytest
 
-from runbook_lib.cards import NOTEBOOKS, REFERENCE, SECTIONS, error_card, linked, links_of
-from runbook_lib.chapters import CHAPTERS
-from runbook_lib.chapters import NOTEBOOKS as FOLDER
 from runbook_lib.errors import ChecksFailed, HostError, LockHeld, ParamsError, PlanOvertaken, RunbookError
-from runbook_lib.spec import Spec, load_spec
+from runbook_lib.notebook.error_card import NOTEBOOKS, REFERENCE, SECTIONS, error_card, linked, links_of
+from runbook_lib.spec.chapters import CHAPTERS
+from runbook_lib.spec.chapters import NOTEBOOKS as FOLDER
+from runbook_lib.spec.loader import load_spec
+from runbook_lib.spec.model import Spec
 from tests.conftest import ROOT
 
 PARAMS = "params/greg-separated.lab.yaml"

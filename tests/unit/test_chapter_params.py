@@ -9,11 +9,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from runbook_lib import form, widgets
-from runbook_lib.chapter_params import line_of, use_in_chapters
-from runbook_lib.chapters import NOTEBOOKS, chapters_of
+from runbook_lib.chapters import params_form
 from runbook_lib.errors import RunbookError
-from runbook_lib.spec import load_spec
+from runbook_lib.notebook.parameters_cell import line_of, use_in_chapters
+from runbook_lib.spec.chapters import NOTEBOOKS, chapters_of
+from runbook_lib.spec.loader import load_spec
 
 
 @pytest.fixture
@@ -62,15 +62,15 @@ def test_when_a_chapter_has_no_such_line_nothing_is_written(chapters: Path) -> N
 
 
 @pytest.fixture
-def shown(chapters: Path, monkeypatch: pytest.MonkeyPatch) -> widgets.Form:
+def shown(chapters: Path, monkeypatch: pytest.MonkeyPatch) -> params_form.Form:
     """The form as it is run beside these chapters; it saves into their params/."""
     monkeypatch.chdir(chapters)
-    fields = form.Fields(load_spec("params/greg-single.lab.yaml"))
-    monkeypatch.setattr(form, "ROOT", chapters.parent)
-    return widgets.Form(fields, "../params/greg-single.lab.yaml")
+    fields = params_form.Fields(load_spec("params/greg-single.lab.yaml"))
+    monkeypatch.setattr(params_form, "ROOT", chapters.parent)
+    return params_form.Form(fields, "../params/greg-single.lab.yaml")
 
 
-def test_save_names_the_file_in_the_chapters_and_in_this_notebook_and_lists_them_in_order(shown: widgets.Form) -> None:
+def test_save_names_the_file_in_the_chapters_and_in_this_notebook_and_lists_them_in_order(shown: params_form.Form) -> None:
     shown._typed("deployment", "mine")
     shown._save()
     assert shown.params_file == "../params/mine.yaml"
@@ -81,7 +81,7 @@ def test_save_names_the_file_in_the_chapters_and_in_this_notebook_and_lists_them
     assert shown.saved.value.count("○ to do") == len(links)
 
 
-def test_save_leaves_the_chapters_alone_when_asked_to(shown: widgets.Form) -> None:
+def test_save_leaves_the_chapters_alone_when_asked_to(shown: params_form.Form) -> None:
     shown._typed("deployment", "mine")
     shown.everywhere.value = False
     shown._save()
@@ -89,6 +89,6 @@ def test_save_leaves_the_chapters_alone_when_asked_to(shown: widgets.Form) -> No
     assert "greg-separated" in line_of(Path("02_install_mysql.ipynb"))
 
 
-def test_until_something_is_saved_the_given_file_is_the_chosen_one(shown: widgets.Form) -> None:
+def test_until_something_is_saved_the_given_file_is_the_chosen_one(shown: params_form.Form) -> None:
     assert shown.params_file == "../params/greg-single.lab.yaml"
-    assert form.params_form("params/greg-single.lab.yaml").params_file == "params/greg-single.lab.yaml"
+    assert params_form.choose_params("params/greg-single.lab.yaml").params_file == "params/greg-single.lab.yaml"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runbook_lib.checks import Check, CheckTable, Status
+from runbook_lib.check import Check, CheckTable, Status
 from runbook_lib.errors import ChecksFailed
 from runbook_lib.tables import Table, html_table
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from runbook_lib.checks.crawl import WALKS
-from runbook_lib.checks.sso import Attempt, matrix
+from runbook_lib.checks.sso.crawl import WALKS
+from runbook_lib.checks.sso.proof import Attempt, matrix
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "docs/checks.md").read_text(encoding="utf-8")
@@ -31,7 +31,7 @@ def test_no_row_is_left_of_an_attempt_that_is_gone() -> None:
 
 
 def test_the_ids_of_the_cluster_checks_are_named() -> None:
-    source = "".join((ROOT / "runbook_lib/checks" / name).read_text() for name in ("cluster.py", "publishing.py"))
+    source = "".join((ROOT / "runbook_lib/checks" / name).read_text() for name in ("cluster.py", "sso/publishing.py"))
     ids = {found.split("{")[0] for found in re.findall(r'f?"((?:cluster|asset)-[a-z-]+(?:\{)?)', source)}
     assert ids and [one for one in ids if f"`{one}" not in TEXT] == []
 

@@ -13,10 +13,12 @@ from unittest.mock import MagicMock
 import pytest
 
 from runbook_lab import front
-from runbook_lib import cli, doctor, runner, teardown, work
-from runbook_lib.checks import Check, CheckTable
+from runbook_lib.chapters import teardown as teardown_
+from runbook_lib.check import Check, CheckTable
 from runbook_lib.errors import ChecksFailed, CloudError, RunbookError
-from runbook_lib.journal import Journal
+from runbook_lib.evidence.journal import Journal
+from runbook_lib.headless import cli, doctor, runner
+from runbook_lib.launch import teardown
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = "params/greg-separated.lab.yaml"
@@ -105,7 +107,7 @@ def test_destroy_fails_when_something_is_left(monkeypatch: pytest.MonkeyPatch, t
     deployment, journal = MagicMock(), Journal(tmp_path / "run")
     deployment.spec.deployment, deployment.journal = "d", journal
     with pytest.raises(ChecksFailed, match="something of d is left: Volumes: vol-1"):
-        work.destroy(deployment, "d")
+        teardown_.destroy(deployment, "d")
     assert [(check["id"], check["status"]) for check in journal.result()["checks"]] == [("gone-machines", "pass"), ("gone-disks", "fail")]
     assert not journal.result()["ok"]
 
@@ -181,7 +183,7 @@ def test_doctor_fails_only_for_what_is_needed(monkeypatch: pytest.MonkeyPatch) -
 def test_a_plan_does_not_pay_for_jupyter() -> None:
     """The cold start of plan, verify and status must stay near two seconds: no papermill, no widgets."""
     heavy = ("papermill", "ipywidgets", "IPython", "moto")
-    code = f"import sys, runbook_lib.deployment, runbook_lib.runner; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, runbook_lib.chapters.deployment, runbook_lib.headless.runner; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

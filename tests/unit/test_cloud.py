@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import console, launch_apply, teardown
-from runbook_lib.cloud import Cloud
+from runbook_lib.aws import host_keys
 from runbook_lib.errors import CloudError, PlanOvertaken
-from runbook_lib.patterns import PATTERNS
-from runbook_lib.spec import load_spec
-from runbook_lib.world import Instance, by_tag, tags_of
+from runbook_lib.launch import apply, teardown
+from runbook_lib.launch.cloud import Cloud
+from runbook_lib.launch.inventory import Instance, by_tag, tags_of
+from runbook_lib.spec.loader import load_spec
+from runbook_lib.spec.patterns import PATTERNS
 
 pytest_plugins = ["aws_fixtures"]
 OPERATOR = "10.213.0.1/32"
@@ -235,12 +236,12 @@ def test_a_terminated_machine_is_launched_anew_and_its_keys_are_read_from_its_ow
 @pytest.mark.parametrize("text", ["ssh-ed25519 AAAA", "[]", '{"keys": []}'])
 def test_something_else_in_the_place_of_pinned_host_keys_is_told(text: str) -> None:
     with pytest.raises(CloudError, match="not host keys as the runbook pins them") as caught:
-        console.Pinned.read(text)
+        host_keys.Pinned.read(text)
     assert "delete that parameter" in (caught.value.next_step or "")
 
 
 def test_keys_pinned_for_another_machine_are_never_used_silently(cloud: Cloud) -> None:
-    cloud.vault.put("host-keys/greg-1", console.Pinned("i-00000000", ("ssh-ed25519 AAAAold",)).text(), secure=False)
+    cloud.vault.put("host-keys/greg-1", host_keys.Pinned("i-00000000", ("ssh-ed25519 AAAAold",)).text(), secure=False)
     assert told(cloud) == [("replace", "host keys", "greg-1")]
     assert [check.id for check in cloud.verify().failed()] == ["launch-host-keys"]
     cloud.apply()
@@ -342,7 +343,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize(("moment", "step"), MOMENTS)
 def test_killed_at_any_step_the_next_run_finishes(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch, step: str, moment: str) -> None:
     cloud = make_cloud()
-    original = getattr(launch_apply.Launcher, step)
+    original = getattr(apply.Launcher, step)
 
     def dies(self: Any, *args: Any) -> None:
         if moment == "after":
@@ -350,7 +351,7 @@ def test_killed_at_any_step_the_next_run_finishes(make_cloud: Callable[..., Clou
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(launch_apply.Launcher, step, dies)
+        patch.setattr(apply.Launcher, step, dies)
         with pytest.raises(Killed):
             cloud.apply()
     again(cloud).apply()
@@ -385,13 +386,13 @@ def test_hardening_of_a_live_deployment_cannot_be_changed(make_cloud: Callable[.
 
 def test_a_machine_that_ends_right_after_its_launch_is_told_with_the_reason(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = make_cloud()
-    original = launch_apply.Launcher._launch
+    original = apply.Launcher._launch
 
     def dies(self: Any) -> None:
         original(self)
         self.ec2.terminate_instances(InstanceIds=[cloud.instance("greg-1").id])
 
-    monkeypatch.setattr(launch_apply.Launcher, "_launch", dies)
+    monkeypatch.setattr(apply.Launcher, "_launch", dies)
     with pytest.raises(CloudError, match="greg-1 does not run"):
         cloud.apply()
 
@@ -516,7 +517,7 @@ def test_a_deployment_that_half_exists_can_be_torn_down(make_cloud: Callable[...
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(launch_apply.Launcher, "_rules", dies)
+        patch.setattr(apply.Launcher, "_rules", dies)
         with pytest.raises(Killed):
             cloud.apply()
     assert teardown.destroy(again(cloud)).ok

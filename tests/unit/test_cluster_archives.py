@@ -9,9 +9,9 @@ import pytest
 
 from runbook_lib.checks.cluster import archives, lacking_of
 from runbook_lib.errors import HostError
-from runbook_lib.spec import load_spec
+from runbook_lib.spec.loader import load_spec
 from runbook_lib.ssh import Completed, Fleet
-from runbook_lib.topology import topology_of
+from runbook_lib.topology.model import topology_of
 
 APP, OTHER = "webapps/app.war", "carbonapps/other.car"
 

@@ -11,8 +11,8 @@ from lxml import etree
 from runbook_lab.practice.conformance import load
 from runbook_lab.practice.expectations import EXPECTATIONS, Outcome, saml_text
 from runbook_lab.practice.tampering import NAMESPACES, tampered
-from runbook_lib.checks.answers import Answer, Form
 from runbook_lib.errors import RunbookError
+from runbook_lib.webclient.response import Answer, Form
 
 REQUEST = '<samlp:AuthnRequest xmlns:samlp="urn:oasis:names:tc:SAML:2.0:protocol" ID="a"/>'
 DEFLATED = base64.b64encode(zlib.compress(REQUEST.encode())[2:-4]).decode()

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib import agent, converge, pki
-from runbook_lib.converge import Stage
-from runbook_lib.edits import TextSet
+from runbook_lib import pki
+from runbook_lib.converge import agent, engine
+from runbook_lib.converge.edits import TextSet
+from runbook_lib.converge.engine import Stage
+from runbook_lib.converge.keystore import Keystore
+from runbook_lib.converge.resources import Absent, Archive, Directory, Edited, Exec, File, Symlink
 from runbook_lib.errors import HostError, PlanOvertaken
-from runbook_lib.keystores import Keystore
-from runbook_lib.resources import Absent, Archive, Directory, Edited, Exec, File, Symlink
 from runbook_lib.ssh import Completed, Fleet
 
 OWNER = subprocess.run(["sh", "-c", "echo $(id -un):$(id -gn)"], capture_output=True, text=True).stdout.strip()
@@ -50,8 +51,8 @@ def here() -> Fleet:
 
 
 def converge_once(fleet: Fleet, *resources, stages=None):
-    planned = converge.plan(fleet, {"here": stages or [Stage("all", resources)]})
-    return planned, converge.apply(fleet, planned)
+    planned = engine.plan(fleet, {"here": stages or [Stage("all", resources)]})
+    return planned, engine.apply(fleet, planned)
 
 
 def test_files_are_written_once_and_then_left_alone(here, tmp_path):
@@ -78,7 +79,7 @@ def test_an_edited_file_keeps_its_content_when_only_its_mode_has_drifted(here, t
     assert [p.change.summary for p in planned.pending] == ["mode 0666 -> 0640"]
     assert (tmp_path / "a.sh").read_text() == "size=2\n# theirs\n"
     assert stat.S_IMODE((tmp_path / "a.sh").stat().st_mode) == 0o640
-    assert not converge.plan(here, {"here": [Stage("all", (edited,))]})
+    assert not engine.plan(here, {"here": [Stage("all", (edited,))]})
 
 
 def test_an_edited_file_without_a_mode_keeps_the_mode_that_it_came_with(here, tmp_path):
@@ -90,23 +91,23 @@ def test_an_edited_file_without_a_mode_keeps_the_mode_that_it_came_with(here, tm
 
 def test_a_plan_changes_nothing_and_shows_the_difference(here, tmp_path):
     (tmp_path / "a").write_text("old\n")
-    planned = converge.plan(here, {"here": [Stage("all", (File(f"{tmp_path}/a", b"new\n", 0o644, OWNER),))]})
+    planned = engine.plan(here, {"here": [Stage("all", (File(f"{tmp_path}/a", b"new\n", 0o644, OWNER),))]})
     assert "-old" in str(planned) and "+new" in str(planned) and planned.exit_code == 2
     assert (tmp_path / "a").read_text() == "old\n"
 
 
 def test_the_content_of_a_secret_file_is_never_shown_nor_fetched(here, tmp_path):
     (tmp_path / "a").write_text("old-secret")
-    planned = converge.plan(here, {"here": [Stage("all", (File(f"{tmp_path}/a", b"new-secret", 0o600, OWNER, secret=True),))]})
+    planned = engine.plan(here, {"here": [Stage("all", (File(f"{tmp_path}/a", b"new-secret", 0o600, OWNER, secret=True),))]})
     assert planned and "old-secret" not in str(planned) and "new-secret" not in str(planned)
 
 
 def test_a_plan_that_the_world_has_overtaken_is_refused_with_the_fresh_one(here, tmp_path):
     wish = {"here": [Stage("all", (File(f"{tmp_path}/a", b"new\n", 0o644, OWNER),))]}
-    planned = converge.plan(here, wish)
+    planned = engine.plan(here, wish)
     (tmp_path / "a").write_text("another hand was here\n")
     with pytest.raises(PlanOvertaken) as caught:
-        converge.apply(here, planned)
+        engine.apply(here, planned)
     assert "another hand" in str(caught.value.fresh)
     assert (tmp_path / "a").read_text() == "another hand was here\n"
 
@@ -120,7 +121,7 @@ def test_a_stage_is_compared_after_the_stage_before_it(here, tmp_path):
 
 
 def test_one_exec_probes_everything(here, tmp_path):
-    converge.plan(here, {"here": [Stage(str(n), (File(f"{tmp_path}/{n}", b"x", 0o644, OWNER),)) for n in range(30)]})
+    engine.plan(here, {"here": [Stage(str(n), (File(f"{tmp_path}/{n}", b"x", 0o644, OWNER),)) for n in range(30)]})
     assert here["here"].execs == 1
 
 
@@ -150,14 +151,14 @@ def test_a_keystore_opened_to_others_is_closed_again_and_not_made_anew(here, tmp
     planned, _ = converge_once(here, wish)
     assert "mode 0644 -> 0600" in str(planned)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and path.read_bytes() == b"sealed"
-    assert not converge.plan(here, {"here": [Stage("all", (wish,))]})
+    assert not engine.plan(here, {"here": [Stage("all", (wish,))]})
 
 
 def test_a_products_file_that_was_removed_comes_back_with_its_settings(here, tmp_path):
     wish = Edited(str(tmp_path / "a.conf"), (TextSet(r"^port=(.*)$", "9443"),), b"# the product's\nport=1\n", 0o640, OWNER)
     converge_once(here, wish)
     assert (tmp_path / "a.conf").read_text() == "# the product's\nport=9443\n"
-    assert not converge.plan(here, {"here": [Stage("all", (wish,))]})
+    assert not engine.plan(here, {"here": [Stage("all", (wish,))]})
 
 
 def test_a_products_file_that_was_removed_with_its_folder_is_told_with_the_way_out(here, tmp_path):
@@ -208,7 +209,7 @@ def test_an_archive_is_unpacked_without_its_top_folder_and_once(here, tmp_path, 
     wish = Archive(f"{tmp_path}/home", digest, url, OWNER)
     converge_once(here, wish)
     assert os.access(tmp_path / "home/bin/run.sh", os.X_OK)
-    assert not converge.plan(here, {"here": [Stage("all", (wish,))]})
+    assert not engine.plan(here, {"here": [Stage("all", (wish,))]})
 
 
 @pytest.mark.parametrize("fault", ["sha256", "404"])

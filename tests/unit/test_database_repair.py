@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.database_repair import Dump, Restored, as_table, database_of
+from runbook_lib.chapters.mysql import Mysql
 from runbook_lib.errors import RunbookError
-from runbook_lib.work import Mysql
+from runbook_lib.operations.backup import Dump, Restored, as_table, database_of
 
 PATH = "/var/backups/runbook-mysql/WSO2_USER_DB-20261123T010203Z-4711.sql.gz"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.agent import mysql as agent
-from runbook_lib.database_resources import MysqlAccount, MysqlDatabase, MysqlSchema, canonical, table_names
-from runbook_lib.databases import GREG
-from runbook_lib.steps import mysql
+from runbook_lib.converge.agent import mysql as agent
+from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, canonical, table_names
+from runbook_lib.roles import mysql
+from runbook_lib.topology.databases import GREG
 from tests.unit.test_nginx import context
 
 PACK = Path(__file__).resolve().parents[2] / "runbook_lab/practice/pack"

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lxml import etree
 
-from runbook_lib import edits
-from runbook_lib.edits import JsonSet, XmlElement, XmlRemove, XmlSet, apply
+from runbook_lib.converge import edits
+from runbook_lib.converge.edits import JsonSet, XmlElement, XmlRemove, XmlSet, apply
+from runbook_lib.converge.xml_source import IN_ATTRIBUTES
 from runbook_lib.errors import RunbookError
-from runbook_lib.xmltext import IN_ATTRIBUTES
 
 CASES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 

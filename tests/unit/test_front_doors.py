@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runbook_lib import front_doors
+from runbook_lib.spec import front_doors
 from tests.unit.test_nginx import context
 
 HOSTS = ("store", "publisher")

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from runbook_lib import front_doors
-from runbook_lib.checks import generated
-from runbook_lib.checks.contents import APPS, WEBAPPS, Contents, contents_of
-from runbook_lib.checks.generated import KNOWN, METHODS, REST, SPELLINGS, Request, generate
+from runbook_lib.checks.sso import generated
+from runbook_lib.checks.sso.contents import APPS, WEBAPPS, Contents, contents_of
+from runbook_lib.checks.sso.generated import KNOWN, METHODS, REST, SPELLINGS, Request, generate
+from runbook_lib.spec import front_doors
 from tests.unit.test_nginx import context
 
 SCRIPT = "/publisher/extensions/app/x/apis/authenticate.jag"
@@ -116,6 +116,6 @@ def test_a_pack_is_read_for_files_mappings_and_archives():
 
 
 def test_every_group_of_them_has_a_row_of_the_matrix():
-    from runbook_lib.checks.sso import matrix
+    from runbook_lib.checks.sso.proof import matrix
 
     assert {step["generated"] for row in matrix()[0] for step in row.steps if "generated" in step} == {*KNOWN, REST}

@@ -10,15 +10,16 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from runbook_lib import journal as journals
-from runbook_lib.checks import Check, CheckTable
-from runbook_lib.converge import Pending, Plan, Result
+from runbook_lib.changes import Change, Pending
+from runbook_lib.chapters.mysql import Mysql
+from runbook_lib.check import Check, CheckTable
+from runbook_lib.converge.engine import Plan, Result
 from runbook_lib.errors import RunbookError
-from runbook_lib.journal import Journal
-from runbook_lib.resources import Change
+from runbook_lib.evidence import journal as journals
+from runbook_lib.evidence import report, runs
+from runbook_lib.evidence.journal import Journal
+from runbook_lib.redaction import redactor
 from runbook_lib.tables import Table
-from runbook_lib.vault import redactor
-from runbook_lib.work import Mysql
 
 SPEC = SimpleNamespace(deployment="demo", pattern="greg-separated", hardening="full", expect="separated")
 
@@ -26,7 +27,7 @@ SPEC = SimpleNamespace(deployment="demo", pattern="greg-separated", hardening="f
 @pytest.fixture
 def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Journal:
     monkeypatch.delenv("RUNBOOK_RUN", raising=False)
-    return Journal.begin(SPEC, tmp_path)
+    return Journal.begin(SPEC, tmp_path, report.finish)
 
 
 def check(id_: str, status: str = "pass", where: str = "store-1") -> Check:
@@ -47,16 +48,16 @@ def test_plans_come_before_what_follows_them(journal: Journal) -> None:
 
 def test_latest_leads_to_the_newest_run(tmp_path: Path, journal: Journal) -> None:
     first = journal.open()
-    second = Journal.begin(SPEC, tmp_path).open()
+    second = Journal.begin(SPEC, tmp_path, report.finish).open()
     assert first.folder != second.folder
     assert (tmp_path / "demo" / "latest").resolve() == second.folder.resolve()
-    assert journals.latest("demo", tmp_path) == second.folder.resolve()
+    assert runs.latest("demo", tmp_path) == second.folder.resolve()
 
 
 def test_chapters_of_a_run_write_into_the_same_folder(tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     journal.open()
     monkeypatch.setenv("RUNBOOK_RUN", str(journal.folder))
-    other = Journal.begin(SPEC, tmp_path)
+    other = Journal.begin(SPEC, tmp_path, report.finish)
     other.write("02_install_mysql", "apply")
     assert [entry["verb"] for entry in journal.entries()] == ["begin", "apply"]
 
@@ -137,7 +138,7 @@ def test_the_result_has_the_shape_of_the_contract(journal: Journal) -> None:
     journal.checked("02_install_mysql", CheckTable([check("db.account")]))
     journal.write("02_install_mysql", "chapter", seconds=12.34)
     journal.verdict("07_verify_sso_separation", "separated", True)
-    found = journal.finish()
+    found = report.finish(journal)
     assert set(found) == {
         "schema", "deployment", "pattern", "hardening", "expect", "verdict", "started", "finished", "ok",
         "chapters", "checks",
@@ -169,21 +170,21 @@ def test_a_later_answer_to_the_same_check_counts(journal: Journal) -> None:
 def test_proven_are_the_chapters_that_ended_well(journal: Journal) -> None:
     journal.write("01_launch_ec2", "chapter")
     journal.write("02_install_mysql", "chapter", ok=False, error="no")
-    assert journals.proven(journal.folder) == {"01_launch_ec2"}
+    assert runs.proven(journal.folder) == {"01_launch_ec2"}
 
 
 def test_the_newest_attempt_decides_what_a_chapter_is(tmp_path: Path, journal: Journal) -> None:
     journal.write("02_install_mysql", "verify")
     later = Journal(tmp_path / "demo" / "29990101T000000Z")
     later.write("02_install_mysql", "apply", ok=False, error="disk full")
-    found = journals.attempts("demo", tmp_path)["02_install_mysql"]
+    found = runs.attempts("demo", tmp_path)["02_install_mysql"]
     assert (found.ok, found.words) == (False, "disk full")
 
 
 def test_tables_and_pictures_are_kept_for_the_report(journal: Journal) -> None:
     journal.table("06_verify_as_cluster", "Drill", Table(("what", "how many"), [("failed", 0)], note="of 6000"))
     path = journal.screenshot("07_verify_sso_separation", "Store as admin", b"\x89PNG", "signed in")
-    journal.finish()
+    report.finish(journal)
     page = (journal.folder / "report.html").read_text()
     assert path.read_bytes() == b"\x89PNG"
     assert "Drill" in page
@@ -196,7 +197,7 @@ def test_a_session_by_hand_has_its_result_after_each_verification(tmp_path: Path
     monkeypatch.delenv("RUNBOOK_RUN", raising=False)
     if runner:
         monkeypatch.setenv("RUNBOOK_RUN", str(tmp_path / "run"))
-    journal = Journal.begin(SPEC, tmp_path)
+    journal = Journal.begin(SPEC, tmp_path, report.finish)
     with journal.attempt("02_install_mysql", "verify"):
         pass
     assert (journal.folder / "result.json").exists() is not runner

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runbook_lib.launch_plan import Change, LaunchPlan, LaunchResult
+from runbook_lib.launch.plan import Change, LaunchPlan, LaunchResult
 
 NOTHING = LaunchPlan("demo", ())
 SOME = LaunchPlan("demo", (Change("create", "machine", "db-1"), Change("create", "machine", "lb-1"), Change("start", "machine", "greg-1")))

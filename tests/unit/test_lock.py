@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from runbook_lib import lock as lock_module
-from runbook_lib.cloud import Cloud
+from runbook_lib.aws import lock as lock_module
+from runbook_lib.aws.lock import Lock, holder
+from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.errors import CloudError, LockHeld
-from runbook_lib.lock import Lock, holder
-from runbook_lib.vault import Vault
+from runbook_lib.launch.cloud import Cloud
 
 pytest_plugins = ["aws_fixtures"]
 

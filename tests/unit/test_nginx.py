@@ -7,10 +7,11 @@ import pytest
 from crossplane.analyzer import DIRECTIVES
 
 from runbook_lib import pki
-from runbook_lib.patterns import PATTERNS
-from runbook_lib.spec import Spec
-from runbook_lib.steps import Context, nginx
-from runbook_lib.topology import topology_of
+from runbook_lib.roles import nginx
+from runbook_lib.roles.context import Context
+from runbook_lib.spec.model import Spec
+from runbook_lib.spec.patterns import PATTERNS
+from runbook_lib.topology.model import topology_of
 
 HOSTS = {
     "as": {"as": "as.lab.test", "mgt": "mgt.lab.test"},

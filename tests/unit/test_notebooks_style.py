@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import nodes, proofs, work
-from runbook_lib.chapters import CHAPTERS
-from runbook_lib.spec import load_spec
+from runbook_lib.chapters import cluster, launch, mysql, nginx, product_nodes, sso
+from runbook_lib.spec.chapters import CHAPTERS
+from runbook_lib.spec.loader import load_spec
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-VERBS = [kind for module in (nodes, proofs, work) for kind in vars(module).values() if isinstance(kind, type)]
+VERBS = [kind for module in (cluster, launch, mysql, nginx, product_nodes, sso) for kind in vars(module).values() if isinstance(kind, type)]
 NAMES = {path.stem for path in NOTEBOOKS}
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
-from runbook_lib import packs
-from runbook_lib.cloud import Cloud
+from runbook_lib.aws import packs
 from runbook_lib.errors import CloudError, PackError
-from runbook_lib.redact import redactor
+from runbook_lib.launch.cloud import Cloud
+from runbook_lib.redaction import redactor
 
 pytest_plugins = ["aws_fixtures"]
 
@@ -55,27 +55,27 @@ def kept() -> list[str]:
 
 
 def test_a_file_is_verified_and_kept(cloud: Cloud, pack: Path) -> None:
-    found = packs.fetch(pack.as_uri(), sha(pack).upper(), cloud)
+    found = packs.fetch(pack.as_uri(), sha(pack).upper(), cloud.aws)
     assert found.sha256 == sha(pack) and found.path.read_bytes() == pack.read_bytes()
     pack.unlink()
-    assert packs.fetch(found.url, found.sha256, cloud).path == found.path
+    assert packs.fetch(found.url, found.sha256, cloud.aws).path == found.path
 
 
 def test_without_a_checksum_the_computed_one_is_told(cloud: Cloud, pack: Path) -> None:
-    assert packs.fetch(pack.as_uri(), None, cloud).sha256 == sha(pack)
+    assert packs.fetch(pack.as_uri(), None, cloud.aws).sha256 == sha(pack)
 
 
 def test_what_does_not_have_the_checksum_is_refused_and_not_kept(cloud: Cloud, pack: Path) -> None:
     with pytest.raises(PackError, match=sha(pack)) as caught:
-        packs.fetch(pack.as_uri(), "0" * 64, cloud)
+        packs.fetch(pack.as_uri(), "0" * 64, cloud.aws)
     assert "0" * 64 in caught.value.what and caught.value.where == pack.as_uri()
     assert kept() == []
 
 
 def test_a_kept_copy_that_was_changed_is_fetched_again(cloud: Cloud, pack: Path) -> None:
-    found = packs.fetch(pack.as_uri(), sha(pack), cloud)
+    found = packs.fetch(pack.as_uri(), sha(pack), cloud.aws)
     found.path.write_bytes(b"somebody else's bytes")
-    assert packs.fetch(pack.as_uri(), sha(pack), cloud).path.read_bytes() == pack.read_bytes()
+    assert packs.fetch(pack.as_uri(), sha(pack), cloud.aws).path.read_bytes() == pack.read_bytes()
 
 
 def test_a_copy_that_was_cut_short_leaves_nothing(cloud: Cloud, pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def test_a_copy_that_was_cut_short_leaves_nothing(cloud: Cloud, pack: Path, monk
     with monkeypatch.context() as patch:
         patch.setattr(packs, "_copy", cut)
         with pytest.raises(KeyboardInterrupt):
-            packs.fetch(pack.as_uri(), sha(pack), cloud)
+            packs.fetch(pack.as_uri(), sha(pack), cloud.aws)
     assert kept() == []
 
 
@@ -97,25 +97,25 @@ def test_a_full_disk_is_told_and_leaves_nothing(cloud: Cloud, pack: Path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(packs, "_copy", full)
         with pytest.raises(PackError, match="No space left"):
-            packs.fetch(pack.as_uri(), sha(pack), cloud)
+            packs.fetch(pack.as_uri(), sha(pack), cloud.aws)
     assert kept() == []
 
 
 def test_an_object_is_fetched_once_as_long_as_it_is_the_same(cloud: Cloud, pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = upload(cloud, pack, "packs-once")
-    first = packs.fetch(url, None, cloud)
+    first = packs.fetch(url, None, cloud.aws)
     monkeypatch.setattr(packs, "_copy_s3", lambda *args: pytest.fail("fetched again"))
-    assert packs.fetch(url, None, cloud) == first
+    assert packs.fetch(url, None, cloud.aws) == first
     monkeypatch.undo()
 
 
 def test_an_object_that_was_replaced_is_fetched_again(cloud: Cloud, pack: Path) -> None:
     url = upload(cloud, pack, "packs-new")
-    first = packs.fetch(url, None, cloud)
+    first = packs.fetch(url, None, cloud.aws)
     with zipfile.ZipFile(pack, "a") as archive:
         archive.writestr("wso2greg-5.1.0/more", "more")
     cloud.aws.client("s3").put_object(Bucket="packs-new", Key=f"in/{pack.name}", Body=pack.read_bytes())
-    assert packs.fetch(url, None, cloud).sha256 == sha(pack) != first.sha256
+    assert packs.fetch(url, None, cloud.aws).sha256 == sha(pack) != first.sha256
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_an_object_that_was_replaced_is_fetched_again(cloud: Cloud, pack: Path) 
 )
 def test_what_cannot_be_had_is_told_with_its_url(cloud: Cloud, url: str, sha256: str | None, says: str) -> None:
     with pytest.raises(PackError, match=says) as caught:
-        packs.fetch(url, sha256, cloud)
+        packs.fetch(url, sha256, cloud.aws)
     assert caught.value.next_step
     assert kept() == []
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_had_is_told_with_its_url(cloud: Cloud, url: str, sha256:
 def test_a_key_that_is_not_in_the_bucket_is_told(cloud: Cloud, pack: Path) -> None:
     upload(cloud, pack, "packs-there")
     with pytest.raises(PackError, match="nothing at s3://packs-there/other"):
-        packs.fetch("s3://packs-there/other.zip", None, cloud)
+        packs.fetch("s3://packs-there/other.zip", None, cloud.aws)
 
 
 def test_an_endpoint_that_is_down_is_no_fault_of_the_pack(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_an_endpoint_that_is_down_is_no_fault_of_the_pack(cloud: Cloud, monkeypa
     s3 = cloud.aws.client("s3")
     monkeypatch.setattr(s3, "head_object", down, raising=False)
     with pytest.raises(CloudError, match="cannot be reached"):
-        packs.fetch("s3://any/p.zip", None, cloud)
+        packs.fetch("s3://any/p.zip", None, cloud.aws)
 
 
 @pytest.fixture
@@ -169,17 +169,17 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_a_pack_comes_from_the_web(cloud: Cloud, pack: Path, web: str) -> None:
-    assert packs.fetch(f"{web}/{pack.name}", sha(pack), cloud).path.read_bytes() == pack.read_bytes()
+    assert packs.fetch(f"{web}/{pack.name}", sha(pack), cloud.aws).path.read_bytes() == pack.read_bytes()
 
 
 def test_a_404_is_told_as_such(cloud: Cloud, web: str) -> None:
     with pytest.raises(PackError, match="404"):
-        packs.fetch(f"{web}/absent.zip", "0" * 64, cloud)
+        packs.fetch(f"{web}/absent.zip", "0" * 64, cloud.aws)
     assert kept() == []
 
 
 def test_files_inside_are_named_without_the_top_folder(cloud: Cloud, pack: Path) -> None:
-    found = packs.fetch(pack.as_uri(), None, cloud)
+    found = packs.fetch(pack.as_uri(), None, cloud.aws)
     assert found.member("dbscripts/mysql.sql") == b"CREATE TABLE X;"
     assert found.members() == ("dbscripts/mysql.sql", "bin/version.txt")
     for kind in (KeyError, PackError):
@@ -190,24 +190,24 @@ def test_files_inside_are_named_without_the_top_folder(cloud: Cloud, pack: Path)
 def test_what_is_no_zip_is_told_when_it_is_opened(cloud: Cloud, tmp_path: Path) -> None:
     (tmp_path / "page.zip").write_text("<html>")
     with pytest.raises(PackError, match="not a zip"):
-        packs.fetch((tmp_path / "page.zip").as_uri(), None, cloud).member("x")
+        packs.fetch((tmp_path / "page.zip").as_uri(), None, cloud.aws).member("x")
 
 
 @pytest.mark.parametrize("kind", ["file", "s3"])
 def test_the_machines_get_it_by_a_url_that_needs_no_credentials(cloud: Cloud, pack: Path, kind: str) -> None:
     url = pack.as_uri() if kind == "file" else upload(cloud, pack, "packs-staged")
-    handed = packs.stage(packs.fetch(url, None, cloud), cloud)
+    handed = packs.stage(packs.fetch(url, None, cloud.aws), cloud.aws)
     with urllib.request.urlopen(handed) as answer:
         assert answer.read() == pack.read_bytes()
     assert "X-Amz-Signature=[signature]" in redactor.redact(handed)
 
 
 def test_a_file_is_put_up_once(cloud: Cloud, pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = packs.fetch(pack.as_uri(), None, cloud)
-    packs.stage(found, cloud)
+    found = packs.fetch(pack.as_uri(), None, cloud.aws)
+    packs.stage(found, cloud.aws)
     s3 = cloud.aws.client("s3")
     monkeypatch.setattr(s3, "put_object", lambda **options: pytest.fail("put up again"), raising=False)
-    assert f"{found.sha256}/{pack.name}" in packs.stage(found, cloud)
+    assert f"{found.sha256}/{pack.name}" in packs.stage(found, cloud.aws)
     account = cloud.aws.client("sts").get_caller_identity()["Account"]
     blocked = s3.get_public_access_block(Bucket=f"runbook-{account}-us-east-1")["PublicAccessBlockConfiguration"]
     assert all(blocked.values())

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import widgets
-from runbook_lib.cloud import Cloud
-from runbook_lib.deployment_secrets import ensure, make_password
+from runbook_lib.aws.lock import Lock
+from runbook_lib.aws.parameter_store import Vault
+from runbook_lib.chapters import passwords
+from runbook_lib.chapters.passwords import LONGEST, SHORTEST, check_password, choose_passwords, passwords_table, secrets_of, set_password
 from runbook_lib.errors import RunbookError
-from runbook_lib.lock import Lock
-from runbook_lib.passwords import LONGEST, SHORTEST, check_password, choose_passwords, passwords_table, secrets_of, set_password
-from runbook_lib.redact import redactor
-from runbook_lib.vault import Vault
+from runbook_lib.launch.cloud import Cloud
+from runbook_lib.launch.secrets import ensure, make_password
+from runbook_lib.redaction import redactor
 
 pytest_plugins = ["aws_fixtures"]
 ADMIN = "carbon-admin-password"
@@ -104,7 +104,7 @@ class TestForm:
     """The widgets, without a front end."""
 
     def test_a_field_is_empty_again_at_once_and_no_widget_holds_the_value(self, deployment: Any) -> None:
-        shown = widgets.PasswordForm(deployment)
+        shown = passwords.PasswordForm(deployment)
         shown.fields[ADMIN].value = "Widget0Widget1Widget"
         assert shown.fields[ADMIN].value == ""
         assert stored(deployment, ADMIN)["Value"] == "Widget0Widget1Widget"
@@ -114,7 +114,7 @@ class TestForm:
         assert "Widget0Widget1Widget" not in str(states)
 
     def test_a_refused_value_leaves_a_card_and_an_empty_field(self, deployment: Any) -> None:
-        shown = widgets.PasswordForm(deployment)
+        shown = passwords.PasswordForm(deployment)
         shown.fields[ADMIN].value = "wrong"
         assert shown.fields[ADMIN].value == ""
         assert "5 characters" in shown.answer.value
@@ -123,7 +123,7 @@ class TestForm:
     def test_what_is_in_use_has_no_open_field(self, deployment: Any) -> None:
         set_password(deployment, ADMIN, "Correct0Horse1Battery")
         deployment.machines["greg-1"] = object()
-        shown = widgets.PasswordForm(deployment)
+        shown = passwords.PasswordForm(deployment)
         assert shown.fields[ADMIN].disabled
         assert not shown.fields[f"db/{deployment.topology.db_accounts[0]}"].disabled
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.checks import sso, users
-from runbook_lib.checks.answers import Answer
-from runbook_lib.checks.scene import Login, Machine
-from runbook_lib.checks.sso import Outcome, Proof
-from runbook_lib.checks.users import PRIVATE, TRIES, Logins, UserStore, sweep, test_users
+from runbook_lib.checks.sso import proof as sso
+from runbook_lib.checks.sso import proof_users
+from runbook_lib.checks.sso.environment import Login, Machine
+from runbook_lib.checks.sso.proof import Outcome, Proof
+from runbook_lib.checks.sso.proof_users import PRIVATE, TRIES, Logins, UserStore, sweep, test_users
 from runbook_lib.errors import RunbookError
+from runbook_lib.webclient.response import Answer
 from tests.unit.test_sso_engine import attempt, scene
 
 DEADLOCK = "Deadlock found when trying to get lock; try restarting transaction"
@@ -54,7 +55,7 @@ class Product:
         texts = getattr(self, operation)(**dict(FIELD.findall(fields)))
         if texts == "busy":
             return Answer(500, url, [], FAULT.format(DEADLOCK), [], 0.0)
-        body = "".join(f"<ns:return xmlns:ns='{users.NAMESPACE}'>{text}</ns:return>" for text in texts)
+        body = "".join(f"<ns:return xmlns:ns='{proof_users.NAMESPACE}'>{text}</ns:return>" for text in texts)
         return Answer(200, url, [], f"<a>{body}</a>", [], 0.0)
 
     def listUsers(self, filter: str, maxItemLimit: str) -> list[str]:
@@ -85,7 +86,7 @@ class Product:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(users, "PAUSE", 0.0)
+    monkeypatch.setattr(proof_users, "PAUSE", 0.0)
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.checks import publishing
-from runbook_lib.checks.answers import Answer
-from runbook_lib.checks.scene import Login, Machine, Scene
-from runbook_lib.checks.users import Logins
+from runbook_lib.checks.sso import publishing
+from runbook_lib.checks.sso.environment import Login, Machine, Scene
+from runbook_lib.checks.sso.proof_users import Logins
+from runbook_lib.webclient.response import Answer
 
 STORE, PUBLISHER = "store.test", "publisher.test"
 NODES = tuple(Machine(f"store-{n}", f"10.0.0.{n}", lambda *_: None, 9443) for n in (1, 2))  # type: ignore[arg-type, return-value]

@@ -6,10 +6,10 @@ from itertools import count, pairwise
 
 import pytest
 
-from runbook_lib.checks import failover, ramp
-from runbook_lib.checks.failover import people_for, window
-from runbook_lib.checks.ramp import SOON, STEP_SECONDS, STEPS, Ramp, Step, climb, step_of
-from runbook_lib.checks.stream import Sample
+from runbook_lib.checks.drill import failover, ramp
+from runbook_lib.checks.drill.failover import people_for, window
+from runbook_lib.checks.drill.load import Sample
+from runbook_lib.checks.drill.ramp import SOON, STEP_SECONDS, STEPS, Ramp, Step, climb, step_of
 from tests.unit.test_stream import Server, good, result, sample
 
 

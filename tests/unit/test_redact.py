@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib import pki
-from runbook_lib.redact import Redactor, any_of
+from runbook_lib.redaction import Redactor, any_of
 
 SECRET = "p@ss w<o>rd&'\"/+é7"
 FORMS: dict[str, Callable[[str], str]] = {

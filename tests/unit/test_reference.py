@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from runbook_lib.spec import Spec
-from runbook_lib.spec_reference import as_markdown
+from runbook_lib.spec.model import Spec
+from runbook_lib.spec.reference import as_markdown
 from tests.conftest import ROOT
 
 

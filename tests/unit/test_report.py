@@ -5,9 +5,10 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from pathlib import Path
 
-from runbook_lib.checks import Check
-from runbook_lib.journal import Journal
-from runbook_lib.report import render, timings_chart, write_report
+from runbook_lib.charts import timings_chart
+from runbook_lib.check import Check
+from runbook_lib.evidence.journal import Journal
+from runbook_lib.evidence.report import render, write_report
 
 
 class Links(HTMLParser):

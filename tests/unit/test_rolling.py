@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import rolling
-from runbook_lib.converge import Pending, Plan
-from runbook_lib.resources import Change
-from runbook_lib.steps import Context, appserver
-from runbook_lib.topology import Topology
+from runbook_lib.changes import Change, Pending
+from runbook_lib.converge.engine import Plan
+from runbook_lib.operations import rolling_restart
+from runbook_lib.roles import appserver
+from runbook_lib.roles.context import Context
+from runbook_lib.topology.model import Topology
 from tests.unit.test_steps_wso2 import context
 
 CONF = "/opt/wso2/as/repository/conf"
@@ -45,16 +46,16 @@ def plan(ctx: Context, *pending: tuple[str, str]) -> Plan:
 )
 def test_a_node_is_restarted_when_its_unit_watches_what_changes(key: str, restarts: bool) -> None:
     ctx = as_cluster(("as-manager-1", "as-worker-1", "as-worker-2"))
-    assert rolling.restarted_by(plan(ctx, ("as-worker-1", key))) == ({"as-worker-1"} if restarts else set())
+    assert rolling_restart.restarted_by(plan(ctx, ("as-worker-1", key))) == ({"as-worker-1"} if restarts else set())
 
 
 def test_what_is_restarted_is_out_meanwhile_and_warms_up_before_the_next_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     ctx, done = as_cluster(("as-manager-1", "as-worker-1", "as-worker-2")), []
-    monkeypatch.setattr(rolling, "take_out", lambda deployment, names: done.append(sorted(names)))
-    monkeypatch.setattr(rolling.time, "sleep", lambda seconds: done.append("warm"))
+    monkeypatch.setattr(rolling_restart, "take_out", lambda deployment, names: done.append(sorted(names)))
+    monkeypatch.setattr(rolling_restart.time, "sleep", lambda seconds: done.append("warm"))
     every = [(node.name, f"settings in {CONF}/carbon.xml") for node in ctx.topology.wso2_nodes]
     stand: Any = Stand(ctx.topology)
-    for batch in rolling.batches(stand, ctx, plan(ctx, *every)):
+    for batch in rolling_restart.batches(stand, ctx, plan(ctx, *every)):
         done.append(("changed", batch))
     first, second = ("changed", ["as-manager-1", "as-worker-1"]), ("changed", ["as-worker-2"])
     assert done == [["as-worker-1"], first, [], "warm", ["as-worker-2"], second, []]  # the only manager is missed, not replaced
@@ -62,8 +63,8 @@ def test_what_is_restarted_is_out_meanwhile_and_warms_up_before_the_next_goes(mo
 
 def test_a_node_that_never_booted_and_a_change_that_restarts_nobody_leave_nginx_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     ctx, done = as_cluster(("as-manager-1", "as-worker-1")), []
-    monkeypatch.setattr(rolling, "take_out", lambda deployment, names: done.append(names))
+    monkeypatch.setattr(rolling_restart, "take_out", lambda deployment, names: done.append(names))
     stand: Any = Stand(ctx.topology)
     pending = [("as-worker-2", f"settings in {CONF}/carbon.xml"), ("as-worker-1", "package rsync")]
-    assert list(rolling.batches(stand, ctx, plan(ctx, *pending))) == [["as-worker-2"], ["as-manager-1", "as-worker-1"]]
+    assert list(rolling_restart.batches(stand, ctx, plan(ctx, *pending))) == [["as-worker-2"], ["as-manager-1", "as-worker-1"]]
     assert done == []

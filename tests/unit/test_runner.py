@@ -13,14 +13,12 @@ from typing import Any
 import nbformat
 import pytest
 
-from runbook_lib import batch, runner
-from runbook_lib import journal as journals
-from runbook_lib.chapters import CHAPTERS, Chapter, chapters_of
 from runbook_lib.errors import RunbookError
-from runbook_lib.patterns import PATTERNS
-from runbook_lib.spec import load_spec
-from runbook_lib.topology import topology_of
-from runbook_lib.vault import redactor
+from runbook_lib.evidence import journal as journals
+from runbook_lib.evidence import runs
+from runbook_lib.headless import batch, runner
+from runbook_lib.redaction import redactor
+from runbook_lib.spec.chapters import CHAPTERS, Chapter
 
 pytestmark = pytest.mark.slow  # a kernel per chapter
 PARAMS = "params/greg-separated.lab.yaml"
@@ -37,7 +35,7 @@ def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(runner, "chapters_of", lambda *_: mine)
     monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(runner, "_scrub_all", lambda *_: None)
-    monkeypatch.setattr("runbook_lib.deployment.open_deployment", lambda *_: Standing({}))
+    monkeypatch.setattr("runbook_lib.chapters.deployment.open_deployment", lambda *_: Standing({}))
     return folder
 
 
@@ -52,7 +50,7 @@ def write(folder: Path, name: str, code: str, own: str = "") -> None:
 
 def run(said: list[str], **options: Any) -> tuple[int, Path]:
     status = runner.run(PARAMS, {"nodes.store": 3}, say=said.append, **options)
-    folder = journals.latest("greg-separated")
+    folder = runs.latest("greg-separated")
     assert folder
     return status, folder
 
@@ -75,7 +73,8 @@ def test_the_first_chapter_that_fails_stops_the_run_with_its_words_only(notebook
     write(
         notebooks,
         "01_launch_ec2",
-        "from runbook_lib import ui, errors\nui.install()\nraise errors.HostError('db-1 is full', 'db-1, /var', 'make room')",
+        "from runbook_lib import errors\nfrom runbook_lib.notebook import display\ndisplay.install()\n"
+        "raise errors.HostError('db-1 is full', 'db-1, /var', 'make room')",
     )
     write(notebooks, "02_install_mysql", "open('ran', 'w')")
     said: list[str] = []
@@ -99,7 +98,7 @@ def test_a_run_that_nobody_reads_on_has_its_result(notebooks: Path) -> None:
 
     with pytest.raises(BrokenPipeError):
         runner.run(PARAMS, say=closed)
-    folder = journals.latest("greg-separated")
+    folder = runs.latest("greg-separated")
     assert folder and [(c["name"], c["ok"]) for c in json.loads((folder / "result.json").read_text())["chapters"]] == [("01_launch_ec2", True)]
 
 
@@ -168,7 +167,7 @@ def test_resume_leaves_out_what_is_proven_and_holds(notebooks: Path, monkeypatch
     for name in ("01_launch_ec2", "02_install_mysql"):
         write(notebooks, name, "1")
     assert run([])[0] == 0
-    monkeypatch.setattr("runbook_lib.deployment.open_deployment", lambda *_: Standing(pending))
+    monkeypatch.setattr("runbook_lib.chapters.deployment.open_deployment", lambda *_: Standing(pending))
     status, folder = run([], resume=True)
     assert status == 0
     assert sorted(path.stem for path in folder.glob("*.ipynb")) == left
@@ -195,7 +194,7 @@ def test_resume_runs_a_proven_chapter_that_is_given_something(notebooks: Path, m
     write(notebooks, "01_launch_ec2", "1")
     write(notebooks, "02_install_mysql", "print(war)", "war = ''")
     assert run([])[0] == 0
-    monkeypatch.setattr("runbook_lib.deployment.open_deployment", lambda *_: Standing({"launch": False, "mysql": False}))
+    monkeypatch.setattr("runbook_lib.chapters.deployment.open_deployment", lambda *_: Standing({"launch": False, "mysql": False}))
     status, folder = run([], resume=True, parameters={"war": "shop.war"})
     assert status == 0
     assert [path.stem for path in folder.glob("*.ipynb")] == ["02_install_mysql"]
@@ -224,13 +223,6 @@ def test_bad_parameters_stop_before_anything_is_written(notebooks: Path) -> None
     with pytest.raises(RunbookError, match=r"nodes\.stor"):
         runner.run(PARAMS, {"nodes.stor": 3})
     assert not (notebooks.parent / "runs").exists()
-
-
-@pytest.mark.parametrize("pattern", PATTERNS)
-def test_topology_and_chapters_agree(pattern: str) -> None:
-    names = tuple(chapter.name for chapter in chapters_of(pattern))
-    params = Path(runner.journals.ROOT / "params" / f"{pattern}.lab.yaml")
-    assert topology_of(load_spec(params)).chapters() == names
 
 
 def test_evidence_names_the_code_that_made_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -7,22 +7,22 @@ from dataclasses import replace
 import pytest
 
 from runbook_lib import pki
-from runbook_lib.checks import running
-from runbook_lib.spec import load_spec
-from runbook_lib.topology import topology_of
+from runbook_lib.checks import node_report
+from runbook_lib.spec.loader import load_spec
+from runbook_lib.topology.model import topology_of
 
 STORE = topology_of(load_spec("params/greg-separated.lab.yaml")).node("store-1")
 KEY, OTHER = (pki.certificate_of(pki.make_tier_key("store.lab.test", ["store.lab.test"])) for _ in range(2))
 MOUNT, KNOWS = "Connected to mount at sharedregistry", "SSO Service Provider is registered for : "
-GOOD = running.Running(
+GOOD = node_report.Running(
     ["WSO2 Carbon started", MOUNT, MOUNT, f"{KNOWS}store", f"{KNOWS}social"],
     [f"{STORE.address}:9763", f"{STORE.address}:9443"],
     KEY,
 )
 
 
-def verdicts(found: running.Running) -> dict[str, str]:
-    rows = running.rows(STORE, found, ("store", "social"), KEY, "04_configure_greg_nodes")
+def verdicts(found: node_report.Running) -> dict[str, str]:
+    rows = node_report.rows(STORE, found, ("store", "social"), KEY, "04_configure_greg_nodes")
     return {check.id.removeprefix("node-").removesuffix("-store-1"): check.status for check in rows}
 
 
@@ -50,4 +50,4 @@ def test_each_shortcoming_is_named(changes: dict[str, object], wrong: dict[str, 
 
 
 def test_a_node_that_printed_nothing_is_no_error_of_ours() -> None:
-    assert running.answer("") == running.Running([], [], "")
+    assert node_report.answer("") == node_report.Running([], [], "")

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from runbook_lib.chapters.params_form import Fields
 from runbook_lib.errors import ParamsError
-from runbook_lib.form import Fields
-from runbook_lib.spec import PATTERNS, Spec, load_spec, parse_overrides
+from runbook_lib.spec.loader import load_spec, parse_overrides
+from runbook_lib.spec.model import Spec
+from runbook_lib.spec.patterns import PATTERNS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CASES = yaml.safe_load((Path(__file__).parent / "spec_errors.yaml").read_text())

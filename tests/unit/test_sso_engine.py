@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runbook_lib.checks import sso
-from runbook_lib.checks.flows import CannotTell, Walk
-from runbook_lib.checks.pages import Seen
-from runbook_lib.checks.scene import Login, Scene
-from runbook_lib.checks.sso import Attempt, Outcome, Proof, decide, matrix, try_out
+from runbook_lib.checks.sso import proof as sso
+from runbook_lib.checks.sso.environment import Login, Scene
+from runbook_lib.checks.sso.pages import Seen
+from runbook_lib.checks.sso.proof import Attempt, Outcome, Proof, decide, matrix, try_out
+from runbook_lib.checks.sso.verbs import CannotTell, Walk
 from runbook_lib.errors import RunbookError
 from tests.conftest import SHARED
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runbook_lib.checks.answers import Answer
-from runbook_lib.checks.pages import Catalogue
-from runbook_lib.checks.sso import matrix
+from runbook_lib.checks.sso.pages import Catalogue
+from runbook_lib.checks.sso.proof import matrix
+from runbook_lib.webclient.response import Answer
 
 CASES = yaml.safe_load(Path(__file__).with_name("sso_pages.yaml").read_text())
 WORDS = {"store": "store.test", "publisher": "publisher.test", "evil": "evil.example", "user": "alice"}

@@ -10,12 +10,12 @@ import pytest
 from lxml import html
 
 import runbook_lib
-from runbook_lib.converge import Pending, Plan, Result
-from runbook_lib.deployment import Deployment
-from runbook_lib.resources import Change
-from runbook_lib.vault import redactor
+from runbook_lib.changes import Change, Pending
+from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.converge.engine import Plan, Result
+from runbook_lib.redaction import redactor
 
-SKIPPED = ("runbook_lib.agent", "runbook_lib.__main__", "runbook_lib.front")
+SKIPPED = ("runbook_lib.converge.agent", "runbook_lib.__main__", "runbook_lib.front")
 
 
 def shown_classes() -> list[type]:

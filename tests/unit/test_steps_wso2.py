@@ -14,15 +14,17 @@ import pytest
 import yaml
 from lxml import etree
 
-from runbook_lib import edits, pki
-from runbook_lib.converge import Stage
-from runbook_lib.databases import databases_of
+from runbook_lib import pki
+from runbook_lib.converge import edits
+from runbook_lib.converge.engine import Stage
+from runbook_lib.converge.resources import Edited, Resource, Unit
 from runbook_lib.errors import RunbookError
-from runbook_lib.resources import Edited, Resource, Unit
-from runbook_lib.spec import Spec
-from runbook_lib.steps import Context, Download, appserver, carbon, carbon_settings, greg
-from runbook_lib.steps.java import java
-from runbook_lib.topology import topology_of
+from runbook_lib.roles import appserver, carbon, carbon_settings, greg
+from runbook_lib.roles.context import Context, Download
+from runbook_lib.roles.java import java
+from runbook_lib.spec.model import Spec
+from runbook_lib.topology.databases import databases_of
+from runbook_lib.topology.model import topology_of
 
 TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 HOSTS = {

@@ -13,9 +13,9 @@ from itertools import count
 import pytest
 
 from runbook_lib import pki
-from runbook_lib.checks import stream as stream_module
-from runbook_lib.checks.failover import Drill, share
-from runbook_lib.checks.stream import Sample, Stream, Target
+from runbook_lib.checks.drill import load as stream_module
+from runbook_lib.checks.drill.failover import Drill, share
+from runbook_lib.checks.drill.load import Sample, Stream, Target
 from runbook_lib.errors import RunbookError
 
 HOST = "app.lab.test"

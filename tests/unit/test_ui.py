@@ -8,22 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib import form, ui, views, widgets
-from runbook_lib.converge import Event
+from runbook_lib import files
+from runbook_lib.changes import Event, Step
+from runbook_lib.chapters import params_form
 from runbook_lib.errors import HostError, ParamsError, RunbookError
-from runbook_lib.progress import Step
-from runbook_lib.spec import load_spec
-from runbook_lib.vault import redactor
+from runbook_lib.notebook import display
+from runbook_lib.notebook import progress as progress_
+from runbook_lib.redaction import redactor
+from runbook_lib.spec.loader import load_spec
+from runbook_lib.topology import tables
 
 PARAMS = "params/greg-separated.lab.yaml"
 
 
 @pytest.fixture
-def fields() -> form.Fields:
-    return form.Fields(load_spec(PARAMS))
+def fields() -> params_form.Fields:
+    return params_form.Fields(load_spec(PARAMS))
 
 
-def test_the_file_of_a_form_reads_back_as_what_was_typed(fields: form.Fields, tmp_path: Path) -> None:
+def test_the_file_of_a_form_reads_back_as_what_was_typed(fields: params_form.Fields, tmp_path: Path) -> None:
     fields.set("nodes", "{store: 3}")
     fields.set("cloud.disk_gb", "30")
     fields.set("publisher_allow_cidr", "[10.0.0.0/8, 192.168.0.0/16]")
@@ -37,7 +40,7 @@ def test_the_file_of_a_form_reads_back_as_what_was_typed(fields: form.Fields, tm
     assert "# size of each root volume" in fields.yaml()
 
 
-def test_a_key_set_back_to_its_default_leaves_the_file(fields: form.Fields) -> None:
+def test_a_key_set_back_to_its_default_leaves_the_file(fields: params_form.Fields) -> None:
     fields.set("cloud.disk_gb", "30")
     fields.set("cloud.disk_gb", "20")
     assert "disk_gb" not in fields.yaml()
@@ -51,7 +54,7 @@ def test_a_key_set_back_to_its_default_leaves_the_file(fields: form.Fields) -> N
         ("cloud.network", "10.0.0.1/24", "10.0.0.0/24"),
     ],
 )
-def test_a_wrong_value_names_key_and_what_is_allowed(fields: form.Fields, key: str, text: str, words: str) -> None:
+def test_a_wrong_value_names_key_and_what_is_allowed(fields: params_form.Fields, key: str, text: str, words: str) -> None:
     fields.set(key, text)
     with pytest.raises(ParamsError) as caught:
         fields.spec()
@@ -59,17 +62,17 @@ def test_a_wrong_value_names_key_and_what_is_allowed(fields: form.Fields, key: s
     assert key in str(caught.value)
 
 
-def test_what_is_no_yaml_is_refused_at_once(fields: form.Fields) -> None:
+def test_what_is_no_yaml_is_refused_at_once(fields: params_form.Fields) -> None:
     with pytest.raises(ParamsError, match="not YAML"):
         fields.set("nodes", "{store: 3")
 
 
 def test_headless_the_form_is_a_table() -> None:
-    assert "cloud.disk_gb" in str(form.params_form(PARAMS))
+    assert "cloud.disk_gb" in str(params_form.choose_params(PARAMS))
 
 
-def test_the_widgets_of_the_form_check_what_is_typed(fields: form.Fields) -> None:
-    shown = widgets.Form(fields)
+def test_the_widgets_of_the_form_check_what_is_typed(fields: params_form.Fields) -> None:
+    shown = params_form.Form(fields)
     assert "6 machines" in shown.answer.value
     shown._typed("cloud.disk_gb", "5")
     assert "cloud.disk_gb = 5" in shown.answer.value
@@ -81,7 +84,7 @@ def test_the_widgets_of_the_form_check_what_is_typed(fields: form.Fields) -> Non
 
 
 def test_progress_that_fails_leaves_where_each_host_stood(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(HostError), ui.progress("MySQL", ["db-1"]) as progress:
+    with pytest.raises(HostError), progress_.progress("MySQL", ["db-1"]) as progress:
         progress(Event("db-1", "packages", "install <x>", 3, 9))
         raise HostError("full", "db-1")
     assert "db-1: packages, 3 of 9: install <x>" in capsys.readouterr().out
@@ -97,7 +100,7 @@ def interruptible() -> Iterator[None]:
 
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_asks_the_hosts_to_stop_first() -> None:
-    with pytest.raises(KeyboardInterrupt), ui.progress("MySQL", ["db-1"]) as progress:
+    with pytest.raises(KeyboardInterrupt), progress_.progress("MySQL", ["db-1"]) as progress:
         try:
             signal.raise_signal(signal.SIGINT)
         finally:
@@ -109,22 +112,22 @@ def test_an_error_card_folds_the_way_and_names_no_path_of_this_machine() -> None
     try:
         load_spec(PARAMS, {"nodes.store": 99})
     except ParamsError as error:
-        card = ui.error_card(error)
+        card = display.error_card(error)
     assert "<details>" in card
-    assert "runbook_lib/spec.py:" in card
-    assert f"{ui.ROOT}/runbook_lib" not in card
+    assert "runbook_lib/spec/loader.py:" in card
+    assert f"{files.ROOT}/runbook_lib" not in card
 
 
 def test_every_view_has_words_as_well() -> None:
-    assert "greg-original" in str(views.patterns())
-    rules = views.rules(views.patterns().topologies[3])
+    assert "greg-original" in str(params_form.show_patterns())
+    rules = tables.rules(params_form.show_patterns().topologies[3])
     assert "Hazelcast" in str(rules)
     assert all(row[3] for row in rules.rows)
-    assert "wso2_user" in str(views.databases(load_spec(PARAMS)))
+    assert "wso2_user" in str(tables.databases(load_spec(PARAMS)))
 
 
 def test_a_cancel_stops_between_two_calls_to_the_cloud_but_never_in_the_middle_of_a_hosts_stage() -> None:
-    progress = ui.Progress("Launch", ["db-1"])
+    progress = progress_.Progress("Launch", ["db-1"])
     progress.stop.set()
     progress(Event("db-1", "packages", "install", 1, 9))  # a host ends its stage: converge looks at `stop` between stages
     with pytest.raises(RunbookError, match=r"stopped at db-1 \(launching a t3.small\), as asked") as caught:
@@ -136,7 +139,7 @@ def test_what_a_form_shows_is_an_output_and_holds_no_secret() -> None:
     import ipywidgets
 
     redactor.add("shown-test", "Shown0In1No2Output")
-    shown = widgets.Shown(ipywidgets)
+    shown = display.Shown(ipywidgets)
     shown.value = '<a href="01_launch_ec2.ipynb">01</a> Shown0In1No2Output'
     assert shown.box.outputs[0]["data"]["text/html"] == '<a href="01_launch_ec2.ipynb">01</a> [shown-test]'
     shown.value = ""

@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from runbook_lib import deployment_secrets, pki
-from runbook_lib.cloud import Cloud
+from runbook_lib import pki
+from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.errors import CloudError
-from runbook_lib.redact import redactor
-from runbook_lib.vault import Vault
+from runbook_lib.launch import secrets
+from runbook_lib.launch.cloud import Cloud
+from runbook_lib.redaction import redactor
 
 pytest_plugins = ["aws_fixtures"]
 
@@ -93,37 +94,37 @@ def test_a_value_that_another_process_changed_is_seen_when_asked_afresh(vault: V
 
 def test_chapter_01_makes_every_secret_once(make_cloud: Callable[..., Cloud]) -> None:
     cloud = make_cloud("greg-separated")
-    expected = {item.name for item in deployment_secrets.missing(cloud.topology, {})}
+    expected = {item.name for item in secrets.missing(cloud.topology, {})}
     assert expected == {
         "ssh-private-key", "carbon-admin-password", "ca-key", "ca.pem", "tier-key/store", "tier-key/publisher",
         "tls/store.lab.test", "tls/publisher.lab.test",
         *(f"db/wso2_{name}" for name in ("user", "registry", "social", "storage", "bps")),
     }  # fmt: skip
-    assert {item.name for item in deployment_secrets.ensure(cloud.vault, cloud.topology)} == expected
+    assert {item.name for item in secrets.ensure(cloud.vault, cloud.topology)} == expected
     before = cloud.vault.read_all()
     assert set(before) == expected
-    assert list(deployment_secrets.ensure(cloud.vault, cloud.topology)) == []
+    assert list(secrets.ensure(cloud.vault, cloud.topology)) == []
     assert fresh(cloud.vault).read_all() == before
 
 
 def test_every_secret_fits_the_free_tier_of_ssm(make_cloud: Callable[..., Cloud]) -> None:
     long_host = ".".join(["a" * 60] * 4) + ".example"
     cloud = make_cloud("greg-separated", {"hosts.store": long_host})
-    list(deployment_secrets.ensure(cloud.vault, cloud.topology))
+    list(secrets.ensure(cloud.vault, cloud.topology))
     assert max(len(value) for value in cloud.vault.read_all().values()) <= 4096
 
 
 def test_making_secrets_goes_on_where_it_was_killed(make_cloud: Callable[..., Cloud]) -> None:
     cloud = make_cloud()
-    steps = deployment_secrets.ensure(cloud.vault, cloud.topology)
+    steps = secrets.ensure(cloud.vault, cloud.topology)
     for _ in range(7):
         next(steps)
     steps.close()  # type: ignore[attr-defined]
     kept = cloud.vault.read_all()
-    list(deployment_secrets.ensure(cloud.vault, cloud.topology))
+    list(secrets.ensure(cloud.vault, cloud.topology))
     after = cloud.vault.read_all()
     assert kept.items() <= after.items()
-    assert deployment_secrets.missing(cloud.topology, after) == ()
+    assert secrets.missing(cloud.topology, after) == ()
 
 
 def test_an_authority_of_which_only_the_key_was_stored_is_made_anew_as_a_whole(
@@ -131,19 +132,19 @@ def test_an_authority_of_which_only_the_key_was_stored_is_made_anew_as_a_whole(
 ) -> None:
     cloud = make_cloud()
     cloud.vault.put("ca-key", pki.make_ca("lost").key_pem)
-    list(deployment_secrets.ensure(cloud.vault, cloud.topology))
+    list(secrets.ensure(cloud.vault, cloud.topology))
     stored = cloud.vault.read_all()
     assert pki.needs_renewal(stored["tls/store.lab.test"], stored["ca.pem"], ["store.lab.test"]) is None
 
 
 def test_a_host_certificate_is_renewed_before_it_ends_and_nothing_else_is(make_cloud: Callable[..., Cloud]) -> None:
     cloud = make_cloud()
-    list(deployment_secrets.ensure(cloud.vault, cloud.topology))
+    list(secrets.ensure(cloud.vault, cloud.topology))
     before = cloud.vault.read_all()
     old = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=pki.HOST_DAYS - pki.RENEW_DAYS + 1)
     certificate, key = pki.issue(pki.Authority(before["ca-key"], before["ca.pem"]), ["store.lab.test"], now=old)
     cloud.vault.put("tls/store.lab.test", key + certificate)
-    [renewed] = deployment_secrets.ensure(cloud.vault, cloud.topology)
+    [renewed] = secrets.ensure(cloud.vault, cloud.topology)
     assert renewed.name == "tls/store.lab.test" and "more days" in renewed.why
     changed = {name for name, value in cloud.vault.read_all().items() if value != before[name]}
     assert changed == {"tls/store.lab.test"}
@@ -155,7 +156,7 @@ def test_the_tier_key_covers_the_names_that_nginx_checks(make_cloud: Callable[..
         ("greg-single", "greg", ("publisher.lab.test", "store.lab.test")),
         ("as-cluster", "as", ("as.lab.test", "mgt.as.lab.test")),
     ):
-        made = deployment_secrets.makers(make_cloud(pattern).topology)[f"tier-key/{key}"]()
+        made = secrets.makers(make_cloud(pattern).topology)[f"tier-key/{key}"]()
         [certificate] = pki.certificates(made)
         assert pki.names_of(certificate) == names
         public_key = certificate.public_key()
@@ -163,6 +164,6 @@ def test_the_tier_key_covers_the_names_that_nginx_checks(make_cloud: Callable[..
 
 
 def test_passwords_are_long_different_and_need_no_quoting_anywhere() -> None:
-    passwords = {deployment_secrets.make_password() for _ in range(50)}
+    passwords = {secrets.make_password() for _ in range(50)}
     assert len(passwords) == 50
     assert all(len(password) == 24 and password.isalnum() and password.isascii() for password in passwords)

@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from runbook_lib.checks.cookies import Cookie, Jar, parse_set_cookie
-from runbook_lib.checks.visitor import Visitor, holds_assertion, shortened
-from runbook_lib.checks.wire import Closed, Refused, Timeout, TlsRefused
+from runbook_lib.webclient.client import Client, holds_assertion
+from runbook_lib.webclient.cookies import Cookie, Jar, parse_set_cookie
+from runbook_lib.webclient.response import shortened
+from runbook_lib.webclient.transport import Closed, Refused, Timeout, TlsRefused
 
 HOSTS = ("store.test", "publisher.test")
 SAML = '<form method="post" action="{action}"><input type="hidden" name="{name}" value="{value}"/></form>'
@@ -114,8 +115,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def visitor(server: Server) -> Visitor:
-    return Visitor(dict.fromkeys(HOSTS, server.address), ca=server.ca, timeout=5)
+def visitor(server: Server) -> Client:
+    return Client(dict.fromkeys(HOSTS, server.address), ca=server.ca, timeout=5)
 
 
 @pytest.mark.parametrize(
@@ -133,22 +134,22 @@ def visitor(server: Server) -> Visitor:
         "/?q",
     ],
 )
-def test_the_target_goes_out_as_it_is_written(server: Server, visitor: Visitor, target: str):
+def test_the_target_goes_out_as_it_is_written(server: Server, visitor: Client, target: str):
     assert visitor.get("https://store.test" + target).status == 404
     assert server.lines() == ["GET " + target]
 
 
-def test_a_host_name_leads_to_its_address_and_the_server_sees_the_name(server: Server, visitor: Visitor):
+def test_a_host_name_leads_to_its_address_and_the_server_sees_the_name(server: Server, visitor: Client):
     visitor.get("https://publisher.test/")
     assert (server.names, server.header("host")) == (["publisher.test"], "publisher.test")
 
 
-def test_tls_name_and_host_header_can_be_others(server: Server, visitor: Visitor):
+def test_tls_name_and_host_header_can_be_others(server: Server, visitor: Client):
     visitor.request("GET", "https://store.test/", host="evil.example", sni="publisher.test")
     assert (server.names, server.header("host")) == (["publisher.test"], "evil.example")
 
 
-def test_a_port_stands_in_the_host_header_unless_it_is_the_usual_one(server: Server, visitor: Visitor):
+def test_a_port_stands_in_the_host_header_unless_it_is_the_usual_one(server: Server, visitor: Client):
     visitor.get("https://store.test:9443/")
     assert server.header("host") == "store.test:9443"
     visitor.get("https://store.test:443/")
@@ -157,20 +158,20 @@ def test_a_port_stands_in_the_host_header_unless_it_is_the_usual_one(server: Ser
 
 def test_a_certificate_for_another_name_is_refused(server: Server):
     with pytest.raises(TlsRefused):
-        Visitor({"other.test": server.address}, ca=server.ca, timeout=5).get("https://other.test/")
+        Client({"other.test": server.address}, ca=server.ca, timeout=5).get("https://other.test/")
 
 
 def test_a_certificate_of_another_authority_is_refused(server: Server):
     stranger = certificate(HOSTS).decode().split("-----BEGIN PRIVATE")[0]
     with pytest.raises(TlsRefused):
-        Visitor({"store.test": server.address}, ca=stranger, timeout=5).get("https://store.test/")
+        Client({"store.test": server.address}, ca=stranger, timeout=5).get("https://store.test/")
 
 
 def test_without_a_ca_a_node_is_reached_under_any_name(server: Server):
-    assert Visitor({"node": server.address}, timeout=5).request("GET", "https://node/", host="store.test").status == 404
+    assert Client({"node": server.address}, timeout=5).request("GET", "https://node/", host="store.test").status == 404
 
 
-def test_a_connection_closed_without_an_answer_is_told_from_others(server: Server, visitor: Visitor):
+def test_a_connection_closed_without_an_answer_is_told_from_others(server: Server, visitor: Client):
     server.answers["GET /"] = None
     with pytest.raises(Closed):
         visitor.get("https://store.test/")
@@ -181,9 +182,9 @@ def test_a_closed_port_is_refused_and_a_silent_one_times_out():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         with pytest.raises(Timeout):
-            Visitor({"store.test": f"127.0.0.1:{port}"}, timeout=0.2).get("https://store.test/")
+            Client({"store.test": f"127.0.0.1:{port}"}, timeout=0.2).get("https://store.test/")
     with pytest.raises(Refused):
-        Visitor({"store.test": f"127.0.0.1:{port}"}, timeout=5).get("https://store.test/")
+        Client({"store.test": f"127.0.0.1:{port}"}, timeout=5).get("https://store.test/")
 
 
 def test_any_connected_object_will_do(server: Server):
@@ -198,12 +199,12 @@ def test_any_connected_object_will_do(server: Server):
         host, _, real = server.address.partition(":")
         return Channel(socket.create_connection((host, int(real))))
 
-    visitor = Visitor({"store.test": "10.9.8.7:9443"}, ca=server.ca, connect=connect, timeout=5)
+    visitor = Client({"store.test": "10.9.8.7:9443"}, ca=server.ca, connect=connect, timeout=5)
     assert visitor.get("https://store.test/x").status == 404
     assert (asked, server.lines()) == ([("10.9.8.7", 9443)], ["GET /x"])
 
 
-def test_redirects_are_followed_only_when_told_and_never_to_strangers(server: Server, visitor: Visitor):
+def test_redirects_are_followed_only_when_told_and_never_to_strangers(server: Server, visitor: Client):
     server.answers["GET /store"] = "302\nLocation: https://store.test:443/store/"
     server.answers["GET /store/"] = "302\nLocation: pages/top"
     server.answers["GET /store/pages/top"] = "302\nLocation: https://localhost:9443/commonauth"
@@ -213,7 +214,7 @@ def test_redirects_are_followed_only_when_told_and_never_to_strangers(server: Se
     assert (answer.status, answer.location) == (302, "https://localhost:9443/commonauth")
 
 
-def test_a_redirect_loop_ends(server: Server, visitor: Visitor):
+def test_a_redirect_loop_ends(server: Server, visitor: Client):
     server.answers["GET /a"] = "302\nLocation: /a"
     assert len(visitor.get("https://store.test/a", follow=True).hops) == 25
     assert len(visitor.open("https://store.test/a").hops) == 25
@@ -231,7 +232,7 @@ def login_pages(server: Server, acs: str = "https://store.test/store/acs") -> No
     }
 
 
-def test_signing_in_walks_the_whole_flow(server: Server, visitor: Visitor):
+def test_signing_in_walks_the_whole_flow(server: Server, visitor: Client):
     login_pages(server)
     flow = visitor.sign_in("https://store.test/store/login", "anna", "s3cret&")
     assert (flow.asked, flow.final.status, flow.final.text) == (True, 200, "welcome")
@@ -251,20 +252,20 @@ def test_signing_in_walks_the_whole_flow(server: Server, visitor: Visitor):
         ('<form action="/commonauth"><input name="sessionDataKey"></form>', False),
     ],
 )
-def test_a_password_was_asked_for_where_the_login_form_is(server: Server, visitor: Visitor, page: str, asked: bool):
+def test_a_password_was_asked_for_where_the_login_form_is(server: Server, visitor: Client, page: str, asked: bool):
     server.answers |= {"GET /store/": "200\n\n" + page, "POST /commonauth": "200\n\nwelcome"}
     flow = visitor.sign_in("https://store.test/store/", "anna", "pw")
     assert (flow.asked, [line for line in server.lines() if line.startswith("POST")]) == (asked, ["POST /commonauth"] * asked)
 
 
-def test_no_password_and_no_assertion_stand_in_the_record(server: Server, visitor: Visitor):
+def test_no_password_and_no_assertion_stand_in_the_record(server: Server, visitor: Client):
     login_pages(server)
     visitor.sign_in("https://store.test/store/login", "anna", "s3cret")
     record = repr(visitor.exchanges)
     assert "commonAuthId" in record and "s3cret" not in record and "signed" not in record
 
 
-def test_an_assertion_can_be_held_back_and_posted_elsewhere(server: Server, visitor: Visitor):
+def test_an_assertion_can_be_held_back_and_posted_elsewhere(server: Server, visitor: Client):
     login_pages(server)
     flow = visitor.sign_in("https://store.test/store/login", "anna", "pw", hold=holds_assertion)
     assert flow.saml_response is not None and "POST /store/acs" not in server.lines()
@@ -273,14 +274,14 @@ def test_an_assertion_can_be_held_back_and_posted_elsewhere(server: Server, visi
     assert server.requests[-1].endswith("SAMLResponse=signed") and server.header("cookie") is None
 
 
-def test_an_assertion_for_a_stranger_is_not_posted(server: Server, visitor: Visitor):
+def test_an_assertion_for_a_stranger_is_not_posted(server: Server, visitor: Client):
     login_pages(server, acs="https://localhost:9443/store/acs")
     flow = visitor.sign_in("https://store.test/store/login", "anna", "pw")
     assert flow.saml_response is not None and flow.saml_response.action == "https://localhost:9443/store/acs"
     assert flow.final.status == 200 and not any(line.endswith("/acs") for line in server.lines())
 
 
-def test_cookies_go_back_to_their_host_and_path_only(server: Server, visitor: Visitor):
+def test_cookies_go_back_to_their_host_and_path_only(server: Server, visitor: Client):
     server.answers["GET /store/a"] = "200\nSet-Cookie: S=1; Path=/store/\nSet-Cookie: T=2\nSet-Cookie: R=3; Path=/"
     visitor.get("https://store.test/store/a")
     for url in ("https://store.test/store/x", "https://store.test/publisher/", "https://publisher.test/store/x"):
@@ -288,7 +289,7 @@ def test_cookies_go_back_to_their_host_and_path_only(server: Server, visitor: Vi
     assert [server.header("cookie", n) for n in (1, 2, 3)] == ["S=1; T=2; R=3", "R=3", None]
 
 
-def test_chosen_cookies_replace_the_jar_and_leave_it_alone(server: Server, visitor: Visitor):
+def test_chosen_cookies_replace_the_jar_and_leave_it_alone(server: Server, visitor: Client):
     server.answers["GET /"] = "200\nSet-Cookie: A=1"
     visitor.get("https://store.test/")
     visitor.request("GET", "https://store.test/", cookies={"B": "2"})

@@ -9,13 +9,14 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from runbook_lib.cards import error_card
-from runbook_lib.checks import Check
+from runbook_lib.check import Check
 from runbook_lib.errors import ParamsError, RunbookError
-from runbook_lib.journal import Journal
-from runbook_lib.spec import load_spec
-from runbook_lib.vault import redactor
-from runbook_lib.website import build_site
+from runbook_lib.evidence import report
+from runbook_lib.evidence.journal import Journal
+from runbook_lib.evidence.site import build_site
+from runbook_lib.notebook.error_card import error_card
+from runbook_lib.redaction import redactor
+from runbook_lib.spec.loader import load_spec
 
 SECRET = "site-secret-0123456789"
 
@@ -34,7 +35,7 @@ def run(tmp_path: Path) -> Path:
             nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("stream", text=f"stickiness {SECRET}")], execution_count=1),
         ]
         nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / f"{name}.ipynb")
-    journal.finish()
+    report.finish(journal)
     return folder
 
 
@@ -108,7 +109,7 @@ def proven(folder: Path, name: str, pattern: str, verdict: str, outcomes: dict[s
     nbformat.write(
         nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 07 Verify\n[00](00_start_here.ipynb)")]), run / "07_verify_sso_separation.ipynb"
     )
-    journal.finish()
+    report.finish(journal)
     return run
 
 

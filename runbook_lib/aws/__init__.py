@@ -1,0 +1,1 @@
+"""AWS behind boto3: clients, parameter store, lock, images, host keys, packs."""

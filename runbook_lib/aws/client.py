@@ -1,0 +1,245 @@
+"""The way to AWS: a session from the parameters, clients whose every failure is one `CloudError` with a next step."""
+
+from __future__ import annotations
+
+import configparser
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import botocore.loaders
+import botocore.session
+from botocore import exceptions as aws_errors
+from botocore.config import Config
+from botocore.parsers import ResponseParserError
+
+from runbook_lib.errors import CloudError
+from runbook_lib.spec.sections import CloudSpec
+
+TIMEOUTS = {"connect_timeout": 5, "read_timeout": 60, "retries": {"mode": "standard", "total_max_attempts": 4}}
+EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
+WRONG = (
+    "AuthFailure",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "SignatureDoesNotMatch",
+    "InvalidAccessKeyId",
+    "MissingAuthenticationToken",
+    "IncompleteSignature",
+)
+DENIED = (
+    "UnauthorizedOperation",
+    "AccessDenied",
+    "AccessDeniedException",
+    "OptInRequired",
+    "Blocked",
+    "403",
+    "Forbidden",
+)
+QUOTA = (
+    "VcpuLimitExceeded",
+    "InstanceLimitExceeded",
+    "VpcLimitExceeded",
+    "SecurityGroupLimitExceeded",
+    "AddressLimitExceeded",
+    "MaxSpotInstanceCountExceeded",
+    "ParameterLimitExceeded",
+    "RulesPerSecurityGroupLimitExceeded",
+    "VolumeLimitExceeded",
+    "InternetGatewayLimitExceeded",
+    "TooManyBuckets",
+)
+SHORT = ("InsufficientInstanceCapacity", "Unsupported", "InsufficientFreeAddressesInSubnet")
+THROTTLED = ("RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown")
+
+# the last two: botocore met an answer that is not AWS's (a login page of the network, another server)
+FAILURES = (aws_errors.ClientError, aws_errors.BotoCoreError, ResponseParserError, KeyError)
+
+
+class Api:
+    """A botocore client; each call raises `CloudError` (with AWS's error code as `.code`) instead of botocore's own."""
+
+    def __init__(self, client: Any, about: str):
+        self.client, self.about = client, about
+
+    def __getattr__(self, operation: str) -> Callable[..., Any]:
+        call = getattr(self.client, operation)
+        service = self.client.meta.service_model.service_name
+
+        def guarded(*args: Any, **options: Any) -> Any:
+            try:
+                return call(*args, **options)
+            except FAILURES as error:
+                raise translate(error, f"{service}:{operation}", self.about) from None
+
+        return guarded
+
+    def wait(self, waiter: str, **options: Any) -> None:
+        """One of EC2's own waiters, looking every second for a minute."""
+        try:
+            self.client.get_waiter(waiter).wait(**options, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+        except FAILURES as error:
+            raise translate(error, waiter, self.about) from None
+
+    def pages(self, operation: str, key: str, **options: Any) -> list[Any]:
+        """All items below `key` of a paginated call."""
+        pages = self.client.get_paginator(operation).paginate(**options)
+        try:
+            return [item for page in pages for item in page.get(key, [])]
+        except FAILURES as error:
+            raise translate(error, operation, self.about) from None
+
+
+class Aws:
+    """Clients for one deployment's cloud, made when first used. Safe to use from several threads."""
+
+    def __init__(self, cloud: CloudSpec):
+        self.cloud = cloud
+        self._settings: dict[str, Any] = {}
+        self.session = self._session()
+        self._clients: dict[str, Api] = {}
+        self._lock = threading.Lock()
+
+    def client(self, service: str) -> Api:
+        """The client of `service` (ec2, ssm, s3, sts)."""
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = Api(self._make(service), self.about)
+            return self._clients[service]
+
+    @property
+    def endpoint(self) -> str | None:
+        """Where calls go when that is not AWS's own address."""
+        return self._settings.get("endpoint_url")
+
+    @property
+    def about(self) -> str:
+        """How errors name this cloud."""
+        origin = self.endpoint or f"AWS {self.cloud.region}"
+        return f"{origin} (cloud.aws_config: {self.cloud.aws_config})" if self.cloud.aws_config else origin
+
+    def _session(self) -> botocore.session.Session:
+        """A file that the parameters name wins over the environment: nobody's exported keys or endpoint slip in."""
+        session = botocore.session.Session()
+        session.register_component("data_loader", _descriptions())
+        if self.cloud.aws_config:
+            path = Path(self.cloud.aws_config).expanduser()
+            self._settings = _profile_in(path, self.cloud.profile or "default")
+            session.set_config_variable("config_file", str(path))
+            session.set_config_variable("profile", self.cloud.profile or "default")
+        elif self.cloud.profile:
+            session.set_config_variable("profile", self.cloud.profile)
+        return session
+
+    def _make(self, service: str) -> Any:
+        options = {key: self._settings[key] for key in ("endpoint_url", "aws_access_key_id", "aws_secret_access_key") if key in self._settings}
+        style = {"addressing_style": "path"} if self.endpoint else {}
+        config = Config(
+            **TIMEOUTS,
+            signature_version="s3v4" if service == "s3" else None,
+            s3=style or None,
+            proxies={} if _is_near(self.endpoint) else None,
+        )
+        try:
+            return self.session.create_client(service, region_name=self.cloud.region, config=config, **options)
+        except (aws_errors.BotoCoreError, ValueError) as error:
+            raise translate(error, f"{service} client", self.about) from None
+
+
+@cache
+def _descriptions() -> botocore.loaders.Loader:
+    """AWS's service descriptions (EC2's alone is megabytes of JSON), read once per process and not once per session."""
+    return botocore.loaders.create_loader()
+
+
+def _profile_in(path: Path, profile: str) -> dict[str, str]:
+    """The settings of a profile in an AWS shared config file. Raises `CloudError` when file or profile is not there."""
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CloudError(
+            f"there is no AWS config file {path}",
+            "cloud.aws_config",
+            "./runbook lab up (for the lab), or name the right file",
+        ) from None
+    except (OSError, UnicodeDecodeError, configparser.Error) as error:
+        raise CloudError(f"the AWS config file cannot be read: {error}", str(path), "compare it with AWS's documentation") from None
+    for section in (profile, f"profile {profile}"):
+        if parser.has_section(section):
+            return dict(parser[section])
+    raise CloudError(f"no profile {profile}", str(path), f"there is: {', '.join(parser.sections()) or 'none'}")
+
+
+def _is_near(endpoint: str | None) -> bool:
+    """Plain HTTP is only ever spoken to an endpoint beside us: no proxy of the environment stands in between."""
+    return endpoint is not None and urlsplit(endpoint).scheme == "http"
+
+
+def translate(error: Exception, call: str, about: str) -> CloudError:
+    """botocore's exception as a `CloudError`: what failed, at which call, what to do. `.code` is AWS's, or empty."""
+    if isinstance(error, aws_errors.ClientError):
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        what, step = _refused(code, str(error.response.get("Error", {}).get("Message", "")))
+    else:
+        code, (what, step) = "", _not_reached(error)
+    found = CloudError(what, f"{call} at {about}", step)
+    found.code = code
+    return found
+
+
+def _refused(code: str, message: str) -> tuple[str, str]:
+    said = f"{code}: {message}"
+    if code in EXPIRED:
+        return (
+            f"the credentials have expired ({said})",
+            "sign in again (aws sso login, or fresh keys), then run this step again",
+        )
+    if code in WRONG:
+        return f"the credentials are not valid ({said})", "check them with: aws sts get-caller-identity"
+    if code in DENIED:
+        return (
+            f"the credentials may not do this ({said})",
+            "ask for the permission named; docs/security.md lists all that are needed",
+        )
+    if code in QUOTA:
+        return (
+            f"a quota of the account is used up ({said})",
+            "raise it in AWS Service Quotas, or free what is not needed",
+        )
+    if code in SHORT:
+        return (
+            f"AWS cannot give this machine here now ({said})",
+            "another cloud.availability_zone or cloud.instance_type, or later",
+        )
+    if code in THROTTLED:
+        return f"too many calls ({said})", "wait a minute and run this step again; it goes on where it stopped"
+    return f"the cloud refused ({said})", "see the message; run this step again when its cause is gone"
+
+
+def _not_reached(error: Exception) -> tuple[str, str]:
+    here = "is the lab up (./runbook lab status), is the network there, is the endpoint right?"
+    if isinstance(error, aws_errors.NoCredentialsError | aws_errors.PartialCredentialsError | aws_errors.CredentialRetrievalError):
+        return (
+            f"no usable AWS credentials ({error})",
+            "aws configure, aws sso login, or AWS_PROFILE; in the lab: cloud.aws_config",
+        )
+    if isinstance(error, aws_errors.TokenRetrievalError | aws_errors.SSOTokenLoadError | aws_errors.UnauthorizedSSOTokenError):
+        return f"the sign-in of AWS SSO has run out ({error})", "aws sso login, then run this step again"
+    if isinstance(error, aws_errors.ProfileNotFound):
+        return f"{error}", "cloud.profile must be one of: aws configure list-profiles"
+    if isinstance(error, aws_errors.HTTPClientError | aws_errors.ConnectionError | aws_errors.EndpointConnectionError):
+        return f"the endpoint cannot be reached ({_one_line(error)})", here
+    if isinstance(error, ResponseParserError | KeyError):
+        return (
+            "what answers there does not speak as AWS does",
+            "is the endpoint right? in the lab: its log, ./runbook lab status",
+        )
+    return _one_line(error), "check region, endpoint and credentials"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,50 @@
+"""From which address this machine reaches the deployment: the only range that SSH is opened to."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+import httpx
+
+from runbook_lib.errors import CloudError
+from runbook_lib.spec.sections import CloudSpec
+
+WHO_AM_I = "https://checkip.amazonaws.com"
+
+
+def operator_cidr(cloud: CloudSpec) -> str:
+    """The CIDR in the parameters, or for `auto` this machine's own address as the machines will see it, /32.
+
+    private: the source address of the route towards the network; public: what AWS's service sees. Raises `CloudError`.
+    """
+    if cloud.operator_cidr != "auto":
+        return cloud.operator_cidr
+    address = _public_address() if cloud.connect_via == "public" else _source_towards(cloud.network)
+    return f"{address}/32"
+
+
+def _source_towards(network: str) -> str:
+    """Connecting a UDP socket sends nothing, but makes the kernel choose the route and thereby the source address."""
+    target = str(ipaddress.IPv4Network(network)[10])
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((target, 9))
+            return str(probe.getsockname()[0])
+    except OSError as error:
+        raise CloudError(
+            f"no route to {network} from here: {error.strerror}",
+            "cloud.connect_via: private",
+            "the lab must be up, or a VPN to the network; else connect_via: public, or give cloud.operator_cidr",
+        ) from None
+
+
+def _public_address() -> str:
+    step = "give cloud.operator_cidr yourself: the public address of this machine, /32"
+    try:
+        answer = httpx.get(WHO_AM_I, timeout=10).raise_for_status().text.strip()
+        return str(ipaddress.IPv4Address(answer))
+    except httpx.HTTPError as error:
+        raise CloudError(f"cannot find out this machine's public address: {error}", WHO_AM_I, step) from None
+    except ValueError:
+        raise CloudError("the answer is not an IPv4 address", WHO_AM_I, step) from None

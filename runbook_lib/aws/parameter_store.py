@@ -1,0 +1,135 @@
+"""Secrets in SSM Parameter Store, by name, below `/runbook/<deployment>/`. What is read is registered for redaction.
+
+Parameters of the standard tier hold 4096 bytes (AWS: "Managing parameter tiers"), so keys are stored as PEM and are
+EC, or RSA of 2048 bits; nothing larger goes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from runbook_lib.errors import CloudError
+from runbook_lib.redaction import redactor
+
+LIMIT = 4096
+PUBLIC = ("ca.pem", "host-keys/", "lock", "chapters/")  # in clear: certificates, public keys, who works here, what held
+
+
+class Vault:
+    """The values of one deployment. Reads are kept for the life of the object: values change only through `put`.
+
+    `ssm` is an SSM client whose errors are already `CloudError` with a `code` (see `client.Api`).
+    """
+
+    def __init__(self, ssm: Any, deployment: str):
+        self.ssm, self.deployment = ssm, deployment
+        self.prefix = f"/runbook/{deployment}/"
+        self._known: dict[str, str] = {}
+
+    def ensure(self, name: str, make: Callable[[], str], secure: bool = True) -> str:
+        """The value of `name`, made and stored when there is none. Two that make it at once both get the first's."""
+        if (found := self.find(name)) is not None:
+            return found
+        try:
+            return self._put(name, make(), secure, overwrite=False)
+        except CloudError as error:
+            if error.code != "ParameterAlreadyExists":
+                raise
+            return self.get(name)
+
+    def get(self, name: str) -> str:
+        """The value of `name`. Raises `CloudError` when there is none."""
+        if (found := self.find(name)) is None:
+            raise CloudError(
+                f"{self.prefix}{name} is not in SSM Parameter Store",
+                f"deployment {self.deployment}",
+                "run chapter 01_launch_ec2: it makes every secret that later chapters read",
+            )
+        return found
+
+    def find(self, name: str, fresh: bool = False) -> str | None:
+        """The value of `name`, or None. `fresh`: ask again even when it was read before."""
+        if name in self._known and not fresh:
+            return self._known[name]
+        try:
+            answer = self.ssm.get_parameter(Name=self.prefix + name, WithDecryption=True)
+        except CloudError as error:
+            if error.code == "ParameterNotFound":
+                self._known.pop(name, None)
+                return None
+            raise
+        return self._remember(name, answer["Parameter"]["Value"])
+
+    def put(self, name: str, value: str, secure: bool = True) -> str:
+        """Store `value`, whatever was there. Raises `CloudError` when it is empty or larger than 4096 bytes."""
+        return self._put(name, value, secure, overwrite=True)
+
+    def create(self, name: str, value: str, secure: bool = True) -> bool:
+        """Store `value` only where there is nothing yet: False when somebody was first. SSM decides, at one moment."""
+        try:
+            self._put(name, value, secure, overwrite=False)
+        except CloudError as error:
+            if error.code == "ParameterAlreadyExists":
+                return False
+            raise
+        return True
+
+    def delete(self, name: str) -> bool:
+        """Remove `name`; False when it was not there."""
+        self._known.pop(name, None)
+        try:
+            self.ssm.delete_parameter(Name=self.prefix + name)
+        except CloudError as error:
+            if error.code == "ParameterNotFound":
+                return False
+            raise
+        return True
+
+    def read_all(self) -> dict[str, str]:
+        """Everything in one go (SSM gives ten at a time): the start of a chapter asks once and not name by name."""
+        self._known = {}
+        for page in self._pages(WithDecryption=True):
+            for parameter in page:
+                self._remember(parameter["Name"].removeprefix(self.prefix), parameter["Value"])
+        return dict(self._known)
+
+    def names(self) -> tuple[str, ...]:
+        """What is stored, sorted; values are not read."""
+        found = [p["Name"].removeprefix(self.prefix) for page in self._pages(WithDecryption=False) for p in page]
+        return tuple(sorted(found))
+
+    def delete_all(self) -> tuple[str, ...]:
+        """Remove everything of the deployment; the names removed."""
+        names = self.names()
+        for start in range(0, len(names), 10):
+            self.ssm.delete_parameters(Names=[self.prefix + name for name in names[start : start + 10]])
+        self._known = {}
+        return names
+
+    def _pages(self, **options: Any) -> Any:
+        token: dict[str, str] = {}
+        while True:
+            answer = self.ssm.get_parameters_by_path(Path=self.prefix, Recursive=True, **options, **token)
+            yield answer["Parameters"]
+            if not answer.get("NextToken"):
+                return
+            token = {"NextToken": answer["NextToken"]}
+
+    def _put(self, name: str, value: str, secure: bool, overwrite: bool) -> str:
+        size = len(value.encode())
+        if not 0 < size <= LIMIT:
+            raise CloudError(
+                f"{name}: {size} bytes cannot be stored, SSM's standard tier takes 1 to {LIMIT}",
+                self.prefix + name,
+                "store a key as PEM, EC or RSA of 2048 bits",
+            )
+        clear = not secure or name.startswith(PUBLIC)
+        self.ssm.put_parameter(Name=self.prefix + name, Value=value, Type="String" if clear else "SecureString", Overwrite=overwrite)
+        return self._remember(name, value)
+
+    def _remember(self, name: str, value: str) -> str:
+        if not name.startswith(PUBLIC):
+            redactor.add(name, value)
+        self._known[name] = value
+        return value

@@ -1,0 +1,1 @@
+"""What a notebook calls: one object per chapter with plan, apply, verify."""

@@ -1,0 +1,89 @@
+"""The chapters' verbs: plan, apply and verify of one step, under the deployment's lock and with every attempt in the journal.
+
+The steps say what a node should be, `converge` brings it about, the checks ask the running system. Here they are only put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from runbook_lib.changes import Change, Pending
+from runbook_lib.chapters.status_board import leave_word
+from runbook_lib.check import CheckTable
+from runbook_lib.converge import engine
+from runbook_lib.converge.engine import Plan, Result
+from runbook_lib.errors import RunbookError
+from runbook_lib.notebook import display
+from runbook_lib.notebook import progress as progress_
+from runbook_lib.roles.context import Context
+from runbook_lib.topology.model import Node
+
+if TYPE_CHECKING:
+    from runbook_lib.session import Session
+
+
+class Verbs:
+    """What all chapters share: a deployment, a name, and checks that are shown, kept and raised when one fails."""
+
+    name = ""
+
+    def __init__(self, deployment: Session):
+        self.deployment = deployment
+
+    def verify(self) -> CheckTable:
+        """Ask the running system. ChecksFailed, after the table was shown, when one answer is wrong."""
+        with self.deployment.journal.attempt(self.name, "verify"):
+            checks = CheckTable([*self.checks()])
+            self.deployment.journal.checked(self.name, checks)
+            leave_word(self.deployment, self.name, checks.ok)
+            if not checks.ok:
+                display.show(checks)
+            return checks.raise_if_failed()
+
+    def checks(self) -> CheckTable:
+        raise TypeError(f"{type(self).__name__} has no checks")
+
+
+class Converging(Verbs):
+    """A chapter whose work is the desired state of some nodes."""
+
+    title = ""
+
+    def nodes(self) -> tuple[Node, ...]:
+        raise TypeError(f"{type(self).__name__} has no nodes")
+
+    def desired(self, node: Node, context: Context) -> Sequence[engine.Stage]:
+        raise TypeError(f"{type(self).__name__} desires nothing")
+
+    def wish(self) -> engine.Wish:
+        """The desired state by node name."""
+        context = self.deployment.context()
+        return {node.name: tuple(self.desired(node, context)) for node in self.nodes()}
+
+    def plan(self) -> Plan:
+        """The difference between the hosts and the wish; changes nothing. Before the launch everything is still to be made."""
+        with self.deployment.journal.attempt(self.name, "plan"):
+            wish = self.wish()
+            if not self.deployment.launched():
+                return Plan(self.title, wish, tuple(_unmade(name, stage, r.key) for name in wish for stage in wish[name] for r in stage.resources))
+            return engine.plan(self.deployment.fleet(), wish, self.title)
+
+    def apply(self, plan: Plan) -> Result:
+        """Bring the plan about. PlanOvertaken when the hosts changed since; LockHeld when somebody else is at work."""
+        d = self.deployment
+        with d.writing(), d.journal.attempt(self.name, "apply"), progress_.progress(self.title, list(plan.wish)) as progress:
+            try:
+                result = self.work(plan, progress)
+            except RunbookError as error:
+                d.journal.changed(self.name, error)
+                raise
+            d.journal.changed(self.name, result)
+        return result
+
+    def work(self, plan: Plan, progress: Any) -> Result:
+        return engine.apply(self.deployment.fleet(), plan, progress, progress.stop)
+
+
+def _unmade(name: str, stage: engine.Stage, key: str) -> Pending:
+    return Pending(name, stage.name, Change(key, "create", "the machine is not launched"))

@@ -1,0 +1,44 @@
+"""Chapter 06, and the drill of chapter 07: membership, balance, and what a power cut costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runbook_lib.chapters.base import Verbs
+from runbook_lib.chapters.sso import Sso
+from runbook_lib.check import CheckTable
+from runbook_lib.errors import ChecksFailed
+from runbook_lib.notebook import display
+
+
+class Cluster(Verbs):
+    """Chapter 06, and the drill of chapter 07: membership, balance, and what a power cut costs."""
+
+    name = "06_verify_as_cluster"
+
+    def checks(self) -> CheckTable:
+        from runbook_lib.checks.cluster import verify_cluster
+
+        return verify_cluster(self.deployment)
+
+    def failover(self, **options: Any) -> Any:
+        """Cut a node's power under a steady stream of requests, restore it, count what was lost. ChecksFailed when a GET failed."""
+        from runbook_lib.checks.drill.failover import drill
+
+        d = self.deployment
+        chapter = self.name if d.spec.design.product == "as" else Sso.name
+        with d.writing(), d.journal.attempt(chapter, "failover"):
+            found = drill(d, **options)
+        d.journal.checked(chapter, found.checks)
+        failed = [f"{check.title}: {check.observed}" for check in found.checks if check.status == "fail"]
+        if failed:
+            display.show(found)
+            step = "chapter 05 says which timeouts and retries of Nginx carry a drill; look at the chart for the second in which it happened"
+            raise ChecksFailed("; ".join(failed), f"{d.spec.deployment}, drill {found.kind}", step)
+        return found
+
+    def drill(self, kind: str = "power-cut") -> Any:
+        """`failover` where the parameters ask for drills; else how to ask."""
+        if self.deployment.spec.drill:
+            return self.failover(kind=kind)
+        return "no drill asked for: `drill: true` or `drill: {rate: 20}` in the params file, or overrides = {'drill': True} above"

@@ -1,0 +1,81 @@
+"""Chapter 02: the database server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runbook_lib.chapters.base import Converging
+from runbook_lib.check import CheckTable
+from runbook_lib.converge import engine
+from runbook_lib.errors import RunbookError
+from runbook_lib.operations import startup
+from runbook_lib.operations.backup import Recreated, as_table, database_of, dump_database, recreate_databases, restore_database
+from runbook_lib.roles import mysql
+from runbook_lib.roles.context import Context
+from runbook_lib.tables import Table
+from runbook_lib.topology.databases import databases_of
+from runbook_lib.topology.model import Node
+
+
+class Mysql(Converging):
+    """Chapter 02: the database server, the databases, the accounts."""
+
+    name, title = "02_install_mysql", "MySQL"
+
+    def nodes(self) -> tuple[Node, ...]:
+        return (self.deployment.topology.db,)
+
+    def desired(self, node: Node, context: Context) -> Sequence[engine.Stage]:
+        return mysql.desired(node, context)
+
+    def checks(self) -> CheckTable:
+        from runbook_lib.checks.database import verify_database  # its client is only loaded when asked for
+
+        return verify_database(self.deployment)
+
+    def recreate(self, *names: str, confirm: str = "") -> tuple[Recreated, ...]:
+        """Drop databases (all of them when none is named) and make them anew, each dumped first. The product's nodes are stopped for it.
+
+        `confirm` must be the deployment's name. After it the nodes have their first boots again: run their chapter.
+        """
+        d = self.deployment
+        if confirm != d.spec.deployment:
+            raise RunbookError(f"databases of {d.spec.deployment} are to be dropped", "confirm", f'say so: confirm="{d.spec.deployment}"')
+        with d.writing(), d.journal.attempt(self.name, "recreate"):
+            context, hosts = d.context(), d.fleet()
+            startup.forget_first_boots(hosts, context)
+            for node in d.topology.wso2_nodes:
+                d.cloud.untag(node.name, "runbook:first-boot")
+            schemas = [mysql.schema_of(name, context) for name in names] or mysql.schemas_of(context)
+            return recreate_databases(hosts[d.topology.db.name], schemas)
+
+    def dump(self, *names: str) -> Table:
+        """A dump of databases (all of them when none is named), kept on their host where only root reads it. Nothing is stopped."""
+        d = self.deployment
+        with d.writing(), d.journal.attempt(self.name, "dump"):
+            host = d.fleet()[d.topology.db.name]
+            chosen = [mysql.schema_of(name, d.context()).database.name for name in names] or [db.name for db in databases_of(d.spec.pattern)]
+            made = [dump_database(host, name) for name in chosen]
+            for each in made:
+                d.journal.write(self.name, "dump", host=host.name, key=each.database, change=f"dumped to {each.path}")
+            return as_table(made, host.name)
+
+    def restore(self, *dumps: str, confirm: str = "") -> Table:
+        """Put dumps in the place of what the databases hold, which is dumped first. The product's nodes are stopped for it.
+
+        `confirm` must be the deployment's name. Restore dumps of one moment together. Then run the nodes' chapter: it starts them.
+        """
+        d = self.deployment
+        if confirm != d.spec.deployment:
+            raise RunbookError(f"databases of {d.spec.deployment} are to be replaced", "confirm", f'say so: confirm="{d.spec.deployment}"')
+        if not dumps:
+            raise RunbookError("no dump is named: nothing was stopped or replaced", "restore", "give the paths that deployment.mysql.dump() told")
+        with d.writing(), d.journal.attempt(self.name, "restore"):
+            context, host = d.context(), d.fleet()[d.topology.db.name]
+            for dump in dumps:
+                mysql.schema_of(database_of(dump), context)  # before anything is stopped: is it one of ours
+            startup.stop_all(d.fleet(), context)
+            made = [restore_database(host, dump) for dump in dumps]
+            for each in made:
+                d.journal.write(self.name, "restore", host=host.name, key=each.database, change=f"holds {each.dump} again")
+            return as_table(made, host.name)

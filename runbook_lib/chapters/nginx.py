@@ -1,0 +1,36 @@
+"""Chapter 05: the load balancers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runbook_lib.chapters.base import Converging
+from runbook_lib.check import CheckTable
+from runbook_lib.converge import engine
+from runbook_lib.roles import nginx
+from runbook_lib.roles.context import Context
+from runbook_lib.tables import Table
+from runbook_lib.topology.model import Node
+
+
+class Nginx(Converging):
+    """Chapter 05: the load balancers."""
+
+    name, title = "05_configure_nginx", "Nginx"
+
+    def nodes(self) -> tuple[Node, ...]:
+        return self.deployment.topology.lbs
+
+    def desired(self, node: Node, context: Context) -> Sequence[engine.Stage]:
+        return nginx.desired(node, context)
+
+    def checks(self) -> CheckTable:
+        from runbook_lib.checks.nginx import verify_nginx
+
+        return verify_nginx(self.deployment)
+
+    def try_faults(self, balancer: str) -> Table:
+        """What `nginx -t` of the machine `balancer` says to known faults and their repairs; its running configuration is not touched."""
+        from runbook_lib.checks.nginx_faults import try_faults
+
+        return try_faults(self.deployment.fleet()[balancer])

@@ -1,0 +1,285 @@
+"""The parameters as a form: every key with its meaning, checked as it is typed; saves a commented params file."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from runbook_lib.chapters.status_board import chapter_states
+from runbook_lib.errors import ParamsError, RunbookError
+from runbook_lib.files import ROOT, write_whole
+from runbook_lib.notebook import display
+from runbook_lib.notebook.display import Shown, show, toolkit
+from runbook_lib.notebook.error_card import THE_FORM, error_card
+from runbook_lib.notebook.parameters_cell import here, use_in_chapters
+from runbook_lib.spec.chapters import chapters_of
+from runbook_lib.spec.loader import load_spec, sample
+from runbook_lib.spec.model import Spec
+from runbook_lib.spec.patterns import PATTERNS
+from runbook_lib.spec.reference import KeyReference, one_line
+from runbook_lib.tables import Table
+from runbook_lib.topology.cost import monthly_cost
+from runbook_lib.topology.diagram import draw
+from runbook_lib.topology.model import topology_of
+from runbook_lib.topology.tables import Gallery
+
+if TYPE_CHECKING:
+    from runbook_lib.spec.reference import KeyReference
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The form's static shape: the params file that was given, and the table of its keys."""
+
+    params_file: str
+    table: Table
+
+    def _repr_html_(self) -> str:
+        return self.table._repr_html_()
+
+    def __str__(self) -> str:
+        return str(self.table)
+
+    __repr__ = __str__
+
+
+def choose_params(params_file: str | Path) -> Any:
+    """A form that begins with `params_file`; headless the table of the keys and their values.
+
+    `.params_file` of either is the file in use: the given one, or the one that was saved last.
+    """
+    params_file = os.environ.get("RUNBOOK_PARAMS") or params_file
+    spec = load_spec(params_file)
+    if not display.interactive():
+        return Chosen(str(params_file), spec.as_table())
+    pass
+
+    return Form(Fields(spec), str(params_file))
+
+
+class Fields:
+    """What the form knows, without any widget: the keys, their values as text, and what the values amount to."""
+
+    def __init__(self, spec: Spec):
+        self.rows: list[KeyReference] = Spec.reference()
+        self.source = spec.source
+        self.values: dict[str, Any] = {row.key: _value(spec, row.key) for row in self.rows}
+        self.given = _given(spec.source)
+
+    def groups(self) -> dict[str, list[KeyReference]]:
+        """The keys under the heading of their group, in the order of the model."""
+        groups: dict[str, list[KeyReference]] = {}
+        for row in self.rows:
+            groups.setdefault(row.group, []).append(row)
+        return groups
+
+    def text(self, key: str) -> str:
+        """A value as one line of YAML, as it would stand in the file."""
+        return one_line(self.values[key])
+
+    def set(self, key: str, text: str) -> None:
+        """Take what was typed. Raises ParamsError when it is no YAML."""
+        try:
+            value = yaml.safe_load(text) if text.strip() else None
+        except yaml.YAMLError:
+            raise ParamsError(f"{key}: {text!r} is not YAML", THE_FORM, "quote what holds a colon or a bracket", key) from None
+        self.values[key] = value
+        if value is None or value == next(row.default for row in self.rows if row.key == key):
+            self.given.pop(key, None)
+        else:
+            self.given[key] = value
+
+    def choose(self, pattern: str) -> None:
+        """Begin anew with the params file of another pattern."""
+        self.__init__(load_spec(ROOT / "params" / f"{pattern}.lab.yaml"))  # type: ignore[misc]
+
+    def spec(self) -> Spec:
+        """The parameters as typed. Raises ParamsError that names the key and what is allowed."""
+        path = ROOT / "params" / f".draft.{os.getpid()}.yaml"
+        write_whole(path, self.yaml())
+        try:
+            return load_spec(path)
+        except ParamsError as error:
+            raise ParamsError(error.what, THE_FORM, error.next_step, error.key) from None
+        finally:
+            path.unlink(missing_ok=True)
+
+    def yaml(self) -> str:
+        """The params file: only what differs from the defaults, each key with its meaning as a comment."""
+        meaning = {row.key: row.description for row in self.rows}
+        head = f"# {self.given.get('deployment', '')}: {self.given.get('pattern', '')}"
+        lines = [head, "# Keys that are not here have their defaults."]
+        return "\n".join([*lines, *_lines(nested(self.given), meaning, "")]) + "\n"
+
+    def save(self) -> Path:
+        """Write params/<deployment>.yaml. ParamsError when the values are wrong; nothing is written then."""
+        path = ROOT / "params" / f"{self.spec().deployment}.yaml"
+        write_whole(path, self.yaml())
+        return path
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"cloud.region": x}` as `{"cloud": {"region": x}}`."""
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *above, last = key.split(".")
+        branch = tree
+        for name in above:
+            branch = branch.setdefault(name, {})
+        branch[last] = list(value) if isinstance(value, tuple) else value
+    return tree
+
+
+def _lines(tree: Mapping[str, Any], meaning: Mapping[str, str], prefix: str, indent: str = "") -> list[str]:
+    lines = []
+    for name, value in tree.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict) and key not in meaning:
+            lines += [f"{indent}{name}:", *_lines(value, meaning, f"{key}.", indent + "  ")]
+            continue
+        text = f"{name}: {one_line(value)}"
+        lines.append(f"{indent}{text}".ljust(60) + f"  # {meaning.get(key, '')}")
+    return lines
+
+
+def _value(spec: Spec, key: str) -> Any:
+    value: Any = spec
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _given(source: Path | None) -> dict[str, Any]:
+    """The keys that a params file sets, dotted as the form has them."""
+    keys = {row.key for row in Spec.reference()}
+    flat: dict[str, Any] = {}
+
+    def walk(tree: Mapping[str, Any], prefix: str) -> None:
+        for name, value in tree.items():
+            key = f"{prefix}{name}"
+            if isinstance(value, dict) and key not in keys:
+                walk(value, f"{key}.")
+            else:
+                flat[key] = value
+
+    walk(yaml.safe_load(source.read_text(encoding="utf-8")) if source else {}, "")
+    return flat
+
+
+def show_patterns() -> Gallery:
+    """The four systems that the runbook builds: picture, name, story."""
+    display.install()
+    return Gallery(tuple(topology_of(sample(name)) for name in PATTERNS))
+
+
+class Form:
+    """The parameters as widgets: what is typed is checked at once; picture and cost follow.
+
+    `params_file` is the file that the form began with, after *Save* the saved one.
+    """
+
+    def __init__(self, fields: Fields, params_file: str = ""):
+        w = toolkit()
+        self._w, self.fields, self.params_file = w, fields, params_file
+        self.pattern = w.Dropdown(options=list(PATTERNS), value=fields.values["pattern"], description="Pattern")
+        self.pattern.observe(lambda change: self._chosen(change["new"]), "value")
+        self.keys = w.Tab()  # an accordion's headings cannot be reached by keyboard
+        self.answer, self.saved = Shown(w), Shown(w)
+        self.picture = w.HTML()
+        self.save = w.Button(description="Save", icon="save", tooltip="write a params file", button_style="primary")
+        self.save.on_click(lambda _: self._save())
+        self.everywhere = w.Checkbox(
+            value=True, indent=False, description="use it in the chapters: write its name into their parameters cells", layout={"width": "34em"}
+        )
+        self.everywhere.tooltip = "the line params_file = … of every chapter of this pattern"
+        left = w.VBox([self.pattern, self.answer.box, self.keys, w.HBox([self.save, self.everywhere]), self.saved.box])
+        self.box = w.VBox([left, self.picture])
+        self.box.add_class("rb-form")
+        self._fill()
+
+    def _ipython_display_(self) -> None:
+        show(self.box)
+
+    def _chosen(self, pattern: str) -> None:
+        self.fields.choose(pattern)
+        self._fill()
+
+    def _fill(self) -> None:
+        groups = self.fields.groups()
+        self.keys.children = [self._w.VBox([self._field(row) for row in rows]) for rows in groups.values()]
+        self.keys.titles = tuple(groups)
+        self._check()
+
+    def _field(self, row: KeyReference) -> Any:
+        """One key: choices, a check box or a line of YAML, and beside it what it means and what is allowed."""
+        value, style = self.fields.values[row.key], {"description_width": "14em"}
+        common = {"description": row.key, "style": style, "layout": {"flex": "0 1 40em", "min_width": "0"}}
+        if row.type == "choice":
+            options = [*([] if row.required else [("default", None)]), *row.allowed.split(", ")]
+            box = self._w.Dropdown(options=options, value=value, disabled=row.key == "pattern", **common)
+        elif row.type == "yes or no":
+            box = self._w.Checkbox(value=bool(value), indent=True, **common)
+        else:
+            box = self._w.Text(value="" if value is None else self.fields.text(row.key), continuous_update=False, **common)
+        box.tooltip = row.description
+        box.observe(lambda change: self._typed(row.key, change["new"]), "value")
+        allowed = f" <small>({html.escape(row.allowed)}{f', {row.unit}' if row.unit else ''})</small>" if row.allowed else ""
+        words = self._w.HTML(f"{html.escape(row.description)}{allowed}", layout={"flex": "1 1 16em", "min_width": "0"})
+        return self._w.HBox([box, words], layout={"flex_flow": "row wrap"})  # where it is narrow, the words stand below
+
+    def _typed(self, key: str, value: Any) -> None:
+        try:
+            self.fields.set(key, value if isinstance(value, str) else str(value).lower() if value is not None else "")
+        except RunbookError as error:
+            self.answer.value = error_card(error)
+            return
+        self._check()
+
+    def _check(self) -> None:
+        try:
+            topology = topology_of(self.fields.spec())
+        except RunbookError as error:
+            self.answer.value, self.save.disabled = error_card(error), True
+            return
+        total = monthly_cost(topology)
+        words = f"✔ {len(topology.nodes)} machines, {total.total:,.2f} US$ per month if they run all month on AWS"
+        self.answer.value, self.save.disabled = f'<p role="status">{words}</p>', False
+        self.picture.value = f'<figure class="rb-picture">{draw(topology)}</figure>'
+
+    def _save(self) -> None:
+        """Write the file; into the chapters too when asked; then the chapters in order, each with its state."""
+        try:
+            path, pattern = self.fields.save(), self.fields.spec().pattern
+            self.params_file = os.path.relpath(path)
+            changed = use_in_chapters(path, pattern) if self.everywhere.value else ()
+        except RunbookError as error:
+            self.saved.value = error_card(error)
+            return
+        self.saved.value = f'<div role="status">{saved_words(path, changed, self.everywhere.value)}</div>{chapter_list(path, pattern)}'
+
+
+def saved_words(path: Path, changed: Sequence[str], everywhere: bool) -> str:
+    """What Save did, and what is left to the person."""
+    name = html.escape(os.path.relpath(path, ROOT))
+    if not everywhere:
+        line = html.escape(f'params_file = "{os.path.relpath(path, here())}"')
+        return f"<p>✔ <code>{name}</code> is saved. In the parameters cell of the chapters: <code>{line}</code></p>"
+    again = "A chapter that is open already shows it after <i>File &gt; Reload Notebook from Disk</i>."
+    words = f"The parameters cells of {len(changed)} chapters name it now. {again}" if changed else "The chapters name it already."
+    return f"<p>✔ <code>{name}</code> is saved. {words}</p>"
+
+
+def chapter_list(path: Path, pattern: str) -> str:
+    """The chapters in order as links, each with its state in the cloud."""
+    states = chapter_states(path)
+    items = "".join(
+        f'<li><a href="{chapter.name}.ipynb">{chapter.number} {html.escape(chapter.title)}</a>: {html.escape(states.get(chapter.name, "○ to do"))}</li>'
+        for chapter in chapters_of(pattern)
+    )
+    return f'<ol class="rb-chapters" aria-label="chapters of {html.escape(pattern)}">{items}</ol>'

@@ -1,0 +1,104 @@
+"""Chapters 03 and 04: the product's nodes. Settings first, then first boots one after the other, then the nodes are systemd's.
+
+A change to a cluster that serves already goes in batches, one node of each role at a time, each batch waited for; what it restarts is
+out of Nginx meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from runbook_lib.changes import Change, Pending
+from runbook_lib.chapters.base import Converging
+from runbook_lib.check import CheckTable
+from runbook_lib.checks.product_nodes import verify_nodes
+from runbook_lib.converge import engine
+from runbook_lib.converge.engine import Plan, Result
+from runbook_lib.errors import RunbookError
+from runbook_lib.notebook import progress as progress_
+from runbook_lib.operations import demo_app, deploy_archive, rolling_restart, startup
+from runbook_lib.operations.backup import recreate_databases
+from runbook_lib.roles import appserver, greg, mysql
+from runbook_lib.roles.context import Context
+from runbook_lib.topology.model import Node
+
+
+class ProductNodes(Converging):
+    """Nodes of either product."""
+
+    def nodes(self) -> tuple[Node, ...]:
+        return self.deployment.topology.wso2_nodes
+
+    def plan(self) -> Plan:
+        """The difference between the nodes and the wish, first boots included."""
+        plan = super().plan()
+        booted = self.deployment.context().booted
+        boots = tuple(
+            Pending(name, "first boot", Change("first boot", "boot", "one node after the other, with -Dsetup")) for name in plan.wish if name not in booted
+        )
+        return Plan(plan.title, plan.wish, plan.pending + boots, plan.seconds)
+
+    def work(self, plan: Plan, progress: Any) -> Result:
+        d, hosts = self.deployment, self.deployment.fleet()
+        boots = tuple(p for p in plan.pending if p.stage == "first boot")
+        settings = Plan(plan.title, plan.wish, tuple(p for p in plan.pending if p.stage != "first boot"), plan.seconds)
+        before = d.context()
+        batches = rolling_restart.batches(d, before, settings)
+        done = engine.apply(
+            hosts, settings, progress, progress.stop, batches, lambda names: self._wait(before, [n for n in names if n in before.booted], progress)
+        )
+        if not boots:
+            return done
+        try:
+            startup.first_boots(hosts, before, d.record_first_boot, lambda: self._recreate(before), progress, progress.stop)
+            after = engine.plan(hosts, self.wish(), self.title)  # from here on systemd starts them, also after a failure
+            rest = engine.apply(hosts, after, progress, progress.stop)
+        except RunbookError as error:
+            error.changed = done.changed + error.changed
+            raise
+        return Result(self.title, done.changed + boots + rest.changed, done.hosts, done.seconds + rest.seconds)
+
+    def _wait(self, context: Context, names: Sequence[str], progress: Any) -> None:
+        startup.wait_ready(self.deployment.fleet(), context, names, progress)
+
+    def _recreate(self, context: Context) -> None:
+        d = self.deployment
+        for made in recreate_databases(d.fleet()[d.topology.db.name], mysql.schemas_of(context)):
+            d.journal.write(self.name, "recreate", host=d.topology.db.name, key=made.database, change=str(made))
+
+    def checks(self) -> CheckTable:
+        return verify_nodes(self.deployment, self.name)
+
+
+class Greg(ProductNodes):
+    """Chapter 04: the Governance Registry nodes."""
+
+    name, title = "04_configure_greg_nodes", "G-Reg nodes"
+
+    def desired(self, node: Node, context: Context) -> Sequence[engine.Stage]:
+        return greg.desired(node, context)
+
+
+class Appserver(ProductNodes):
+    """Chapter 03: the Application Server nodes."""
+
+    name, title = "03_configure_as_nodes", "AS nodes"
+
+    def desired(self, node: Node, context: Context) -> Sequence[engine.Stage]:
+        return appserver.desired(node, context)
+
+    def deploy(self, archive: str = demo_app.NAME) -> deploy_archive.Deployed:
+        """Put an archive (path of a .war, .car or .aar; by default the demonstration application) on the manager, and wait until
+        every node has deployed it: the workers fetch it by themselves."""
+        return self._followed("deploy", archive, deploy_archive.deploy)
+
+    def undeploy(self, name: str) -> deploy_archive.Deployed:
+        """Take an archive (its name, such as app.war) from the manager, and wait until it is gone from every node."""
+        return self._followed("undeploy", name, deploy_archive.undeploy)
+
+    def _followed(self, what: str, archive: str, how: Callable[..., deploy_archive.Deployed]) -> deploy_archive.Deployed:
+        d = self.deployment
+        names = [node.name for node in self.nodes()]
+        with d.writing(), d.journal.attempt(self.name, what), progress_.progress(f"{what.title()} {archive}", names) as progress:
+            return how(d.fleet(), d.context(), archive, progress)

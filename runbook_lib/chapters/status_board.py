@@ -1,0 +1,154 @@
+"""Where a deployment stands: machines as the cloud knows them, chapters as they were last proven, what comes next."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runbook_lib.aws.lock import holder
+from runbook_lib.errors import RunbookError
+from runbook_lib.evidence import journal, runs
+from runbook_lib.redaction import redactor
+from runbook_lib.spec.chapters import CHAPTERS as EVERY_CHAPTER
+from runbook_lib.spec.chapters import Chapter, chapters_of
+from runbook_lib.spec.loader import load_spec
+from runbook_lib.tables import html_table, text_table
+from runbook_lib.topology.diagram import draw
+
+if TYPE_CHECKING:
+    from runbook_lib.session import Session
+
+MACHINES = ("Machine", "Address", "Type", "State", "Serves")
+CHAPTERS = ("Chapter", "State", "When", "By")
+TITLES = {name: chapter.title for name, chapter in EVERY_CHAPTER.items()}
+HOLDS, FAILED, OPEN, DRIFT = "✔ verified", "✘ failed", "○ to do", "△ changed since"
+
+
+@dataclass(frozen=True)
+class Board:
+    """`up`: every machine runs; `next_chapter`: the first chapter that does not hold, None when all do.
+
+    `at_work`: who else has the lock and since when, "" when nobody has.
+    """
+
+    name: str
+    pattern: str
+    machines: Sequence[tuple[str, ...]]
+    chapters: Sequence[tuple[str, ...]]
+    next_chapter: Chapter | None
+    up: bool
+    trouble: str = ""
+    at_work: str = ""
+
+    def _headline(self) -> str:
+        running = sum(row[3].endswith("running") for row in self.machines)
+        then = f"next: {self.next_chapter.name} ({self.next_chapter.title})" if self.next_chapter else "every chapter holds"
+        return f"{self.name} ({self.pattern}): {running} of {len(self.machines)} machines run; {then}"
+
+    def __str__(self) -> str:
+        parts = [
+            self._headline(),
+            self.at_work,
+            self.trouble,
+            text_table(MACHINES, self.machines),
+            text_table(CHAPTERS, self.chapters),
+        ]
+        return redactor.redact("\n\n".join(filter(None, parts)))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f'<p role="status">{html.escape(words)}</p>' for words in (self.at_work, self.trouble) if words)
+        machines = html_table(MACHINES, self.machines, "Machines, as the cloud knows them now")
+        links = {row[0]: f'<a href="{row[0]}.ipynb">{row[0]}</a>' for row in self.chapters}
+        chapters = html_table(CHAPTERS, self.chapters, "Chapters")
+        for name, link in links.items():
+            chapters = chapters.replace(f">{name}</td>", f">{link} {html.escape(TITLES[name])}</td>")
+        headline = f'<p class="rb-headline"><strong>{html.escape(self._headline())}</strong></p>'
+        body = f'{headline}{notes}<div class="rb-board">{machines}{chapters}</div>'
+        return redactor.redact(f'<section class="rb-status" aria-label="status of {html.escape(self.name)}">{body}</section>')
+
+
+def read_board(deployment: Session, drift: bool = False) -> Board:
+    """Ask the cloud, and put the chapters' last proofs beside it; `drift` compares proven chapters with hosts.
+
+    A cloud that does not answer makes a board that says so, not an error: one looks here when something is wrong.
+    """
+    spec, topology = deployment.spec, deployment.topology
+    try:
+        found, trouble = dict(deployment.instances()), ""
+        proofs = proofs_of(deployment) if found else {}
+        at_work = _at_work(deployment)
+    except RunbookError as error:
+        found, proofs, trouble, at_work = {}, {}, str(error), ""
+    machines = [(node.name, node.address, node.instance_type, _state(found.get(node.name)), ", ".join(node.hosts) or node.role) for node in topology.nodes]
+    rows, upcoming = [], None
+    for chapter in chapters_of(spec.pattern):
+        state, when, who = proofs.get(chapter.name, (OPEN, "", ""))
+        if drift and state == HOLDS and chapter.converges and getattr(deployment, chapter.attribute).plan():
+            state = DRIFT
+        if state != HOLDS and upcoming is None:
+            upcoming = chapter
+        rows.append((chapter.name, state, when, who))
+    up = bool(machines) and all(row[3].endswith("running") for row in machines)
+    return Board(spec.deployment, spec.pattern, machines, rows, upcoming, up, trouble, at_work)
+
+
+def chapter_states(params_file: str | Path) -> dict[str, str]:
+    """State in words by chapter, for a list of links; what cannot be asked now is left out."""
+    from runbook_lib.session import Session
+
+    try:
+        spec = load_spec(params_file)
+        return {name: f"{state} {when}".strip() for name, (state, when, _) in proofs_of(Session(spec, journal.Journal.begin(spec))).items()}
+    except RunbookError:
+        return {}
+
+
+def _at_work(deployment: Session) -> str:
+    """Who else holds the deployment's lock; what this run or this notebook holds itself needs no word."""
+    held = holder(deployment.vault)
+    if held is None or held.expired or held.owner == deployment.owner:
+        return ""
+    return f"△ at work: {held.owner}, since {held.since}; until that ends nobody else can apply"
+
+
+def proofs_of(deployment: Session) -> dict[str, tuple[str, str, str]]:
+    """(state, when, by whom) per chapter: from the cloud, where every run leaves word, and our journals."""
+    proofs = {}
+    for chapter in chapters_of(deployment.spec.pattern):
+        if note := deployment.vault.find(f"chapters/{chapter.name}"):
+            left = json.loads(note)
+            proofs[chapter.name] = (HOLDS if left["ok"] else FAILED, left["utc"], left["by"])
+    for name, attempt in runs.attempts(deployment.spec.deployment).items():
+        if name in proofs and attempt.utc > proofs[name][1] and not attempt.ok:
+            proofs[name] = (FAILED, attempt.utc, "here")
+    return proofs
+
+
+def leave_word(deployment: Session, chapter: str, ok: bool) -> None:
+    """Write into the cloud how a chapter's verification ended, so that a colleague on another machine sees it."""
+    note = json.dumps({"ok": ok, "utc": journal.now()[:19] + "Z", "by": deployment.owner.split(" (")[0]})
+    deployment.vault.put(f"chapters/{chapter}", note, secure=False)
+
+
+def _state(instance: Any) -> str:
+    if instance is None:
+        return "○ not launched"
+    return f"{'●' if instance.state == 'running' else '○'} {instance.state}"
+
+
+def status_board(deployment: Session, drift: bool = True) -> Board:
+    """Machines, chapters, what comes next; with `drift` every proven chapter is compared with its hosts again."""
+    return read_board(deployment, drift)
+
+
+def overview(deployment: Session) -> dict[str, str]:
+    """The top of a chapter: the picture, then the board; the same in words."""
+    board = read_board(deployment)
+    picture = f'<figure class="rb-picture">{draw(deployment.topology)}</figure>'
+    return {"text/html": f"{picture}{board._repr_html_()}", "text/plain": str(board)}

@@ -1,0 +1,29 @@
+"""Chapter 99: remove everything that carries the deployment's tag."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from runbook_lib.errors import ChecksFailed, RunbookError
+from runbook_lib.launch import teardown
+from runbook_lib.notebook import display
+from runbook_lib.notebook import progress as progress_
+
+if TYPE_CHECKING:
+    from runbook_lib.session import Session
+
+
+def destroy(deployment: Session, confirm: str) -> Any:
+    """Remove everything that is tagged with the deployment, and prove that nothing is left. LockHeld while somebody else is at work,
+    ChecksFailed when something is left."""
+    if confirm != deployment.spec.deployment:
+        raise RunbookError(f"everything of {deployment.spec.deployment} is to be removed", "confirm", f'say so: confirm = "{deployment.spec.deployment}"')
+    with deployment.writing(), deployment.journal.attempt("99_tear_down", "destroy"), progress_.progress("Tear down", []) as progress:
+        deployment.close()
+        gone = teardown.destroy(deployment.cloud, progress)
+        deployment.journal.checked("99_tear_down", gone)
+        if left := gone.failed():
+            display.show(gone)
+            words = "; ".join(f"{check.title}: {check.observed}" for check in left)
+            raise ChecksFailed(f"something of {deployment.spec.deployment} is left: {words}", left[0].where, "run this again; remove by hand what stays")
+        return gone

@@ -1,0 +1,94 @@
+"""The drill as a picture: answers per second and node as stacked bars, failures in red, what was done as lines."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+
+WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 760, 220, 44, 14, 24
+# Okabe and Ito's palette: told apart with any colour vision; the last, vermilion, is for failures only.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#999999", "#000000")
+FAILED = "#D55E00"
+
+
+BAR, ROW, LABELS, TIMINGS_WIDTH = 18, 26, 230, 860
+
+
+def draw(title: str, seconds: Sequence[Mapping[str, int]], nodes: Sequence[str], marks: Sequence[tuple[float, str]]) -> str:
+    """An SVG that needs nothing else; the same figures are in the table beside it."""
+    most = max((sum(second.values()) for second in seconds), default=0) or 1
+    step = (WIDTH - LEFT) / max(len(seconds), 1)
+    names = [*nodes, "failed"]
+    colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(nodes)} | {"failed": FAILED}
+    depth = HEIGHT + 18 * len(marks) + 24
+    parts = [
+        f'<svg class="rb-drill" role="img" viewBox="0 0 {WIDTH} {depth}" width="100%" style="max-width:{WIDTH}px" '
+        f'font-family="sans-serif" font-size="11" fill="currentColor" xmlns="http://www.w3.org/2000/svg">',
+        f"<title>{html.escape(title)}: answers per second by node</title>",
+    ]
+    parts += _axes(most, len(seconds), step)
+    for number, second in enumerate(seconds):
+        foot = float(HEIGHT - BOTTOM)
+        for name in names:
+            tall = second.get(name, 0) / most * (HEIGHT - TOP - BOTTOM)
+            if tall:
+                foot -= tall
+                place = f'x="{LEFT + number * step:.1f}" y="{foot:.1f}"'
+                size = f'width="{max(step - 0.5, 0.5):.1f}" height="{tall:.1f}" fill="{colours[name]}"'
+                parts.append(f"<rect {place} {size}><title>{name}: {second[name]}</title></rect>")
+    parts += _marks(marks, step)
+    parts += _legend(names, colours, depth)
+    return "".join([*parts, "</svg>"])
+
+
+def _axes(most: int, seconds: int, step: float) -> list[str]:
+    parts = [f'<text x="{LEFT - 6}" y="{TOP + 4}" text-anchor="end">{most}</text>']
+    parts.append(f'<text x="{LEFT - 6}" y="{HEIGHT - BOTTOM}" text-anchor="end">0/s</text>')
+    every = 5 if seconds <= 60 else 15 if seconds <= 180 else 60
+    for second in range(0, seconds + 1, every):
+        anchor = "end" if second == seconds else "middle"  # the last one would stand out of the picture
+        parts.append(f'<text x="{LEFT + second * step:.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{second} s</text>')
+    return parts
+
+
+def _marks(marks: Sequence[tuple[float, str]], step: float) -> list[str]:
+    parts = []
+    for number, (at, text) in enumerate(marks, 1):
+        x, row = LEFT + at * step, HEIGHT + 18 * number - 6
+        line = f'x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 2}" y2="{HEIGHT - BOTTOM}"'
+        parts.append(f'<line {line} stroke="currentColor" stroke-dasharray="3 2"/>')
+        parts.append(f'<text x="{x:.1f}" y="{TOP - 4}" text-anchor="middle" font-weight="bold">{number}</text>')
+        told = f'<tspan font-weight="bold">{number}</tspan> {at:.1f} s: {html.escape(text)}'
+        parts.append(f'<text x="{LEFT}" y="{row}">{told}</text>')
+    return parts
+
+
+def _legend(names: Sequence[str], colours: Mapping[str, str], depth: int) -> list[str]:
+    parts, x = [], float(LEFT)
+    for name in names:
+        parts.append(f'<rect x="{x:.0f}" y="{depth - 16}" width="10" height="10" fill="{colours[name]}"/>')
+        parts.append(f'<text x="{x + 14:.0f}" y="{depth - 7}">{html.escape(name)}</text>')
+        x += 30 + 6.5 * len(name)
+    return parts
+
+
+def timings_chart(rows: Sequence[tuple[str, float, float, bool]]) -> str:
+    """When each attempt began and how long it took, as a picture that also reads as text."""
+    if not rows:
+        return ""
+    end = max(start + seconds for _, start, seconds, _ in rows) or 1.0
+    scale = (TIMINGS_WIDTH - LABELS - 70) / end
+    bars = []
+    for number, (what, start, seconds, ok) in enumerate(rows):
+        y = number * ROW + 6
+        x, wide = LABELS + start * scale, max(seconds * scale, 2)
+        words = f"{seconds:.1f} s" + ("" if ok else " ✘ failed")
+        bars.append(
+            f'<text x="{LABELS - 8}" y="{y + 13}" text-anchor="end">{html.escape(what)}</text>'
+            f'<rect x="{x:.1f}" y="{y}" width="{wide:.1f}" height="{BAR}" class="{"ok" if ok else "bad"}">'
+            f"<title>{html.escape(what)}: {words}</title></rect>"
+            f'<text x="{x + wide + 5:.1f}" y="{y + 13}">{words}</text>'
+        )
+    high = len(rows) * ROW + 12
+    label = f"timings of {len(rows)} attempts, {end:.0f} seconds in all"
+    return f'<svg class="timings" role="img" aria-label="{label}" viewBox="0 0 {TIMINGS_WIDTH} {high}">{"".join(bars)}</svg>'

@@ -1,0 +1,76 @@
+"""What a verification returns: one row per question asked of the running system."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from runbook_lib.errors import ChecksFailed
+from runbook_lib.tables import html_table, text_table
+
+Status = Literal["pass", "fail", "skipped", "undecided"]
+COLUMNS = ("Status", "Check", "Expected", "Observed", "Where")
+MARKS = {"pass": "✔ pass", "fail": "✘ fail", "skipped": "- skipped", "undecided": "? undecided"}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question and its answer. `id` is stable and documented; `where` is the vantage point or the host.
+
+    `skipped`: it was not asked, and `observed` says why. `undecided`: it was asked and the answer does not tell.
+    """
+
+    id: str
+    title: str
+    status: Status
+    expected: str
+    observed: str
+    where: str
+    chapter: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.status == "pass"
+
+    def as_dict(self) -> dict[str, str]:
+        """The row as `result.json` has it."""
+        return asdict(self)
+
+
+class CheckTable(list[Check]):
+    """Checks in the order they were made. Nothing is all right unless every row passed."""
+
+    @property
+    def ok(self) -> bool:
+        return bool(self) and all(check.ok for check in self)
+
+    def failed(self) -> list[Check]:
+        """The rows that did not pass, skipped and undecided ones included."""
+        return [check for check in self if not check.ok]
+
+    def raise_if_failed(self) -> CheckTable:
+        """Itself when every row passed; else `ChecksFailed`, naming each row that did not."""
+        if not self:
+            raise ChecksFailed("no check was made", next_step="run the chapter that makes them")
+        if failed := self.failed():
+            lines = [f"{c.id} ({c.status}): expected {c.expected}; observed {c.observed}" for c in failed]
+            raise ChecksFailed(
+                f"{len(failed)} of {len(self)} checks did not pass:\n  " + "\n  ".join(lines),
+                where=", ".join(dict.fromkeys(c.where for c in failed if c.where)) or None,
+                next_step="show the plan of the chapter again: what drifted is in it; then apply and verify once more",
+            )
+        return self
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [(MARKS[c.status], f"{c.title} ({c.id})", c.expected, c.observed, c.where) for c in self]
+
+    def _repr_html_(self) -> str:
+        return html_table(COLUMNS, self._rows(), self._caption(), row_classes=[f"rb-{c.status}" for c in self])
+
+    def __str__(self) -> str:
+        return text_table(COLUMNS, self._rows(), self._caption())
+
+    __repr__ = __str__
+
+    def _caption(self) -> str:
+        return f"{sum(check.ok for check in self)} of {len(self)} checks passed"

@@ -1,0 +1,1 @@
+"""Failover under load: machines lose power while visitors browse."""

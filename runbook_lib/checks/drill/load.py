@@ -1,0 +1,284 @@
+"""A steady stream of requests through Nginx, as many visitors make it, and a note of what became of each.
+
+    with Stream(target, rate=200) as stream:
+        stream.until(5)
+        stream.mark("power of store-2 cut")
+        ...
+    stream.samples
+
+The stream is open: requests leave at their time whether earlier ones were answered or not, so a stall is seen as it is.
+Visitors keep their connections and cookies, as browsers do. A kept connection that the server closed before it said a
+word is tried once more on a new one, as browsers do with GET (RFC 9112, 9.3.1); that is counted, not hidden.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import takewhile
+from types import TracebackType
+
+import httpcore
+
+from runbook_lib.errors import RunbookError
+
+ANSWER_SECONDS = 10.0  # without a whole answer by then a request has failed
+POLL = 0.05
+ARRIVING = 8  # visitors that come at once before the clock starts
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is asked: `https://host:port path`, at this address, believed by this CA (PEM)."""
+
+    host: str
+    address: str
+    path: str
+    ca: str
+    port: int = 443
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One request. `at`: seconds after the stream's start that it was due; `took`: seconds until its whole answer.
+
+    `node` is what the answer's X-Served-By says; `failure` is empty when the answer came and its status is below 400;
+    `lost`: the visitor had a session and was given another.
+    """
+
+    at: float
+    took: float
+    visitor: int
+    node: str
+    failure: str
+    retried: bool
+    lost: bool
+
+
+@dataclass
+class Visitor:
+    """The cookies of one browser that matter here."""
+
+    cookies: dict[str, str] = field(default_factory=dict)
+    sessions: int = 0
+    home: str = ""  # the node that served it first
+
+    def header(self) -> str:
+        return "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+
+
+@dataclass
+class Stream:
+    """`rate` requests per second in all (`pace` changes it), made in turn by `visitors`. Runs in a thread of its own within `with`."""
+
+    target: Target
+    rate: float = 200.0
+    visitors: int = 60
+    samples: list[Sample] = field(default_factory=list)
+    marks: list[tuple[float, str]] = field(default_factory=list)
+    seconds: float = 0.0  # how long it ran, once it has ended
+    people: list[Visitor] = field(default_factory=list)
+
+    def __enter__(self) -> Stream:
+        """Every visitor comes once before the clock starts. `RunbookError` when that already fails."""
+        self._ended, self._arrived = threading.Event(), threading.Event()
+        self._began = time.monotonic()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="stream", daemon=True)
+        self._thread.start()
+        self._arrived.wait()
+        if self._error:
+            raise self._error
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """No new requests; what is under way is waited for."""
+        self._ended.set()
+        self._thread.join(ANSWER_SECONDS + 5)
+        if self._error and not error:
+            raise self._error
+
+    @property
+    def now(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began
+
+    def pace(self, rate: float) -> float:
+        """From now on another rate; returns when that was."""
+        self.rate = rate
+        return self.now
+
+    @property
+    def homes(self) -> dict[int, str]:
+        """The node at which each visitor arrived, by the visitor's number."""
+        return {number: visitor.home for number, visitor in enumerate(self.people) if visitor.home}
+
+    @property
+    def holders(self) -> int:
+        """Visitors who were given a session."""
+        return sum(visitor.sessions > 0 for visitor in self.people)
+
+    def mark(self, text: str) -> float:
+        """Note that something happened now; returns when."""
+        self.marks.append((self.now, text))
+        return self.marks[-1][0]
+
+    def until(self, second: float) -> None:
+        """Let it run until that second after its start."""
+        self.wait(lambda: self.now >= second, second - self.now + 1)
+
+    def wait(self, reached: Callable[[], bool], seconds: float) -> bool:
+        """Let it run until `reached()`, at most so many more seconds; whether it was reached."""
+        deadline = time.monotonic() + seconds
+        while not reached():
+            if time.monotonic() > deadline or not self._thread.is_alive():
+                return False
+            time.sleep(POLL)
+        return True
+
+    def since(self, second: float) -> list[Sample]:
+        """Requests that were due after that second and have ended."""
+        return [sample for sample in list(self.samples) if sample.at >= second]
+
+    def ended_since(self, second: float) -> list[Sample]:
+        """Requests that ended after that second, the last one first. Where this machine lags, they were due long before."""
+        return list(takewhile(lambda sample: sample.at + sample.took >= second, reversed(self.samples)))
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._flow())
+        except BaseException as error:  # told to whoever holds the stream
+            self._error = error
+        finally:
+            self._arrived.set()
+
+    async def _flow(self) -> None:
+        people = self.people = [Visitor() for _ in range(self.visitors)]
+        under_way: set[asyncio.Task[None]] = set()
+        connections = _Connections(self.target)
+        for first in range(0, self.visitors, ARRIVING):
+            some = range(first, min(first + ARRIVING, self.visitors))
+            await asyncio.gather(*(self._one(connections, number, people[number], self.now) for number in some))
+        self._refuse_failures()
+        self.samples.clear()
+        self._began, number = time.monotonic(), 0
+        rate, since, first = self.rate, 0.0, 0  # the pace, since when, and which request began it
+        self._arrived.set()
+        while not self._ended.is_set():
+            if rate != self.rate:
+                rate, since, first = self.rate, self.now, number
+            due = since + (number - first) / rate
+            if (early := due - self.now) > 0:
+                await asyncio.sleep(min(early, POLL))
+                continue
+            visitor = number % self.visitors
+            task = asyncio.create_task(self._one(connections, visitor, people[visitor], due))
+            under_way.add(task)
+            task.add_done_callback(lambda done: self._account(done, under_way))
+            number += 1
+        self.seconds = self.now
+        if under_way:
+            await asyncio.wait(under_way, timeout=ANSWER_SECONDS + 2)
+        await connections.close()
+
+    def _refuse_failures(self) -> None:
+        """A drill on something that does not work says nothing."""
+        failed = [sample.failure for sample in self.samples if sample.failure]
+        if failed:
+            url = f"https://{self.target.host}{self.target.path}"
+            what = f"{len(failed)} of {self.visitors} visitors got no good answer before the drill: {failed[0]}"
+            raise RunbookError(what, url, "verify the chapters before; then drill again")
+
+    def _account(self, done: asyncio.Task[None], under_way: set[asyncio.Task[None]]) -> None:
+        """An error of ours is no failure of the cluster's: it ends the stream and is raised to its holder."""
+        under_way.discard(done)
+        if not done.cancelled() and (error := done.exception()):
+            self._error = error
+            self._ended.set()
+
+    async def _one(self, connections: _Connections, number: int, visitor: Visitor, due: float) -> None:
+        sent, node, failure, retried, lost = dict(visitor.cookies), "", "", False, False
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                answer, retried = await connections.ask(visitor.header())
+            headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in answer.headers]
+            node = next((value for name, value in headers if name == "x-served-by"), "")
+            visitor.home = visitor.home or node
+            failure = f"status {answer.status}" if answer.status >= 400 else ""
+            lost = _keep(visitor, sent, [value for name, value in headers if name == "set-cookie"])
+        except TimeoutError:
+            failure = f"no answer within {ANSWER_SECONDS:.0f} s"
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
+            failure = f"{type(error).__name__}: {error}".rstrip(": ")
+        self.samples.append(Sample(due, self.now - due, number, node, failure, retried, lost))
+
+
+class _Connections:
+    """Kept connections; the one used last is used first. A library's pool looks at every connection for every request,
+    which the stream of a hundred stalled ones cannot afford."""
+
+    def __init__(self, target: Target):
+        self._to = target
+        self._tls = ssl.create_default_context(cadata=target.ca)
+        self._idle: list[httpcore.AsyncHTTPConnection] = []
+
+    async def ask(self, cookies: str) -> tuple[httpcore.Response, bool]:
+        """The answer, and whether a kept connection that turned out to be closed made another attempt necessary."""
+        to = self._to
+        url = httpcore.URL(scheme="https", host=to.address, port=to.port, target=to.path)
+        headers = {"Host": to.host, "X-Runbook-Probe": "1", "User-Agent": "runbook-drill"}
+        headers |= {"Cookie": cookies} if cookies else {}
+        request = httpcore.Request("GET", url, headers=list(headers.items()), extensions={"sni_hostname": to.host})
+        if kept := await self._kept():
+            with suppress(httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError):
+                return await self._ask_on(kept, request), False
+        # Not the next of the kept ones: what closed the first (a reload of Nginx) closes all of them.
+        fresh = httpcore.AsyncHTTPConnection(url.origin, ssl_context=self._tls, keepalive_expiry=60)
+        return await self._ask_on(fresh, request), kept is not None
+
+    async def _ask_on(self, connection: httpcore.AsyncHTTPConnection, request: httpcore.Request) -> httpcore.Response:
+        try:
+            answer = await connection.handle_async_request(request)
+            await answer.aread()
+            await answer.aclose()
+        except BaseException:
+            await connection.aclose()
+            raise
+        if connection.is_idle():
+            self._idle.append(connection)
+        return answer
+
+    async def _kept(self) -> httpcore.AsyncHTTPConnection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.has_expired():
+                return connection
+            await connection.aclose()
+        return None
+
+    async def close(self) -> None:
+        for connection in self._idle:
+            await connection.aclose()
+
+
+def _keep(visitor: Visitor, sent: dict[str, str], given: list[str]) -> bool:
+    """Keep the cookies of an answer; whether it replaced the session that the request carried.
+
+    Of several requests under way with the same old session only the first answer counts as a loss.
+    """
+    lost = False
+    for text in given:
+        name, _, value = text.split(";", 1)[0].partition("=")
+        if name == "JSESSIONID":
+            stale = name in sent and visitor.cookies.get(name) != sent[name]
+            lost = lost or (name in sent and not stale)
+            if stale:
+                continue
+            visitor.sessions += 1
+        visitor.cookies[name] = value
+    return lost

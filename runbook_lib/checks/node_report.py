@@ -1,0 +1,87 @@
+"""What a node says of its present start, and what it shows: mounts, service providers, listeners, its tier's key (golden run 2, 5).
+
+The plans compare files. These rows ask the process that read them. Pure: text in, rows out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from runbook_lib.check import Check, Status
+from runbook_lib.roles import carbon
+from runbook_lib.spec.model import Spec
+from runbook_lib.topology.model import Node
+
+PORTS = (9443, 9763)  # of the product; no offset on a machine of its own (facts 4)
+MOUNTS = 2  # config and governance (facts 2.1; golden run 2: the success lines)
+LINES = "Connected to mount at [^ ]+|SSO Service Provider is registered for : [^ ]+|WSO2 Carbon started"
+# For root on a node: lines of this start, then who listens, then the certificate that 9443 shows. Nothing is sent to anybody else.
+ASK = """\
+{log} | grep -oE {lines} | python3 -c 'import json, sys; print(json.dumps(sys.stdin.read().splitlines()))'
+ss -Hltn {ports} | awk '{{print $4}}' | sort -u | python3 -c 'import json, sys; print(json.dumps(sys.stdin.read().split()))'
+python3 -c '
+import json, socket, ssl, sys
+socket.setdefaulttimeout(10)  # get_server_certificate has a timeout of its own since Python 3.10 only
+print(json.dumps(ssl.get_server_certificate((sys.argv[1], 9443))))' {address} || echo '""'
+"""
+
+
+@dataclass(frozen=True)
+class Running:
+    """What one node answered: log lines of its present start, the product's listeners, the certificate on 9443 (PEM)."""
+
+    lines: Sequence[str]
+    listening: Sequence[str]
+    certificate: str
+
+
+def question(node: Node, spec: Spec) -> str:
+    """The command that asks a node."""
+    ports = shlex.quote(" or ".join(f"sport = :{port}" for port in PORTS))
+    text = ASK.format(log=carbon.log_of_this_start(spec), lines=shlex.quote(LINES), ports=ports, address=node.address)
+    return f"sudo -n sh -c {shlex.quote(text)}"
+
+
+def answer(stdout: str) -> Running:
+    """What it printed. A node that printed less is read as one that said nothing."""
+    said = dict(zip(("lines", "listening", "certificate"), map(json.loads, stdout.splitlines()), strict=False))
+    return Running(said.get("lines", []), said.get("listening", []), said.get("certificate", ""))
+
+
+def rows(node: Node, running: Running, providers: Sequence[str], tier_certificate: str, chapter: str) -> list[Check]:
+    """`providers`: names of the applications that the node's identity provider must know, none for a product without one;
+    `tier_certificate`: PEM of the certificate that belongs to the tier's key."""
+    told = any("started" in line for line in running.lines)  # else its log is no longer kept, and silence means nothing
+    mounts = [line.split()[-1] for line in running.lines if "mount" in line]
+    known = sorted({line.split()[-1] for line in running.lines if "Service Provider" in line})
+    listens = [f"{node.address}:{port}" for port in PORTS]
+    shown, wanted = _fingerprint(running.certificate), _fingerprint(tier_certificate)
+
+    def row(what: str, title: str, ok: bool, expected: str, observed: str, asked: bool = True) -> Check:
+        status: Status = "pass" if ok else "fail" if asked else "undecided"
+        return Check(f"node-{what}-{node.name}", title, status, expected, observed if asked else "the log of its start is no longer kept", node.name, chapter)
+
+    found = [row("mounts", f"{node.name} mounted the shared registry", len(mounts) == MOUNTS, f"{MOUNTS} mounts", f"{len(mounts)} mounts", told)]
+    if providers:
+        title = f"The identity provider on {node.name} knows its own applications only"
+        found.append(row("providers", title, known == sorted(providers), ", ".join(sorted(providers)), ", ".join(known) or "none", told))
+    same = sorted(running.listening) == sorted(listens)
+    found.append(
+        row("listens", f"{node.name} listens on its private address only", same, ", ".join(listens), ", ".join(sorted(running.listening)) or "nothing")
+    )
+    found.append(row("key", f"{node.name} shows the certificate of its tier's key", shown == wanted, wanted, shown))
+    return found
+
+
+def _fingerprint(pem: str) -> str:
+    """The beginning of a certificate's SHA-256, as browsers write it."""
+    if not re.search("BEGIN CERTIFICATE", pem):
+        return "none"
+    return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex(":")[:23].upper()

@@ -1,0 +1,97 @@
+"""Whether the product's nodes serve, and whether what they share is sound."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from runbook_lib import pki
+from runbook_lib.check import Check, CheckTable
+from runbook_lib.checks import node_report
+from runbook_lib.converge import edits
+from runbook_lib.errors import RunbookError
+from runbook_lib.operations import registry, startup
+from runbook_lib.roles import greg
+from runbook_lib.roles.context import Context
+from runbook_lib.ssh import Host
+
+if TYPE_CHECKING:
+    from runbook_lib.session import Session
+
+
+def verify_nodes(deployment: Session, chapter: str) -> CheckTable:
+    """Per node: running, started, answering; its mounts, service providers, listeners and certificate. For all: first boots
+    recorded, no duplicate registry rows, no lock left, no settings of yesterday (facts 1.11, 2.4, golden run 2, 7).
+    """
+    d = deployment
+    context, hosts = d.context(), d.fleet()
+    rows = CheckTable()
+
+    def serves(host: Host) -> tuple[bool, str]:
+        try:
+            return True, _short(startup.start(hosts, context, host.name, "watch").line)
+        except RunbookError as error:
+            return False, error.what.splitlines()[0]
+
+    for name, (ok, seen) in hosts.each(serves, [n.name for n in d.topology.wso2_nodes]).items():
+        rows.append(_row(f"node-serves-{name}", f"{name} is started and answers on 9443", ok, "started and answering", seen, name, chapter))
+    rows += _running(d, context, chapter)
+    missing = [n.name for n in d.topology.wso2_nodes if n.name not in context.booted]
+    seen = f"not recorded: {', '.join(missing)}" if missing else "all recorded"
+    rows.append(_row("first-boots", "Every first boot was seen complete", not missing, "all recorded", seen, "EC2 tags", chapter))
+    database = hosts[d.topology.db.name]
+    twice = registry.duplicates(database)
+    seen = ", ".join(twice[:3]) or "none"
+    rows.append(_row("registry-duplicates", "No registry resource stands twice at one path", not twice, "none", seen, database.name, chapter))
+    locked = registry.is_locked(database)
+    seen = "locked" if locked else "unlocked"
+    rows.append(_row("registry-lock", "No node left its start-up lock behind", not locked, "unlocked", seen, database.name, chapter))
+    if d.spec.design.product == "greg" and not missing:
+        rows.append(_frozen_settings(context, database, chapter))
+    return rows
+
+
+def _running(d: Session, context: Context, chapter: str) -> list[Check]:
+    """What each node says of its present start and shows of itself: the files that the plan compares may be read since, or not."""
+    nodes = {node.name: node for node in d.topology.wso2_nodes}
+    said = d.fleet().each(lambda host: node_report.answer(host.run(node_report.question(nodes[host.name], d.spec), timeout=60).stdout), list(nodes))
+    found: list[Check] = []
+    for name, node in nodes.items():
+        providers = greg.SERVES[node.role] if d.spec.design.product == "greg" else ()
+        certificate = pki.certificate_of(context.secrets[f"tier-key/{d.topology.key_of(node.tier or '')}"])
+        found += node_report.rows(node, said[name], providers, certificate, chapter)
+    return found
+
+
+def _frozen_settings(context: Context, database: Host, chapter: str) -> Check:
+    """Whether the copy that the first boot put into the registry says what the parameters say today (facts 1.11)."""
+    wanted = greg.frozen_settings(context)
+    there = registry.content(database, greg.FROZEN)
+    if there is None:
+        wrong = [f"{greg.FROZEN} is not there"]
+    else:
+        wrong = [f"not {edit.describe()}" for edit in wanted if not _says(there, edit)]
+        if wrong:
+            wrong.append(f"delete {greg.FROZEN} in the console (Resources, Browse) and restart the Store nodes: they copy the file again")
+    title = "The Store's settings, kept in the registry since the first boot, are those of today"
+    return _row(
+        "registry-frozen-settings", title, not wrong, f"{len(wanted)} settings as in store-tenant.json", "; ".join(wrong) or "they are", database.name, chapter
+    )
+
+
+def _says(content: bytes, edit: edits.Edit) -> bool:
+    """Whether a setting holds in this copy; a copy that has no place for it does not say it."""
+    try:
+        return edits.apply(content, (edit,), greg.FROZEN) == content
+    except RunbookError:
+        return False
+
+
+def _row(id: str, title: str, ok: bool, expected: str, observed: str, where: str, chapter: str) -> Check:
+    return Check(id, title, "pass" if ok else "fail", expected, observed, where, chapter)
+
+
+def _short(line: str) -> str:
+    """The log line's time and message, without its category and thread."""
+    found = re.search(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d).*(WSO2 Carbon started in \d+ sec)", line)
+    return f"{found[1]} {found[2]}" if found else line[-160:]

@@ -1,0 +1,249 @@
+"""That the applications work behind Nginx: a browser walks every page its user is led to and notes what Nginx refuses.
+
+Nginx lists what is needed and refuses the rest. That the list is too short shows only where somebody uses the
+application, so each kind of user does: over the links of its own application, through one form that makes an asset,
+and out again. Certificates, names and signing in are those of `browser`.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+from runbook_lib.check import Check, CheckTable, Status
+from runbook_lib.checks.sso.environment import Login, Scene
+from runbook_lib.checks.sso.proof import CHAPTER
+from runbook_lib.checks.sso.publishing import made_id
+from runbook_lib.checks.sso.recorder import TYPED, Recorder, pattern, shown, text_of
+from runbook_lib.checks.sso.screenshots import PATIENCE, SIZE, go, missing, seen_in, sign_in, with_test_users
+from runbook_lib.redaction import redactor
+from runbook_lib.webclient.response import Answer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PAGES, SECONDS = 25, 20.0  # per user and application
+LAST = 6.0  # of these seconds, kept for the form and for signing out
+NAMED = 20  # refused requests that a row names
+# who (part of the row's id), kind of user, application, and what a reader calls that user
+WALKS = (
+    ("visitor", "", "store", "a visitor"),
+    ("store-only", "store-only", "store", "a Store user"),
+    ("publisher-only", "publisher-only", "publisher", "a Publisher user"),
+    ("admin", "admin", "store", "the administrator"),
+    ("admin", "admin", "publisher", "the administrator"),
+)
+SIGNED_IN = {"store": "store-signed-in", "publisher": "publisher-landing"}
+LINKS = "() => [...document.querySelectorAll('a[href], area[href]')].map(link => String(link.href))"
+PREFERRED = "/restservice/"  # of several forms the one that is sent: its fields are known
+NONE = ", no asset of its making found"
+FORM = "form:has([name=overview_name])"
+# Keeps what a form's script was answered: the browser throws it away when the script goes on to another page.
+KEEP = """() => {
+  const keep = text => sessionStorage.setItem('runbook-answer', text);
+  const plain = window.fetch;
+  window.fetch = async (...asked) => {
+    const answer = await plain(...asked);
+    if ((asked[1]?.method || asked[0]?.method) === 'POST') await answer.clone().text().then(keep, () => 0);
+    return answer;
+  };
+  const open = XMLHttpRequest.prototype.open;
+  XMLHttpRequest.prototype.open = function (method, ...more) {
+    if (method.toUpperCase() === 'POST') this.addEventListener('load', () => keep(this.responseText));
+    return open.call(this, method, ...more);
+  };
+}"""
+KEPT = "() => { const kept = sessionStorage.getItem('runbook-answer') || ''; sessionStorage.removeItem('runbook-answer'); return kept; }"
+# every asset of that name and the one that the answer named: removed; [how many, what is left]
+REMOVE = """async ([assets, type, name, made]) => {
+  const ask = (url, method) => fetch(url, {method, signal: AbortSignal.timeout(10000)});
+  const ids = new Set(made ? [made] : []), left = [];
+  const listed = await ask(`${assets}?type=${type}`, 'GET');
+  const found = listed.ok ? (await listed.json().catch(() => ({}))).data || [] : [];
+  found.filter(one => [one.name, one.overview_name, one.attributes?.overview_name].includes(name)).forEach(one => ids.add(one.id));
+  for (const id of ids) {
+    const gone = await ask(`${assets}/${id}?type=${type}`, 'DELETE');
+    if (!gone.ok) left.push(`${id} (DELETE: ${gone.status})`);
+  }
+  return [ids.size, left];
+}"""
+
+
+def crawl(scene: Scene, *, agreed: bool = False) -> CheckTable:
+    """One row per user and application: the pages that were walked and each request of theirs that Nginx refused.
+
+    `fail`: a request was refused, or the asset that the form made could not be removed. `undecided`: signing in or
+    walking failed. `skipped`: no browser. At most `PAGES` pages and `SECONDS` seconds each. Raises `RunbookError` when
+    nobody agreed to test users, or when a certificate is not ours.
+    """
+    if reason := missing():
+        return CheckTable(_row(scene, walk, "skipped", reason) for walk in WALKS)
+    rows, cleaned_up = with_test_users(scene, agreed, "the walk", lambda browser, logins: [_walked(browser, scene, walk, logins) for walk in WALKS])
+    return CheckTable([*rows, cleaned_up])
+
+
+def _walked(browser: Browser, scene: Scene, walk: tuple[str, str, str, str], logins: Mapping[str, Login]) -> Check:
+    _who, kind, app, _words = walk
+    context = browser.new_context(viewport=SIZE, locale="en-GB", accept_downloads=False)  # type: ignore[arg-type]
+    try:
+        crawler = Crawler(context.new_page(), scene, app)
+        try:
+            crawler.all_of_it(logins.get(kind))
+        except Exception as error:  # a browser that fails is no refusal
+            crawler.troubles.append(_first_line(error))
+            with suppress(Exception):
+                crawler.record.settle()
+        status, observed = crawler.result()
+        return _row(scene, walk, status, observed)
+    finally:
+        context.close()
+
+
+def _row(scene: Scene, walk: tuple[str, str, str, str], status: Status, observed: str) -> Check:
+    who, _kind, app, words = walk
+    title = f"The {app.capitalize()} works for {words}: every page and what it loads passes Nginx"
+    where = f"Chromium at https://{scene.hosts[app]}"
+    return Check(f"sso.works-{who}-{app}", title, status, "no request of a page is refused", redactor.redact(observed), where, CHAPTER)
+
+
+class Crawler:
+    """One user's walk through one application; what its page asks for is in `record`."""
+
+    def __init__(self, page: Page, scene: Scene, app: str):
+        self.page, self.scene, self.app = page, scene, app
+        self.record = Recorder(page, tuple(scene.hosts.values()))
+        self.origin = f"https://{scene.hosts[app]}"
+        self.walked: list[str] = []  # paths in the order in which they were opened
+        self.troubles: list[str] = []
+        self.left_behind: list[str] = []
+        self.form = ""  # what became of it
+        self._form_at = ""
+        self._not_walked = 0
+        self._until = time.monotonic() + SECONDS
+        page.set_default_timeout(PATIENCE)
+        page.on("dialog", lambda dialog: dialog.accept())
+
+    def all_of_it(self, login: Login | None) -> None:
+        """Sign in where there is a `login`, walk, send one form, and sign out."""
+        start = f"{self.origin}/{self.app}/"
+        if login:
+            sign_in(self.page, f"{start}login", login)
+            self.record.settle()
+            seen = seen_in(self.scene, self.page, self.record.statuses, login)
+            if seen.page != SIGNED_IN[self.app]:
+                self.troubles.append(f"could not sign in: {seen}")
+                return
+        self._until = time.monotonic() + SECONDS  # signing in has a patience of its own
+        self.walk(start, bool(login))
+        if self._form_at:
+            self.send_form(f"proof-asset-{secrets.token_hex(4)}")
+        if login:
+            self.open(f"{start}logout", TYPED)
+
+    def walk(self, start: str, signed_in: bool) -> None:
+        """Breadth first over the application's own links, each pattern of address once; the last page is kept for `logout`."""
+        queue, seen = deque([(start, TYPED)]), {pattern(start)}
+        while queue and len(self.walked) < PAGES - 1 and self._left() > LAST:
+            self.open(*queue.popleft())
+            here = shown(self.page.url)
+            if signed_in and here.startswith("/sso/login"):
+                self.troubles.append(f"{self.walked[-1]} asks for a password again")
+            if not self._own(self.page.url):
+                continue
+            seen.add(pattern(self.page.url))
+            for link in self.page.evaluate(LINKS):
+                if self._own(link) and not shown(link).endswith("/logout") and pattern(link) not in seen:
+                    seen.add(pattern(link))
+                    queue.append((link, here))
+            if PREFERRED in here or not self._form_at:
+                self._form_at = self.page.url if self.page.locator(FORM).count() else self._form_at
+        self._not_walked = len(queue)
+
+    def open(self, url: str, opener: str) -> None:
+        """One page and all that it loads; `opener` is the page that links it."""
+        self.walked.append(shown(url))
+        self.record.opener = opener
+        try:
+            go(self.page, url, timeout=self._patience())
+        except Exception as error:
+            words = _first_line(error)  # what is no page (a download) and what gets no answer is on record already
+            if self._left() > 0 and "Download is starting" not in words and "net::ERR_" not in words:
+                self.troubles.append(f"{shown(url)}: {words}")
+        self.record.settle()
+
+    def send_form(self, name: str) -> None:
+        """Fill in the form that makes an asset, send it once, and remove what it made."""
+        self.record.opener = TYPED
+        go(self.page, self._form_at, timeout=self._patience())
+        form = self.page.locator(FORM).first
+        for field, value in {"overview_name": name, "overview_context": f"/{name}", "overview_version": "1.0.0"}.items():
+            if (found := form.locator(f"[name={field}]")).count():
+                found.first.fill(value, force=True)
+        if (choice := form.locator("select[name=type]:has(option[value=restservice])")).count():
+            choice.first.select_option("restservice", force=True)
+        self.page.evaluate(KEEP)
+        self.form = f"the form of {shown(self._form_at)} was sent and got no answer"
+        kinds, made = [*re.findall(r"/assets/(\w+)/", self._form_at), "restservice"], None
+        try:
+            with self.page.expect_response(lambda answer: answer.request.method == "POST", timeout=self._patience()) as posted:
+                button = form.locator("[type=submit]")
+                button.first.click() if button.count() else form.evaluate("form => form.requestSubmit()")
+            answer = posted.value
+            self.form = f"the form of {shown(self._form_at)} was answered {answer.status}"
+            kinds = parse_qs(urlsplit(answer.url).query).get("type", kinds)
+            self.record.settle()
+            text = self.page.evaluate(KEPT) if self._own(self.page.url) else ""
+            made = made_id(Answer(answer.status, answer.url, [], text or text_of(answer) or "", [], 0.0))
+        finally:
+            self.record.settle()
+            self.remove(kinds[0], name, made)
+        if answer.status < 400 and self.form.endswith(NONE):
+            self.troubles.append(f"whether {name} was made is not known: the answer names no id")
+
+    def remove(self, kind: str, name: str, made: str | None) -> None:
+        """Remove the assets of that name and the one with the id that the form's answer told, where it did."""
+        if not self._own(self.page.url):
+            self.open(f"{self.origin}/{self.app}/", TYPED)
+        count, self.left_behind = self.page.evaluate(REMOVE, [f"{self.origin}/{self.app}/apis/assets", kind, name, made])
+        self.record.settle()
+        self.form += f", {count - len(self.left_behind)} of its assets removed" if count else NONE
+
+    def result(self) -> tuple[Status, str]:
+        """Status and text of the row."""
+        bound = f"{self._not_walked} more linked" if self._not_walked else "all that are linked"
+        pages = f"{len(self.walked)} pages ({bound}; at most {PAGES} and {SECONDS:.0f} s)" if self.walked else "no page walked"
+        parts = [f"{pages}, {len(self.record.asked)} requests"]
+        named = [f"{request} (asked by {by})" for request, by in self.record.refused.items()]
+        more = [f"and {len(named) - NAMED} more"] if len(named) > NAMED else []
+        if named:
+            parts.insert(0, "refused: " + "; ".join([*named[:NAMED], *more]))
+        else:
+            parts[0] += ", none refused"
+        if self.record.by_product:
+            parts.append("the product itself answered " + ", ".join(f"{status} to {count}" for status, count in sorted(self.record.by_product.items())))
+        parts += [self.form] if self.form else []
+        troubles = self.troubles + self.record.unclear
+        parts += [f"left behind: {one}" for one in self.left_behind] + troubles
+        status: Status = "fail" if self.record.refused or self.left_behind else "undecided" if troubles or not self.walked else "pass"
+        return status, "; ".join(parts)
+
+    def _own(self, url: str) -> bool:
+        """Whether an address lies in the user's own application."""
+        return url.startswith(self.origin + "/") and urlsplit(url).path.split("/")[1] == self.app
+
+    def _left(self) -> float:
+        return self._until - time.monotonic()
+
+    def _patience(self) -> float:
+        """Milliseconds for the next step: what is left, and a second where nothing is."""
+        return min(max(self._left(), 1.0) * 1000, PATIENCE)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

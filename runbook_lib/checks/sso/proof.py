@@ -1,0 +1,326 @@
+"""The SSO proof: make every attempt of the matrix, decide each on what it met, say whether the two are separate.
+
+    proof = prove(scene)
+    proof.verdict        # "separated" | "leaks (n ways)" | "not decided"
+
+The matrix is `attempts.yaml`; nothing about a single attempt is written here.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import yaml
+
+from runbook_lib.check import Check, CheckTable
+from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, Login, Machine, Scene
+from runbook_lib.checks.sso.pages import Catalogue, Seen
+from runbook_lib.checks.sso.proof_users import test_users
+from runbook_lib.checks.sso.verbs import CannotTell, Walk, told
+from runbook_lib.errors import RunbookError
+from runbook_lib.redaction import redactor
+
+MATRIX = files(__package__) / "attempts.yaml"
+CHAPTER = "07_verify_sso_separation"
+WORKERS = 8
+State = Literal["held", "leak", "undecided"]
+EXPECTED = {
+    "attempt": ("refused", "it succeeds"),
+    "control": ("it works", "it fails"),
+    "hygiene": ("as it should be", "it is missing"),
+    "limit": ("refused", "it succeeds (a limit of the product)"),
+}
+# the three holes (facts 10.2, 12.1), told with the exchange of this run
+HOLES = ("click-through-store-only", "basic-api-without-role", "direct-script-without-role")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One row of the matrix; the meaning of every field is at the head of `attempts.yaml`."""
+
+    id: str
+    title: str
+    who: str
+    place: str
+    steps: tuple[Mapping[str, Any], ...]
+    held: frozenset[str]
+    leak: frozenset[str]
+    why: str
+    kind: str = "attempt"
+    at: str = ""
+    leaks_in: frozenset[str] = frozenset()
+    either_in: frozenset[str] = frozenset()
+    only_in: frozenset[str] = frozenset()
+    needs: str = ""
+    decided_by: str = "all"
+    writes: bool = False
+    alone: bool = False
+    closed_by: str = ""
+    golden: Any = "page"
+
+    def applies(self, scene: Scene) -> bool:
+        """Whether it has a meaning in this scene."""
+        return (not self.only_in or scene.configuration in self.only_in) and self.needs in ("", *scene.traits)
+
+    def expected(self, scene: Scene) -> frozenset[str]:
+        """The states that pass: refused everywhere, unless this configuration is known, and expected, to leak."""
+        if self.kind == "limit":
+            return frozenset(["held", "leak"])
+        if scene.expect == "separated" and self.kind != "limit":
+            return frozenset(["held"])
+        if scene.configuration in self.either_in:
+            return frozenset(["held", "leak"])
+        return frozenset(["leak" if scene.configuration in self.leaks_in else "held"])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one attempt came to. `seen` per step that counts; `told`: its exchanges as they may be shown."""
+
+    attempt: Attempt
+    state: State
+    seen: tuple[Seen, ...]
+    where: str
+    reason: str = ""
+    told: tuple[str, ...] = ()
+
+    @property
+    def observed(self) -> str:
+        """In words: what was met at the step that decided it."""
+        if self.reason:
+            return self.reason
+        texts = dict.fromkeys(str(one) for one in _deciding(self.attempt, self.seen))
+        return "; ".join(texts)
+
+    @property
+    def golden(self) -> str:
+        """In the words of the golden table."""
+        rule = self.attempt.golden
+        if rule == "state" or self.state == "undecided":
+            return self.state
+        if isinstance(rule, Mapping) and self.state in rule:
+            return str(rule[self.state])
+        return ", ".join(dict.fromkeys(one.says for one in self.seen))
+
+    def as_evidence(self) -> dict[str, Any]:
+        """Who tried what, request by request, why it matters, and the setting that closes it: for the report."""
+        steps = [f"{verb} {argument}" for step in self.attempt.steps for verb, argument in list(step.items())[:1]]
+        lines = [redactor.redact(line) for line in self.told or steps]
+        return {
+            "title": self.attempt.title,
+            "kind": self.attempt.kind,
+            "state": self.state,
+            "who": self.attempt.who,
+            "requests": lines,
+            "why": self.attempt.why,
+            "closed_by": settings().get(self.attempt.closed_by, ""),
+        }
+
+    def as_check(self, scene: Scene) -> Check:
+        """The row of the table: it passes when it came out as this configuration is expected to."""
+        wanted = self.attempt.expected(scene)
+        held, leak = EXPECTED[self.attempt.kind]
+        words = " or ".join(word for state, word in (("held", held), ("leak", leak)) if state in wanted)
+        status = "undecided" if self.state == "undecided" else "pass" if self.state in wanted else "fail"
+        text = redactor.redact(f"{self.state}: {self.observed}")
+        return Check(f"sso.{self.attempt.id}", self.attempt.title, status, words, text, self.where, CHAPTER)  # type: ignore[arg-type]
+
+
+@cache
+def settings() -> Mapping[str, str]:
+    """The settings that close an attempt, by the short word that `closed_by` is."""
+    return _table()["settings"]
+
+
+@cache
+def _table() -> Mapping[str, Any]:
+    return yaml.safe_load(MATRIX.read_text(encoding="utf-8"))
+
+
+@cache
+def matrix() -> tuple[tuple[Attempt, ...], Catalogue]:
+    """The attempts and the pages of `attempts.yaml`; `ValueError` names a page that an attempt uses and nobody described."""
+    table = _table()
+    catalogue = Catalogue(table["pages"], table["findings"])
+    attempts = tuple(_attempt(row) for row in table["attempts"])
+    for attempt in attempts:
+        if unknown := (attempt.held | attempt.leak) - catalogue.names:
+            raise ValueError(f"{attempt.id}: no such page: {', '.join(sorted(unknown))}")
+        if attempt.closed_by not in ("", *settings()):
+            raise ValueError(f"{attempt.id}: no such setting: {attempt.closed_by}")
+        if both := attempt.held & attempt.leak:
+            raise ValueError(f"{attempt.id}: both held and leak: {', '.join(sorted(both))}")
+    return attempts, catalogue
+
+
+def _attempt(row: Mapping[str, Any]) -> Attempt:
+    fields = dict(row)
+    fields["place"] = fields.pop("from")
+    fields["steps"] = tuple(fields["steps"])
+    for name in ("held", "leak", "leaks_in", "either_in", "only_in"):
+        fields[name] = frozenset(fields.get(name, ()))
+    return Attempt(**fields)
+
+
+def decide(attempt: Attempt, seen: Iterable[Seen]) -> State:
+    """One page that leaks is a leak; a page that is neither leaves it undecided; refused everywhere is held."""
+    pages = [one.page for one in _deciding(attempt, tuple(seen))]
+    if any(page in attempt.leak for page in pages):
+        return "leak"
+    return "held" if pages and all(page in attempt.held for page in pages) else "undecided"
+
+
+def _deciding(attempt: Attempt, seen: tuple[Seen, ...]) -> tuple[Seen, ...]:
+    return seen[-1:] if attempt.decided_by == "last" else seen
+
+
+def try_out(attempt: Attempt, scene: Scene, logins: Mapping[str, Login]) -> Outcome:
+    """Make one attempt, at every node of its tier where it stands at nodes. Never raises for what it meets."""
+    stands: tuple[Machine | None, ...] = scene.nodes.get(attempt.at, ()) if attempt.place == NODE else (None,)
+    where = ", ".join(node.name for node in stands if node) or _place(attempt, scene)
+    if attempt.who not in ("no one", "anybody", *logins):
+        return Outcome(attempt, "undecided", (), where, f"not tried: no {attempt.who} user was made")
+    seen: list[Seen] = []
+    lines: list[str] = []
+    try:
+        for node in stands:
+            walk = Walk(scene, matrix()[1], attempt.place, node, logins.get(attempt.who), logins)
+            lines += _walked(walk, attempt)
+            seen += walk.seen
+    except CannotTell as error:
+        return Outcome(attempt, "undecided", tuple(seen), where, str(error), tuple(lines))
+    except Exception as error:  # a broken check must never be read as a refusal
+        return Outcome(attempt, "undecided", tuple(seen), where, f"{type(error).__name__}: {error}", tuple(lines))
+    return Outcome(attempt, decide(attempt, seen), tuple(seen), where, "", tuple(lines))
+
+
+def _walked(walk: Walk, attempt: Attempt) -> list[str]:
+    lines: list[str] = []
+    for step in attempt.steps:
+        done = walk.visitor
+        before = len(done.exchanges)
+        walk.step(step)
+        lines += [told(exchange) for exchange in done.exchanges[before:]]
+    return walk.notes or lines
+
+
+def _place(attempt: Attempt, scene: Scene) -> str:
+    if attempt.place == NEIGHBOUR and scene.neighbour:
+        return f"from {scene.neighbour[0]}"
+    return "from outside"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The proof as it came out."""
+
+    scene: Scene
+    outcomes: tuple[Outcome, ...]
+    left_out: tuple[Attempt, ...] = field(default=())
+    clean_up: Check | None = None  # whether the test users are gone: a row of its own, no part of the verdict
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        """Titles of the attempts that got through."""
+        return tuple(o.attempt.title for o in self.outcomes if o.state == "leak" and o.attempt.kind == "attempt")
+
+    @property
+    def repairs(self) -> dict[str, str]:
+        """The setting that closes each way, by the way's title."""
+        attempts = {outcome.attempt.title: outcome.attempt for outcome in self.outcomes}
+        return {way: settings().get(attempts[way].closed_by, "") for way in self.ways}
+
+    @property
+    def open_questions(self) -> tuple[str, ...]:
+        """Titles of what is undecided, and of what had to work and did not."""
+        return tuple(o.attempt.title for o in self.outcomes if o.state == "undecided" or (o.attempt.kind == "control" and o.state != "held"))
+
+    @property
+    def verdict(self) -> str:
+        """`separated` only when every attempt was made, decided and refused."""
+        if self.ways:
+            return f"leaks ({len(self.ways)} ways)" if len(self.ways) > 1 else "leaks (1 way)"
+        return "not decided" if self.open_questions or not self.outcomes else "separated"
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether the notebook passes: the verdict is the expected one and so is every row."""
+        kind = "leak" if self.ways else self.verdict
+        return kind == self.scene.expect and self.checks.ok
+
+    @property
+    def checks(self) -> CheckTable:
+        rows = [outcome.as_check(self.scene) for outcome in self.outcomes]
+        return CheckTable([*rows, self.clean_up] if self.clean_up else rows)
+
+    @property
+    def exchanges(self) -> dict[str, tuple[str, ...]]:
+        """The three holes of the product as this run met them: title -> one line per request."""
+        return {o.attempt.title: tuple(redactor.redact(line) for line in o.told) for o in self.outcomes if o.attempt.id in HOLES}
+
+    def golden_rows(self) -> dict[str, str]:
+        """Attempt id -> observation in the words of the golden table."""
+        return {outcome.attempt.id: outcome.golden for outcome in self.outcomes}
+
+    def _repr_html_(self) -> str:
+        closing = self.repairs or dict.fromkeys(self.open_questions, "")
+        lines = "".join(_item(title, setting) for title, setting in closing.items())
+        names = f"<ul>{lines}</ul>" if lines else ""
+        mark = {"separated": "rb-pass", "not decided": "rb-undecided"}.get(self.verdict, "rb-fail")
+        head = f'<p class="rb-verdict {mark}" role="status"><strong>{html.escape(self.verdict)}</strong></p>'
+        return head + names + self.checks._repr_html_() + self._note()
+
+    def __str__(self) -> str:
+        names = [f"  - {title}" for title in (self.ways or self.open_questions)]
+        return "\n".join([self.verdict, *names, "", str(self.checks)])
+
+    __repr__ = __str__
+
+    def _note(self) -> str:
+        if not self.left_out:
+            return ""
+        titles = ", ".join(html.escape(attempt.title) for attempt in self.left_out)
+        return f"<p><small>Without a meaning in this deployment, so not in the table: {titles}.</small></p>"
+
+
+def _item(title: str, setting: str) -> str:
+    closed = f"<br><small>closed by: {html.escape(setting)}</small>" if setting else ""
+    return f"<li>{html.escape(title)}{closed}</li>"
+
+
+def prove(scene: Scene, *, agreed: bool = False, only: Iterable[str] = ()) -> Proof:
+    """Make every attempt that has a meaning here; test users live only meanwhile.
+
+    `agreed`: the owner of the user store said yes; without it nothing is touched where the scene asks first, and
+    `RunbookError` says how to agree. `only`: ids, for one attempt again; its verdict is about those alone.
+    """
+    if scene.ask_first and not agreed:
+        raise RunbookError(
+            "the proof makes four test users in this deployment's user store and removes them again; nobody agreed yet",
+            "user store",
+            "say agreed=True in the cell, or answer yes when the command line asks",
+        )
+    chosen = [attempt for attempt in matrix()[0] if not only or attempt.id in set(only)]
+    rows = [attempt for attempt in chosen if attempt.applies(scene)]
+    with test_users(scene) as logins:
+        outcomes = _all(rows, scene, logins)
+    left_out = tuple(attempt for attempt in chosen if not attempt.applies(scene))
+    return Proof(scene, tuple(outcomes[attempt.id] for attempt in rows), left_out, logins.check(CHAPTER, "the attempts"))
+
+
+def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login]) -> dict[str, Outcome]:
+    """What must work goes first, one after the other: a user's first sign-in makes its private role, once. What
+    writes a role goes last, after what needs the machines for itself. The rest runs side by side."""
+    first = [attempt for attempt in rows if attempt.kind == "control"]
+    last = sorted((attempt for attempt in rows if attempt.alone or attempt.writes), key=lambda attempt: attempt.writes)
+    outcomes = {attempt.id: try_out(attempt, scene, logins) for attempt in first}
+    between = [attempt for attempt in rows if attempt not in first and attempt not in last]
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        outcomes |= zip((a.id for a in between), pool.map(lambda a: try_out(a, scene, logins), between), strict=True)
+    return outcomes | {attempt.id: try_out(attempt, scene, logins) for attempt in last}

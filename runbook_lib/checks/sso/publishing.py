@@ -1,0 +1,130 @@
+"""What is published at the Publisher is seen in the Store: by a Store user through Nginx, and on every Store node itself.
+
+The product indexes with a delay (35 s after a node's start, then every 3 s; facts 1.4), so the rows poll, at most 90 s.
+Who is not signed in sees no asset at all: wso2.anonymous.role may not read them (facts 12.3). The asset is made and
+removed by the test user of the proof; its name says what it is.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping
+
+from runbook_lib.check import Check, CheckTable
+from runbook_lib.checks.sso.environment import Login, Scene
+from runbook_lib.checks.sso.proof import CHAPTER
+from runbook_lib.checks.sso.proof_users import test_users
+from runbook_lib.errors import RunbookError
+from runbook_lib.webclient.client import Client
+from runbook_lib.webclient.response import Answer
+
+TYPE = "restservice"
+ASSETS = f"/apis/assets?type={TYPE}"
+PUBLISHES = "A Publisher user publishes an asset"
+SECONDS = 90.0
+PAUSE = 0.5  # seconds between two looks
+
+
+def verify_published(scene: Scene, *, agreed: bool = False) -> CheckTable:
+    """Publish an asset, look for it at every place where the Store is served, remove it again.
+
+    Raises `RunbookError` where the user store is not ours alone and nobody agreed.
+    """
+    if scene.ask_first and not agreed:
+        raise RunbookError("an asset is published by a test user, and nobody agreed to make one", next_step="say agreed=True")
+    with test_users(scene) as logins:
+        rows = _published(scene, logins)
+    return CheckTable([*rows, logins.check(CHAPTER, "publishing")])
+
+
+def _published(scene: Scene, logins: Mapping[str, Login]) -> CheckTable:
+    name = f"proof-asset-{secrets.token_hex(4)}"
+    where = f"https://{scene.hosts['publisher']}/publisher"
+    author = scene.visitor()
+    flow = author.sign_in_at(scene.hosts["publisher"], "publisher", *_pair(logins["publisher-only"]))
+    fields = {"overview_name": name, "overview_context": f"/{name}", "overview_version": "1.0.0"}
+    made = author.request("POST", where + ASSETS, form=fields)
+    asset = made_id(made)
+    if asset is None:
+        seen = f"HTTP {made.status}; signed in: {flow.final.status} at {flow.final.url.split('?')[0]}"
+        return CheckTable([_row("asset-published", PUBLISHES, "fail", "made", seen, where)])
+    try:
+        rows = [_row("asset-published", PUBLISHES, "pass", "made", f"made as {asset}", where)]
+        rows += [_look(scene, place, visitor, name, logins["store-only"]) for place, visitor in _places(scene)]
+        rows.append(_look_unasked(scene, name, known=all(row.ok for row in rows)))
+    finally:
+        gone = author.request("DELETE", f"{where}/apis/assets/{asset}?type={TYPE}")
+    status = "fail" if gone.status >= 300 else "pass"
+    rows.append(
+        _row(
+            "asset-removed",
+            "The asset is removed again",
+            status,
+            "removed",
+            str(gone.status),
+            where,
+        )
+    )
+    return CheckTable(rows)
+
+
+def _pair(login: Login) -> tuple[str, str]:
+    return login.user, login.password
+
+
+def _places(scene: Scene) -> list[tuple[str, Client]]:
+    """The Store through Nginx, then each of its nodes under the Store's name."""
+    return [("store", scene.visitor()), *((node.name, scene.visitor_of(node)) for node in scene.nodes["store"])]
+
+
+def _look(scene: Scene, place: str, visitor: Client, name: str, login: Login) -> Check:
+    """Sign in there as a Store user, and look until the asset is there."""
+    url = _list_of(scene)
+    started = time.monotonic()
+    flow = visitor.sign_in_at(scene.hosts["store"], "store", *_pair(login))
+    found = _until(lambda: f'"{name}"' in visitor.get(url).text, started + SECONDS)
+    spent = time.monotonic() - started
+    seen = f"seen after {spent:.1f} s" if found else f"not seen in {spent:.0f} s; signed in: {flow.final.status} at {flow.final.url.split('?')[0]}"
+    title = "The Store shows it to a Store user" if place == "store" else f"{place} shows it to a Store user"
+    return _row(f"asset-seen-{place}", title, "pass" if found else "fail", f"seen within {SECONDS:.0f} s", seen, url if place == "store" else place)
+
+
+def _look_unasked(scene: Scene, name: str, known: bool) -> Check:
+    """Who is not signed in; `known`: the Store has the asset by now, so that seeing none says something."""
+    url = _list_of(scene)
+    answer = scene.visitor().get(url)
+    shown = f'"{name}"' in answer.text
+    seen = f"HTTP {answer.status}, {'the asset' if shown else 'not the asset'}{'' if known else ', but the Store does not have it everywhere'}"
+    status = "fail" if shown else "pass" if answer.status == 200 and known else "undecided"
+    return _row("asset-anonymous", "Who is not signed in sees no asset", status, "HTTP 200, not the asset", seen, url)
+
+
+def _list_of(scene: Scene) -> str:
+    return f"https://{scene.hosts['store']}/store{ASSETS}"
+
+
+def _until(holds: Callable[[], bool], deadline: float) -> bool:
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(PAUSE)
+    return True
+
+
+def made_id(answer: Answer) -> str | None:
+    """Id of the asset that was made; the product answers with it, at the top or below `data`."""
+    try:
+        told = json.loads(answer.text)
+    except ValueError:
+        return None
+    if answer.status not in (200, 201) or not isinstance(told, dict):
+        return None
+    inner = told.get("data")
+    found = told.get("id") or (inner.get("id") if isinstance(inner, dict) else None)
+    return str(found) if found else None
+
+
+def _row(id: str, title: str, status: str, expected: str, observed: str, where: str) -> Check:
+    return Check(id, title, status, expected, observed, where, CHAPTER)  # type: ignore[arg-type]

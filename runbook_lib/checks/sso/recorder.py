@@ -1,0 +1,138 @@
+"""What a page asks for, and who refuses it: every request of a browser's page to our hosts, with the page that asked.
+
+Nginx answers for itself with pages of its own (nginx-404 and its like in `attempts.yaml`); every other error is the
+product's. Bodies are read of errors only, once the page stands still.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page, Request, Response
+
+QUIET = 3.0  # seconds for what a page goes on to load once it stands
+NGINX = re.compile("<center>nginx|runbook-refused")
+BY_ITSELF = {"/favicon.ico": "asked by the browser for the tab's picture, whatever the page says; the product has none there"}
+ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+AGAIN = "url => fetch(url, {signal: AbortSignal.timeout(5000)}).then(answer => answer.text())"
+TYPED = "the address bar"  # what asks for a page that no page linked
+
+
+class Recorder:
+    """Listens to one page. `opener`: what asks for the next address that is opened; set it before each `goto`.
+
+    `refused`: request -> the page that asked for it first. `by_product`: status -> how many errors the product itself
+    answered. `unclear`: errors of which it could not be told whose they are.
+    """
+
+    def __init__(self, page: Page, hosts: Collection[str]):
+        self._page, self._hosts = page, hosts
+        self.opener = TYPED
+        self.asked: dict[Request, str] = {}
+        self.refused: dict[str, str] = {}
+        self.by_product: Counter[int] = Counter()
+        self.unclear: list[str] = []
+        self.statuses: dict[str, int] = {}  # address -> its last status
+        self._asking_again = False
+        self._pending: set[Request] = set()
+        self._unread: list[Response] = []
+        page.on("request", self._on_request)
+        page.on("response", self._on_response)
+        page.on("requestfinished", self._on_end)
+        page.on("requestfailed", self._on_failure)
+
+    def settle(self) -> None:
+        """Wait for what the page still loads, then read the errors among its answers."""
+        until = time.monotonic() + QUIET
+        self._page.wait_for_timeout(20)
+        while self._pending and time.monotonic() < until:
+            self._page.wait_for_timeout(20)
+        self._pending.clear()
+        unread, self._unread = self._unread, []
+        for response in unread:
+            if self._named(response.request, response.status) in self.refused:
+                continue
+            body = self._body(response)
+            if response.status == 421 or (body and NGINX.search(body)):
+                self._refuse(response.request, response.status)
+            elif body is None:
+                self.unclear.append(f"{response.status} at {shown(response.url)}, and who said so could not be read")
+            else:
+                self.by_product[response.status] += 1
+
+    def _body(self, response: Response) -> str | None:
+        """The body of an error. The browser throws that of a style sheet or a script away: then it is asked for again."""
+        body = text_of(response)
+        if body or response.headers.get("content-length") == "0" or response.request.method != "GET":
+            return body
+        self._asking_again = True
+        try:
+            return self._page.evaluate(AGAIN, response.url)
+        except Exception:
+            return None
+        finally:
+            self._asking_again = False
+
+    def _ours(self, url: str) -> bool:
+        return urlsplit(url).scheme in ("http", "https") and urlsplit(url).netloc in self._hosts
+
+    def _on_request(self, request: Request) -> None:
+        frame = request.frame
+        if not request.is_navigation_request():
+            by = shown(frame.url)
+        elif frame.parent_frame:
+            by = shown(frame.parent_frame.url)
+        elif request.redirected_from:
+            by = self.asked.get(request.redirected_from, TYPED)
+        else:  # the first is the crawler's own; what follows it the page asks for: a form that sends itself
+            by, self.opener = self.opener or shown(frame.url), ""
+        if self._ours(request.url) and not self._asking_again:
+            self.asked[request] = by
+            self._pending.add(request)
+
+    def _on_response(self, response: Response) -> None:
+        self.statuses[response.url] = response.status
+        if response.status >= 400 and response.request in self.asked:
+            self._unread.append(response)
+
+    def _on_end(self, request: Request) -> None:
+        self._pending.discard(request)
+
+    def _on_failure(self, request: Request) -> None:
+        """No answer at all; aborted is what the browser itself gave up, because it went on to another page."""
+        self._pending.discard(request)
+        word = (request.failure or "").removeprefix("net::")
+        if request in self.asked and not word.startswith(("ERR_ABORTED", "ERR_BLOCKED")):
+            self._refuse(request, word)
+
+    def _refuse(self, request: Request, word: object) -> None:
+        if urlsplit(request.url).path not in BY_ITSELF:
+            self.refused.setdefault(self._named(request, word), self.asked[request])
+
+    @staticmethod
+    def _named(request: Request, word: object) -> str:
+        return f"{request.method} {pattern(request.url)} {word}"
+
+
+def text_of(response: Response) -> str | None:
+    """The body; None where the browser has it no longer."""
+    try:
+        return response.text()
+    except Exception:
+        return None
+
+
+def shown(url: str) -> str:
+    """The path of an address as it may be shown: no query and no session in it."""
+    return re.sub(r";[^/]*", "", urlsplit(url).path)
+
+
+def pattern(url: str) -> str:
+    """The same for all pages that differ by an id only."""
+    return ID.sub("<id>", shown(url)).rstrip("/") or "/"

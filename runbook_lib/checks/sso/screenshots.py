@@ -1,0 +1,253 @@
+"""The proof as a person sees it: Chromium signs in at the Store, then opens the Publisher; a screenshot of each page.
+
+Certificates are trusted honestly: each host's is fetched and verified against the deployment's CA first, and the
+browser is told to accept exactly these keys. Names are mapped to addresses on its command line, and every name but
+ours leads nowhere. Each person gets a browser context of their own: nothing is shared but the network.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import importlib.util
+import shutil
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from runbook_lib.check import Check, CheckTable
+from runbook_lib.checks.sso.environment import Login, Scene
+from runbook_lib.checks.sso.pages import Seen
+from runbook_lib.checks.sso.proof import CHAPTER, matrix
+from runbook_lib.checks.sso.proof_users import test_users
+from runbook_lib.errors import RunbookError
+from runbook_lib.redaction import redactor
+from runbook_lib.webclient.response import Answer
+from runbook_lib.webclient.transport import tls_context
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+T = TypeVar("T")
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-extensions", "--disable-dev-shm-usage",
+)  # fmt: skip
+SIZE = {"width": 1000, "height": 640}
+PATIENCE = 10_000  # milliseconds for one page
+SETTLED = "() => document.readyState == 'complete' && !document.querySelector('[name=SAMLRequest],[name=SAMLResponse]')"
+# id, kind of user, and what a reader calls that user
+WALKS = (
+    ("browser-store-only", "store-only", "a Store user"),
+    ("browser-admin", "admin", "the administrator"),
+)
+SEPARATE, LEAK = frozenset(["login-form"]), frozenset(["publisher-landing", "acs-401"])
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A screenshot (PNG) with what it shows; `page` is the page's name in `attempts.yaml`."""
+
+    title: str
+    png: bytes
+    caption: str
+    page: str
+
+    def _repr_html_(self) -> str:
+        picture = base64.b64encode(self.png).decode()
+        words = f"<figcaption><strong>{html.escape(self.title)}</strong>. {html.escape(self.caption)}</figcaption>"
+        alt = html.escape(f"{self.title}: {self.caption}")
+        image = f'<img src="data:image/png;base64,{picture}" alt="{alt}" style="max-width:100%;border:1px solid #888">'
+        return f'<figure class="rb-shot">{image}{words}</figure>'
+
+    def __str__(self) -> str:
+        return f"{self.title}: {self.caption}"
+
+    __repr__ = __str__
+
+
+class Shots(list[Shot]):
+    """The screenshots as they were taken, and what they decide. Empty, with rows `skipped`, without a browser."""
+
+    def __init__(self, shots: Iterable[Shot], checks: CheckTable):
+        super().__init__(shots)
+        self.checks = checks
+
+    def _repr_html_(self) -> str:
+        pictures = "".join(shot._repr_html_() for shot in self)
+        grid = f'<div class="rb-shots">{pictures}</div>'
+        return grid + self.checks._repr_html_()
+
+    def __str__(self) -> str:
+        return "\n".join([*map(str, self), str(self.checks)])
+
+    __repr__ = __str__
+
+
+def missing() -> str:
+    """Why no browser can be driven here; empty when one can."""
+    if importlib.util.find_spec("playwright") is None:
+        return "the Python package playwright is not installed (pip install playwright)"
+    if not program():
+        return f"no browser is installed (looked for {', '.join(PROGRAMS)}); on Debian: apt-get install chromium"
+    return ""
+
+
+def program() -> str | None:
+    """The browser that would be used."""
+    return next(filter(None, map(shutil.which, PROGRAMS)), None)
+
+
+def prove_in_browser(scene: Scene, *, agreed: bool = False) -> Shots:
+    """Sign in at the Store as a Store user and as the administrator, then open the Publisher: four screenshots.
+
+    Works inside a notebook's event loop too. Raises `RunbookError` when nobody agreed to test users, or when a
+    certificate is not ours. Where there is no browser the rows are `skipped` with the reason.
+    """
+    if reason := missing():
+        return Shots([], CheckTable(_row(scene, id_, who, "skipped", reason) for id_, _kind, who in WALKS))
+    shots, cleaned_up = with_test_users(scene, agreed, "the browser", lambda browser, logins: _proven(browser, scene, logins))
+    shots.checks.append(cleaned_up)
+    return shots
+
+
+def with_test_users(scene: Scene, agreed: bool, after: str, work: Callable[[Browser, Mapping[str, Login]], T]) -> tuple[T, Check]:
+    """What `work` returns, called with a browser that knows this scene and with users that live only meanwhile; and
+    the row that says whether these are gone again, `after` what.
+
+    Works inside a notebook's event loop too. Raises `RunbookError` when nobody agreed to test users, or when a
+    certificate is not ours.
+    """
+    if scene.ask_first and not agreed:
+        raise RunbookError("the browser needs test users in this deployment's user store", "user store", "say agreed=True")
+    with test_users(scene) as logins, ThreadPoolExecutor(max_workers=1) as pool:  # playwright wants a thread without a loop
+        done = pool.submit(_launched, scene, lambda browser: work(browser, logins)).result()
+    return done, logins.check(CHAPTER, after)
+
+
+def _launched(scene: Scene, work: Callable[[Browser], T]) -> T:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program(), headless=True, args=arguments(scene))
+        try:
+            return work(browser)
+        finally:
+            browser.close()
+
+
+def _proven(browser: Browser, scene: Scene, logins: Mapping[str, Login]) -> Shots:
+    shots: list[Shot] = []
+    checks = CheckTable()
+    for id_, kind, who in WALKS:
+        taken, check = _walk(browser, scene, id_, who, logins[kind])
+        shots += taken
+        checks.append(check)
+    return Shots(shots, checks)
+
+
+def arguments(scene: Scene) -> list[str]:
+    """Chromium's command line: our names at our addresses, nothing else resolves, exactly our keys accepted."""
+    rules = [f"MAP {scene.hosts[key]} {address}" for key, address in scene.fronts.items()]
+    keys = {key_of(scene, key) for key in scene.fronts}
+    return [
+        *FLAGS,
+        f"--host-resolver-rules={', '.join([*rules, 'MAP * ~NOTFOUND'])}",
+        f"--ignore-certificate-errors-spki-list={','.join(sorted(keys))}",
+    ]
+
+
+def key_of(scene: Scene, key: str) -> str:
+    """SHA-256 of the public key that a host shows, base64; `RunbookError` unless its certificate is from our CA."""
+    host = scene.hosts[key]
+    address, _, port = scene.fronts[key].partition(":")
+    try:
+        with (
+            socket.create_connection((address, int(port or 443)), timeout=10) as wire,
+            tls_context(scene.ca).wrap_socket(wire, server_hostname=host) as tls,
+        ):
+            shown = tls.getpeercert(binary_form=True) or b""
+    except OSError as error:
+        raise RunbookError(
+            f"{host} does not show a certificate of this deployment: {error}",
+            f"{address}:{port or 443}",
+            "run chapter 05 again",
+        ) from error
+    public = x509.load_der_x509_certificate(shown).public_key()
+    return base64.b64encode(hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()).decode()
+
+
+def _walk(browser: Browser, scene: Scene, id_: str, who: str, login: Login) -> tuple[list[Shot], Check]:
+    """One person's visit: Store first, then the Publisher."""
+    store, publisher = (f"https://{scene.hosts[key]}/{key}" for key in ("store", "publisher"))
+    context = browser.new_context(viewport=SIZE, locale="en-GB")  # type: ignore[arg-type]
+    shots: list[Shot] = []
+    try:
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        statuses: dict[str, int] = {}
+        page.on("response", lambda response: statuses.__setitem__(response.url, response.status))
+        sign_in(page, f"{store}/login", login)
+        seen = seen_in(scene, page, statuses, login)
+        shots.append(Shot(f"{who[0].upper()}{who[1:]} at the Store", page.screenshot(), _caption(seen), seen.page))
+        if seen.page != "store-signed-in":
+            return shots, _row(scene, id_, who, "undecided", f"could not sign in at the Store: {seen}")
+        go(page, f"{publisher}/")
+        seen = seen_in(scene, page, statuses, login)
+        shots.append(Shot(f"{who[0].upper()}{who[1:]} opens the Publisher", page.screenshot(), _caption(seen), seen.page))
+        observed = f"leak: {_caption(seen)}" if seen.page in LEAK else _caption(seen)
+        return shots, _row(scene, id_, who, _status(scene, seen), observed)
+    except Exception as error:  # a browser that fails is no refusal
+        return shots, _row(scene, id_, who, "undecided", redactor.redact(str(error).splitlines()[0]))
+    finally:
+        context.close()
+
+
+def sign_in(page: Page, url: str, login: Login) -> None:
+    """Open an application's login page and answer its form; returns at the page that all redirects and forms end at."""
+    go(page, url)
+    page.fill("input[name=username]", login.user)
+    page.fill("input[name=password]", login.password)
+    with page.expect_navigation():
+        page.press("input[name=password]", "Enter")
+    page.wait_for_function(SETTLED)
+
+
+def go(page: Page, url: str, timeout: float | None = None) -> None:
+    """Open an address, at most `timeout` milliseconds, and wait until no SAML form is on its way any more."""
+    page.goto(url, wait_until="load", timeout=timeout)
+    page.wait_for_function(SETTLED, timeout=timeout)
+
+
+def seen_in(scene: Scene, page: Page, statuses: Mapping[str, int], login: Login) -> Seen:
+    """The page that stands in the window, by the same conditions as in the matrix."""
+    answer = Answer(statuses.get(page.url, 200), page.url, [], page.content(), [], 0.0)
+    return matrix()[1].recognise(answer, (), scene.words(login.user))
+
+
+def _caption(seen: Seen) -> str:
+    return redactor.redact(str(seen))
+
+
+def _leaks(scene: Scene) -> bool:
+    """Whether one sign-in is expected to open both applications here."""
+    return scene.expect == "leak" and scene.configuration in ("bare", "single", "original")
+
+
+def _status(scene: Scene, seen: Seen) -> Any:
+    if seen.page not in SEPARATE | LEAK:
+        return "undecided"
+    return "pass" if seen.page in (LEAK if _leaks(scene) else SEPARATE) else "fail"
+
+
+def _row(scene: Scene, id_: str, who: str, status: Any, observed: str) -> Check:
+    expected = "leak: no password is asked for" if _leaks(scene) else "a password is asked for"
+    title = f"In the browser: {who} signs in at the Store, then opens the Publisher"
+    return Check(f"sso.{id_}", title, status, expected, observed, "Chromium, from outside", CHAPTER)

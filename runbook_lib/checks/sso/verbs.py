@@ -1,0 +1,316 @@
+"""The verbs of the matrix: what a step of an attempt does, and which page or finding it ends at.
+
+One `Walk` is one attempt under way: a browser, a user, a place. A verb is a method; its name in `attempts.yaml` has hyphens.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import re
+import secrets
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, OUTSIDE, Login, Machine, Scene
+from runbook_lib.checks.sso.generated import generate, scan
+from runbook_lib.checks.sso.pages import Catalogue, Seen
+from runbook_lib.checks.sso.proof_users import UserStore
+from runbook_lib.spec.front_doors import examples
+from runbook_lib.ssh import knock
+from runbook_lib.webclient.client import Client, Flow
+from runbook_lib.webclient.response import Answer, Exchange, Form, shortened
+from runbook_lib.webclient.transport import Closed, Refused, Timeout, TlsRefused
+
+LANDING = {"store": "/store/pages/top-assets", "publisher": "/publisher/"}
+SIGNED_IN = {"store": "store-signed-in", "publisher": "publisher-landing"}
+TOLD = 50  # generated requests that the report shows one by one
+ENDINGS = {Closed: "closed", Refused: "refused", Timeout: "timeout", TlsRefused: "tls-refused"}
+
+
+class CannotTell(Exception):
+    """A step that had to succeed did not: the attempt stays undecided, with this reason."""
+
+
+@dataclass
+class Walk:
+    """One attempt under way. `seen` collects what its steps ended at, `notes` what is worth telling beside the exchanges."""
+
+    scene: Scene
+    catalogue: Catalogue
+    place: str = OUTSIDE
+    node: Machine | None = None
+    login: Login | None = None
+    logins: Mapping[str, Login] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    visitor: Client = field(init=False)
+    assertion: Form | None = None
+
+    def __post_init__(self) -> None:
+        self.visitor = self._fresh()
+
+    def step(self, step: Mapping[str, Any]) -> None:
+        """Do one step. `must`: pages of which it has to end at one; `any`: where it ends does not matter."""
+        verb, argument = next(iter(step.items()))
+        options = {key: value for key, value in step.items() if key not in (verb, "must", "any")}
+        before = len(self.seen)
+        try:
+            getattr(self, "do_" + verb.replace("-", "_"))(argument, **options)
+        except CannotTell:
+            if not step.get("any"):
+                raise
+        except OSError as error:
+            self._find(next((name for kind, name in ENDINGS.items() if isinstance(error, kind)), "closed"), str(error))
+        if "must" in step and not (self.seen and self.seen[-1].page in step["must"]):
+            raise CannotTell(f"{verb} {argument} had to end at {', '.join(step['must'])}: {self.seen[-1]}")
+        if "must" in step or step.get("any"):
+            del self.seen[before:]
+
+    # requests
+    def do_get(self, where: str, **options: Any) -> None:
+        """One GET, target as written, no redirect followed. `plain`: HTTP; `host`, `sni`: other names."""
+        self._request("GET", where, **options)
+
+    def do_post(self, where: str, login: bool = False, **options: Any) -> None:
+        """One POST, empty or with name and password (`login`)."""
+        self._request("POST", where, form=self._credentials() if login else {}, **options)
+
+    def do_open(self, where: str) -> None:
+        """Open a page as a person does, up to a page for a person."""
+        self._arrive(self.visitor.open(self._url(where)))
+
+    def do_follow(self, where: str) -> None:
+        """Follow redirects up to the sign-in form that posts itself, and stay there."""
+        self._arrive(self.visitor.open(self._url(where), hold=lambda answer: answer.saml_form is not None))
+
+    # signing in
+    def do_sign_in(self, app: str) -> None:
+        """Sign in; the attempt is undecided when the user does not get in."""
+        flow = self._sign_in(app)
+        page = self._page(flow)
+        if page.page != SIGNED_IN[app]:
+            raise CannotTell(f"could not sign in at the {app.title()} first: {page}")
+
+    def do_try_sign_in(self, app: str) -> None:
+        self._arrive(self._sign_in(app))
+
+    def do_authenticate(self, app: str, via: str | None = None) -> None:
+        """POST name and password to the application's basic authentication API."""
+        self._request("POST", f"{via or app} /{app}/apis/authenticate", form=self._credentials())
+
+    def do_basic_page(self, app: str, via: str | None = None) -> None:
+        self._request("POST", f"{via or app} /{app}/pages/basic-authenticator", form=self._credentials())
+
+    def do_register(self, where: str) -> None:
+        """Make an account as the registration form would, then look whether the user store has it; it is removed at once."""
+        name = f"proof-newcomer-{secrets.token_hex(3)}"
+        password = "Pw1-" + secrets.token_urlsafe(15)
+        form = {"action": "register", "reg-username": name, "reg-password": password, "reg-claims": "{}", "secret-question": "q", "secret-answer": "a"}
+        answer = self.visitor.request("POST", self._url(where), form=form)
+        store = UserStore(self.scene, self.scene.machines[0])
+        made = name in store.users(name)
+        if made:
+            store.remove(name)
+        self._find("account-made" if made else "no-account", f"{where.split()[1]} answered {answer.status}")
+
+    # what nobody wrote down
+    def do_generated(self, app: str) -> None:
+        """Every request of an application's files and mappings that no browser needs: is each refused?"""
+        if self.scene.pack is None or not self.scene.doors:
+            raise CannotTell("the pack could not be looked into")
+        found = scan(self.scene, generate(self.scene.pack, *(self.scene.doors[key] for key in ("store", "publisher")))[app], self.logins)
+        self.notes += [str(one) for one in found.passed[:TOLD]] or [str(found)]
+        if found.made < found.wanted and not found.passed:
+            raise CannotTell(str(found))
+        self._find("came-through" if found.passed else "all-refused", str(found))
+
+    def do_doors(self, host: str) -> None:
+        """One request for every row of the front doors, as a browser would make it: does Nginx let it pass?"""
+        shut = []
+        for door in self.scene.doors[host]:
+            for path in examples(door):
+                answer = self.visitor.request(door.methods[0], f"https://{self.scene.hosts[host]}{path}", form={} if door.methods[0] != "GET" else None)
+                if self.catalogue.recognise(answer, (), self.scene.words()).page in ("nginx-404", "nginx-403", "nginx-other"):
+                    shut.append(path)
+        self._find("doors-shut" if shut else "doors-open", ", ".join(shut) or f"{len(self.scene.doors[host])} rows on the {host.title()} host")
+
+    def do_forget(self, what: str) -> None:
+        """Go on with a fresh browser."""
+        self.visitor = self._fresh()
+
+    # replay
+    def do_carry(self, names: str | list[str], to: str, **source: str) -> None:
+        """Give a fresh browser the cookies of one host as if the other had set them, aimed at its application."""
+        source_host, target_host = self.scene.hosts[source["from"]], self.scene.hosts[to]
+        thief = self._fresh()
+        taken = [c for c in self.visitor.jar if c.host == source_host and (names == "all" or c.name in names)]
+        if missing := set() if names == "all" else set(names) - {cookie.name for cookie in taken}:
+            raise CannotTell(f"{source_host} never set {', '.join(sorted(missing))}")
+        for cookie in taken:
+            path = f"/{to}/" if cookie.path.strip("/") == source["from"] else cookie.path
+            thief.jar.keep(replace(cookie, host=target_host, domain="", path=path))
+        self.visitor = thief
+
+    def do_replay(self, app: str, alter: str = "") -> None:
+        """Post the last assertion to an application from a fresh browser, then look whether it opened."""
+        if self.assertion is None:
+            raise CannotTell("no assertion was seen to replay")
+        form, thief = self.assertion, self._fresh()
+        if alter:
+            form = _altered(form, alter)
+        answer = thief.submit(form, action=f"https://{self.scene.hosts[app]}/{app}/acs")
+        if answer.status == 401:
+            self._arrive(Flow((answer,)))
+            return
+        landing = self._page(thief.open(self._url(f"{app} {LANDING[app]}")))
+        empty = ", empty" if not answer.text.strip() and answer.status == 200 else ""
+        self.seen.append(replace(landing, detail=f"/{app}/acs answered {answer.status}{empty}; then {landing.detail}"))
+
+    def do_ask_idp(self, at: str, password: bool = False, **options: str) -> None:
+        """Take an application's sign-in request to a host's identity provider; stop before anything posts itself."""
+        app = options["as"]
+        asking = self._fresh().open(self._url(f"{app} /{app}/login"), hold=lambda a: a.form("SAMLRequest") is not None)
+        request = asking.final.form("SAMLRequest")
+        if request is None:
+            raise CannotTell(f"the {app.title()} shows no sign-in form: {self._page(asking)}")
+        target = f"https://{self.scene.hosts[at]}/samlsso"
+        answer = self.visitor.request("POST", target, form=request.fields, follow=True)
+        hops = (*answer.hops, answer)
+        form = answer.form("sessionDataKey")  # the identity provider's own; the console's has no such field
+        if password and form is not None:
+            answer = self.visitor.request("POST", form.action, form=form.fields | self._credentials(), follow=True)
+            hops += (*answer.hops, answer)
+        self._arrive(Flow(hops))
+
+    # looking
+    def do_assertion_went_to(self, app: str) -> None:
+        action = self.assertion.action if self.assertion else ""
+        own = re.fullmatch(rf"https://{re.escape(self.scene.hosts[app])}(:443)?/{app}/acs", action)
+        if not action:
+            raise CannotTell("no assertion was seen")
+        self._find("own-acs" if own else "other-acs", action)
+
+    def do_redirects(self, where: str) -> None:
+        """Whether every redirect on the way names a public host and no port."""
+
+        def enough(answer: Answer) -> bool:
+            leads = urljoin(answer.url, answer.location) if answer.location else ""
+            return answer.saml_form is not None or bool(leads and not self._public(leads))
+
+        flow = self.visitor.open(self._url(where), hold=enough)
+        places = [urljoin(hop.url, hop.location) for hop in flow.hops if hop.location]
+        wrong = [place for place in places if not self._public(place)]
+        if not places:
+            self._arrive(flow)
+            return
+        self._find("private-redirects" if wrong else "public-redirects", shortened((wrong or places)[0]))
+
+    def do_cookie_flags(self, names: list[str]) -> None:
+        cookies = [cookie for cookie in self.visitor.jar if cookie.name in names]
+        if missing := set(names) - {cookie.name for cookie in cookies}:
+            raise CannotTell(f"never set: {', '.join(sorted(missing))}")
+        wrong = [f"{c.name} at {c.path}" for c in cookies if not (c.secure and c.http_only)]
+        self._find("flags-missing" if wrong else "flags-set", ", ".join(wrong or sorted({c.name for c in cookies})))
+
+    def do_hsts(self, where: str) -> None:
+        value = self.visitor.get(self._url(where)).header("strict-transport-security")
+        age = re.search(r"max-age=(\d+)", value)
+        self._find("hsts-set" if age and int(age[1]) > 0 else "hsts-missing", value or where)
+
+    def do_ports(self, ports: list[int]) -> None:
+        """Knock at every node's ports at once. A refusal is an answer too: the packet got through to the machine."""
+        connect = self.scene.neighbour[1] if self.place == NEIGHBOUR and self.scene.neighbour else self.scene.outside
+        outside = self.scene.outside_nodes if self.place == OUTSIDE else {}
+        doors = [(m.name, outside.get(m.name, m.address), port) for m in self.scene.machines for port in ports]
+        fronts = self.scene.fronts if self.place == OUTSIDE else self.scene.inner_fronts
+        address, _, front_port = fronts["store"].partition(":")
+        known = ("Nginx", address, int(front_port or 443))
+        with ThreadPoolExecutor(max_workers=len(doors) + 1) as pool:
+            met = list(pool.map(lambda door: (door, knock(door[1], door[2], connect)), [known, *doors]))
+        if met.pop(0)[1] != "open":
+            raise CannotTell(f"not even Nginx answers from there ({address}): silence proves nothing")
+        found = [f"{name}:{port} {what}" for (name, _address, port), what in met if what != "silent"]
+        self._find("port-answers" if found else "no-answer", ", ".join(found) or f"{len(doors)} ports, 2 s each")
+
+    # helpers
+    def _fresh(self, verify: bool = True) -> Client:
+        return self.scene.visitor(self.place, self.node, verify)
+
+    def _url(self, where: str, plain: bool = False) -> str:
+        """`store /path` -> the public host; `node /path` -> the node at which the attempt stands."""
+        place, _, target = where.partition(" ")
+        if place == NODE:
+            if self.node is None:
+                raise CannotTell("no node to stand at")
+            return self.node.origin + target
+        return f"{'http' if plain else 'https'}://{self.scene.hosts[place]}{target}"
+
+    def _request(
+        self,
+        method: str,
+        where: str,
+        form: Mapping[str, str] | None = None,
+        plain: bool = False,
+        host: str | None = None,
+        sni: str | None = None,
+        verify: bool = True,
+    ) -> None:
+        words = self.scene.words()
+        visitor = self.visitor if verify else self._fresh(verify=False)
+        host, sni = (value.format_map(words) if value else None for value in (host, sni))
+        self._arrive(Flow((visitor.request(method, self._url(where, plain), form=form, host=host, sni=sni),)))
+
+    def _sign_in(self, app: str) -> Flow:
+        login = self._who()
+        flow = self.visitor.sign_in_at(self.scene.hosts[app], app, login.user, login.password)
+        if flow.saml_response is not None:
+            self.assertion = flow.saml_response
+        return flow
+
+    def _who(self) -> Login:
+        if self.login is None:
+            raise CannotTell("nobody to sign in")
+        return self.login
+
+    def _credentials(self) -> dict[str, str]:
+        login = self._who()
+        return {"username": login.user, "password": login.password}
+
+    def _page(self, flow: Flow) -> Seen:
+        words = self.scene.words(self.login.user if self.login else "")
+        return self.catalogue.recognise(flow.final, flow.hops[:-1], words)
+
+    def _arrive(self, flow: Flow) -> None:
+        self.seen.append(self._page(flow))
+
+    def _find(self, name: str, detail: str) -> None:
+        self.seen.append(self.catalogue.finding(name, detail))
+
+    def _public(self, url: str) -> bool:
+        parts = urlsplit(url)
+        try:
+            ipaddress.ip_address(parts.hostname or "")
+            return False
+        except ValueError:
+            return parts.hostname in self.scene.hosts.values() and parts.port in (None, 443)
+
+
+def _altered(form: Form, what: str) -> Form:
+    """The assertion with another name in it, or without any signature: what a forger without the key can make."""
+    text = base64.b64decode(form.fields["SAMLResponse"]).decode()
+    if what == "signature":
+        text = re.sub(r"<(\w+:)?Signature[ >].*?</(\w+:)?Signature>", "", text, flags=re.DOTALL)
+    else:
+        text = re.sub(r"(<(?:\w+:)?NameID[^>]*>)[^<]*(<)", r"\g<1>admin\g<2>", text)
+    return replace(form, fields={**form.fields, "SAMLResponse": base64.b64encode(text.encode()).decode()})
+
+
+def told(exchange: Exchange) -> str:
+    """One exchange as a reader wants it: request, answer, and the cookies by name (their values are sign-ins)."""
+    sent = f"   [with {', '.join(exchange.sent)}]" if exchange.sent else ""
+    given = f"   [sets {', '.join(exchange.set)}]" if exchange.set else ""
+    return re.sub(r";jsessionid=[0-9A-Za-z.]+", ";jsessionid=…", f"{exchange}{sent}{given}")

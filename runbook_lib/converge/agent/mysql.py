@@ -1,0 +1,317 @@
+# Kind: mysql (database, account, schema, leftovers, report, recreate, dump, restore). Only what follows the marker is sent.
+from .core import *  # noqa: F403
+from .mysql_backup import *  # noqa: F403
+
+# --- agent ---
+import fcntl, gzip, re  # noqa: E401, E402
+
+SYSTEM = ("mysql", "sys", "information_schema", "performance_schema")
+PRIVILEGES = ("Select", "Insert", "Update", "Delete", "Create", "Drop", "Grant", "References", "Index", "Alter", "Create_tmp_table",
+              "Lock_tables", "Create_view", "Show_view", "Create_routine", "Alter_routine", "Execute", "Event", "Trigger")  # fmt: skip
+# Facts 2.2: the scripts say `TIMESTAMP NOT NULL DEFAULT 0`, which these two modes refuse.
+RELAXED = "SET SESSION sql_mode = REPLACE(REPLACE(@@SESSION.sql_mode, 'NO_ZERO_IN_DATE', ''), 'NO_ZERO_DATE', '');"
+# What was loaded, and whether to the end: a table count alone misses indexes and rows at the end of a script.
+LEDGER = (
+    "CREATE DATABASE IF NOT EXISTS runbook; CREATE TABLE IF NOT EXISTS runbook.schema_load "
+    "(name VARCHAR(64) PRIMARY KEY, script CHAR(64) NOT NULL, state VARCHAR(16) NOT NULL, at TIMESTAMP DEFAULT CURRENT_TIMESTAMP);"
+)
+LEDGER_STATE = "REPLACE INTO runbook.schema_load (name, script, state) VALUES ('%s', '%s', '%s');"
+
+
+def sql(text, database=None):
+    """Statements as root over the socket, on stdin; rows as lists of text. Stops at the first error, which says its line."""
+    command = [
+        client("mysql"),
+        "--no-defaults",
+        "--user=root",
+        "--protocol=socket",
+        "--batch",
+        "--skip-column-names",
+        "--default-character-set=utf8mb4",
+    ]
+    out = run(command + ([database] if database else []), stdin=text if isinstance(text, bytes) else text.encode())
+    return [line.split("\t") for line in out.splitlines()]
+
+
+def quoted(text):
+    return "'%s'" % text.replace("\\", "\\\\").replace("'", "''")
+
+
+def pattern(database):
+    """In GRANT an underscore is a wildcard unless it is escaped: WSO2_USER_DB would cover WSO2xUSER_DB too."""
+    return database.replace("_", "\\_")
+
+
+def native(password):
+    """What mysql_native_password stores."""
+    return "*" + hashlib.sha1(hashlib.sha1(password.encode()).digest()).hexdigest().upper()
+
+
+def sha_crypt(password, salt, rounds):
+    """SHA-256 crypt (Drepper) with a binary salt: what caching_sha2_password stores after its salt; 43 characters."""
+    key, length = password, len(password)
+    inner = hashlib.sha256(key + salt + key).digest()
+    mixed = hashlib.sha256(key + salt + (inner * (length // 32 + 1))[:length])
+    bits = length
+    while bits:
+        mixed.update(inner if bits & 1 else key)
+        bits >>= 1
+    digest = mixed.digest()
+    spread_key = (hashlib.sha256(key * length).digest() * (length // 32 + 1))[:length]
+    spread_salt = (hashlib.sha256(salt * (16 + digest[0])).digest() * (len(salt) // 32 + 1))[: len(salt)]
+    for turn in range(rounds):
+        step = hashlib.sha256(spread_key if turn & 1 else digest)
+        if turn % 3:
+            step.update(spread_salt)
+        if turn % 7:
+            step.update(spread_key)
+        step.update(digest if turn & 1 else spread_key)
+        digest = step.digest()
+    order = [
+        (0, 10, 20),
+        (21, 1, 11),
+        (12, 22, 2),
+        (3, 13, 23),
+        (24, 4, 14),
+        (15, 25, 5),
+        (6, 16, 26),
+        (27, 7, 17),
+        (18, 28, 8),
+        (9, 19, 29),
+    ]
+    alphabet = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    text = ""
+    for value, width in [(digest[a] << 16 | digest[b] << 8 | digest[c], 4) for a, b, c in order] + [(digest[31] << 8 | digest[30], 3)]:
+        for _ in range(width):
+            text += alphabet[value & 63]
+            value >>= 6
+    return text
+
+
+def password_matches(plugin, stored, password):
+    """`stored` is mysql.user's authentication_string as bytes. False also for a plugin that we would not choose."""
+    if plugin == "mysql_native_password":
+        return stored.decode("latin-1").upper() == native(password)
+    match = re.fullmatch(rb"\$A\$([0-9A-Fa-f]{3})\$(.{20})(.{43})", stored, re.DOTALL)
+    if plugin == "caching_sha2_password" and match:
+        return match.group(3).decode() == sha_crypt(password.encode(), match.group(2), int(match.group(1), 16) * 1000)
+    return False
+
+
+class Server:
+    """What one session shows of the whole server."""
+
+    def __init__(self):
+        privileges = ", ".join("%s_priv" % name for name in PRIVILEGES)
+        rows = sql(
+            "SELECT 'server', VERSION(), @@version_comment, @@GLOBAL.sql_mode, @@bind_address, @@port;"
+            "SELECT 'native', plugin_status FROM information_schema.plugins WHERE plugin_name = 'mysql_native_password';"
+            "SELECT 'database', schema_name, default_character_set_name, default_collation_name FROM information_schema.schemata;"
+            "SELECT 'table', table_schema, table_name, IFNULL(table_collation, '') FROM information_schema.tables WHERE table_type = 'BASE TABLE';"
+            "SELECT 'account', user, host, plugin, HEX(authentication_string) FROM mysql.user;"
+            "SELECT 'global', grantee, privilege_type FROM information_schema.user_privileges;"
+            "SELECT 'grant', user, host, db, CONCAT_WS(',', %s) FROM mysql.db;" % privileges
+        )
+        table = {}
+        for tag, *values in rows:
+            table.setdefault(tag, []).append(values)
+        self.version, self.comment, self.sql_mode, self.bind, self.port = table["server"][0]
+        self.mariadb = "mariadb" in (self.version + self.comment).lower()
+        self.plugin = "mysql_native_password" if self.mariadb or ["ACTIVE"] in table.get("native", []) else "caching_sha2_password"
+        self.databases = {name: (charset, collation) for name, charset, collation in table["database"]}
+        self.tables = {}
+        for database, name, collation in table["table"]:
+            self.tables.setdefault(database, {})[name] = collation
+        self.accounts = {(user, host): (plugin, bytes.fromhex(stored)) for user, host, plugin, stored in table["account"]}
+        self.globals = {(grantee, privilege) for grantee, privilege in table["global"]}
+        self.grants = {}
+        for user, host, database, flags in table.get("grant", []):
+            held = [name for name, flag in zip(PRIVILEGES, flags.split(",")) if flag == "Y"]
+            self.grants.setdefault((user, host), {})[database.replace("\\\\", "\\")] = sorted(held)
+        ledger = "runbook" in self.databases and "schema_load" in self.tables.get("runbook", {})
+        self.ledger = {name: (script, state) for name, script, state in sql("SELECT name, script, state FROM runbook.schema_load;")} if ledger else {}
+
+
+class Asked:
+    """Answers to questions, by `what`."""
+
+    @staticmethod
+    def database(r, server):
+        charset, collation = server.databases.get(r["name"], (None, None))
+        return {"exists": charset is not None, "charset": charset, "collation": collation}
+
+    @staticmethod
+    def account(r, server):
+        who = (r["user"], r["host"])
+        if who not in server.accounts:
+            return {"exists": False}
+        plugin, stored = server.accounts[who]
+        grantee = "'%s'@'%s'" % who
+        everywhere = sorted(privilege for name, privilege in server.globals if name == grantee and privilege != "USAGE")
+        grants = server.grants.get(who, {})
+        wanted = {pattern(r["database"]): sorted(r["privileges"])}
+        return {
+            "exists": True, "plugin": plugin, "wanted_plugin": server.plugin, "password": password_matches(plugin, stored, r["password"]),
+            "grants": grants == wanted and not everywhere, "extra": everywhere + sorted(set(grants) - set(wanted)),
+        }  # fmt: skip
+
+    @staticmethod
+    def schema(r, server):
+        there = server.tables.get(r["name"], {})
+        script, state = server.ledger.get(r["name"], (None, None))
+        missing = [name for name in r["tables"] if name not in there]
+        return {
+            "exists": r["name"] in server.databases, "tables": len(there), "missing": missing, "state": state, "script": script,
+            "charsets": sorted({collation.split("_")[0] for collation in there.values()}),
+        }  # fmt: skip
+
+    @staticmethod
+    def leftovers(r, server):
+        remote_root = [who for who in server.accounts if who[0] == "root" and who[1] not in ("localhost", "127.0.0.1", "::1")]
+        anonymous = [who for who in server.accounts if not who[0]]
+        return {
+            "accounts": sorted("'%s'@'%s'" % who for who in anonymous + remote_root),
+            "test": "test" in server.databases,
+        }
+
+    @staticmethod
+    def report(r, server):
+        """For checks: the server itself, its tables, and what a simultaneous first boot leaves behind (golden run 7)."""
+        pairs = {}
+        for database in r["registries"]:
+            if "REG_RESOURCE" in server.tables.get(database, {}):
+                twice = "SELECT REG_PATH_ID, REG_NAME, REG_TENANT_ID FROM REG_RESOURCE GROUP BY 1, 2, 3 HAVING COUNT(*) > 1"
+                pairs[database] = int(sql("SELECT COUNT(*) FROM (%s) twice;" % twice, database)[0][0])
+        listening = subprocess.run(["ss", "-Hltn", "sport = :%s" % server.port], capture_output=True, text=True).stdout
+        return {
+            "version": server.version, "comment": server.comment, "mariadb": server.mariadb, "sql_mode": server.sql_mode,
+            "plugin": server.plugin, "listening": sorted(line.split()[3] for line in listening.splitlines() if line),
+            "tables": {name: len(server.tables.get(name, {})) for name in server.databases if name not in SYSTEM}, "duplicates": pairs,
+        }  # fmt: skip
+
+
+def load(r):
+    """The script whole, into a database that is empty. The ledger says `loading` until the last statement is done."""
+    script = unpack(r["script"])
+    digest = hashlib.sha256(script).hexdigest()
+    sql(LEDGER + LEDGER_STATE % (r["name"], digest, "loading"))
+    try:
+        sql(RELAXED.encode() + b" " + script, r["name"])  # on the script's first line, so that errors name the script's own lines
+    except Failed as error:
+        raise Failed("the script %s failed in database %s and left it half loaded: %s" % (r["origin"], r["name"], str(error).split(": ", 1)[-1]))
+    found = {name for (name,) in sql("SELECT table_name FROM information_schema.tables WHERE table_schema = %s;" % quoted(r["name"]))}
+    missing = [name for name in r["tables"] if name not in found]
+    if missing:
+        raise Failed("database %s is half loaded: %d tables of %s are missing, such as %s" % (r["name"], len(missing), r["origin"], missing[0]))
+    sql(LEDGER_STATE % (r["name"], digest, "loaded"))
+
+
+class Ordered:
+    """Orders, by `what`. Each is safe to repeat."""
+
+    @staticmethod
+    def database(r):
+        verb = "ALTER DATABASE" if r["exists"] else "CREATE DATABASE"
+        sql("%s `%s` CHARACTER SET %s COLLATE %s;" % (verb, r["name"], r["charset"], r["collation"]))
+
+    @staticmethod
+    def account(r):
+        server = Server()
+        who = "%s@%s" % (quoted(r["user"]), quoted(r["host"]))
+        if server.mariadb:
+            identified = "IDENTIFIED BY PASSWORD '%s'" % native(r["password"])
+        elif server.plugin == "mysql_native_password":
+            identified = "IDENTIFIED WITH mysql_native_password AS '%s'" % native(r["password"])
+        else:  # MySQL 8.4 and newer have the old plugin switched off or removed
+            identified = "IDENTIFIED WITH caching_sha2_password BY %s" % quoted(r["password"])
+        privileges = ", ".join(name.upper() for name in r["privileges"])
+        sql(
+            "CREATE USER IF NOT EXISTS {0} {1}; ALTER USER {0} {1}; REVOKE ALL PRIVILEGES, GRANT OPTION FROM {0}; GRANT {2} ON `{3}`.* TO {0};".format(
+                who, identified, privileges, pattern(r["database"])
+            )
+        )
+
+    @staticmethod
+    def schema(r):
+        fact = Asked.schema(r, Server())
+        if fact["state"] == "restoring":  # what belongs there is in a dump: an empty schema in its place would look whole
+            raise Failed("a restore of database %s was cut short: deployment.mysql.restore(dump, confirm=…) again" % r["name"])
+        if fact["tables"] and fact["state"] == "loading":  # our own load was cut short: no product ever saw this database whole
+            Ordered.recreate(r)
+        elif fact["tables"]:
+            raise Failed(
+                "database %s is not empty and not whole; it is never overwritten on its own: "
+                "deployment.mysql.recreate(name, confirm=…) dumps it and makes it anew" % r["name"]
+            )
+        else:
+            load(r)
+
+    @staticmethod
+    def leftovers(r):
+        fact = Asked.leftovers(r, Server())
+        sql(
+            "".join("DROP USER %s;" % who for who in fact["accounts"])
+            + "DROP DATABASE IF EXISTS test; DELETE FROM mysql.db WHERE Db LIKE 'test%'; FLUSH PRIVILEGES;"
+        )
+
+    @staticmethod
+    def recreate(r):
+        """Dump, drop, create, load. Grants are rows of their own and outlive the database."""
+        if r["name"] in Server().databases:
+            keep(r["name"])
+            sql("DROP DATABASE `%s`;" % r["name"])
+        sql("CREATE DATABASE `%s` CHARACTER SET %s COLLATE %s;" % (r["name"], r["charset"], r["collation"]))
+        load(r)
+
+    @staticmethod
+    def dump(r):
+        keep(r["name"])
+
+    @staticmethod
+    def restore(r):
+        """A dump in the place of what is there, which is dumped first. It is read to its end before anything is dropped, and
+        what it made is dumped once more: the same rows, or an error."""
+        try:
+            with gzip.open(r["dump"]) as lines:
+                wanted, databases, whole = contents(lines)
+        except (OSError, EOFError, zlib.error) as error:
+            raise Failed("the dump %s cannot be read, nothing was dropped: %s" % (r["dump"], error))
+        if not whole or databases != {r["name"]}:
+            why = "is of %s" % ", ".join(sorted(databases)) if whole else "was cut short"
+            raise Failed("the dump %s %s: it cannot restore %s, nothing was dropped" % (r["dump"], why, r["name"]))
+        server = Server()
+        if r["name"] in server.databases:
+            keep(r["name"])
+        script = server.ledger.get(r["name"], ("",))[0]
+        sql(LEDGER + LEDGER_STATE % (r["name"], script, "restoring") + "DROP DATABASE IF EXISTS `%s`;" % r["name"])
+        pour(r["dump"])
+        with open(os.devnull, "wb") as nowhere:
+            found = dump_into(r["name"], nowhere)
+        if found != wanted:
+            raise Failed("database %s does not hold the rows of %s: %s, not %s" % (r["name"], r["dump"], found, wanted))
+        sql(LEDGER_STATE % (r["name"], script, "loaded"))
+        say(progress=1, of=1, doing="%s restored" % r["name"], restored=r["dump"], rows=found, database=r["name"])
+
+
+@handles("mysql")
+class Mysql:
+    @staticmethod
+    def probe(resources):
+        """One session for all of them. Without a server that answers, every fact says so; one that refuses root fails."""
+        try:
+            server = Server()
+        except Failed as error:
+            if "Access denied" in str(error):  # it answers, but nothing about it can be known
+                raise
+            return [{"server": None, "why": str(error).splitlines()[-1]} for _ in resources]
+        return [{"server": server.version, **getattr(Asked, r["what"])(r, server)} for r in resources]
+
+    @staticmethod
+    def apply(resources):
+        """One agent at a time: a load whose operator was cut off may still be running."""
+        os.makedirs("/run/runbook", exist_ok=True)
+        with open("/run/runbook/mysql.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for done, r in enumerate(resources):
+                say(progress=done, of=len(resources), doing=r["key"])
+                getattr(Ordered, r["what"])(r)

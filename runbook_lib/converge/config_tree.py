@@ -1,0 +1,121 @@
+"""A service's configuration as one tree: written beside the running one, tested, switched in one step, rolled back.
+
+The files go to `<root>/<version>/`, the version being a digest of them; `link`, the path that the service reads, is a
+symbolic link to `<root>/<version>/<entry>`. A configuration that fails its test never becomes the running one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from runbook_lib.changes import Change
+from runbook_lib.converge.resources import Fact, Resource, Wire, pack, sha256, unified, unpack
+
+HERE = "@TREE@"  # in a file's content: the folder of its own version
+
+
+@dataclass(frozen=True)
+class TreeFile:
+    """A file of the tree; `name` is its path below the version's folder. `secret`: never sent back and never shown."""
+
+    name: str
+    content: bytes
+    mode: int = 0o644
+    secret: bool = False
+
+    def __repr__(self) -> str:
+        return f"TreeFile({self.name}, {len(self.content)} bytes)"
+
+
+@dataclass(frozen=True)
+class ConfigTree(Resource):
+    """`test` gets the entry's path in place of `{entry}`; the commands are argument lists, run without a shell.
+
+    `status`: "address:port" where the running service answers any HTTP request with the version that it runs, so that a
+    reload that did not happen is seen too. `active` exits 0 while the service runs; `reload` makes it read `link` again.
+    """
+
+    kind = "config_tree"
+    root: str
+    link: str
+    entry: str
+    files: tuple[TreeFile, ...]
+    test: tuple[str, ...]
+    active: tuple[str, ...]
+    reload: tuple[str, ...]
+    status: str
+
+    @property
+    def key(self) -> str:
+        return f"configuration {self.link}"
+
+    @cached_property
+    def version(self) -> str:
+        """What these files are called together."""
+        digest = hashlib.sha256()
+        for file in sorted(self.files, key=lambda file: file.name):
+            digest.update(f"{file.name}\0{file.mode:o}\0{sha256(file.content)}\0".encode())
+        return digest.hexdigest()[:12]
+
+    @property
+    def folder(self) -> str:
+        return f"{self.root}/{self.version}"
+
+    def _written(self, file: TreeFile) -> bytes:
+        content = file.content.replace(HERE.encode(), self.folder.encode())
+        return content.replace(b"@VERSION@", self.version.encode())
+
+    def question(self) -> Wire:
+        files = {file.name: {"sha256": sha256(self._written(file)), "mode": file.mode, "secret": file.secret} for file in self.files}
+        settings = {"root": self.root, "link": self.link, "entry": self.entry, "version": self.version}
+        return {**super().question(), **settings, "files": files, "status": self.status}
+
+    def change(self, fact: Fact) -> Change | None:
+        if fact["linked"] == self.version:
+            wrong = self._differing(fact)
+            if wrong:
+                return Change(self.key, "restore", f"changed by hand: {', '.join(wrong)}", self._diff(fact))
+            if fact["running"] not in (self.version, None):
+                return Change(self.key, "reload", f"the service runs {fact['running']}, not {self.version}")
+            return None
+        if fact["linked"] is None:
+            return Change(self.key, "create", f"{len(self.files)} files, tested before they are used", self._diff(fact))
+        wrong = self._differing(fact) or ["its place"]
+        return Change(self.key, "replace", f"{', '.join(wrong)}; tested before it is used", self._diff(fact))
+
+    def _differing(self, fact: Fact) -> list[str]:
+        """Names of files that are not as wished, compared without the version that each tree's paths carry."""
+        found: Mapping[str, Wire] = fact["files"]
+        ours = {file.name: file for file in self.files}
+        differing = [name for name, file in ours.items() if not self._same(file, found.get(name), fact["linked"])]
+        return sorted([*differing, *(set(found) - set(ours))])
+
+    def _same(self, file: TreeFile, found: Wire | None, linked: str | None) -> bool:
+        if found is None or found["mode"] != file.mode:
+            return False
+        if found["sha256"] == sha256(self._written(file)):
+            return True
+        return "content" in found and linked is not None and self._generic(found, linked) == file.content
+
+    def _generic(self, found: Wire, linked: str) -> bytes:
+        content = unpack(found["content"]).replace(f"{self.root}/{linked}".encode(), HERE.encode())
+        return content.replace(linked.encode(), b"@VERSION@")
+
+    def _diff(self, fact: Fact) -> str:
+        """Of all files that may be shown, with the version's own paths taken out."""
+        parts = []
+        for file in self.files:
+            found = fact["files"].get(file.name)
+            if file.secret or self._same(file, found, fact["linked"]):
+                continue
+            old = self._generic(found, fact["linked"]) if found and "content" in found else None
+            parts.append(unified(old, file.content, file.name))
+        return "\n".join(part for part in parts if part)
+
+    def order(self, fact: Fact) -> Wire:
+        contents = {file.name: pack(self._written(file)) for file in self.files}
+        commands = {"test": list(self.test), "active": list(self.active), "reload": list(self.reload)}
+        return {**self.question(), **commands, "contents": contents}

@@ -1,0 +1,258 @@
+"""Plan, apply, verify: what differs between hosts and the wish, and how the difference is taken away.
+
+One exec per host probes everything a step wants; nothing is changed by it. `apply` probes again, refuses when the world moved on since the
+plan, and then needs one more exec per stage that has something to do. A stage is a group of resources whose order or whose findings
+matter to the next one (an archive before its files are edited). Nothing here knows about WSO2.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from runbook_lib.changes import Event, Pending
+from runbook_lib.converge import agent
+from runbook_lib.converge.resources import Fact, Resource, Wire
+from runbook_lib.errors import HostError, PlanOvertaken, RunbookError
+from runbook_lib.redaction import redactor
+from runbook_lib.ssh import Fleet, Host
+from runbook_lib.tables import counted
+
+Progress = Callable[["Event"], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Resources that are applied together, in this order."""
+
+    name: str
+    resources: tuple[Resource, ...]
+
+
+Wish = Mapping[str, Sequence[Stage]]  # by node name
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would change, per host. Falsy when nothing would; `exit_code` as the command line's `plan` uses it."""
+
+    title: str
+    wish: Wish = field(repr=False)
+    pending: tuple[Pending, ...]
+    seconds: float = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.pending)
+
+    @property
+    def exit_code(self) -> int:
+        return 2 if self.pending else 0
+
+    def __str__(self) -> str:
+        if not self.pending:
+            return f"{self.title}: nothing to change on {counted(len(self.wish), 'host')} ({self.seconds:.2f} s)"
+        changes = counted(len(self.pending), "change")
+        lines = [f"{self.title}: {changes} on {len({p.host for p in self.pending})} of {counted(len(self.wish), 'host')}"]
+        for p in self.pending:
+            lines.append(f"  {p.host:12} {p.change.verb:18} {p.change.key}: {p.change.summary}")
+            lines += [f"      {line}" for line in p.change.diff.splitlines()]
+        return redactor.redact("\n".join(lines))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        if not self.pending:
+            where = counted(len(self.wish), "host")
+            return redactor.redact(f'<p class="rb-plan" role="status">✔ <b>{html.escape(self.title)}</b>: nothing to change on {where}.</p>')
+        caption = f"{self.title}: {counted(len(self.pending), 'change')} pending"
+        return _table("rb-plan", caption, "Change", self.pending)
+
+
+def _table(kind: str, caption: str, verb: str, changes: Iterable[Pending]) -> str:
+    """The changes as HTML, each with its diff folded."""
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Host", verb, "What", "Why"))
+    rows = "".join(_row(p) for p in changes)
+    return redactor.redact(f'<table class="{kind}"><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>')
+
+
+def _row(p: Pending) -> str:
+    c = p.change
+    why = html.escape(c.summary)
+    if c.diff:
+        why = f"<details><summary>{why}</summary><pre>{html.escape(c.diff)}</pre></details>"
+    return f"<tr><td>{p.host}</td><td>{html.escape(c.verb)}</td><td>{html.escape(c.key)}</td><td>{why}</td></tr>"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an apply changed, and how long it took."""
+
+    title: str
+    changed: tuple[Pending, ...]
+    hosts: tuple[str, ...]
+    seconds: float
+
+    def __str__(self) -> str:
+        if not self.changed:
+            return f"{self.title}: nothing to change on {counted(len(self.hosts), 'host')} ({self.seconds:.1f} s)"
+        where = counted(len({c.host for c in self.changed}), "host")
+        return f"{self.title}: {counted(len(self.changed), 'resource')} changed on {where} ({self.seconds:.1f} s)"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        if not self.changed:
+            return redactor.redact(f'<p class="rb-result" role="status">✔ {html.escape(str(self))}</p>')
+        return _table("rb-result", str(self), "Done", self.changed)
+
+
+def ask(host: Host, verb: str, wires: Sequence[Wire], on_progress: Callable[[dict], None] | None = None, timeout: float = 900.0) -> dict:
+    """One exec of the agent. Returns its last message; HostError with the host's own words when it failed."""
+    request = json.dumps({"verb": verb, "resources": list(wires)}).encode()
+    last: dict = {}
+
+    def on_line(line: str) -> None:
+        nonlocal last
+        if line.startswith("{"):
+            last = json.loads(line)
+            if on_progress and "progress" in last:
+                on_progress(last)
+
+    done = host.run(agent.COMMAND, agent.program(wire["kind"] for wire in wires) + request, on_line, timeout)
+    if "failed" in last or done.rc or not ({"facts", "applied"} & last.keys()):
+        words = last.get("failed") or done.stderr.strip()[-2000:] or f"the agent ended with {done.rc} and said nothing"
+        raise HostError(redactor.redact(words), f"{host.name}, while it was to {verb} {len(wires)} resources", _advice(words))
+    return last
+
+
+def _advice(words: str) -> str:
+    """The next step for failures that a user meets."""
+    table = (
+        ("No space left", "free space on the host or launch it with a larger disk (cloud.disk_gb), then run the step again"),
+        ("cannot fetch", "check the URL and that the machines may reach it (security group, proxy), then run the step again"),
+        ("has sha256", "the archive at the URL is not the one the parameters name: correct product.sha256 or java.sha256, or the URL"),
+        ("which the product brought", "put it back; or terminate the machine and run again from chapter 01: it is made anew"),
+        ("Unable to locate package", "the distribution of cloud.image has no such package: choose another name in the parameters"),
+        ("Access denied for user 'root'", "let root in over the socket again: ALTER USER root@localhost IDENTIFIED VIA unix_socket (MySQL: WITH auth_socket)"),
+        ("a password is required", "the login user needs passwordless sudo, as the cloud images give it"),
+    )
+    return next((advice for sign, advice in table if sign in words), "correct what the host says and run the step again: it goes on where it stopped")
+
+
+def _probe(host: Host, stages: Sequence[Stage]) -> list[list[Fact]]:
+    """Facts per stage, from one exec."""
+    resources = [resource for stage in stages for resource in stage.resources]
+    facts = ask(host, "probe", [r.question() for r in resources], timeout=120)["facts"] if resources else []
+    found, at = [], 0
+    for stage in stages:
+        found.append(facts[at : at + len(stage.resources)])
+        at += len(stage.resources)
+    return found
+
+
+def _compare(host: str, stage: Stage, facts: Sequence[Fact]) -> list[tuple[Pending, Resource, Fact]]:
+    differing = ((resource, fact, resource.change(fact)) for resource, fact in zip(stage.resources, facts, strict=True))
+    return [(Pending(host, stage.name, change), resource, fact) for resource, fact, change in differing if change]
+
+
+def plan(fleet: Fleet, wish: Wish, title: str = "plan") -> Plan:
+    """Probe all hosts, compare, change nothing."""
+    began = time.monotonic()
+
+    def examine(host: Host) -> list[Pending]:
+        stages = wish[host.name]
+        return [p for stage, facts in zip(stages, _probe(host, stages), strict=True) for p, _, _ in _compare(host.name, stage, facts)]
+
+    found = fleet.each(examine, wish)
+    return Plan(title, wish, tuple(p for name in wish for p in found[name]), time.monotonic() - began)
+
+
+def apply(
+    fleet: Fleet,
+    planned: Plan,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+    batches: Iterable[Sequence[str]] | None = None,
+    gate: Callable[[Sequence[str]], None] | None = None,
+) -> Result:
+    """Bring about what the plan showed.
+
+    PlanOvertaken when a fresh probe differs from the plan (its `fresh` is the plan as it is now); nothing was changed then.
+    HostError when a host fails; what was applied stays (its `changed` says what), and running the step again goes on. `stop` ends at the next stage.
+    `batches` of host names go one after the other (a rolling change), all hosts at once otherwise; after each batch that changed anything
+    `gate` is called with its hosts and returns when they serve again.
+    """
+    began = time.monotonic()
+    fresh = plan(fleet, planned.wish, planned.title)
+    if fresh.pending != planned.pending:
+        error = PlanOvertaken(
+            f"{planned.title}: the hosts have changed since this plan was made", f"{_overtaken(planned, fresh)}", "look at the fresh plan and apply that one"
+        )
+        error.fresh = fresh
+        raise error
+    concerned = {p.host for p in fresh.pending}
+    changed: dict[str, list[Pending]] = {name: [] for name in concerned}
+    try:
+        _in_batches(fleet, planned.wish, changed, progress, stop, batches, gate)
+    except RunbookError as error:
+        error.changed = _in_order(fresh.wish, changed)
+        raise
+    return Result(planned.title, _in_order(fresh.wish, changed), tuple(planned.wish), time.monotonic() - began)
+
+
+def _in_order(wish: Wish, changed: Mapping[str, Sequence[Pending]]) -> tuple[Pending, ...]:
+    return tuple(p for name in wish for p in changed.get(name, ()))
+
+
+def _in_batches(
+    fleet: Fleet,
+    wish: Wish,
+    changed: Mapping[str, list[Pending]],
+    progress: Progress | None,
+    stop: threading.Event | None,
+    batches: Iterable[Sequence[str]] | None,
+    gate: Callable[[Sequence[str]], None] | None,
+) -> None:
+    """The hosts that `changed` has a list for; what was done is added to it as it is done."""
+    for batch in batches if batches is not None else [list(wish)]:
+        due = [name for name in batch if name in changed]
+        fleet.each(lambda host: _apply_host(host, wish[host.name], changed[host.name], progress, stop), due)
+        if due and gate:
+            gate(due)
+
+
+def _overtaken(planned: Plan, fresh: Plan) -> str:
+    before, now = {(p.host, p.change.key) for p in planned.pending}, {(p.host, p.change.key) for p in fresh.pending}
+    moved = sorted(before ^ now) or sorted({(p.host, p.change.key) for p in fresh.pending if p not in planned.pending})
+    return "; ".join(f"{host}: {key}" for host, key in moved[:5]) + (" …" if len(moved) > 5 else "")
+
+
+def _apply_host(host: Host, stages: Sequence[Stage], changed: list[Pending], progress: Progress | None, stop: threading.Event | None) -> None:
+    """Stage by stage; every stage is compared against facts taken after the stage before it was applied."""
+    facts = _probe(host, stages)
+    for index, stage in enumerate(stages):
+        due = _compare(host.name, stage, facts[index])
+        if not due:
+            continue
+        if stop and stop.is_set():
+            raise HostError(f"stopped before {stage.name} on {host.name}, as asked", host.name, "run the step again: it goes on from here")
+
+        def tell(message: dict, stage: Stage = stage) -> None:
+            if progress:
+                progress(Event(host.name, stage.name, redactor.redact(message["doing"]), message["progress"], message["of"]))
+
+        ask(host, "apply", [resource.order(fact) for _, resource, fact in due], tell)
+        changed += [p for p, _, _ in due]
+        if progress:
+            progress(Event(host.name, stage.name, f"{stage.name} done", len(due), len(due)))
+        facts = facts[: index + 1] + _probe(host, stages[index + 1 :])
+    if changed:
+        left = [p for stage, found in zip(stages, _probe(host, stages), strict=True) for p, _, _ in _compare(host.name, stage, found)]
+        if left:
+            names = ", ".join(f"{p.change.key} ({p.change.verb}: {p.change.summary})" for p in left[:4])
+            step = "another hand, or a resource at odds with itself: look at the plan"
+            raise HostError(f"{host.name} still differs after the apply: {names}", host.name, step)

@@ -1,0 +1,1 @@
+"""What a run leaves behind: journal, report, comparison of runs, static site."""

@@ -1,0 +1,145 @@
+"""A finding beside the opposite one: the leak and the repair, each with what a person saw, from the newest runs kept here."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.evidence import runs as runs_
+from runbook_lib.tables import text_table
+
+CHAPTER = "07_verify_sso_separation"
+OPPOSITE = {"leak": "repair", "repair": "leak"}
+SIGNS = {"leak": "✘", "repair": "✔"}
+MISSING = (
+    "There is nothing to set beside this run yet: run a leaking pattern (params/greg-original.lab.yaml or greg-single) "
+    "and the separated one (params/greg-separated.lab.yaml), each with its chapter 07."
+)
+
+
+CLEAN_UP = "sso.clean-up"  # the id of the row about it
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A screenshot of a run: what was done, what was seen, and the PNG file."""
+
+    title: str
+    caption: str
+    path: Path
+
+    @property
+    def data(self) -> str:
+        """As an address that a page can hold in itself."""
+        return f"data:image/png;base64,{base64.b64encode(self.path.read_bytes()).decode()}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one run's proof came to, and what a person saw. `checks`: the attempts' rows by id and place; `expected`: the
+    verdict is the one that the parameters name.
+    """
+
+    folder: Path
+    deployment: str
+    pattern: str
+    hardening: str
+    verdict: str
+    expected: bool
+    checks: Mapping[tuple[str, str], Mapping[str, Any]]
+    pictures: tuple[Picture, ...]
+
+    @property
+    def kind(self) -> str:
+        """leak, repair, or undecided: which stands on neither side."""
+        return "repair" if self.verdict == "separated" else "leak" if self.verdict.startswith("leaks") else "undecided"
+
+    @property
+    def name(self) -> str:
+        """The deployment, with its hardening where that is not all of it."""
+        partly = self.pattern == "greg-separated" and self.hardening != "full"
+        return f"{self.deployment}, hardening {self.hardening}" if partly else self.deployment
+
+
+def pictures_of(folder: Path, entries: Iterable[runs_.Entry]) -> tuple[Picture, ...]:
+    """The screenshots that a run's journal names and that are still there."""
+    return tuple(
+        Picture(entry["key"], entry["change"], folder / entry["file"])
+        for entry in entries
+        if entry["verb"] == "screenshot" and (folder / entry.get("file", "")).is_file()
+    )
+
+
+def finding(folder: Path) -> Finding | None:
+    """What a run found; None when it made no proof."""
+    entries = runs_.read(folder)
+    result = runs_.summarise(entries)
+    verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
+    if verdict is None or not result["verdict"]:
+        return None
+    attempts = (row for row in result["checks"] if row["chapter"] == CHAPTER and row["id"].startswith("sso.") and row["id"] != CLEAN_UP)
+    rows = {(row["id"], row["where"]): row for row in attempts}
+    known = (folder, str(result["deployment"]), str(result["pattern"]), str(result["hardening"]), str(result["verdict"]))
+    return Finding(*known, bool(verdict["ok"]), rows, pictures_of(folder, entries))
+
+
+def counterpart(mine: Finding, runs: Path | None = None) -> Finding | None:
+    """The newest finding of another deployment that came out the other way and has pictures; None when there is none."""
+    wanted = OPPOSITE.get(mine.kind)
+    others = [other for other in findings(runs) if other.pictures and other.kind == wanted and other.deployment != mine.deployment]
+    return max(others, key=lambda other: other.folder.name, default=None)
+
+
+def findings(runs: Path | None = None) -> Iterable[Finding]:
+    """Of each deployment the newest run that came to a leak or a repair."""
+    for deployment in sorted((runs or runs_.runs_folder()).glob("*/")):
+        newest_first = sorted(deployment.glob("2*T*Z*"), reverse=True)
+        decided = (found for run in newest_first if (found := finding(run)) and found.kind in OPPOSITE)
+        if found := next(decided, None):
+            yield found
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """The leak in one column, the repair in the other: verdict, then what a person saw at each step."""
+
+    found: tuple[Finding, ...]
+
+    def __str__(self) -> str:
+        if not self.found:
+            return MISSING
+        heads = [f"{one.name}: {one.verdict}" for one in self.found]
+        rows = [(title, *(picture.caption if picture else "no picture" for picture in row)) for title, row in self._rows()]
+        return text_table(("", *heads), rows)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        if not self.found:
+            return f"<p>{html.escape(MISSING)}</p>"
+        head = "".join(f'<th scope="col">{html.escape(one.name)}: {SIGNS[one.kind]} {html.escape(one.verdict)}</th>' for one in self.found)
+        rows = "".join(f"<tr>{''.join(_cell(title, picture) for picture in row)}</tr>" for title, row in self._rows())
+        return f'<table class="rb-table rb-beside"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+
+    def _rows(self) -> list[tuple[str, list[Picture | None]]]:
+        """A picture of each by title, in the order in which they were taken."""
+        titles = dict.fromkeys(picture.title for one in self.found for picture in one.pictures)
+        return [(title, [next((p for p in one.pictures if p.title == title), None) for one in self.found]) for title in titles]
+
+
+def side_by_side(folder: Path, runs: Path | None = None) -> SideBySide:
+    """A run's finding and its counterpart, the leak first; without either it says how to get there."""
+    mine = finding(folder)
+    other = counterpart(mine, runs) if mine else None
+    return SideBySide(tuple(sorted((mine, other), key=lambda one: one.kind)) if mine and other else ())
+
+
+def _cell(title: str, picture: Picture | None) -> str:
+    if picture is None:
+        return "<td>no picture</td>"
+    words = html.escape(f"{title}: {picture.caption}" if picture.caption else title)
+    return f'<td><figure><img src="{picture.data}" alt="{words}" style="max-width:100%"><figcaption>{words}</figcaption></figure></td>'

@@ -1,0 +1,115 @@
+"""report.html: one page with all that a run found, for somebody who was not there. No external resource, no script."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.charts import timings_chart
+from runbook_lib.evidence.comparison import pictures_of, side_by_side
+from runbook_lib.evidence.exchanges import as_tables
+from runbook_lib.evidence.journal import Journal, redact
+from runbook_lib.evidence.runs import Entry, read, summarise
+from runbook_lib.files import write_whole
+
+TEMPLATE = files(__package__) / "report.html.j2"
+MARKS = {"pass": "✔ pass", "fail": "✘ fail", "skipped": "– skipped", "undecided": "? undecided"}  # noqa: RUF001
+
+
+def finish(journal: Journal) -> dict[str, Any]:
+    """Write result.json and report.html from what the journal holds; safe to call again. Returns the result."""
+    found = journal.open().result()
+    write_whole(journal.folder / "result.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    write_report(journal.folder)
+    return found
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` beside a journal, from what lies there; a run that was cut short has a report too."""
+    path = folder / "report.html"
+    write_whole(path, redact(render(folder)))
+    return path
+
+
+def render(folder: Path) -> str:
+    """The page as text."""
+    from jinja2 import Environment
+
+    entries = read(folder)
+    result = summarise(entries)
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        run=folder.name,
+        result=result,
+        who=_first(entries, "run", "verify-only"),
+        topology=svg_of(folder),
+        checks=_by_chapter(result["checks"]),
+        marks=MARKS,
+        passed=sum(check["status"] == "pass" for check in result["checks"]),
+        pictures=pictures_of(folder, entries),
+        beside=_beside(folder),
+        attempts={entry["key"]: entry for entry in entries if entry["verb"] == "attempt"},
+        limits=[entry for entry in entries if entry["verb"] == "attempt" and entry.get("kind") == "limit" and entry.get("state") == "leak"],
+        exchanges=as_tables({entry["key"]: entry["lines"] for entry in entries if entry["verb"] == "exchange"}),
+        tables=[entry for entry in entries if entry["verb"] == "table"],
+        changes=[entry for entry in entries if entry["verb"] == "change"],
+        failures=[entry for entry in entries if not entry.get("ok", True) and entry.get("error")],
+        timings=timings_chart(_timings(entries)),
+        notebooks=_notebooks(folder),
+        sentence=_sentence(result),
+    )
+
+
+def _sentence(result: Mapping[str, Any]) -> str:
+    """The finding in one sentence."""
+    expected = f"; expected was {result['expect']}" if result["expect"] else ""
+    if result["verdict"]:
+        return f"{result['verdict']}{expected}"
+    return "all that was asked for is verified" if result["ok"] else "not verified"
+
+
+def _first(entries: Sequence[Entry], *verbs: str) -> Mapping[str, Any]:
+    return next((entry for entry in entries if entry["verb"] in verbs), {})
+
+
+def _by_chapter(checks: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    chapters: dict[str, list[Mapping[str, Any]]] = {}
+    for check in checks:
+        chapters.setdefault(check["chapter"], []).append(check)
+    return dict(sorted(chapters.items()))
+
+
+def svg_of(run: Path) -> str:
+    """The picture that a run kept, without its XML head, so that it can stand inside of HTML; "" when it kept none."""
+    path = run / "topology.svg"
+    return re.sub(r"<\?xml.*?\?>\s*", "", path.read_text(encoding="utf-8")) if path.exists() else ""
+
+
+def _beside(folder: Path) -> str:
+    """The opposite finding beside this one, where the runs kept here have one."""
+    both = side_by_side(folder, folder.parent.parent)
+    return both._repr_html_() if both.found else ""
+
+
+def _notebooks(folder: Path) -> list[tuple[str, str]]:
+    return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in sorted(folder.glob("*.ipynb"))]
+
+
+def _timings(entries: Sequence[Entry]) -> list[tuple[str, float, float, bool]]:
+    """(what, start in seconds after the run's, duration, ok) of every attempt that took time."""
+    verbs = ("plan", "apply", "verify", "prove", "browser", "walk_pages", "failover", "destroy", "deploy")
+    if not entries:
+        return []
+    zero = _seconds(entries[0]["utc"])
+    timed = [entry for entry in entries if entry["verb"] in verbs]
+    return [(f"{e['chapter']} {e['verb']}", max(_seconds(e["utc"]) - e["seconds"] - zero, 0), e["seconds"], e["ok"]) for e in timed]
+
+
+def _seconds(utc: str) -> float:
+    return datetime.fromisoformat(utc.replace("Z", "+00:00")).timestamp()

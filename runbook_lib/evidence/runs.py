@@ -1,0 +1,119 @@
+"""Runs as they are read back: their lines, what these add up to, and the newest state of each chapter."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.files import ROOT
+
+SCHEMA = 1
+Entry = dict[str, Any]
+
+
+def runs_folder() -> Path:
+    """Where runs are kept: `runs/` of the repository, or where $RUNBOOK_RUNS says."""
+    return Path(os.environ.get("RUNBOOK_RUNS") or ROOT / "runs")
+
+
+def read(folder: Path) -> list[Entry]:
+    """The lines of a run's journal; a last line cut short by a power failure is left out."""
+    found = []
+    try:
+        text = (folder / "journal.jsonl").read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    for line in text.splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return [entry for entry in found if isinstance(entry, dict) and "verb" in entry]
+
+
+def latest(deployment: str, runs: Path | None = None) -> Path | None:
+    """The newest run of a deployment, if there is one."""
+    link = (runs or runs_folder()) / deployment / "latest"
+    return link.resolve() if link.exists() else None
+
+
+def history(deployment: str, runs: Path | None = None) -> dict[str, Entry]:
+    """Per chapter the newest chapter-deciding line of any run on this machine: a verify, or the failure after it."""
+    newest: dict[str, Entry] = {}
+    for folder in sorted(((runs or runs_folder()) / deployment).glob("2*T*Z*")):
+        for entry in read(folder):
+            decides = entry["verb"] in ("verify", "prove", "verdict") or (entry["verb"] == "apply" and not entry["ok"])
+            if decides and entry.get("chapter"):
+                newest[entry["chapter"]] = {**entry, "run": folder.name}
+    return newest
+
+
+def summarise(entries: list[Entry]) -> dict[str, Any]:
+    """The journal's lines as `result.json`: schema 1 of the command-line contract."""
+    head = next((entry for entry in entries if entry["verb"] == "begin"), {})
+    checks = {}
+    for entry in entries:
+        if entry["verb"] == "check":
+            checks[entry["check"]["id"], entry["check"].get("where", "")] = entry["check"]
+    chapters = [_chapter(name, entries) for name in _chapters_seen(entries)]
+    verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
+    fields = ("id", "title", "status", "expected", "observed", "where", "chapter")
+    expect = head.get("expect")
+    decided = verdict is not None and verdict["ok"] if expect and any(c["name"].startswith("07") for c in chapters) else True
+    return {
+        "schema": SCHEMA,
+        **{name: head.get(name) for name in ("deployment", "pattern", "hardening", "expect")},
+        "verdict": verdict["change"] if verdict else None,
+        "started": entries[0]["utc"] if entries else None,
+        "finished": entries[-1]["utc"] if entries else None,
+        "ok": bool(chapters) and all(chapter["ok"] for chapter in chapters) and decided,
+        "chapters": chapters,
+        "checks": [{name: check.get(name, "") for name in fields} for check in checks.values()],
+    }
+
+
+def _chapters_seen(entries: list[Entry]) -> list[str]:
+    return sorted({entry["chapter"] for entry in entries if entry.get("chapter") and entry["verb"] != "plan"})
+
+
+def _chapter(name: str, entries: list[Entry]) -> dict[str, Any]:
+    """All right when the runner says so; without a runner, when the newest attempt of each verb went well."""
+    mine = [entry for entry in entries if entry.get("chapter") == name]
+    decisive = ("apply", "verify", "prove", "verdict", "works", "failover", "browser", "walk_pages", "destroy")
+    newest = {entry["verb"]: entry for entry in mine if entry["verb"] in decisive}
+    whole = [entry for entry in mine if entry["verb"] == "chapter"]
+    ok = whole[-1]["ok"] if whole else bool(newest) and all(entry["ok"] for entry in newest.values())
+    spent = whole[-1]["seconds"] if whole else sum(e["seconds"] for e in mine if e["verb"] not in ("check", "change", "verdict"))
+    return {
+        "name": name,
+        "ok": ok,
+        "seconds": round(spent, 1),
+        "changed": sum(entry["verb"] == "change" for entry in mine),
+    }
+
+
+def proven(folder: Path) -> set[str]:
+    """The chapters that a run went through to the end with everything all right."""
+    return {chapter["name"] for chapter in summarise(read(folder))["chapters"] if chapter["ok"]}
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How often a chapter was tried in a run, and how the last try ended; for the status board."""
+
+    chapter: str
+    ok: bool
+    utc: str
+    run: str
+    words: str = ""
+
+
+def attempts(deployment: str, runs: Path | None = None) -> dict[str, Attempt]:
+    """The newest known state of each chapter."""
+    return {
+        name: Attempt(name, entry["ok"], entry["utc"], entry["run"], entry.get("error", "") or entry.get("change", ""))
+        for name, entry in history(deployment, runs).items()
+    }

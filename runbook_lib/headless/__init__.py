@@ -1,0 +1,1 @@
+"""The chapters without a person: runner, batch, doctor, command line."""

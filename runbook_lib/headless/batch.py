@@ -1,0 +1,54 @@
+"""Several deployments in one go: each params file as `./runbook run` would, one after the other, then one table for all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.errors import RunbookError
+from runbook_lib.evidence import runs
+from runbook_lib.headless import runner
+from runbook_lib.spec.loader import load_spec
+from runbook_lib.tables import text_table
+
+COLUMNS = ("", "Params", "Deployment", "Found", "Checks", "Seconds", "Report")
+
+
+def run_all(params_files: Sequence[str], overrides: Mapping[str, Any], say: runner.Say, **options: Any) -> int:
+    """0 when every deployment is verified and as its parameters expect; one that is not does not keep the others from being tried.
+
+    Raises ParamsError before anything starts, when any of the files is wrong.
+    """
+    specs = [load_spec(params, overrides) for params in params_files]
+    rows = []
+    for params, spec in zip(params_files, specs, strict=True):
+        say(f"— {params}")
+        before = runs.latest(spec.deployment)
+        status = _tried(lambda params=params: runner.run(params, overrides, say=say, **options), say)  # type: ignore[misc]
+        after = runs.latest(spec.deployment)
+        rows.append(("✔" if status == 0 else "✘", params, spec.deployment, *_found(after if after != before else None)))
+    say("")
+    say(text_table(COLUMNS, rows, f"{sum(row[0] == '✔' for row in rows)} of {len(rows)} deployments verified"))
+    return 0 if all(row[0] == "✔" for row in rows) else 1
+
+
+def _tried(work: Callable[[], int], say: runner.Say) -> int:
+    try:
+        return work()
+    except RunbookError as error:
+        say(str(error))
+        return 1
+
+
+def _found(run: Path | None) -> tuple[str, str, str, str]:
+    """What the newest run of a deployment came to; nothing when there was no run this time."""
+    if run is None:
+        return "not begun", "", "", ""
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    passed = sum(check["status"] == "pass" for check in result["checks"])
+    seconds = sum(chapter["seconds"] for chapter in result["chapters"])
+    words = result["verdict"] or ("verified" if result["ok"] else "not verified")
+    return words, f"{passed} of {len(result['checks'])}", f"{seconds:.0f}", os.path.relpath(run / "report.html")

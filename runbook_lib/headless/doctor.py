@@ -1,0 +1,91 @@
+"""What this machine, this account and these parameters lack, each with the fix."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runbook_lib.errors import RunbookError
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `needed`: without it the answer is no; else something is merely left out."""
+
+    what: str
+    ok: bool
+    words: str
+    fix: str = ""
+    needed: bool = True
+
+    def __str__(self) -> str:
+        mark = "✔" if self.ok else ("✘" if self.needed else "○")
+        return f"{mark} {self.what}: {self.words}" + (f"\n    fix: {self.fix}" if self.fix and not self.ok else "")
+
+
+def examine(params: str | None, overrides: Mapping[str, Any], say: Callable[[str], None]) -> int:
+    """Say every finding; 1 when something that is needed is lacking."""
+    lacking = False
+    for finding in (*_machine(), *(_deployment(params, overrides) if params else ())):
+        say(str(finding))
+        lacking |= finding.needed and not finding.ok
+    return int(lacking)
+
+
+def chromium() -> str:
+    """Path of a Chromium on this machine, or nothing."""
+    return next(filter(None, map(shutil.which, BROWSERS)), "") or ""
+
+
+def _machine() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("Python", sys.version_info >= (3, 11), version, "install Python 3.11 or newer and run ./runbook again")
+    lacking = [name for name in ("boto3", "paramiko", "papermill", "jupyterlab", "ipywidgets") if not _importable(name)]
+    yield Finding(
+        "packages",
+        not lacking,
+        f"lacking: {', '.join(lacking)}" if lacking else "all there",
+        "rm -r .venv; ./runbook doctor",
+    )
+    browser = chromium()
+    yield Finding(
+        "browser for the proof's screenshots",
+        bool(browser),
+        browser or "none found: chapter 07 goes on without",
+        "apt-get install chromium",
+        False,
+    )
+    free = shutil.disk_usage(".").free / 2**30
+    yield Finding("disk", free > 2, f"{free:.0f} GiB free here", "the evidence of runs and the package cache need about 2 GiB")
+
+
+def _deployment(params: str, overrides: Mapping[str, Any]) -> Iterator[Finding]:
+    """The parameters, then the account behind them, then what stands there."""
+    from runbook_lib.chapters.deployment import open_deployment
+    from runbook_lib.spec.loader import load_spec
+
+    try:
+        spec = load_spec(params, overrides)
+        yield Finding("params", True, f"{spec.deployment}, pattern {spec.pattern}")
+        deployment = open_deployment(params, overrides)
+        yield Finding("AWS account", True, f"{deployment.cloud.identity()}")
+        yield Finding("pack", True, f"{spec.product.pack} is there and is what it should be ({deployment.pack.sha256[:12]}…)")
+    except RunbookError as error:
+        yield Finding(
+            "params and account",
+            False,
+            error.what + (f" ({error.where})" if error.where else ""),
+            error.next_step or "",
+        )
+        return
+    yield Finding("machines", True, str(deployment.status()).splitlines()[0], needed=False)
+
+
+def _importable(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None

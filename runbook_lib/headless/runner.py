@@ -1,0 +1,339 @@
+"""Chapters headless: papermill executes the notebooks in order up to the first failure; and verbs without kernels."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import itertools
+import os
+import platform
+import socket
+import subprocess
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runbook_lib import files
+from runbook_lib.errors import RunbookError
+from runbook_lib.evidence import journal as journals
+from runbook_lib.evidence import report, runs
+from runbook_lib.evidence.journal import Journal
+from runbook_lib.notebook.parameters_cell import shared_out
+from runbook_lib.spec.chapters import NOTEBOOKS, Chapter, chapters_of
+from runbook_lib.spec.loader import load_spec
+from runbook_lib.spec.model import Spec
+from runbook_lib.topology.diagram import draw
+from runbook_lib.topology.model import topology_of
+
+if TYPE_CHECKING:
+    from runbook_lib.chapters.deployment import Deployment
+
+Say = Callable[[str], None]
+PACKAGES = ("boto3", "paramiko", "pydantic", "papermill", "jupyterlab")
+
+
+def run(
+    params: str,
+    overrides: Mapping[str, Any] | None = None,
+    first: str | None = None,
+    last: str | None = None,
+    resume: bool = False,
+    agreed: bool = False,
+    say: Say = print,
+    parameters: Mapping[str, Any] | None = None,
+) -> int:
+    """Execute the pattern's chapters. 0: all verified and as the parameters expect; 1: not, and why was said.
+
+    The deployment's lock is held from the first chapter to the last: of two runs at once the second is refused before
+    it changes anything. Raises ParamsError, LockHeld and CloudError before anything starts. `resume` leaves out the
+    chapters that the newest run proved and whose plan is empty now; what only verifies is always run. `agreed`: the
+    proof may make its test users where it asks. `parameters`: further ones of the chapters' own, such as `war`.
+    """
+    spec = load_spec(params, overrides)
+    chosen = chapters_of(spec.pattern, first, last)
+    given = shared_out(parameters or {}, chosen)
+    for chapter in chosen:
+        if agreed and chapter.attribute == "sso":
+            given[chapter.name] = {**given.get(chapter.name, {}), "agreed": True}
+    before = runs.latest(spec.deployment) if resume else None
+    with _alone(params, overrides):
+        journal = begin(spec, "run")
+        try:
+            with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
+                _chapters(params, spec, overrides or {}, chosen, before, journal, given, say)
+        except BaseException:  # nobody reads on (`| head`), or an interrupt between two chapters
+            report.finish(journal)
+            raise
+    _scrub_all(journal.folder, params, overrides)
+    found = report.finish(journal)
+    complete = {c["name"] for c in found["chapters"] if c["ok"]} >= {c.name for c in chosen}
+    _summary(found, journal.folder, complete, say)
+    return 0 if found["ok"] and complete else 1
+
+
+def _chapters(
+    params: str,
+    spec: Spec,
+    overrides: Mapping[str, Any],
+    chosen: tuple[Chapter, ...],
+    before: Path | None,
+    journal: Journal,
+    given: Mapping[str, Mapping[str, Any]],
+    say: Say,
+) -> None:
+    """One after the other, up to the first that fails. What is given to a chapter is something for it to do."""
+    idle = tuple(itertools.takewhile(lambda chapter: not given.get(chapter.name), chosen))
+    skipped = _still_holding(params, overrides, idle, before, journal, say) if before else set()
+    for chapter in chosen:
+        if chapter.name in skipped:
+            continue
+        if not execute(chapter, spec, overrides, journal, say, given.get(chapter.name, {})):
+            return
+
+
+@contextmanager
+def _alone(params: str, overrides: Mapping[str, Any] | None) -> Any:
+    """Nobody else writes to the deployment meanwhile; the kernels of this run do it in our name, and nobody clicks."""
+    owner = f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
+    with (
+        _environment(RUNBOOK_HEADLESS="1", RUNBOOK_OWNER=owner),
+        opened(params, overrides) as deployment,
+        deployment.writing(),
+    ):
+        yield
+
+
+def begin(spec: Spec, what: str) -> Journal:
+    """A new run, with who and what in its first lines and the topology's picture beside them."""
+    journal = Journal.begin(spec).open()
+    versions = {"runbook": version_here(), "python": platform.python_version()}
+    versions |= {name: version(name) for name in PACKAGES}
+    who = f"{getpass.getuser()}@{socket.gethostname()}"
+    journal.write("", what, who=who, versions=versions, params=_reference(spec.source), machine=platform.platform())
+    journal.keep("topology.svg", draw(topology_of(spec)))
+    return journal
+
+
+def version_here() -> str:
+    """The version of this checkout: that of pyproject.toml, and the commit where git knows it; `changed`: files differ from it."""
+    stated = tomllib.loads((journals.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    commit = _git("rev-parse", "--short", "HEAD")
+    details = ", ".join(filter(None, [commit, commit and _git("status", "--porcelain", "--untracked-files=no") and "changed"]))
+    return f"{stated} ({details})" if details else stated
+
+
+def _git(*words: str) -> str:
+    """What git says of this checkout; nothing where it is none, or there is no git."""
+    with suppress(OSError, subprocess.SubprocessError):
+        done = subprocess.run(["git", "-C", str(journals.ROOT), *words], capture_output=True, text=True, timeout=10)
+        return done.stdout.strip() if done.returncode == 0 else ""
+    return ""
+
+
+def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal: Journal, say: Say, given: Mapping[str, Any]) -> bool:
+    """One notebook with papermill, kept beside the journal; False when it stopped, with its error said."""
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    began, executed = time.monotonic(), journal.folder / f"{chapter.name}.ipynb"
+    say(f"{chapter.name}  {chapter.title} …")
+    error = ""
+    try:
+        with tempfile.TemporaryDirectory(prefix="runbook-") as sockets:  # each run's own: two at once must not meet
+            papermill.execute_notebook(
+                os.path.relpath(chapter.notebook),
+                os.path.relpath(executed),
+                parameters={"params_file": _reference(spec.source, NOTEBOOKS), "overrides": dict(overrides), **given},
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=str(NOTEBOOKS),
+                config=_kernels(sockets),
+            )
+    except PapermillExecutionError as problem:
+        error = problem.evalue if _is_ours(problem.ename) else f"{problem.ename}: {problem.evalue}"
+    except KeyboardInterrupt:
+        error = "interrupted: run again, it goes on where it stopped"
+    except Exception as problem:  # a kernel that died, a disk that is full
+        error = f"{type(problem).__name__}: {problem}"
+    seconds = time.monotonic() - began
+    sha256 = hashlib.sha256(_scrub(executed)).hexdigest() if executed.exists() else ""
+    journal.write(chapter.name, "chapter", seconds=seconds, ok=not error, error=error, sha256=sha256)
+    counted = journal.result()["chapters"]
+    changed = next((c["changed"] for c in counted if c["name"] == chapter.name), 0)
+    mark = "✘ stopped" if error else "✔ verified"
+    say(f"{chapter.name}  {mark} after {seconds:.1f} s, {changed} resources changed")
+    if error:
+        say(journals.redact(error))
+    return not error
+
+
+def _kernels(sockets: str) -> Any:
+    """How a chapter's kernel is reached and ended. By TCP every user of this machine would reach it. It is ended at once: a
+    chapter is done with its last cell, and a kernel that is asked to go takes a second, at times with a traceback of its own.
+    """
+    from traitlets.config import Config
+
+    return Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}, "NotebookClient": {"shutdown_kernel": "immediate"}})
+
+
+def _is_ours(name: str) -> bool:
+    family = [RunbookError]
+    for kind in family:
+        family += kind.__subclasses__()
+    return name in {kind.__name__ for kind in family}
+
+
+def _still_holding(
+    params: str,
+    overrides: Mapping[str, Any] | None,
+    chosen: tuple[Chapter, ...],
+    before: Path,
+    journal: Journal,
+    say: Say,
+) -> set[str]:
+    """Chapters to leave out: proven by the run before, and nothing to change now."""
+    proven = runs.proven(before)
+    held: set[str] = set()
+    with opened(params, overrides) as deployment:
+        for chapter in chosen:
+            if chapter.name not in proven or not chapter.converges:
+                break
+            began = time.monotonic()
+            if getattr(deployment, chapter.attribute).plan():
+                say(f"{chapter.name}  was verified, but there is something to change now")
+                break
+            held.add(chapter.name)
+            seconds = time.monotonic() - began
+            journal.write(chapter.name, "chapter", seconds=seconds, skipped=f"proven by {before.name}, nothing to change")
+            say(f"{chapter.name}  ✔ holds since {before.name}: left out")
+    return held
+
+
+def plan(params: str, overrides: Mapping[str, Any] | None = None, say: Say = print) -> int:
+    """Show every pending change of every chapter; changes nothing. 0: none, 2: some."""
+    spec = load_spec(params, overrides)
+    pending = False
+    with opened(params, overrides) as deployment:
+        for chapter in chapters_of(spec.pattern):
+            if chapter.converges:
+                found = getattr(deployment, chapter.attribute).plan()
+                say(str(found))
+                pending |= bool(found)
+    return 2 if pending else 0
+
+
+def verify(params: str, overrides: Mapping[str, Any] | None = None, agreed: bool = False, say: Say = print) -> int:
+    """Make the checks of every chapter, all of them even when one fails. 0: all passed and as expected."""
+    spec = load_spec(params, overrides)
+    journal = begin(spec, "verify-only")
+    with _environment(RUNBOOK_RUN=str(journal.folder.resolve()), RUNBOOK_HEADLESS="1"), opened(params, overrides) as deployment:
+        for chapter in chapters_of(spec.pattern):
+            _verify_chapter(deployment, chapter, agreed, say)
+        found = report.finish(journal)
+    _summary(found, journal.folder, True, say)
+    return 0 if found["ok"] else 1
+
+
+def _verify_chapter(deployment: Deployment, chapter: Chapter, agreed: bool, say: Say) -> None:
+    part = getattr(deployment, chapter.attribute)
+    try:
+        if chapter.attribute == "sso":
+            proof = part.prove(agreed=agreed)
+            say(str(proof))
+            part.verify(proof)
+            say(str(part.works(agreed=agreed)))
+        else:
+            say(str(part.verify()))
+    except RunbookError as error:
+        say(f"{chapter.name}: {error}")
+
+
+def destroy(params: str, overrides: Mapping[str, Any] | None, confirm: str, say: Say = print) -> int:
+    """Tear down what carries the deployment's tag, and prove that nothing is left. LockHeld before anything is written."""
+    with _alone(params, overrides):
+        journal = begin(load_spec(params, overrides), "destroy-run")
+        with _environment(RUNBOOK_RUN=str(journal.folder.resolve())), opened(params, overrides) as deployment:
+            try:
+                say(str(deployment.destroy(confirm)))
+            finally:
+                report.finish(journal)
+    return 0
+
+
+@contextmanager
+def opened(params: str, overrides: Mapping[str, Any] | None) -> Any:
+    """The deployment as a library object, closed in the end."""
+    from runbook_lib.chapters.deployment import open_deployment
+
+    deployment = open_deployment(params, dict(overrides or {}))
+    try:
+        yield deployment
+    finally:
+        deployment.close()
+
+
+@contextmanager
+def _environment(**new: str) -> Any:
+    """What the kernels started within the block must know of this run."""
+    before = {name: os.environ.get(name) for name in new}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def _scrub(path: Path) -> bytes:
+    """The executed notebook without secrets and without paths of this machine; written back whole."""
+    import nbformat
+
+    book = nbformat.read(path, as_version=4)
+    for name in ("input_path", "output_path", "environment_variables"):
+        book.metadata.get("papermill", {}).pop(name, None)
+    text = nbformat.writes(nbformat.from_dict(_redacted(book)))
+    files.write_whole(path, text)
+    return text.encode()
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _redacted(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_redacted(inner) for inner in value]
+    return journals.redact(value) if isinstance(value, str) else value
+
+
+def _scrub_all(folder: Path, params: str, overrides: Mapping[str, Any] | None) -> None:
+    """Once more with every secret of the deployment: a kernel may have known others than we did."""
+    try:
+        with opened(params, overrides) as deployment:
+            deployment.vault.read_all()
+    except RunbookError:
+        return  # the cloud does not answer: the chapters' own redaction stands
+    for path in folder.glob("*.ipynb"):
+        _scrub(path)
+    for path in folder.glob("*.json*"):
+        files.write_whole(path, journals.redact(path.read_text(encoding="utf-8")))
+
+
+def _reference(path: Path | None, start: Path = journals.ROOT) -> str:
+    """A params file as it is named in evidence: relative, so that it means the same on a colleague's machine."""
+    return os.path.relpath(path, start) if path else ""
+
+
+def _summary(found: Mapping[str, Any], folder: Path, complete: bool, say: Say) -> None:
+    checks = found["checks"]
+    passed = sum(check["status"] == "pass" for check in checks)
+    words = "all verified" if found["ok"] and complete else "NOT verified"
+    changed = sum(chapter["changed"] for chapter in found["chapters"])
+    say("")
+    say(f"{found['deployment']}: {words}; {passed} of {len(checks)} checks passed; {changed} resources changed")
+    if found["verdict"]:
+        say(f"verdict: {found['verdict']} (expected: {found['expect']})")
+    say(f"report: {os.path.relpath(folder / 'report.html')}")

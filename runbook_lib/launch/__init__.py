@@ -1,0 +1,1 @@
+"""The deployment's machines in EC2: observe, plan, apply, verify, remove."""

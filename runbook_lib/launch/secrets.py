@@ -1,0 +1,103 @@
+"""What a deployment keeps in its vault, by name, and how each value is made. Chapter 01 makes all; later chapters read.
+
+| name | what |
+|---|---|
+| `ssh-private-key` | ED25519 key of the operator; its public half is the deployment's EC2 key pair |
+| `ca-key`, `ca.pem` | the authority that visitors trust |
+| `tls/<public host>` | key and certificate that Nginx serves under that name |
+| `tier-key/<name>` | signing key and certificate of a tier |
+| `db/<account>` | password of a database account |
+| `carbon-admin-password` | of the product |
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from runbook_lib import pki
+from runbook_lib.aws.parameter_store import Vault
+from runbook_lib.topology.model import Topology
+
+# letters and digits only: a password stands in XML, JSON, SQL, a JDBC URL and a shell file, unescaped and the same
+PASSWORD_CHARACTERS = string.ascii_letters + string.digits
+PASSWORD_LENGTH = 24
+ADMIN_PASSWORD = "carbon-admin-password"
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A value that is not there yet, or must be made anew; `why` says which."""
+
+    name: str
+    why: str = ""
+
+
+def make_password() -> str:
+    """24 letters and digits with at least one of each kind: 142 bits."""
+    while True:
+        word = "".join(secrets.choice(PASSWORD_CHARACTERS) for _ in range(PASSWORD_LENGTH))
+        if any(c.islower() for c in word) and any(c.isupper() for c in word) and any(c.isdigit() for c in word):
+            return word
+
+
+def own_passwords(topology: Topology) -> tuple[str, ...]:
+    """The secrets that a person may choose instead (`passwords.py`): nothing else depends on how they came about."""
+    return (ADMIN_PASSWORD, *(f"db/{name}" for name in topology.db_accounts))
+
+
+def makers(topology: Topology) -> dict[str, Callable[[], str]]:
+    """How each value that depends on no other is made."""
+    found: dict[str, Callable[[], str]] = {"ssh-private-key": pki.make_ssh_key}
+    found |= dict.fromkeys(own_passwords(topology), make_password)
+    return found | {f"tier-key/{name}": _tier_key_maker(topology, name) for name in topology.tier_keys}
+
+
+def missing(topology: Topology, stored: dict[str, str]) -> tuple[Missing, ...]:
+    """What `ensure` would make, given what the vault holds. An authority is whole or it is not there."""
+    names = [Missing(name) for name in makers(topology) if name not in stored]
+    has_ca = "ca-key" in stored and "ca.pem" in stored
+    names += [] if has_ca else [Missing("ca-key"), Missing("ca.pem")]
+    for host in topology.spec.hosts.values():
+        name = tls_name(host)
+        why = pki.needs_renewal(stored[name], stored["ca.pem"], [host]) if has_ca and name in stored else ""
+        if why is not None:
+            names.append(Missing(name, why))
+    return tuple(names)
+
+
+def ensure(vault: Vault, topology: Topology) -> Iterator[Missing]:
+    """Make what is missing, one after the other, telling each when it is stored. Killed anywhere, it goes on there."""
+    lacking = missing(topology, vault.read_all())
+    for item in lacking:
+        if item.name in makers(topology):
+            vault.create(item.name, makers(topology)[item.name]())  # where somebody was first, theirs stays
+            yield item
+    if any(item.name == "ca-key" for item in lacking):
+        authority = pki.make_ca(f"{topology.spec.deployment} runbook CA")
+        vault.put("ca-key", authority.key_pem)
+        vault.put("ca.pem", authority.cert_pem, secure=False)  # second: with it the authority is whole
+        yield Missing("ca-key")
+        yield Missing("ca.pem")
+    for host in topology.spec.hosts.values():
+        reason = next((item for item in lacking if item.name == tls_name(host)), None)
+        if reason:
+            authority = pki.Authority(vault.get("ca-key"), vault.get("ca.pem"))
+            certificate, key = pki.issue(authority, [host])
+            vault.put(tls_name(host), key + certificate)
+            yield reason
+
+
+def tls_name(host: str) -> str:
+    """Name of the key and certificate that Nginx serves under a public host name."""
+    return f"tls/{host}"
+
+
+def _tier_key_maker(topology: Topology, name: str) -> Callable[[], str]:
+    """Nginx checks the backend's certificate under the public host's name: every name the tier serves is in it."""
+    tiers = [tier for tier in topology.tiers if topology.key_of(tier) == name]
+    nodes = [node for tier in tiers for node in topology.tier(tier)]
+    hosts = sorted({host for host in topology.spec.hosts.values() if set(topology.upstream(host)) & set(nodes)})
+    return lambda: pki.make_tier_key(hosts[0], hosts)

@@ -1,0 +1,92 @@
+"""An error as a card: what, where, what to do next, and links to the place that explains it; how it came to it folded below.
+
+Links are relative to `notebooks/`, where the chapters lie: JupyterLab opens them as documents, the site rewrites them to its pages.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from runbook_lib.errors import ChecksFailed, LockHeld, ParamsError, PlanOvertaken, RunbookError
+from runbook_lib.files import ROOT
+from runbook_lib.spec.chapters import CHAPTERS
+from runbook_lib.spec.model import Spec
+from runbook_lib.spec.reference import KeyReference
+
+REFERENCE = "../docs/parameters.md"
+THE_FORM = "the form"  # `where` of an error in what was typed: the place is before one's eyes
+NOTEBOOKS = {"00": "00_start_here", **{chapter.number: name for name, chapter in CHAPTERS.items()}, "99": "99_tear_down"}
+# a chapter as it is named in a text: "chapter 01", "chapter 01_launch_ec2", "chapters 04 and 05"
+NAMED = re.compile(r"(?<=chapter )\d\d\w*|(?<=chapters )\d\d\w*|(?<=\d\d and )\d\d\w*|(?<=\d\d or )\d\d\w*|(?<=\d\d, )\d\d\w*")
+# headings that every chapter has which can raise the error (a test compares): where to go on in this notebook
+SECTIONS: dict[type[RunbookError], tuple[str, str]] = {
+    ParamsError: ("Parameters", "the parameters cell of this chapter"),
+    PlanOvertaken: ("Plan", "the plan of this chapter"),
+    LockHeld: ("Where-the-deployment-stands", "the board says who is at work"),
+}
+
+
+def error_card(error: RunbookError) -> str:
+    """The card as HTML; paths in it are told from the repository's root."""
+    key = reference_of(error)
+    rows = [("What", linked(error.what)), ("Where", linked(error.where or "")), ("Next", linked(error.next_step or ""))]
+    if key:
+        default = key.default_words if key.required or not key.default_words else f"default {key.default_words}"
+        facts = ", ".join(filter(None, [key.unit, default]))
+        rows.append(("Meaning", html.escape(f"{key.key}: {key.description}{f' ({facts})' if facts else ''}")))
+    rows.append(("See", " · ".join(f'<a href="{html.escape(href)}">{html.escape(words)}</a>' for href, words in links_of(error))))
+    cells = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in rows if text)
+    return f'<div class="rb-error" role="alert"><strong>✘ Stopped.</strong><dl>{cells}</dl>{_way(error)}</div>'
+
+
+def links_of(error: RunbookError) -> list[tuple[str, str]]:
+    """(address, words) of what explains this error: a section of the chapter, a key's line in the reference."""
+    links = [(f"#{anchor}", words) for kind, (anchor, words) in SECTIONS.items() if isinstance(error, kind) and error.where != THE_FORM]
+    if key := reference_of(error):
+        links.append((f"{REFERENCE}#{key.key}", f"{key.key} among all parameters"))
+    elif isinstance(error, ParamsError):
+        links.append((REFERENCE, "every parameter"))
+    if isinstance(error, ChecksFailed):
+        links += [(f"{NOTEBOOKS[number]}.ipynb", f"chapter {number}") for number in _chapters_in(error.where or "")]
+    return links
+
+
+def linked(text: str) -> str:
+    """`text` as HTML in which every chapter that it names is a link to it."""
+
+    def link(match: re.Match[str]) -> str:
+        name = NOTEBOOKS.get(match[0][:2], "")
+        return f'<a href="{name}.ipynb">{match[0]}</a>' if match[0] in (name, name[:2]) and name else match[0]
+
+    return NAMED.sub(link, html.escape(text))
+
+
+def reference_of(error: RunbookError) -> KeyReference | None:
+    """What the reference says about the key that is wrong: its own line, or that of the mapping which holds it."""
+    rows = {row.key: row for row in Spec.reference()}
+    parts = (getattr(error, "key", "") or "").split(".")
+    return next((rows[name] for name in _prefixes(parts) if name in rows), None)
+
+
+def _prefixes(parts: list[str]) -> Iterator[str]:
+    return (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+
+
+def _chapters_in(text: str) -> list[str]:
+    return [number for number in NOTEBOOKS if f"chapter {number}" in text]
+
+
+def _way(error: RunbookError) -> str:
+    """Our own frames, folded."""
+    lines = [
+        f"{Path(frame.filename).relative_to(ROOT)}:{frame.lineno} in {frame.name}: {frame.line}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(ROOT / "runbook_lib")
+    ]
+    if not lines:
+        return ""
+    return f"<details><summary>How it came to this</summary><pre>{html.escape(chr(10).join(lines))}</pre></details>"

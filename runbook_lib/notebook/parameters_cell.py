@@ -1,0 +1,92 @@
+"""What the chapters' parameters cells say: the params file, in a line where everybody sees it and nowhere else, and the
+parameters that a chapter has of its own.
+
+There is no marker and no remembered choice: what stands in the cell is what the chapter uses. Papermill's `-p params_file`
+replaces it as ever.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.errors import RunbookError
+from runbook_lib.files import write_whole
+from runbook_lib.spec.chapters import NOTEBOOKS, Chapter, chapters_of
+
+LINE = re.compile(r"^params_file = .*$", re.MULTILINE)
+TEAR_DOWN = "99_tear_down"
+EVERY_CHAPTERS = ("params_file", "overrides")
+
+
+def here() -> Path:
+    """The folder of the chapters that are being read: the kernel's own when they lie there, else the repository's."""
+    return Path.cwd() if (Path.cwd() / f"{TEAR_DOWN}.ipynb").is_file() else NOTEBOOKS
+
+
+def use_in_chapters(params: Path, pattern: str, folder: Path | None = None) -> tuple[str, ...]:
+    """Write `params_file = …` into the parameters cell of every chapter of `pattern`, and of the tear-down.
+
+    All else in the notebooks stays byte for byte. Returns the chapters that named another file until now.
+    Raises RunbookError, before anything is written, when a chapter has no such line.
+    """
+    folder = folder or here()
+    line = f'params_file = "{Path(os.path.relpath(params, folder)).as_posix()}"'
+    names = [*(chapter.name for chapter in chapters_of(pattern)), TEAR_DOWN]
+    paths = [folder / f"{name}.ipynb" for name in names if (folder / f"{name}.ipynb").is_file()]
+    texts = [(path, path.read_text(encoding="utf-8")) for path in paths]
+    changed = [(path, new) for path, old in texts if (new := _with_line(old, line, path)) != old]
+    for path, text in changed:
+        write_whole(path, text)
+    return tuple(path.stem for path, _ in changed)
+
+
+def line_of(notebook: Path) -> str:
+    """The line as it stands in a chapter now. RunbookError when there is none."""
+    return _old_line(notebook.read_text(encoding="utf-8"), notebook)
+
+
+def shared_out(parameters: Mapping[str, Any], chapters: Iterable[Chapter]) -> dict[str, dict[str, Any]]:
+    """By chapter, those of `parameters` that its parameters cell has besides the two that every chapter has.
+
+    Raises RunbookError when none of the chapters has one of them.
+    """
+    from papermill import inspect_notebook
+
+    if not parameters:
+        return {}
+    known = {chapter.name: inspect_notebook(str(chapter.notebook)).keys() - set(EVERY_CHAPTERS) for chapter in chapters}
+    everywhere = sorted(set().union(*known.values()))
+    for name in parameters:
+        if name not in everywhere:
+            near = difflib.get_close_matches(name, everywhere, 1)
+            hint = f"did you mean {near[0]}?" if near else f"they have: {', '.join(everywhere) or 'none'}."
+            raise RunbookError(f"none of these chapters has a parameter {name!r}", f"-p {name}", f"{hint} A key of the params file is given with --set")
+    return {chapter: {name: value for name, value in parameters.items() if name in names} for chapter, names in known.items()}
+
+
+def _with_line(text: str, line: str, path: Path) -> str:
+    """The notebook's text with another line, found in the tagged cell and replaced in the text, where it comes first."""
+    old = _old_line(text, path)
+    return text.replace(_in_json(old), _in_json(line), 1)
+
+
+def _old_line(text: str, path: Path) -> str:
+    cells: list[dict[str, Any]] = json.loads(text)["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    found = LINE.search("".join(tagged[0]["source"])) if tagged else None
+    if not found:
+        raise RunbookError(
+            "this chapter has no line `params_file = …` in a cell tagged `parameters`", path.name, "put it back: the chapter cannot be given parameters"
+        )
+    return found[0]
+
+
+def _in_json(line: str) -> str:
+    """The line inside of a notebook's JSON; without the quotes, because a line end may follow."""
+    return json.dumps(line, ensure_ascii=False)[1:-1]

@@ -1,0 +1,152 @@
+"""How far each host is while something is applied: bars in JupyterLab, nothing but the log headless."""
+
+from __future__ import annotations
+
+import html
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from runbook_lib.changes import Event, Step
+from runbook_lib.errors import RunbookError
+from runbook_lib.notebook.display import Html, heard_while_busy, interactive, show, toolkit
+
+
+class Progress:
+    """What `engine.apply` reports to. `stop` is set by Cancel or an interrupt: hosts end at the next stage."""
+
+    def __init__(self, title: str, hosts: Sequence[str]):
+        self.title, self.stop, self.began = title, threading.Event(), time.monotonic()
+        self.last: dict[str, Event | Step] = {}
+        self.tail: list[str] = []
+        self.hosts = list(hosts)
+        self._lock = threading.Lock()
+
+    def __call__(self, event: Event | Step) -> None:
+        """Raises RunbookError after a Cancel between two calls to the cloud: nothing of these is half-done on a host."""
+        if self.stop.is_set() and isinstance(event, Step):
+            raise RunbookError(f"stopped at {event.host} ({event.doing}), as asked", event.stage, "run the cell again: it goes on from here")
+        with self._lock:
+            self.last[event.host] = event
+            self.tail = [*self.tail[-199:], f"{self.seconds():6.1f} s  {event.host:14} {event.stage}: {event.doing}"]
+        self.draw(event)
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def draw(self, event: Event | Step) -> None:
+        """A front end shows the event; headless only tells a terminal that waits for it."""
+        if note := os.environ.get("RUNBOOK_PROGRESS"):
+            with suppress(OSError):
+                Path(note).write_text(f"{self.title}: {event.host}: {event.doing}", encoding="utf-8")
+
+    def close(self) -> None:
+        """The apply went well; what it changed is the cell's value, so nothing of the progress needs to stay."""
+
+    def fail(self) -> None:
+        """The apply did not go well: leave where each host stood."""
+        if self.last:
+            rows = "".join(f"<li>{html.escape(_standing(event))}</li>" for event in self.last.values())
+            show(Html(f'<ul class="rb-standing">{rows}</ul>', "\n".join(map(_standing, self.last.values()))))
+
+
+def _standing(event: Event | Step) -> str:
+    return f"{event.host}: {event.stage}, {event.done} of {event.of}: {event.doing}"
+
+
+def _bar(host: str, done: int, of: int) -> str:
+    """The browser's own bar: it says to a screen reader that it is one and how far it is, which the widget's does not."""
+    return f'<progress max="{max(of, 1)}" value="{done}" aria-label="{html.escape(host)}" style="width:16em"></progress>'
+
+
+class WidgetProgress(Progress):
+    """The same with a bar per host, the elapsed time, Cancel, and the last lines on demand."""
+
+    def __init__(self, title: str, hosts: Sequence[str]):
+        super().__init__(title, hosts)
+        w = toolkit()
+        self.bars: dict[str, Any] = {}
+        self.words: dict[str, Any] = {}
+        self.clock = w.HTML()
+        self.cancel = w.Button(description="Cancel", tooltip="stop at the next safe point", icon="stop")
+        self.cancel.on_click(lambda _: self._cancelled())
+        self.output = w.HTML()
+        self.rows = w.VBox()
+        self.log = w.Tab(children=[self.rows, self.output], titles=("Hosts", "Output"))  # the last lines on demand, by keyboard too
+        self._w = w
+        for host in hosts:
+            self._row(host)
+        head = w.HBox([w.HTML(f"<b>{html.escape(title)}</b>"), self.clock, self.cancel])
+        self.box = w.VBox([head, self.log])
+        self.box.add_class("rb-progress")
+        show(self.box)
+        heard_while_busy(self.cancel)
+        threading.Thread(target=self._tick, daemon=True).start()
+
+    def _row(self, host: str) -> None:
+        name = self._w.Label(host, layout={"width": "9em"})
+        self.bars[host] = self._w.HTML(_bar(host, 0, 1))
+        self.words[host] = self._w.Label("waiting")
+        self.rows.children = (*self.rows.children, self._w.HBox([name, self.bars[host], self.words[host]]))
+
+    def draw(self, event: Event | Step) -> None:
+        if event.host not in self.bars:
+            self._row(event.host)
+        self.bars[event.host].value = _bar(event.host, event.done, event.of)
+        self.words[event.host].value = f"{event.done} of {event.of}  {event.doing}"
+        self.output.value = f"<pre>{html.escape(chr(10).join(self.tail[-40:]))}</pre>"
+
+    def _cancelled(self) -> None:
+        self.stop.set()
+        self.cancel.description, self.cancel.disabled = "Stopping …", True
+
+    def _tick(self) -> None:
+        while self.box.comm is not None:
+            self.clock.value = f"&nbsp;{self.seconds():.0f} s&nbsp;"
+            time.sleep(1)
+
+    def close(self) -> None:
+        self.box.close()
+
+    def fail(self) -> None:
+        self.box.close()
+        super().fail()
+
+
+@contextmanager
+def progress(title: str, hosts: Sequence[str]) -> Iterator[Progress]:
+    """Show how far each host is while something is applied. An interrupt stops at the next stage, as Cancel does."""
+    shown = WidgetProgress(title, hosts) if interactive() else Progress(title, hosts)
+    with _interruptible(shown.stop):
+        try:
+            yield shown
+        except BaseException:
+            shown.fail()
+            raise
+        shown.close()
+
+
+@contextmanager
+def _interruptible(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` on SIGINT before the usual KeyboardInterrupt, so that threads that are waited for end soon."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,210 @@
+"""An application put on the manager, and followed until every worker has it and has deployed it (facts 3.6); and taken away again."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from runbook_lib.changes import Event
+from runbook_lib.converge.engine import Progress
+from runbook_lib.errors import HostError, RunbookError
+from runbook_lib.operations import demo_app
+from runbook_lib.roles import appserver, carbon
+from runbook_lib.roles.context import Context
+from runbook_lib.ssh import Fleet, Host
+from runbook_lib.tables import Table
+
+FOLDERS = {".war": "webapps", ".car": "carbonapps", ".aar": "axis2services"}  # by what the product takes where
+NAME = re.compile(r"[A-Za-z0-9][\w.#-]*")
+# Beside the artifact folders first, then renamed: neither the product nor a worker ever sees half an archive.
+PUT = """set -eu
+umask 027
+cat > {beside}
+[ "$(sha256sum < {beside} | cut -d' ' -f1)" = {sha256} ]
+chown {owner} {beside}
+mv {beside} {target}
+"""
+# What the worker's timer does every few seconds, at once.
+PULL_NOW = f"sudo -n systemctl start --no-block {appserver.PULL_UNIT}.service"
+# The first waits for a pull that is under way and may have read the manager's folder before; the second reads it anew.
+PULLED_ANEW = f"sudo -n systemctl start {appserver.PULL_UNIT}.service; sudo -n systemctl start {appserver.PULL_UNIT}.service"
+TAKE = """set -eu
+[ -e {target} ] || exit 4
+rm {target}
+"""
+# Ends when neither the archive nor what the product unpacked from it is here any more.
+GONE = """left={tries}
+while [ $left -gt 0 ]; do
+  [ -e {target} ] || [ -e {unpacked} ] || exit 0
+  left=$((left - 1)); sleep 0.5
+done
+exit 3
+"""
+# Ends when the archive is here and the product logged its deployment behind byte `at` of its log.
+ARRIVE = """set -eu
+left={tries}
+while [ $left -gt 0 ]; do
+  if [ "$(sha256sum < {target} 2>/dev/null | cut -d' ' -f1)" = {sha256} ]; then
+    tail -c +$(({at} + 1)) {log} | grep -F {file} | grep -q {words} && exit 0
+    here=yes
+  fi
+  left=$((left - 1)); sleep 0.5
+done
+tail -c +$(({at} + 1)) {log} | grep -F {name} | tail -5
+[ "${{here:-no}}" = yes ] && exit 4
+exit 3
+"""
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """Where an archive was deployed, and after how many seconds. `changed` is false when it was there already."""
+
+    name: str
+    seconds: dict[str, float]
+    changed: bool = True
+    verb: str = "Deployed"
+
+    def _table(self) -> Table:
+        rows = [(node, f"{seconds:.1f} s" if self.changed else "was there") for node, seconds in self.seconds.items()]
+        return Table(("Node", f"{self.verb} after"), rows, self.name)
+
+    def _repr_html_(self) -> str:
+        return self._table()._repr_html_()
+
+    def __str__(self) -> str:
+        return str(self._table())
+
+    __repr__ = __str__
+
+
+def deploy(fleet: Fleet, ctx: Context, archive: str | Path, progress: Progress | None = None, seconds: float = 90) -> Deployed:
+    """Put `archive` (.war, .car or .aar) on the manager and wait until manager and workers have deployed it, at most
+    `seconds`. `probe.war`, where there is no such file, is the demonstration application that comes with the runbook.
+
+    The same archive again is no change. RunbookError for a file that is none; HostError names the node that did not
+    get it or did not deploy it.
+    """
+    path = Path(archive).expanduser()
+    data = _read(path)
+    digest = hashlib.sha256(data).hexdigest()
+    target = f"{carbon.home_of(ctx.spec)}/{appserver.DEPLOYMENT}/{FOLDERS[path.suffix]}/{path.name}"
+    names = [node.name for node in ctx.topology.wso2_nodes]
+    manager = ctx.topology.of("as-manager")[0].name
+    here = fleet.each(lambda host: _digest(host, target), names)
+    if set(here.values()) == {digest}:
+        return Deployed(path.name, dict.fromkeys(names, 0.0), changed=False)
+    log = f"{carbon.home_of(ctx.spec)}/{carbon.LOG}"
+    sizes = fleet.each(lambda host: host.run(f"sudo -n sh -c 'wc -c < {log}'").stdout.strip() or "0", names)
+    began = time.monotonic()
+    if here[manager] != digest:
+        _put(fleet[manager], ctx, data, target, digest)
+        _tell(progress, manager, f"{path.name} is on the manager")
+        _pull_now(fleet, ctx)
+
+    def follow(host: Host) -> float:
+        _arrive(host, target, digest, log, sizes[host.name], seconds)
+        _tell(progress, host.name, f"{path.name} is deployed")
+        return time.monotonic() - began
+
+    waiting = [name for name in names if here[name] != digest]
+    return Deployed(path.name, dict.fromkeys(names, 0.0) | fleet.each(follow, waiting))
+
+
+def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = None, seconds: float = 90) -> Deployed:
+    """Take the archive `name` from the manager and wait until it is gone from every node with what was unpacked from it.
+
+    RunbookError where the manager has none of that name; HostError names the node that still has it after `seconds`.
+    """
+    path = Path(name)
+    folder = FOLDERS.get(path.suffix)
+    if folder is None or path.name != name:
+        raise RunbookError(f"{name} is no name of an archive", name, f"give the file's name, such as app.war ({', '.join(FOLDERS)})")
+    manager = ctx.topology.of("as-manager")[0].name
+    target = f"{carbon.home_of(ctx.spec)}/{appserver.DEPLOYMENT}/{folder}/{name}"
+    words = {"target": shlex.quote(target), "unpacked": shlex.quote(target.removesuffix(".war")), "tries": int(seconds * 2)}
+    if fleet[manager].run("sudo -n sh", TAKE.format(**words).encode()).rc:
+        raise RunbookError(f"there is no {name} on {manager}", f"{manager}: {target}", "the console or `ls` of that folder shows what is deployed")
+    began = time.monotonic()
+    _tell(progress, manager, f"{name} is off the manager")
+
+    def follow(host: Host) -> float:
+        if host.name != manager:
+            host.run(PULLED_ANEW, timeout=seconds + 60)
+        if host.run("sudo -n sh", GONE.format(**words).encode(), timeout=seconds + 60).rc:
+            what = f"{host.name} still has {name} after {seconds:.0f} s"
+            raise HostError(what, f"{host.name}: {target}", f"`journalctl -u {appserver.PULL_UNIT}` on the node says what rsync met")
+        _tell(progress, host.name, f"{name} is gone")
+        return time.monotonic() - began
+
+    # The manager first: as long as it has what it unpacked, and no archive beside it, that is an application of its own to
+    # the workers, and the next pull would bring it back.
+    gone = fleet.each(follow, [manager])
+    return Deployed(name, gone | fleet.each(follow, [node.name for node in ctx.topology.of("as-worker")]), verb="Gone")
+
+
+def _pull_now(fleet: Fleet, ctx: Context) -> None:
+    fleet.each(lambda host: host.run(PULL_NOW), [node.name for node in ctx.topology.of("as-worker")])
+
+
+def _read(path: Path) -> bytes:
+    if str(path) == demo_app.NAME and not path.exists():
+        return demo_app.archive()
+    if path.suffix not in FOLDERS:
+        raise RunbookError(f"{path.name} is no archive that is deployed", str(path), f"give one of {', '.join(FOLDERS)}")
+    if not NAME.fullmatch(path.name):
+        raise RunbookError(f"{path.name} is no name for an application", str(path), "use letters, digits, . _ # -")
+    if not path.is_file():
+        raise RunbookError(f"there is no {path.name}", str(path.absolute()), "check the path")
+    if not zipfile.is_zipfile(path):
+        raise RunbookError(f"{path.name} is no zip archive, as a {path.suffix} must be", str(path), "build it again")
+    return path.read_bytes()
+
+
+def _digest(host: Host, target: str) -> str:
+    return host.run(f"sudo -n sha256sum {shlex.quote(target)} 2>/dev/null").stdout[:64]
+
+
+def _put(host: Host, ctx: Context, data: bytes, target: str, digest: str) -> None:
+    beside = f"{carbon.home_of(ctx.spec)}/{appserver.DEPLOYMENT}/.incoming-{digest[:12]}"
+    words = {"beside": shlex.quote(beside), "target": shlex.quote(target)}
+    script = PUT.format(sha256=digest, owner=carbon.owner_of(ctx.spec), **words)
+    done = host.run(f"sudo -n sh -c {shlex.quote(script)}", data)
+    if done.rc:
+        raise HostError(
+            f"{host.name} did not take {Path(target).name}: {done.stderr.strip() or 'it arrived damaged'}",
+            f"{host.name}: {target}",
+            "look at the space left on the node, then deploy again",
+        )
+
+
+def _arrive(host: Host, target: str, digest: str, log: str, at: str, seconds: float) -> None:
+    name = Path(target).name
+    script = ARRIVE.format(
+        tries=int(seconds * 2), target=shlex.quote(target), sha256=digest, at=at, log=log, name=shlex.quote(name),
+        file=shlex.quote(f"File[{target}]" if name.endswith(".war") else name),
+        words=shlex.quote("Deployed webapp" if name.endswith(".war") else "."),
+    )  # fmt: skip
+    done = host.run("sudo -n sh", script.encode(), timeout=seconds + 60)
+    if done.rc == 3:
+        raise HostError(
+            f"{name} did not reach {host.name} within {seconds:.0f} s",
+            f"{host.name}: {appserver.PULL_UNIT}.service",
+            f"`journalctl -u {appserver.PULL_UNIT}` on the node says what rsync met; the manager's port 873 must be open to it",
+        )
+    if done.rc:
+        raise HostError(
+            f"{host.name} has {name} but did not deploy it within {seconds:.0f} s\n{done.stdout.strip()}",
+            f"{host.name}: {log}",
+            "the application's own error stands in that log",
+        )
+
+
+def _tell(progress: Progress | None, node: str, text: str) -> None:
+    if progress:
+        progress(Event(node, "artifacts", text, 0, 0))

@@ -1,0 +1,303 @@
+"""Starts of the product: first boots one after the other, readiness by the log of this very start, failures named
+within seconds.
+
+A broken start of Carbon stays alive with a process id, no port and no last word (golden run 1), so a timeout alone
+says nothing: the log is followed on the node by one small program (`startup_watch.py`), which ends at the ready line,
+at a known failure, or when the unit dies.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from itertools import zip_longest
+
+import yaml
+
+from runbook_lib.changes import Event
+from runbook_lib.converge import agent
+from runbook_lib.converge.engine import Progress
+from runbook_lib.errors import HostError, RunbookError
+from runbook_lib.operations import registry
+from runbook_lib.redaction import redactor
+from runbook_lib.roles import carbon
+from runbook_lib.roles.context import Context
+from runbook_lib.ssh import Fleet, Host
+from runbook_lib.topology.model import Node
+
+READY = r"WSO2 Carbon started in \d+ sec"
+TELL = "|".join(  # lines that a progress display shows
+    (
+        r"Starting WSO2 Carbon\.\.\.",
+        "Configured Registry in",
+        "Connected to mount at",
+        "SSO Service Provider is registered",
+        READY,
+    )
+)
+SILENCE = 60.0  # seconds without a sign of life after which a node counts as lost; one comes every 5 s
+# What an anonymous visitor gets from a node that serves (facts 7); no status: any answer will do.
+PROBES: dict[str, tuple[tuple[str, tuple[int, ...]], ...]] = {
+    "store": (("/store/pages/top-assets", (200,)),),
+    "publisher": (("/publisher/pages/sso-login", (200,)),),
+    "greg": (("/store/pages/top-assets", (200,)), ("/publisher/pages/sso-login", (200,))),
+    "as-manager": (("/carbon/admin/login.jsp", (200,)),),
+    "as-worker": (("/", ()),),
+}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A line of the log that means the start is lost, why, and what to do."""
+
+    pattern: str
+    explanation: str
+    next_step: str
+
+
+@dataclass(frozen=True)
+class Started:
+    """A node that says it is started and answers. `seconds` since the start was asked for."""
+
+    node: str
+    line: str
+    seconds: float
+
+
+@cache
+def signatures() -> tuple[Signature, ...]:
+    """Known failures, the most telling first."""
+    return tuple(Signature(**row) for row in yaml.safe_load(files(__package__).joinpath("startup_failures.yaml").read_text()))
+
+
+def start(fleet: Fleet, ctx: Context, name: str, verb: str = "start", progress: Progress | None = None, first: bool = False) -> Started:
+    """Start (`restart`, or only `watch`) one node and wait until it serves. `first`: note on the node that its first
+    boot began, and ended.
+
+    HostError with the log line and its explanation when the start is lost, as soon as it is.
+    """
+    node = ctx.topology.node(name)
+    limit = ctx.spec.timeouts.first_boot if first else ctx.spec.timeouts.boot
+    home = carbon.home_of(ctx.spec)
+    request = {
+        "verb": verb,
+        "unit": carbon.UNIT,
+        "home": home,
+        "log": f"{home}/{carbon.LOG}",
+        "note": carbon.LOG_START,
+        "seconds": limit,
+        "ready": READY,
+        "tell": TELL,
+        "failures": [signature.pattern for signature in signatures()],
+        "probes": [{"address": node.address, "port": 9443, "path": path, "status": ok} for path, ok in PROBES[node.role]],
+        "mark": mark_of(ctx) if first else None,
+    }
+    result: dict = {}
+
+    def on_line(line: str) -> None:
+        nonlocal result
+        message = json.loads(line)
+        result = result if "alive" in message else message
+        if progress and message.keys() == {"line"}:
+            progress(Event(name, "boot", redactor.redact(result["line"]), 0, 0))
+
+    try:
+        done = fleet[name].run(agent.COMMAND, _program() + json.dumps(request).encode(), on_line, SILENCE)
+    except HostError as error:
+        raise HostError(
+            f"lost {name} while it was starting: no sign of life for {SILENCE:.0f} s",
+            f"{name}: {home}/{carbon.LOG}",
+            "look at the machine in chapter 01, which starts it again, then run this chapter again: it goes on by itself",
+        ) from error
+    if "ready" in result:
+        return Started(name, result["ready"], result["seconds"])
+    raise _lost(node, result, done.stderr, f"{home}/{carbon.LOG}")
+
+
+@cache
+def _program() -> bytes:
+    source = files(__package__).joinpath("startup_watch.py").read_bytes()
+    return b"%d\n" % len(source) + source
+
+
+def _lost(node: Node, result: dict, stderr: str, log: str) -> HostError:
+    """What came instead of the ready line, in words."""
+    where = f"{node.name}: {log}"
+    said = [line for line in result.get("log", []) if not line.startswith("\t")]  # without the frames of Java's stack
+    tail = redactor.redact("\n".join(said[-12:]))
+    if "failed" in result:
+        known = signatures()[result["failed"]]
+        return HostError(
+            f"{node.name} does not start: {known.explanation}.\n{redactor.redact(result['line'])}\n{tail}",
+            where,
+            known.next_step,
+        )
+    if "dead" in result:
+        words = redactor.redact("\n".join(result["journal"][-12:]))
+        return HostError(
+            f"{node.name} stopped while starting ({result['dead']})\n{words or tail}",
+            where,
+            "read the lines shown here",
+        )
+    if "mute" in result:
+        return HostError(
+            f"{node.name} says it is started, but {result['mute']} does not answer as it should: {result['words']}",
+            where,
+            "look for errors of the application in the log; was it removed from this node?",
+        )  # fmt: skip
+    if "silent" in result:
+        return HostError(
+            f"{node.name} did not say that it is started within {result['silent']} s\n{tail}",
+            where,
+            "a lock left in REG_CLUSTER_LOCK makes every start wait without a word (facts 2.4): the verification "
+            "shows it; else raise timeouts.first_boot or timeouts.boot",
+        )  # fmt: skip
+    return HostError(f"{node.name}: the start was not followed to its end\n{stderr[-1000:]}", where, "run the chapter again")
+
+
+def wait_ready(fleet: Fleet, ctx: Context, names: Sequence[str], progress: Progress | None = None) -> dict[str, Started]:
+    """Until these running nodes serve, in parallel: what comes after a batch of a rolling change (`gate`)."""
+    return fleet.each(lambda host: start(fleet, ctx, host.name, "watch", progress), names)
+
+
+def batches(ctx: Context) -> list[list[str]]:
+    """Nodes that may be changed together. Those that never booted serve nobody: all at once, and first. Of the others so
+    that every tier and role keeps serving: the first of each role, the second of each, …
+    """
+    nodes = ctx.topology.wso2_nodes
+    fresh = [node.name for node in nodes if node.name not in ctx.booted]
+    roles = [[node.name for node in nodes if node.role == role and node.name in ctx.booted] for role in dict.fromkeys(n.role for n in nodes)]
+    serving = [[name for name in row if name] for row in zip_longest(*roles)]
+    return [fresh, *serving] if fresh else serving
+
+
+def mark_of(ctx: Context) -> str:
+    """The file on a node that says how far its first boot came: absent, begun or complete. It goes with the unpacked
+    pack.
+    """
+    return f"{carbon.home_of(ctx.spec)}/.runbook-first-boot"
+
+
+def first_boots(
+    fleet: Fleet,
+    ctx: Context,
+    record: Callable[[str], None],
+    recreate_databases: Callable[[], None],
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> tuple[Started, ...]:
+    """First boots of the nodes that `ctx.booted` does not name, strictly one after the other (golden run 7: two at
+    once spoil the registry).
+
+    `record(node)` is called for all of them at the end, when all serve and the registry holds no duplicates. Until
+    then nothing of value is in the databases, so a first boot that was cut short (by a kill, a power cut, a failure)
+    makes the next run call `recreate_databases`, put the nodes' local databases back as shipped, and begin again.
+    Once a first boot of this deployment was recorded, that is left to the user: RunbookError names the way out.
+    """
+    waiting = [node.name for node in ctx.topology.wso2_nodes if node.name not in ctx.booted]
+    if not waiting:
+        return ()
+    tell = _teller(progress)
+    marks = fleet.each(lambda host: _read_mark(host, ctx), waiting)
+    database = fleet[ctx.topology.db.name]
+    used = registry.is_used(database)
+    begun = [name for name in waiting if marks[name] == "begun"]
+    if ctx.booted:
+        if begun:
+            raise _not_by_itself(begun, ctx)
+    elif used and (begun or not any(marks.values())):
+        where = ", ".join(begun) or "on a machine that is gone"
+        tell(waiting[0], f"a first boot was cut short ({where}): the databases are made anew")
+        _stop_and_reset(fleet, ctx, waiting)
+        recreate_databases()
+        marks = dict.fromkeys(waiting, "")
+    elif not used and any(marks.values()):  # somebody made the databases anew
+        _stop_and_reset(fleet, ctx, waiting)
+        marks = dict.fromkeys(waiting, "")
+    started = []
+    for name in waiting:
+        if marks[name] == "complete":
+            continue
+        if stop and stop.is_set():
+            raise RunbookError(
+                f"stopped before the first boot of {name}, as asked",
+                name,
+                "run the chapter again: it goes on from here",
+            )
+        registry.free_lock(database)
+        tell(name, "first boot")
+        started.append(start(fleet, ctx, name, "start", progress, first=True))
+    _refuse_duplicates(database)
+    for name in waiting:
+        record(name)
+    return tuple(started)
+
+
+def _teller(progress: Progress | None) -> Callable[[str, str], None]:
+    return lambda name, text: progress(Event(name, "first boot", text, 0, 0)) if progress else None
+
+
+def _read_mark(host: Host, ctx: Context) -> str:
+    return host.run(f"sudo -n cat {mark_of(ctx)} 2>/dev/null").stdout.strip()
+
+
+def _stop_and_reset(fleet: Fleet, ctx: Context, names: Sequence[str]) -> None:
+    """Nodes as before their first boot: stopped, local database as shipped, no search index, no mark."""
+    home = carbon.home_of(ctx.spec)
+    script = f"""set -eu
+systemctl stop {carbon.UNIT} || true
+cd {home}
+if [ -d .runbook-database ]; then rm -rf repository/database; cp -a .runbook-database repository/database; fi
+rm -rf solr/data .runbook-first-boot
+"""
+
+    def reset(host: Host) -> None:
+        done = host.run("sudo -n sh", script.encode(), timeout=ctx.spec.timeouts.stop + SILENCE)
+        if done.rc:
+            raise HostError(
+                f"{host.name} could not be put back to before its first boot: {done.stderr.strip()}",
+                host.name,
+                "run the chapter again",
+            )
+
+    fleet.each(reset, names)
+
+
+def forget_first_boots(fleet: Fleet, ctx: Context) -> None:
+    """Stop all nodes and put them back to before their first boot: what fresh databases need beside them."""
+    _stop_and_reset(fleet, ctx, [node.name for node in ctx.topology.wso2_nodes])
+
+
+def stop_all(fleet: Fleet, ctx: Context) -> None:
+    """Stop the product on all nodes. `HostError` for one that does not stop."""
+
+    def stop(host: Host) -> None:
+        done = host.run(f"sudo -n systemctl stop {carbon.UNIT}", timeout=ctx.spec.timeouts.stop + SILENCE)
+        if done.rc:
+            raise HostError(f"{host.name} does not stop: {done.stderr.strip()}", host.name, f"journalctl -u {carbon.UNIT} on the node says why")
+
+    fleet.each(stop, [node.name for node in ctx.topology.wso2_nodes])
+
+
+def _not_by_itself(begun: Sequence[str], ctx: Context) -> RunbookError:
+    names, others = ", ".join(begun), ", ".join(sorted(ctx.booted))
+    return RunbookError(
+        f"the first boot of {names} was cut short, and the databases already hold what {others} made",
+        f"{names}: {mark_of(ctx)}",
+        f"replace the node: terminate {names}, then run chapter 01 and this one again; if the verification shows "
+        "duplicates in the registry, deployment.mysql.recreate(confirm=…) dumps the databases and makes them anew",
+    )
+
+
+def _refuse_duplicates(database: Host) -> None:
+    found = registry.duplicates(database)
+    if found:
+        raise RunbookError(
+            f"the registry holds {len(found)} resources twice, such as {found[0]}: two nodes first booted at once",
+            f"{database.name}: REG_RESOURCE",
+            "nothing cures this but fresh databases: deployment.mysql.recreate(confirm=…), then this chapter again",
+        )

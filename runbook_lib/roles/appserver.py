@@ -1,0 +1,128 @@
+"""Application Server nodes: one manager, and workers that get its artifacts. Pure.
+
+SVN deployment synchronisation needs a library that is not shipped (facts 3.6), so workers pull from the manager: a
+read-only rsync daemon there, a systemd timer here. Only the four folders that hold artifacts; never
+artifactMetafiles, which alone break a deployment.
+"""
+
+from __future__ import annotations
+
+from runbook_lib.converge.edits import Edit
+from runbook_lib.converge.engine import Stage
+from runbook_lib.converge.resources import Directory, File, Package, Resource, Unit
+from runbook_lib.roles.carbon import home_of, owner_of, stages
+from runbook_lib.roles.carbon_settings import Registry, common
+from runbook_lib.roles.context import Context
+from runbook_lib.topology.model import Node
+
+DEPLOYMENT = "repository/deployment/server"
+ARTIFACTS = ("webapps", "jaggeryapps", "axis2services", "carbonapps")
+CONFIG_PATH = "/_system/config/as"
+PULL_SECONDS = 10  # the product itself looks for artifacts every 15 s (facts 1.1, DeploymentUpdateInterval)
+DAEMON_FILE = "/etc/rsyncd.conf"
+PULL_SCRIPT = "/usr/local/sbin/wso2-pull-artifacts"
+PULL_UNIT = "wso2-pull-artifacts"
+
+DAEMON = """\
+# Made by the runbook: what is deployed on the manager, for the workers only.
+uid = {user}
+gid = {user}
+read only = yes
+use chroot = yes
+max connections = 32
+# Addresses are all it goes by; a lookup of their names may wait for a resolver that knows none.
+reverse lookup = no
+hosts allow = {workers}
+hosts deny = *
+"""
+MODULE = """
+[{folder}]
+path = {home}/{deployment}/{folder}
+"""
+PULL = """\
+#!/bin/sh
+# Made by the runbook: makes this worker's artifacts equal to the manager's, deletions included.
+set -eu
+umask 027
+for folder in {folders}; do
+  rsync --list-only --timeout=20 "rsync://{manager}/$folder/" > "$RUNTIME_DIRECTORY/list"
+  # What Tomcat unpacks from app.war into app/ is each node's own, as long as there is an app.war.
+  sed -nE 's|^-[^ ]+ +[^ ]+ [^ ]+ [^ ]+ (.*)[.]war$|/\\1/|p' "$RUNTIME_DIRECTORY/list" > "$RUNTIME_DIRECTORY/unpacked"
+  rsync --recursive --links --times --safe-links --delete-delay --timeout=60 \\
+    --exclude-from="$RUNTIME_DIRECTORY/unpacked" "rsync://{manager}/$folder/" "{home}/{deployment}/$folder/"
+done
+"""
+PULL_SERVICE = """\
+# Made by the runbook.
+[Unit]
+Description=Artifacts from the manager {manager}
+After=network-online.target
+Wants=network-online.target
+
+[Service]
+Type=oneshot
+User={user}
+RuntimeDirectory={unit}
+ExecStart={script}
+"""
+PULL_TIMER = """\
+# Made by the runbook.
+[Unit]
+Description=Artifacts from the manager, every {seconds} s
+
+[Timer]
+OnActiveSec=1
+OnUnitInactiveSec={seconds}
+AccuracySec=1
+
+[Install]
+WantedBy=timers.target
+"""
+
+
+def desired(node: Node, ctx: Context) -> tuple[Stage, ...]:
+    """Stages of a manager or worker node."""
+    worker = node.role == "as-worker"
+    # -DworkerNode=true: the profile without console, whose admin services answer 403 (facts 3.7).
+    base = stages(node, ctx, settings(node, ctx), " -DworkerNode=true" if worker else "", folders(ctx))
+    return (*base, *(pulling(ctx) if worker else serving(ctx)))
+
+
+def settings(node: Node, ctx: Context) -> dict[str, tuple[Edit, ...]]:
+    """Edits by path below the product's home. A worker only reads the registry (facts 1.4)."""
+    worker = node.role == "as-worker"
+    hosts = (ctx.topology.host("as"), ctx.topology.host("mgt"))
+    return common(node, ctx, Registry(CONFIG_PATH, read_only=worker), hosts, "worker" if worker else "mgt")
+
+
+def folders(ctx: Context) -> tuple[Resource, ...]:
+    """The artifact folders, of which a pack may lack some."""
+    home, owner = home_of(ctx.spec), owner_of(ctx.spec)
+    return tuple(Directory(f"{home}/{DEPLOYMENT}/{folder}", 0o750, owner) for folder in ARTIFACTS)
+
+
+def serving(ctx: Context) -> tuple[Stage, ...]:
+    """The manager's rsync daemon, a stage of its own behind its settings: whether it is due for a restart shows when they are
+    there. Port 873 is open to the workers' group only (topology)."""
+    home, user = home_of(ctx.spec), ctx.spec.product.user
+    workers = " ".join(node.address for node in ctx.topology.of("as-worker"))
+    text = DAEMON.format(user=user, workers=workers) + "".join(MODULE.format(folder=folder, home=home, deployment=DEPLOYMENT) for folder in ARTIFACTS)
+    settings = (Package("rsync"), File(DAEMON_FILE, text.encode()))
+    return (Stage("artifacts", settings), Stage("artifact service", (Unit("rsync.service", watches=(DAEMON_FILE,)),)))
+
+
+def pulling(ctx: Context) -> tuple[Stage, ...]:
+    """The worker's timer and, before it, what it runs."""
+    manager = ctx.topology.of("as-manager")[0].address
+    words = {
+        "home": home_of(ctx.spec), "deployment": DEPLOYMENT, "folders": " ".join(ARTIFACTS), "manager": manager,
+        "user": ctx.spec.product.user, "unit": PULL_UNIT, "script": PULL_SCRIPT, "seconds": PULL_SECONDS,
+    }  # fmt: skip
+    timer = f"/etc/systemd/system/{PULL_UNIT}.timer"
+    files = (
+        Package("rsync"),
+        File(PULL_SCRIPT, PULL.format(**words).encode(), 0o755),
+        File(f"/etc/systemd/system/{PULL_UNIT}.service", PULL_SERVICE.format(**words).encode()),
+        File(timer, PULL_TIMER.format(**words).encode()),
+    )
+    return (Stage("artifacts", files), Stage("artifact service", (Unit(f"{PULL_UNIT}.timer", watches=(timer,)),)))

@@ -1,0 +1,240 @@
+"""What every WSO2 node has: Java, a user, the pack, the JDBC driver, its tier's keys, its settings, a systemd unit.
+Pure.
+
+`greg.py` and `appserver.py` say what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from runbook_lib.converge.edits import Edit, TextSet
+from runbook_lib.converge.engine import Stage
+from runbook_lib.converge.keystore import Keystore, Truststore
+from runbook_lib.converge.resources import Archive, Directory, Edited, Exec, File, Package, Resource, Unit, User
+from runbook_lib.pki import certificate_of
+from runbook_lib.roles.carbon_settings import CONF, STORE_PASSWORD, clustered, driver_of
+from runbook_lib.roles.context import Context
+from runbook_lib.roles.java import Java, java
+from runbook_lib.spec.model import Spec
+from runbook_lib.topology.model import Node
+
+# The first two: a dead machine closes no connection. The kernel's code waits 600 s before it counts as gone, and 900 s for
+# a silent coordinator, and reads other values from this file (facts 3.4); what asks for data that it held waits as long.
+# The third and fourth are WSO2's own advice (documentation, "Configuring Hazelcast"). Not tried on the real product.
+HAZELCAST = """\
+# Made by the runbook; changes made here by hand are shown by its plan and undone by its run.
+# A node that is silent for this long has left. Its price: a node that pauses for longer is out until it has merged again.
+hazelcast.max.no.heartbeat.seconds=60
+hazelcast.max.no.master.confirmation.seconds=90
+# The product ends Hazelcast itself; Hazelcast's own hook does so too early ("Hazelcast instance is not active!").
+hazelcast.shutdownhook.enabled=false
+# What Hazelcast has to say stands in the product's log, and not in a file of its own.
+hazelcast.logging.type=log4j
+"""
+HAZELCAST_FILE = f"{CONF}/hazelcast.properties"
+UNIT = "wso2carbon.service"
+UNIT_FILE = f"/etc/systemd/system/{UNIT}"
+RESTART_FILE = f"/etc/systemd/system/{UNIT}.d/restart.conf"
+SECURITY = "repository/resources/security"
+SCRIPT = "bin/wso2server.sh"
+LOG = "repository/logs/wso2carbon.log"
+LOG_START = "/run/wso2carbon/log-start"  # size and inode of the log before the present start
+
+# The file that had the noted inode, those of the days after it, and today's, without what stood there before.
+SINCE_START = """\
+read at inode < {note}; log={home}/{log}
+first=$(find {home}/repository/logs -maxdepth 1 -name "wso2carbon.log.*" -inum "${{inode:-0}}" 2>/dev/null)
+days=$(ls $log.* 2>/dev/null | sed -n "\\|^$first$|,\\$p")
+[ "$at" -le "$(cat $days $log | wc -c)" ] || at=0; cat $days $log | tail -c +$((at + 1))"""
+
+SERVICE = """\
+# Made by the runbook; changes made here by hand are shown by its plan and undone by its run.
+[Unit]
+Description=WSO2 {product} ({node} of {deployment})
+Wants=network-online.target
+After=network-online.target
+
+[Service]
+Type=simple
+User={user}
+Group={user}
+UMask=0027
+WorkingDirectory={home}
+Environment=JAVA_HOME={java_home}
+Environment="JAVA_OPTS={java_opts}"
+# A process id left by a power cut may belong to something else by now.
+ExecStartPre=/bin/rm -f {home}/wso2carbon.pid
+# Without its databases Carbon hangs alive and nothing restarts it (golden run 1): they come first.
+TimeoutStartSec=120
+ExecStartPre=/bin/sh -c '{wait_for_database}'
+# The log is appended to: what follows this offset is of the present start. It is renamed at midnight, and keeps its inode.
+RuntimeDirectory=wso2carbon
+ExecStartPre=/bin/sh -c 'touch {home}/{log}; stat -c "%%s %%i" {home}/{log} > {log_start} || echo 0 > {log_start}'
+# -Dsetup makes the local H2 tables at the first boot; later it finds them and does nothing (golden run 1).
+ExecStart=/bin/sh {home}/bin/wso2server.sh -Dsetup{arguments}
+SuccessExitStatus=143
+# To the script and to Java: `mixed` would end the script and then kill Java at once, without its orderly shutdown.
+KillMode=control-group
+TimeoutStopSec=120
+LimitNOFILE=65536
+LimitNPROC=20000
+# Restart is set by {restart} once the first boot is recorded complete:
+# what a broken first boot leaves in the databases is not cured by another start (golden run 1, 7).
+Restart=no
+
+[Install]
+WantedBy=multi-user.target
+"""
+# For sh in a systemd unit, where `$$` stands for `$`.
+WAIT_FOR_DATABASE = (
+    'tries=0; until timeout 3 bash -c "</dev/tcp/{address}/3306" 2>/dev/null; do tries=$$((tries + 1)); '
+    '[ $$tries -lt 15 ] || {{ echo "the database server {address}:3306 does not answer"; exit 1; }}; sleep 2; done'
+)
+RESTART = """\
+# Made by the runbook after the node's first boot was recorded complete.
+[Service]
+Restart=on-failure
+RestartSec=10
+"""
+# Carbon turns each jar in this folder into an OSGi bundle at boot: a copy, since it would follow a link into a file
+# that the package manager may change under a running product.
+COPY_JAR = "install -m 640 -o {user} -g {user} {jar} {target}"
+FETCH_JAR = """\
+python3 -IS -c '
+import hashlib, sys, urllib.request
+data = urllib.request.urlopen(sys.stdin.read().strip(), timeout=60).read()
+if hashlib.sha256(data).hexdigest() != sys.argv[1]: sys.exit("the jar has another sha256")
+open(sys.argv[2], "wb").write(data)' {sha256} {target}.part
+chown {user}:{user} {target}.part && chmod 640 {target}.part && mv {target}.part {target}
+"""
+
+
+def home_of(spec: Spec) -> str:
+    """Directory of the product (CARBON_HOME), such as /opt/wso2/greg."""
+    return f"{spec.product.home}/{spec.design.product}"
+
+
+def stages(
+    node: Node,
+    ctx: Context,
+    settings: Mapping[str, tuple[Edit, ...]],
+    arguments: str = "",
+    also: tuple[Resource, ...] = (),
+) -> tuple[Stage, ...]:
+    """The stages of a node. `settings`: edits by path below the home; `arguments`: further ones of wso2server.sh;
+    `also`: with the settings.
+    """
+    home, owner, runtime = home_of(ctx.spec), owner_of(ctx.spec), java(ctx)
+    edited = [Edited(f"{home}/{path}", edits, ctx.base(path), mode_of(path), owner) for path, edits in {**settings, **heap(node)}.items()]
+    stores = keystores(node, ctx, runtime)
+    jar = driver_jar(ctx)
+    unit = File(UNIT_FILE, service(node, ctx, runtime, arguments).encode())
+    machine = (*runtime.resources, *driver_package(ctx), User(ctx.spec.product.user, home))
+    pack = ctx.pack
+    product = (
+        Directory(ctx.spec.product.home),
+        Archive(home, pack.sha256 if pack else (ctx.spec.product.sha256 or ""), pack.url if pack else "", owner),
+    )
+    silence = (File(f"{home}/{HAZELCAST_FILE}", HAZELCAST.encode(), 0o640, owner),) if clustered(node, ctx) else ()
+    closed = Directory(home, 0o750, owner)  # nobody but the product reads the passwords in its configuration
+    watched = (UNIT_FILE, jar_path(ctx), *(one.path for one in (*edited, *silence, *stores)))
+    return (
+        Stage("Java and user", machine),
+        Stage("pack", product),
+        Stage("settings", (closed, *also, jar, *edited, *silence, *stores, unit)),
+        Stage("service", running(node, ctx, watched)),
+    )
+
+
+def mode_of(path: str) -> int:
+    """Scripts may be run by the product's user and group; a setting is nobody else's to read, for some are passwords."""
+    return 0o750 if path.endswith(".sh") else 0o640
+
+
+def log_of_this_start(spec: Spec) -> str:
+    """A shell command (for root) that prints what the product logged since it was last started, however it was
+    started, and however many midnights ago: its log goes on in a new file every day (the old one gets the date as suffix).
+    """
+    return SINCE_START.format(note=LOG_START, home=home_of(spec), log=LOG)
+
+
+def owner_of(spec: Spec) -> str:
+    return f"{spec.product.user}:{spec.product.user}"
+
+
+def heap(node: Node) -> dict[str, tuple[Edit, ...]]:
+    """wso2server.sh: -Xmx where the machine is too small for the product's own (facts 7)."""
+    return {SCRIPT: (TextSet(r"^\s*-Xms\S+ -Xmx(\S+)", node.heap),)} if node.heap else {}
+
+
+def service(node: Node, ctx: Context, runtime: Java, arguments: str) -> str:
+    """The systemd unit: the script in the foreground, not as root (facts 7)."""
+    return SERVICE.format(
+        product={"greg": "Governance Registry", "as": "Application Server"}[ctx.spec.design.product],
+        node=node.name,
+        deployment=ctx.spec.deployment,
+        user=ctx.spec.product.user,
+        home=home_of(ctx.spec),
+        java_home=runtime.home,
+        java_opts=f"-Dcarbon.local.ip={node.address} -Dh2.bindAddress=127.0.0.1",
+        arguments=arguments,
+        restart=RESTART_FILE,
+        wait_for_database=WAIT_FOR_DATABASE.format(address=ctx.topology.db.address),
+        log=LOG,
+        log_start=LOG_START,
+    )
+
+
+def running(node: Node, ctx: Context, watched: tuple[str, ...]) -> tuple[Resource, ...]:
+    """A node is started by systemd, and again when it fails, only after its first boot is recorded complete."""
+    if node.name not in ctx.booted:
+        return (Unit(UNIT, enabled=False, running=None),)
+    return (File(RESTART_FILE, RESTART.encode()), Unit(UNIT, watches=watched))
+
+
+def driver_package(ctx: Context) -> tuple[Resource, ...]:
+    wanted = ctx.spec.database.driver
+    return () if wanted.url or not wanted.package else (Package(wanted.package),)
+
+
+def jar_path(ctx: Context) -> str:
+    return f"{home_of(ctx.spec)}/repository/components/lib/{driver_of(ctx).jar.rpartition('/')[2]}"
+
+
+def driver_jar(ctx: Context) -> Resource:
+    """The JDBC driver below repository/components/lib; in lib/ it would not be found (facts 8.17)."""
+    wanted, user, driver = ctx.spec.database.driver, ctx.spec.product.user, driver_of(ctx)
+    target = jar_path(ctx)
+    if wanted.url:
+        check = f'echo "{wanted.sha256}  {target}" | sha256sum -c --status'
+        fetch = FETCH_JAR.format(sha256=wanted.sha256, target=target, user=user)
+        return Exec(f"JDBC driver {target}", check, fetch, ctx.driver.url if ctx.driver else wanted.url)
+    return Exec(
+        f"JDBC driver {target}",
+        f"cmp -s {driver.jar} {target}",
+        COPY_JAR.format(jar=driver.jar, target=target, user=user),
+    )
+
+
+def keystores(node: Node, ctx: Context, runtime: Java) -> tuple[Keystore, Truststore]:
+    """The tier's own key in the place of the shipped one, and its certificate as the only one trusted under that alias.
+
+    Same file names, alias and password, so that no setting changes: the variant that golden run 5 found to work
+    without one. The password is the public default and protects nothing; what protects the key is that only the
+    product's user reads the file. A password of our own would stand in clear in carbon.xml and catalina-server.xml
+    beside it, readable by the same user.
+    """
+    security, owner = f"{home_of(ctx.spec)}/{SECURITY}", owner_of(ctx.spec)
+    pem = ctx.secrets[f"tier-key/{ctx.topology.key_of(node.tier or '')}"]
+    return (
+        Keystore(f"{security}/wso2carbon.jks", STORE_PASSWORD, owner, 0o600, runtime.keytool, pem),
+        Truststore(
+            f"{security}/client-truststore.jks",
+            STORE_PASSWORD,
+            owner,
+            0o640,
+            runtime.keytool,
+            {"wso2carbon": certificate_of(pem)},
+        ),
+    )

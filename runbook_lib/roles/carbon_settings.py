@@ -1,0 +1,240 @@
+"""The settings that G-Reg and AS have in common: both stand on Carbon kernel 4.4.1 (facts 1, golden run 2). Pure.
+
+Each function gives the edits of one file. A node's own values come from the topology, those of its product from
+`Product`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from runbook_lib.converge.edits import Edit, XmlElement, XmlSet
+from runbook_lib.converge.xml_source import escape
+from runbook_lib.errors import RunbookError
+from runbook_lib.roles.context import Context
+from runbook_lib.topology.databases import REGISTRY, USER, Database, databases_of
+from runbook_lib.topology.model import Node
+
+CONF = "repository/conf"
+MASTER = f"{CONF}/datasources/master-datasources.xml"
+MEMBER = """\
+    <member>
+        <hostName>{address}</hostName>
+        <port>{port}</port>
+    </member>"""
+HAZELCAST_PORT = 4000  # no port offset applies to it (facts 4)
+STORE_PASSWORD = "wso2carbon"  # why it stays: `carbon.keystores`
+SHARED = "sharedregistry"
+GOVERNANCE = "/_system/governance"
+
+
+@dataclass(frozen=True)
+class Driver:
+    """A JDBC driver: where its package puts the jar, its class, and the options of golden run 1 and facts 2.3."""
+
+    jar: str
+    driver_class: str
+    options: str
+
+
+# Golden run 1: on a MariaDB server useMysqlMetadata=true is mandatory; Carbon goes by the product name that the
+# driver reports.
+MARIADB = Driver("/usr/share/java/mariadb-java-client.jar", "org.mariadb.jdbc.Driver", "useMysqlMetadata=true")
+CONNECTOR_J = Driver(
+    "/usr/share/java/mysql-connector-java.jar",
+    "com.mysql.jdbc.Driver",
+    "autoReconnect=true&relaxAutoCommit=true&useSSL=false",
+)
+PACKAGES = {"libmariadb-java": MARIADB, "libmysql-java": CONNECTOR_J}
+
+
+@dataclass(frozen=True)
+class Registry:
+    """How a node mounts the shared registry (facts 1.4): its place for configuration, writing, and caching."""
+
+    config_path: str
+    read_only: bool = False
+    cache: bool = True
+
+
+def driver_of(ctx: Context) -> Driver:
+    """The JDBC driver that the parameters name. RunbookError for a package that is not known here."""
+    wanted = ctx.spec.database.driver
+    if wanted.url:
+        return CONNECTOR_J if "mysql-connector" in wanted.url else MARIADB
+    if wanted.package not in PACKAGES:
+        raise RunbookError(
+            f"no jar is known for the package {wanted.package}",
+            "database.driver.package",
+            f"use one of {', '.join(PACKAGES)}, or give the jar by database.driver.url and sha256",
+        )
+    return PACKAGES[wanted.package]
+
+
+def jdbc_url(database: Database, ctx: Context) -> str:
+    """A jdbc:mysql: URL, with whichever driver: Carbon picks no dialect for jdbc:mariadb: (facts 2.3)."""
+    return f"jdbc:mysql://{ctx.topology.db.address}:3306/{database.name}?{driver_of(ctx).options}"
+
+
+def common(node: Node, ctx: Context, registry: Registry, hosts: tuple[str, str], sub_domain: str) -> dict[str, tuple[Edit, ...]]:
+    """Edits by path below the product's home. `hosts`: HostName and MgtHostName."""
+    return {
+        f"{CONF}/carbon.xml": host_names(*hosts),
+        f"{CONF}/user-mgt.xml": users(ctx),
+        f"{CONF}/registry.xml": mounts(ctx, registry),
+        f"{CONF}/axis2/axis2.xml": clustering(node, ctx, sub_domain),
+        f"{CONF}/tomcat/catalina-server.xml": connectors(node),
+        f"{CONF}/etc/jmx.xml": (XmlSet("/c:JMX/c:StartRMIServer", "false"),),
+        **datasources(ctx),
+    }
+
+
+def merged(*parts: Mapping[str, tuple[Edit, ...]]) -> dict[str, tuple[Edit, ...]]:
+    """Edits of several sources; those of one file in the order given."""
+    found: dict[str, tuple[Edit, ...]] = {}
+    for part in parts:
+        for path, edits in part.items():
+            found[path] = found.get(path, ()) + edits
+    return found
+
+
+def host_names(host: str, management_host: str) -> tuple[Edit, ...]:
+    """carbon.xml: what the product believes to be called; without it URLs carry the private address (facts 1.1)."""
+    return (
+        XmlSet("/c:Server/c:HostName", host, create=True),
+        XmlSet("/c:Server/c:MgtHostName", management_host, create=True),
+    )
+
+
+def users(ctx: Context) -> tuple[Edit, ...]:
+    """user-mgt.xml: the shared user database, and the administrator's password, which counts at the first boot only
+    (golden run 6).
+    """
+    settings = "/UserManager/Realm/Configuration"
+    return (
+        XmlSet(f"{settings}/Property[@name='dataSource']", USER.jndi),
+        XmlSet(f"{settings}/AdminUser/Password", ctx.secrets["carbon-admin-password"]),
+    )
+
+
+def connectors(node: Node) -> tuple[Edit, ...]:
+    """catalina-server.xml: listen on the private address only; visitors come by 80 and 443 (facts 1.7)."""
+    edits: list[Edit] = []
+    for port, proxy_port in (("9763", "80"), ("9443", "443")):
+        connector = f"/Server/Service/Connector[@port='{port}']"
+        edits += [XmlSet(f"{connector}/@proxyPort", proxy_port), XmlSet(f"{connector}/@address", node.address)]
+    return (*edits, XmlSet("/Server/Service/Connector[@port='9443']/@sslEnabledProtocols", "TLSv1.2"))
+
+
+def datasources(ctx: Context) -> dict[str, tuple[Edit, ...]]:
+    """The shared databases. WSO2_CARBON_DB stays on H2: each node's own local registry (facts 1.3)."""
+    files: dict[str, tuple[Edit, ...]] = {}
+    for database in databases_of(ctx.spec.pattern):
+        edits = _new_datasource(database, ctx) if database in (USER, REGISTRY) else _moved_datasource(database, ctx)
+        files[database.file] = files.get(database.file, ()) + edits
+    return files
+
+
+def _connection(database: Database, ctx: Context) -> dict[str, str]:
+    # A connection that sat idle is closed by the server after eight hours: it is tried before it is used.
+    return {
+        "url": jdbc_url(database, ctx),
+        "username": database.account,
+        "password": ctx.secrets[database.secret],
+        "driverClassName": driver_of(ctx).driver_class,
+        "testOnBorrow": "true",
+        "validationQuery": "SELECT 1",
+        "validationInterval": "30000",
+    }
+
+
+def _new_datasource(database: Database, ctx: Context) -> tuple[Edit, ...]:
+    all_sources = "/datasources-configuration/datasources"
+    settings = {**_connection(database, ctx), "maxActive": "80", "maxWait": "60000"}
+    lines = "\n".join(f"            <{name}>{_text(value)}</{name}>" for name, value in settings.items())
+    xml = f"""<datasource>
+    <name>{database.datasource}</name>
+    <description>{_text(database.why)}</description>
+    <jndiConfig>
+        <name>{database.jndi}</name>
+    </jndiConfig>
+    <definition type="RDBMS">
+        <configuration>
+{lines}
+        </configuration>
+    </definition>
+</datasource>"""
+    behind = "WSO2_CARBON_DB" if database == USER else USER.datasource
+    return (
+        XmlElement(
+            f"{all_sources}/datasource[name='{database.datasource}']",
+            xml,
+            after=f"{all_sources}/datasource[name='{behind}']",
+        ),
+    )
+
+
+def _moved_datasource(database: Database, ctx: Context) -> tuple[Edit, ...]:
+    settings = f"/datasources-configuration/datasources/datasource[name='{database.datasource}']/definition/configuration"
+    return tuple(XmlSet(f"{settings}/{name}", value, create=True) for name, value in _connection(database, ctx).items())
+
+
+def mounts(ctx: Context, registry: Registry) -> tuple[Edit, ...]:
+    """registry.xml: configuration and governance from the shared database; cacheId is the same on all nodes (facts
+    1.4).
+    """
+    top = "/wso2registry"
+    cache_id = f"{REGISTRY.account}@{jdbc_url(REGISTRY, ctx)}"
+    found = [
+        (f"{top}/dbConfig[@name='{SHARED}']", f"""<dbConfig name="{SHARED}">
+    <dataSource>{REGISTRY.jndi}</dataSource>
+</dbConfig>"""),
+        (f"{top}/remoteInstance[id='{SHARED}']", f"""<remoteInstance url="https://localhost:9443/registry">
+    <id>{SHARED}</id>
+    <dbConfig>{SHARED}</dbConfig>
+    <readOnly>{str(registry.read_only).lower()}</readOnly>
+    <enableCache>{str(registry.cache).lower()}</enableCache>
+    <registryRoot>/</registryRoot>
+    <cacheId>{_text(cache_id)}</cacheId>
+</remoteInstance>"""),
+        *(
+            (f"{top}/mount[@path='{path}']", f"""<mount path="{path}" overwrite="true">
+    <instanceId>{SHARED}</instanceId>
+    <targetPath>{target}</targetPath>
+</mount>""")
+            for path, target in (("/_system/config", registry.config_path), (GOVERNANCE, GOVERNANCE))
+        ),
+    ]  # fmt: skip
+    behind, edits = f"{top}/dbConfig[@name='wso2registry']", []
+    for xpath, xml in found:
+        edits.append(XmlElement(xpath, xml, after=behind))
+        behind = xpath
+    return tuple(edits)
+
+
+def clustered(node: Node, ctx: Context) -> bool:
+    """Whether the node has others to form a cluster with, and may."""
+    return ctx.spec.clustering and len(ctx.topology.tier(node.tier or "")) > 1
+
+
+def clustering(node: Node, ctx: Context, sub_domain: str) -> tuple[Edit, ...]:
+    """axis2.xml: Hazelcast by well-known private addresses, one domain per tier (facts 1.2, 3; design, decision 11)."""
+    top = "/axisconfig/clustering"
+    members = ctx.topology.tier(node.tier or "")
+    if not clustered(node, ctx):
+        return (XmlSet(f"{top}/@enable", "false"),)
+    known = "\n".join(MEMBER.format(address=member.address, port=HAZELCAST_PORT) for member in members)
+    return (
+        XmlSet(f"{top}/@enable", "true"),
+        XmlSet(f"{top}/parameter[@name='membershipScheme']", "wka"),
+        XmlSet(f"{top}/parameter[@name='domain']", ctx.topology.domain(node.tier or "")),
+        XmlSet(f"{top}/parameter[@name='localMemberHost']", node.address),
+        XmlSet(f"{top}/parameter[@name='localMemberPort']", str(HAZELCAST_PORT)),
+        XmlSet(f"{top}/parameter[@name='properties']/property[@name='subDomain']/@value", sub_domain),
+        XmlElement(f"{top}/members", f"<members>\n{known}\n</members>", into=top),
+    )
+
+
+def _text(value: str) -> str:
+    return escape(value).decode()

@@ -1,0 +1,45 @@
+"""Desired state per node and step: pure functions from a Context to stages of resources; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from runbook_lib.spec.model import Spec
+from runbook_lib.topology.model import Topology
+
+
+@dataclass(frozen=True)
+class Download:
+    """An archive that machines can fetch: `url` works from inside the VPC (presigned where it must be), `sha256` is verified there.
+
+    `member(path)` reads one file of it (path below the archive's single top folder), for previews and scripts; `members()` names all.
+    """
+
+    sha256: str
+    url: str = field(repr=False, default="")
+    member: Callable[[str], bytes] | None = field(repr=False, default=None, compare=False)
+    members: Callable[[], tuple[str, ...]] | None = field(repr=False, default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Context:
+    """Everything a step may know: the parameters, who is where, the secrets' values by vault name, the pack, the JDK archive if any."""
+
+    spec: Spec
+    topology: Topology
+    secrets: Mapping[str, str] = field(repr=False)
+    pack: Download | None = None
+    jdk: Download | None = None
+    driver: Download | None = None  # the JDBC driver's jar, where it comes by URL
+    operator_cidr: str | None = None  # the range that the operator works from; None before the cloud was asked
+    booted: frozenset[str] = frozenset()  # nodes whose first boot is recorded complete: only these are started and restarted by systemd
+
+    def base(self, path: str) -> bytes | None:
+        """A file as the pack ships it; None when there is no pack to look into or it has no such file."""
+        if self.pack is None or self.pack.member is None:
+            return None
+        try:
+            return self.pack.member(path)
+        except KeyError:
+            return None

@@ -1,0 +1,41 @@
+"""The Java runtime of the WSO2 nodes: a package of the distribution, or an archive by URL.
+
+The real packs need JDK 7 or 8 (facts 7); Debian 12 has no package of these, so for them an archive is given.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from runbook_lib.converge.resources import Archive, Package, Resource
+from runbook_lib.roles.context import Context
+
+ARCHIVES = "/opt/java"
+OPENJDK = re.compile(r"openjdk-(\d+)-")
+ARCHITECTURE = "amd64"  # part of the folder's name in Debian and Ubuntu
+
+
+@dataclass(frozen=True)
+class Java:
+    """Where the runtime is (`home` as in JAVA_HOME), and what puts it there."""
+
+    home: str
+    resources: tuple[Resource, ...]
+
+    @property
+    def keytool(self) -> str:
+        return f"{self.home}/bin/keytool"
+
+
+def java(ctx: Context) -> Java:
+    """The runtime that the parameters name."""
+    wanted = ctx.spec.java
+    if wanted.archive:
+        digest = (wanted.sha256 or "").lower()
+        home = f"{ARCHIVES}/{digest[:12]}"
+        return Java(home, (Archive(home, digest, ctx.jdk.url if ctx.jdk else ""),))
+    package = wanted.package or "default-jre-headless"
+    version = OPENJDK.match(package)
+    home = f"/usr/lib/jvm/java-{version[1]}-openjdk-{ARCHITECTURE}" if version else "/usr/lib/jvm/default-java"
+    return Java(home, (Package(package),))

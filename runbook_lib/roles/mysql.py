@@ -1,0 +1,89 @@
+"""Desired state of the database server: MariaDB or MySQL from the distribution's packages, for the cluster alone.
+
+Facts 2 and golden run 1 say which database comes from which script, and which settings the product survives.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from runbook_lib.converge.engine import Stage
+from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, NoLeftovers
+from runbook_lib.converge.resources import File, Package, Unit
+from runbook_lib.errors import RunbookError
+from runbook_lib.roles.context import Context
+from runbook_lib.spec.model import Spec
+from runbook_lib.topology.databases import Database, databases_of
+from runbook_lib.topology.model import Node
+
+# Ours is read after the distribution's own files in these folders, of which a server reads one.
+DROP_INS = ("/etc/mysql/mariadb.conf.d/99-runbook.cnf", "/etc/mysql/mysql.conf.d/zz-runbook.cnf")
+SETTINGS = """\
+# Made by the runbook (chapter 02); changes made here by hand are shown by its plan and undone by its run.
+[mysqld]
+# The cluster's nodes and this machine itself, nothing else (MySQL 8.0.13 and MariaDB 10.11 take a list).
+bind-address = 127.0.0.1,{address}
+# Accounts are bound to addresses: no name server is asked, so none can delay or forge a login.
+skip-name-resolve
+# Every node may open up to 80 connections per datasource (maxActive of *-datasources.xml).
+max_connections = 500
+# MySQL only, ignored elsewhere: no second protocol on port 33060; on 8.4 the plugin that Connector/J 5.1 needs.
+loose_mysqlx = OFF
+loose_mysql_native_password = ON
+"""
+# The private address comes by DHCP: a server started before it is there cannot bind to it and would stay down.
+WAIT_FOR_ADDRESS = """\
+[Unit]
+Wants=network-online.target
+After=network-online.target
+[Service]
+Restart=on-failure
+RestartSec=2
+"""
+
+
+def desired(node: Node, ctx: Context) -> tuple[Stage, ...]:
+    """Server, databases, schemas and accounts of `node`, the db machine."""
+    unit = unit_of(ctx.spec)
+    override = File(f"/etc/systemd/system/{unit}.d/runbook.conf", WAIT_FOR_ADDRESS.encode())
+    settings = [File(path, SETTINGS.format(address=node.address).encode()) for path in DROP_INS]
+    schemas = schemas_of(ctx)
+    return (
+        Stage("database server", (Package(ctx.spec.database.package), override, *settings)),
+        Stage("database service", (Unit(unit, watches=DROP_INS),)),
+        Stage("databases", (NoLeftovers(), *(schema.database for schema in schemas), *schemas)),
+        Stage("accounts", tuple(_account(database, ctx) for database in databases_of(ctx.spec.pattern))),
+    )
+
+
+def unit_of(spec: Spec) -> str:
+    """The server's unit: Debian's default-mysql-server is MariaDB, Ubuntu's is MySQL."""
+    package = spec.database.package
+    debian = spec.cloud.image.startswith("debian") or spec.cloud.login_user == "admin"
+    mariadb = "mariadb" in package or (package == "default-mysql-server" and debian)
+    return "mariadb.service" if mariadb else "mysql.service"
+
+
+def schemas_of(ctx: Context) -> tuple[MysqlSchema, ...]:
+    """The schemas of the pattern's databases, with the scripts of the pack where it is known."""
+    return tuple(
+        MysqlSchema(MysqlDatabase(db.name, ctx.spec.database.charset), db.script, db.tables, ctx.base(db.script)) for db in databases_of(ctx.spec.pattern)
+    )
+
+
+def schema_of(name: str, ctx: Context) -> MysqlSchema:
+    """The schema of one database. `RunbookError`, listing the databases there are."""
+    for schema in schemas_of(ctx):
+        if schema.database.name == name:
+            return schema
+    names = ", ".join(schema.database.name for schema in schemas_of(ctx))
+    raise RunbookError(f"{ctx.spec.pattern} has no database {name}", ctx.spec.deployment, f"there is: {names}")
+
+
+def network_of(spec: Spec) -> str:
+    """The deployment's network as an account's host: address and netmask, which every server version reads."""
+    return ipaddress.IPv4Network(spec.cloud.network).with_netmask
+
+
+def _account(database: Database, ctx: Context) -> MysqlAccount:
+    return MysqlAccount(database.account, network_of(ctx.spec), database.name, ctx.secrets[database.secret])

@@ -1,0 +1,171 @@
+"""Desired state of the load balancers: one generated configuration, tested before it runs (facts 5, golden run 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from runbook_lib import pki
+from runbook_lib.converge.config_tree import ConfigTree, TreeFile
+from runbook_lib.converge.engine import Stage
+from runbook_lib.converge.resources import Exec, File, Package, Unit
+from runbook_lib.roles.context import Context
+from runbook_lib.spec import front_doors
+from runbook_lib.topology.model import Node
+
+STATUS_PORT = 8099  # on loopback: the version that runs, and stub_status
+OPEN = ("hosts", "app-removed")  # hardenings whose Nginx passes everything on, as the blog's did (golden table, b and d)
+
+# About 6 s until a silent neighbour counts as gone: unacknowledged data by retransmissions (0.2 s, doubled 4 times),
+# connections that wait for an answer by three probes after 3 s. The price: a visitor whose own line is dead for more
+# than 6 s while it receives something must load it again.
+KERNEL = {
+    "net.ipv4.tcp_retries2": 4,
+    "net.ipv4.tcp_keepalive_time": 3,
+    "net.ipv4.tcp_keepalive_intvl": 1,
+    "net.ipv4.tcp_keepalive_probes": 3,
+}
+KERNEL_FILE = "/etc/sysctl.d/60-runbook-nginx.conf"
+
+
+@dataclass(frozen=True)
+class Site:
+    """One public host. `locations`: the template of its paths; `allow`: who may come, empty for everybody."""
+
+    host: str
+    title: str
+    upstream: str
+    locations: str
+    app: str = ""
+    contexts: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+
+
+# The template of a G-Reg host's paths by hardening: everything; applications without what is known to be dangerous in them (golden table, c);
+# only what a browser needs (f).
+LOCATIONS = {"hosts": "nginx_open.j2", "app-removed": "nginx_open.j2", "allow-list": "nginx_known_dangers.j2", "full": "nginx_front_doors.j2"}
+CONTEXTS = {"store": ("store", "sso", "social"), "publisher": ("publisher", "sso")}
+
+
+def desired(node: Node, ctx: Context, drained: Collection[str] = ()) -> tuple[Stage, ...]:
+    """Nginx on `node`, an lb machine. `drained`: nodes that get no new requests (before they are restarted)."""
+    settings = "".join(f"{name} = {value}\n" for name, value in KERNEL.items())
+    now = " ".join(str(value) for value in KERNEL.values())
+    kernel = Exec(
+        "kernel settings of " + KERNEL_FILE,
+        unless=f'[ "$(sysctl -n {" ".join(KERNEL)} | xargs)" = "{now}" ]',
+        run=f"sysctl -q -p {KERNEL_FILE}",
+    )
+    return (
+        Stage("packages", (Package("nginx"), File(KERNEL_FILE, settings.encode()), kernel)),
+        Stage("configuration", (tree(node, ctx, drained),)),
+        Stage("service", (Unit("nginx.service"),)),
+    )
+
+
+def tree(node: Node, ctx: Context, drained: Collection[str] = ()) -> ConfigTree:
+    """The whole configuration of an Nginx machine."""
+    return ConfigTree(
+        root="/etc/nginx/runbook",
+        link="/etc/nginx/nginx.conf",
+        entry="nginx.conf",
+        files=files(node, ctx, drained),
+        test=("nginx", "-t", "-q", "-c", "{entry}"),
+        active=("systemctl", "is-active", "--quiet", "nginx.service"),
+        reload=("systemctl", "reload", "nginx.service"),
+        status=f"127.0.0.1:{STATUS_PORT}",
+    )
+
+
+def files(node: Node, ctx: Context, drained: Collection[str] = ()) -> tuple[TreeFile, ...]:
+    """nginx.conf, a certificate and key per host, and the certificates that the nodes may show."""
+    found = [TreeFile("nginx.conf", configuration(node, ctx, drained).encode())]
+    for host in node.hosts:
+        certificate, key = split(ctx.secrets[f"tls/{host}"])
+        found += [TreeFile(f"tls/{host}.pem", certificate), TreeFile(f"tls/{host}.key", key, 0o600, secret=True)]
+    names = dict.fromkeys(ctx.topology.key_of(member.tier or "") for host in node.hosts for member in ctx.topology.upstream(host))
+    trusted = "".join(pki.certificate_of(ctx.secrets[f"tier-key/{name}"]) for name in names)
+    return (*found, TreeFile("tls/nodes.pem", trusted.encode()))
+
+
+def configuration(node: Node, ctx: Context, drained: Collection[str] = ()) -> str:
+    """The text of nginx.conf; the paths in it start with the tree's own placeholder."""
+    upstreams = _upstreams(node, ctx)
+    members = {member.name: member for found in upstreams.values() for member in found}
+    return (
+        _environment()
+        .get_template("nginx.conf.j2")
+        .render(
+            deployment=ctx.spec.deployment,
+            pattern=ctx.spec.pattern,
+            hardening=ctx.spec.hardening,
+            guarded=guarded(ctx),
+            sites=sites(node, ctx),
+            clean_path=front_doors.CLEAN,
+            front_doors=_front_doors(node, ctx),
+            upstreams=upstreams,
+            nodes=tuple(members.values()),
+            drained=frozenset(drained),
+            management_host=ctx.spec.hosts.get("mgt", ""),
+            status_port=STATUS_PORT,
+        )
+    )
+
+
+def guarded(ctx: Context) -> bool:
+    """Whether Nginx lets through only what each host needs."""
+    return ctx.spec.design.product == "as" or ctx.spec.hardening not in OPEN
+
+
+def sites(node: Node, ctx: Context) -> tuple[Site, ...]:
+    """The public hosts that `node` serves, in the order of the pattern."""
+    return tuple(_site(key, ctx) for key in ctx.spec.design.hosts if ctx.spec.hosts[key] in node.hosts)
+
+
+def _site(key: str, ctx: Context) -> Site:
+    host = ctx.spec.hosts[key]
+    if key == "as":
+        return Site(host, "applications, on the workers", "workers", "nginx_as.j2")
+    if key == "mgt":
+        return Site(
+            host,
+            "console, on the manager; the operator's range only",
+            "manager",
+            "nginx_mgt.j2",
+            allow=(_operator(ctx),),
+        )
+    everybody = key == "store" or "0.0.0.0/0" in ctx.spec.publisher_allow_cidr
+    allow = () if everybody else tuple(ctx.spec.publisher_allow_cidr)
+    upstream = key if ctx.spec.pattern == "greg-separated" else "greg"
+    return Site(host, f"the {key.title()}", upstream, LOCATIONS[ctx.spec.hardening], key, CONTEXTS[key], allow)
+
+
+def _front_doors(node: Node, ctx: Context) -> Mapping[str, tuple[front_doors.Door, ...]]:
+    """The table of each host of `node` that is served by it."""
+    named = [site for site in sites(node, ctx) if site.locations == LOCATIONS["full"]]
+    return {site.app: front_doors.open_doors(ctx.spec, site.app) for site in named}
+
+
+def _upstreams(node: Node, ctx: Context) -> Mapping[str, tuple[Node, ...]]:
+    return {site.upstream: ctx.topology.upstream(site.host) for site in sites(node, ctx)}
+
+
+def _operator(ctx: Context) -> str:
+    """The operator's range as the machines see it; before the launch, what the parameters say."""
+    known = ctx.operator_cidr or ctx.spec.cloud.operator_cidr
+    return "127.0.0.1" if known == "auto" else known
+
+
+def split(bundle: str) -> tuple[bytes, bytes]:
+    """(certificates, private key) of a PEM bundle. Before the launch it is a name in brackets, and stays one."""
+    start = bundle.find("-----BEGIN CERTIFICATE-----")
+    return (bundle[start:].encode(), bundle[:start].encode()) if start >= 0 else (bundle.encode(), bundle.encode())
+
+
+@cache
+def _environment() -> Environment:
+    loader = PackageLoader("runbook_lib", "roles")
+    return Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, lstrip_blocks=True, trim_blocks=True)

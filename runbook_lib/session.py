@@ -1,0 +1,135 @@
+"""One opened deployment: parameters, topology, cloud, secrets, hosts, lock. Read from the parameters and the cloud, never from local state."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cached_property
+
+from runbook_lib.aws import packs
+from runbook_lib.aws.lock import Lock
+from runbook_lib.aws.parameter_store import Vault
+from runbook_lib.errors import HostError, PackError
+from runbook_lib.evidence.journal import Journal
+from runbook_lib.launch.cloud import Cloud
+from runbook_lib.launch.inventory import Instance
+from runbook_lib.roles.context import Context, Download
+from runbook_lib.spec.model import Spec
+from runbook_lib.ssh import Address, Fleet, fleet
+from runbook_lib.topology.model import Node, Topology, topology_of
+
+EVERY_PACK = ("bin/wso2server.sh", "dbscripts/mysql.sql", "repository/conf/carbon.xml")  # what makes a zip a pack of WSO2
+FIRST_BOOT = "runbook:first-boot"  # tag of a node whose first boot was seen complete, with the time
+
+
+class Unknown(dict[str, str]):
+    """Secrets before the first launch: a plan may be shown, so each is its own name in brackets."""
+
+    def __missing__(self, name: str) -> str:
+        return f"[{name}]"
+
+
+class Session:
+    """One deployment. Each chapter's verbs hang on an attribute of its own: plan, apply, verify."""
+
+    def __init__(self, spec: Spec, journal: Journal):
+        self.spec = spec
+        self.journal = journal
+        self.topology: Topology = topology_of(spec)
+        self.cloud = Cloud(spec, self.topology)
+        self._hosts: Fleet | None = None
+
+    @cached_property
+    def vault(self) -> Vault:
+        """The deployment's secrets in SSM; every value read is redacted from then on."""
+        return self.cloud.vault
+
+    @property
+    def owner(self) -> str:
+        """Who we are to others who want the lock: user, machine, process."""
+        return os.environ.get("RUNBOOK_OWNER") or f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Hold the deployment's lock: one writer at a time (design, decision 2). LockHeld names the other one."""
+        with Lock(self.vault, self.owner):
+            yield
+
+    def instances(self) -> Mapping[str, Instance]:
+        """The machines by node name, as the cloud knows them now."""
+        return self.cloud.describe()
+
+    def fleet(self) -> Fleet:
+        """SSH to every machine, with the keys pinned at launch. HostError names the machines that do not run."""
+        found = self.instances()
+        down = [node.name for node in self.topology.nodes if node.name not in found or found[node.name].state != "running"]
+        if down:
+            raise HostError(f"not running: {', '.join(down)}", self.spec.deployment, "run chapter 01: it launches and starts machines")
+        wanted = {name: self._address(name, instance) for name, instance in found.items() if instance.state == "running"}
+        if self._hosts is None or {name: host.at for name, host in self._hosts.hosts.items()} != wanted:
+            if self._hosts:
+                self._hosts.close()
+            self._hosts = fleet(wanted, self.vault.get("ssh-private-key"), self._bastion())
+        return self._hosts
+
+    def _address(self, name: str, instance: Instance) -> Address:
+        return Address(name, instance.dial, self.cloud.login_user, self.cloud.host_keys(name))
+
+    def _bastion(self) -> Address | None:
+        jump = self.cloud.bastion()
+        return Address(jump.name, jump.address, jump.user, jump.host_keys, jump.port) if jump else None
+
+    def launched(self) -> bool:
+        """Whether every machine of the topology exists and its secrets do."""
+        found = self.instances()
+        return all(node.name in found for node in self.topology.nodes) and "ssh-private-key" in self.vault.names()
+
+    def context(self) -> Context:
+        """What the pure steps may know. Before the launch the secrets are placeholders: a plan can be shown, nothing can be applied."""
+        found = self.instances()
+        booted = frozenset(name for name, instance in found.items() if FIRST_BOOT in instance.tags)
+        operator = self.cloud.operator_cidr() if found else None
+        return Context(self.spec, self.topology, Unknown(self.vault.read_all()), self.pack, self.jdk, self.driver, operator, booted)
+
+    def record_first_boot(self, node: str) -> None:
+        """Note on the machine itself that its first boot was seen complete; the note is gone when the machine is replaced."""
+        self.cloud.tag(node, FIRST_BOOT, datetime.now(UTC).isoformat(timespec="seconds"))
+
+    @cached_property
+    def pack(self) -> Download:
+        """The product's pack: verified here once, handed to the machines by a URL inside the VPC."""
+        found = self._download("product.pack", self.spec.product.pack, self.spec.product.sha256)
+        for name in EVERY_PACK:  # before anything is planned: another archive would take the product's place on every node
+            if found.member:
+                found.member(name)
+        return found
+
+    @cached_property
+    def jdk(self) -> Download | None:
+        java = self.spec.java
+        return self._download("java.archive", java.archive, java.sha256) if java.archive else None
+
+    @cached_property
+    def driver(self) -> Download | None:
+        wanted = self.spec.database.driver
+        return self._download("database.driver.url", wanted.url, wanted.sha256) if wanted.url else None
+
+    def _download(self, key: str, url: str, sha256: str | None) -> Download:
+        """`key` of the parameters is named when `url` cannot be had."""
+        try:
+            found = packs.fetch(url, sha256, self.cloud.aws)
+        except PackError as error:
+            error.where = f"{key}: {error.where or url}"
+            raise
+        return Download(found.sha256, packs.stage(found, self.cloud.aws), found.member, found.members)
+
+    def node(self, name: str) -> Node:
+        return self.topology.node(name)
+
+    def close(self) -> None:
+        if self._hosts:
+            self._hosts.close()

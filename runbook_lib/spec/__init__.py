@@ -1,0 +1,1 @@
+"""The parameters of a deployment and the patterns that they choose from."""

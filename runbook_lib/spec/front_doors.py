@@ -1,0 +1,154 @@
+"""The front doors of the public G-Reg hosts: the requests that a browser needs, as one table. Pure.
+
+    doors = open_doors(spec, "publisher")
+    find(doors, "GET", "/publisher/assets/wsdl/list")       # the Door, or None: Nginx answers 404
+
+Nginx gets the table as maps (steps/nginx.py), the proof asks it here: the regular expressions are the same texts, in a
+dialect that PCRE and Python read alike. None of them backtracks: quantifiers that could are possessive.
+
+A path is looked up as it was sent, and only if it is plainly written: no encoded letter, slash, dot or semicolon, no
+empty segment, none that starts with a dot, no path parameter but a session's at the end. The application server takes
+such a path apart as Nginx does; it does not with any other (facts 5.3, 12.1), and no browser needs another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from runbook_lib.spec.sections import Parameters
+
+TABLE = files(__package__) / "front_doors.yaml"
+# Encoded: anything but letters, digits, -._~ (nobody needs these encoded), / \ ; % and control characters
+_ENCODED = "%(?:2[0-46-9A-Ca-c]|3[AaC-Fc-f]|40|5[BDEbde]|60|7[B-Db-d]|[89ABab][0-9A-Fa-f]|[Cc][2-9A-Fa-f]|[DEde][0-9A-Fa-f]|[Ff][0-4])"
+_PLAIN = "[A-Za-z0-9_~!&'()*+,=:@-]"
+_SEGMENT = f"(?:{_PLAIN}|{_ENCODED})(?:{_PLAIN}|[.]|{_ENCODED})*+"
+# The path of a request target without a session's parameter and without the query; nothing where it is not plainly written
+CLEAN = rf"^(?<clean>(?:/{_SEGMENT})*+/?+)(?:;jsessionid=[0-9A-Za-z.-]++)?+(?:\?|$)"
+_CLEAN = re.compile(CLEAN.replace("(?<clean>", "(?P<clean>"))
+_TOKEN = re.compile(r"\{([a-z]+)\}|([(|)])")
+METHODS = ("GET", "POST", "PUT", "DELETE")
+
+
+@dataclass(frozen=True)
+class Door:
+    """One row of the table. `needs`: the parameter that must be true; `leads`: empty (passed on) or `home`."""
+
+    hosts: tuple[str, ...]
+    methods: tuple[str, ...]
+    path: str
+    why: str
+    needs: str = ""
+    leads: str = ""
+
+    @property
+    def pattern(self) -> str:
+        """What method and clean path, with a space between them, must match: for Nginx and for Python."""
+        methods = "|".join(method for one in self.methods for method in ((one, "HEAD") if one == "GET" else (one,)))
+        return f"^(?:{methods}) {_expression(self.path)}$"
+
+    def admits(self, method: str, path: str) -> bool:
+        """Whether a request with this clean path comes through."""
+        return _compiled(self).search(f"{method} {path}") is not None
+
+
+@cache
+def _compiled(door: Door) -> re.Pattern[str]:
+    return re.compile(door.pattern)
+
+
+def _expression(template: str) -> str:
+    """The path of a row as a regular expression: literal but for words in braces and choices."""
+    found, end = "", 0
+    for token in _TOKEN.finditer(template):
+        word, mark = token.groups()
+        if word and word not in words():
+            raise ValueError(f"no such word: {{{word}}}; there is {', '.join(words())}")
+        found += re.escape(template[end : token.start()]).replace(r"\-", "-") + (words()[word] if word else mark.replace("(", "(?:"))
+        end = token.end()
+    return found + re.escape(template[end:]).replace(r"\-", "-")
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+
+
+def words() -> dict[str, str]:
+    """The words that a path may have in braces, each with its regular expression."""
+    return _table()["words"]
+
+
+@cache
+def doors() -> tuple[Door, ...]:
+    """Every row of the table."""
+    return tuple(
+        Door(tuple(row["hosts"]), tuple(row["methods"]), row["path"], row["why"], row.get("for", ""), row.get("leads", "")) for row in _table()["doors"]
+    )
+
+
+def open_doors(spec: Parameters, host: str) -> tuple[Door, ...]:
+    """The rows that hold on `host` ("store", "publisher") with these parameters, and the operator's own (`also_allow`)."""
+    own = tuple(parse(host, text) for text in spec.also_allow.get(host, ()))
+    return tuple(door for door in doors() if host in door.hosts and (not door.needs or getattr(spec, door.needs))) + own
+
+
+def parse(host: str, text: str) -> Door:
+    """An operator's own row, "GET,POST /path". `ValueError` says what is wrong with it."""
+    given, _, path = text.strip().partition(" ")
+    methods = tuple(given.split(","))
+    if not path.startswith("/") or not set(methods) <= set(METHODS):
+        raise ValueError(f"not of the form METHOD[,METHOD] /path with methods out of {', '.join(METHODS)}")
+    door = Door((host,), methods, path.strip(), "also_allow: the operator's own")
+    side = next((shut for shut in side_doors() if any(door.admits(method, shut) for method in METHODS)), None)
+    if side or ".jag" in path.lower():
+        raise ValueError(f"it would open {side or 'a script by its own path'}, which leads past the sign-on")
+    return door
+
+
+def examples(door: Door) -> tuple[str, ...]:
+    """Paths that come through a door, one for each choice that it offers."""
+    samples = {"type": "restservice", "id": "00000000-0000-0000-0000-000000000000", "word": "x", "more": "", "upload": "x.png", "media": "css", "file": "x.css"}
+    found = [re.sub(r"\{(\w+)\}", lambda word: samples[word[1]], door.path)]
+    while any("(" in path for path in found):
+        found = [path for one in found for path in _chosen(one)]
+    return tuple(found)
+
+
+def _chosen(path: str) -> list[str]:
+    """The paths that a path with choices stands for, the innermost choice made."""
+    choice = re.search(r"\(([^()]*)\)", path)
+    return [path[: choice.start()] + one + path[choice.end() :] for one in choice[1].split("|")] if choice else [path]
+
+
+@cache
+def side_doors() -> tuple[str, ...]:
+    """Paths that no row may open: sign-in past the application's permission, passwords in clear, the console."""
+    per_app = ("apis/authenticate", "pages/basic-authenticator", "pages/basic-auth-login", "config/x.json", "modules/x.js", "test", "test/x", "test2")
+    return (
+        *(f"/{app}/{path}" for app in ("store", "publisher") for path in per_app),
+        "/carbon",
+        "/carbon/x",
+        "/services",
+        "/services/x",
+        "/registry",
+        "/registry/x",
+    )
+
+
+def clean(target: str) -> str:
+    """The path by which a request target is looked up; empty where it is not plainly written."""
+    found = _CLEAN.search(target)
+    return found["clean"] if found else ""
+
+
+def find(among: Iterable[Door], method: str, target: str) -> Door | None:
+    """The door by which a request comes through, as Nginx decides it."""
+    path = clean(target)
+    return next((door for door in among if path and door.admits(method, path)), None)

@@ -1,0 +1,225 @@
+"""Read the parameters: a YAML file and overrides become one `Spec`; a mistake becomes an error that says where."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from runbook_lib.errors import ParamsError
+from runbook_lib.files import ROOT
+from runbook_lib.spec.model import Spec
+from runbook_lib.spec.patterns import PATTERNS
+from runbook_lib.spec.reference import describe, strip_none
+
+Key = tuple[str | int, ...]
+
+
+def load_spec(params_file: str | Path, overrides: Mapping[str, Any] | None = None) -> Spec:
+    """The parameters in `params_file` with `overrides` (dotted keys, such as {"nodes.store": 3}) laid over them.
+
+    A relative path is tried from the current folder, then from the repository's root. Raises `ParamsError`: it names
+    the key, its value, what is allowed, the nearest valid name, and the file and line where the key stands.
+    """
+    path = find_params(params_file)
+    values, lines = _read(path)
+    for dotted, value in (overrides or {}).items():
+        _override(values, str(dotted), value)
+    try:
+        spec = Spec.model_validate(values)
+    except ValidationError as error:
+        raise _params_error(error, path, lines, set(overrides or {})) from None
+    spec._source = path
+    return spec
+
+
+def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
+    """`["nodes.store=3"]` (as `--set` gives them) as overrides, each value read as YAML. Raises `ParamsError`."""
+    found: dict[str, Any] = {}
+    for assignment in assignments:
+        key, sign, text = assignment.partition("=")
+        if not sign or not key.strip():
+            raise ParamsError(f"{assignment!r} is not an assignment", "--set", "write it as KEY=VALUE, such as nodes.store=3")
+        found[key.strip()] = typed(f"--set {key}", text)
+    return found
+
+
+def typed(option: str, text: str) -> Any:
+    """A value from the command line, read as YAML: 3 is a number, true is true. Raises `ParamsError`."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ParamsError(f"the value is not YAML: {text}", option, "quote it for the shell and for YAML") from None
+
+
+def find_params(params_file: str | Path) -> Path:
+    """The file itself, or the same path from the repository's root. Raises `ParamsError`, listing what there is."""
+    path = Path(params_file).expanduser()
+    for candidate in (path, ROOT / path, ROOT / "params" / path):
+        if candidate.is_file():
+            return candidate.resolve()
+    there = sorted(file.name for file in (ROOT / "params").glob("*.yaml"))
+    near = difflib.get_close_matches(path.name, there, 1)
+    hint = f"nearest: params/{near[0]}" if near else f"there is: {', '.join(there) or 'nothing in params/'}"
+    raise ParamsError(f"no params file {params_file}", f"tried from {Path.cwd()} and {ROOT}", hint)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
+    """The mapping in a YAML file, and the line of each key. A key given twice is an error: YAML would take the last."""
+    where = str(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text)
+    except UnicodeDecodeError:
+        raise ParamsError("the params file is not UTF-8 text", where, "save it as UTF-8") from None
+    except OSError as error:
+        raise ParamsError(f"the params file cannot be read: {error.strerror}", where) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark else where
+        raise ParamsError(f"not YAML: {getattr(error, 'problem', error)}", place, "mind the indentation and the colons") from None
+    if not isinstance(values, dict):
+        raise ParamsError("the params file has no keys", where, "start from one of the files in params/")
+    lines: dict[Key, int] = {}
+    for key, line in _lines(node, ()):
+        if key in lines:
+            raise ParamsError(f"{_dotted(key)} is given twice", f"{path}:{line}", f"first on line {lines[key]}: keep one")
+        lines[key] = line
+    return values, lines
+
+
+def _lines(node: yaml.Node | None, above: Key) -> Iterator[tuple[Key, int]]:
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            key = (*above, name.value)
+            yield key, name.start_mark.line + 1
+            yield from _lines(value, key)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield (*above, number), value.start_mark.line + 1
+
+
+def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    for number, name in enumerate(parents):
+        inner = values.get(name)
+        if inner is None or (isinstance(inner, bool) and _takes_mapping(tuple(parents[: number + 1]))):
+            inner = values[name] = {}
+        if not isinstance(inner, dict):
+            above = ".".join(parents[: number + 1])
+            raise ParamsError(f"{dotted}: {above} is a single value, it has nothing below it", "overrides")
+        values = inner
+    values[last] = value
+
+
+def _params_error(error: ValidationError, path: Path, lines: dict[Key, int], overridden: set[str]) -> ParamsError:
+    """Every mistake that pydantic found in one error: the first one's line, all of them in words."""
+    problems = error.errors(include_url=False)
+    told = [_problem(problem) for problem in problems]
+    keys = [key for key, _, _ in told]
+    first = keys[0]
+    laid_over = next((key for key in overridden if f"{_dotted(first)}.".startswith(f"{key}.")), None)
+    if laid_over:
+        where = f"overrides: {laid_over}"
+    else:
+        line = next((lines[first[:depth]] for depth in range(len(first), 0, -1) if first[:depth] in lines), None)
+        where = f"{path}:{line}" if line else str(path)
+    steps = [step for _, _, step in told if step]
+    return ParamsError("\n".join(what for _, what, _ in told), where, "; ".join(steps) or None, ".".join(map(str, first)))
+
+
+def _problem(problem: Any) -> tuple[Key, str, str]:
+    """(key, what is wrong, what is allowed) of one of pydantic's findings."""
+    context, kind = problem.get("ctx") or {}, problem["type"]
+    key: Key = tuple(context["key"].split(".")) if kind == "together" else problem["loc"]
+    name, value = _dotted(key), problem.get("input")
+    if kind == "together":
+        shown = "" if context["value"] is None else f" = {context['value']!r}"
+        allowed = ", ".join(map(str, context["allowed"]))
+        near = _nearest(str(key[-1]), context["allowed"]) or _nearest(str(context["value"]), context["allowed"])
+        return key, f"{name}{shown}: {context['why']}", _allowed(name, allowed, near)
+    if kind == "extra_forbidden":
+        siblings = _names_beside(key)
+        return (
+            key,
+            f"{name} = {value!r}: there is no such key",
+            _allowed("", ", ".join(siblings), _nearest(str(key[-1]), siblings)),
+        )
+    if kind == "missing" or (value is None and (field := _field_of(key)) and field.is_required()):
+        return key, f"{name} is missing", _allowed(name, _allowed_text(key), "")
+    if kind == "literal_error":
+        choices = [str(choice) for choice in get_args(strip_none(_annotation(key)))]
+        return (
+            key,
+            f"{name} = {value!r}: not one of the values",
+            _allowed(name, ", ".join(choices), _nearest(str(value), choices)),
+        )
+    return (
+        key,
+        f"{name} = {value!r}: {problem['msg'][:1].lower()}{problem['msg'][1:]}",
+        _allowed(name, _allowed_text(key), ""),
+    )
+
+
+def _allowed(name: str, allowed: str, near: str) -> str:
+    text = f"allowed{f' for {name}' if name else ''}: {allowed}" if allowed else ""
+    return f"{text} (nearest: {near})" if near and text else text
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    return next(iter(difflib.get_close_matches(name, list(map(str, names)), 1, 0.6)), "")
+
+
+def _dotted(key: Key) -> str:
+    return ".".join(map(str, key)) or "the parameters"
+
+
+def _names_beside(key: Key) -> list[str]:
+    model = Spec if len(key) == 1 else strip_none(_annotation(key[:-1]))
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _field_of(key: Key) -> FieldInfo | None:
+    model: Any = Spec
+    field = None
+    for name in key:
+        if not (isinstance(model, type) and issubclass(model, BaseModel)) or name not in model.model_fields:
+            return field
+        field = model.model_fields[str(name)]
+        model = strip_none(field.annotation)
+    return field
+
+
+def _annotation(key: Key) -> Any:
+    field = _field_of(key)
+    return field.annotation if field else None
+
+
+def _takes_mapping(key: Key) -> bool:
+    """Whether what stands there as yes or no may be a mapping as well (`drill`)."""
+    return any(get_origin(kind) is dict for kind in get_args(_annotation(key)))
+
+
+def _allowed_text(key: Key) -> str:
+    field = _field_of(key)
+    return describe(field)[0] if field else ""
+
+
+def sample(pattern: str) -> Spec:
+    """The smallest parameters of a pattern: for a picture, or to begin a form with."""
+    design = PATTERNS[pattern]
+    hosts = {name: f"{name}.lab.test" for name in design.hosts}
+    pack = "s3://runbook-packs/wso2as-5.3.0.zip" if design.product == "as" else "s3://runbook-packs/wso2greg-5.1.0.zip"
+    return Spec.model_validate({"deployment": pattern, "pattern": pattern, "hosts": hosts, "product": {"pack": pack}})
+
+
+if __name__ == "__main__":  # the reference page
+    from runbook_lib.spec.reference import as_markdown
+
+    print(as_markdown(Spec.reference()), end="")

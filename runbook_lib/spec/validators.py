@@ -1,0 +1,213 @@
+"""What parameters must be together: counts, names, networks, URLs and checksums. Pure; each rule names its key."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING, Any
+
+from runbook_lib.spec.patterns import PATTERNS, ROLE_OF_COUNT
+from runbook_lib.spec.urls import check_source, refuse
+
+if TYPE_CHECKING:
+    from runbook_lib.spec.sections import Parameters
+
+HOST_NAME = re.compile(r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+INSTANCE_TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
+ARM_TYPE = re.compile(r"(a1|[a-z]+\d+[a-z]*g[a-z]*)\.")
+HOST_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-nistp\d+|ssh-rsa) AAAA[0-9A-Za-z+/]+={0,3}( .*)?")
+IMAGES = ("debian-12", "ubuntu-22.04")
+PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+
+
+def with_pattern_defaults(given: Any) -> Any:
+    """The parameters with what the pattern settles filled in; anything malformed is left for the validation to name."""
+    if not isinstance(given, dict) or str(given.get("pattern")) not in PATTERNS:
+        return given
+    pattern = PATTERNS[str(given["pattern"])]
+    filled = {"expect": pattern.expect, "hardening": pattern.hardening, **_without_none(given)}
+    counts = {name: default for name, (_, _, default) in pattern.nodes.items()}
+    filled["nodes"] = counts if filled.get("nodes") is None else filled["nodes"]
+    if isinstance(filled["nodes"], dict):
+        filled["nodes"] = {**counts, **filled["nodes"]}
+    if isinstance(hosts := filled.get("hosts"), dict):
+        filled["hosts"] = {name: host.strip().lower() if isinstance(host, str) else host for name, host in hosts.items()}
+    return filled
+
+
+def check_together(spec: Parameters) -> None:
+    """Every rule that one value alone cannot break."""
+    _hosts(spec)
+    _nodes(spec)
+    _separation(spec)
+    _doors(spec)
+    _network(spec)
+    _access(spec)
+    _machines(spec)
+    check_source("product.pack", spec.product.pack, "product.sha256", spec.product.sha256)
+    driver = spec.database.driver
+    if driver.url:
+        check_source("database.driver.url", driver.url, "database.driver.sha256", driver.sha256)
+    elif not driver.package:
+        refuse("database.driver", None, "the JDBC driver is neither a package nor a URL", "package or url")
+
+
+def _hosts(spec: Parameters) -> None:
+    names = spec.design.hosts
+    for name, host in spec.hosts.items():
+        if name not in names:
+            refuse(f"hosts.{name}", host, f"the pattern {spec.pattern} has no such host", names)
+        if not HOST_NAME.fullmatch(host):
+            refuse(f"hosts.{name}", host, "not a host name", "a DNS name with a dot, such as store.example.com")
+    for name in names:
+        if name not in spec.hosts:
+            refuse(
+                f"hosts.{name}",
+                None,
+                "missing: a public name of your own that will lead to the load balancer",
+                "a DNS name with a dot, such as store.example.com",
+            )
+    first, second = (spec.hosts[name] for name in names)
+    if first == second:
+        refuse(
+            f"hosts.{names[1]}",
+            second,
+            f"the same name as hosts.{names[0]}: cookies and sign-on go by host name, so each application needs its own",
+            f"a name other than {first}",
+        )
+
+
+def _nodes(spec: Parameters) -> None:
+    limits = spec.design.nodes
+    for name, count in spec.nodes.items():
+        if name not in limits:
+            refuse(f"nodes.{name}", count, f"the pattern {spec.pattern} has no such nodes", tuple(limits))
+        least, most, _ = limits[name]
+        if not least <= count <= most:
+            allowed = str(least) if least == most else f"{least} to {most}"
+            refuse(f"nodes.{name}", count, f"{spec.pattern} cannot have {count} of these", allowed)
+
+
+def _separation(spec: Parameters) -> None:
+    if spec.pattern != "greg-separated" and spec.hardening != spec.design.hardening:
+        refuse(
+            "hardening",
+            spec.hardening,
+            f"{spec.pattern} has nothing to choose here: only greg-separated has separate nodes",
+            spec.design.hardening,
+        )
+    if spec.design.product == "as" and spec.expect is not None:
+        refuse("expect", spec.expect, "only G-Reg patterns have a separation to prove", "leave it out")
+
+
+def _doors(spec: Parameters) -> None:
+    from runbook_lib.spec.front_doors import parse
+
+    for host, rows in spec.also_allow.items():
+        if host not in spec.design.hosts or spec.design.product != "greg":
+            refuse(f"also_allow.{host}", rows, f"the pattern {spec.pattern} has no such host to open", spec.design.hosts)
+        for number, row in enumerate(rows):
+            try:
+                parse(host, row)
+            except ValueError as error:
+                refuse(f"also_allow.{host}.{number}", row, str(error), "such as GET /store/pages/my-page")
+
+
+def _network(spec: Parameters) -> None:
+    network = _cidr("cloud.network", spec.cloud.network)
+    if not 16 <= network.prefixlen <= 25:
+        refuse(
+            "cloud.network",
+            str(network),
+            "a network of this size cannot hold the machines' fixed addresses",
+            "/16 to /25",
+        )
+    if not any(network.subnet_of(private) for private in PRIVATE):
+        refuse("cloud.network", str(network), "not a private network", map(str, PRIVATE))
+    for number, value in enumerate(spec.publisher_allow_cidr):
+        _cidr(f"publisher_allow_cidr.{number}", value)
+
+
+def _access(spec: Parameters) -> None:
+    cloud = spec.cloud
+    if cloud.operator_cidr != "auto" and _cidr("cloud.operator_cidr", cloud.operator_cidr).prefixlen < 8:
+        refuse(
+            "cloud.operator_cidr",
+            cloud.operator_cidr,
+            "SSH would be open to the whole internet",
+            "auto or a range of yours, /8 at most",
+        )
+    if cloud.connect_via == "bastion":
+        if not cloud.bastion or not re.fullmatch(r"[a-z_][\w-]*@[\w.-]+", cloud.bastion):
+            refuse("cloud.bastion", cloud.bastion, "connect_via is bastion", "user@host")
+        if not cloud.bastion_host_keys or not all(HOST_KEY.fullmatch(key) for key in cloud.bastion_host_keys):
+            refuse(
+                "cloud.bastion_host_keys",
+                cloud.bastion_host_keys or None,
+                "the jump host must be known before anything connects to it",
+                "list of: ssh-ed25519 AAAA… (its /etc/ssh/ssh_host_*_key.pub)",
+            )
+        if cloud.operator_cidr == "auto":
+            refuse(
+                "cloud.operator_cidr",
+                "auto",
+                "the machines see the bastion's address, which cannot be found out from here",
+                "the CIDR that the bastion connects from",
+            )
+    elif cloud.bastion:
+        refuse(
+            "cloud.bastion",
+            cloud.bastion,
+            f"connect_via is {cloud.connect_via}",
+            "leave it out, or connect_via: bastion",
+        )
+
+
+def _machines(spec: Parameters) -> None:
+    known = roles_of(spec)
+    for role, type_ in spec.cloud.instance_type.items():
+        if role not in (*known, "default"):
+            refuse(
+                f"cloud.instance_type.{role}",
+                type_,
+                f"the pattern {spec.pattern} has no such role",
+                (*known, "default"),
+            )
+        if not INSTANCE_TYPE.fullmatch(type_):
+            refuse(f"cloud.instance_type.{role}", type_, "not an instance type", "such as t3.small")
+        if ARM_TYPE.match(type_):
+            refuse(
+                f"cloud.instance_type.{role}",
+                type_,
+                "an ARM machine; the images here are for x86-64",
+                "such as t3.small",
+            )
+    image = spec.cloud.image
+    if image not in IMAGES and not re.fullmatch(r"ami-[0-9a-f]{8,17}", image):
+        refuse("cloud.image", image, "not an image that can be looked up", (*IMAGES, "ami-…"))
+    if image.startswith("ami-") and not spec.cloud.login_user:
+        refuse("cloud.login_user", None, f"needed with {image}: an image does not tell its first user", "admin, ubuntu, …")
+
+
+def roles_of(spec: Parameters) -> tuple[str, ...]:
+    """The roles of the pattern's machines."""
+    return (
+        *spec.design.lbs,
+        "db",
+        *(ROLE_OF_COUNT[name] for name in spec.design.nodes),
+        *(("probe",) if spec.cloud.probe else ()),
+    )
+
+
+def _cidr(key: str, value: str) -> ipaddress.IPv4Network:
+    try:
+        return ipaddress.IPv4Network(value)
+    except ValueError as error:
+        nearest = ""
+        if "has host bits set" in str(error):
+            nearest = f"; the network that it lies in is {ipaddress.IPv4Network(value, strict=False)}"
+        refuse(key, value, f"not an IPv4 network: {error}{nearest}", "such as 10.0.0.0/24")
+
+
+def _without_none(given: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in given.items() if value is not None or key not in ("expect", "hardening")}

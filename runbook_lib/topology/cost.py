@@ -1,0 +1,57 @@
+"""What a deployment costs per month, before anything is launched. Prices: `prices.yaml`, dated, in the repository.
+
+There is no price API in the lab, and AWS's own would make a plan wait for it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from runbook_lib.tables import Table
+from runbook_lib.topology.prices import prices
+
+if TYPE_CHECKING:
+    from runbook_lib.topology.model import Topology
+
+
+class MonthlyCost(Table):
+    """The table, and `total` in US dollars per month (what is unknown counts nothing; `unknown` names those types)."""
+
+    total: float
+    unknown: tuple[str, ...]
+
+    def __init__(self, rows: list[tuple[str, ...]], total: float, unknown: tuple[str, ...]):
+        book = prices()
+        least = "at least " if unknown else ""
+        note = f"Prices of {book['as_of']} for {book['region']} on demand ({book['source']}). "
+        note += f"Not included: {book['not_included']}."
+        if unknown:
+            note += f" No price known for {', '.join(unknown)}."
+        rows = [*rows, ("Total", "", "", f"{least}{total:,.2f}")]
+        super().__init__(("What", "How many", "Each, per month", "US$ per month"), rows, "Monthly cost if it runs all month", note)
+        object.__setattr__(self, "total", round(total, 2))
+        object.__setattr__(self, "unknown", unknown)
+
+
+def monthly_cost(topology: Topology) -> MonthlyCost:
+    """Machines, their disks and public addresses for one month (730 hours)."""
+    book, cloud = prices(), topology.spec.cloud
+    rows: list[tuple[str, ...]] = []
+    total, unknown = 0.0, []
+    for type_, count in Counter(node.instance_type for node in topology.nodes).items():
+        if type_ not in book["instances"]:
+            unknown.append(type_)
+            rows.append((f"{type_} machine", str(count), "unknown", "unknown"))
+            continue
+        each = book["instances"][type_][0] * book["hours_per_month"]
+        total += each * count
+        rows.append((f"{type_} machine", str(count), f"{each:,.2f}", f"{each * count:,.2f}"))
+    count = len(topology.nodes)
+    extras = [(f"gp3 disk, {cloud.disk_gb} GiB, encrypted", book["gp3_gib_month"] * cloud.disk_gb)]
+    if cloud.connect_via != "private":
+        extras.append(("public IPv4 address", book["public_ipv4_hour"] * book["hours_per_month"]))
+    for name, each in extras:
+        total += each * count
+        rows.append((name, str(count), f"{each:,.2f}", f"{each * count:,.2f}"))
+    return MonthlyCost(rows, total, tuple(unknown))

@@ -1,0 +1,254 @@
+"""The machines of a deployment, what they are called, where they stand, and who may talk to whom. Pure: no I/O."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from runbook_lib.errors import RunbookError
+from runbook_lib.spec.model import Spec
+from runbook_lib.spec.patterns import ROLE_OF_COUNT
+from runbook_lib.topology.databases import databases_of
+from runbook_lib.topology.prices import memory_gib
+
+# role -> last octets: the first node's address is network + this number
+FIRST_ADDRESS = {
+    "lb": 10, "lb-store": 11, "lb-publisher": 12, "db": 20, "as-manager": 31, "as-worker": 41,
+    "greg": 51, "store": 61, "publisher": 71, "probe": 90,
+}  # fmt: skip
+TIER = {"as-manager": "as", "as-worker": "as", "greg": "greg", "store": "store", "publisher": "publisher"}
+DOMAIN = {
+    "as": "wso2.as.domain",
+    "greg": "wso2.greg.domain",
+    "store": "wso2.greg.store.domain",
+    "publisher": "wso2.greg.publisher.domain",
+}
+OPERATOR = "operator"  # a rule's source: the range that SSH is allowed from, known when the cloud is asked
+
+
+@dataclass(frozen=True)
+class Node:
+    """One machine. `tier`: the WSO2 nodes that stand in for each other; `hosts`: public names served (lb roles).
+
+    `heap`: -Xmx for a WSO2 node, None for the product's own default.
+    """
+
+    name: str
+    role: str
+    address: str
+    instance_type: str
+    tier: str | None = None
+    hosts: tuple[str, ...] = ()
+    heap: str | None = None
+
+    @property
+    def number(self) -> int:
+        """1 for the first node of its role."""
+        return int(self.name.rpartition("-")[2])
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Who may connect to a group. `source`: a CIDR, the name of a group, or `OPERATOR`."""
+
+    group: str
+    protocol: str
+    from_port: int
+    to_port: int
+    source: str
+    why: str
+
+    @property
+    def ports(self) -> str:
+        return str(self.from_port) if self.from_port == self.to_port else f"{self.from_port}-{self.to_port}"
+
+
+@dataclass(frozen=True)
+class Topology:
+    """What `spec` amounts to: nodes, groups, rules, who stands behind which host."""
+
+    spec: Spec
+    nodes: tuple[Node, ...]
+    rules: tuple[Rule, ...]
+
+    def of(self, *roles: str) -> tuple[Node, ...]:
+        """The nodes of these roles, in the order of the roles given, then of their numbers."""
+        return tuple(node for role in roles for node in self.nodes if node.role == role)
+
+    def node(self, name: str) -> Node:
+        """The node called `name`. Raises `RunbookError`, listing the names there are."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise RunbookError(f"no node {name}", self.spec.deployment, f"there is: {', '.join(n.name for n in self.nodes)}")
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(node.role for node in self.nodes))
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the security groups: one per role."""
+        return self.roles
+
+    @property
+    def lbs(self) -> tuple[Node, ...]:
+        """The Nginx machines."""
+        return tuple(node for node in self.nodes if node.role.startswith("lb"))
+
+    @property
+    def db(self) -> Node:
+        """The MySQL machine."""
+        return self.of("db")[0]
+
+    @property
+    def wso2_nodes(self) -> tuple[Node, ...]:
+        """The nodes that run the product, in the order of their first boots: the manager before its workers."""
+        return tuple(node for node in self.nodes if node.tier)
+
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(node.tier for node in self.wso2_nodes if node.tier))
+
+    def tier(self, name: str) -> tuple[Node, ...]:
+        """The nodes of one tier."""
+        return tuple(node for node in self.wso2_nodes if node.tier == name)
+
+    def domain(self, tier: str) -> str:
+        """Hazelcast domain of a tier: sessions and caches stay inside it (design, decision 11)."""
+        return DOMAIN[tier]
+
+    def key_of(self, tier: str) -> str:
+        """Name of the signing key that a tier uses: its own only where hardening is full (facts 6.4 F)."""
+        return tier if self.spec.design.product == "as" or self.spec.hardening == "full" else "greg"
+
+    @property
+    def tier_keys(self) -> tuple[str, ...]:
+        """Names of the signing keys, each stored as `tier-key/<name>`."""
+        return tuple(dict.fromkeys(self.key_of(tier) for tier in self.tiers))
+
+    @property
+    def db_accounts(self) -> tuple[str, ...]:
+        """Accounts of the database server, one per database; each password is stored as `db/<account>`."""
+        return tuple(database.account for database in databases_of(self.spec.pattern))
+
+    def public_name(self, tier: str) -> str:
+        """The host name that the nodes of a tier believe to be theirs (HostName of carbon.xml; design, decision 13)."""
+        return self.spec.hosts[{"as": "as", "greg": "store"}.get(tier, tier)]
+
+    def host(self, key_or_name: str) -> str:
+        """The public host name for `store`, `publisher`, `as`, `mgt`, or the name itself. Raises `RunbookError`."""
+        hosts = self.spec.hosts
+        if key_or_name in hosts:
+            return hosts[key_or_name]
+        if key_or_name.lower() in hosts.values():
+            return key_or_name.lower()
+        raise RunbookError(f"no public host {key_or_name}", self.spec.deployment, f"there is: {', '.join(hosts)}")
+
+    def lb_for(self, key_or_name: str) -> Node:
+        """The Nginx machine to which a public host name leads."""
+        host = self.host(key_or_name)
+        return next(node for node in self.lbs if host in node.hosts)
+
+    def upstream(self, key_or_name: str) -> tuple[Node, ...]:
+        """The nodes behind a public host."""
+        host = self.host(key_or_name)
+        key = next(name for name, value in self.spec.hosts.items() if value == host)
+        roles = {"as": "as-worker", "mgt": "as-manager"}
+        return self.of(roles.get(key, key)) or self.of("greg")
+
+    @cached_property
+    def network(self) -> ipaddress.IPv4Network:
+        return ipaddress.IPv4Network(self.spec.cloud.network)
+
+    def __str__(self) -> str:
+        lines = [f"{node.name:16} {node.address:16} {node.instance_type:12} {' '.join(node.hosts)}".rstrip() for node in self.nodes]
+        return "\n".join([f"{self.spec.deployment}: {self.spec.pattern}, {len(self.nodes)} machines", *lines])
+
+    __repr__ = __str__
+
+
+def topology_of(spec: Spec) -> Topology:
+    """The machines of `spec`. The same spec gives the same names and addresses, always."""
+    nodes = tuple(_nodes(spec))
+    return Topology(spec, nodes, tuple(_rules(spec, {node.role for node in nodes}, nodes)))
+
+
+def probe_only(topology: Topology) -> Topology:
+    """The same deployment reduced to its probe, whether its parameters ask for one or not."""
+    spec = topology.spec
+    whole = topology_of(spec.model_copy(update={"cloud": spec.cloud.model_copy(update={"probe": True})}))
+    rules = tuple(rule for rule in whole.rules if rule.group == "probe")
+    return Topology(spec, whole.of("probe"), rules)
+
+
+def _nodes(spec: Spec) -> list[Node]:
+    counts = {**dict.fromkeys(spec.design.lbs, 1), "db": 1}
+    counts |= {ROLE_OF_COUNT[name]: spec.nodes[name] for name in spec.design.nodes}
+    counts |= {"probe": 1} if spec.cloud.probe else {}
+    network = ipaddress.IPv4Network(spec.cloud.network)
+    return [
+        Node(
+            name=f"{role}-{number}",
+            role=role,
+            address=str(network[FIRST_ADDRESS[role] + number - 1]),
+            instance_type=spec.type_of(role),
+            tier=TIER.get(role),
+            hosts=_hosts_at(spec, role),
+            heap=_heap(spec, role) if role in TIER else None,
+        )
+        for role, count in counts.items()
+        for number in range(1, count + 1)
+    ]
+
+
+def _hosts_at(spec: Spec, role: str) -> tuple[str, ...]:
+    if not role.startswith("lb"):
+        return ()
+    _, _, own = role.partition("-")
+    return (spec.hosts[own],) if own else tuple(spec.hosts[name] for name in spec.design.hosts)
+
+
+def _heap(spec: Spec, role: str) -> str | None:
+    """The tutorial's t2.micro case: 1 GiB cannot hold the product's own -Xmx1024m (facts 7)."""
+    if spec.memory.heap != "auto":
+        return None if spec.memory.heap == "product" else spec.memory.heap
+    memory = memory_gib(spec.type_of(role))
+    return "512m" if memory is not None and memory <= 1 else None
+
+
+def _rules(spec: Spec, roles: set[str], nodes: tuple[Node, ...]) -> list[Rule]:
+    """Least privilege (facts 4). 9763 stays closed: Nginx speaks TLS to 9443 only, the cookies are Secure."""
+    product = [role for role in TIER if role in roles]
+    lbs = [role for role in spec.design.lbs if role in roles]
+    rules: list[Rule] = []
+
+    def allow(group: str, port: int, source: str, why: str) -> None:
+        rules.append(Rule(group, "tcp", port, port, source, why))
+
+    for role in dict.fromkeys(node.role for node in nodes):
+        allow(role, 22, OPERATOR, "the operator's SSH")
+    for role in lbs:
+        _public_rules(spec, role, allow)
+    for role in product:
+        allow("db", 3306, role, "the shared databases")
+        for lb in lbs:
+            allow(role, 9443, lb, "Nginx to the product, TLS")
+    if spec.clustering:
+        for role in product:
+            for peer in (peer for peer in product if TIER[peer] == TIER[role]):
+                if len([node for node in nodes if node.tier == TIER[role]]) > 1:
+                    allow(role, 4000, peer, f"Hazelcast inside the tier ({DOMAIN[TIER[role]]})")
+    if "as-worker" in roles:
+        allow("as-manager", 873, "as-worker", "workers pull deployed applications from the manager (rsync daemon)")
+    return rules
+
+
+def _public_rules(spec: Spec, lb: str, allow: Callable[[str, int, str, str], None]) -> None:
+    """Where the Publisher has a machine of its own its range is enforced here too, and not only at Nginx."""
+    ranges = spec.publisher_allow_cidr if lb == "lb-publisher" else ("0.0.0.0/0",)
+    for source in dict.fromkeys(ranges):
+        allow(lb, 443, source, "visitors" if lb != "lb-publisher" else "those who may reach the Publisher")
+        allow(lb, 80, source, "sent on to 443")

@@ -1,0 +1,1 @@
+"""HTTP as a browser does it: connections, cookies, forms, redirects."""

@@ -1,0 +1,215 @@
+"""A browser-like visitor: cookies per host, redirects and SAML forms followed only when told, everything on record.
+
+    visitor = Client({"store.lab.test": "10.213.1.10"}, ca=ca_pem)
+    flow = visitor.sign_in("https://store.lab.test/store/login", user, password)
+    visitor.get("https://store.lab.test/store/%2e%2e/publisher/").status      # the target goes out as it is written
+
+It does what a browser does and what an attacker would: another TLS name or Host header, a SAMLResponse held back and
+posted elsewhere, cookies copied to another host. It never leaves the hosts that it was given (a login that ends at
+https://localhost:9443 ends there as a finding), never sleeps, and every exchange has a deadline.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import quote, urlencode, urljoin
+
+from runbook_lib.webclient.cookies import Jar, parse_set_cookie
+from runbook_lib.webclient.response import Answer, Exchange, Form, shortened
+from runbook_lib.webclient.transport import Connect, Wire
+
+MAX_HOPS = 25
+AGENT = "Mozilla/5.0 (compatible; runbook-visitor)"
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A walk through several pages. `asked`: the login form was answered. `saml_response`: the last assertion form met."""
+
+    hops: tuple[Answer, ...]
+    asked: bool = False
+    saml_response: Form | None = None
+
+    @property
+    def final(self) -> Answer:
+        return self.hops[-1]
+
+    @property
+    def urls(self) -> list[str]:
+        return [hop.url for hop in self.hops]
+
+
+@dataclass
+class Client:
+    """One browser with its own cookies.
+
+    `addresses`: host name -> `address` or `address:port`, instead of DNS. `ca`: PEM text or file that certificates are
+    verified against; None verifies nothing (only for a node's own port, behind our own SSH). `connect`: called with
+    address and port, returns a connected object (socket, SSH channel) and raises OSError. `timeout`: seconds for one
+    exchange. Requests raise wire.Refused, Timeout, TlsRefused or Closed, all of them OSError.
+    """
+
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    ca: str | Path | None = None
+    connect: Connect | None = None
+    timeout: float = 10.0
+    jar: Jar = field(default_factory=Jar)
+    exchanges: list[Exchange] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._wire = Wire(self.addresses, self.ca, self.connect, self.timeout)
+
+    def fresh(self) -> Client:
+        """Another browser on the same network: no cookies, nothing on record."""
+        return Client(self.addresses, self.ca, self.connect, self.timeout)
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        form: Mapping[str, str] | None = None,
+        data: bytes | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        cookies: Mapping[str, str] | None = None,
+        sni: str | None = None,
+        host: str | None = None,
+        follow: bool = False,
+    ) -> Answer:
+        """One request. Everything after the host in `url` goes out as written; `form` or `data` is its body.
+
+        `cookies` replaces the jar (an empty mapping sends none); `sni` and `host` replace the name given to TLS and in
+        the Host header. `follow` follows redirects, not forms.
+        """
+        answer = self._exchange(method, url, form, data, headers, cookies, sni, host)
+        hops: tuple[Answer, ...] = ()
+        while follow and (following := self._redirect(answer)) and len(hops) < MAX_HOPS:
+            hops += (answer,)
+            answer = self._exchange(self._method_after(answer.status, method), following)
+        return replace(answer, hops=hops)
+
+    def get(self, url: str, **options: object) -> Answer:
+        return self.request("GET", url, **options)  # type: ignore[arg-type]
+
+    def open(self, url: str, *, hold: Callable[[Answer], bool] | None = None) -> Flow:
+        """Open a page as a person does: follow redirects and self-posting SAML forms up to a page for a person.
+
+        Stops early at an answer that `hold` accepts, at a redirect or form that leads to a stranger, and after 25 hops.
+        """
+        return self._walk(self.request("GET", url), hold)
+
+    def submit(self, form: Form, *, action: str | None = None, **values: str) -> Answer:
+        """Send a form with `values` filled in; `action` sends it elsewhere (an assertion replayed at another host)."""
+        fields = form.fields | values
+        url = action or form.action
+        if form.method == "GET":
+            return self.request("GET", url.split("?")[0] + "?" + urlencode(fields))
+        return self.request("POST", url, form=fields)
+
+    def sign_in(self, url: str, user: str, password: str, *, hold: Callable[[Answer], bool] | None = None) -> Flow:
+        """Open `url`, answer the login form if one appears, walk on to the last page (facts 6.1, golden-run 3).
+
+        `hold=holds_assertion` stops before the assertion is posted: the flow's `saml_response` is that form.
+        """
+        flow = self.open(url, hold=hold)
+        form = flow.final.login_form
+        if form is None or flow.final.status != 200:
+            return flow
+        after = self._walk(self.submit(form, username=user, password=password), hold)
+        return Flow(flow.hops + after.hops, True, after.saml_response or flow.saml_response)
+
+    def sign_in_at(self, host: str, app: str, user: str, password: str) -> Flow:
+        """Sign in to an application ("store", "publisher") by its login page."""
+        return self.sign_in(f"https://{host}/{app}/login", user, password)
+
+    def _walk(self, answer: Answer, hold: Callable[[Answer], bool] | None) -> Flow:
+        hops: tuple[Answer, ...] = (answer,)
+        response = answer.form("SAMLResponse")
+        while len(hops) < MAX_HOPS and not (hold and hold(answer)):
+            form = answer.saml_form
+            if following := self._redirect(answer):
+                answer = self.request("GET", following)
+            elif answer.status == 200 and form and self._known(form.action):
+                answer = self.submit(form)
+            else:
+                break
+            hops += (answer,)
+            response = answer.form("SAMLResponse") or response
+        return Flow(hops, False, response)
+
+    def _redirect(self, answer: Answer) -> str | None:
+        """The absolute address that a redirect leads to, unless it leaves the hosts that we were given."""
+        if answer.status not in (301, 302, 303, 307, 308) or not answer.location:
+            return None
+        url = urljoin(answer.url, quote(answer.location, safe="%/:=&?~#+!$,;'@()*[]"))
+        return url if self._known(url) or _parts(url)[:3] == _parts(answer.url)[:3] else None
+
+    def _known(self, url: str) -> bool:
+        return _parts(url)[1] in self.addresses or not self.addresses
+
+    @staticmethod
+    def _method_after(status: int, method: str) -> str:
+        return method if status in (307, 308) or method == "HEAD" else "GET"
+
+    def _exchange(
+        self,
+        method: str,
+        url: str,
+        form: Mapping[str, str] | None = None,
+        data: bytes | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        cookies: Mapping[str, str] | None = None,
+        sni: str | None = None,
+        host: str | None = None,
+    ) -> Answer:
+        scheme, name, port, target = _parts(url)
+        path, secure = target.split("?")[0], scheme == "https"
+        header = self.jar.header(name, path, secure) if cookies is None else _cookie_header(cookies)
+        sent = {"Host": host or _host_header(scheme, name, port), "User-Agent": AGENT, "Accept": "*/*"}
+        body = data.encode() if isinstance(data, str) else data or b""
+        if form is not None:
+            body, sent["Content-Type"] = urlencode(form).encode(), "application/x-www-form-urlencoded"
+        if header:
+            sent["Cookie"] = header
+        sent |= dict(headers or {})
+        started, names = time.monotonic(), tuple(part.split("=")[0].strip() for part in header.split(";") if part)
+        try:
+            raw = self._wire.send(method, f"{scheme}://{name}:{port}", target, sent, body, sni)
+        except OSError as error:
+            spent = time.monotonic() - started
+            self.exchanges.append(Exchange(method, shortened(url), None, "", names, (), spent, str(error)))
+            raise
+        seconds = time.monotonic() - started
+        given = [parse_set_cookie(value, name, path) for value in raw.headers.get_list("set-cookie")]
+        for cookie in given if cookies is None else ():
+            self.jar.keep(cookie)
+        location = shortened(raw.headers.get("location", ""))
+        done = Exchange(method, shortened(url), raw.status_code, location, names, tuple(c.name for c in given), seconds)
+        self.exchanges.append(done)
+        return Answer(raw.status_code, url, list(raw.headers.multi_items()), raw.text, given, seconds)
+
+
+def holds_assertion(answer: Answer) -> bool:
+    """For `hold`: the page carries a SAMLResponse, about to be posted to an application."""
+    return answer.form("SAMLResponse") is not None
+
+
+def _parts(url: str) -> tuple[str, str, int, str]:
+    """Scheme, host, port and raw target; the target stays as written, a fragment is cut."""
+    scheme, _, rest = url.partition("://")
+    end = min((rest.find(mark) for mark in "/?" if mark in rest), default=len(rest))
+    authority, target = rest[:end], rest[end:].partition("#")[0]
+    name, _, port = authority.partition(":")
+    default = 443 if scheme == "https" else 80
+    return scheme, name.lower(), int(port or default), target if target.startswith("/") else "/" + target
+
+
+def _host_header(scheme: str, name: str, port: int) -> str:
+    return name if port == (443 if scheme == "https" else 80) else f"{name}:{port}"
+
+
+def _cookie_header(cookies: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}={value}" for name, value in cookies.items())

@@ -1,0 +1,112 @@
+"""What a visitor gets back: answers, the forms in them, and a record of each exchange that may be shown to anybody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urljoin, urlsplit
+
+import lxml.html
+
+from runbook_lib.webclient.cookies import Cookie
+
+SAML_FIELDS = ("SAMLRequest", "SAMLResponse")
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of a page: where it would be sent (absolute), how, and with which fields."""
+
+    action: str
+    method: str
+    fields: dict[str, str]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.fields
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request and its answer, fit for a report: cookies by name, long values cut, nothing that was typed in."""
+
+    method: str
+    url: str
+    status: int | None
+    location: str
+    sent: tuple[str, ...]
+    set: tuple[str, ...]
+    seconds: float
+    note: str = ""
+
+    def __str__(self) -> str:
+        outcome = str(self.status) if self.status else self.note
+        return f"{self.method} {self.url} -> {outcome}{' ' + self.location if self.location else ''}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back. `url` is the address asked, `set_cookies` what the answer set, `hops` the answers before it."""
+
+    status: int
+    url: str
+    headers: list[tuple[str, str]]
+    text: str
+    set_cookies: list[Cookie]
+    seconds: float
+    hops: tuple[Answer, ...] = ()
+
+    def header(self, name: str) -> str:
+        """The first header of that name, or the empty string."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+
+    @property
+    def location(self) -> str:
+        """The Location header exactly as received; empty without one."""
+        return self.header("location")
+
+    @property
+    def forms(self) -> list[Form]:
+        """The page's forms; actions resolved against the address asked."""
+        if "<form" not in self.text.lower():
+            return []
+        page: Any = lxml.html.document_fromstring(self.text.encode("utf-8"))
+        return [
+            Form(
+                urljoin(self.url, form.get("action") or self.url),
+                (form.get("method") or "get").upper(),
+                {key: value or "" for key, value in form.form_values()} | _inputs(form),
+            )
+            for form in page.forms
+        ]
+
+    def form(self, *names: str) -> Form | None:
+        """The first form with a field of one of these names."""
+        return next((form for form in self.forms if any(name in form for name in names)), None)
+
+    @property
+    def saml_form(self) -> Form | None:
+        """The form that the page posts by itself: SAMLRequest or SAMLResponse."""
+        return self.form(*SAML_FIELDS)
+
+    @property
+    def login_form(self) -> Form | None:
+        """The identity provider's form for name and password. Other pages have password fields, too (facts 12.3)."""
+        return next((form for form in self.forms if "password" in form and _signs_in(form)), None)
+
+
+def _signs_in(form: Form) -> bool:
+    return "sessionDataKey" in form or urlsplit(form.action).path.endswith("/commonauth")
+
+
+def _inputs(form: Any) -> dict[str, str]:
+    """Fields that a person fills in or a script sends; lxml leaves those without a value out."""
+    skipped = ("submit", "button", "image", "reset", "checkbox", "radio")
+    fields = [field for field in form.iter("input") if field.get("name") and field.get("type") not in skipped]
+    return {field.get("name"): field.get("value") or "" for field in fields}
+
+
+def shortened(url: str, longest: int = 12) -> str:
+    """A URL for the record: query values cut (SAML messages, session keys)."""
+    base, mark, query = url.partition("?")
+    pairs = [(key, value if len(value) <= longest else value[:longest] + "…") for key, value in parse_qsl(query, True)]
+    return base + mark + "&".join(f"{key}={value}" for key, value in pairs)
