@@ -1,0 +1,32 @@
+"""Which module may import which: the contracts in pyproject.toml, no circle anywhere, folders that can be read at a glance."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+
+import grimp
+import pytest
+
+from tests.conftest import ROOT
+
+MOST_FILES = 12  # in a folder, __init__.py not counted
+
+
+def test_the_contracts_hold() -> None:
+    lint = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
+    done = subprocess.run([sys.executable, "-c", lint], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("package", ["runbook_lib", "runbook_lab"])
+def test_no_module_imports_itself_by_way_of_others(package: str) -> None:
+    graph = grimp.build_graph(package, cache_dir=None)
+    tuple(TopologicalSorter({module: graph.find_modules_directly_imported_by(module) for module in graph.modules}).static_order())
+
+
+def test_a_folder_holds_few_files() -> None:
+    folders = {file.parent for file in (ROOT / "runbook_lib").rglob("*.py")}
+    counts = {folder: sum(file.name != "__init__.py" for file in folder.glob("*.py")) for folder in folders}
+    assert {str(folder): count for folder, count in counts.items() if count > MOST_FILES} == {}
