@@ -15,7 +15,7 @@ from pathlib import Path
 from runbook_lib.errors import LabError, RunbookError
 from runbook_lib.headless import cli
 
-ROOT = Path(__file__).resolve().parent.parent
+FRONT = [sys.executable, "-X", "utf8", "-m", "runbook_lab.front"]  # this program once more, as another user
 STATE = Path("/run/runbook")
 
 
@@ -24,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["lab"]:
         if os.geteuid() != 0 and argv[1:2] in (["up"], ["down"], ["ssh"]):
-            return as_root([str(ROOT / "runbook"), *argv])
+            return as_root([*FRONT, *argv])
         from runbook_lab.cli import main as lab
 
         return lab(argv[1:])
@@ -77,7 +77,7 @@ def ensure_lab(args: argparse.Namespace) -> None:
     name = lab_of(args)
     if name is None:
         return
-    status = as_root([str(ROOT / "runbook"), "lab", "up", "--yes", "--name", name])
+    status = as_root([*FRONT, "lab", "up", "--yes", "--name", name])
     if status:
         raise LabError(f"lab {name} could not be brought up", next_step="the lines above say why; ./runbook doctor says more")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 
@@ -23,6 +25,32 @@ def workspace() -> Path:
 
 
 ROOT = workspace()
+COPIED = ("notebooks", "params", "docs")  # what a workspace is made of
+
+
+def templates(name: str) -> Traversable:
+    """A folder of `COPIED` as it came with this installation; in a clone it is the clone's own."""
+    packed = files("runbook_lib") / "workspace" / name
+    return packed if packed.is_dir() else ROOT / name
+
+
+def make_workspace(folder: Path) -> list[Path]:
+    """Copy notebooks, params and docs into `folder`; a file that is there already stays as it is. Returns the new files."""
+    made: list[Path] = []
+
+    def copy(source: Traversable, target: Path) -> None:
+        for entry in source.iterdir():
+            path = target / entry.name
+            if entry.is_dir():
+                copy(entry, path)
+            elif path.suffix in (".ipynb", ".yaml", ".md", ".png", ".svg") and not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(entry.read_bytes())
+                made.append(path)
+
+    for name in COPIED:
+        copy(templates(name), folder / name)
+    return made
 
 
 def write_whole(path: Path, text: str) -> None:

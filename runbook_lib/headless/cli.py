@@ -12,8 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
+from runbook_lib import __version__
 from runbook_lib.errors import RunbookError
-from runbook_lib.files import ROOT
+from runbook_lib.files import ROOT, make_workspace
 
 DEFAULT_PARAMS = "params/greg-separated.lab.yaml"
 COMMANDS = {  # name: (what it does, exit status)
@@ -23,6 +24,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "verify": ("run the checks only", "0 all passed, 1 not"),
     "status": ("machines and chapters, as the cloud knows them now", "0"),
     "destroy": ("ordered teardown, then prove that nothing tagged is left", "0 gone, 1 not"),
+    "new": ("a folder with the notebooks, params and docs of this installation, to work in", "0 made, 1 not"),
     "open": ("JupyterLab at 00_start_here", "0"),
     "site": ("a static site from the executed chapters", "0"),
     "doctor": ("what this machine, this account and these params lack, each with the fix", "0 nothing, 1 something"),
@@ -42,6 +44,7 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     top = Parser(prog="runbook", description="WSO2 clusters on EC2, from nothing to verified.")
+    top.add_argument("--version", action="version", version=f"runbook {__version__}")
     verbs = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
     def verb(name: str, params: str = "PARAMS") -> Parser:
@@ -74,6 +77,7 @@ def parser() -> Parser:
     destroy.add_argument("--yes", action="store_true", help="do not ask for the deployment's name")
     verb("open", "optional").add_argument("--no-browser", action="store_true")
     verb("doctor", "optional")
+    verb("new", "").add_argument("folder", metavar="DIR")
     site = verb("site", "")
     site.add_argument("runs", nargs="*", metavar="RUN", help="folders of runs (default: the newest of each deployment)")
     site.add_argument("--out", default="site/_build", help="where to (default site/_build)")
@@ -179,10 +183,21 @@ def _destroy(args: argparse.Namespace) -> int:
     return runner.destroy(args.params, _overrides(args), confirm, _say)
 
 
+def _new(args: argparse.Namespace) -> int:
+    """A folder to work in for those who installed the package; what is there already is left alone."""
+    folder = Path(args.folder)
+    made = make_workspace(folder)
+    _say(f"{folder}: {len(made)} files made" if made else f"{folder}: nothing to make, it has every file")
+    _say(f"next: cd {folder} && runbook open")
+    return 0
+
+
 def _open(args: argparse.Namespace) -> int:
     """JupyterLab in the foreground until Ctrl-C; without a display it prints the address and looks for no browser."""
     from runbook_lib.spec.loader import find_params
 
+    if not (ROOT / "notebooks").is_dir():
+        raise RunbookError("there are no notebooks here", str(ROOT), "runbook new DIR makes a folder with them; go there, then runbook open")
     display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")) or sys.platform == "darwin"
     command = [sys.executable, "-m", "jupyterlab", "notebooks/00_start_here.ipynb", f"--notebook-dir={ROOT}"]
     command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
@@ -207,11 +222,14 @@ def _site(args: argparse.Namespace) -> int:
 
 def _test(args: argparse.Namespace) -> int:
     """pytest over everything, or over what needs no root; pytest itself names what was skipped and why (-ra)."""
+    if not (ROOT / "tests").is_dir():
+        raise RunbookError("there are no tests here", str(ROOT), "they come with a clone of the repository")
     rest = [*args.unknown, *args.rest]
     chosen = ["--full"] if args.full else []
     if args.fast:  # the other folders are not even read; the end of the output names them
         chosen = ["--fast", "-n", "auto", *([] if args.rest else ["tests/unit"])]
-    return subprocess.run([sys.executable, "-m", "pytest", *chosen, *rest], cwd=ROOT).returncode
+    environment = {name: value for name, value in os.environ.items() if name != "RUNBOOK_HOME"}  # tests make folders of their own
+    return subprocess.run([sys.executable, "-m", "pytest", *chosen, *rest], cwd=ROOT, env=environment).returncode
 
 
 def _elsewhere(args: argparse.Namespace) -> int:
@@ -225,6 +243,6 @@ def _say(text: str) -> None:
 
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "run": _run, "plan": _plan, "verify": _verify, "status": _status, "destroy": _destroy, "open": _open,
+    "new": _new, "run": _run, "plan": _plan, "verify": _verify, "status": _status, "destroy": _destroy, "open": _open,
     "doctor": _doctor, "site": _site, "test": _test,
 }  # fmt: skip

@@ -11,14 +11,13 @@ import socket
 import subprocess
 import tempfile
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib import files
+from runbook_lib import __version__, files
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import journal as journals
 from runbook_lib.evidence import report, runs
@@ -120,15 +119,16 @@ def begin(spec: Spec, what: str) -> Journal:
 
 
 def version_here() -> str:
-    """The version of this checkout: that of pyproject.toml, and the commit where git knows it; `changed`: files differ from it."""
-    stated = tomllib.loads((journals.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    """The version of this library, and the commit where it runs from a clone that git knows; `changed`: files differ from it."""
     commit = _git("rev-parse", "--short", "HEAD")
     details = ", ".join(filter(None, [commit, commit and _git("status", "--porcelain", "--untracked-files=no") and "changed"]))
-    return f"{stated} ({details})" if details else stated
+    return f"{__version__} ({details})" if details else __version__
 
 
 def _git(*words: str) -> str:
-    """What git says of this checkout; nothing where it is none, or there is no git."""
+    """What git says of this clone; nothing where it is none, or there is no git."""
+    if not (journals.ROOT / "runbook_lib").is_dir():  # a folder to work in may lie in a repository of its own
+        return ""
     with suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(["git", "-C", str(journals.ROOT), *words], capture_output=True, text=True, timeout=10)
         return done.stdout.strip() if done.returncode == 0 else ""

@@ -9,10 +9,10 @@ import html
 import re
 import traceback
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 from runbook_lib.errors import ChecksFailed, LockHeld, ParamsError, PlanOvertaken, RunbookError
-from runbook_lib.files import ROOT
 from runbook_lib.spec.chapters import CHAPTERS
 from runbook_lib.spec.model import Spec
 from runbook_lib.spec.reference import KeyReference
@@ -81,11 +81,12 @@ def _chapters_in(text: str) -> list[str]:
 
 
 def _way(error: RunbookError) -> str:
-    """Our own frames, folded."""
+    """Our own frames, folded; files are told from the folder that holds the library."""
+    ours = Path(str(files("runbook_lib"))).parent
     lines = [
-        f"{Path(frame.filename).relative_to(ROOT)}:{frame.lineno} in {frame.name}: {frame.line}"
+        f"{Path(frame.filename).relative_to(ours)}:{frame.lineno} in {frame.name}: {frame.line}"
         for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).is_relative_to(ROOT / "runbook_lib")
+        if Path(frame.filename).is_relative_to(ours / "runbook_lib")
     ]
     if not lines:
         return ""

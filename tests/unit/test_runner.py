@@ -226,7 +226,9 @@ def test_bad_parameters_stop_before_anything_is_written(notebooks: Path) -> None
 
 
 def test_evidence_names_the_code_that_made_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.2"\n')
+    (tmp_path / "runbook_lib").mkdir()
+    (tmp_path / "runbook_lib" / "__init__.py").write_text("")
+    monkeypatch.setattr(runner, "__version__", "1.2")
     monkeypatch.setattr(journals, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert runner.version_here() == "1.2", "no commit where there is no repository"
@@ -234,5 +236,8 @@ def test_evidence_names_the_code_that_made_it(monkeypatch: pytest.MonkeyPatch, t
     for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
         subprocess.run([*git, *words], check=True)
     assert re.fullmatch(r"1\.2 \([0-9a-f]{7,}\)", runner.version_here())
-    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.3"\n')
-    assert re.fullmatch(r"1\.3 \([0-9a-f]{7,}, changed\)", runner.version_here())
+    (tmp_path / "runbook_lib" / "__init__.py").write_text("# changed\n")
+    assert re.fullmatch(r"1\.2 \([0-9a-f]{7,}, changed\)", runner.version_here())
+    (tmp_path / "runbook_lib" / "__init__.py").unlink()
+    (tmp_path / "runbook_lib").rmdir()
+    assert runner.version_here() == "1.2", "a folder to work in is no clone"

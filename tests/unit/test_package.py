@@ -1,0 +1,84 @@
+"""A wheel made from this clone works where there is no clone: in an environment of its own, from another folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import runbook_lib
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of an environment with the wheel; the dependencies are those of this environment, without its clone."""
+    folder = tmp_path_factory.mktemp("package")
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (folder / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / "clone" / name)
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, folder / "clone")
+    shutil.rmtree(folder / "clone")
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv")
+    bin_ = folder / "venv" / "bin"
+    run(sys.executable, "-m", "pip", "--python", bin_ / "python", "install", "--quiet", "--no-deps", *folder.glob("*.whl"))
+    # a .pth line adds the packages, and does not read the .pth files that lie there: the clone stays out
+    site = Path(run(bin_ / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return bin_
+
+
+def run(*words: object, cwd: Path | None = None) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RUNBOOK_", "PYTHON"))}
+    done = subprocess.run(list(map(str, words)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def test_the_command_tells_its_version(installed: Path, tmp_path: Path) -> None:
+    assert run(installed / "runbook", "--version", cwd=tmp_path).strip() == f"runbook {runbook_lib.__version__}"
+
+
+def test_it_is_the_package_that_is_imported(installed: Path, tmp_path: Path) -> None:
+    code = "import runbook_lib, runbook_lab; print(runbook_lib.open_deployment.__module__, runbook_lib.__file__, runbook_lab.__file__)"
+    module, *paths = run(installed / "python", "-c", code, cwd=tmp_path).split()
+    assert module == "runbook_lib.chapters.deployment"
+    assert all(Path(path).is_relative_to(installed.parent) for path in paths)
+
+
+def test_every_data_file_is_in_it(installed: Path) -> None:
+    listed = subprocess.run(["git", "ls-files", "runbook_lib", "runbook_lab"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    site = Path(run(installed / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    assert [name for name in listed if not (site / name).exists() and not name.endswith(".gitattributes")] == []
+
+
+def test_a_folder_to_work_in_is_made_and_used(installed: Path, tmp_path: Path) -> None:
+    made = run(installed / "runbook", "new", tmp_path / "work", cwd=tmp_path)
+    assert re.search(r"\d+ files made", made)
+    for folder, kind in (("notebooks", "*.ipynb"), ("params", "*.yaml"), ("docs", "*.md")):
+        assert {path.name for path in (tmp_path / "work" / folder).glob(kind)} >= {path.name for path in (ROOT / folder).glob(kind) if tracked(path)}
+    code = "from runbook_lib import show_patterns; from runbook_lib.spec.loader import load_spec; print(load_spec('params/greg-single.lab.yaml').source)"
+    assert run(installed / "python", "-c", code, cwd=tmp_path / "work" / "notebooks").strip() == str(tmp_path / "work/params/greg-single.lab.yaml")
+    again = run(installed / "runbook", "new", tmp_path / "work", cwd=tmp_path)
+    assert "nothing to make" in again
+
+
+def tracked(path: Path) -> bool:
+    return bool(subprocess.run(["git", "ls-files", str(path)], cwd=ROOT, capture_output=True, text=True).stdout)
+
+
+def test_doctor_runs(installed: Path, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RUNBOOK_", "PYTHON"))}
+    done = subprocess.run([str(installed / "runbook"), "doctor"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode in (0, 1) and "Traceback" not in done.stdout + done.stderr
+    assert "Python" in done.stdout
