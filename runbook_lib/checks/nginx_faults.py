@@ -50,7 +50,7 @@ class Fault:
 
 @cache
 def faults() -> tuple[Fault, ...]:
-    """The faults of `steps/nginx_faults.yaml`."""
+    """The faults of `nginx_faults.yaml`."""
     text = files("runbook_lib.checks").joinpath("nginx_faults.yaml").read_text()
     return tuple(Fault(**row) for row in yaml.safe_load(text))
 

@@ -80,7 +80,7 @@ def _render_error(error: RunbookError) -> list[str]:
 
 
 def toolkit() -> Any:
-    """The module of widgets; loaded when a person is there to click. `widgets.py` builds its forms from it."""
+    """The module of widgets; loaded when a person is there to click. The forms of `chapters/` are built from it."""
     import ipywidgets
 
     return ipywidgets

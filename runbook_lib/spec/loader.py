@@ -217,9 +217,3 @@ def sample(pattern: str) -> Spec:
     hosts = {name: f"{name}.lab.test" for name in design.hosts}
     pack = "s3://runbook-packs/wso2as-5.3.0.zip" if design.product == "as" else "s3://runbook-packs/wso2greg-5.1.0.zip"
     return Spec.model_validate({"deployment": pattern, "pattern": pattern, "hosts": hosts, "product": {"pack": pack}})
-
-
-if __name__ == "__main__":  # the reference page
-    from runbook_lib.spec.reference import as_markdown
-
-    print(as_markdown(Spec.reference()), end="")

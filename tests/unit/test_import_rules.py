@@ -23,7 +23,8 @@ def test_the_contracts_hold() -> None:
 @pytest.mark.parametrize("package", ["runbook_lib", "runbook_lab"])
 def test_no_module_imports_itself_by_way_of_others(package: str) -> None:
     graph = grimp.build_graph(package, cache_dir=None)
-    tuple(TopologicalSorter({module: graph.find_modules_directly_imported_by(module) for module in graph.modules}).static_order())
+    order = TopologicalSorter({module: graph.find_modules_directly_imported_by(module) for module in graph.modules}).static_order()  # CycleError names it
+    assert set(order) >= graph.modules
 
 
 def test_a_folder_holds_few_files() -> None:
