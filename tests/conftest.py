@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from runbook_lab import practice
+
 pytest_plugins = ["tests.lab.labs", "tests.lab.deployed"]  # the lab and its clusters: one of each for all folders
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED = Path(os.environ.get("RUNBOOK_SHARED", ROOT.parent / "shared"))
+SHARED = Path(os.environ.get("RUNBOOK_SHARED", ROOT.parent / "shared"))  # holds wso2-conf: WSO2's own files, which are not ours to ship
+DATA = ROOT / "tests" / "data"  # our own measurements on the real product
 NOT_FAST = {"lab": "machines and root", "practice": "Java and a database", "notebooks": "machines and root", "browser": "Chromium and machines"}
 FOLDER_MARKERS = {"unit": "unit", "lab": "lab", "practice": "lab", "browser": "browser", "notebooks": "notebooks"}
 
@@ -51,8 +55,33 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def wso2_conf() -> Path:
-    """Genuine WSO2 configuration files to read (never part of this project)."""
+    """The folder of genuine WSO2 configuration files to read (never part of this project); skips where it is absent."""
     folder = SHARED / "wso2-conf"
     if not folder.is_dir():  # not `need`: the files are not ours to ship, so their absence is no failure
-        pytest.skip(f"no genuine configuration files at {folder}; set RUNBOOK_SHARED")
+        pytest.skip(f"needs WSO2's own configuration files, which are not at {folder}; set RUNBOOK_SHARED")
     return folder
+
+
+ProductFiles = Callable[[str, str], bytes]
+
+
+@pytest.fixture(scope="session", params=["practice pack", "WSO2's own files"])
+def product_files(request: pytest.FixtureRequest) -> ProductFiles:
+    """Returns a file of a product ("greg" or "as") by its path below the home, before any edit; KeyError where there is none.
+
+    Once from the practice packs, which everybody has, and once from WSO2's own files, which is skipped where they are absent.
+    """
+    if request.param == "practice pack":
+        pack = Path(practice.__file__).parent / "pack"
+        folders = {product: [pack / product, pack / "common"] for product in ("greg", "as")}
+    else:
+        genuine = request.getfixturevalue("wso2_conf")
+        folders = {"greg": [genuine / "greg-5.1.0"], "as": [genuine / "as-5.3.0"]}
+
+    def read(product: str, path: str) -> bytes:
+        for folder in folders[product]:
+            if (folder / path).is_file():
+                return (folder / path).read_bytes()
+        raise KeyError(path)
+
+    return read

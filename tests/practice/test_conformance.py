@@ -13,7 +13,7 @@ import yaml
 from runbook_lab import practice
 from runbook_lab.practice.conformance import SCRIPTS, Target, differences, load, main, script_rows
 from runbook_lib.checks.sso.environment import Login
-from tests.conftest import SHARED
+from tests.conftest import DATA
 from tests.practice.practice_nodes import Node, Nodes
 
 ROWS = load()
@@ -66,11 +66,8 @@ def test_the_statuses_are_as_many_as_were_counted_on_the_real_product():
 
 
 def test_the_measured_scripts_say_what_was_recorded():
-    recorded = SHARED / "direct-scripts.json"
-    if not recorded.exists():
-        pytest.skip(f"no recorded answers at {recorded}; set RUNBOOK_SHARED")
     expected = {}
-    for row in json.loads(recorded.read_text()):
+    for row in json.loads((DATA / "direct-scripts.json").read_text()):
         words = [_word(row["get"]), _word(row["post_empty"])]
         expected[row["path"]] = words[0] if words[0] == words[1] else dict(zip(("get", "post"), words, strict=True))
     ours = yaml.safe_load(SCRIPTS.read_text())["measured"]
@@ -82,10 +79,8 @@ def _word(answer: dict) -> str:
 
 
 def test_every_row_of_the_golden_table_measured_on_a_bare_node_is_here_and_says_the_same():
-    golden = SHARED / "golden-table.yaml"
-    if not golden.exists():
-        pytest.skip(f"no golden table at {golden}; set RUNBOOK_SHARED")
-    measured = {row["id"]: row["a"] for row in yaml.safe_load(golden.read_text())["rows"] if row["a"] is not None}
+    golden = yaml.safe_load((DATA / "golden-table.yaml").read_text())["rows"]
+    measured = {row["id"]: row["a"] for row in golden if row["a"] is not None}
     ours = {row["golden"]: row["says"] for row in ROWS if "golden" in row}
     assert ours == measured
 

@@ -13,7 +13,7 @@ from runbook_lib.checks.sso import crawl, screenshots
 from runbook_lib.checks.sso.environment import Login, Machine, Scene
 from runbook_lib.checks.sso.proof import Proof, matrix, prove, try_out
 from runbook_lib.checks.sso.proof_users import UserStore, test_users
-from tests.conftest import SHARED, need
+from tests.conftest import DATA, need
 from tests.practice.practice_nodes import Nodes
 
 ADMIN = Login("admin", "admin")
@@ -37,11 +37,8 @@ def proof(scene: Scene) -> Iterator[Proof]:
 
 
 def test_a_bare_node_leaks_as_it_was_measured(proof: Proof):
-    table = SHARED / "golden-table.yaml"
-    if not table.is_file():
-        pytest.skip(f"no measured table at {table}; set RUNBOOK_SHARED")
     found, differ = proof.golden_rows(), {}
-    for row in yaml.safe_load(table.read_text())["rows"]:
+    for row in yaml.safe_load((DATA / "golden-table.yaml").read_text())["rows"]:
         if row["a"] is not None and row["id"] != "basic-api-writes-role" and str(row["a"]) != found[row["id"]]:
             differ[row["id"]] = (row["a"], found[row["id"]])
     assert differ == {}

@@ -1,4 +1,4 @@
-"""Edits change what they name and nothing else: on made-up files (a table), on random and on genuine ones."""
+"""Edits change what they name and nothing else: on made-up files (a table), on random ones and on the product's."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from runbook_lib.converge import edits
 from runbook_lib.converge.edits import JsonSet, XmlElement, XmlRemove, XmlSet, apply
 from runbook_lib.converge.xml_source import IN_ATTRIBUTES
 from runbook_lib.errors import RunbookError
+from tests.conftest import ProductFiles
 
 CASES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 
@@ -108,11 +109,11 @@ def test_a_json_value_is_found_among_random_ones(others: dict, value: str, inden
     assert result == data.replace(old, json.dumps(value).encode())
 
 
-# One edit per genuine file, with the number of lines that it takes and that it puts there.
+# One edit per file of the product, with the number of lines that it takes and that it puts there.
 SAML = "/c:Authenticators/c:Authenticator[@name='SAML2SSOAuthenticator']/@disabled"
 DATABASE = '<dbConfig name="s">\n    <dataSource>x</dataSource>\n</dbConfig>'
 BEHIND = "/wso2registry/dbConfig[@name='wso2registry']"
-GENUINE = [
+EDITED = [
     ("carbon.xml", XmlSet("/c:Server/c:HostName", "h.test", create=True), 0, 1),
     ("carbon.xml", XmlSet("/c:Server/c:Ports/c:Offset", "1"), 1, 1),
     ("axis2/axis2.xml", XmlSet("/axisconfig/clustering/@enable", "true"), 1, 1),
@@ -128,15 +129,15 @@ GENUINE = [
     ("tenant-mgt.xml", XmlSet("//TenantManager[2]/Property[@name='RootPartition']", "dc=x"), 1, 1),
 ]
 GREG_ONLY = ("identity/sso-idp-config.xml", "identity.xml", "tenant-mgt.xml")
-ROWS = [("greg-5.1.0", *row) for row in GENUINE] + [("as-5.3.0", *row) for row in GENUINE if row[0] not in GREG_ONLY]
+ROWS = [("greg", *row) for row in EDITED] + [("as", *row) for row in EDITED if row[0] not in GREG_ONLY]
 
 
 @pytest.mark.parametrize("product, name, edit, taken, put", ROWS, ids=[f"{row[0]} {row[2].xpath}" for row in ROWS])
-def test_genuine_files_change_in_the_named_lines_only(wso2_conf: Path, product: str, name: str, edit: edits.Edit, taken: int, put: int) -> None:
-    path = wso2_conf / product / "repository/conf" / name
-    before = path.read_bytes()
-    after = apply(before, (edit,), str(path))
+def test_a_products_file_changes_in_the_named_lines_only(product_files: ProductFiles, product: str, name: str, edit: edits.Edit, taken: int, put: int) -> None:
+    path = f"repository/conf/{name}"
+    before = product_files(product, path)
+    after = apply(before, (edit,), path)
     lines = list(difflib.unified_diff(*([line.decode("latin-1") for line in data.splitlines(True)] for data in (before, after)), n=0))[2:]
     assert (sum(line.startswith("-") for line in lines), sum(line.startswith("+") for line in lines)) == (taken, put)
     assert before.count(b"\r\n") == 0 or after.count(b"\n") == after.count(b"\r\n")
-    assert apply(after, (edit,), str(path)) == after
+    assert apply(after, (edit,), path) == after

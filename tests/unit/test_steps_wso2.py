@@ -1,4 +1,4 @@
-"""The desired state of the WSO2 nodes: settings as a table on the genuine files, and what stands around them."""
+"""The desired state of the WSO2 nodes: settings as a table on the product's files, and what stands around them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from runbook_lib.roles.java import java
 from runbook_lib.spec.model import Spec
 from runbook_lib.topology.databases import databases_of
 from runbook_lib.topology.model import topology_of
+from tests.conftest import ProductFiles
 
 TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 HOSTS = {
@@ -51,15 +52,10 @@ def context(pattern: str, **more: Any) -> Context:
     return Context(spec, topology, secrets)
 
 
-def genuine(ctx: Context, folder: Path) -> Context:
-    root = folder / ("as-5.3.0" if ctx.spec.pattern == "as-cluster" else "greg-5.1.0")
-
-    def member(path: str) -> bytes:
-        if not (root / path).is_file():
-            raise KeyError(path)
-        return (root / path).read_bytes()
-
-    return replace(ctx, pack=Download("ab" * 32, "https://bucket/pack.zip", member))
+def with_pack(ctx: Context, files: ProductFiles) -> Context:
+    """The context with a pack that consists of `files`."""
+    product = "as" if ctx.spec.pattern == "as-cluster" else "greg"
+    return replace(ctx, pack=Download("ab" * 32, "https://bucket/pack.zip", lambda path: files(product, path)))
 
 
 def desired(node: str, ctx: Context) -> tuple[Stage, ...]:
@@ -72,9 +68,9 @@ def resources(node: str, ctx: Context) -> dict[str, Resource]:
 
 
 @cache
-def content(pattern: str, node: str, file: str, folder: Path) -> bytes:
+def content(pattern: str, node: str, file: str, files: ProductFiles) -> bytes:
     """A file of a node after the edits."""
-    ctx = genuine(context(pattern), folder)
+    ctx = with_pack(context(pattern), files)
     below = file.replace("apps/", greg.APPS + "/") if file.startswith("apps/") else f"repository/conf/{file}"
     path = f"{carbon.home_of(ctx.spec)}/{below}"
     found = resources(node, ctx).get(f"settings in {path}")
@@ -97,19 +93,19 @@ def read(data: bytes, path: str) -> Any:
 
 
 @pytest.mark.parametrize("pattern, node, file, path, wanted", ROWS, ids=[" ".join(row[:4]) for row in ROWS])
-def test_after_the_edits_the_genuine_file_says(wso2_conf: Path, pattern: str, node: str, file: str, path: str, wanted: Any) -> None:
+def test_after_the_edits_the_file_says(product_files: ProductFiles, pattern: str, node: str, file: str, path: str, wanted: Any) -> None:
     ctx = context(pattern)
     for name in [each.name for each in ctx.topology.wso2_nodes] if node == "every" else [node]:
         expected = wanted
         if isinstance(wanted, str):
             expected = wanted.replace("{address}", ctx.topology.node(name).address)
             expected = re.sub(r"\{url:(\w+)\}", rf"jdbc:mysql://{ctx.topology.db.address}:3306/\1?useMysqlMetadata=true", expected)
-        assert read(content(pattern, name, file, wso2_conf), path) == expected
+        assert read(content(pattern, name, file, product_files), path) == expected
 
 
 @pytest.mark.parametrize("pattern", list(TABLE))
-def test_every_edit_finds_its_place_in_the_genuine_files_and_holds(wso2_conf: Path, pattern: str) -> None:
-    ctx = genuine(context(pattern), wso2_conf)
+def test_every_edit_finds_its_place_in_the_files_and_holds(product_files: ProductFiles, pattern: str) -> None:
+    ctx = with_pack(context(pattern), product_files)
     for node in ctx.topology.wso2_nodes:
         for resource in resources(node.name, ctx).values():
             if isinstance(resource, Edited) and resource.base is not None:
@@ -142,9 +138,9 @@ def test_the_other_application_goes_and_keys_differ_as_the_hardening_says(harden
 
 
 @pytest.mark.parametrize("hardening", list(REMOVED))
-def test_the_other_service_provider_is_gone_at_every_hardening(wso2_conf: Path, hardening: str) -> None:
+def test_the_other_service_provider_is_gone_at_every_hardening(product_files: ProductFiles, hardening: str) -> None:
     expect = "separated" if hardening == "full" else "leak"
-    ctx = genuine(context("greg-separated", hardening=hardening, expect=expect), wso2_conf)
+    ctx = with_pack(context("greg-separated", hardening=hardening, expect=expect), product_files)
     path = f"{carbon.home_of(ctx.spec)}/repository/conf/identity/sso-idp-config.xml"
     edited = resources("store-1", ctx)[f"settings in {path}"]
     assert isinstance(edited, Edited) and edited.base is not None
@@ -152,8 +148,8 @@ def test_the_other_service_provider_is_gone_at_every_hardening(wso2_conf: Path, 
     assert b"<Issuer>publisher</Issuer>" not in after and b"<Issuer>store</Issuer>" in after
 
 
-def test_the_real_password_never_stands_in_a_file_that_is_served(wso2_conf: Path) -> None:
-    ctx = genuine(context("greg-single"), wso2_conf)
+def test_the_real_password_never_stands_in_a_file_that_is_served(product_files: ProductFiles) -> None:
+    ctx = with_pack(context("greg-single"), product_files)
     holding = {
         resource.path.removeprefix(carbon.home_of(ctx.spec) + "/")
         for resource in resources("greg-1", ctx).values()
