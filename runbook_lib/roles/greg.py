@@ -37,7 +37,7 @@ def desired(node: Node, ctx: Context) -> tuple[Stage, ...]:
 
 
 def settings(node: Node, ctx: Context) -> dict[str, tuple[Edit, ...]]:
-    """Edits by path below the product's home: the list of golden run 2 and what the design adds to it."""
+    """Edits by path below the product's home: the list of golden run 2 and what the decisions add to it."""
     host = ctx.topology.public_name(node.tier or "")
     return merged(
         common(node, ctx, REGISTRY, (host, host), "worker"),
