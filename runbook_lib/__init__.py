@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .chapters.params_form import choose_params, show_patterns
     from .chapters.passwords import choose_passwords
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["__version__", "choose_params", "choose_passwords", "open_deployment", "show_patterns"]
 
 _HOMES = {

@@ -17,7 +17,9 @@ LOCKED = (ROOT / "requirements.lock").read_text().splitlines()
 
 
 def test_conda_users_get_the_same_dependencies() -> None:
-    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    listed = environment["dependencies"]
+    assert environment["name"] == PROJECT["name"]
     pip = next(entry["pip"] for entry in listed if isinstance(entry, dict))
     assert sorted(pip) == sorted(WANTED)
     assert f"python{PROJECT['requires-python']}" in listed
