@@ -1,6 +1,6 @@
 # Runs on a WSO2 node (sent over stdin, standard library only): starts the product, follows the log of this very
 # start, ends when it is ready, broken or silent. One JSON object per line on stdout; the last one is the result. See
-# boot.py for the meaning.
+# startup.py for the meaning.
 import contextlib
 import glob
 import http.client

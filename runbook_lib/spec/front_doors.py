@@ -3,7 +3,7 @@
     doors = open_doors(spec, "publisher")
     find(doors, "GET", "/publisher/assets/wsdl/list")       # the Door, or None: Nginx answers 404
 
-Nginx gets the table as maps (steps/nginx.py), the proof asks it here: the regular expressions are the same texts, in a
+Nginx gets the table as maps (roles/nginx.py), the proof asks it here: the regular expressions are the same texts, in a
 dialect that PCRE and Python read alike. None of them backtracks: quantifiers that could are possessive.
 
 A path is looked up as it was sent, and only if it is plainly written: no encoded letter, slash, dot or semicolon, no
