@@ -20,7 +20,7 @@ from runbook_lib.spec.model import Spec
 from runbook_lib.topology.model import Node
 
 PORTS = (9443, 9763)  # of the product; no offset on a machine of its own (facts 4)
-MOUNTS = 2  # config and governance (facts 2.1; golden run 2: the success lines)
+MOUNTS = 2  # config and governance (facts 1.4; golden run 2: the success lines)
 LINES = "Connected to mount at [^ ]+|SSO Service Provider is registered for : [^ ]+|WSO2 Carbon started"
 # For root on a node: lines of this start, then who listens, then the certificate that 9443 shows. Nothing is sent to anybody else.
 ASK = """\

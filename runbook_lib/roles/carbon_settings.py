@@ -73,7 +73,7 @@ def driver_of(ctx: Context) -> Driver:
 
 
 def jdbc_url(database: Database, ctx: Context) -> str:
-    """A jdbc:mysql: URL, with whichever driver: Carbon picks no dialect for jdbc:mariadb: (facts 2.3)."""
+    """A jdbc:mysql: URL, with whichever driver: the form that was run whole on the real product (golden run 1)."""
     return f"jdbc:mysql://{ctx.topology.db.address}:3306/{database.name}?{driver_of(ctx).options}"
 
 
