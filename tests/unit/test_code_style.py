@@ -1,4 +1,4 @@
-"""One way of writing for all files: what ruff says is what pyproject.toml asks for."""
+"""One way of writing for all files: what ruff and mypy say is what pyproject.toml asks for."""
 
 from __future__ import annotations
 
@@ -13,4 +13,9 @@ from tests.conftest import ROOT
 @pytest.mark.parametrize("command", [("check",), ("format", "--check")], ids=["rules", "layout"])
 def test_ruff_finds_nothing(command: tuple[str, ...]) -> None:
     done = subprocess.run([sys.executable, "-m", "ruff", *command, "."], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_mypy_finds_nothing() -> None:
+    done = subprocess.run([sys.executable, "-m", "mypy", "runbook_lib", "runbook_lab"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
