@@ -7,6 +7,7 @@ the hypervisor's guard (see api.py).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
@@ -24,6 +25,7 @@ from moto.ec2.models.vpcs import VPCBackend
 from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
+from moto.ec2.responses.security_groups import SecurityGroups
 
 from runbook_lab.hypervisor import Hypervisor
 
@@ -79,6 +81,42 @@ def run_instances(original: Callable[..., Any], self: Any) -> Any:
     if token:
         _tokens[token] = (request, reservation)
     return result
+
+
+ALLOWED = re.compile(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{0,255}")  # EC2's API model, of a group's and a rule's description
+
+
+def _refuse_description(text: str, name: str) -> None:
+    if not ALLOWED.fullmatch(text):
+        raise EC2ClientError(
+            "InvalidParameterValue", f"Invalid {name} value: {text}. Valid characters are a-z, A-Z, 0-9, spaces, and ._-:/()#,@[]+=&;{{}}!$*, at most 255"
+        )
+
+
+@corrects(SecurityGroups, "create_security_group")
+def create_security_group(original: Callable[..., Any], self: Any) -> Any:
+    """Descriptions with other characters than EC2 takes are refused (moto takes any)."""
+    _refuse_description(str(self._get_param("Description", "") or ""), "security group description")
+    return original(self)
+
+
+@corrects(SecurityGroups, "authorize_security_group_ingress")
+def authorize_ingress(original: Callable[..., Any], self: Any) -> Any:
+    _refuse_rule_descriptions(self)
+    return original(self)
+
+
+@corrects(SecurityGroups, "authorize_security_group_egress")
+def authorize_egress(original: Callable[..., Any], self: Any) -> Any:
+    _refuse_rule_descriptions(self)
+    return original(self)
+
+
+def _refuse_rule_descriptions(self: Any) -> None:
+    for permission in self._get_param("IpPermissions", []) or []:
+        for kind in ("IpRanges", "Ipv6Ranges", "UserIdGroupPairs", "PrefixListIds"):
+            for source in permission.get(kind, []) or []:
+                _refuse_description(str(source.get("Description", "") or ""), "rule description")
 
 
 def _refuse_unknown(self: Any) -> None:
@@ -147,10 +185,10 @@ def start_instances(original: Callable[..., Any], self: Any, instance_ids: list[
 
 @corrects(InstanceResponse, "stop_instances")
 def stop_instances(original: Callable[..., Any], self: Any) -> Any:
-    """`stopping` until the machine is off; `Force` is a power cut (moto knows neither)."""
+    """`stopping` until the machine is off. `SkipOsShutdown` is a power cut; `Force` alone shuts the system down in order, as EC2 does (moto knows none)."""
     self.error_on_dryrun()
     instances = self.ec2_backend.get_multi_instances_by_id(self._get_param("InstanceIds", []))
-    force = bool(self._get_param("Force", False))
+    force = bool(self._get_param("SkipOsShutdown", False))
     for instance in instances:
         _refuse_state(instance, ("running", "stopping", "stopped"), "stopped")
     answer = []

@@ -132,8 +132,11 @@ class Cloud:
         self.aws.client("ec2").stop_instances(InstanceIds=[self.instance(node).id])
 
     def power_cut(self, node: str) -> None:
-        """Take the machine's power away: no file system is flushed, no connection closed (EC2's forced stop)."""
-        self.aws.client("ec2").stop_instances(InstanceIds=[self.instance(node).id], Force=True)
+        """Take the machine's power away: no file system is flushed, no connection closed.
+
+        `Force` alone would still shut the operating system down in order first (EC2, StopInstances).
+        """
+        self.aws.client("ec2").stop_instances(InstanceIds=[self.instance(node).id], Force=True, SkipOsShutdown=True)
 
     def start(self, node: str) -> None:
         """Start a stopped machine; returns once EC2 has taken the order."""

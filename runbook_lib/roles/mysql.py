@@ -21,8 +21,8 @@ DROP_INS = ("/etc/mysql/mariadb.conf.d/99-runbook.cnf", "/etc/mysql/mysql.conf.d
 SETTINGS = """\
 # Made by the runbook (chapter 02); changes made here by hand are shown by its plan and undone by its run.
 [mysqld]
-# The cluster's nodes and this machine itself, nothing else (MySQL 8.0.13 and MariaDB 10.11 take a list).
-bind-address = 127.0.0.1,{address}
+# The cluster's nodes, nothing else; this machine itself signs in by the socket. One address: MariaDB before 10.11 does not start with a list.
+bind-address = {address}
 # Accounts are bound to addresses: no name server is asked, so none can delay or forge a login.
 skip-name-resolve
 # Every node may open up to 80 connections per datasource (maxActive of *-datasources.xml).

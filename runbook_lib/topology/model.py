@@ -229,7 +229,7 @@ def _rules(spec: Spec, roles: set[str], nodes: tuple[Node, ...]) -> list[Rule]:
         rules.append(Rule(group, "tcp", port, port, source, why))
 
     for role in dict.fromkeys(node.role for node in nodes):
-        allow(role, 22, OPERATOR, "the operator's SSH")
+        allow(role, 22, OPERATOR, "SSH of the operator")
     for role in lbs:
         _public_rules(spec, role, allow)
     for role in product:

@@ -35,6 +35,7 @@ def words(lab, net):
     return {
         "prefix": net.prefix,
         "vpc": net.vpc,
+        "group": net.group,
         "outside": outside,
         "inside": inside,
         "key": lab.key_name,
@@ -43,9 +44,11 @@ def words(lab, net):
 
 
 def filled(value, words):
-    if isinstance(value, str):
-        return value.format(**words) if "{" in value else value
-    return value
+    if isinstance(value, dict):
+        return {name: filled(one, words) for name, one in value.items()}
+    if isinstance(value, list):
+        return [filled(one, words) for one in value]
+    return value.format(**words) if isinstance(value, str) and "{" in value else value
 
 
 @pytest.mark.parametrize("case", REFUSALS, ids=[case["it"] for case in REFUSALS])

@@ -182,7 +182,7 @@ def test_a_connection_that_was_allowed_goes_on_after_the_revocation(lab, net, se
 
 
 def test_rules_hold_after_a_restart(lab, server):
-    lab.ec2.stop_instances(InstanceIds=[server.id], Force=True)
+    lab.ec2.stop_instances(InstanceIds=[server.id], Force=True, SkipOsShutdown=True)
     server.wait("stopped")
     lab.ec2.start_instances(InstanceIds=[server.id])
     server.run(START)

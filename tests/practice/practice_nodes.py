@@ -191,9 +191,9 @@ def wire_databases(node: Node, url: str, driver: str = "org.mariadb.jdbc.Driver"
 
 
 class Database:
-    """A MariaDB server of our own on loopback."""
+    """A MariaDB server of our own on loopback; `more`: further options of the server."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *more: str):
         self.folder, self.port = folder, free_port()
         subprocess.run(
             ["mariadb-install-db", "--no-defaults", f"--datadir={folder}", "--auth-root-authentication-method=normal"]
@@ -202,7 +202,7 @@ class Database:
             capture_output=True,
         )
         options = [f"--datadir={folder}", f"--port={self.port}", f"--socket={folder}/s"]
-        options += ["--bind-address=127.0.0.1", "--skip-name-resolve"]
+        options += ["--bind-address=127.0.0.1", "--skip-name-resolve", *more]
         self.process = subprocess.Popen(
             ["mariadbd", "--no-defaults", *options, f"--pid-file={folder}/pid"] + (["--user=root"] if os.geteuid() == 0 else []),
             stdout=subprocess.DEVNULL,

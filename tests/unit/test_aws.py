@@ -295,3 +295,17 @@ def test_every_call_that_the_cloud_side_makes_is_among_the_documented_permission
         used = {f"`{service}:{name}`" for name in operations if xform_name(name) in words}
         assert used, service
         assert not {name for name in used if name not in text}
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-central-1"])
+def test_a_presigned_url_names_the_region_of_its_bucket(region: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    url = Aws(CloudSpec(region=region)).client("s3").generate_presigned_url("get_object", Params={"Bucket": "packs", "Key": "x.zip"})
+    assert url.startswith(f"https://packs.s3.{region}.amazonaws.com/x.zip?")
+
+
+def test_parameter_store_is_asked_patiently_on_aws_alone(tmp_path: Path) -> None:
+    here = Aws(config(tmp_path, f"[default]\nendpoint_url = http://127.0.0.1:9\n{KEYS}"))
+    attempts = {where: aws.client("ssm").client.meta.config.retries for where, aws in (("AWS", Aws(CloudSpec())), ("lab", here))}
+    assert (attempts["AWS"]["total_max_attempts"], attempts["AWS"]["mode"], attempts["lab"]["mode"]) == (10, "adaptive", "standard")

@@ -17,6 +17,7 @@ import pytest
 
 from runbook_lib import pki
 from runbook_lib.converge import agent, engine
+from runbook_lib.converge.agent import system
 from runbook_lib.converge.edits import TextSet
 from runbook_lib.converge.engine import Stage
 from runbook_lib.converge.keystore import Keystore
@@ -219,3 +220,17 @@ def test_a_wrong_archive_leaves_nothing_behind(here, tmp_path, pack_url, cache, 
     with pytest.raises(HostError, match="has sha256" if fault == "sha256" else "cannot fetch"):
         converge_once(here, wish)
     assert not Path(tmp_path / "home").exists() and not any(p.is_file() and p.suffix != ".part" for p in cache.glob("*"))
+
+
+def test_a_lock_of_somebody_else_is_waited_for_and_any_other_failure_is_not(tmp_path: Path) -> None:
+    """Apt's own words when another one reads the package lists."""
+    lock, asked = tmp_path / "lock", tmp_path / "asked"
+    lock.touch()
+    script = f"echo x >> {asked}; if [ -e {lock} ]; then echo 'E: Could not get lock /var/lib/apt/lists/lock.' >&2; exit 100; fi"
+    threading.Timer(1.2, lock.unlink).start()
+    system.unlocked(["sh", "-c", script], {})
+    assert len(asked.read_text().split()) >= 2
+    asked.unlink()
+    with pytest.raises(system.Failed, match="Unable to locate package"):
+        system.unlocked(["sh", "-c", f"echo x >> {asked}; echo 'E: Unable to locate package x' >&2; exit 100"], {})
+    assert asked.read_text().split() == ["x"]

@@ -118,5 +118,5 @@ def test_every_database_of_a_pattern_has_its_schema_and_its_account(pattern):
 def test_the_server_is_bound_to_its_own_address_and_waits_for_it():
     ctx = context("greg-separated")
     texts = [r.content.decode() for stage in mysql.desired(ctx.topology.db, ctx) for r in stage.resources if hasattr(r, "content")]
-    assert sum("bind-address = 127.0.0.1,10.213.1.20\n" in text for text in texts) == 2
+    assert sum("bind-address = 10.213.1.20\n" in text for text in texts) == 2
     assert any("network-online.target" in text for text in texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
 from pathlib import Path
@@ -23,6 +24,7 @@ from runbook_lib.topology.model import Topology, probe_only, topology_of
 
 RULES = yaml.safe_load((Path(__file__).parent / "topology_rules.yaml").read_text())
 SVG = "{http://www.w3.org/2000/svg}"
+EC2_TEXT = re.compile(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{1,255}")  # of a rule's description: EC2's API model
 
 
 def build(pattern: str, **overrides: Any) -> Topology:
@@ -47,7 +49,7 @@ def test_exactly_the_designed_doors_are_open(pattern: str) -> None:
 def test_every_rule_says_why_and_names_a_group_that_exists(pattern: str) -> None:
     topology = build(pattern)
     for rule in topology.rules:
-        assert rule.why
+        assert EC2_TEXT.fullmatch(rule.why), "EC2 refuses a description with other characters"
         assert rule.group in topology.groups
         assert rule.source == "operator" or rule.source in topology.groups or ipaddress.ip_network(rule.source)
 

@@ -28,15 +28,31 @@ class Packages:
     @staticmethod
     def apply(resources):
         names = [r["name"] for r in resources]
-        quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "a"}
+        quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}  # list only: nothing restarts the services of a live node unasked
         options = ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold", "--no-install-recommends"]
         install = ["apt-get", *options, "install", *names]
         try:
-            run(install, env=quiet)  # waits for whoever has the lock, such as a machine's own upgrades; dpkg alone would not
+            unlocked(install, quiet)
         except Failed:  # an install was cut short before, or the lists are missing or older than the mirror
-            run(["dpkg", "--configure", "-a"], env=quiet)
-            run(["apt-get", "-q", "-o", "DPkg::Lock::Timeout=300", "update"], env=quiet)
-            run(install, env=quiet)
+            unlocked(["dpkg", "--configure", "-a"], quiet)
+            unlocked(["apt-get", "-q", "update"], quiet)
+            unlocked(install, quiet)
+
+
+def unlocked(command, env, seconds=300.0):
+    """Run a command of dpkg's or apt's once nobody else, such as a machine's own upgrades, holds their locks.
+
+    DPkg::Lock::Timeout waits for dpkg's own lock only, not for those of the package lists and of the archives.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return run(command, env={**env, "LC_ALL": "C"})
+        except Failed as error:
+            held = any(words in str(error) for words in ("Could not get lock", "Unable to lock", "is locked by another process"))
+            if not held or time.monotonic() > until:
+                raise
+            time.sleep(1)
 
 
 @handles("user")
