@@ -1,17 +1,17 @@
-"""What is happening, told while it happens: the same shape as `changes.Event`, for work that is not on a host."""
+"""What a plan would change, and what happens while it is applied: on hosts (`Event`) and between calls to the cloud (`Step`)."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Step:
-    """`host` (or what else is worked on) is `doing` something: number `done` of about `of` steps."""
+    """`host` (or what else is worked on) is `doing` something: number `done` of about `of` steps. Between two of these a cancel is safe."""
 
     host: str
     stage: str
@@ -39,12 +39,15 @@ class Reporter:
 
 @dataclass(frozen=True)
 class Change:
-    """One difference between a host and the wish: `verb` in one word, `summary` in one line, `diff` where text differs."""
+    """One difference between a host and the wish: `verb` in one word, `summary` in one line, `diff` where text differs.
+
+    Its repr has no diff: that is raw text and may hold a secret. Tables show it redacted.
+    """
 
     key: str
     verb: str
     summary: str
-    diff: str = ""
+    diff: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)

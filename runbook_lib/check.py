@@ -73,4 +73,5 @@ class CheckTable(list[Check]):
     __repr__ = __str__
 
     def _caption(self) -> str:
-        return f"{sum(check.ok for check in self)} of {len(self)} checks passed"
+        skipped = sum(check.status == "skipped" for check in self)
+        return f"{sum(check.ok for check in self)} of {len(self)} checks passed" + (f", {skipped} skipped" if skipped else "")

@@ -333,7 +333,9 @@ def _summary(found: Mapping[str, Any], folder: Path, complete: bool, say: Say) -
     words = "all verified" if found["ok"] and complete else "NOT verified"
     changed = sum(chapter["changed"] for chapter in found["chapters"])
     say("")
-    say(f"{found['deployment']}: {words}; {passed} of {len(checks)} checks passed; {changed} resources changed")
+    skipped = sum(check["status"] == "skipped" for check in checks)
+    left_out = f", {skipped} skipped (the report says why; ./runbook rehearse brings a browser where one is missing)" if skipped else ""
+    say(f"{found['deployment']}: {words}; {passed} of {len(checks)} checks passed{left_out}; {changed} resources changed")
     if found["verdict"]:
         say(f"verdict: {found['verdict']} (expected: {found['expect']})")
     say(f"report: {os.path.relpath(folder / 'report.html')}")

@@ -50,3 +50,7 @@ def test_tables_align_as_text_and_show_lists_and_truth_in_words() -> None:
     assert lines[4].index("x, y") == lines[1].index("Value")
     assert lines[5].endswith("yes")
     assert html_table(("A",), [("<",)]).count("&lt;") == 1
+
+
+def test_what_was_skipped_is_counted_apart() -> None:
+    assert "1 of 2 checks passed, 1 skipped" in str(CheckTable([row("pass"), row("skipped")]))
