@@ -35,7 +35,7 @@ TESTS = (  # Debian packages that only the tests need; `.ci/run` installs them w
     "fonts-dejavu-core",
     "libnginx-mod-http-echo",
     "libnss3-tools",
-    "mariadb-client-core",
+    "mariadb-client",
     "mariadb-server-core",
     "nginx-light",
     "procps",
