@@ -19,7 +19,7 @@ def test_every_check_of_the_chapter_passes(as_deployment):
     assert [str(check) for check in verify_database(as_deployment).failed()] == []
 
 
-def test_only_the_private_address_and_loopback_are_bound(as_deployment):
+def test_only_the_private_address_is_bound(as_deployment):
     address = as_deployment.topology.db.address
     listening = {line.split()[3] for line in on(as_deployment, "db-1", "ss -Hltn").splitlines() if ":3306" in line}
     assert listening == {f"{address}:3306"}
