@@ -8,7 +8,7 @@ import pytest
 
 from runbook_lib.checks.sso import generated
 from runbook_lib.checks.sso.contents import APPS, WEBAPPS, Contents, contents_of
-from runbook_lib.checks.sso.generated import KNOWN, METHODS, REST, SPELLINGS, Request, generate
+from runbook_lib.checks.sso.generated import KNOWN, REST, SPELLINGS, Request, generate
 from runbook_lib.spec import front_doors
 from tests.unit.test_nginx import context
 
@@ -46,7 +46,7 @@ def test_the_spellings_differ_from_the_path_and_from_each_other():
 
 def test_a_mapping_is_asked_with_every_method_and_its_star_is_something():
     found = {(one.method, one.target) for one in made()["publisher"] if one.host == "store" and one.target.startswith("/publisher/test")}
-    assert found == {(method, target) for method in METHODS for target in ("/publisher/test/x", "/publisher/test/")}
+    assert found == {(method, target) for method in front_doors.METHODS for target in ("/publisher/test/x", "/publisher/test/")}
 
 
 @pytest.mark.parametrize(

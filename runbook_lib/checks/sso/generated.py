@@ -19,7 +19,7 @@ from functools import lru_cache
 
 from runbook_lib.checks.sso.contents import Contents
 from runbook_lib.checks.sso.environment import Login, Scene
-from runbook_lib.spec.front_doors import Door, find
+from runbook_lib.spec.front_doors import METHODS, Door, find
 from runbook_lib.webclient.cookies import Jar
 from runbook_lib.webclient.transport import Closed, Timeout, Wire
 
@@ -37,7 +37,7 @@ ROOTS = (
     "/authenticationendpoint/login.do", "/authenticationendpoint/samlsso_notification.do", "/t/carbon.super/store/", "/t/carbon.super/publisher/",
     "/openid", "/openidserver", "/passivests", "/oauth2/token", "/oauth/request-token", "/wso2registry/", "/uddi/",
 )  # fmt: skip
-METHODS = ("GET", "POST", "PUT", "DELETE")
+HOSTS = ("store", "publisher")
 # By whom: nobody, or a user signed in at his own application, whose cookies go to the other host as well
 ANYBODY, STORE_USER, PUBLISHER_USER = "", "store-only", "publisher-only"
 USERS = (ANYBODY, STORE_USER, PUBLISHER_USER)
@@ -138,24 +138,20 @@ def _scripts(contents: Contents) -> list[str]:
     return [path for path in contents.files if path.endswith(SCRIPT)]
 
 
-def _hosts() -> tuple[str, str]:
-    return ("store", "publisher")
-
-
 def _plain(contents: Contents) -> Iterator[Request]:
     """Every file as it lies there, on both hosts."""
-    return (Request(host, "GET", _written(path)) for path in contents.files for host in _hosts())
+    return (Request(host, "GET", _written(path)) for path in contents.files for host in HOSTS)
 
 
 def _by_users(contents: Contents) -> Iterator[Request]:
     """Every script by each user, read and posted to."""
-    return (Request(host, method, _written(path), who) for path in _scripts(contents) for host in _hosts() for method in ("POST", "GET") for who in USERS)
+    return (Request(host, method, _written(path), who) for path in _scripts(contents) for host in HOSTS for method in ("POST", "GET") for who in USERS)
 
 
 def _mapped(contents: Contents) -> Iterator[Request]:
     """Every URL mapping with every method; for a star, something."""
     targets = [mapping.replace("*", rest) for mapping in contents.mappings for rest in (("x", "") if "*" in mapping else ("",))]
-    return (Request(host, method, target) for target in targets for host in _hosts() for method in METHODS)
+    return (Request(host, method, target) for target in targets for host in HOSTS for method in METHODS)
 
 
 def _addressed(contents: Contents) -> Iterator[Request]:
@@ -165,12 +161,12 @@ def _addressed(contents: Contents) -> Iterator[Request]:
             app, kind, name, folder, script = found.groups()
             at = f"/{app}/{folder}" if kind == "app" else f"/{app}/assets/{name}" + ("/apis" if folder == "apis" else "")
             for spelt in dict.fromkeys((script, script.replace("_", "-"), re.sub(r"-(auth-)?(login|logout)-controller$", r"-\1\2", script))):
-                yield from (Request(host, method, f"{at}/{spelt}", who) for host in _hosts() for method in ("GET", "POST") for who in USERS)
+                yield from (Request(host, method, f"{at}/{spelt}", who) for host in HOSTS for method in ("GET", "POST") for who in USERS)
 
 
 def _rest(contents: Contents) -> Iterator[Request]:
     """What else the product serves."""
-    return (Request(host, method, target) for target in (*ROOTS, *contents.roots) for host in _hosts() for method in ("GET", "POST"))
+    return (Request(host, method, target) for target in (*ROOTS, *contents.roots) for host in HOSTS for method in ("GET", "POST"))
 
 
 def _spelt(contents: Contents) -> Iterator[Request]:
@@ -180,7 +176,7 @@ def _spelt(contents: Contents) -> Iterator[Request]:
         for spell in SPELLINGS.values():
             for path in _scripts(contents):
                 serving = {"publisher"} if path.startswith("/publisher/") else {"store", "publisher"} if path.startswith("/sso/") else {"store"}
-                for host in (host for host in _hosts() if (host in serving) == own):
+                for host in (host for host in HOSTS if (host in serving) == own):
                     method, who = next(turns)
                     yield Request(host, method, spell(_written(path)), who)
             next(turns)  # so that the next spelling meets other users
