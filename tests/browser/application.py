@@ -23,7 +23,7 @@ STYLE = '<link rel="stylesheet" href="/{app}/themes/site.css"><script src="/{app
 FORM = """<form action="/publisher/apis/assets?type=TYPE"><input name="overview_name"><input name="overview_context">
 <input name="overview_version"><button type="submit">Create</button></form><script>
 document.forms[0].addEventListener("submit", event => { event.preventDefault();
-  fetch(event.target.action, {method: "POST", body: new URLSearchParams(new FormData(event.target))}); });</script>"""
+  fetch(event.target.action, {method: "POST", body: new URLSearchParams(new FormData(event.target))}).then(GOES_ON); });</script>"""
 LOGIN = '<form method="post"><input name="username"><input name="password" type="password"><button>Sign in</button></form>'
 BODIES = {
     "/store/pages/my-items": "mine",
@@ -46,6 +46,7 @@ class Application:
     refused: set[str] = field(default_factory=set)
     closed: set[str] = field(default_factory=set)
     undeletable: bool = False
+    goes_on: str = "() => 0"  # what the form's script does after the answer, in JavaScript
     slow: float = 0.0
     many: int = 0
     requests: list[tuple[str, str, str]] = field(default_factory=list)
@@ -77,7 +78,7 @@ class Application:
         if path.endswith((".css", ".js", ".png")):
             return 200, "", {"Content-Type": "text/javascript" if path.endswith(".js") else "text/css"}
         if path.startswith("/store/assets/wsdl/details/") or path in BODIES or path.startswith("/store/pages/n"):
-            return 200, STYLE.format(app=app, title=path) + BODIES.get(path, "details"), {}
+            return 200, STYLE.format(app=app, title=path) + BODIES.get(path, "details").replace("GOES_ON", self.goes_on), {}
         if path != HOME.get(app):
             return 404, "no such page, says the product", {}
         links = [*MENU[app], *(f"/store/pages/n{number}" for number in range(self.many if app == "store" else 0))]

@@ -76,6 +76,16 @@ def test_one_form_is_sent_and_what_it_made_is_gone(site: Application, monkeypatc
     assert "the form of /publisher/assets/restservice/create was answered 201, 1 of its assets removed" in row.observed
 
 
+@pytest.mark.parametrize("after", [0, 30, 100, 300, 1000])
+def test_a_form_whose_script_goes_on_to_another_page_is_followed_and_what_it_made_is_gone(
+    site: Application, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    site.goes_on = f"() => setTimeout(() => {{ location.href = '/publisher/pages/gc-landing'; }}, {after})"
+    row = one(site, monkeypatch, PUBLISHER_USER)
+    assert row.status == "pass" and "was answered 201, 1 of its assets removed" in row.observed, row.observed
+    assert len(site.made) == 1 and site.assets == {}
+
+
 def test_what_nginx_refuses_is_named_with_the_page_that_asked(site: Application, monkeypatch: pytest.MonkeyPatch) -> None:
     files = ("logo.png", "site.css", "site.js")
     site.refused = {"/publisher/apis/assets", "/publisher/assets/wsdl/create", *(f"/publisher/themes/{name}" for name in files)}

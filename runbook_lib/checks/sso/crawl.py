@@ -21,7 +21,7 @@ from runbook_lib.checks.sso.environment import Login, Scene
 from runbook_lib.checks.sso.proof import CHAPTER
 from runbook_lib.checks.sso.publishing import made_id
 from runbook_lib.checks.sso.recorder import TYPED, Recorder, pattern, shown, text_of
-from runbook_lib.checks.sso.screenshots import PATIENCE, SIZE, go, missing, seen_in, sign_in, with_test_users
+from runbook_lib.checks.sso.screenshots import PATIENCE, SETTLED, SIZE, go, missing, seen_in, sign_in, with_test_users
 from runbook_lib.redaction import redactor
 from runbook_lib.webclient.response import Answer
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PAGES, SECONDS = 25, 20.0  # per user and application
 LAST = 6.0  # of these seconds, kept for the form and for signing out
+KEEPING = 3_000  # milliseconds for a form's script to read its answer
 NAMED = 20  # refused requests that a row names
 # who (part of the row's id), kind of user, application, and what a reader calls that user
 WALKS = (
@@ -40,13 +41,16 @@ WALKS = (
     ("admin", "admin", "publisher", "the administrator"),
 )
 SIGNED_IN = {"store": "store-signed-in", "publisher": "publisher-landing"}
-LINKS = "() => [...document.querySelectorAll('a[href], area[href]')].map(link => String(link.href))"
+# what a page links to, and whether it holds the form that makes an asset
+CONTENTS = """() => [[...document.querySelectorAll('a[href], area[href]')].map(link => String(link.href)),
+  Boolean(document.querySelector('form [name=overview_name]'))]"""
 PREFERRED = "/restservice/"  # of several forms the one that is sent: its fields are known
 NONE = ", no asset of its making found"
 FORM = "form:has([name=overview_name])"
 # Keeps what a form's script was answered: the browser throws it away when the script goes on to another page.
 KEEP = """() => {
   const keep = text => sessionStorage.setItem('runbook-answer', text);
+  sessionStorage.removeItem('runbook-answer');
   const plain = window.fetch;
   window.fetch = async (...asked) => {
     const answer = await plain(...asked);
@@ -59,7 +63,7 @@ KEEP = """() => {
     return open.call(this, method, ...more);
   };
 }"""
-KEPT = "() => { const kept = sessionStorage.getItem('runbook-answer') || ''; sessionStorage.removeItem('runbook-answer'); return kept; }"
+KEPT = "() => sessionStorage.getItem('runbook-answer')"
 # every asset of that name and the one that the answer named: removed; [how many, what is left]
 REMOVE = """async ([assets, type, name, made]) => {
   const ask = (url, method) => fetch(url, {method, signal: AbortSignal.timeout(10000)});
@@ -69,7 +73,7 @@ REMOVE = """async ([assets, type, name, made]) => {
   found.filter(one => [one.name, one.overview_name, one.attributes?.overview_name].includes(name)).forEach(one => ids.add(one.id));
   for (const id of ids) {
     const gone = await ask(`${assets}/${id}?type=${type}`, 'DELETE');
-    if (!gone.ok) left.push(`${id} (DELETE: ${gone.status})`);
+    if (!gone.ok && gone.status !== 404) left.push(`${id} (DELETE: ${gone.status})`);
   }
   return [ids.size, left];
 }"""
@@ -157,13 +161,23 @@ class Crawler:
             if not self._own(self.page.url):
                 continue
             seen.add(pattern(self.page.url))
-            for link in self.page.evaluate(LINKS):
+            links, has_form = self._contents()
+            for link in links:
                 if self._own(link) and not shown(link).endswith("/logout") and pattern(link) not in seen:
                     seen.add(pattern(link))
                     queue.append((link, here))
             if PREFERRED in here or not self._form_at:
-                self._form_at = self.page.url if self.page.locator(FORM).count() else self._form_at
+                self._form_at = self.page.url if has_form else self._form_at
         self._not_walked = len(queue)
+
+    def _contents(self) -> tuple[list[str], bool]:
+        """`CONTENTS` of the page; asked once more where a script went on to another page just then."""
+        try:
+            links, has_form = self.page.evaluate(CONTENTS)
+        except Exception:
+            self.page.wait_for_function(SETTLED, timeout=self._patience())
+            links, has_form = self.page.evaluate(CONTENTS)
+        return links, has_form
 
     def open(self, url: str, opener: str) -> None:
         """One page and all that it loads; `opener` is the page that links it."""
@@ -197,19 +211,25 @@ class Crawler:
             answer = posted.value
             self.form = f"the form of {shown(self._form_at)} was answered {answer.status}"
             kinds = parse_qs(urlsplit(answer.url).query).get("type", kinds)
-            self.record.settle()
-            text = self.page.evaluate(KEPT) if self._own(self.page.url) else ""
-            made = made_id(Answer(answer.status, answer.url, [], text or text_of(answer) or "", [], 0.0))
+            text = self._kept() if answer.request.resource_type in ("fetch", "xhr") else text_of(answer)
+            made = made_id(Answer(answer.status, answer.url, [], text or "", [], 0.0))
         finally:
             self.record.settle()
             self.remove(kinds[0], name, made)
         if answer.status < 400 and self.form.endswith(NONE):
             self.troubles.append(f"whether {name} was made is not known: the answer names no id")
 
+    def _kept(self) -> str:
+        """The body of the answer that the form's script got; empty when the script did not read it in `KEEPING` ms."""
+        with suppress(Exception):  # the wait goes on over a navigation, a plain evaluation does not
+            return str(self.page.wait_for_function(KEPT, timeout=KEEPING).json_value())
+        return ""
+
     def remove(self, kind: str, name: str, made: str | None) -> None:
         """Remove the assets of that name and the one with the id that the form's answer told, where it did."""
-        if not self._own(self.page.url):
-            self.open(f"{self.origin}/{self.app}/", TYPED)
+        self.record.opener = TYPED
+        # a page without the form's script: one that goes on to another page would end the removal in the middle
+        go(self.page, f"{self.origin}/{self.app}/", timeout=PATIENCE)
         count, self.left_behind = self.page.evaluate(REMOVE, [f"{self.origin}/{self.app}/apis/assets", kind, name, made])
         self.record.settle()
         self.form += f", {count - len(self.left_behind)} of its assets removed" if count else NONE

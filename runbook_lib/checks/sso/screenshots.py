@@ -43,6 +43,7 @@ FLAGS = (
 SIZE = {"width": 1000, "height": 640}
 PATIENCE = 10_000  # milliseconds for one page
 SETTLED = "() => document.readyState == 'complete' && !document.querySelector('[name=SAMLRequest],[name=SAMLResponse]')"
+CROSSED = ("interrupted by another navigation", "net::ERR_ABORTED")  # how Chromium names an address that another one overtook
 # id, kind of user, and what a reader calls that user
 WALKS = (
     ("browser-store-only", "store-only", "a Store user"),
@@ -221,8 +222,17 @@ def sign_in(page: Page, url: str, login: Login) -> None:
 
 
 def go(page: Page, url: str, timeout: float | None = None) -> None:
-    """Open an address, at most `timeout` milliseconds, and wait until no SAML form is on its way any more."""
-    page.goto(url, wait_until="load", timeout=timeout)
+    """Open an address, at most `timeout` milliseconds, and wait until no SAML form is on its way any more.
+
+    Where a script of the page before goes on to an address of its own at that moment, the address is opened again.
+    """
+    try:
+        page.goto(url, wait_until="load", timeout=timeout)
+    except Exception as error:
+        if not any(words in str(error) for words in CROSSED):
+            raise
+        page.wait_for_load_state()
+        page.goto(url, wait_until="load", timeout=timeout)
     page.wait_for_function(SETTLED, timeout=timeout)
 
 
