@@ -227,11 +227,12 @@ class Crawler:
 
     def remove(self, kind: str, name: str, made: str | None) -> None:
         """Remove the assets of that name and the one with the id that the form's answer told, where it did."""
-        self.record.opener = TYPED
-        # a page without the form's script: one that goes on to another page would end the removal in the middle
-        go(self.page, f"{self.origin}/{self.app}/", timeout=PATIENCE)
-        count, self.left_behind = self.page.evaluate(REMOVE, [f"{self.origin}/{self.app}/apis/assets", kind, name, made])
-        self.record.settle()
+        tab = self.page.context.new_page()  # its own: the form's script may go on to another page at any moment
+        try:
+            go(tab, f"{self.origin}/{self.app}/", timeout=PATIENCE)
+            count, self.left_behind = tab.evaluate(REMOVE, [f"{self.origin}/{self.app}/apis/assets", kind, name, made])
+        finally:
+            tab.close()
         self.form += f", {count - len(self.left_behind)} of its assets removed" if count else NONE
 
     def result(self) -> tuple[Status, str]:

@@ -226,13 +226,14 @@ def go(page: Page, url: str, timeout: float | None = None) -> None:
 
     Where a script of the page before goes on to an address of its own at that moment, the address is opened again.
     """
-    try:
-        page.goto(url, wait_until="load", timeout=timeout)
-    except Exception as error:
-        if not any(words in str(error) for words in CROSSED):
-            raise
-        page.wait_for_load_state()
-        page.goto(url, wait_until="load", timeout=timeout)
+    for last in (False, False, True):
+        try:
+            page.goto(url, wait_until="load", timeout=timeout)
+            break
+        except Exception as error:
+            if last or not any(words in str(error) for words in CROSSED):
+                raise
+            page.wait_for_load_state()
     page.wait_for_function(SETTLED, timeout=timeout)
 
 
