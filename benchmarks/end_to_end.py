@@ -27,9 +27,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import httpx  # noqa: E402
 import page  # noqa: E402
+from ec2lab import lifecycle  # noqa: E402
+from ec2lab.paths import find_lab  # noqa: E402
 
-from runbook_lab import lifecycle  # noqa: E402
-from runbook_lab.layout import find_lab  # noqa: E402
 from runbook_lib.aws import packs  # noqa: E402
 from runbook_lib.chapters.deployment import Deployment, open_deployment  # noqa: E402
 from runbook_lib.redaction import redactor  # noqa: E402
@@ -72,7 +72,7 @@ def main() -> None:
 def measure(overrides: dict[str, str], rounds: int) -> dict[str, Any]:
     """Seconds of the whole run, of its chapters, and of a chapter with nothing to change, warm and cold."""
     settings = [word for key, value in overrides.items() for word in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", "runbook_lab.front"]
+    command = [sys.executable, "-m", "runbook_cli"]
     began = time.monotonic()
     done = subprocess.run([*command, "run", PARAMS, *settings], cwd=ROOT, capture_output=True, text=True)
     whole = time.monotonic() - began

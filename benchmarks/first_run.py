@@ -18,8 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import page
-
-from runbook_lab.layout import CACHE
+from ec2lab.paths import CACHE
 
 PARTS = (
     ("environment", r"the environment is ready after (\d+) s"),

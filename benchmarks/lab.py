@@ -28,9 +28,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import page  # noqa: E402
-
-from runbook_lab import image, lifecycle, visit  # noqa: E402
-from runbook_lab.layout import Lab, find_lab  # noqa: E402
+from ec2lab import lifecycle, status  # noqa: E402
+from ec2lab.machines import image  # noqa: E402
+from ec2lab.paths import CACHE, Lab, find_lab  # noqa: E402
 
 PARAMETER = "/aws/service/debian/release/12/latest/amd64"
 
@@ -46,7 +46,7 @@ class Bench:
 
     def __init__(self, lab: Lab) -> None:
         self.lab, self.ec2 = lab, lifecycle.client(lab, "ec2")
-        self.image = visit.parameter(lab, PARAMETER)
+        self.image = lifecycle.client(lab, "ssm").get_parameter(Name=PARAMETER)["Parameter"]["Value"]
         vpc = self.ec2.create_vpc(CidrBlock="10.219.1.0/24")["Vpc"]["VpcId"]
         self.subnet = self.ec2.create_subnet(VpcId=vpc, CidrBlock="10.219.1.0/24")["Subnet"]["SubnetId"]
         self.group = self.ec2.create_security_group(GroupName="ssh", Description="ssh", VpcId=vpc)["GroupId"]
@@ -75,7 +75,7 @@ class Bench:
             thread.join()
 
     def _await_one(self, instance_id: str, address: str) -> None:
-        while not (keys := visit.console_host_keys(self._console(instance_id))):
+        while not (keys := status.console_host_keys(self._console(instance_id))):
             time.sleep(0.1)
         with tempfile.NamedTemporaryFile("w") as known:
             known.writelines(f"{address} {line}\n" for line in keys)
@@ -97,11 +97,11 @@ class Bench:
 
     def terminate(self, machines: dict[str, str]) -> None:
         self.ec2.terminate_instances(InstanceIds=list(machines))
-        while any(machine["id"] in machines for machine in visit.status(self.lab)["machines"]):
+        while any(machine["id"] in machines for machine in status.status(self.lab)["machines"]):
             time.sleep(0.05)
 
     def idle_memory(self, machines: dict[str, str]) -> float:
-        return statistics.mean(visit.memory_mb(self.lab, each) or 0 for each in machines)
+        return statistics.mean(status.memory_mb(self.lab, each) or 0 for each in machines)
 
     def rule_seconds(self, address: str) -> float:
         """From the answer to a permission until the machine refuses (no longer drops) a connection to that port."""
@@ -119,7 +119,7 @@ class Bench:
 
 def build_image() -> float:
     """Seconds to build the image from nothing, in a temporary cache."""
-    with tempfile.TemporaryDirectory(dir="/var/cache/runbook") as folder:
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
         image.CACHE = Path(folder)
         return timed(lambda: image.ensure(lambda text: None))
 

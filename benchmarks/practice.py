@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from page import section, write  # noqa: E402
+from wso2_practice.build import build  # noqa: E402
 
-from runbook_lab.practice import build  # noqa: E402
 from runbook_lib.operations import demo_app  # noqa: E402
 from tests.practice.practice_nodes import Node, Nodes, sign_in  # noqa: E402
 

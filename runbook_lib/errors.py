@@ -59,7 +59,3 @@ class LockHeld(RunbookError):
 
 class ChecksFailed(RunbookError):
     """At least one check failed: names them."""
-
-
-class LabError(RunbookError):
-    """The lab cannot do what was asked on this machine."""

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from runbook_lab import practice
+import wso2_practice
 
 pytest_plugins = ["tests.lab.labs", "tests.lab.deployed"]  # the lab and its clusters: one of each for all folders
 
@@ -72,7 +71,7 @@ def product_files(request: pytest.FixtureRequest) -> ProductFiles:
     Once from the practice packs, which everybody has, and once from WSO2's own files, which is skipped where they are absent.
     """
     if request.param == "practice pack":
-        pack = Path(practice.__file__).parent / "pack"
+        pack = Path(wso2_practice.__file__).parent / "pack"
         folders = {product: [pack / product, pack / "common"] for product in ("greg", "as")}
     else:
         genuine = request.getfixturevalue("wso2_conf")

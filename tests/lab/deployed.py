@@ -49,7 +49,7 @@ class Deployed:
 
     def command(self, verb: str, *more: str) -> list[str]:
         settings = [word for key, value in self.overrides.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-        return [sys.executable, "-m", "runbook_lab.front", verb, self.params, *settings, *more]
+        return [sys.executable, "-m", "runbook_cli", verb, self.params, *settings, *more]
 
     def cli(self, verb: str, *more: str, seconds: float = 600, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; output is kept."""

@@ -19,11 +19,12 @@ import boto3
 import paramiko
 import pytest
 from botocore.config import Config
+from ec2lab.lifecycle import down
+from ec2lab.paths import Lab, find_lab
+from ec2lab.status import console_host_keys
 
-from runbook_lab import prerequisites
-from runbook_lab.layout import Lab, find_lab
-from runbook_lab.lifecycle import down, up
-from runbook_lab.visit import console_host_keys
+from runbook_cli import prerequisites
+from runbook_cli.lab import up
 from tests.conftest import need
 
 IMAGE_PARAMETER = "/aws/service/debian/release/12/latest/amd64"

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from wso2_practice.build import probe_war
 
-from runbook_lab.practice import probe_war
 from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.errors import RunbookError
 from runbook_lib.operations import deploy_archive

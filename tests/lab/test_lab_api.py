@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 from botocore.exceptions import ClientError
+from ec2lab import cleanup
 
-from runbook_lab import remains
 from tests.conftest import need
 from tests.lab.labs import IMAGE_PARAMETER, RANGE, eventually
 
@@ -73,8 +73,8 @@ def test_an_unchanged_script_works_with_the_shared_config_file_alone(lab):
 
 def test_debian_s_awscli_works_with_what_lab_env_prints(lab):
     need(Path("/usr/bin/aws").exists(), "no /usr/bin/aws (apt-get install awscli)")
-    runbook = f"{sys.executable} -m runbook_lab env --name {lab.lab.name}"
-    script = f'set -e; eval "$({runbook})"; /usr/bin/aws --endpoint-url "$AWS_ENDPOINT_URL" ec2 describe-images'
+    exports = f"{sys.executable} -m ec2lab env --name {lab.lab.name}"
+    script = f'set -e; eval "$({exports})"; /usr/bin/aws --endpoint-url "$AWS_ENDPOINT_URL" ec2 describe-images'
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
     assert [image["ImageId"] for image in json.loads(done.stdout)["Images"]] == [lab.image]
@@ -175,7 +175,6 @@ def test_a_presigned_url_works_inside_a_machine_and_expires_with_its_signature(l
 
 
 def test_the_practice_packs_are_in_the_bucket(lab):
-    pytest.importorskip("runbook_lab.practice.build")
     keys = {each["Key"] for each in lab.s3.list_objects_v2(Bucket="runbook-packs").get("Contents", [])}
     assert {"wso2greg-5.1.0.zip", "wso2as-5.3.0.zip"} <= keys
 
@@ -193,7 +192,7 @@ def test_an_imported_key_pair_opens_the_machine(lab, launch):
 
 
 def test_everything_listens_on_the_gateway_address_only(lab):
-    (daemon,) = remains.daemons(lab.lab)
+    (daemon,) = cleanup.daemons(lab.lab)
     inodes = {os.readlink(link) for link in Path(f"/proc/{daemon}/fd").iterdir() if link.is_symlink()}
     listening = []
     for family in ("tcp", "tcp6", "udp", "udp6"):

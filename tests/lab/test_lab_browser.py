@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lab import browser, visit
+from runbook_cli import browser, machines
 from runbook_lib import pki
-from runbook_lib.errors import LabError
+from runbook_lib.errors import RunbookError
 from tests.conftest import need
 
 SERVER = """\
@@ -60,12 +60,12 @@ def seen(url: str, names: dict[str, str], keys: list[str], profile: str) -> str:
 
 
 def test_names_and_authorities_come_from_what_the_cloud_knows(lab, sites):
-    assert sites.items() <= visit.hosts(lab.lab).items()  # other deployments of the session have names of their own
-    assert "BEGIN CERTIFICATE" in browser.authorities(lab.lab)
+    assert sites.items() <= machines.hosts(lab.lab).items()  # other deployments of the session have names of their own
+    assert "BEGIN CERTIFICATE" in machines.authorities(lab.lab)
 
 
 def test_chromium_opens_a_deployment_s_name_without_a_warning_and_warns_of_a_wrong_certificate(lab, sites, tmp_path):
-    keys = browser.trusted_keys(sites, browser.authorities(lab.lab))
+    keys = browser.trusted_keys(sites, machines.authorities(lab.lab))
     assert len(keys) == 1
     assert "the page of good.test" in seen("https://good.test/", sites, keys, str(tmp_path / "a"))
     assert "the page of" not in seen("https://bad.test/", sites, keys, str(tmp_path / "b"))
@@ -75,7 +75,7 @@ def test_without_a_display_the_browser_says_what_to_do(lab, sites, monkeypatch):
     need(next(filter(None, map(shutil.which, browser.PROGRAMS)), None), "no Chromium (apt-get install chromium)")
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(LabError) as caught:
+    with pytest.raises(RunbookError) as caught:
         browser.open_browser(lab.lab)
     assert "lab hosts" in caught.value.next_step
 
@@ -88,7 +88,7 @@ def test_the_window_is_opened_with_a_profile_of_its_own_that_goes_with_it(lab, s
     monkeypatch.setenv("DISPLAY", ":0")
     assert browser.open_browser(lab.lab) == 0
     words = (tmp_path / "chromium.words").read_text().splitlines()
-    assert words[-1] == f"https://{next(iter(visit.hosts(lab.lab)))}/"
+    assert words[-1] == f"https://{next(iter(machines.hosts(lab.lab)))}/"
     (rules,) = (word for word in words if word.startswith("--host-resolver-rules="))
     assert all(f"MAP {name} {address}" in rules for name, address in sites.items())
     (profile,) = (word.partition("=")[2] for word in words if word.startswith("--user-data-dir="))

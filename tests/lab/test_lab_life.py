@@ -14,11 +14,13 @@ import time
 from pathlib import Path
 
 import pytest
+from ec2lab import cleanup, cli, lifecycle, prerequisites
+from ec2lab.errors import LabError
+from ec2lab.machines import cgroups, image
+from ec2lab.network import links
+from ec2lab.paths import find_lab
 
-from runbook_lab import cgroups, cli, image, lifecycle, network, prerequisites, remains
-from runbook_lab.layout import find_lab
 from runbook_lib.aws.host_keys import Pinned, keys_in
-from runbook_lib.errors import LabError
 from tests.lab.labs import LabClient, eventually, require_lab_machine
 
 NAME, RANGE = "life", "10.215.0.0/16"
@@ -27,7 +29,7 @@ ROOTS: set[str] = set()  # names under which nspawn locks the machines of these 
 
 
 def runbook(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([sys.executable, "-m", "runbook_lab", *words], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "runbook_cli", "lab", *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 or not check, done.stderr
     return done
 
@@ -73,7 +75,7 @@ def everything_of(name: str) -> list[str]:
             words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
-        if re.search(rf"runbook_lab.daemon {name} |/runbook/{name}/|rb-{name}\.", words):
+        if re.search(rf"ec2lab.daemon {name} |/ec2lab/{name}/|ec-{name}\.", words):
             found.append(f"process {words}")
     tables = {
         "mount": Path("/proc/self/mounts").read_text(),
@@ -83,22 +85,22 @@ def everything_of(name: str) -> list[str]:
         "namespace": subprocess.check_output(["ip", "netns", "list"], text=True),
         "table": subprocess.check_output(["nft", "list", "tables"], text=True),
     }
-    mine = rf"rb-{name}\b|runbook_{name}\b|/runbook/{name}/|\b10\.215\.|\brb0ad7"
+    mine = rf"ec-{name}\b|ec2lab_{name}\b|/ec2lab/{name}/|\b10\.215\.|\bec0ad7"
     found += [f"{kind}: {line}" for kind, text in tables.items() for line in text.splitlines() if re.search(mine, line)]
-    for place in ("/run/runbook", "/run/netns", "/var/lib/runbook", "/run/systemd/nspawn/propagate"):
+    for place in ("/run/ec2lab", "/run/netns", "/var/lib/ec2lab", "/run/systemd/nspawn/propagate"):
         found += [str(path) for path in Path(place).glob(f"*{name}*")]
     locks = Path("/run/systemd/nspawn/locks")
     found += [str(lock) for lock in locks.glob("inode-*") if lock.name in ROOTS]
     for root in cgroups.hierarchies():
-        found += [str(path) for path in root.glob(f"**/runbook-{name}*")]
+        found += [str(path) for path in root.glob(f"**/ec2lab-{name}*")]
     return found
 
 
 def test_up_twice_is_up_once_and_down_leaves_nothing(other):
     assert "is up" in runbook("up", "--name", NAME, "--range", RANGE).stdout
-    daemon = remains.daemons(other)
+    daemon = cleanup.daemons(other)
     assert "is up" in runbook("up", "--name", NAME).stdout
-    assert remains.daemons(other) == daemon and len(daemon) == 1
+    assert cleanup.daemons(other) == daemon and len(daemon) == 1
     with_machines(other)
     assert everything_of(NAME)  # the scan sees a lab when there is one
     runbook("down", "--name", NAME)
@@ -131,8 +133,8 @@ def test_taking_a_lab_down_leaves_another_alone_that_has_its_range_now(other):
 def test_down_after_the_daemon_was_killed_leaves_nothing(other):
     lifecycle.up(other, say=lambda text: None)
     with_machines(other)
-    os.kill(remains.daemons(other)[0], signal.SIGKILL)
-    eventually(lambda: not remains.daemons(other), "the daemon's end")
+    os.kill(cleanup.daemons(other)[0], signal.SIGKILL)
+    eventually(lambda: not cleanup.daemons(other), "the daemon's end")
     assert any("nspawn" in thing for thing in everything_of(NAME))  # machines outlive it
     runbook("down", "--name", NAME)
     assert everything_of(NAME) == []
@@ -141,10 +143,10 @@ def test_down_after_the_daemon_was_killed_leaves_nothing(other):
 def test_down_after_daemon_and_supervisors_were_killed_ends_the_orphaned_machines(other):
     lifecycle.up(other, say=lambda text: None)
     with_machines(other)
-    for pid in remains.daemons(other) + remains.supervisors(other):
+    for pid in cleanup.daemons(other) + cleanup.supervisors(other):
         os.kill(pid, signal.SIGKILL)
-    spaces = [path.name for path in Path("/run/netns").glob(f"rb-{NAME}.*")]
-    inits = [pid for space in spaces for pid in network.pids_in(space)]
+    spaces = [path.name for path in Path("/run/netns").glob(f"ec-{NAME}.*")]
+    inits = [pid for space in spaces for pid in links.pids_in(space)]
     assert inits  # the machines live on
     runbook("down", "--name", NAME)
     assert everything_of(NAME) == []
@@ -161,8 +163,8 @@ def _alive(pid: int) -> bool:
 def test_up_after_such_a_death_cleans_up_first(other):
     lifecycle.up(other, say=lambda text: None)
     with_machines(other, 1)
-    os.kill(remains.daemons(other)[0], signal.SIGKILL)
-    eventually(lambda: not remains.daemons(other), "the daemon's end")
+    os.kill(cleanup.daemons(other)[0], signal.SIGKILL)
+    eventually(lambda: not cleanup.daemons(other), "the daemon's end")
     said = runbook("up", "--name", NAME, "--range", RANGE).stdout
     assert "cleaned up" in said
     assert states(other) == []
@@ -181,11 +183,11 @@ def test_two_labs_are_up_at_once_and_do_not_see_each_other(lab, other):
 
 def test_two_ups_at_the_same_moment_make_one_lab(other):
     ups = [
-        subprocess.Popen([sys.executable, "-m", "runbook_lab", "up", "--name", NAME, "--range", RANGE], cwd=ROOT,
+        subprocess.Popen([sys.executable, "-m", "runbook_cli", "lab", "up", "--name", NAME, "--range", RANGE], cwd=ROOT,
                          stdout=subprocess.DEVNULL) for _ in range(2)
     ]  # fmt: skip
     assert [each.wait(120) for each in ups] == [0, 0]
-    assert len(remains.daemons(other)) == 1
+    assert len(cleanup.daemons(other)) == 1
 
 
 def test_status_hosts_and_env_tell_what_there_is(other):
@@ -275,9 +277,9 @@ def test_names_and_ranges_that_cannot_be_are_refused(words, expected):
     [
         (("sys.platform", "darwin"), "need Linux"),
         (("os.geteuid", lambda: 1000), "needs root"),
-        (("runbook_lab.prerequisites._KERNEL", [(lambda: False, "overlayfs", "modprobe")]), "no overlayfs"),
+        (("ec2lab.prerequisites._KERNEL", [(lambda: False, "overlayfs", "modprobe")]), "no overlayfs"),
         (
-            ("runbook_lab.prerequisites._KERNEL", [(lambda: False, "writable control groups", "x")]),
+            ("ec2lab.prerequisites._KERNEL", [(lambda: False, "writable control groups", "x")]),
             "no writable control",
         ),
     ],
@@ -326,7 +328,7 @@ def test_two_builders_build_one_image_and_a_killed_build_blocks_nobody(monkeypat
 
 def test_a_killed_mmdebstrap_leaves_no_process_and_no_mount(tmp_path):
     require_lab_machine()
-    code = "from pathlib import Path; from runbook_lab import image; image._mmdebstrap(Path(__import__('sys').argv[1]))"
+    code = "from pathlib import Path; from ec2lab.machines import image; image._mmdebstrap(Path(__import__('sys').argv[1]))"
     target = tmp_path / "tree"
     builder = subprocess.Popen([sys.executable, "-c", code, str(target)], cwd=ROOT, stderr=subprocess.DEVNULL)
     eventually(lambda: (target / "etc").exists(), "the build's beginning")

@@ -6,8 +6,8 @@ import socket
 
 import paramiko
 import pytest
+from ec2lab.status import memory_mb
 
-from runbook_lab.visit import memory_mb
 from tests.lab.labs import Box, eventually
 
 UNIT = """\
@@ -74,7 +74,7 @@ def test_no_two_machines_share_host_keys_or_identity(box, launch):
 
 
 def test_the_shared_image_holds_no_keys_and_no_identity(lab):
-    from runbook_lab.image import wanted
+    from ec2lab.machines.image import wanted
 
     tree = wanted().tree
     assert not list(tree.glob("etc/ssh/ssh_host_*"))

@@ -11,8 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
-
-from runbook_lab import proxy
+from ec2lab import proxy
 
 
 def downloads(lab) -> int:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(1200)
 NODES = ("lb-1", "db-1", "greg-1")
 SEEN = (
     "systemd",
-    "runbook_lab.front",
+    "runbook_cli",
     "ipykernel",
     "wso2server.sh",
     "mariadbd",

@@ -17,7 +17,7 @@ from runbook_lib.operations.backup import dump_database, recreate_database, rest
 from tests.conftest import need
 from tests.lab.local_host import LocalHost, converged, planned
 
-PACK = Path(__file__).resolve().parents[2] / "runbook_lab/practice/pack"
+PACK = Path(__file__).resolve().parents[2] / "practice/wso2_practice/pack"
 PASSWORD = "Abc123Abc123Abc123Abc123"  # for this test's server only
 NETWORK = "10.213.1.0/255.255.255.0"
 DATABASE = MysqlDatabase("WSO2_USER_DB")

@@ -17,7 +17,7 @@ DRIVER = Path("/usr/share/java/mariadb-java-client.jar")
 @pytest.fixture(scope="session")
 def packs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     need(shutil.which("javac"), "the practice packs are compiled: install openjdk-17-jdk-headless")
-    from runbook_lab.practice import build
+    from wso2_practice.build import build
 
     greg, appserver = build(tmp_path_factory.mktemp("packs"))
     return {"greg": greg, "as": appserver}

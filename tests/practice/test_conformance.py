@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import wso2_practice
 import yaml
+from wso2_practice.conformance import SCRIPTS, Target, differences, load, main, script_rows
 
-from runbook_lab import practice
-from runbook_lab.practice.conformance import SCRIPTS, Target, differences, load, main, script_rows
 from runbook_lib.checks.sso.environment import Login
 from tests.conftest import DATA
 from tests.practice.practice_nodes import Node, Nodes
@@ -19,7 +19,7 @@ from tests.practice.practice_nodes import Node, Nodes
 ROWS = load()
 DIRECT = script_rows()
 TYPES = {"application/json": " json", "text/html": "", "": " empty"}
-APPS = Path(practice.__file__).parent / "pack/greg/repository/deployment/server/jaggeryapps"
+APPS = Path(wso2_practice.__file__).parent / "pack/greg/repository/deployment/server/jaggeryapps"
 
 
 @pytest.fixture(scope="module")

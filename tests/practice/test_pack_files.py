@@ -23,7 +23,7 @@ from runbook_lib.spec.model import Spec
 from runbook_lib.topology.model import topology_of
 from tests.conftest import ROOT, need
 
-PACK = ROOT / "runbook_lab" / "practice" / "pack"
+PACK = ROOT / "practice" / "wso2_practice" / "pack"
 HOMES = {"greg": "greg-5.1.0", "as": "as-5.3.0"}
 TABLE = yaml.safe_load((Path(__file__).parent / "pack_files.yaml").read_text(encoding="utf-8"))
 CASES = [pytest.param(product, row, id=f"{product}-{row['file']}-{number}") for number, row in enumerate(TABLE) for product in row["products"]]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
+from wso2_practice.build import probe_war
 
-from runbook_lab.practice import probe_war
 from runbook_lib.operations import demo_app
 from tests.practice.practice_nodes import Node, Nodes, returned, sign_in, soap
 

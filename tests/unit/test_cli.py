@@ -12,7 +12,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from runbook_lab import front
+from runbook_cli import main as front
 from runbook_lib.chapters import teardown as teardown_
 from runbook_lib.check import Check, CheckTable
 from runbook_lib.errors import ChecksFailed, CloudError, RunbookError
@@ -164,7 +164,7 @@ def test_a_lab_is_brought_up_only_for_params_that_name_one(tmp_path: Path) -> No
         return argparse.Namespace(params=PARAMS, set=list(set_))
 
     assert front.lab_of(args()) == "lab"
-    assert front.lab_of(args("cloud.aws_config=/run/runbook/two/aws-config")) == "two"
+    assert front.lab_of(args("cloud.aws_config=/run/ec2lab/two/aws-config")) == "two"
     assert front.lab_of(args("cloud.aws_config=null")) is None
 
 

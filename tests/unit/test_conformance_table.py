@@ -7,10 +7,10 @@ import zlib
 
 import pytest
 from lxml import etree
+from wso2_practice.conformance import load
+from wso2_practice.expectations import EXPECTATIONS, Outcome, saml_text
+from wso2_practice.tampering import NAMESPACES, tampered
 
-from runbook_lab.practice.conformance import load
-from runbook_lab.practice.expectations import EXPECTATIONS, Outcome, saml_text
-from runbook_lab.practice.tampering import NAMESPACES, tampered
 from runbook_lib.errors import RunbookError
 from runbook_lib.webclient.response import Answer, Form
 

@@ -13,7 +13,7 @@ from runbook_lib.roles import mysql
 from runbook_lib.topology.databases import GREG
 from tests.unit.test_nginx import context
 
-PACK = Path(__file__).resolve().parents[2] / "runbook_lab/practice/pack"
+PACK = Path(__file__).resolve().parents[2] / "practice/wso2_practice/pack"
 SCHEMA = MysqlSchema(MysqlDatabase("D"), "dbscripts/mysql.sql", 2, b"CREATE TABLE A (i INT); CREATE TABLE B (i INT);")
 WHOLE = {"server": "10.11", "tables": 2, "missing": [], "state": "loaded", "script": None, "charsets": ["utf8mb3"]}
 

@@ -50,15 +50,18 @@ def test_the_command_tells_its_version(installed: Path, tmp_path: Path) -> None:
 
 
 def test_it_is_the_package_that_is_imported(installed: Path, tmp_path: Path) -> None:
-    code = "import runbook_lib, runbook_lab; print(runbook_lib.open_deployment.__module__, runbook_lib.__file__, runbook_lab.__file__)"
+    code = "import ec2lab, runbook_cli, runbook_lib, wso2_practice; modules = ec2lab, runbook_cli, runbook_lib, wso2_practice\n"
+    code += "print(runbook_lib.open_deployment.__module__, *(module.__file__ for module in modules))"
     module, *paths = run(installed / "python", "-c", code, cwd=tmp_path).split()
     assert module == "runbook_lib.chapters.deployment"
     assert all(Path(path).is_relative_to(installed.parent) for path in paths)
 
 
 def test_every_data_file_is_in_it(installed: Path) -> None:
-    listed = subprocess.run(["git", "ls-files", "runbook_lib", "runbook_lab"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    folders = ("runbook_lib", "runbook_cli", "lab/ec2lab", "practice/wso2_practice")
+    listed = subprocess.run(["git", "ls-files", *folders], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     site = Path(run(installed / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    listed = [name.removeprefix("lab/").removeprefix("practice/") for name in listed]
     assert [name for name in listed if not (site / name).exists() and not name.endswith(".gitattributes")] == []
 
 

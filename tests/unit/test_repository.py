@@ -41,7 +41,7 @@ def test_the_files_that_the_guide_names_are_there() -> None:
     named = [
         name
         for name in re.findall(r"`([\w./-]+/[\w.-]*)`", text)
-        if name.split("/")[0] in ("runbook_lib", "runbook_lab", "tests", "docs", "notebooks", "params")
+        if name.split("/")[0] in ("runbook_lib", "runbook_cli", "lab", "practice", "tests", "docs", "notebooks", "params")
     ]
     assert len(named) > 15
     assert [name for name in named if not (ROOT / name).exists()] == []

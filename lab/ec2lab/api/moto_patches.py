@@ -1,0 +1,369 @@
+"""Where moto differs from AWS in ways that matter here, each put right in one function.
+
+`@corrects(Class, "method")` replaces a method of moto; the function gets the original first. The functions run under
+the hypervisor's guard (see api.py).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from moto.core.responses import ActionResult
+from moto.core.types import Base64EncodedString
+from moto.core.utils import utcnow
+from moto.ec2.exceptions import DependencyViolationError, EC2ClientError
+from moto.ec2.models.amis import AmiBackend
+from moto.ec2.models.elastic_network_interfaces import NetworkInterfaceBackend
+from moto.ec2.models.instances import Instance, InstanceBackend
+from moto.ec2.models.security_groups import SecurityGroupBackend, SecurityGroupRule
+from moto.ec2.models.subnets import SubnetBackend
+from moto.ec2.models.vpcs import VPCBackend
+from moto.ec2.responses.amis import AmisResponse
+from moto.ec2.responses.general import General
+from moto.ec2.responses.instances import InstanceResponse
+from moto.ec2.responses.security_groups import SecurityGroups
+
+from ec2lab.machines.hypervisor import Hypervisor
+
+_table: list[tuple[type, str, Callable[..., Any]]] = []
+_lab: Hypervisor  # set by install(); one lab per process
+_tokens: dict[str, tuple[str, Any]] = {}  # ClientToken -> (the request, its reservation)
+
+
+def corrects(owner: type, method: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        _table.append((owner, method, function))
+        return function
+
+    return register
+
+
+def install(hypervisor: Hypervisor) -> None:
+    """Put every correction in place, for this process."""
+    global _lab
+    _lab = hypervisor
+    for owner, method, function in _table:
+        original = getattr(owner, method)
+        if isinstance(original, property):
+            setattr(owner, method, property(_bind(function, original.fget)))
+        else:
+            setattr(owner, method, _bind(function, original))
+
+
+def _bind(function: Callable[..., Any], original: Callable[..., Any] | None) -> Callable[..., Any]:
+    return lambda self, *arguments, **named: function(original, self, *arguments, **named)
+
+
+# --- instances
+
+
+@corrects(InstanceResponse, "run_instances")
+def run_instances(original: Callable[..., Any], self: Any) -> Any:
+    """Unknown images, keys and addresses are refused; one ClientToken makes one reservation; a machine is started."""
+    token = self._get_param("ClientToken")
+    request = json.dumps(self.params, sort_keys=True, default=str)
+    if token in _tokens:
+        if _tokens[token][0] != request:
+            raise EC2ClientError("IdempotentParameterMismatch", f"The client token '{token}' was used with different parameters.")
+        return ActionResult(_tokens[token][1])
+    _refuse_unknown(self)
+    self.error_on_dryrun()
+    self.params["MinCount"] = self._get_param("MaxCount", 1)  # as many as asked for; moto makes the minimum
+    result = original(self)
+    reservation = result.result
+    for instance in reservation.instances:
+        _settle(self.ec2_backend, instance)
+        _lab.launch(instance)
+    if token:
+        _tokens[token] = (request, reservation)
+    return result
+
+
+ALLOWED = re.compile(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{0,255}")  # EC2's API model, of a group's and a rule's description
+
+
+def _refuse_description(text: str, name: str) -> None:
+    if not ALLOWED.fullmatch(text):
+        raise EC2ClientError(
+            "InvalidParameterValue", f"Invalid {name} value: {text}. Valid characters are a-z, A-Z, 0-9, spaces, and ._-:/()#,@[]+=&;{{}}!$*, at most 255"
+        )
+
+
+@corrects(SecurityGroups, "create_security_group")
+def create_security_group(original: Callable[..., Any], self: Any) -> Any:
+    """Descriptions with other characters than EC2 takes are refused (moto takes any)."""
+    _refuse_description(str(self._get_param("Description", "") or ""), "security group description")
+    return original(self)
+
+
+@corrects(SecurityGroups, "authorize_security_group_ingress")
+def authorize_ingress(original: Callable[..., Any], self: Any) -> Any:
+    _refuse_rule_descriptions(self)
+    return original(self)
+
+
+@corrects(SecurityGroups, "authorize_security_group_egress")
+def authorize_egress(original: Callable[..., Any], self: Any) -> Any:
+    _refuse_rule_descriptions(self)
+    return original(self)
+
+
+def _refuse_rule_descriptions(self: Any) -> None:
+    for permission in self._get_param("IpPermissions", []) or []:
+        for kind in ("IpRanges", "Ipv6Ranges", "UserIdGroupPairs", "PrefixListIds"):
+            for source in permission.get(kind, []) or []:
+                _refuse_description(str(source.get("Description", "") or ""), "rule description")
+
+
+def _refuse_unknown(self: Any) -> None:
+    ec2, image, key = self.ec2_backend, self._get_param("ImageId"), self._get_param("KeyName")
+    if not str(image).startswith("ami-"):
+        raise EC2ClientError("InvalidAMIID.Malformed", f'Invalid id: "{image}" (expecting "ami-...")')
+    if image not in ec2.amis:
+        raise EC2ClientError("InvalidAMIID.NotFound", f"The image id '[{image}]' does not exist")
+    if ec2.amis[image].state != "available":
+        raise EC2ClientError("InvalidAMIID.Unavailable", f"The image id '[{image}]' is no longer available")
+    if key and key not in ec2.key_pairs:
+        raise EC2ClientError("InvalidKeyPair.NotFound", f"The key pair '{key}' does not exist")
+    nics = self._get_param("NetworkInterfaces", [])
+    subnet_id = self._get_param("SubnetId") or next((nic["SubnetId"] for nic in nics if "SubnetId" in nic), None)
+    if not subnet_id:
+        raise EC2ClientError("MissingInput", "No subnets found for the default VPC. Please specify a subnet.")
+    subnet = ec2.get_subnet(subnet_id)
+    addresses = [self._get_param("PrivateIpAddress"), *(nic.get("PrivateIpAddress") for nic in nics)]
+    for address in filter(None, addresses):
+        if IPv4Address(address) not in subnet.cidr:
+            raise EC2ClientError("InvalidParameterValue", f"Address {address} is not in the subnet's range")
+        reserved = [*list(subnet.cidr)[:4], subnet.cidr.broadcast_address]
+        if address in subnet._subnet_ips or IPv4Address(address) in reserved:
+            raise EC2ClientError("InvalidIPAddress.InUse", f"Address {address} is in use.")
+
+
+def _settle(ec2: Any, instance: Any) -> None:
+    """One list of groups for instance and interface (the VPC's default one when none was named), no public address."""
+    nic = instance.nics[0]
+    groups = list({group.id: group for group in [*instance.security_groups, *nic._group_set]}.values())
+    if not groups:
+        groups = [ec2.get_security_group_by_name_or_id("default", vpc_id=instance.vpc_id)]
+    instance.security_groups = nic._group_set = groups
+    nic.public_ip, nic.public_ip_auto_assign = None, False
+    nic.delete_on_termination = True
+    for _, device in instance.get_block_device_mapping:
+        device.delete_on_termination = True  # moto keeps what no mapping says should go
+
+
+@corrects(InstanceBackend, "modify_instance_security_groups")
+def modify_groups(original: Callable[..., Any], self: Any, instance_id: str, group_ids: list[str]) -> Any:
+    instance = original(self, instance_id, group_ids)
+    instance.nics[0]._group_set = instance.security_groups
+    return instance
+
+
+@corrects(NetworkInterfaceBackend, "modify_network_interface_attribute")
+def modify_interface(original: Callable[..., Any], self: Any, eni_id: str, *rest: Any, **more: Any) -> None:
+    original(self, eni_id, *rest, **more)
+    nic = self.get_network_interface(eni_id)
+    if nic.instance:
+        nic.instance.security_groups = nic._group_set
+
+
+@corrects(InstanceBackend, "start_instances")
+def start_instances(original: Callable[..., Any], self: Any, instance_ids: list[str]) -> Any:
+    instances = self.get_multi_instances_by_id(instance_ids)
+    for instance in instances:
+        _refuse_state(instance, ("stopped", "running", "pending"), "started")
+    before = [(instance, _copy_state(instance)) for instance in instances]
+    for instance in instances:
+        if instance.state == "stopped":
+            _lab.start(instance)
+    return before
+
+
+@corrects(InstanceResponse, "stop_instances")
+def stop_instances(original: Callable[..., Any], self: Any) -> Any:
+    """`stopping` until the machine is off. `SkipOsShutdown` is a power cut; `Force` alone shuts the system down in order, as EC2 does (moto knows none)."""
+    self.error_on_dryrun()
+    instances = self.ec2_backend.get_multi_instances_by_id(self._get_param("InstanceIds", []))
+    force = bool(self._get_param("SkipOsShutdown", False))
+    for instance in instances:
+        _refuse_state(instance, ("running", "stopping", "stopped"), "stopped")
+    answer = []
+    for instance in instances:
+        before = _copy_state(instance)
+        if instance.state == "running" or (force and instance.state == "stopping"):
+            _lab.stop(instance, force)
+        answer.append({"InstanceId": instance.id, "CurrentState": _copy_state(instance), "PreviousState": before})
+    return ActionResult({"StoppingInstances": answer})
+
+
+@corrects(InstanceBackend, "terminate_instances")
+def terminate_instances(original: Callable[..., Any], self: Any, instance_ids: list[str]) -> Any:
+    instances = self.get_multi_instances_by_id(instance_ids)
+    for instance in instances:
+        if instance.disable_api_termination is True:
+            raise EC2ClientError(
+                "OperationNotPermitted",
+                f"The instance '{instance.id}' may not be terminated. Modify its 'disableApiTermination' instance attribute and try again.",
+            )
+    before = [(instance, _copy_state(instance)) for instance in instances]
+    for instance in instances:
+        if instance.state not in ("terminated", "shutting-down"):
+            _lab.terminate(instance)
+    return before
+
+
+@corrects(InstanceBackend, "reboot_instances")
+def reboot_instances(original: Callable[..., Any], self: Any, instance_ids: list[str]) -> Any:
+    instances = self.get_multi_instances_by_id(instance_ids)
+    for instance in instances:
+        _refuse_state(instance, ("running",), "rebooted")
+    for instance in instances:
+        _lab.reboot(instance)
+    return instances
+
+
+def _refuse_state(instance: Any, allowed: tuple[str, ...], verb: str) -> None:
+    if instance.state not in allowed:
+        raise EC2ClientError("IncorrectInstanceState", f"The instance '{instance.id}' is not in a state from which it can be {verb}.")
+
+
+def _copy_state(instance: Any) -> dict[str, Any]:
+    return {"Code": instance.state_code, "Name": instance.state}
+
+
+@corrects(Instance, "instance_status")
+def instance_status(original: Callable[..., Any], self: Any) -> dict[str, Any]:
+    """`ok` once the machine answers on port 22, not before."""
+    status = original(self)
+    if status["Status"] != "ok" or _lab.answers(self.id):
+        return status
+    return {"Details": [{"Name": "reachability", "Status": "initializing"}], "Status": "initializing"}
+
+
+@corrects(General, "get_console_output")
+def get_console_output(original: Callable[..., Any], self: Any) -> Any:
+    """The machine's own console, with cloud-init's host keys."""
+    instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+    text = _lab.console(instance.id).decode(errors="replace")
+    return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": Base64EncodedString.from_raw_string(text)})
+
+
+# --- images
+
+
+@corrects(AmisResponse, "create_image")
+def create_image(original: Callable[..., Any], self: Any) -> Any:
+    """`pending` until the disk has really become an image."""
+    name, instance = self._get_param("Name"), self.ec2_backend.get_instance(self._get_param("InstanceId"))
+    _refuse_state(instance, () if _lab.imaging(instance.id) else ("running", "stopped"), "imaged")
+    if any(image.name == name for image in self.ec2_backend.amis.values()):
+        raise EC2ClientError("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by another image.")
+    result = original(self)
+    ami = self.ec2_backend.amis[result.result["ImageId"]]
+    source = self.ec2_backend.amis.get(instance.image_id)
+    ami.root_device_type = "ebs"
+    if source is not None:
+        for name in ("root_device_name", "architecture", "boot_mode"):
+            setattr(ami, name, getattr(source, name))
+    _lab.create_image(ami, instance, no_reboot=bool(self._get_param("NoReboot", False)))
+    return result
+
+
+@corrects(AmiBackend, "deregister_image")
+def deregister_image(original: Callable[..., Any], self: Any, ami_id: str) -> None:
+    original(self, ami_id)
+    _lab.forget_image(ami_id)
+
+
+@corrects(AmisResponse, "copy_image")
+@corrects(AmisResponse, "register_image")
+def no_other_images(original: Callable[..., Any], self: Any) -> Any:
+    raise EC2ClientError("UnsupportedOperation", "The lab makes images by CreateImage only.")
+
+
+# --- networks
+
+
+@corrects(SubnetBackend, "create_subnet")
+def create_subnet(original: Callable[..., Any], self: Any, vpc_id: str, cidr_block: str, *rest: Any, **more: Any) -> Any:
+    """Only inside the lab's range, and never twice, for the host must reach every subnet."""
+    try:
+        network = IPv4Network(cidr_block)
+    except ValueError:
+        network = None
+    if network is not None:
+        whole = _lab.lab.network
+        if not network.subnet_of(whole) or _lab.lab.gateway in network:
+            raise EC2ClientError(
+                "InvalidSubnet.Range",
+                f"The CIDR '{cidr_block}' is invalid: this lab has {whole}, and keeps what is around "
+                f"{_lab.lab.gateway} for itself. Choose another `network` or start the lab with another --range.",
+            )
+        for other in _all_subnets(self):
+            if other.vpc_id != vpc_id and network.overlaps(other.cidr):
+                raise EC2ClientError("InvalidSubnet.Conflict", f"The CIDR '{cidr_block}' conflicts with {other.id} of {other.vpc_id}")
+    subnet = original(self, vpc_id, cidr_block, *rest, **more)
+    subnet.default_for_az = subnet.map_public_ip_on_launch = False
+    return subnet
+
+
+@corrects(SubnetBackend, "delete_subnet")
+def delete_subnet(original: Callable[..., Any], self: Any, subnet_id: str) -> Any:
+    if any(eni.subnet.id == subnet_id for eni in self.enis.values()):
+        raise DependencyViolationError(f"The subnet '{subnet_id}' has dependencies and cannot be deleted.")
+    return original(self, subnet_id)
+
+
+@corrects(VPCBackend, "delete_vpc")
+def delete_vpc(original: Callable[..., Any], self: Any, vpc_id: str) -> Any:
+    """moto forgets the internet gateways and the groups that were made in the VPC."""
+    gateways = [gateway for gateway in self.internet_gateways.values() if gateway.vpc and gateway.vpc.id == vpc_id]
+    groups = [group for group in self.groups.get(vpc_id, {}).values() if group.name != "default"]
+    if gateways or groups:
+        raise DependencyViolationError(f"The vpc '{vpc_id}' has dependencies and cannot be deleted.")
+    return original(self, vpc_id)
+
+
+@corrects(SecurityGroupBackend, "delete_security_group")
+def delete_security_group(original: Callable[..., Any], self: Any, name: str | None = None, group_id: str | None = None) -> Any:
+    """A group that an interface or another group's rule needs cannot be deleted (moto deletes it)."""
+    used_by_nic = any(group.id == group_id for eni in self.enis.values() for group in eni.group_set)
+    if group_id and (used_by_nic or group_id in _referenced_groups(self, other_than=group_id)):
+        raise DependencyViolationError(f"resource {group_id} has a dependent object")
+    return original(self, name, group_id)
+
+
+@corrects(SecurityGroupRule, "__eq__")
+def same_rule(original: Callable[..., Any], self: Any, other: Any) -> bool:
+    """A description does not make another rule of it (in moto it does, where the source is a group)."""
+    return isinstance(other, SecurityGroupRule) and _essence(self) == _essence(other)
+
+
+def _essence(rule: Any) -> tuple[Any, ...]:
+    ports = (None, None) if rule.ip_protocol == "-1" else (rule.from_port, rule.to_port)
+    return (
+        rule.ip_protocol,
+        ports,
+        rule.cidr_ipv4,
+        rule.cidr_ipv6,
+        rule.source_group.get("GroupId"),
+        rule.prefix_list_id,
+    )
+
+
+def _referenced_groups(ec2: Any, other_than: str) -> Iterator[str]:
+    for groups in ec2.groups.values():
+        for group in groups.values():
+            if group.id != other_than:
+                for rule in [*group.ingress_rules, *group.egress_rules]:
+                    if rule.source_group:
+                        yield rule.source_group["GroupId"]
+
+
+def _all_subnets(ec2: Any) -> Iterator[Any]:
+    for zone in ec2.subnets.values():
+        yield from zone.values()

@@ -1,0 +1,107 @@
+"""The lab's AWS endpoint: moto's server, with the lab's image, the patches of moto, and one lock around EC2."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from ec2lab.machines.hypervisor import Hypervisor
+from ec2lab.machines.image import OWNER, Image
+from ec2lab.paths import API_PORT, REGION, Lab
+
+log = logging.getLogger("api")
+ACCOUNT = "123456789012"
+IMAGE_PARAMETER = "/aws/service/debian/release/12/latest/{}"  # wiki.debian.org/Cloud/AmazonEC2Image/Bookworm
+
+
+def describe_image(image: Image) -> dict[str, Any]:
+    """The image as DescribeImages shows it, in the form of moto's list of images."""
+    debian = {"x86_64": "amd64", "arm64": "arm64"}[image.architecture]
+    name = f"debian-12-{debian}-{image.key}"
+    return {
+        "ami_id": image.ami, "name": name, "description": f"Debian 12 ({name})", "owner_id": OWNER,
+        "image_location": f"{OWNER}/{name}", "public": True, "architecture": image.architecture, "state": "available",
+        "platform": None, "image_type": "machine", "hypervisor": "xen", "virtualization_type": "hvm",
+        "root_device_name": "/dev/xvda", "root_device_type": "ebs", "sriov": "simple",
+    }  # fmt: skip
+
+
+def make_server(lab: Lab, image: Image, hypervisor: Hypervisor, scratch: Path) -> Any:
+    """A listening server (not yet serving). moto reads its settings when it is imported, so that happens here."""
+    scratch.write_text(json.dumps([describe_image(image)]))
+    os.environ["MOTO_AMIS_PATH"] = str(scratch)
+    os.environ["MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION"] = "true"
+    from moto.ec2.models import ec2_backends
+    from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from moto.ssm.models import ssm_backends
+    from werkzeug.serving import make_server as listen
+
+    from ec2lab.api import moto_patches
+
+    hypervisor.ec2 = ec2_backends[ACCOUNT][REGION]
+    _remove_default_vpc(hypervisor.ec2)
+    _publish_image(ssm_backends[ACCOUNT][REGION], image)
+    moto_patches.install(hypervisor)
+    _guard_ec2(hypervisor)
+    application = DomainDispatcherApplication(create_backend_app)
+    server = listen(str(lab.gateway), API_PORT, application, threaded=True, request_handler=MotoRequestHandler)
+    server.daemon_threads = True  # type: ignore[attr-defined]
+    return server
+
+
+def _remove_default_vpc(ec2: Any) -> None:
+    """Its addresses are not the lab's; an account without a default VPC is an ordinary one."""
+    for zone in ec2.subnets.values():
+        zone.clear()
+    for vpc_id in list(ec2.vpcs):
+        ec2.delete_vpc(vpc_id)
+
+
+def _publish_image(ssm: Any, image: Image) -> None:
+    from moto.core.utils import utcnow
+    from moto.ssm.models import Parameter
+
+    name = IMAGE_PARAMETER.format({"x86_64": "amd64", "arm64": "arm64"}[image.architecture])
+    ssm._parameters[name].append(
+        Parameter(  # type: ignore[abstract]
+            account_id=ACCOUNT,
+            name=name,
+            value=image.ami,
+            parameter_type="String",
+            description=None,
+            allowed_pattern=None,
+            keyid=None,
+            last_modified_date=utcnow(),
+            version=1,
+            data_type="aws:ec2:image",
+        )
+    )
+
+
+def _guard_ec2(hypervisor: Hypervisor) -> None:
+    """Every EC2 call, one at a time: refuse other regions, honour DryRun everywhere, keep the machines in step."""
+    from moto.core.responses import ActionResult
+    from moto.ec2.exceptions import DryRunClientError, EC2ClientError
+    from moto.ec2.responses import EC2Response
+
+    original = EC2Response.call_action
+
+    def call_action(self: Any) -> Any:
+        action = self._get_action()
+        reads = action.startswith(("Describe", "Get"))
+        with hypervisor.guard:
+            if self.region != REGION:
+                refusal = EC2ClientError("OptInRequired", f"The lab has the region {REGION} only.")
+                return self.serialized(ActionResult(refusal))
+            if self._get_param("DryRun", False) and action != "RunInstances":
+                return self.serialized(ActionResult(DryRunClientError()))
+            status, headers, body = original(self)
+            if not reads:
+                log.info("%s %s", action, status)
+                hypervisor.changed()
+            return status, headers, body
+
+    EC2Response.call_action = call_action  # type: ignore[method-assign]

@@ -1,0 +1,72 @@
+"""The command line of the lab: `ec2lab up` and so on."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any, NoReturn
+
+from ec2lab import lifecycle, status
+from ec2lab.errors import LabError
+from ec2lab.paths import DEFAULT_RANGE, find_lab
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse ends with 2 on a wrong option; every failure of this command line is 1."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(1, f"{self.prog}: {message}\n")
+
+
+class Verbs:
+    """A parser with the lab's verbs; a program around the lab adds its own with `add`."""
+
+    def __init__(self, prog: str):
+        self._common = Parser(add_help=False)
+        self._common.add_argument("--name", help="which lab (default: $EC2LAB_NAME or lab)")
+        self._common.add_argument("--range", help=f"its address range (default {DEFAULT_RANGE})")
+        self._common.add_argument("--yes", action="store_true", help="install missing Debian packages without asking")
+        self.parser = Parser(prog=prog, description="EC2 on one's own machine, with real machines.")
+        self._verbs: Any = self.parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+        up = self.add("up", "bring the lab up (again: does nothing)")
+        up.add_argument("--allow", action="append", default=[], metavar="HOST", help="let machines reach HOST through the proxy (HTTPS)")
+        self.add("down", "take the lab away: machines, disks, networks, everything")
+        self.add("status", "machines, states, addresses, groups, memory").add_argument("--json", action="store_true")
+        self.add("env", "print export lines for any AWS client")
+
+    def add(self, name: str, text: str) -> Parser:
+        made: Parser = self._verbs.add_parser(name, help=text, description=text, parents=[self._common])
+        return made
+
+    def add_for_machine(self, name: str, text: str, names: str) -> None:
+        """A verb that takes a machine and, after it, a command to run there."""
+        made = self.add(name, text)
+        made.add_argument("machine", help=names)
+        made.add_argument("command", nargs=argparse.REMAINDER, help="run this instead of a shell")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after an error, or that of the command run by `shell`."""
+    verbs = Verbs("ec2lab")
+    verbs.add_for_machine("shell", "open root's shell on a machine, without SSH", "an instance id, an address or the tag Name")
+    args = verbs.parser.parse_args(argv)
+    try:
+        lab = find_lab(args.name, args.range)
+        if args.verb == "up":
+            lifecycle.up(lab, tuple(args.allow), args.yes)
+        elif args.verb == "down":
+            lifecycle.down(lab)
+        elif args.verb == "status":
+            found = status.status(lab)
+            print(json.dumps(found, indent=2) if args.json else status.status_table(found))
+        elif args.verb == "env":
+            print(status.exports(lab))
+        else:
+            instance = status.find_instance(lab, args.machine)
+            return status.open_shell(lab, instance["InstanceId"], [word for word in args.command if word != "--"])
+    except LabError as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    return 0

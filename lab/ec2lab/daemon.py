@@ -1,0 +1,72 @@
+"""The lab's one process: API, hypervisor and package proxy. Started by `lifecycle.up`, ended by a signal.
+
+It owns nothing that outlives it: whatever it leaves (also after kill -9) is found and removed by `cleanup.sweep`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+
+from ec2lab import proxy
+from ec2lab.api.server import make_server
+from ec2lab.machines import image
+from ec2lab.machines.hypervisor import Hypervisor
+from ec2lab.network import links
+from ec2lab.paths import PROXY_PORT, REGION, Lab, find_lab
+
+AWS_CONFIG = """\
+# An ordinary AWS shared configuration file: AWS_CONFIG_FILE={path} makes any client speak to this lab.
+[default]
+region = {region}
+aws_access_key_id = lab
+aws_secret_access_key = lab
+endpoint_url = {endpoint}
+"""
+
+
+def serve(lab: Lab, allowed: list[str]) -> None:
+    """Run until SIGTERM. The pid file appears when the process lives, `aws-config` when the lab answers."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s", stream=sys.stderr)
+    for noisy in ("werkzeug", "httpx", "httpcore", "botocore"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    asked_to_end = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked_to_end.set())
+    lab.pid_file.write_text(f"{os.getpid()}\n")
+    built = image.ensure()
+    with image.in_use(built):
+        _serve(lab, built, allowed, asked_to_end)
+
+
+def _serve(lab: Lab, built: image.Image, allowed: list[str], asked_to_end: threading.Event) -> None:
+    links.open_lab(lab)
+    hypervisor = Hypervisor(lab, built)
+    api = make_server(lab, built, hypervisor, lab.run / "images.json")
+    packages = proxy.serve(str(lab.gateway), PROXY_PORT, proxy.PackageCache(), allowed)
+    for server in (api, packages):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    half = lab.aws_config.with_suffix(".new")
+    half.write_text(AWS_CONFIG.format(path=lab.aws_config, region=REGION, endpoint=lab.endpoint))
+    half.chmod(0o644)
+    half.rename(lab.aws_config)
+    logging.info("lab %s answers at %s with image %s (%s)", lab.name, lab.endpoint, built.ami, built.key)
+    asked_to_end.wait()
+    logging.info("lab %s ends", lab.name)
+    os._exit(0)  # threads wait for machines; the sweep that follows ends those
+
+
+def main(argv: list[str]) -> None:
+    """`python -m ec2lab.daemon NAME RANGE [ALLOWED-HOST...]`: detach and serve."""
+    lab = find_lab(argv[0], argv[1])
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    serve(lab, argv[2:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,151 @@
+"""up, down and what both need: one at a time, again and again, also after a death."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from ec2lab import cleanup, prerequisites
+from ec2lab.errors import LabError
+from ec2lab.machines import image, limits
+from ec2lab.network import links
+from ec2lab.paths import REGION, Lab
+
+Say = Callable[[str], None]
+Uploads = Callable[[], Mapping[str, Sequence[Path]]]  # returns the files to put into each bucket
+
+
+@contextlib.contextmanager
+def exclusive(lab: Lab) -> Iterator[None]:
+    """One `up` or `down` of this lab at a time; others wait. The lock file goes when no lab is left to lock."""
+    while True:
+        lab.lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = open(lab.lock, "w")  # noqa: SIM115 (closed by the `with` below)
+        except FileNotFoundError:  # the last lab's `down` has just removed the folder
+            continue
+        with handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if not lab.lock.exists() or os.fstat(handle.fileno()).st_ino != lab.lock.stat().st_ino:
+                continue  # its holder removed it while we waited: take the new one
+            try:
+                yield
+            finally:
+                if not lab.run.exists():
+                    lab.lock.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):
+                        lab.lock.parent.rmdir()  # only when this was the last lab
+            return
+
+
+def client(lab: Lab, service: str) -> Any:
+    """A boto3 client of this lab, whatever AWS settings or HTTP proxies the environment holds."""
+    return boto3.client(
+        service,
+        endpoint_url=lab.endpoint,
+        region_name=REGION,
+        aws_access_key_id="lab",
+        aws_secret_access_key="lab",
+        config=Config(proxies={}, retries={"total_max_attempts": 2}, connect_timeout=5),
+    )
+
+
+def alive(lab: Lab) -> bool:
+    """Whether the daemon runs and answers."""
+    if not lab.aws_config.exists():
+        return False
+    with contextlib.suppress(BotoCoreError, ClientError, ResponseParserError):
+        client(lab, "sts").get_caller_identity()
+        return True
+    return False
+
+
+def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: Say = print, uploads: Uploads = dict) -> None:
+    """Bring the lab up; does nothing when it is. Raises LabError with the way out when this machine cannot.
+
+    `allowed`: hosts that machines may reach by HTTPS. `uploads` is called beside everything else, in a thread of its own.
+    """
+    prerequisites.check_machine()
+    prerequisites.offer(prerequisites.missing_packages(), assume_yes, say)
+    with exclusive(lab):
+        _refuse_other_range(lab)
+        if alive(lab):
+            say(f"lab {lab.name} is up: {lab.endpoint}")
+            return
+        found = cleanup.sweep(lab)
+        if found:
+            say(f"cleaned up what an earlier lab {lab.name} left: {len(found)} things")
+        taken = links.clash(lab)
+        if taken:
+            raise links.range_taken(lab, taken)
+        limits.raise_limits()
+        try:
+            with ThreadPoolExecutor(1) as beside:
+                files = beside.submit(uploads)
+                image.ensure(say)
+                _start_daemon(lab, allowed)
+                _upload(lab, files.result())
+        except BaseException:  # also when interrupted: half a lab is no lab
+            cleanup.sweep(lab)
+            limits.restore_limits(lab)
+            raise
+    say(f"lab {lab.name} is up: {lab.endpoint} ({lab.network}); AWS_CONFIG_FILE={lab.aws_config}")
+
+
+def _refuse_other_range(lab: Lab) -> None:
+    file = lab.run / "range"
+    recorded = file.read_text().strip() if file.exists() and cleanup.daemons(lab) else str(lab.network)
+    if recorded != str(lab.network):
+        raise LabError(
+            f"lab {lab.name} is up with another range, {recorded}",
+            "--range",
+            f"leave --range out, take it down first, or use another --name than {lab.name}",
+        )
+
+
+def _start_daemon(lab: Lab, allowed: tuple[str, ...]) -> None:
+    for folder, mode in ((lab.run, 0o755), (lab.disks, 0o700)):
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(mode)
+    (lab.run / "range").write_text(f"{lab.network}\n")
+    with open(lab.log, "ab") as log:
+        command = [sys.executable, "-m", "ec2lab.daemon", lab.name, str(lab.network), *allowed]
+        root = str(Path(__file__).resolve().parent.parent)
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=root, check=True)
+    deadline = time.monotonic() + 60
+    while not lab.aws_config.exists():
+        born = lab.pid_file.exists()
+        if time.monotonic() > deadline or (born and not cleanup.daemons(lab)):
+            words = " / ".join(lab.log.read_text().strip().splitlines()[-3:])
+            raise LabError(f"the lab's daemon did not start: {words}", str(lab.log), "read the log")
+        time.sleep(0.02)
+
+
+def _upload(lab: Lab, files: Mapping[str, Sequence[Path]]) -> None:
+    s3 = client(lab, "s3")
+    for bucket, paths in files.items():
+        s3.create_bucket(Bucket=bucket)
+        for path in paths:
+            s3.upload_file(str(path), bucket, path.name)
+
+
+def down(lab: Lab, say: Say = print) -> None:
+    """Take the lab and everything in it away, in whatever state it is. Its image and package cache stay."""
+    prerequisites.check_machine()
+    with exclusive(lab):
+        found = cleanup.sweep(lab)
+        limits.restore_limits(lab)
+    say(f"lab {lab.name} is down" if found else f"there was no lab {lab.name}")

@@ -1,0 +1,282 @@
+"""Makes the machines what the API says: one thread for each live machine, one that keeps wires and rules in step.
+
+The API's handlers (`api`) call the verbs of Hypervisor while they hold `guard`; the verbs only note
+the wish and return. The machine's thread then does the work and writes the instance's state back under the same guard.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import shutil
+import threading
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any
+
+from ec2lab.machines.image import Image
+from ec2lab.machines.machine import REBOOTED, Machine
+from ec2lab.network import firewall, links
+from ec2lab.paths import Lab
+from ec2lab.shell import run
+
+log = logging.getLogger("machines")
+STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
+ANYWHERE = IPv4Network("0.0.0.0/0")
+
+
+class Hypervisor:
+    """The lab's machines. `ec2` is moto's backend; `guard` protects it."""
+
+    def __init__(self, lab: Lab, image: Image):
+        self.lab = lab
+        self.guard = threading.RLock()
+        self.machines: dict[str, Machine] = {}
+        self.images: dict[str, tuple[Path, ...]] = {image.ami: (image.tree,)}
+        self.ec2: Any = None
+        self._wishes: dict[str, str] = {}  # run, stop, cut, terminate, reboot or image, by instance id
+        self._imaging: dict[str, Any] = {}  # the image to take when the instance is next off
+        self._changed = threading.Event()
+        threading.Thread(target=self._keep_in_step, name="in-step", daemon=True).start()
+
+    # --- verbs of the API (the caller holds the guard)
+
+    def launch(self, instance: Any) -> None:
+        """A new instance: make its machine and power it on."""
+        key = self.ec2.key_pairs.get(instance.key_name)
+        subnet = self.ec2.get_subnet(instance.subnet_id)
+        nic = links.Nic(instance.id, IPv4Address(instance.private_ip), instance.nics[0].mac_address, self._wire(subnet))
+        self.machines[instance.id] = Machine(
+            lab=self.lab,
+            nic=nic,
+            layers=self.images[instance.image_id],
+            hostname=instance.private_dns_name,
+            public_key=key.material_public.decode().strip() if key else None,
+            user_data=base64.b64decode(str(instance.user_data)) if instance.user_data else b"",
+        )
+        self.start(instance)
+
+    def start(self, instance: Any) -> None:
+        set_state(instance, "pending")
+        self._wishes[instance.id] = "run"
+        threading.Thread(target=self._live, args=(instance,), name=instance.id, daemon=True).start()
+
+    def stop(self, instance: Any, force: bool = False) -> None:
+        """An orderly shutdown, or with `force` a power cut."""
+        set_state(instance, "stopping", "User initiated")
+        self._wishes[instance.id] = "cut" if force else "stop"
+        machine = self.machines[instance.id]
+        machine.cut() if force else machine.shut_down()
+
+    def reboot(self, instance: Any) -> None:
+        self._wishes[instance.id] = "reboot"
+        self.machines[instance.id].reboot()
+
+    def terminate(self, instance: Any) -> None:
+        """Take the machine away; a stopped one has no thread that could do it."""
+        alive = instance.state != "stopped"
+        set_state(instance, "shutting-down", "User initiated")
+        self._wishes[instance.id] = "terminate"
+        if alive:
+            self.machines[instance.id].cut()
+        else:
+            threading.Thread(target=self._bury, args=(instance,), daemon=True).start()
+
+    def create_image(self, ami: Any, instance: Any, no_reboot: bool) -> None:
+        """A new image from an instance's disk: at once for a stopped one, after a shutdown for a running one
+        (which then starts again), or with `no_reboot` from a copy of the disk as it is."""
+        ami.state = "pending"
+        if instance.state == "stopped":
+            self._take_image(ami, instance, copy=False)
+        elif no_reboot:
+            threading.Thread(target=self._take_image, args=(ami, instance, True), daemon=True).start()
+        else:
+            self._wishes[instance.id] = "image"
+            self._imaging[instance.id] = ami
+            self.machines[instance.id].shut_down()
+
+    def imaging(self, instance_id: str) -> bool:
+        """Whether an image of this instance waits for its shutdown."""
+        return instance_id in self._imaging
+
+    def forget_image(self, ami_id: str) -> None:
+        self.images.pop(ami_id, None)
+        self._free_layers()
+
+    def console(self, instance_id: str) -> bytes:
+        machine = self.machines.get(instance_id)
+        return machine.console() if machine else b""
+
+    def answers(self, instance_id: str) -> bool:
+        machine = self.machines.get(instance_id)
+        return bool(machine and machine.answers_ssh())
+
+    def changed(self) -> None:
+        """Something that wires or rules may depend on is no longer as it was."""
+        self._changed.set()
+
+    # --- a machine's life, on its own thread
+
+    def _live(self, instance: Any) -> None:
+        machine, fresh = self.machines[instance.id], True
+        try:
+            while self._power_on(instance, machine, fresh):
+                status = machine.wait()
+                with self.guard:
+                    wish = self._wishes[instance.id]
+                    self._take_wanted_image(instance, wish)
+                    if wish not in ("reboot", "image") and not (wish == "run" and status == REBOOTED):
+                        break
+                    self._wishes[instance.id] = "run"
+                log.info("%s starts again (%s)", instance.id, wish)
+                fresh = False
+            else:
+                status = 0
+            self._end(instance, status)
+        except Exception as problem:  # a machine's failure must be seen in its state, and must not end the lab
+            log.exception("%s failed", instance.id)
+            machine.power_off()
+            self._end(instance, 1, f"Server.InternalError: {problem}")
+
+    def _power_on(self, instance: Any, machine: Machine, fresh: bool) -> bool:
+        """Boot, and see to what was wished meanwhile; False when the machine is to go without having booted."""
+        with self.guard:
+            if self._wishes[instance.id] == "terminate":
+                return False
+            self._sync_wires()
+            rules = self._rules(instance)
+        machine.boot(rules, fresh)
+        with self.guard:
+            wish = self._wishes[instance.id]
+            if wish in ("terminate", "cut"):
+                machine.cut()
+            elif wish in ("stop", "image"):
+                machine.shut_down()
+            else:
+                self._wishes[instance.id] = "run"
+                set_state(instance, "running")
+                log.info("%s runs at %s", instance.id, machine.nic.address)
+        self.changed()
+        return True
+
+    def _end(self, instance: Any, status: int, reason: str = "") -> None:
+        """The machine is off for good (until it is started): by wish, or because it switched itself off."""
+        with self.guard:
+            wish = self._wishes.get(instance.id, "terminate")
+            itself = wish == "run" and instance.instance_initiated_shutdown_behavior == "terminate" and not reason
+            stays = wish != "terminate" and not itself
+            if stays:
+                said = "User initiated" if wish in ("stop", "cut") else f"Instance initiated ({status})"
+                set_state(instance, "stopped", reason or said)
+                log.info("%s stopped (%s, %s)", instance.id, wish, status)
+                if status:
+                    last = self.console(instance.id)[-300:].decode(errors="replace")
+                    log.warning("%s said at last: %s", instance.id, last)
+        if not stays:
+            self._bury(instance)
+        self.changed()
+
+    def _bury(self, instance: Any) -> None:
+        machine = self.machines[instance.id]
+        machine.power_off()
+        machine.free()
+        with self.guard:
+            nics = list(instance.nics.values())
+            instance.terminate()
+            for nic in nics:
+                self.ec2.enis.pop(nic.id, None)
+                nic.subnet.del_subnet_ip(nic.private_ip_address)
+            self.machines.pop(instance.id, None)
+            self._wishes.pop(instance.id, None)
+            self._free_layers()
+        log.info("%s terminated", instance.id)
+        self.changed()
+
+    # --- images
+
+    def _take_wanted_image(self, instance: Any, wish: str) -> None:
+        ami = self._imaging.pop(instance.id, None)
+        if ami is not None and wish == "terminate":
+            ami.state = "failed"
+        elif ami is not None:
+            self._take_image(ami, instance, copy=False)
+
+    def _take_image(self, ami: Any, instance: Any, copy: bool) -> None:
+        """Turn the disk into a layer: moved (the machine goes on with an empty one above it) or copied."""
+        machine = self.machines[instance.id]
+        layer = self.lab.disks / "layers" / ami.id
+        layer.parent.mkdir(exist_ok=True)
+        below = machine.layers
+        if copy:
+            run("cp", "--archive", "--reflink=auto", str(machine.folder / "upper"), str(layer), timeout=900)
+        else:
+            (machine.folder / "upper").rename(layer)
+            shutil.rmtree(machine.folder / "work", ignore_errors=True)  # belongs to the disk that has just gone
+            machine.layers = (layer, *below)
+        with self.guard:
+            self.images[ami.id] = (layer, *below)
+            ami.state = "available"
+        log.info("%s made from %s", ami.id, instance.id)
+
+    def _free_layers(self) -> None:
+        used = {layer for layers in self.images.values() for layer in layers}
+        used |= {layer for machine in self.machines.values() for layer in machine.layers}
+        for layer in (self.lab.disks / "layers").glob("ami-*"):
+            if layer not in used:
+                pending = self.ec2.amis.get(layer.name)
+                if pending is None or pending.state != "pending":
+                    shutil.rmtree(layer, ignore_errors=True)
+
+    # --- wires and rules
+
+    def _wire(self, subnet: Any) -> links.Subnet:
+        vpc = self.ec2.get_vpc(subnet.vpc_id)
+        return links.Subnet(subnet.vpc_id, IPv4Network(vpc.cidr_block), IPv4Network(subnet.cidr_block))
+
+    def _sync_wires(self) -> None:
+        subnets = [subnet for zone in self.ec2.subnets.values() for subnet in zone.values()]
+        links.sync_subnets(self.lab, [self._wire(subnet) for subnet in subnets])
+
+    def _rules(self, instance: Any) -> str:
+        members: dict[str, list[str]] = {}
+        for other in self.ec2.all_instances():
+            if other.state != "terminated":
+                for group in other.security_groups:
+                    members.setdefault(group.id, []).append(other.private_ip)
+        groups = instance.security_groups
+        return firewall.ruleset(
+            [_allow(rule, members) for group in groups for rule in group.ingress_rules],
+            [_allow(rule, members) for group in groups for rule in group.egress_rules],
+        )
+
+    def _keep_in_step(self) -> None:
+        while True:
+            self._changed.wait()
+            self._changed.clear()
+            try:
+                with self.guard:
+                    self._sync_wires()
+                    running = [each for each in self.ec2.all_instances() if each.state == "running"]
+                    live = [(self.machines[instance.id], self._rules(instance)) for instance in running]
+                for machine, rules in live:
+                    machine.apply_rules(rules)
+            except Exception:
+                log.exception("wires and rules")
+
+
+def _allow(rule: Any, members: dict[str, list[str]]) -> firewall.Allow:
+    """moto's rule (one source each) as a permission."""
+    peers: tuple[IPv4Network, ...] = ()
+    if rule.cidr_ipv4:
+        peers = (IPv4Network(rule.cidr_ipv4, strict=False),)
+    elif rule.source_group:
+        peers = firewall.group_members(members.get(rule.source_group["GroupId"], []))
+    elif rule.prefix_list_id:
+        peers = (ANYWHERE,)  # AWS's own services: in the lab their address is the gateway's
+    return firewall.Allow(rule.ip_protocol or "-1", peers, rule.from_port, rule.to_port)
+
+
+def set_state(instance: Any, name: str, reason: str = "") -> None:
+    """Set moto's state of an instance."""
+    instance._state.name, instance._state.code = name, STATES[name]
+    instance._reason = reason

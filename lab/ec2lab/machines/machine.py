@@ -1,0 +1,221 @@
+"""One machine: a disk laid over the image, booted by systemd-nspawn in the namespace that `network` made for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ec2lab.errors import LabError
+from ec2lab.machines import cgroups
+from ec2lab.network import firewall, links
+from ec2lab.paths import Lab
+from ec2lab.shell import run
+
+REBOOTED = 133  # nspawn's exit status when the machine asked to be started again (systemd's EXIT_FORCE_RESTART)
+PROPAGATE = Path("/run/systemd/nspawn/propagate")  # where nspawn makes a folder for each machine
+CONSOLE_BYTES = 64 * 1024  # as much as GetConsoleOutput gives on AWS
+SHUTDOWN_SECONDS = 60  # then the power goes, as on AWS
+
+
+@dataclass
+class Machine:
+    """A machine of the lab; `layers` are the trees below its disk, uppermost first.
+
+    The methods run on the machine's own thread (see hypervisor), except `cut` and `shut_down`, which any thread may
+    call to end a running machine.
+    """
+
+    lab: Lab
+    nic: links.Nic
+    layers: tuple[Path, ...]
+    hostname: str
+    public_key: str | None
+    user_data: bytes
+    init: int | None = None  # pid of the machine's own PID 1, while it runs
+    rules: str = ""
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _wired: bool = False
+    _rules_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def id(self) -> str:
+        return self.nic.instance_id
+
+    @property
+    def folder(self) -> Path:
+        return self.lab.disks / self.id
+
+    @property
+    def root(self) -> Path:
+        return self.folder / "root"
+
+    @property
+    def console_file(self) -> Path:
+        return self.folder / "console"
+
+    def boot(self, rules: str, fresh_console: bool = True) -> None:
+        """Power on: mount the disk, plug the wire, put `rules` in force, start init. Returns once init runs."""
+        first = not self.folder.exists()
+        self._mount()
+        if first:
+            self._imprint()
+        space = links.plug(self.lab, self.nic)
+        self._wired = True
+        self.apply_rules(rules)
+        command = [
+            *cgroups.command_prefix(self.lab, self.id),
+            *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot", "--console=read-only"),
+            *("--settings=no", "--resolv-conf=off", "--timezone=off", "--link-journal=no"),
+            "--drop-capability=CAP_NET_ADMIN",  # the security groups are not the machine's to change
+            f"--machine={self.lab.namespace(self.id)}",
+            f"--directory={self.root}",
+            f"--network-namespace-path={space}",
+        ]
+        with open(self.console_file, "wb" if fresh_console else "ab") as console:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+                env=os.environ | {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"},  # net.* sysctls are the machine's own
+            )
+        self.init = self._await_init()
+
+    def _mount(self) -> None:
+        for name in ("upper", "work", "root"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        # `volatile` leaves out syncing: a disk of the lab need not survive the host, and power cuts here are the
+        # machine's only. The kernel marks such a disk as unclean; for us it is not.
+        shutil.rmtree(self.folder / "work/work/incompat", ignore_errors=True)
+        options = f"lowerdir={':'.join(map(str, self.layers))},upperdir={self.folder}/upper,workdir={self.folder}/work"
+        for extra in (",volatile", ""):
+            with suppress(LabError):
+                run("mount", "-t", "overlay", "overlay", "-o", options + extra, str(self.root))
+                return
+        raise LabError("the machine's disk cannot be mounted", str(self.root), "look at the last lines of dmesg")
+
+    def _imprint(self) -> None:
+        """What makes a new instance of an image: an identity for systemd and the seed that cloud-init reads."""
+        (self.root / "etc/machine-id").write_text("")
+        (self.root / "etc/apt/apt.conf.d/90proxy").write_text(f'Acquire::http::Proxy "{self.lab.proxy}";\n')
+        seed = self.root / "var/lib/cloud/seed/nocloud"
+        shutil.rmtree(seed, ignore_errors=True)
+        seed.mkdir(parents=True)
+        keys = [self.public_key] if self.public_key else []
+        (seed / "meta-data").write_text(json.dumps({"instance-id": self.id, "local-hostname": self.hostname, "public-keys": keys}))
+        (seed / "user-data").write_bytes(self.user_data or b"#cloud-config\n{}\n")
+        for file in seed.iterdir():
+            file.chmod(0o600)
+
+    def _await_init(self) -> int:
+        assert self.process is not None
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self.process.poll() is None:
+            for child in _children(self.process.pid):
+                with suppress(OSError):
+                    status = Path(f"/proc/{child}/status").read_text()
+                    inner = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()
+                    if len(inner) > 2 and inner[-1] == "1":
+                        return child
+            time.sleep(0.01)
+        raise LabError("the machine did not start", self.id, f"its last words are in {self.console_file}")
+
+    def apply_rules(self, rules: str) -> None:
+        """Put the security groups in force unless they are already, or the machine has gone off meanwhile."""
+        with self._rules_lock:
+            if rules != self.rules and self._wired:
+                firewall.load(self.lab.namespace(self.id), rules)
+                self.rules = rules
+
+    def wait(self) -> int:
+        """Wait for the machine to end, take away wire and mount; returns nspawn's exit status."""
+        assert self.process is not None
+        status = self.process.wait()
+        self.power_off()
+        return status
+
+    def power_off(self) -> None:
+        """Leave only the disk. Safe to repeat, and to call for a machine that never came up."""
+        self.init = None
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        with self._rules_lock:
+            self._wired, self.rules = False, ""
+            links.unplug(self.lab, self.nic)
+        run("umount", str(self.root), check=False)
+        if os.path.ismount(self.root):
+            run("umount", "--lazy", str(self.root), check=False)
+        cgroups.remove(self.lab, self.id)
+        with suppress(OSError):  # nspawn leaves it where /run is not a tmpfs
+            (PROPAGATE / self.lab.namespace(self.id)).rmdir()
+
+    def shut_down(self) -> None:
+        """Ask the machine to shut down in order; cut the power when it does not within a minute."""
+        self._ask(signal.SIGRTMIN + 4)
+
+    def reboot(self) -> None:
+        """Ask the machine to reboot in order; cut the power when it does not within a minute."""
+        self._ask(signal.SIGRTMIN + 5)
+
+    def _ask(self, request: int) -> None:
+        """Send init what systemd takes as poweroff or reboot (systemd(1), signals), again while it is too young to
+        have heard it."""
+        init, process = self.init, self.process
+
+        def insist() -> None:
+            deadline = time.monotonic() + SHUTDOWN_SECONDS
+            while process and init and process.poll() is None and time.monotonic() < deadline:
+                with suppress(ProcessLookupError):
+                    os.kill(init, request)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(2)
+            if process and process.poll() is None:
+                self.cut()
+
+        threading.Thread(target=insist, name=f"{self.id} asked", daemon=True).start()
+
+    def cut(self) -> None:
+        """A power cut: first the wire, then init, which takes every process of the machine along."""
+        links.cut(self.nic)
+        if self.init:
+            with suppress(ProcessLookupError):
+                os.kill(self.init, signal.SIGKILL)
+
+    def free(self) -> None:
+        """Give the disk back."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def console(self) -> bytes:
+        """The newest 64 KB of what the machine wrote to its console."""
+        with suppress(FileNotFoundError):
+            return self.console_file.read_bytes()[-CONSOLE_BYTES:]
+        return b""
+
+    def answers_ssh(self) -> bool:
+        """Whether something in the machine listens on port 22."""
+        if self.init is None:
+            return False
+        with suppress(OSError):
+            for family in ("tcp", "tcp6"):
+                for line in Path(f"/proc/{self.init}/net/{family}").read_text().splitlines()[1:]:
+                    _, local, _, state = line.split()[:4]
+                    if local.endswith(":0016") and state == "0A":
+                        return True
+        return False
+
+
+def _children(pid: int) -> list[int]:
+    with suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []

@@ -1,0 +1,1 @@
+"""What carries and fences the machines' traffic: bridges, namespaces and nftables rules."""

@@ -1,0 +1,66 @@
+"""`./runbook lab …`: the lab's verbs, with the practice packs in its bucket, and those that know the deployments in it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ec2lab import lifecycle, status
+from ec2lab.cli import Verbs
+from ec2lab.errors import LabError
+from ec2lab.paths import Lab, find_lab
+from ec2lab.prerequisites import check_machine, offer
+from wso2_practice.build import CACHE, build
+
+from runbook_cli import browser, machines
+from runbook_cli.prerequisites import missing_packages
+from runbook_lib.errors import RunbookError
+
+PACK_BUCKET = "runbook-packs"
+
+
+def main(argv: list[str]) -> int:
+    """Returns the exit status: 0, or 1 after an error, or that of the command run by `ssh`."""
+    verbs = Verbs("runbook lab")
+    verbs.add_for_machine("ssh", "open a shell on a machine", "store-1, deployment/store-1, an instance id or an address")
+    verbs.add("hosts", "print lines for /etc/hosts: the deployments' names")
+    verbs.add("browser", "open Chromium with those names and the deployments' CAs").add_argument("url", nargs="?")
+    args = verbs.parser.parse_args(argv)
+    try:
+        lab = find_lab(args.name, args.range)
+        if args.verb == "up":
+            up(lab, tuple(args.allow), args.yes)
+        elif args.verb == "down":
+            lifecycle.down(lab)
+        elif args.verb == "status":
+            found = machines.described(lab)
+            print(json.dumps(found, indent=2) if args.json else status.status_table(found))
+        elif args.verb == "env":
+            print(status.exports(lab))
+        elif args.verb == "ssh":
+            return machines.ssh(lab, args.machine, [word for word in args.command if word != "--"])
+        elif args.verb == "hosts":
+            print("\n".join(f"{address}\t{name}" for name, address in machines.hosts(lab).items()))
+        else:
+            return browser.open_browser(lab, args.url)
+    except (LabError, RunbookError) as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    return 0
+
+
+def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: lifecycle.Say = print) -> None:
+    """Bring the lab up with the practice packs in the bucket `runbook-packs`. Raises LabError when this machine cannot."""
+
+    def packs() -> Mapping[str, Sequence[Path]]:
+        try:
+            return {PACK_BUCKET: build(CACHE / "packs")}
+        except Exception as problem:  # the lab is of use without packs; say so and go on
+            say(f"the practice packs could not be built, and the bucket {PACK_BUCKET} is empty: {problem}")
+            return {PACK_BUCKET: []}
+
+    check_machine()
+    offer(missing_packages(), assume_yes, say)
+    lifecycle.up(lab, allowed, assume_yes, say, packs)

@@ -1,0 +1,32 @@
+"""The Debian packages that the lab, the practice packs and the tests need; nothing but the standard library is imported here.
+
+`python -m runbook_cli.prerequisites` prints them all, before there is any environment.
+"""
+
+from __future__ import annotations
+
+import ec2lab.prerequisites as lab
+import wso2_practice.prerequisites as practice
+
+TESTS = (  # only the tests need these
+    "awscli",
+    "chromium",
+    "fonts-dejavu-core",
+    "libnginx-mod-http-echo",
+    "libnss3-tools",
+    "mariadb-client",
+    "mariadb-server-core",
+    "nginx-light",
+    "procps",
+    "sudo",
+)
+
+
+def missing_packages() -> list[str]:
+    """The Debian packages to install before the lab can run and the practice packs can be built, sorted."""
+    return lab.missing_packages({**lab.COMMANDS, **practice.COMMANDS}, {**lab.FILES, **practice.FILES})
+
+
+if __name__ == "__main__":
+    tables = (lab.COMMANDS, lab.FILES, practice.COMMANDS, practice.FILES)
+    print(*sorted({*TESTS, *(package for table in tables for package in table.values())}), sep="\n")

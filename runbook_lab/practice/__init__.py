@@ -1,5 +1,0 @@
-"""Practice packs: a G-Reg 5.1.0 and an AS 5.3.0 to rehearse with, built from this folder."""
-
-from runbook_lab.practice.build import build, probe_war
-
-__all__ = ["build", "probe_war"]
