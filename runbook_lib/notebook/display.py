@@ -57,16 +57,28 @@ class Html:
 
 
 def install(pictures: Mapping[type, Callable[[Any], str]] | None = None) -> None:
-    """Make this notebook show our errors as cards, our tables in our style, and values of the types in `pictures` as the HTML that their
-    function returns. Does nothing outside of a notebook.
+    """Make this notebook show our errors as cards, our tables in our style, values of the types in `pictures` as the HTML that their
+    function returns, and nothing secret, whatever a cell ends with. Does nothing outside of a notebook.
     """
     if not in_notebook():
         return
     RunbookError._render_traceback_ = _render_error  # type: ignore[attr-defined]
-    formatter = sys.modules["IPython"].get_ipython().display_formatter.formatters["text/html"]
+    formatter = sys.modules["IPython"].get_ipython().display_formatter
     for kind, draw in {RunbookError: error_card, **(pictures or {})}.items():
-        formatter.for_type(kind, draw)
+        formatter.formatters["text/html"].for_type(kind, draw)
+    redact_what_is_shown(formatter)
     show(Html(f"<style>{STYLE.read_text(encoding='utf-8')}</style>", "(style of the tables)"))
+
+
+def redact_what_is_shown(formatter: Any) -> None:
+    """Make IPython's display formatter redact every text form of every value; once is enough for a kernel."""
+    shown = type(formatter).format
+
+    def redacted(*arguments: Any, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        forms, metadata = shown(formatter, *arguments, **options)
+        return {kind: redactor.redact(form) if isinstance(form, str) else form for kind, form in forms.items()}, metadata
+
+    formatter.format = redacted
 
 
 def _render_error(error: RunbookError) -> list[str]:

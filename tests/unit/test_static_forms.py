@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
 
 import pytest
+from IPython.core.formatters import DisplayFormatter
 from lxml import html
 
 import runbook_lib
 from runbook_lib.changes import Change, Pending
 from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.converge.engine import Plan, Result
+from runbook_lib.notebook.display import redact_what_is_shown
 from runbook_lib.redaction import redactor
 
 SKIPPED = ("runbook_lib.converge.agent", "runbook_lib.__main__", "runbook_lib.front")
@@ -34,6 +37,32 @@ def shown_classes() -> list[type]:
 def test_what_is_shown_as_html_is_told_in_words_as_well(kind: type) -> None:
     by_hand = inspect.isfunction(kind.__repr__) and not hasattr(kind.__repr__, "__wrapped__")  # @dataclass wraps its own
     assert by_hand, f"{kind.__qualname__}: text/plain would be the names of its fields"
+
+
+def data_classes() -> list[type]:
+    """Every dataclass of ours whose repr is the generated one: it shows each of its fields."""
+    found = {}
+    for info in pkgutil.walk_packages(runbook_lib.__path__, "runbook_lib."):
+        if not info.name.startswith(SKIPPED):
+            for _, kind in inspect.getmembers(importlib.import_module(info.name), inspect.isclass):
+                if kind.__module__.startswith("runbook_lib") and dataclasses.is_dataclass(kind) and hasattr(kind.__repr__, "__wrapped__"):
+                    found[f"{kind.__module__}.{kind.__qualname__}"] = kind
+    return list(found.values())
+
+
+def test_whatever_value_ends_a_cell_shows_no_secret() -> None:
+    redactor.add("ends-a-cell", "Ends0A1Cell2Secret")
+    formatter = DisplayFormatter()
+    values = []
+    for kind in data_classes():
+        value = object.__new__(kind)
+        for field in dataclasses.fields(kind):
+            object.__setattr__(value, field.name, "Ends0A1Cell2Secret")
+        values.append(value)
+    assert "Ends0A1Cell2Secret" in formatter.format(values)[0]["text/plain"], "no field shows what it holds: the test proves nothing"
+    redact_what_is_shown(formatter)
+    shown = formatter.format(values)[0]["text/plain"]
+    assert len(values) > 50 and shown.count("[ends-a-cell]") > 100 and "Ends0A1Cell2Secret" not in shown
 
 
 def test_a_secret_in_a_plan_is_in_neither_form() -> None:
