@@ -269,8 +269,8 @@ class Ordered:
 
     @staticmethod
     def restore(r):
-        """A dump in the place of what is there, which is dumped first. It is read to its end before anything is dropped, and
-        what it made is dumped once more: the same rows, or an error."""
+        """A dump in the place of what is there, which is dumped first. It is loaded beside it before anything is dropped: what it
+        makes there and in its place is dumped once more, the same rows or an error."""
         try:
             with gzip.open(r["dump"]) as lines:
                 wanted, databases, whole = contents(lines)
@@ -279,14 +279,24 @@ class Ordered:
         if not whole or databases != {r["name"]}:
             why = "is of %s" % ", ".join(sorted(databases)) if whole else "was cut short"
             raise Failed("the dump %s %s: it cannot restore %s, nothing was dropped" % (r["dump"], why, r["name"]))
+        beside = r["name"] + "_beside"
+        sql("DROP DATABASE IF EXISTS `%s`;" % beside)
+        try:
+            pour(r["dump"], r["name"], beside)
+            found = rows_of(beside)
+        except Failed as error:
+            raise Failed("the dump %s does not load, nothing was dropped: %s" % (r["dump"], error))
+        finally:
+            sql("DROP DATABASE IF EXISTS `%s`;" % beside)
+        if found != wanted:
+            raise Failed("the dump %s loads with other rows than it holds (%s, not %s), nothing was dropped" % (r["dump"], found, wanted))
         server = Server()
         if r["name"] in server.databases:
             keep(r["name"])
         script = server.ledger.get(r["name"], ("",))[0]
         sql(LEDGER + LEDGER_STATE % (r["name"], script, "restoring") + "DROP DATABASE IF EXISTS `%s`;" % r["name"])
-        pour(r["dump"])
-        with open(os.devnull, "wb") as nowhere:
-            found = dump_into(r["name"], nowhere)
+        pour(r["dump"], r["name"], r["name"])
+        found = rows_of(r["name"])
         if found != wanted:
             raise Failed("database %s does not hold the rows of %s: %s, not %s" % (r["name"], r["dump"], found, wanted))
         sql(LEDGER_STATE % (r["name"], script, "loaded"))

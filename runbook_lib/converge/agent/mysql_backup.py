@@ -29,19 +29,17 @@ def contents(lines, into=None):
     return rows.hexdigest(), databases, last.startswith(b"-- Dump completed")
 
 
+def dump_command(database):
+    """The program and its options. A dump of MySQL's own names the transactions (GTIDs) that it holds, which a server that knows them
+    refuses to load: they are left out. MariaDB's program has no such option."""
+    program = client("mysqldump")
+    options = ["--no-defaults", "--user=root", "--protocol=socket", "--single-transaction", "--routines", "--hex-blob"]
+    return [program, *options, *([] if "MariaDB" in run([program, "--version"]) else ["--set-gtid-purged=OFF"]), "--databases", database]
+
+
 def dump_into(database, into):
     """The database as a script, rows in the order of their keys; the digest of its rows. Complete or an error."""
-    command = [
-        client("mysqldump"),
-        "--no-defaults",
-        "--user=root",
-        "--protocol=socket",
-        "--single-transaction",
-        "--routines",
-        "--hex-blob",
-        "--databases",
-        database,
-    ]
+    command = dump_command(database)
     with tempfile.TemporaryFile() as words, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=words) as source:
         rows, _, whole = contents(source.stdout, into)
         code = source.wait()
@@ -77,13 +75,15 @@ def keep(database):
     say(progress=0, of=1, doing="%s dumped to %s" % (database, path), dump=path, rows=rows, size=os.path.getsize(path), database=database)
 
 
-def pour(path):
-    """A gzipped script into the server, never whole in memory."""
+def pour(path, database, into):
+    """A gzipped dump of one database into the server under the name `into`, never whole in memory."""
     command = [client("mysql"), "--no-defaults", "--user=root", "--protocol=socket"]
+    old, new = ("`%s`" % name for name in (database, into))
     with gzip.open(path) as script, tempfile.TemporaryFile() as words:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=words, stderr=words) as server:
             try:
-                shutil.copyfileobj(script, server.stdin)
+                for line in script:  # no row begins so: a dump writes a line break within a value as \\n
+                    server.stdin.write(line.replace(old.encode(), new.encode()) if line.startswith((b"CREATE DATABASE ", b"USE `")) else line)
                 server.stdin.close()
             except BrokenPipeError:  # it stopped at an error, which its words name
                 pass
@@ -91,3 +91,9 @@ def pour(path):
         words.seek(0)
         if code:
             raise Failed("the server stopped at: %s" % words.read().decode(errors="replace").strip())
+
+
+def rows_of(database):
+    """The digest of a database's rows."""
+    with open(os.devnull, "wb") as nowhere:
+        return dump_into(database, nowhere)
