@@ -41,7 +41,7 @@ class Sso(Verbs):
         with self.deployment.journal.attempt(self.name, "prove"), self.scene() as scene:
             proof = prove(scene, agreed=agreed)
         self.deployment.journal.checked(self.name, proof.checks)
-        self.deployment.journal.verdict(self.name, proof.verdict, proof.as_expected)
+        self.deployment.journal.verdict(self.name, proof.kind, proof.verdict, proof.as_expected)
         for outcome in proof.outcomes:
             self.deployment.journal.write(self.name, "attempt", key=f"sso.{outcome.attempt.id}", **outcome.as_evidence())
         for title, lines in proof.exchanges.items():

@@ -149,9 +149,9 @@ class Journal:
             row = {**asdict(check), "chapter": chapter}
             self.write(chapter, "check", host=row.get("where", ""), key=row["id"], ok=row["status"] == "pass", check=row)
 
-    def verdict(self, chapter: str, text: str, passed: bool) -> None:
-        """What the proof found, in its own words, and whether that is what the parameters expect."""
-        self.write(chapter, "verdict", change=text, ok=passed)
+    def verdict(self, chapter: str, kind: str, text: str, passed: bool) -> None:
+        """What the proof found (leak, separated or undecided), the same in words, and whether that is what the parameters expect."""
+        self.write(chapter, "verdict", kind=kind, change=text, ok=passed)
 
     def screenshot(self, chapter: str, title: str, png: bytes, caption: str = "") -> Path:
         """Keep a picture beside the journal and name it there."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
@@ -86,9 +85,9 @@ def _by_chapter(checks: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[s
 
 
 def svg_of(run: Path) -> str:
-    """The picture that a run kept, without its XML head, so that it can stand inside of HTML; "" when it kept none."""
+    """The picture that a run kept, as it can stand inside of HTML; "" when it kept none."""
     path = run / "topology.svg"
-    return re.sub(r"<\?xml.*?\?>\s*", "", path.read_text(encoding="utf-8")) if path.exists() else ""
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _beside(folder: Path) -> str:

@@ -20,7 +20,8 @@ def a_run(runs: Path, deployment: str, when: str, verdict: str, picture: str = "
     journal.write("", "run")
     if picture:
         journal.screenshot(CHAPTER, picture, f"{deployment} {when}".encode(), f"seen by {deployment}")
-    journal.verdict(CHAPTER, verdict, True)
+    kind = {"separated": "separated", "not decided": "undecided"}.get(verdict, "leak")
+    journal.verdict(CHAPTER, kind, verdict, True)
     return folder
 
 

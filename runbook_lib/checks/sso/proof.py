@@ -25,6 +25,7 @@ from runbook_lib.checks.sso.proof_users import test_users
 from runbook_lib.checks.sso.verbs import CannotTell, Walk, told
 from runbook_lib.errors import RunbookError
 from runbook_lib.redaction import redactor
+from runbook_lib.tables import counted
 
 MATRIX = files(__package__) / "attempts.yaml"
 CHAPTER = "07_verify_sso_separation"
@@ -129,7 +130,7 @@ class Outcome:
         words = " or ".join(word for state, word in (("held", held), ("leak", leak)) if state in wanted)
         status = "undecided" if self.state == "undecided" else "pass" if self.state in wanted else "fail"
         text = redactor.redact(f"{self.state}: {self.observed}")
-        return Check(f"sso.{self.attempt.id}", self.attempt.title, status, words, text, self.where, CHAPTER)  # type: ignore[arg-type]
+        return Check(f"sso.{self.attempt.id}", self.attempt.title, status, words, text, self.where, CHAPTER, self.attempt.kind, self.state)  # type: ignore[arg-type]
 
 
 @cache
@@ -242,17 +243,21 @@ class Proof:
         return tuple(o.attempt.title for o in self.outcomes if o.state == "undecided" or (o.attempt.kind == "control" and o.state != "held"))
 
     @property
-    def verdict(self) -> str:
-        """`separated` only when every attempt was made, decided and refused."""
+    def kind(self) -> str:
+        """leak, separated or undecided; `separated` only when every attempt was made, decided and refused."""
         if self.ways:
-            return f"leaks ({len(self.ways)} ways)" if len(self.ways) > 1 else "leaks (1 way)"
-        return "not decided" if self.open_questions or not self.outcomes else "separated"
+            return "leak"
+        return "undecided" if self.open_questions or not self.outcomes else "separated"
+
+    @property
+    def verdict(self) -> str:
+        """`kind` in words, with the number of ways."""
+        return {"leak": f"leaks ({counted(len(self.ways), 'way')})", "undecided": "not decided"}.get(self.kind, self.kind)
 
     @property
     def as_expected(self) -> bool:
         """Whether the notebook passes: the verdict is the expected one and so is every row."""
-        kind = "leak" if self.ways else self.verdict
-        return kind == self.scene.expect and self.checks.ok
+        return self.kind == self.scene.expect and self.checks.ok
 
     @property
     def checks(self) -> CheckTable:
@@ -272,7 +277,7 @@ class Proof:
         closing = self.repairs or dict.fromkeys(self.open_questions, "")
         lines = "".join(_item(title, setting) for title, setting in closing.items())
         names = f"<ul>{lines}</ul>" if lines else ""
-        mark = {"separated": "rb-pass", "not decided": "rb-undecided"}.get(self.verdict, "rb-fail")
+        mark = {"separated": "rb-pass", "undecided": "rb-undecided"}.get(self.kind, "rb-fail")
         head = f'<p class="rb-verdict {mark}" role="status"><strong>{html.escape(self.verdict)}</strong></p>'
         return head + names + self.checks._repr_html_() + self._note()
 
