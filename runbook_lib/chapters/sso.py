@@ -44,8 +44,8 @@ class Sso(Verbs):
         self.deployment.journal.verdict(self.name, proof.kind, proof.verdict, proof.as_expected)
         for outcome in proof.outcomes:
             self.deployment.journal.write(self.name, "attempt", key=f"sso.{outcome.attempt.id}", **outcome.as_evidence())
-        for title, lines in proof.exchanges.items():
-            self.deployment.journal.write(self.name, "exchange", key=title, lines=list(lines))
+        for title, exchanges in proof.exchanges.items():
+            self.deployment.journal.write(self.name, "exchange", key=title, requests=[vars(one) for one in exchanges])
         return proof
 
     def browser(self, agreed: bool = False) -> Shots:

@@ -16,6 +16,7 @@ from runbook_lib.evidence.exchanges import as_tables
 from runbook_lib.evidence.journal import Journal, redact
 from runbook_lib.evidence.runs import Entry, read, summarise
 from runbook_lib.files import write_whole
+from runbook_lib.webclient.response import Exchange
 
 TEMPLATE = files(__package__) / "report.html.j2"
 MARKS = {"pass": "✔ pass", "fail": "✘ fail", "skipped": "– skipped", "undecided": "? undecided"}  # noqa: RUF001
@@ -53,9 +54,9 @@ def render(folder: Path) -> str:
         passed=sum(check["status"] == "pass" for check in result["checks"]),
         pictures=pictures_of(folder, entries),
         beside=_beside(folder),
-        attempts={entry["key"]: entry for entry in entries if entry["verb"] == "attempt"},
+        attempts={entry["key"]: {**entry, "requests": _exchanges(entry)} for entry in entries if entry["verb"] == "attempt"},
         limits=[entry for entry in entries if entry["verb"] == "attempt" and entry.get("kind") == "limit" and entry.get("state") == "leak"],
-        exchanges=as_tables({entry["key"]: entry["lines"] for entry in entries if entry["verb"] == "exchange"}),
+        exchanges=as_tables({entry["key"]: _exchanges(entry) for entry in entries if entry["verb"] == "exchange"}),
         tables=[entry for entry in entries if entry["verb"] == "table"],
         changes=[entry for entry in entries if entry["verb"] == "change"],
         failures=[entry for entry in entries if not entry.get("ok", True) and entry.get("error")],
@@ -63,6 +64,10 @@ def render(folder: Path) -> str:
         notebooks=_notebooks(folder),
         sentence=_sentence(result),
     )
+
+
+def _exchanges(entry: Entry) -> list[Exchange]:
+    return [Exchange(**fields) for fields in entry.get("requests", ())]
 
 
 def _sentence(result: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from runbook_lib.charts import timings_chart
 from runbook_lib.check import Check
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.evidence.report import render, write_report
+from runbook_lib.webclient.response import Exchange
 
 
 class Links(HTMLParser):
@@ -51,6 +53,21 @@ def test_the_page_tells_all_that_was_found(tmp_path: Path) -> None:
         "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
     ):  # fmt: skip
         assert words in page, words
+
+
+def test_an_exchange_of_the_journal_is_a_row_with_its_cookies_in_columns_of_their_own(tmp_path: Path) -> None:
+    journal = a_run(tmp_path / "run")
+    met = [
+        Exchange("GET", "https://p/a -> b", 302, "https://s/ [sets x]", ("JSESSIONID",), (), 0.1),
+        Exchange("GET", "https://p/", None, "", (), (), 2.0, "closed"),
+    ]
+    journal.write("07_verify_sso_separation", "exchange", key="A hole", requests=[vars(one) for one in met])
+    journal.write("07_verify_sso_separation", "attempt", key="sso.click", who="no one", why="w.", requests=[vars(met[0])], notes=["told beside it"])
+    page = re.sub(r' style="[^"]*"', "", render(tmp_path / "run"))
+    assert "<td>1</td><td>GET https://p/a -&gt; b</td><td>302 https://s/ [sets x]</td><td>JSESSIONID</td><td></td>" in page
+    assert "<td>2</td><td>GET https://p/</td><td>closed</td><td></td><td></td>" in page
+    assert "no one; 1 request, and why" in page
+    assert "GET https://p/a -&gt; b -&gt; 302 https://s/ [sets x]   [with JSESSIONID]\ntold beside it</pre>" in page
 
 
 def test_a_run_that_ended_at_once_has_a_report_too(tmp_path: Path) -> None:

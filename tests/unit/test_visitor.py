@@ -345,3 +345,4 @@ def test_cookies_can_be_carried_to_another_host_as_a_thief_would():
 
 def test_long_values_of_a_query_are_cut_for_the_record():
     assert shortened("https://h/p;x=1?SAMLRequest=" + "q" * 90 + "&a=b") == "https://h/p;x=1?SAMLRequest=qqqqqqqqqqqq…&a=b"
+    assert shortened("https://h/store/login;jsessionid=0123ABCD.n1?a=b") == "https://h/store/login;jsessionid=…?a=b"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -22,10 +22,11 @@ from runbook_lib.check import Check, CheckTable
 from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, Login, Machine, Scene
 from runbook_lib.checks.sso.pages import Catalogue, Seen
 from runbook_lib.checks.sso.proof_users import test_users
-from runbook_lib.checks.sso.verbs import CannotTell, Walk, told
+from runbook_lib.checks.sso.verbs import CannotTell, Walk
 from runbook_lib.errors import RunbookError
 from runbook_lib.redaction import redactor
 from runbook_lib.tables import counted
+from runbook_lib.webclient.response import Exchange
 
 MATRIX = files(__package__) / "attempts.yaml"
 CHAPTER = "07_verify_sso_separation"
@@ -82,14 +83,18 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one attempt came to. `seen` per step that counts; `told`: its exchanges as they may be shown."""
+    """What one attempt came to. `seen` per step that counts; `exchanges`: its requests and answers, as they may be shown.
+
+    `notes`: what the steps noted in words beside these.
+    """
 
     attempt: Attempt
     state: State
     seen: tuple[Seen, ...]
     where: str
     reason: str = ""
-    told: tuple[str, ...] = ()
+    exchanges: tuple[Exchange, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def observed(self) -> str:
@@ -112,13 +117,13 @@ class Outcome:
     def as_evidence(self) -> dict[str, Any]:
         """Who tried what, request by request, why it matters, and the setting that closes it: for the report."""
         steps = [f"{verb} {argument}" for step in self.attempt.steps for verb, argument in list(step.items())[:1]]
-        lines = [redactor.redact(line) for line in self.told or steps]
         return {
             "title": self.attempt.title,
             "kind": self.attempt.kind,
             "state": self.state,
             "who": self.attempt.who,
-            "requests": lines,
+            "requests": [vars(exchange) for exchange in self.exchanges],
+            "notes": self.notes if self.notes or self.exchanges else steps,
             "why": self.attempt.why,
             "closed_by": settings().get(self.attempt.closed_by, ""),
         }
@@ -188,27 +193,33 @@ def try_out(attempt: Attempt, scene: Scene, logins: Mapping[str, Login]) -> Outc
     if attempt.who not in ("no one", "anybody", *logins):
         return Outcome(attempt, "undecided", (), where, f"not tried: no {attempt.who} user was made")
     seen: list[Seen] = []
-    lines: list[str] = []
+    met: list[Exchange] = []
+    notes: list[str] = []
+    state: State = "undecided"
+    reason = ""
     try:
         for node in stands:
             walk = Walk(scene, matrix()[1], attempt.place, node, logins.get(attempt.who), logins)
-            lines += _walked(walk, attempt)
+            met += _walked(walk, attempt)
+            notes += map(redactor.redact, walk.notes)
             seen += walk.seen
+        state = decide(attempt, seen)
     except CannotTell as error:
-        return Outcome(attempt, "undecided", tuple(seen), where, str(error), tuple(lines))
+        reason = str(error)
     except Exception as error:  # a broken check must never be read as a refusal
-        return Outcome(attempt, "undecided", tuple(seen), where, f"{type(error).__name__}: {error}", tuple(lines))
-    return Outcome(attempt, decide(attempt, seen), tuple(seen), where, "", tuple(lines))
+        reason = f"{type(error).__name__}: {error}"
+    return Outcome(attempt, state, tuple(seen), where, reason, tuple(met), tuple(notes))
 
 
-def _walked(walk: Walk, attempt: Attempt) -> list[str]:
-    lines: list[str] = []
+def _walked(walk: Walk, attempt: Attempt) -> list[Exchange]:
+    """The exchanges of an attempt's steps, fit to be shown."""
+    found: list[Exchange] = []
     for step in attempt.steps:
         done = walk.visitor
         before = len(done.exchanges)
         walk.step(step)
-        lines += [told(exchange) for exchange in done.exchanges[before:]]
-    return walk.notes or lines
+        found += done.exchanges[before:]
+    return [replace(one, url=redactor.redact(one.url), location=redactor.redact(one.location), note=redactor.redact(one.note)) for one in found]
 
 
 def _place(attempt: Attempt, scene: Scene) -> str:
@@ -265,9 +276,9 @@ class Proof:
         return CheckTable([*rows, self.clean_up] if self.clean_up else rows)
 
     @property
-    def exchanges(self) -> dict[str, tuple[str, ...]]:
-        """The three holes of the product as this run met them: title -> one line per request."""
-        return {o.attempt.title: tuple(redactor.redact(line) for line in o.told) for o in self.outcomes if o.attempt.id in HOLES}
+    def exchanges(self) -> dict[str, tuple[Exchange, ...]]:
+        """The three holes of the product as this run met them, by title."""
+        return {o.attempt.title: o.exchanges for o in self.outcomes if o.attempt.id in HOLES}
 
     def golden_rows(self) -> dict[str, str]:
         """Attempt id -> observation in the words of the golden table."""
