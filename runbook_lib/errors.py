@@ -43,6 +43,10 @@ class HostError(RunbookError):
     """A host refused, failed or does not answer: names the host and the command."""
 
 
+class WrongHostKey(HostError):
+    """A host shows another key than its console did: waiting does not help."""
+
+
 class PackError(RunbookError):
     """A pack or JDK archive cannot be had, or is not the one that the parameters name."""
 

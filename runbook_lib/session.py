@@ -51,7 +51,12 @@ class Session:
     @property
     def owner(self) -> str:
         """Who we are to others who want the lock: user, machine, process."""
-        return os.environ.get("RUNBOOK_OWNER") or f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
+        return os.environ.get("RUNBOOK_OWNER") or f"{self.person} (process {os.getpid()})"
+
+    @property
+    def person(self) -> str:
+        """User and machine, for others to read."""
+        return f"{getpass.getuser()}@{socket.gethostname()}"
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -84,7 +84,7 @@ def _deployment(params: str, overrides: Mapping[str, Any]) -> Iterator[Finding]:
             error.next_step or "",
         )
         return
-    yield Finding("machines", True, str(deployment.status()).splitlines()[0], needed=False)
+    yield Finding("machines", True, deployment.status().headline, needed=False)
 
 
 def _importable(name: str) -> bool:
