@@ -62,7 +62,11 @@ class LockHeld(RunbookError):
 
 
 class ChecksFailed(RunbookError):
-    """At least one check failed: names them."""
+    """At least one check failed: names them. `chapter`: the one whose checks they are, "" when it is the reader's own."""
+
+    def __init__(self, what: str, where: str | None = None, next_step: str | None = None, chapter: str = ""):
+        super().__init__(what, where, next_step)
+        self.chapter = chapter
 
 
 class LabError(RunbookError):

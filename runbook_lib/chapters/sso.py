@@ -70,7 +70,7 @@ class Sso(Verbs):
             if wrong := [f"{check.title}: {check.observed}" for check in checks if check.status in ("fail", "undecided")]:
                 display.show(checks)
                 step = "a path that your users need belongs in parameter `also_allow`: add it, run chapter 05, then this one again"
-                raise ChecksFailed("; ".join(wrong), f"{d.spec.deployment}, chapter 07", step)
+                raise ChecksFailed("; ".join(wrong), f"{d.spec.deployment}, chapter 07", step, self.name)
         return checks
 
     def beside(self) -> SideBySide:
@@ -105,5 +105,6 @@ class Sso(Verbs):
                     f"expected {found.scene.expect}, found: {found.verdict}: {ways}",
                     f"{self.deployment.spec.deployment}, chapter 07",
                     "each row of the table names its setting; correct it in chapter 04 or 05 and prove again",
+                    self.name,
                 )
         return found.checks
