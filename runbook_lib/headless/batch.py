@@ -27,7 +27,7 @@ def run_all(params_files: Sequence[str], overrides: Mapping[str, Any], say: runn
     for params, spec in zip(params_files, specs, strict=True):
         say(f"— {params}")
         before = runs.latest(spec.deployment)
-        status = _tried(lambda params=params: runner.run(params, overrides, say=say, **options), say)  # type: ignore[misc]
+        status = _tried(lambda spec=spec: runner.run(spec, overrides, say=say, **options), say)  # type: ignore[misc]
         after = runs.latest(spec.deployment)
         good.append(status == 0)
         rows.append(("✔" if good[-1] else "✘", params, spec.deployment, *_found(after if after != before else None)))
