@@ -44,8 +44,6 @@ class Sso(Verbs):
         self.deployment.journal.verdict(self.name, proof.kind, proof.verdict, proof.as_expected)
         for outcome in proof.outcomes:
             self.deployment.journal.write(self.name, "attempt", key=f"sso.{outcome.attempt.id}", **outcome.as_evidence())
-        for title, exchanges in proof.exchanges.items():
-            self.deployment.journal.write(self.name, "exchange", key=title, requests=[vars(one) for one in exchanges])
         return proof
 
     def browser(self, agreed: bool = False) -> Shots:
@@ -54,7 +52,7 @@ class Sso(Verbs):
         with d.journal.attempt(self.name, "browser"), d.writing():
             shots = prove_in_browser(scene_of(d), agreed=agreed)
         for shot in shots:
-            d.journal.screenshot(self.name, shot.title, shot.png, shot.caption)
+            d.journal.screenshot(self.name, shot.id, shot.title, shot.png, shot.caption)
         d.journal.checked(self.name, shots.checks)
         return shots
 

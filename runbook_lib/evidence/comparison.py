@@ -22,8 +22,9 @@ MISSING = (
 
 @dataclass(frozen=True)
 class Picture:
-    """A screenshot of a run: what was done, what was seen, and the PNG file."""
+    """A screenshot of a run: what was done, what was seen, and the PNG file. `id`: the same in every run."""
 
+    id: str
     title: str
     caption: str
     path: Path
@@ -60,7 +61,7 @@ class Finding:
 def pictures_of(folder: Path, entries: Iterable[runs_.Entry]) -> tuple[Picture, ...]:
     """The screenshots that a run's journal names and that are still there."""
     return tuple(
-        Picture(entry["key"], entry["change"], folder / entry["file"])
+        Picture(entry["key"], entry.get("title", ""), entry["change"], folder / entry["file"])
         for entry in entries
         if entry["verb"] == "screenshot" and (folder / entry.get("file", "")).is_file()
     )
@@ -117,9 +118,9 @@ class SideBySide:
         return f'<table class="rb-table rb-beside"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
     def _rows(self) -> list[tuple[str, list[Picture | None]]]:
-        """A picture of each by title, in the order in which they were taken."""
-        titles = dict.fromkeys(picture.title for one in self.found for picture in one.pictures)
-        return [(title, [next((p for p in one.pictures if p.title == title), None) for one in self.found]) for title in titles]
+        """A picture of each under its title, in the order in which they were taken."""
+        titles = {picture.id: picture.title for one in self.found for picture in one.pictures}
+        return [(title, [next((p for p in one.pictures if p.id == id), None) for one in self.found]) for id, title in titles.items()]
 
 
 def side_by_side(folder: Path, runs: Path | None = None) -> SideBySide:

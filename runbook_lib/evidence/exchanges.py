@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from runbook_lib.tables import Table
@@ -24,10 +24,10 @@ class Exchanges:
     __repr__ = __str__
 
 
-def as_tables(exchanges: Mapping[str, Sequence[Exchange]]) -> Exchanges:
+def as_tables(exchanges: Iterable[tuple[str, Sequence[Exchange]]]) -> Exchanges:
     """One table per title, a row per exchange."""
     columns = ("", "Request", "Answer", "Cookies sent", "Cookies set")
-    return Exchanges(tuple(Table(columns, [_row(*one) for one in enumerate(met, 1)], title) for title, met in exchanges.items()))
+    return Exchanges(tuple(Table(columns, [_row(*one) for one in enumerate(met, 1)], title) for title, met in exchanges))
 
 
 def _row(number: int, one: Exchange) -> tuple[object, ...]:

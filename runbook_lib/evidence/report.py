@@ -43,6 +43,7 @@ def render(folder: Path) -> str:
 
     entries = read(folder)
     result = summarise(entries)
+    attempts = {entry["key"]: {**entry, "requests": _exchanges(entry)} for entry in entries if entry["verb"] == "attempt"}
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         run=folder.name,
@@ -54,9 +55,9 @@ def render(folder: Path) -> str:
         passed=sum(check["status"] == "pass" for check in result["checks"]),
         pictures=pictures_of(folder, entries),
         beside=_beside(folder),
-        attempts={entry["key"]: {**entry, "requests": _exchanges(entry)} for entry in entries if entry["verb"] == "attempt"},
-        limits=[entry for entry in entries if entry["verb"] == "attempt" and entry.get("kind") == "limit" and entry.get("state") == "leak"],
-        exchanges=as_tables({entry["key"]: _exchanges(entry) for entry in entries if entry["verb"] == "exchange"}),
+        attempts=attempts,
+        limits=[attempt for attempt in attempts.values() if attempt["kind"] == "limit" and attempt["state"] == "leak"],
+        exchanges=as_tables((attempt["title"], attempt["requests"]) for attempt in attempts.values() if attempt["hole"]),
         tables=[entry for entry in entries if entry["verb"] == "table"],
         changes=[entry for entry in entries if entry["verb"] == "change"],
         failures=[entry for entry in entries if not entry.get("ok", True) and entry.get("error")],

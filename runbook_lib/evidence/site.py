@@ -147,7 +147,7 @@ def proof_facts(sides: Sequence[Finding]) -> dict[str, Any]:
         "shown": shown,
         "lacking": [kind for kind in KINDS if all(side.kind != kind for side in shown)],
         "counts": [(states.count("leak"), len(states)) for states in counted],
-        "titles": dict.fromkeys(picture.title for side in shown for picture in side.pictures),
+        "titles": {picture.id: picture.title for side in shown for picture in side.pictures},
         "rows": [row for row in rows if len({one["state"] for one in row}) == len(shown)],
         "common": len(rows),
         "both": [row[0]["title"] for row in rows if len(shown) > 1 and {one["state"] for one in row} == {"leak"}],

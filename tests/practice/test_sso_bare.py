@@ -60,7 +60,7 @@ def test_every_attempt_comes_out_as_expected_and_none_is_undecided(proof: Proof)
 
 
 def test_the_three_holes_are_told_without_a_cookie_value_or_a_password(proof: Proof):
-    told = "\n".join(str(one) for met in proof.exchanges.values() for one in met)
+    told = "\n".join(str(one) for _, met in proof.exchanges for one in met)
     assert len(proof.exchanges) == 3 and "commonAuthId" in told and "/publisher/acs" in told
     assert "commonAuthId=" not in told and "Pw1-" not in told
 

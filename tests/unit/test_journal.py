@@ -183,7 +183,7 @@ def test_the_newest_attempt_decides_what_a_chapter_is(tmp_path: Path, journal: J
 
 def test_tables_and_pictures_are_kept_for_the_report(journal: Journal) -> None:
     journal.table("06_verify_as_cluster", "Drill", Table(("what", "how many"), [("failed", 0)], note="of 6000"))
-    path = journal.screenshot("07_verify_sso_separation", "Store as admin", b"\x89PNG", "signed in")
+    path = journal.screenshot("07_verify_sso_separation", "store-as-admin", "Store as admin", b"\x89PNG", "signed in")
     report.finish(journal)
     page = (journal.folder / "report.html").read_text()
     assert path.read_bytes() == b"\x89PNG"

@@ -37,7 +37,7 @@ def a_run(folder: Path) -> Journal:
 
 
 def test_the_page_loads_nothing_from_anywhere(tmp_path: Path) -> None:
-    a_run(tmp_path / "run").screenshot("07_verify_sso_separation", "Publisher", b"png")
+    a_run(tmp_path / "run").screenshot("07_verify_sso_separation", "publisher", "Publisher", b"png")
     links = Links()
     links.feed(render(tmp_path / "run"))
     assert links.found
@@ -61,12 +61,14 @@ def test_an_exchange_of_the_journal_is_a_row_with_its_cookies_in_columns_of_thei
         Exchange("GET", "https://p/a -> b", 302, "https://s/ [sets x]", ("JSESSIONID",), (), 0.1),
         Exchange("GET", "https://p/", None, "", (), (), 2.0, "closed"),
     ]
-    journal.write("07_verify_sso_separation", "exchange", key="A hole", requests=[vars(one) for one in met])
-    journal.write("07_verify_sso_separation", "attempt", key="sso.click", who="no one", why="w.", requests=[vars(met[0])], notes=["told beside it"])
+    attempt = {"title": "A way", "kind": "attempt", "state": "leak", "who": "no one", "why": "w."}
+    for key, hole, told in (("sso.click", True, met), ("sso.other", False, met[:1])):
+        journal.write("07_verify_sso_separation", "attempt", key=key, hole=hole, **attempt, requests=[vars(one) for one in told], notes=["told beside it"])
+    journal.checked("07_verify_sso_separation", [Check("sso.other", "another", "fail", "refused", "in", "from outside")])
     page = re.sub(r' style="[^"]*"', "", render(tmp_path / "run"))
     assert "<td>1</td><td>GET https://p/a -&gt; b</td><td>302 https://s/ [sets x]</td><td>JSESSIONID</td><td></td>" in page
     assert "<td>2</td><td>GET https://p/</td><td>closed</td><td></td><td></td>" in page
-    assert "no one; 1 request, and why" in page
+    assert "no one; 1 request, and why" in page and page.count("rb-table") == 1
     assert "GET https://p/a -&gt; b -&gt; 302 https://s/ [sets x]   [with JSESSIONID]\ntold beside it</pre>" in page
 
 

@@ -106,7 +106,7 @@ def proven(folder: Path, name: str, pattern: str, verdict: str, outcomes: dict[s
     kind = {"separated": "separated", "not decided": "undecided"}.get(verdict, "leak")
     journal.verdict("07_verify_sso_separation", kind, verdict, True)
     if pictures:
-        journal.screenshot("07_verify_sso_separation", "A user opens the Publisher", PNG, f"what {name} shows to {SECRET}")
+        journal.screenshot("07_verify_sso_separation", "a-user-opens-the-publisher", "A user opens the Publisher", PNG, f"what {name} shows to {SECRET}")
     nbformat.write(
         nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 07 Verify\n[00](00_start_here.ipynb)")]), run / "07_verify_sso_separation.ipynb"
     )

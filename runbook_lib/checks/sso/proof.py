@@ -121,6 +121,7 @@ class Outcome:
             "title": self.attempt.title,
             "kind": self.attempt.kind,
             "state": self.state,
+            "hole": self.attempt.id in HOLES,
             "who": self.attempt.who,
             "requests": [vars(exchange) for exchange in self.exchanges],
             "notes": self.notes if self.notes or self.exchanges else steps,
@@ -276,9 +277,9 @@ class Proof:
         return CheckTable([*rows, self.clean_up] if self.clean_up else rows)
 
     @property
-    def exchanges(self) -> dict[str, tuple[Exchange, ...]]:
-        """The three holes of the product as this run met them, by title."""
-        return {o.attempt.title: o.exchanges for o in self.outcomes if o.attempt.id in HOLES}
+    def exchanges(self) -> tuple[tuple[str, tuple[Exchange, ...]], ...]:
+        """The three holes of the product as this run met them, each under its title."""
+        return tuple((o.attempt.title, o.exchanges) for o in self.outcomes if o.attempt.id in HOLES)
 
     def golden_rows(self) -> dict[str, str]:
         """Attempt id -> observation in the words of the golden table."""

@@ -54,8 +54,9 @@ SEPARATE, LEAK = frozenset(["login-form"]), frozenset(["publisher-landing", "acs
 
 @dataclass(frozen=True)
 class Shot:
-    """A screenshot (PNG) with what it shows; `page` is the page's name in `attempts.yaml`."""
+    """A screenshot (PNG) with what it shows; `id` says whose and where, `page` is the page's name in `attempts.yaml`."""
 
+    id: str
     title: str
     png: bytes
     caption: str
@@ -197,12 +198,12 @@ def _walk(browser: Browser, scene: Scene, id_: str, who: str, login: Login) -> t
         page.on("response", lambda response: statuses.__setitem__(response.url, response.status))
         sign_in(page, f"{store}/login", login)
         seen = seen_in(scene, page, statuses, login)
-        shots.append(Shot(f"{who[0].upper()}{who[1:]} at the Store", page.screenshot(), _caption(seen), seen.page))
+        shots.append(Shot(f"{id_}-at-store", f"{who[0].upper()}{who[1:]} at the Store", page.screenshot(), _caption(seen), seen.page))
         if seen.page != "store-signed-in":
             return shots, _row(scene, id_, who, "undecided", f"could not sign in at the Store: {seen}")
         go(page, f"{publisher}/")
         seen = seen_in(scene, page, statuses, login)
-        shots.append(Shot(f"{who[0].upper()}{who[1:]} opens the Publisher", page.screenshot(), _caption(seen), seen.page))
+        shots.append(Shot(f"{id_}-opens-publisher", f"{who[0].upper()}{who[1:]} opens the Publisher", page.screenshot(), _caption(seen), seen.page))
         state = "leak" if seen.page in LEAK else "held" if seen.page in SEPARATE else "undecided"
         status: Status = "undecided" if state == "undecided" else "pass" if (state == "leak") == _leaks(scene) else "fail"
         return shots, _row(scene, id_, who, status, f"{state}: {_caption(seen)}", state)
