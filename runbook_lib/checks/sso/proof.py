@@ -104,16 +104,6 @@ class Outcome:
         texts = dict.fromkeys(str(one) for one in _deciding(self.attempt, self.seen))
         return "; ".join(texts)
 
-    @property
-    def golden(self) -> str:
-        """In the words of the golden table."""
-        rule = self.attempt.golden
-        if rule == "state" or self.state == "undecided":
-            return self.state
-        if isinstance(rule, Mapping) and self.state in rule:
-            return str(rule[self.state])
-        return ", ".join(dict.fromkeys(one.says for one in self.seen))
-
     def as_evidence(self) -> dict[str, Any]:
         """Who tried what, request by request, why it matters, and the setting that closes it: for the report."""
         steps = [f"{verb} {argument}" for step in self.attempt.steps for verb, argument in list(step.items())[:1]]
@@ -280,10 +270,6 @@ class Proof:
     def exchanges(self) -> tuple[tuple[str, tuple[Exchange, ...]], ...]:
         """The three holes of the product as this run met them, each under its title."""
         return tuple((o.attempt.title, o.exchanges) for o in self.outcomes if o.attempt.id in HOLES)
-
-    def golden_rows(self) -> dict[str, str]:
-        """Attempt id -> observation in the words of the golden table."""
-        return {outcome.attempt.id: outcome.golden for outcome in self.outcomes}
 
     def _repr_html_(self) -> str:
         closing = self.repairs or dict.fromkeys(self.open_questions, "")

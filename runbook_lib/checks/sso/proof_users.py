@@ -91,9 +91,6 @@ class UserStore:
     def users(self, like: str = "*") -> list[str]:
         return self.call("listUsers", filter=like, maxItemLimit="-1")
 
-    def roles_of(self, user: str) -> list[str]:
-        return self.call("getRoleListOfUser", userName=user)
-
     def roles(self) -> list[str]:
         return self.call("getRoleNames")
 
