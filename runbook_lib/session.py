@@ -68,6 +68,11 @@ class Session:
         """The machines by node name, as the cloud knows them now."""
         return self.cloud.describe()
 
+    def outside(self) -> dict[str, str]:
+        """The address at which the world meets each machine, by node name: its public one where it has one."""
+        found = self.instances()
+        return {node.name: (node.name in found and found[node.name].public_address) or node.address for node in self.topology.nodes}
+
     def fleet(self) -> Fleet:
         """SSH to every machine, with the keys pinned at launch. HostError names the machines that do not run."""
         found = self.instances()
