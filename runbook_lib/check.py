@@ -37,6 +37,11 @@ class Check:
         return self.status == "pass"
 
 
+def answered(id: str, title: str, holds: bool, expected: str, observed: str, where: str, chapter: str) -> Check:
+    """The row of a question that was answered: `pass` where it `holds`, else `fail`."""
+    return Check(id, title, "pass" if holds else "fail", expected, observed, where, chapter)
+
+
 class CheckTable(list[Check]):
     """Checks in the order they were made. Nothing is all right unless every row passed."""
 

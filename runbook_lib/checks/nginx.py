@@ -7,10 +7,11 @@ import socket
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from runbook_lib import pki
-from runbook_lib.check import Check, CheckTable, Status
+from runbook_lib.check import Check, CheckTable, Status, answered
 from runbook_lib.converge.engine import ask
 from runbook_lib.roles import nginx
 from runbook_lib.ssh import Host
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from runbook_lib.topology.model import Node
 
 CHAPTER = "05_configure_nginx"
+_row = partial(answered, chapter=CHAPTER)
 OURS = {80, 443, nginx.STATUS_PORT}
 WITHIN_MACHINE = (22, 53, 68, 323, 5355)  # SSH and what a cloud image runs for itself
 STRANGER = "unknown.invalid"
@@ -236,8 +238,3 @@ def _header(visitor: Client, url: str, headers: Mapping[str, str]) -> str:
 
 def _names(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
-
-
-def _row(id: str, title: str, holds: bool, expected: str, observed: str, where: str) -> Check:
-    status: Status = "pass" if holds else "fail"
-    return Check(id, title, status, expected, observed, where, CHAPTER)
