@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 from runbook_lib.errors import ChecksFailed
@@ -18,6 +18,8 @@ class Check:
     """One question and its answer. `id` is stable and documented; `where` is the vantage point or the host.
 
     `skipped`: it was not asked, and `observed` says why. `undecided`: it was asked and the answer does not tell.
+    `title`, `expected` and `observed` are for people; nothing reads them back. An attempt of the proof also says of what
+    `kind` it is (`checks.sso.proof`) and in which `state` it ended: held, leak or undecided.
     """
 
     id: str
@@ -27,14 +29,17 @@ class Check:
     observed: str
     where: str
     chapter: str = ""
+    kind: str = ""
+    state: str = ""
 
     @property
     def ok(self) -> bool:
         return self.status == "pass"
 
-    def as_dict(self) -> dict[str, str]:
-        """The row as `result.json` has it."""
-        return asdict(self)
+
+def answered(id: str, title: str, holds: bool, expected: str, observed: str, where: str, chapter: str) -> Check:
+    """The row of a question that was answered: `pass` where it `holds`, else `fail`."""
+    return Check(id, title, "pass" if holds else "fail", expected, observed, where, chapter)
 
 
 class CheckTable(list[Check]):

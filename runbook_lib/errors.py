@@ -43,6 +43,10 @@ class HostError(RunbookError):
     """A host refused, failed or does not answer: names the host and the command."""
 
 
+class WrongHostKey(HostError):
+    """A host shows another key than its console did: waiting does not help."""
+
+
 class PackError(RunbookError):
     """A pack or JDK archive cannot be had, or is not the one that the parameters name."""
 
@@ -58,4 +62,8 @@ class LockHeld(RunbookError):
 
 
 class ChecksFailed(RunbookError):
-    """At least one check failed: names them."""
+    """At least one check failed: names them. `chapter`: the one whose checks they are, "" when it is the reader's own."""
+
+    def __init__(self, what: str, where: str | None = None, next_step: str | None = None, chapter: str = ""):
+        super().__init__(what, where, next_step)
+        self.chapter = chapter

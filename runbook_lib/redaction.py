@@ -34,11 +34,6 @@ class Redactor:
                     self._forms[form] = label
                     self._pattern = None
 
-    def forget(self) -> None:
-        """Know no value any more."""
-        with self._lock:
-            self._forms, self._pattern = {}, None
-
     def redact(self, text: str) -> str:
         """`text` without any known value, private key or signature of a presigned URL."""
         with self._lock:
@@ -48,14 +43,6 @@ class Redactor:
         text = pattern.sub(lambda match: f"[{forms[match[0]]}]", text)
         text = PRIVATE_KEY.sub("[private key]", text)
         return PRESIGNED.sub(r"\1[signature]", text)
-
-    def labels(self) -> tuple[str, ...]:
-        """What is known, by label."""
-        return tuple(dict.fromkeys(self._forms.values()))
-
-    def found_in(self, text: str) -> tuple[str, ...]:
-        """Labels of the values that stand in `text`: for the scan over what a run leaves behind."""
-        return tuple(dict.fromkeys(label for form, label in self._forms.items() if form in text))
 
 
 def any_of(words: Iterable[str]) -> str:

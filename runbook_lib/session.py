@@ -51,7 +51,12 @@ class Session:
     @property
     def owner(self) -> str:
         """Who we are to others who want the lock: user, machine, process."""
-        return os.environ.get("RUNBOOK_OWNER") or f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
+        return os.environ.get("RUNBOOK_OWNER") or f"{self.person} (process {os.getpid()})"
+
+    @property
+    def person(self) -> str:
+        """User and machine, for others to read."""
+        return f"{getpass.getuser()}@{socket.gethostname()}"
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -62,6 +67,11 @@ class Session:
     def instances(self) -> Mapping[str, Instance]:
         """The machines by node name, as the cloud knows them now."""
         return self.cloud.describe()
+
+    def outside(self) -> dict[str, str]:
+        """The address at which the world meets each machine, by node name: its public one where it has one."""
+        found = self.instances()
+        return {node.name: (node.name in found and found[node.name].public_address) or node.address for node in self.topology.nodes}
 
     def fleet(self) -> Fleet:
         """SSH to every machine, with the keys pinned at launch. HostError names the machines that do not run."""

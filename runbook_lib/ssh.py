@@ -19,8 +19,8 @@ from typing import TypeVar
 
 import paramiko
 
-from runbook_lib.errors import HostError, RunbookError
-from runbook_lib.webclient.transport import Connect, Connected
+from runbook_lib.errors import HostError, RunbookError, WrongHostKey
+from runbook_lib.webclient.transport import Connect
 
 T = TypeVar("T")
 KEEPALIVE = 20  # seconds
@@ -103,7 +103,7 @@ class Host:
             transport.start_client(timeout=self.timeout)
             found = transport.get_remote_server_key()
             if b64decode(pinned.get(found.get_name(), "")) != found.asbytes():
-                raise HostError(
+                raise WrongHostKey(
                     f"{self.name} shows another host key ({found.fingerprint}) than its console did",
                     where,
                     "if the machine was replaced, run chapter 01 again: it reads the new machine's console; if it was not, somebody sits in between",
@@ -169,12 +169,17 @@ class Host:
         self.close()
         return self.transport().open_session(timeout=self.timeout)
 
-    def tunnel(self, address: str, port: int) -> paramiko.Channel:
-        """A connection from this host to `address:port`, as a socket: what a neighbour inside the VPC would see."""
+    def tunnel(self, address: str, port: int, seconds: float | None = None) -> paramiko.Channel:
+        """A connection from this host to `address:port`, as a socket: what a neighbour inside the VPC would see.
+
+        sshd reports a refusal (ConnectionRefusedError); silence ends after `seconds` (TimeoutError).
+        """
         try:
-            return self.transport().open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=self.timeout)
+            return self.transport().open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=seconds or self.timeout)
         except paramiko.ChannelException as error:
-            raise ConnectionRefusedError(f"{self.name} cannot connect to {address}:{port}: {error.text}") from error
+            refused = "refused" in (error.text or "").lower()  # sshd's word for it
+            kind: type[OSError] = ConnectionRefusedError if refused else ConnectionError
+            raise kind(f"{self.name} cannot connect to {address}:{port}: {error.text}") from error
         except paramiko.SSHException as error:
             raise TimeoutError(f"{self.name} got no connection to {address}:{port}: {error}") from error
 
@@ -242,8 +247,10 @@ class Fleet:
                 try:
                     host.transport()
                     return
-                except HostError as error:
-                    if "another host key" in error.what or time.monotonic() > deadline:
+                except WrongHostKey:
+                    raise
+                except HostError:
+                    if time.monotonic() > deadline:
                         raise
                 time.sleep(0.25)
 
@@ -284,16 +291,5 @@ def knock(address: str, port: int, connect: Connect | None) -> str:
 
 
 def through(host: Host, seconds: float = 10.0) -> Connect:
-    """Connections as `host` makes them, by SSH forwarding: sshd reports a refusal, silence ends after `seconds`."""
-
-    def connect(address: str, port: int) -> Connected:
-        try:
-            return host.transport().open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=seconds)
-        except paramiko.ChannelException as error:
-            refused = "refused" in (error.text or "").lower()
-            kind: type[OSError] = ConnectionRefusedError if refused else ConnectionError
-            raise kind(f"{host.name} cannot connect to {address}:{port}: {error.text}") from error
-        except paramiko.SSHException as error:
-            raise TimeoutError(f"{host.name} got no connection to {address}:{port}") from error
-
-    return connect
+    """Connections as `host` makes them, by SSH forwarding."""
+    return lambda address, port: host.tunnel(address, port, seconds)

@@ -8,6 +8,18 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Link:
+    """A cell that leads somewhere: a link with `note` behind it in HTML, the link's text alone in a terminal."""
+
+    href: str
+    text: str
+    note: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows under column titles, with a caption above and a note below; cells are shown escaped."""
 
@@ -41,7 +53,7 @@ def html_table(
     lines = []
     for number, row in enumerate(rows):
         mark = f' class="{html.escape(row_classes[number])}"' if number < len(row_classes) else ""
-        cells = "".join(f'<td style="text-align:left">{html.escape(_text(cell))}</td>' for cell in row)
+        cells = "".join(f'<td style="text-align:left">{_markup(cell)}</td>' for cell in row)
         lines.append(f"<tr{mark}>{cells}</tr>")
     title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
     foot = f"<p><small>{html.escape(note)}</small></p>" if note else ""
@@ -55,6 +67,12 @@ def text_table(columns: Sequence[str], rows: Iterable[Sequence[object]], caption
     widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join(filter(None, [caption, text[0], "  ".join("-" * width for width in widths), *text[1:], note]))
+
+
+def _markup(cell: object) -> str:
+    if isinstance(cell, Link):
+        return f'<a href="{html.escape(cell.href)}">{html.escape(cell.text)}</a> {html.escape(cell.note)}'.strip()
+    return html.escape(_text(cell))
 
 
 def _text(cell: object) -> str:

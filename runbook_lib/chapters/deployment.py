@@ -67,13 +67,13 @@ class Deployment(Session):
         return str(self.status())
 
 
-def open_deployment(params_file: str | Path, overrides: Mapping[str, Any] | None = None) -> Deployment:
-    """Read the parameters and look at the cloud; changes nothing.
+def open_deployment(params_file: str | Path | Spec, overrides: Mapping[str, Any] | None = None) -> Deployment:
+    """Read the parameters, unless they are read already, and look at the cloud; changes nothing.
 
     ParamsError names a wrong key, CloudError an endpoint or credentials that do not work.
     """
     display.install({Topology: draw})
-    spec = load_spec(params_file, overrides)
+    spec = params_file if isinstance(params_file, Spec) else load_spec(params_file, overrides)
     deployment = Deployment(spec, Journal.begin(spec, ended=report.finish))
     deployment.cloud.refuse_other_pattern()
     return deployment

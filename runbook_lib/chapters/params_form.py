@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
@@ -28,9 +28,6 @@ from runbook_lib.topology.cost import monthly_cost
 from runbook_lib.topology.diagram import draw
 from runbook_lib.topology.model import topology_of
 from runbook_lib.topology.tables import Gallery
-
-if TYPE_CHECKING:
-    from runbook_lib.spec.reference import KeyReference
 
 
 @dataclass(frozen=True)
@@ -58,8 +55,6 @@ def choose_params(params_file: str | Path) -> Any:
     spec = load_spec(params_file)
     if not display.interactive():
         return Chosen(str(params_file), spec.as_table())
-    pass
-
     return Form(Fields(spec), str(params_file))
 
 
@@ -101,14 +96,10 @@ class Fields:
 
     def spec(self) -> Spec:
         """The parameters as typed. Raises ParamsError that names the key and what is allowed."""
-        path = ROOT / "params" / f".draft.{os.getpid()}.yaml"
-        write_whole(path, self.yaml())
         try:
-            return load_spec(path)
+            return load_spec(nested(self.given))
         except ParamsError as error:
             raise ParamsError(error.what, THE_FORM, error.next_step, error.key) from None
-        finally:
-            path.unlink(missing_ok=True)
 
     def yaml(self) -> str:
         """The params file: only what differs from the defaults, each key with its meaning as a comment."""
@@ -220,10 +211,10 @@ class Form:
         """One key: choices, a check box or a line of YAML, and beside it what it means and what is allowed."""
         value, style = self.fields.values[row.key], {"description_width": "14em"}
         common = {"description": row.key, "style": style, "layout": {"flex": "0 1 40em", "min_width": "0"}}
-        if row.type == "choice":
-            options = [*([] if row.required else [("default", None)]), *row.allowed.split(", ")]
+        if row.choices:
+            options = [*([] if row.required else [("default", None)]), *row.choices]
             box = self._w.Dropdown(options=options, value=value, disabled=row.key == "pattern", **common)
-        elif row.type == "yes or no":
+        elif row.is_flag:
             box = self._w.Checkbox(value=bool(value), indent=True, **common)
         else:
             box = self._w.Text(value="" if value is None else self.fields.text(row.key), continuous_update=False, **common)

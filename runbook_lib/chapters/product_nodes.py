@@ -35,14 +35,16 @@ class ProductNodes(Converging):
         plan = super().plan()
         booted = self.deployment.context().booted
         boots = tuple(
-            Pending(name, "first boot", Change("first boot", "boot", "one node after the other, with -Dsetup")) for name in plan.wish if name not in booted
+            Pending(name, startup.FIRST_BOOT, Change(startup.FIRST_BOOT, "boot", "one node after the other, with -Dsetup"))
+            for name in plan.wish
+            if name not in booted
         )
         return Plan(plan.title, plan.wish, plan.pending + boots, plan.seconds)
 
     def work(self, plan: Plan, progress: Any) -> Result:
         d, hosts = self.deployment, self.deployment.fleet()
-        boots = tuple(p for p in plan.pending if p.stage == "first boot")
-        settings = Plan(plan.title, plan.wish, tuple(p for p in plan.pending if p.stage != "first boot"), plan.seconds)
+        boots = tuple(p for p in plan.pending if p.stage == startup.FIRST_BOOT)
+        settings = Plan(plan.title, plan.wish, tuple(p for p in plan.pending if p.stage != startup.FIRST_BOOT), plan.seconds)
         before = d.context()
         batches = rolling_restart.batches(d, before, settings)
         done = engine.apply(

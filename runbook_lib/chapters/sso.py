@@ -41,11 +41,9 @@ class Sso(Verbs):
         with self.deployment.journal.attempt(self.name, "prove"), self.scene() as scene:
             proof = prove(scene, agreed=agreed)
         self.deployment.journal.checked(self.name, proof.checks)
-        self.deployment.journal.verdict(self.name, proof.verdict, proof.as_expected)
+        self.deployment.journal.verdict(self.name, proof.kind, proof.verdict, proof.as_expected)
         for outcome in proof.outcomes:
             self.deployment.journal.write(self.name, "attempt", key=f"sso.{outcome.attempt.id}", **outcome.as_evidence())
-        for title, lines in proof.exchanges.items():
-            self.deployment.journal.write(self.name, "exchange", key=title, lines=list(lines))
         return proof
 
     def browser(self, agreed: bool = False) -> Shots:
@@ -54,7 +52,7 @@ class Sso(Verbs):
         with d.journal.attempt(self.name, "browser"), d.writing():
             shots = prove_in_browser(scene_of(d), agreed=agreed)
         for shot in shots:
-            d.journal.screenshot(self.name, shot.title, shot.png, shot.caption)
+            d.journal.screenshot(self.name, shot.id, shot.title, shot.png, shot.caption)
         d.journal.checked(self.name, shots.checks)
         return shots
 
@@ -70,7 +68,7 @@ class Sso(Verbs):
             if wrong := [f"{check.title}: {check.observed}" for check in checks if check.status in ("fail", "undecided")]:
                 display.show(checks)
                 step = "a path that your users need belongs in parameter `also_allow`: add it, run chapter 05, then this one again"
-                raise ChecksFailed("; ".join(wrong), f"{d.spec.deployment}, chapter 07", step)
+                raise ChecksFailed("; ".join(wrong), f"{d.spec.deployment}, chapter 07", step, self.name)
         return checks
 
     def beside(self) -> SideBySide:
@@ -105,5 +103,6 @@ class Sso(Verbs):
                     f"expected {found.scene.expect}, found: {found.verdict}: {ways}",
                     f"{self.deployment.spec.deployment}, chapter 07",
                     "each row of the table names its setting; correct it in chapter 04 or 05 and prove again",
+                    self.name,
                 )
         return found.checks

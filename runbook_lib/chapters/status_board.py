@@ -13,10 +13,9 @@ from runbook_lib.aws.lock import holder
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import journal, runs
 from runbook_lib.redaction import redactor
-from runbook_lib.spec.chapters import CHAPTERS as EVERY_CHAPTER
 from runbook_lib.spec.chapters import Chapter, chapters_of
 from runbook_lib.spec.loader import load_spec
-from runbook_lib.tables import html_table, text_table
+from runbook_lib.tables import Link, html_table, text_table
 from runbook_lib.topology.diagram import draw
 
 if TYPE_CHECKING:
@@ -24,13 +23,12 @@ if TYPE_CHECKING:
 
 MACHINES = ("Machine", "Address", "Type", "State", "Serves")
 CHAPTERS = ("Chapter", "State", "When", "By")
-TITLES = {name: chapter.title for name, chapter in EVERY_CHAPTER.items()}
 HOLDS, FAILED, OPEN, DRIFT = "✔ verified", "✘ failed", "○ to do", "△ changed since"
 
 
 @dataclass(frozen=True)
 class Board:
-    """`up`: every machine runs; `next_chapter`: the first chapter that does not hold, None when all do.
+    """`running`: how many of the machines run; `next_chapter`: the first chapter that does not hold, None when all do.
 
     `at_work`: who else has the lock and since when, "" when nobody has.
     """
@@ -38,20 +36,21 @@ class Board:
     name: str
     pattern: str
     machines: Sequence[tuple[str, ...]]
-    chapters: Sequence[tuple[str, ...]]
+    chapters: Sequence[tuple[object, ...]]
     next_chapter: Chapter | None
-    up: bool
+    running: int
     trouble: str = ""
     at_work: str = ""
 
-    def _headline(self) -> str:
-        running = sum(row[3].endswith("running") for row in self.machines)
+    @property
+    def headline(self) -> str:
+        """The state in one line."""
         then = f"next: {self.next_chapter.name} ({self.next_chapter.title})" if self.next_chapter else "every chapter holds"
-        return f"{self.name} ({self.pattern}): {running} of {len(self.machines)} machines run; {then}"
+        return f"{self.name} ({self.pattern}): {self.running} of {len(self.machines)} machines run; {then}"
 
     def __str__(self) -> str:
         parts = [
-            self._headline(),
+            self.headline,
             self.at_work,
             self.trouble,
             text_table(MACHINES, self.machines),
@@ -64,11 +63,8 @@ class Board:
     def _repr_html_(self) -> str:
         notes = "".join(f'<p role="status">{html.escape(words)}</p>' for words in (self.at_work, self.trouble) if words)
         machines = html_table(MACHINES, self.machines, "Machines, as the cloud knows them now")
-        links = {row[0]: f'<a href="{row[0]}.ipynb">{row[0]}</a>' for row in self.chapters}
         chapters = html_table(CHAPTERS, self.chapters, "Chapters")
-        for name, link in links.items():
-            chapters = chapters.replace(f">{name}</td>", f">{link} {html.escape(TITLES[name])}</td>")
-        headline = f'<p class="rb-headline"><strong>{html.escape(self._headline())}</strong></p>'
+        headline = f'<p class="rb-headline"><strong>{html.escape(self.headline)}</strong></p>'
         body = f'{headline}{notes}<div class="rb-board">{machines}{chapters}</div>'
         return redactor.redact(f'<section class="rb-status" aria-label="status of {html.escape(self.name)}">{body}</section>')
 
@@ -93,9 +89,9 @@ def read_board(deployment: Session, drift: bool = False) -> Board:
             state = DRIFT
         if state != HOLDS and upcoming is None:
             upcoming = chapter
-        rows.append((chapter.name, state, when, who))
-    up = bool(machines) and all(row[3].endswith("running") for row in machines)
-    return Board(spec.deployment, spec.pattern, machines, rows, upcoming, up, trouble, at_work)
+        rows.append((Link(f"{chapter.name}.ipynb", chapter.name, chapter.title), state, when, who))
+    running = sum(node.name in found and found[node.name].state == "running" for node in topology.nodes)
+    return Board(spec.deployment, spec.pattern, machines, rows, upcoming, running, trouble, at_work)
 
 
 def chapter_states(params_file: str | Path) -> dict[str, str]:
@@ -132,7 +128,7 @@ def proofs_of(deployment: Session) -> dict[str, tuple[str, str, str]]:
 
 def leave_word(deployment: Session, chapter: str, ok: bool) -> None:
     """Write into the cloud how a chapter's verification ended, so that a colleague on another machine sees it."""
-    note = json.dumps({"ok": ok, "utc": journal.now()[:19] + "Z", "by": deployment.owner.split(" (")[0]})
+    note = json.dumps({"ok": ok, "utc": journal.now()[:19] + "Z", "by": deployment.person})
     deployment.vault.put(f"chapters/{chapter}", note, secure=False)
 
 

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from runbook_lib.check import Check, CheckTable, Status
+from runbook_lib.check import Check, CheckTable, Status, answered
 from runbook_lib.checks.membership import INTERESTING, rows
 from runbook_lib.errors import HostError
 from runbook_lib.operations.demo_app import NAME
@@ -76,11 +76,8 @@ class Front:
     def __init__(self, deployment: Session):
         self._d = deployment
         self._ca = deployment.vault.get("ca.pem")
-        found = deployment.instances()
-        self._outside = {
-            host: getattr(found.get(deployment.topology.lb_for(host).name), "public_address", None) or deployment.topology.lb_for(host).address
-            for host in deployment.spec.hosts.values()
-        }
+        outside = deployment.outside()
+        self._outside = {host: outside[deployment.topology.lb_for(host).name] for host in deployment.spec.hosts.values()}
 
     def visitor(self) -> Client:
         return Client(self._outside, self._ca)
@@ -120,8 +117,8 @@ def spread(front: Front, key: str, chapter: str) -> list[Check]:
     names, same, elsewhere = ", ".join(sorted(wanted)), "the same node again", "; ".join(strays[:3])
     title = "New visitors are spread over the nodes"
     return [
-        _row(f"cluster-spread-{key}", title, set(met) == wanted, names, seen, url, chapter),
-        _row(f"cluster-sticky-{key}", "A visitor stays on its node", not strays, same, elsewhere or same, url, chapter),
+        answered(f"cluster-spread-{key}", title, set(met) == wanted, names, seen, url, chapter),
+        answered(f"cluster-sticky-{key}", "A visitor stays on its node", not strays, same, elsewhere or same, url, chapter),
     ]
 
 
@@ -138,7 +135,7 @@ def sessions(front: Front) -> list[Check]:
     counts = [int(str(one["counter"])) for one in told if one]
     steady = len(places) == 1 and counts == list(range(counts[0], counts[0] + REPEATS))
     seen = f"{len(places)} session(s), counter {counts[0]} to {counts[-1]}"
-    return [_row("cluster-session-as", title, steady, f"1 session, {REPEATS} requests counted", seen, url, chapter)]
+    return [answered("cluster-session-as", title, steady, f"1 session, {REPEATS} requests counted", seen, url, chapter)]
 
 
 def archives(deployment: Session) -> dict[str, dict[str, str]]:
@@ -173,7 +170,7 @@ def on_every_worker(deployment: Session, there: Mapping[str, Mapping[str, str]])
     wrong = [f"{name}: {', '.join(words)}" for name, words in lacking.items() if words]
     observed = "; ".join(wrong) or (", ".join(workers) if there[manager] else "nothing was put on the manager")
     title = "The applications of the manager are on every worker"
-    return [_row("cluster-artifact-as", title, not wrong, ", ".join(workers), observed, manager, CHAPTER["as"])]
+    return [answered("cluster-artifact-as", title, not wrong, ", ".join(workers), observed, manager, CHAPTER["as"])]
 
 
 def _answers(deployment: Session, host: Host) -> bool:
@@ -219,7 +216,7 @@ def _refused(id: str, title: str, visitor: Client, url: str, by_nginx: bool = Fa
 def _console(visitor: Client, url: str) -> Check:
     answer = visitor.get(url)
     there = answer.status == 200 and answer.form("password") is not None
-    return _row("cluster-console-manager-host", "The manager host shows the console's login", there, "login form",
+    return answered("cluster-console-manager-host", "The manager host shows the console's login", there, "login form",
                 "login form" if there else f"{answer.status}", url, CHAPTER["as"])  # fmt: skip
 
 
@@ -230,7 +227,3 @@ def _probe(answer: Answer) -> dict[str, object] | None:
     except ValueError:
         return None
     return told if answer.status == 200 and {"node", "session", "counter"} <= set(told) else None
-
-
-def _row(id: str, title: str, ok: bool, expected: str, observed: str, where: str, chapter: str) -> Check:
-    return Check(id, title, "pass" if ok else "fail", expected, observed, where, chapter)

@@ -7,11 +7,12 @@ session with that node, so that the security group and the account's network are
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pymysql
 
-from runbook_lib.check import Check, CheckTable, Status
+from runbook_lib.check import Check, CheckTable, answered
 from runbook_lib.converge.engine import ask
 from runbook_lib.errors import RunbookError
 from runbook_lib.ssh import Host
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from runbook_lib.session import Session
 
 CHAPTER = "02_install_mysql"
+_row = partial(answered, chapter=CHAPTER)
 PORT = 3306
 SECONDS = 10
 
@@ -32,7 +34,7 @@ def verify_database(deployment: Session) -> CheckTable:
     report = _report(d, databases)
     if report["server"] is None:
         why = f"no answer: {report['why']}"
-        return CheckTable([_row("mysql-server", "the database server answers", "fail", "a server", why, d.topology.db.name)])
+        return CheckTable([_row("mysql-server", "the database server answers", False, "a server", why, d.topology.db.name)])
     return CheckTable([*_server(d, report), *_tables(d, databases, report), *_logins(d, databases)])
 
 
@@ -50,10 +52,10 @@ def _server(d: Session, report: Mapping[str, Any]) -> list[Check]:
     name = f"{'MariaDB' if report['mariadb'] else 'MySQL'} {report['version']}, {report['plugin']}"
     title = "it listens on the private address only"
     return [
-        _row("mysql-server", "the database server answers", "pass", "MariaDB or MySQL", name, db.name),
-        _row("mysql-bound", title, _passed(report["listening"] == bound), ", ".join(bound),
+        _row("mysql-server", "the database server answers", True, "MariaDB or MySQL", name, db.name),
+        _row("mysql-bound", title, report["listening"] == bound, ", ".join(bound),
              ", ".join(report["listening"]) or "nothing", db.name),
-        _row("mysql-strict", "values that do not fit are errors, not cut short", _passed(strict),
+        _row("mysql-strict", "values that do not fit are errors, not cut short", strict,
              "a strict sql_mode", report["sql_mode"] or "no mode", db.name),
     ]  # fmt: skip
 
@@ -65,12 +67,12 @@ def _tables(d: Session, databases: tuple[Database, ...], report: Mapping[str, An
         found = report["tables"].get(database.name)
         title = f"{database.name} is whole ({database.why})"
         observed = "no such database" if found is None else f"{found} tables"
-        whole = _passed(found is not None and found >= database.tables)
+        whole = found is not None and found >= database.tables
         rows.append(_row(f"mysql-tables-{database.name}", title, whole, f"{database.tables} tables", observed, d.topology.db.name))
     twice = report["duplicates"].get(REGISTRY.name)
     observed = "no table REG_RESOURCE" if twice is None else f"{twice} pairs"
     title = f"no resource of {REGISTRY.name} is there twice"
-    rows.append(_row("mysql-duplicates", title, _passed(twice == 0), "0 pairs", observed, d.topology.db.name))
+    rows.append(_row("mysql-duplicates", title, twice == 0, "0 pairs", observed, d.topology.db.name))
     return rows
 
 
@@ -85,15 +87,15 @@ def _logins(d: Session, databases: tuple[Database, ...]) -> list[Check]:
     answers = d.fleet().each(try_all, nodes)
     rows = []
     for database in databases:
-        failed = [f"{node}: {answers[node][database.account]}" for node in nodes if answers[node][database.account] != "in"]
+        failed = [f"{node}: {answers[node][database.account]}" for node in nodes if answers[node][database.account]]
         title = f"{database.account} signs in over TCP and sees {database.name} only"
         observed = "; ".join(failed) or f"in, from {len(nodes)} nodes"
-        rows.append(_row(f"mysql-login-{database.account}", title, _passed(not failed), "in", observed, ", ".join(nodes)))
+        rows.append(_row(f"mysql-login-{database.account}", title, not failed, "in", observed, ", ".join(nodes)))
     return rows
 
 
 def _login(host: Host, address: str, database: Database, password: str) -> str:
-    """`in`, or why not, in the server's or the network's words."""
+    """ "" when it got in, else why not, in the server's or the network's words."""
     # without TLS of its own, which needs a file descriptor below: the connection travels inside of SSH up to the node, and from there as the product's own do
     connection = pymysql.connections.Connection(
         user=database.account, password=password, database=database.name, read_timeout=SECONDS, defer_connect=True, ssl_disabled=True
@@ -103,18 +105,10 @@ def _login(host: Host, address: str, database: Database, password: str) -> str:
         with connection.cursor() as cursor:
             cursor.execute("SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT LIKE '%schema'")
             seen = sorted(row[0] for row in cursor.fetchall())
-        return "in" if seen == [database.name] else f"sees {', '.join(seen)}"
+        return "" if seen == [database.name] else f"sees {', '.join(seen)}"
     except pymysql.MySQLError as error:
-        return str(error.args[-1])
+        return str(error.args[-1]) or type(error).__name__
     except (OSError, RunbookError) as error:
         return getattr(error, "what", str(error)) or type(error).__name__
     finally:
         connection._force_close()
-
-
-def _passed(holds: bool) -> Status:
-    return "pass" if holds else "fail"
-
-
-def _row(id: str, title: str, status: Status, expected: str, observed: str, where: str) -> Check:
-    return Check(id, title, status, expected, observed, where, CHAPTER)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from runbook_lib.check import Check, Status
+from runbook_lib.check import Check, answered
 
 DOMAIN = re.compile(r"Cluster domain: (\S+)")
 JOINED = re.compile(r"Member joined \[([^]]*)\]: /?([\d.]+):\d+")
@@ -85,5 +85,4 @@ def rows(tier: str, domain: str, addresses: Mapping[str, str], logs: Mapping[str
 
 
 def _row(tier: str, what: str, title: str, ok: bool, expected: str, observed: str, where: str, chapter: str) -> Check:
-    status: Status = "pass" if ok else "fail"
-    return Check(f"cluster-{what}-{tier}", f"{tier}: {title}", status, expected, observed, where, chapter)
+    return answered(f"cluster-{what}-{tier}", f"{tier}: {title}", ok, expected, observed, where, chapter)

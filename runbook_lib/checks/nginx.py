@@ -6,10 +6,12 @@ import shlex
 import socket
 import ssl
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from runbook_lib import pki
-from runbook_lib.check import Check, CheckTable, Status
+from runbook_lib.check import Check, CheckTable, Status, answered
 from runbook_lib.converge.engine import ask
 from runbook_lib.roles import nginx
 from runbook_lib.ssh import Host
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from runbook_lib.topology.model import Node
 
 CHAPTER = "05_configure_nginx"
+_row = partial(answered, chapter=CHAPTER)
 OURS = {80, 443, nginx.STATUS_PORT}
 WITHIN_MACHINE = (22, 53, 68, 323, 5355)  # SSH and what a cloud image runs for itself
 STRANGER = "unknown.invalid"
@@ -76,11 +79,8 @@ class _Outside:
     def __init__(self, deployment: Session, context: Context):
         self.spec, self.topology, self.context = deployment.spec, deployment.topology, context
         self.ca = context.secrets["ca.pem"]
-        found = deployment.instances()
-        self.addresses = {
-            host: getattr(found.get(self.topology.lb_for(host).name), "public_address", None) or self.topology.lb_for(host).address
-            for host in self.spec.hosts.values()
-        }
+        outside = deployment.outside()
+        self.addresses = {host: outside[self.topology.lb_for(host).name] for host in self.spec.hosts.values()}
 
     def rows(self, key: str) -> list[Check]:
         host = self.spec.hosts[key]
@@ -135,21 +135,20 @@ class _Outside:
         return Check(f"nginx-old-tls-{host}", "TLS older than 1.2 is refused", status, "refused", observed, "outside", CHAPTER)
 
     def _plain(self, host: str) -> Check:
-        observed = _outcome(self.visitor(), f"http://{host}/x?y=1")
-        wanted = f"301 https://{host}/x?y=1"
-        return _row(f"nginx-https-{host}", "plain HTTP is sent to HTTPS", observed == wanted, wanted, observed, "outside")
+        met, wanted = _meet(self.visitor(), f"http://{host}/x?y=1"), _Met(301, False, f"https://{host}/x?y=1")
+        return _row(f"nginx-https-{host}", "plain HTTP is sent to HTTPS", met == wanted, str(wanted), str(met), "outside")
 
     def _served(self, key: str, host: str) -> Check:
-        observed = _outcome(self.visitor(), f"https://{host}{ENTRY[key]}")
-        holds = observed[:1] in "23" and ":9443" not in observed
+        met = _meet(self.visitor(), f"https://{host}{ENTRY[key]}")
+        holds = 200 <= met.status < 400 and ":9443" not in met.location
         if key == "as":
-            holds = observed[:1] in "234" and not observed.startswith("404 (nginx)")
+            holds = 200 <= met.status < 500 and not met.closed
         return _row(
             f"nginx-serves-{host}",
             f"{ENTRY[key]} is answered by the product",
             holds,
             "an answer without :9443",
-            observed,
+            str(met),
             "outside",
         )
 
@@ -186,33 +185,47 @@ class _Outside:
         ]
 
     def _stranger(self, host: str) -> Check:
-        visitor = Client({STRANGER: self.addresses[host]}, None)
+        visitor, holds = Client({STRANGER: self.addresses[host]}, None), False
         try:
             observed = str(visitor.request("GET", f"https://{STRANGER}/").status)
         except Closed:
-            observed = "closed"
+            observed, holds = "closed", True
         except OSError as error:
             observed = str(error)
         title = f"a host name that is not ours gets no answer at {self.topology.lb_for(host).name}"
-        return _row(f"nginx-stranger-{host}", title, observed == "closed", "closed", observed, "outside")
+        return _row(f"nginx-stranger-{host}", title, holds, "closed", observed, "outside")
 
     def _closed(self, key: str, host: str) -> list[Check]:
         rows = []
         for path in GUARDED[key]:
-            observed = _outcome(self.visitor(), f"https://{host}{path}")
-            closed = observed.startswith("404 (nginx)")
-            rows.append(_row(f"nginx-closed-{key}{path}", f"{path} is closed", closed, "404 (nginx)", observed, "outside"))
+            met = _meet(self.visitor(), f"https://{host}{path}")
+            rows.append(_row(f"nginx-closed-{key}{path}", f"{path} is closed", met.closed, "404 (nginx)", str(met), "outside"))
         return rows
 
 
-def _outcome(visitor: Client, url: str) -> str:
-    """Status, who said so where it matters, and Location; or what happened instead of an answer."""
+@dataclass(frozen=True)
+class _Met:
+    """What a request met: status (0 without an answer), whether an error page was Nginx's own, Location; or `trouble` instead of an answer."""
+
+    status: int
+    by_nginx: bool = False
+    location: str = ""
+    trouble: str = ""
+
+    @property
+    def closed(self) -> bool:
+        return self.status == 404 and self.by_nginx
+
+    def __str__(self) -> str:
+        return self.trouble or f"{self.status}{' (nginx)' if self.by_nginx else ''} {self.location}".strip()
+
+
+def _meet(visitor: Client, url: str) -> _Met:
     try:
         answer = visitor.request("GET", url)
     except OSError as error:
-        return f"{type(error).__name__}: {error}"
-    own = " (nginx)" if answer.status >= 400 and "<center>nginx</center>" in answer.text else ""
-    return f"{answer.status}{own} {answer.location or ''}".strip()
+        return _Met(0, trouble=f"{type(error).__name__}: {error}")
+    return _Met(answer.status, answer.status >= 400 and "<center>nginx</center>" in answer.text, answer.location)
 
 
 def _header(visitor: Client, url: str, headers: Mapping[str, str]) -> str:
@@ -225,8 +238,3 @@ def _header(visitor: Client, url: str, headers: Mapping[str, str]) -> str:
 
 def _names(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
-
-
-def _row(id: str, title: str, holds: bool, expected: str, observed: str, where: str) -> Check:
-    status: Status = "pass" if holds else "fail"
-    return Check(id, title, status, expected, observed, where, CHAPTER)

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from runbook_lib import pki
-from runbook_lib.check import Check, CheckTable
+from runbook_lib.check import Check, CheckTable, answered
 from runbook_lib.checks import node_report
 from runbook_lib.converge import edits
 from runbook_lib.errors import RunbookError
@@ -34,18 +34,18 @@ def verify_nodes(deployment: Session, chapter: str) -> CheckTable:
             return False, error.what.splitlines()[0]
 
     for name, (ok, seen) in hosts.each(serves, [n.name for n in d.topology.wso2_nodes]).items():
-        rows.append(_row(f"node-serves-{name}", f"{name} is started and answers on 9443", ok, "started and answering", seen, name, chapter))
+        rows.append(answered(f"node-serves-{name}", f"{name} is started and answers on 9443", ok, "started and answering", seen, name, chapter))
     rows += _running(d, context, chapter)
     missing = [n.name for n in d.topology.wso2_nodes if n.name not in context.booted]
     seen = f"not recorded: {', '.join(missing)}" if missing else "all recorded"
-    rows.append(_row("first-boots", "Every first boot was seen complete", not missing, "all recorded", seen, "EC2 tags", chapter))
+    rows.append(answered("first-boots", "Every first boot was seen complete", not missing, "all recorded", seen, "EC2 tags", chapter))
     database = hosts[d.topology.db.name]
     twice = registry.duplicates(database)
     seen = ", ".join(twice[:3]) or "none"
-    rows.append(_row("registry-duplicates", "No registry resource stands twice at one path", not twice, "none", seen, database.name, chapter))
+    rows.append(answered("registry-duplicates", "No registry resource stands twice at one path", not twice, "none", seen, database.name, chapter))
     locked = registry.is_locked(database)
     seen = "locked" if locked else "unlocked"
-    rows.append(_row("registry-lock", "No node left its start-up lock behind", not locked, "unlocked", seen, database.name, chapter))
+    rows.append(answered("registry-lock", "No node left its start-up lock behind", not locked, "unlocked", seen, database.name, chapter))
     if d.spec.design.product == "greg" and not missing:
         rows.append(_frozen_settings(context, database, chapter))
     return rows
@@ -74,7 +74,7 @@ def _frozen_settings(context: Context, database: Host, chapter: str) -> Check:
         if wrong:
             wrong.append(f"delete {greg.FROZEN} in the console (Resources, Browse) and restart the Store nodes: they copy the file again")
     title = "The Store's settings, kept in the registry since the first boot, are those of today"
-    return _row(
+    return answered(
         "registry-frozen-settings", title, not wrong, f"{len(wanted)} settings as in store-tenant.json", "; ".join(wrong) or "they are", database.name, chapter
     )
 
@@ -85,10 +85,6 @@ def _says(content: bytes, edit: edits.Edit) -> bool:
         return edits.apply(content, (edit,), greg.FROZEN) == content
     except RunbookError:
         return False
-
-
-def _row(id: str, title: str, ok: bool, expected: str, observed: str, where: str, chapter: str) -> Check:
-    return Check(id, title, "pass" if ok else "fail", expected, observed, where, chapter)
 
 
 def _short(line: str) -> str:

@@ -262,27 +262,6 @@ class Absent(Resource):
 
 
 @dataclass(frozen=True)
-class Symlink(Resource):
-    """A symbolic link."""
-
-    kind = "symlink"
-    path: str
-    target: str
-
-    @property
-    def key(self) -> str:
-        return f"link {self.path}"
-
-    def question(self) -> Wire:
-        return {**super().question(), "path": self.path, "target": self.target}
-
-    def change(self, fact: Fact) -> Change | None:
-        if fact.get("target") == self.target:
-            return None
-        return Change(self.key, "create", f"{fact.get('target', fact['type'])} -> {self.target}")
-
-
-@dataclass(frozen=True)
 class Unit(Resource):
     """A systemd unit. `running` None: as it is. `watches`: files whose change makes a restart (or `reload`) due, however they changed
     and whoever was interrupted in between: the newest change is compared with the time at which the process started."""

@@ -12,22 +12,19 @@ from typing import Any
 from runbook_lib.evidence import runs as runs_
 from runbook_lib.tables import text_table
 
-CHAPTER = "07_verify_sso_separation"
-OPPOSITE = {"leak": "repair", "repair": "leak"}
-SIGNS = {"leak": "✘", "repair": "✔"}
+KINDS = ("leak", "separated")  # the columns, in this order; a proof that is undecided stands in neither
+SIGNS = {"leak": "✘", "separated": "✔"}
 MISSING = (
     "There is nothing to set beside this run yet: run a leaking pattern (params/greg-original.lab.yaml or greg-single) "
     "and the separated one (params/greg-separated.lab.yaml), each with its chapter 07."
 )
 
 
-CLEAN_UP = "sso.clean-up"  # the id of the row about it
-
-
 @dataclass(frozen=True)
 class Picture:
-    """A screenshot of a run: what was done, what was seen, and the PNG file."""
+    """A screenshot of a run: what was done, what was seen, and the PNG file. `id`: the same in every run."""
 
+    id: str
     title: str
     caption: str
     path: Path
@@ -40,23 +37,19 @@ class Picture:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one run's proof came to, and what a person saw. `checks`: the attempts' rows by id and place; `expected`: the
-    verdict is the one that the parameters name.
+    """What one run's proof came to, and what a person saw. `kind`: leak, separated or undecided; `verdict`: the same in words;
+    `expected`: it is the one that the parameters name; `attempts`: their rows by id and place, as `check.Check` has them.
     """
 
     folder: Path
     deployment: str
     pattern: str
     hardening: str
+    kind: str
     verdict: str
     expected: bool
-    checks: Mapping[tuple[str, str], Mapping[str, Any]]
+    attempts: Mapping[tuple[str, str], Mapping[str, Any]]
     pictures: tuple[Picture, ...]
-
-    @property
-    def kind(self) -> str:
-        """leak, repair, or undecided: which stands on neither side."""
-        return "repair" if self.verdict == "separated" else "leak" if self.verdict.startswith("leaks") else "undecided"
 
     @property
     def name(self) -> str:
@@ -68,7 +61,7 @@ class Finding:
 def pictures_of(folder: Path, entries: Iterable[runs_.Entry]) -> tuple[Picture, ...]:
     """The screenshots that a run's journal names and that are still there."""
     return tuple(
-        Picture(entry["key"], entry["change"], folder / entry["file"])
+        Picture(entry["key"], entry.get("title", ""), entry["change"], folder / entry["file"])
         for entry in entries
         if entry["verb"] == "screenshot" and (folder / entry.get("file", "")).is_file()
     )
@@ -77,28 +70,27 @@ def pictures_of(folder: Path, entries: Iterable[runs_.Entry]) -> tuple[Picture, 
 def finding(folder: Path) -> Finding | None:
     """What a run found; None when it made no proof."""
     entries = runs_.read(folder)
-    result = runs_.summarise(entries)
     verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
-    if verdict is None or not result["verdict"]:
+    if verdict is None:
         return None
-    attempts = (row for row in result["checks"] if row["chapter"] == CHAPTER and row["id"].startswith("sso.") and row["id"] != CLEAN_UP)
-    rows = {(row["id"], row["where"]): row for row in attempts}
-    known = (folder, str(result["deployment"]), str(result["pattern"]), str(result["hardening"]), str(result["verdict"]))
-    return Finding(*known, bool(verdict["ok"]), rows, pictures_of(folder, entries))
+    head = next((entry for entry in entries if entry["verb"] == "begin"), {})
+    attempts = {key: row for key, row in runs_.checks_of(entries).items() if row.get("kind")}
+    deployment, pattern, hardening = (str(head.get(name)) for name in ("deployment", "pattern", "hardening"))
+    pictures = pictures_of(folder, entries)
+    return Finding(folder, deployment, pattern, hardening, verdict.get("kind", ""), verdict["change"], verdict["ok"], attempts, pictures)
 
 
 def counterpart(mine: Finding, runs: Path | None = None) -> Finding | None:
     """The newest finding of another deployment that came out the other way and has pictures; None when there is none."""
-    wanted = OPPOSITE.get(mine.kind)
-    others = [other for other in findings(runs) if other.pictures and other.kind == wanted and other.deployment != mine.deployment]
+    others = [other for other in findings(runs) if other.pictures and other.kind != mine.kind and other.deployment != mine.deployment]
     return max(others, key=lambda other: other.folder.name, default=None)
 
 
 def findings(runs: Path | None = None) -> Iterable[Finding]:
-    """Of each deployment the newest run that came to a leak or a repair."""
+    """Of each deployment the newest run that is decided."""
     for deployment in sorted((runs or runs_.runs_folder()).glob("*/")):
         newest_first = sorted(deployment.glob("2*T*Z*"), reverse=True)
-        decided = (found for run in newest_first if (found := finding(run)) and found.kind in OPPOSITE)
+        decided = (found for run in newest_first if (found := finding(run)) and found.kind in KINDS)
         if found := next(decided, None):
             yield found
 
@@ -126,16 +118,16 @@ class SideBySide:
         return f'<table class="rb-table rb-beside"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
     def _rows(self) -> list[tuple[str, list[Picture | None]]]:
-        """A picture of each by title, in the order in which they were taken."""
-        titles = dict.fromkeys(picture.title for one in self.found for picture in one.pictures)
-        return [(title, [next((p for p in one.pictures if p.title == title), None) for one in self.found]) for title in titles]
+        """A picture of each under its title, in the order in which they were taken."""
+        titles = {picture.id: picture.title for one in self.found for picture in one.pictures}
+        return [(title, [next((p for p in one.pictures if p.id == id), None) for one in self.found]) for id, title in titles.items()]
 
 
 def side_by_side(folder: Path, runs: Path | None = None) -> SideBySide:
     """A run's finding and its counterpart, the leak first; without either it says how to get there."""
     mine = finding(folder)
-    other = counterpart(mine, runs) if mine else None
-    return SideBySide(tuple(sorted((mine, other), key=lambda one: one.kind)) if mine and other else ())
+    other = counterpart(mine, runs) if mine and mine.kind in KINDS else None
+    return SideBySide(tuple(sorted((mine, other), key=lambda one: KINDS.index(one.kind))) if mine and other else ())
 
 
 def _cell(title: str, picture: Picture | None) -> str:

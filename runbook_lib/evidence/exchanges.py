@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from runbook_lib.tables import Table
-
-LINE = re.compile(r"(?P<request>\S+ \S+) -> (?P<answer>.*?)(?P<notes>(\s+\[(with|sets) [^]]*\])*)$")
-NOTE = re.compile(r"\[(with|sets) ([^]]*)\]")
+from runbook_lib.webclient.response import Exchange
 
 
 @dataclass(frozen=True)
@@ -27,15 +24,11 @@ class Exchanges:
     __repr__ = __str__
 
 
-def as_tables(exchanges: Mapping[str, Sequence[str]]) -> Exchanges:
-    """Exchanges by title, a line each as `checks.flows.told` writes it."""
+def as_tables(exchanges: Iterable[tuple[str, Sequence[Exchange]]]) -> Exchanges:
+    """One table per title, a row per exchange."""
     columns = ("", "Request", "Answer", "Cookies sent", "Cookies set")
-    return Exchanges(tuple(Table(columns, [(number, *_told(line)) for number, line in enumerate(lines, 1)], title) for title, lines in exchanges.items()))
+    return Exchanges(tuple(Table(columns, [_row(*one) for one in enumerate(met, 1)], title) for title, met in exchanges))
 
 
-def _told(line: str) -> tuple[str, str, str, str]:
-    """One line of an exchange in its four parts; a line of another shape stays whole."""
-    if not (found := LINE.match(line)):
-        return line, "", "", ""
-    notes = dict(NOTE.findall(found["notes"]))
-    return found["request"], found["answer"], notes.get("with", ""), notes.get("sets", "")
+def _row(number: int, one: Exchange) -> tuple[object, ...]:
+    return number, f"{one.method} {one.url}", one.outcome, one.sent, one.set

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -149,17 +148,16 @@ class Journal:
             row = {**asdict(check), "chapter": chapter}
             self.write(chapter, "check", host=row.get("where", ""), key=row["id"], ok=row["status"] == "pass", check=row)
 
-    def verdict(self, chapter: str, text: str, passed: bool) -> None:
-        """What the proof found, in its own words, and whether that is what the parameters expect."""
-        self.write(chapter, "verdict", change=text, ok=passed)
+    def verdict(self, chapter: str, kind: str, text: str, passed: bool) -> None:
+        """What the proof found (leak, separated or undecided), the same in words, and whether that is what the parameters expect."""
+        self.write(chapter, "verdict", kind=kind, change=text, ok=passed)
 
-    def screenshot(self, chapter: str, title: str, png: bytes, caption: str = "") -> Path:
-        """Keep a picture beside the journal and name it there."""
-        name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "picture"
-        path = self.open().folder / "screenshots" / f"{name}.png"
+    def screenshot(self, chapter: str, id: str, title: str, png: bytes, caption: str = "") -> Path:
+        """Keep a picture beside the journal and name it there. `id`: of what it is a picture, the same in every run."""
+        path = self.open().folder / "screenshots" / f"{id}.png"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(png)
-        self.write(chapter, "screenshot", key=title, change=caption, file=f"screenshots/{path.name}")
+        self.write(chapter, "screenshot", key=id, title=title, change=caption, file=f"screenshots/{path.name}")
         return path
 
     def table(self, chapter: str, title: str, table: Any) -> None:

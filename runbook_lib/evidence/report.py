@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib.resources import files
@@ -17,6 +16,7 @@ from runbook_lib.evidence.exchanges import as_tables
 from runbook_lib.evidence.journal import Journal, redact
 from runbook_lib.evidence.runs import Entry, read, summarise
 from runbook_lib.files import write_whole
+from runbook_lib.webclient.response import Exchange
 
 TEMPLATE = files(__package__) / "report.html.j2"
 MARKS = {"pass": "✔ pass", "fail": "✘ fail", "skipped": "– skipped", "undecided": "? undecided"}  # noqa: RUF001
@@ -43,6 +43,7 @@ def render(folder: Path) -> str:
 
     entries = read(folder)
     result = summarise(entries)
+    attempts = {entry["key"]: {**entry, "requests": _exchanges(entry)} for entry in entries if entry["verb"] == "attempt"}
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
         run=folder.name,
@@ -54,9 +55,9 @@ def render(folder: Path) -> str:
         passed=sum(check["status"] == "pass" for check in result["checks"]),
         pictures=pictures_of(folder, entries),
         beside=_beside(folder),
-        attempts={entry["key"]: entry for entry in entries if entry["verb"] == "attempt"},
-        limits=[entry for entry in entries if entry["verb"] == "attempt" and entry.get("kind") == "limit" and entry.get("state") == "leak"],
-        exchanges=as_tables({entry["key"]: entry["lines"] for entry in entries if entry["verb"] == "exchange"}),
+        attempts=attempts,
+        limits=[attempt for attempt in attempts.values() if attempt["kind"] == "limit" and attempt["state"] == "leak"],
+        exchanges=as_tables((attempt["title"], attempt["requests"]) for attempt in attempts.values() if attempt["hole"]),
         tables=[entry for entry in entries if entry["verb"] == "table"],
         changes=[entry for entry in entries if entry["verb"] == "change"],
         failures=[entry for entry in entries if not entry.get("ok", True) and entry.get("error")],
@@ -64,6 +65,10 @@ def render(folder: Path) -> str:
         notebooks=_notebooks(folder),
         sentence=_sentence(result),
     )
+
+
+def _exchanges(entry: Entry) -> list[Exchange]:
+    return [Exchange(**fields) for fields in entry.get("requests", ())]
 
 
 def _sentence(result: Mapping[str, Any]) -> str:
@@ -86,9 +91,9 @@ def _by_chapter(checks: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[s
 
 
 def svg_of(run: Path) -> str:
-    """The picture that a run kept, without its XML head, so that it can stand inside of HTML; "" when it kept none."""
+    """The picture that a run kept, as it can stand inside of HTML; "" when it kept none."""
     path = run / "topology.svg"
-    return re.sub(r"<\?xml.*?\?>\s*", "", path.read_text(encoding="utf-8")) if path.exists() else ""
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _beside(folder: Path) -> str:

@@ -54,10 +54,6 @@ def history(deployment: str, runs: Path | None = None) -> dict[str, Entry]:
 def summarise(entries: list[Entry]) -> dict[str, Any]:
     """The journal's lines as `result.json`: schema 1 of the command-line contract."""
     head = next((entry for entry in entries if entry["verb"] == "begin"), {})
-    checks = {}
-    for entry in entries:
-        if entry["verb"] == "check":
-            checks[entry["check"]["id"], entry["check"].get("where", "")] = entry["check"]
     chapters = [_chapter(name, entries) for name in _chapters_seen(entries)]
     verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
     fields = ("id", "title", "status", "expected", "observed", "where", "chapter")
@@ -71,8 +67,14 @@ def summarise(entries: list[Entry]) -> dict[str, Any]:
         "finished": entries[-1]["utc"] if entries else None,
         "ok": bool(chapters) and all(chapter["ok"] for chapter in chapters) and decided,
         "chapters": chapters,
-        "checks": [{name: check.get(name, "") for name in fields} for check in checks.values()],
+        "checks": [{name: check.get(name, "") for name in fields} for check in checks_of(entries).values()],
     }
+
+
+def checks_of(entries: list[Entry]) -> dict[tuple[str, str], dict[str, Any]]:
+    """The checks' rows by id and place, all of their fields; of a check that was made again the last."""
+    rows = (entry["check"] for entry in entries if entry["verb"] == "check")
+    return {(row["id"], row.get("where", "")): row for row in rows}
 
 
 def _chapters_seen(entries: list[Entry]) -> list[str]:

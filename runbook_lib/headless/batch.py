@@ -23,16 +23,17 @@ def run_all(params_files: Sequence[str], overrides: Mapping[str, Any], say: runn
     Raises ParamsError before anything starts, when any of the files is wrong.
     """
     specs = [load_spec(params, overrides) for params in params_files]
-    rows = []
+    rows, good = [], []
     for params, spec in zip(params_files, specs, strict=True):
         say(f"— {params}")
         before = runs.latest(spec.deployment)
-        status = _tried(lambda params=params: runner.run(params, overrides, say=say, **options), say)  # type: ignore[misc]
+        status = _tried(lambda spec=spec: runner.run(spec, overrides, say=say, **options), say)  # type: ignore[misc]
         after = runs.latest(spec.deployment)
-        rows.append(("✔" if status == 0 else "✘", params, spec.deployment, *_found(after if after != before else None)))
+        good.append(status == 0)
+        rows.append(("✔" if good[-1] else "✘", params, spec.deployment, *_found(after if after != before else None)))
     say("")
-    say(text_table(COLUMNS, rows, f"{sum(row[0] == '✔' for row in rows)} of {len(rows)} deployments verified"))
-    return 0 if all(row[0] == "✔" for row in rows) else 1
+    say(text_table(COLUMNS, rows, f"{sum(good)} of {len(rows)} deployments verified"))
+    return 0 if all(good) else 1
 
 
 def _tried(work: Callable[[], int], say: runner.Say) -> int:

@@ -173,14 +173,15 @@ def _destroy(args: argparse.Namespace) -> int:
     from runbook_lib.headless import runner
     from runbook_lib.spec.loader import load_spec
 
-    name = load_spec(args.params, _overrides(args)).deployment
+    spec = load_spec(args.params, _overrides(args))
+    name = spec.deployment
     confirm = name if args.yes else ""
     if not args.yes and sys.stdin and sys.stdin.isatty():  # there is none at all where it was closed
         with suppress(EOFError):
             confirm = input(f"Everything of {name} will be removed. Type its name to go on: ").strip()
     if confirm != name:
         raise RunbookError(f"{name} was not destroyed: not confirmed", args.params, "type its name, or add --yes")
-    return runner.destroy(args.params, _overrides(args), confirm, _say)
+    return runner.destroy(spec, confirm, _say)
 
 
 def _new(args: argparse.Namespace) -> int:

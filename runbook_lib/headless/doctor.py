@@ -73,7 +73,7 @@ def _deployment(params: str, overrides: Mapping[str, Any]) -> Iterator[Finding]:
     try:
         spec = load_spec(params, overrides)
         yield Finding("params", True, f"{spec.deployment}, pattern {spec.pattern}")
-        deployment = open_deployment(params, overrides)
+        deployment = open_deployment(spec)
         yield Finding("AWS account", True, f"{deployment.cloud.identity()}")
         yield Finding("pack", True, f"{spec.product.pack} is there and is what it should be ({deployment.pack.sha256[:12]}…)")
     except RunbookError as error:
@@ -84,7 +84,7 @@ def _deployment(params: str, overrides: Mapping[str, Any]) -> Iterator[Finding]:
             error.next_step or "",
         )
         return
-    yield Finding("machines", True, str(deployment.status()).splitlines()[0], needed=False)
+    yield Finding("machines", True, deployment.status().headline, needed=False)
 
 
 def _importable(name: str) -> bool:

@@ -37,7 +37,7 @@ PACKAGES = ("boto3", "paramiko", "pydantic", "papermill", "jupyterlab")
 
 
 def run(
-    params: str,
+    params: str | Spec,
     overrides: Mapping[str, Any] | None = None,
     first: str | None = None,
     last: str | None = None,
@@ -48,27 +48,30 @@ def run(
 ) -> int:
     """Execute the pattern's chapters. 0: all verified and as the parameters expect; 1: not, and why was said.
 
+    `params`: a file, or what was read from it with the same `overrides`: the chapters' kernels read both for themselves.
+
     The deployment's lock is held from the first chapter to the last: of two runs at once the second is refused before
     it changes anything. Raises ParamsError, LockHeld and CloudError before anything starts. `resume` leaves out the
     chapters that the newest run proved and whose plan is empty now; what only verifies is always run. `agreed`: the
     proof may make its test users where it asks. `parameters`: further ones of the chapters' own, such as `war`.
     """
-    spec = load_spec(params, overrides)
+    spec = params if isinstance(params, Spec) else load_spec(params, overrides)
     chosen = chapters_of(spec.pattern, first, last)
     given = shared_out(parameters or {}, chosen)
     for chapter in chosen:
         if agreed and chapter.attribute == "sso":
             given[chapter.name] = {**given.get(chapter.name, {}), "agreed": True}
     before = runs.latest(spec.deployment) if resume else None
-    with _alone(params, overrides):
-        journal = begin(spec, "run")
-        try:
-            with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
-                _chapters(params, spec, overrides or {}, chosen, before, journal, given, say)
-        except BaseException:  # nobody reads on (`| head`), or an interrupt between two chapters
-            report.finish(journal)
-            raise
-    _scrub_all(journal.folder, params, overrides)
+    with opened(spec) as deployment:
+        with _alone(deployment):
+            journal = begin(deployment, "run")
+            try:
+                with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
+                    _chapters(deployment, overrides or {}, chosen, before, given, say)
+            except BaseException:  # nobody reads on (`| head`), or an interrupt between two chapters
+                report.finish(journal)
+                raise
+        _scrub_all(deployment)
     found = report.finish(journal)
     complete = {c["name"] for c in found["chapters"] if c["ok"]} >= {c.name for c in chosen}
     _summary(found, journal.folder, complete, say)
@@ -76,40 +79,35 @@ def run(
 
 
 def _chapters(
-    params: str,
-    spec: Spec,
+    deployment: Deployment,
     overrides: Mapping[str, Any],
     chosen: tuple[Chapter, ...],
     before: Path | None,
-    journal: Journal,
     given: Mapping[str, Mapping[str, Any]],
     say: Say,
 ) -> None:
     """One after the other, up to the first that fails. What is given to a chapter is something for it to do."""
     idle = tuple(itertools.takewhile(lambda chapter: not given.get(chapter.name), chosen))
-    skipped = _still_holding(params, overrides, idle, before, journal, say) if before else set()
+    skipped = _still_holding(deployment, idle, before, say) if before else set()
     for chapter in chosen:
         if chapter.name in skipped:
             continue
-        if not execute(chapter, spec, overrides, journal, say, given.get(chapter.name, {})):
+        if not execute(chapter, deployment.spec, overrides, deployment.journal, say, given.get(chapter.name, {})):
             return
 
 
 @contextmanager
-def _alone(params: str, overrides: Mapping[str, Any] | None) -> Any:
+def _alone(deployment: Deployment) -> Any:
     """Nobody else writes to the deployment meanwhile; the kernels of this run do it in our name, and nobody clicks."""
     owner = f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
-    with (
-        _environment(RUNBOOK_HEADLESS="1", RUNBOOK_OWNER=owner),
-        opened(params, overrides) as deployment,
-        deployment.writing(),
-    ):
+    with _environment(RUNBOOK_HEADLESS="1", RUNBOOK_OWNER=owner), deployment.writing():
         yield
 
 
-def begin(spec: Spec, what: str) -> Journal:
-    """A new run, with who and what in its first lines and the topology's picture beside them."""
-    journal = Journal.begin(spec).open()
+def begin(deployment: Deployment, what: str) -> Journal:
+    """A new run of the deployment, with who and what in its first lines and the topology's picture beside them."""
+    spec = deployment.spec
+    journal = deployment.journal = Journal.begin(spec).open()
     versions = {"runbook": version_here(), "python": platform.python_version()}
     versions |= {name: version(name) for name in PACKAGES}
     who = f"{getpass.getuser()}@{socket.gethostname()}"
@@ -188,38 +186,30 @@ def _is_ours(name: str) -> bool:
     return name in {kind.__name__ for kind in family}
 
 
-def _still_holding(
-    params: str,
-    overrides: Mapping[str, Any] | None,
-    chosen: tuple[Chapter, ...],
-    before: Path,
-    journal: Journal,
-    say: Say,
-) -> set[str]:
+def _still_holding(deployment: Deployment, chosen: tuple[Chapter, ...], before: Path, say: Say) -> set[str]:
     """Chapters to leave out: proven by the run before, and nothing to change now."""
     proven = runs.proven(before)
     held: set[str] = set()
-    with opened(params, overrides) as deployment:
-        for chapter in chosen:
-            if chapter.name not in proven or not chapter.converges:
-                break
-            began = time.monotonic()
-            if getattr(deployment, chapter.attribute).plan():
-                say(f"{chapter.name}  was verified, but there is something to change now")
-                break
-            held.add(chapter.name)
-            seconds = time.monotonic() - began
-            journal.write(chapter.name, "chapter", seconds=seconds, skipped=f"proven by {before.name}, nothing to change")
-            say(f"{chapter.name}  ✔ holds since {before.name}: left out")
+    for chapter in chosen:
+        if chapter.name not in proven or not chapter.converges:
+            break
+        began = time.monotonic()
+        if getattr(deployment, chapter.attribute).plan():
+            say(f"{chapter.name}  was verified, but there is something to change now")
+            break
+        held.add(chapter.name)
+        seconds = time.monotonic() - began
+        deployment.journal.write(chapter.name, "chapter", seconds=seconds, skipped=f"proven by {before.name}, nothing to change")
+        say(f"{chapter.name}  ✔ holds since {before.name}: left out")
+    deployment.close()  # the kernels make connections of their own
     return held
 
 
 def plan(params: str, overrides: Mapping[str, Any] | None = None, say: Say = print) -> int:
     """Show every pending change of every chapter; changes nothing. 0: none, 2: some."""
-    spec = load_spec(params, overrides)
     pending = False
     with opened(params, overrides) as deployment:
-        for chapter in chapters_of(spec.pattern):
+        for chapter in chapters_of(deployment.spec.pattern):
             if chapter.converges:
                 found = getattr(deployment, chapter.attribute).plan()
                 say(str(found))
@@ -229,11 +219,11 @@ def plan(params: str, overrides: Mapping[str, Any] | None = None, say: Say = pri
 
 def verify(params: str, overrides: Mapping[str, Any] | None = None, agreed: bool = False, say: Say = print) -> int:
     """Make the checks of every chapter, all of them even when one fails. 0: all passed and as expected."""
-    spec = load_spec(params, overrides)
-    journal = begin(spec, "verify-only")
-    with _environment(RUNBOOK_RUN=str(journal.folder.resolve()), RUNBOOK_HEADLESS="1"), opened(params, overrides) as deployment:
-        for chapter in chapters_of(spec.pattern):
-            _verify_chapter(deployment, chapter, agreed, say)
+    with opened(params, overrides) as deployment:
+        journal = begin(deployment, "verify-only")
+        with _environment(RUNBOOK_RUN=str(journal.folder.resolve()), RUNBOOK_HEADLESS="1"):
+            for chapter in chapters_of(deployment.spec.pattern):
+                _verify_chapter(deployment, chapter, agreed, say)
         found = report.finish(journal)
     _summary(found, journal.folder, True, say)
     return 0 if found["ok"] else 1
@@ -253,11 +243,11 @@ def _verify_chapter(deployment: Deployment, chapter: Chapter, agreed: bool, say:
         say(f"{chapter.name}: {error}")
 
 
-def destroy(params: str, overrides: Mapping[str, Any] | None, confirm: str, say: Say = print) -> int:
+def destroy(spec: Spec, confirm: str, say: Say = print) -> int:
     """Tear down what carries the deployment's tag, and prove that nothing is left. LockHeld before anything is written."""
-    with _alone(params, overrides):
-        journal = begin(load_spec(params, overrides), "destroy-run")
-        with _environment(RUNBOOK_RUN=str(journal.folder.resolve())), opened(params, overrides) as deployment:
+    with opened(spec) as deployment, _alone(deployment):
+        journal = begin(deployment, "destroy-run")
+        with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
             try:
                 say(str(deployment.destroy(confirm)))
             finally:
@@ -266,7 +256,7 @@ def destroy(params: str, overrides: Mapping[str, Any] | None, confirm: str, say:
 
 
 @contextmanager
-def opened(params: str, overrides: Mapping[str, Any] | None) -> Any:
+def opened(params: str | Spec, overrides: Mapping[str, Any] | None = None) -> Any:
     """The deployment as a library object, closed in the end."""
     from runbook_lib.chapters.deployment import open_deployment
 
@@ -309,13 +299,13 @@ def _redacted(value: Any) -> Any:
     return journals.redact(value) if isinstance(value, str) else value
 
 
-def _scrub_all(folder: Path, params: str, overrides: Mapping[str, Any] | None) -> None:
+def _scrub_all(deployment: Deployment) -> None:
     """Once more with every secret of the deployment: a kernel may have known others than we did."""
     try:
-        with opened(params, overrides) as deployment:
-            deployment.vault.read_all()
+        deployment.vault.read_all()
     except RunbookError:
         return  # the cloud does not answer: the chapters' own redaction stands
+    folder = deployment.journal.folder
     for path in folder.glob("*.ipynb"):
         _scrub(path)
     for path in folder.glob("*.json*"):

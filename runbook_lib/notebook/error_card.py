@@ -50,8 +50,8 @@ def links_of(error: RunbookError) -> list[tuple[str, str]]:
         links.append((f"{REFERENCE}#{key.key}", f"{key.key} among all parameters"))
     elif isinstance(error, ParamsError):
         links.append((REFERENCE, "every parameter"))
-    if isinstance(error, ChecksFailed):
-        links += [(f"{NOTEBOOKS[number]}.ipynb", f"chapter {number}") for number in _chapters_in(error.where or "")]
+    if isinstance(error, ChecksFailed) and error.chapter:
+        links.append((f"{error.chapter}.ipynb", f"chapter {error.chapter[:2]}"))
     return links
 
 
@@ -74,10 +74,6 @@ def reference_of(error: RunbookError) -> KeyReference | None:
 
 def _prefixes(parts: list[str]) -> Iterator[str]:
     return (".".join(parts[:length]) for length in range(len(parts), 0, -1))
-
-
-def _chapters_in(text: str) -> list[str]:
-    return [number for number in NOTEBOOKS if f"chapter {number}" in text]
 
 
 def _way(error: RunbookError) -> str:

@@ -46,11 +46,6 @@ def use_in_chapters(params: Path, pattern: str, folder: Path | None = None) -> t
     return tuple(path.stem for path, _ in changed)
 
 
-def line_of(notebook: Path) -> str:
-    """The line as it stands in a chapter now. RunbookError when there is none."""
-    return _old_line(notebook.read_text(encoding="utf-8"), notebook)
-
-
 def shared_out(parameters: Mapping[str, Any], chapters: Iterable[Chapter]) -> dict[str, dict[str, Any]]:
     """By chapter, those of `parameters` that its parameters cell has besides the two that every chapter has.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from runbook_lib.converge import engine
 from runbook_lib.converge.engine import Plan, Result
-from runbook_lib.converge.resources import Unit
+from runbook_lib.converge.resources import Resource, Unit
 from runbook_lib.operations import startup
 from runbook_lib.roles import carbon, nginx
 from runbook_lib.roles.context import Context
@@ -67,17 +68,17 @@ def take_out(deployment: Session, drained: Collection[str]) -> Result:
 
 def restarted_by(plan: Plan) -> set[str]:
     """The hosts on which this plan restarts the running product, as its unit's `watches` say."""
-    watched = {
-        name: resource.watches
-        for name, stages in plan.wish.items()
-        for resource in (resource for stage in stages for resource in stage.resources)
-        if isinstance(resource, Unit) and resource.name == carbon.UNIT
-    }
-    return {
-        pending.host
-        for pending in plan.pending
-        if pending.change.key == f"unit {carbon.UNIT}" or any(path in pending.change.key for path in watched.get(pending.host, ()))
-    }
+    changing = {(pending.host, pending.change.key) for pending in plan.pending}
+    return {name for name, stages in plan.wish.items() if any((name, key) in changing for key in _restarting([r for stage in stages for r in stage.resources]))}
+
+
+def _restarting(wish: Sequence[Resource]) -> set[str]:
+    """Keys of the resources of one host whose change restarts the product: its unit, and what lies where that watches."""
+    unit = next((one for one in wish if isinstance(one, Unit) and one.name == carbon.UNIT), None)
+    if unit is None:
+        return set()
+    paths = {one.key: PurePosixPath(getattr(one, "path", "")) for one in wish}
+    return {unit.key, *(key for key, path in paths.items() if any(path.is_relative_to(watched) for watched in unit.watches))}
 
 
 def batches(deployment: Session, context: Context, plan: Plan) -> Iterator[list[str]]:

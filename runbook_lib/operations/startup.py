@@ -29,6 +29,7 @@ from runbook_lib.roles.context import Context
 from runbook_lib.ssh import Fleet, Host
 from runbook_lib.topology.model import Node
 
+FIRST_BOOT = "first boot"  # the stage, as plans and progress name it
 READY = r"WSO2 Carbon started in \d+ sec"
 TELL = "|".join(  # lines that a progress display shows
     (
@@ -229,7 +230,7 @@ def first_boots(
                 "run the chapter again: it goes on from here",
             )
         registry.free_lock(database)
-        tell(name, "first boot")
+        tell(name, FIRST_BOOT)
         started.append(start(fleet, ctx, name, "start", progress, first=True))
     _refuse_duplicates(database)
     for name in waiting:
@@ -238,7 +239,7 @@ def first_boots(
 
 
 def _teller(progress: Progress | None) -> Callable[[str, str], None]:
-    return lambda name, text: progress(Event(name, "first boot", text, 0, 0)) if progress else None
+    return lambda name, text: progress(Event(name, FIRST_BOOT, text, 0, 0)) if progress else None
 
 
 def _read_mark(host: Host, ctx: Context) -> str:

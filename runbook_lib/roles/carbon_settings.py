@@ -17,7 +17,6 @@ from runbook_lib.topology.databases import REGISTRY, USER, Database, databases_o
 from runbook_lib.topology.model import Node
 
 CONF = "repository/conf"
-MASTER = f"{CONF}/datasources/master-datasources.xml"
 MEMBER = """\
     <member>
         <hostName>{address}</hostName>

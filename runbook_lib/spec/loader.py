@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -20,14 +21,14 @@ from runbook_lib.spec.reference import describe, strip_none
 Key = tuple[str | int, ...]
 
 
-def load_spec(params_file: str | Path, overrides: Mapping[str, Any] | None = None) -> Spec:
-    """The parameters in `params_file` with `overrides` (dotted keys, such as {"nodes.store": 3}) laid over them.
+def load_spec(params: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Spec:
+    """The parameters of a file, or those in a (nested) mapping, with `overrides` (dotted keys, such as {"nodes.store": 3}) laid over them.
 
     A relative path is tried from the current folder, then from the repository's root. Raises `ParamsError`: it names
     the key, its value, what is allowed, the nearest valid name, and the file and line where the key stands.
     """
-    path = find_params(params_file)
-    values, lines = _read(path)
+    path = None if isinstance(params, Mapping) else find_params(params)
+    values, lines = _read(path) if path else (deepcopy(dict(params)), {})  # type: ignore[arg-type]
     for dotted, value in (overrides or {}).items():
         _override(values, str(dotted), value)
     try:
@@ -118,7 +119,7 @@ def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
     values[last] = value
 
 
-def _params_error(error: ValidationError, path: Path, lines: dict[Key, int], overridden: set[str]) -> ParamsError:
+def _params_error(error: ValidationError, path: Path | None, lines: dict[Key, int], overridden: set[str]) -> ParamsError:
     """Every mistake that pydantic found in one error: the first one's line, all of them in words."""
     problems = error.errors(include_url=False)
     told = [_problem(problem) for problem in problems]
@@ -126,10 +127,10 @@ def _params_error(error: ValidationError, path: Path, lines: dict[Key, int], ove
     first = keys[0]
     laid_over = next((key for key in overridden if f"{_dotted(first)}.".startswith(f"{key}.")), None)
     if laid_over:
-        where = f"overrides: {laid_over}"
+        where: str | None = f"overrides: {laid_over}"
     else:
         line = next((lines[first[:depth]] for depth in range(len(first), 0, -1) if first[:depth] in lines), None)
-        where = f"{path}:{line}" if line else str(path)
+        where = f"{path}:{line}" if line else str(path or "") or None
     steps = [step for _, _, step in told if step]
     return ParamsError("\n".join(what for _, what, _ in told), where, "; ".join(steps) or None, ".".join(map(str, first)))
 
@@ -208,7 +209,7 @@ def _takes_mapping(key: Key) -> bool:
 
 def _allowed_text(key: Key) -> str:
     field = _field_of(key)
-    return describe(field)[0] if field else ""
+    return describe(field) if field else ""
 
 
 def sample(pattern: str) -> Spec:

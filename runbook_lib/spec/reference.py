@@ -17,10 +17,14 @@ from runbook_lib.tables import Table
 
 @dataclass(frozen=True)
 class KeyReference:
-    """One key of the parameters, as the form and the reference page show it. `default` is None where there is none."""
+    """One key of the parameters, as the form and the reference page show it. `default` is None where there is none.
+
+    `choices`: the values that it can have, where these are few; `is_flag`: it is true or false.
+    """
 
     key: str
-    type: str
+    choices: tuple[str, ...]
+    is_flag: bool
     default: Any
     required: bool
     description: str
@@ -48,16 +52,18 @@ def strip_none(annotation: Any) -> Any:
     return annotation
 
 
-def describe(field: FieldInfo) -> tuple[str, str]:
-    """(what is allowed, the type in words)."""
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+def choices(field: FieldInfo) -> tuple[str, ...]:
     kind = strip_none(field.annotation)
-    if get_origin(kind) is Literal:
-        return ", ".join(map(str, get_args(kind))), "choice"
-    words = {bool: "yes or no", int: "whole number", str: "text", dict: "mapping", tuple: "list"}
+    return tuple(map(str, get_args(kind))) if get_origin(kind) is Literal else ()
+
+
+def describe(field: FieldInfo) -> str:
+    """What is allowed, in words."""
+    if found := choices(field):
+        return ", ".join(found)
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     bounds = [f"{word} {getattr(rule, name)}" for rule in field.metadata for name, word in (("ge", "from"), ("le", "to")) if hasattr(rule, name)]
-    allowed = str(extra.get("allowed") or "") or ("true, false" if kind is bool else " ".join(bounds))
-    return allowed, words.get(get_origin(kind) or kind, "text")
+    return str(extra.get("allowed") or "") or ("true, false" if strip_none(field.annotation) is bool else " ".join(bounds))
 
 
 def reference(model: type[BaseModel], prefix: str = "", group: str = "") -> list[KeyReference]:
@@ -69,16 +75,16 @@ def reference(model: type[BaseModel], prefix: str = "", group: str = "") -> list
             rows += reference(inner, f"{prefix}{name}.", group or name)
             continue
         extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
-        allowed, kind = describe(field)
         default = None if field.default is PydanticUndefined else field.default
         rows.append(
             KeyReference(
                 f"{prefix}{name}",
-                kind,
+                choices(field),
+                inner is bool,
                 default,
                 field.is_required(),
                 field.description or "",
-                allowed,
+                describe(field),
                 str(extra.get("unit") or ""),
                 group or "deployment",
             )

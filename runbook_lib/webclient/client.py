@@ -37,10 +37,6 @@ class Flow:
     def final(self) -> Answer:
         return self.hops[-1]
 
-    @property
-    def urls(self) -> list[str]:
-        return [hop.url for hop in self.hops]
-
 
 @dataclass
 class Client:
@@ -74,17 +70,15 @@ class Client:
         form: Mapping[str, str] | None = None,
         data: bytes | str | None = None,
         headers: Mapping[str, str] | None = None,
-        cookies: Mapping[str, str] | None = None,
         sni: str | None = None,
         host: str | None = None,
         follow: bool = False,
     ) -> Answer:
         """One request. Everything after the host in `url` goes out as written; `form` or `data` is its body.
 
-        `cookies` replaces the jar (an empty mapping sends none); `sni` and `host` replace the name given to TLS and in
-        the Host header. `follow` follows redirects, not forms.
+        `sni` and `host` replace the name given to TLS and in the Host header. `follow` follows redirects, not forms.
         """
-        answer = self._exchange(method, url, form, data, headers, cookies, sni, host)
+        answer = self._exchange(method, url, form, data, headers, sni, host)
         hops: tuple[Answer, ...] = ()
         while follow and (following := self._redirect(answer)) and len(hops) < MAX_HOPS:
             hops += (answer,)
@@ -161,13 +155,12 @@ class Client:
         form: Mapping[str, str] | None = None,
         data: bytes | str | None = None,
         headers: Mapping[str, str] | None = None,
-        cookies: Mapping[str, str] | None = None,
         sni: str | None = None,
         host: str | None = None,
     ) -> Answer:
         scheme, name, port, target = _parts(url)
         path, secure = target.split("?")[0], scheme == "https"
-        header = self.jar.header(name, path, secure) if cookies is None else _cookie_header(cookies)
+        header = self.jar.header(name, path, secure)
         sent = {"Host": host or _host_header(scheme, name, port), "User-Agent": AGENT, "Accept": "*/*"}
         body = data.encode() if isinstance(data, str) else data or b""
         if form is not None:
@@ -184,7 +177,7 @@ class Client:
             raise
         seconds = time.monotonic() - started
         given = [parse_set_cookie(value, name, path) for value in raw.headers.get_list("set-cookie")]
-        for cookie in given if cookies is None else ():
+        for cookie in given:
             self.jar.keep(cookie)
         location = shortened(raw.headers.get("location", ""))
         done = Exchange(method, shortened(url), raw.status_code, location, names, tuple(c.name for c in given), seconds)
@@ -209,7 +202,3 @@ def _parts(url: str) -> tuple[str, str, int, str]:
 
 def _host_header(scheme: str, name: str, port: int) -> str:
     return name if port == (443 if scheme == "https" else 80) else f"{name}:{port}"
-
-
-def _cookie_header(cookies: Mapping[str, str]) -> str:
-    return "; ".join(f"{name}={value}" for name, value in cookies.items())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -94,14 +94,3 @@ class Jar:
         """The Cookie header for a request, longest paths first; empty if none applies."""
         fitting = [cookie for cookie in self if cookie.goes_to(host, path, secure)]
         return "; ".join(f"{c.name}={c.value}" for c in sorted(fitting, key=lambda c: -len(c.path)))
-
-    def named(self, name: str, host: str | None = None) -> list[Cookie]:
-        return [cookie for cookie in self if cookie.name == name and host in (None, cookie.host)]
-
-    def copy(self, names: Iterable[str], source: str, target: str, into: Jar | None = None) -> list[Cookie]:
-        """Give the cookies that `source` set to `target` instead, in this jar or `into` another; returns the copies."""
-        wanted = set(names)
-        copies = [replace(c, host=target, domain="") for c in self if c.host == source and c.name in wanted]
-        for cookie in copies:
-            (self if into is None else into).keep(cookie)
-        return copies

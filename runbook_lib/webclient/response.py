@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
@@ -27,20 +29,29 @@ class Form:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request and its answer, fit for a report: cookies by name, long values cut, nothing that was typed in."""
+    """One request and its answer, fit for a report: cookies by name, long values cut, nothing that was typed in.
+
+    `sent` and `set`: names of the cookies that went along and that the answer gave. `note`: what happened where `status` is None.
+    """
 
     method: str
     url: str
     status: int | None
     location: str
-    sent: tuple[str, ...]
-    set: tuple[str, ...]
+    sent: Sequence[str]
+    set: Sequence[str]
     seconds: float
     note: str = ""
 
+    @property
+    def outcome(self) -> str:
+        """Status and where it leads, or what happened instead of an answer."""
+        return " ".join(filter(None, (str(self.status) if self.status else self.note, self.location)))
+
     def __str__(self) -> str:
-        outcome = str(self.status) if self.status else self.note
-        return f"{self.method} {self.url} -> {outcome}{' ' + self.location if self.location else ''}"
+        sent = f"   [with {', '.join(self.sent)}]" if self.sent else ""
+        given = f"   [sets {', '.join(self.set)}]" if self.set else ""
+        return f"{self.method} {self.url} -> {self.outcome}{sent}{given}"
 
 
 @dataclass(frozen=True)
@@ -106,7 +117,8 @@ def _inputs(form: Any) -> dict[str, str]:
 
 
 def shortened(url: str, longest: int = 12) -> str:
-    """A URL for the record: query values cut (SAML messages, session keys)."""
+    """A URL for the record: query values (SAML messages, session keys) and a session in the path cut."""
     base, mark, query = url.partition("?")
+    base = re.sub(r";jsessionid=[0-9A-Za-z.]+", ";jsessionid=…", base)
     pairs = [(key, value if len(value) <= longest else value[:longest] + "…") for key, value in parse_qsl(query, True)]
     return base + mark + "&".join(f"{key}={value}" for key, value in pairs)

@@ -11,9 +11,8 @@ import pytest
 from runbook_lib.check import Check, CheckTable
 from runbook_lib.checks.sso import crawl, screenshots
 from runbook_lib.checks.sso.environment import Login, Scene
-from runbook_lib.checks.sso.proof_users import Logins
+from runbook_lib.checks.sso.proof_users import CLEAN_UP, Logins
 from runbook_lib.errors import RunbookError
-from runbook_lib.evidence.comparison import CLEAN_UP
 from tests.browser.application import HOSTS, Application, served
 from tests.conftest import need
 

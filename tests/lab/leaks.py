@@ -34,7 +34,7 @@ class Secrets:
 
     @property
     def names(self) -> tuple[str, ...]:
-        return self._redactor.labels()
+        return tuple(dict.fromkeys(self._redactor._forms.values()))
 
     @property
     def forms(self) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ class Secrets:
 
     def found_in(self, text: str) -> tuple[str, ...]:
         """Names of the values that stand in `text`."""
-        return self._redactor.found_in(text)
+        return tuple(dict.fromkeys(name for form, name in self._redactor._forms.items() if form in text))
 
     def in_files(self, folder: Path) -> dict[str, tuple[str, ...]]:
         """File -> names of the values in it, of everything below `folder`."""

@@ -19,8 +19,9 @@ def a_run(runs: Path, deployment: str, when: str, verdict: str, picture: str = "
     journal = Journal(folder, {"deployment": deployment, "pattern": pattern, "hardening": "full", "expect": "leak"})
     journal.write("", "run")
     if picture:
-        journal.screenshot(CHAPTER, picture, f"{deployment} {when}".encode(), f"seen by {deployment}")
-    journal.verdict(CHAPTER, verdict, True)
+        journal.screenshot(CHAPTER, "opens", picture, f"{deployment} {when}".encode(), f"seen by {deployment}")
+    kind = {"separated": "separated", "not decided": "undecided"}.get(verdict, "leak")
+    journal.verdict(CHAPTER, kind, verdict, True)
     return folder
 
 

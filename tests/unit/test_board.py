@@ -12,6 +12,7 @@ from runbook_lib.aws.lock import Lock
 from runbook_lib.chapters.status_board import OPEN, Board, _at_work
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.spec.chapters import CHAPTERS
+from runbook_lib.tables import Link
 
 pytest_plugins = ["aws_fixtures"]
 
@@ -37,9 +38,8 @@ def test_ones_own_lock_and_one_that_ran_out_need_no_word(deployment: Any) -> Non
 
 def test_words_and_markup_of_the_board_say_the_same(deployment: Any) -> None:
     chapter = CHAPTERS["05_configure_nginx"]
-    board = Board(
-        "demo", "greg-single", [("lb-1", "10.0.0.10", "t3.micro", "● running", "")], [(chapter.name, OPEN, "", "")], chapter, True, "", "△ at work: ann"
-    )
+    link = Link(f"{chapter.name}.ipynb", chapter.name, chapter.title)
+    board = Board("demo", "greg-single", [("lb-1", "10.0.0.10", "t3.micro", "●", "")], [(link, OPEN, "", "")], chapter, 1, "", "△ at work: ann")
     for text in (str(board), board._repr_html_()):
         assert "1 of 1 machines run; next: 05_configure_nginx (Configure Nginx)" in text
         assert "△ at work: ann" in text

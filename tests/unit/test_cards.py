@@ -82,7 +82,7 @@ def test_a_chapter_that_the_words_name_is_a_link(text: str, targets: list[str]) 
 
 
 def test_failed_checks_lead_to_their_chapter_and_a_held_lock_to_the_board() -> None:
-    assert (f"{NOTEBOOKS['07']}.ipynb", "chapter 07") in links_of(ChecksFailed("x", "demo, chapter 07"))
+    assert (f"{NOTEBOOKS['07']}.ipynb", "chapter 07") in links_of(ChecksFailed("x", "demo", chapter=NOTEBOOKS["07"]))
     assert links_of(LockHeld("x"))[0][0] == "#Where-the-deployment-stands"
 
 

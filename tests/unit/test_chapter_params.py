@@ -11,9 +11,14 @@ import pytest
 
 from runbook_lib.chapters import params_form
 from runbook_lib.errors import RunbookError
-from runbook_lib.notebook.parameters_cell import line_of, use_in_chapters
+from runbook_lib.notebook.parameters_cell import _old_line, use_in_chapters
 from runbook_lib.spec.chapters import NOTEBOOKS, chapters_of
 from runbook_lib.spec.loader import load_spec
+
+
+def _line_of(notebook: Path) -> str:
+    """The line as it stands in a chapter now."""
+    return _old_line(notebook.read_text(), notebook)
 
 
 @pytest.fixture
@@ -27,7 +32,7 @@ def chapters(tmp_path: Path) -> Path:
 def test_every_chapter_of_the_pattern_and_the_tear_down_name_the_file(chapters: Path) -> None:
     changed = use_in_chapters(chapters.parent / "params" / "mine.yaml", "greg-single", chapters)
     assert changed == (*(chapter.name for chapter in chapters_of("greg-single")), "99_tear_down")
-    assert {line_of(chapters / f"{name}.ipynb") for name in changed} == {'params_file = "../params/mine.yaml"'}
+    assert {_line_of(chapters / f"{name}.ipynb") for name in changed} == {'params_file = "../params/mine.yaml"'}
     assert "mine" not in (chapters / "03_configure_as_nodes.ipynb").read_text()
 
 
@@ -47,7 +52,7 @@ def test_a_line_that_a_person_wrote_is_replaced_and_the_next_choice_replaces_it_
     cell.source = "params_file = '../params/other.yaml'  # mine\noverrides = {\"nodes.store\": 3}"
     nbformat.write(book, path)
     use_in_chapters(chapters.parent / "params" / "mine.yaml", "greg-single", chapters)
-    assert line_of(path) == 'params_file = "../params/mine.yaml"'
+    assert _line_of(path) == 'params_file = "../params/mine.yaml"'
     assert 'overrides = {\\"nodes.store\\": 3}' in path.read_text()
     assert use_in_chapters(chapters.parent / "params" / "mine.yaml", "greg-single", chapters) == ()
 
@@ -74,7 +79,7 @@ def test_save_names_the_file_in_the_chapters_and_in_this_notebook_and_lists_them
     shown._typed("deployment", "mine")
     shown._save()
     assert shown.params_file == "../params/mine.yaml"
-    assert line_of(Path("02_install_mysql.ipynb")) == 'params_file = "../params/mine.yaml"'
+    assert _line_of(Path("02_install_mysql.ipynb")) == 'params_file = "../params/mine.yaml"'
     links = [f'<a href="{chapter.name}.ipynb">' for chapter in chapters_of("greg-single")]
     places = [shown.saved.value.index(link) for link in links]
     assert places == sorted(places)
@@ -86,7 +91,7 @@ def test_save_leaves_the_chapters_alone_when_asked_to(shown: params_form.Form) -
     shown.everywhere.value = False
     shown._save()
     assert "params_file = &quot;../params/mine.yaml&quot;" in shown.saved.value
-    assert "greg-separated" in line_of(Path("02_install_mysql.ipynb"))
+    assert "greg-separated" in _line_of(Path("02_install_mysql.ipynb"))
 
 
 def test_until_something_is_saved_the_given_file_is_the_chosen_one(shown: params_form.Form) -> None:

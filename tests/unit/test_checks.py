@@ -33,10 +33,6 @@ def test_no_check_at_all_proves_nothing() -> None:
         CheckTable().raise_if_failed()
 
 
-def test_the_row_of_result_json() -> None:
-    assert list(row("pass").as_dict()) == ["id", "title", "status", "expected", "observed", "where", "chapter"]
-
-
 def test_html_is_escaped_and_the_status_is_in_words() -> None:
     page = CheckTable([row("fail")])._repr_html_()
     assert "no &lt;b&gt;" in page and "<b>" not in page and "✘ fail" in page

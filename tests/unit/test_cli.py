@@ -83,7 +83,7 @@ def test_a_folder_of_this_machine_that_cannot_be_written_is_told_in_words(monkey
 
 def test_destroy_wants_the_name_or_yes(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    monkeypatch.setattr(runner, "destroy", lambda params, overrides, confirm, say: seen.append(confirm) or 0)
+    monkeypatch.setattr(runner, "destroy", lambda spec, confirm, say: seen.append(confirm) or 0)
     assert cli.main(["destroy", PARAMS]) == 1
     assert cli.main(["destroy", PARAMS, "--yes"]) == 0
     assert seen == ["greg-separated"]

@@ -137,7 +137,7 @@ def test_the_result_has_the_shape_of_the_contract(journal: Journal) -> None:
     journal.changed("02_install_mysql", result)
     journal.checked("02_install_mysql", CheckTable([check("db.account")]))
     journal.write("02_install_mysql", "chapter", seconds=12.34)
-    journal.verdict("07_verify_sso_separation", "separated", True)
+    journal.verdict("07_verify_sso_separation", "separated", "separated", True)
     found = report.finish(journal)
     assert set(found) == {
         "schema", "deployment", "pattern", "hardening", "expect", "verdict", "started", "finished", "ok",
@@ -153,7 +153,7 @@ def test_the_result_has_the_shape_of_the_contract(journal: Journal) -> None:
 @pytest.mark.parametrize(("passed", "ok"), [(True, True), (False, False)])
 def test_a_run_is_all_right_only_with_the_expected_verdict(journal: Journal, passed: bool, ok: bool) -> None:
     journal.write("07_verify_sso_separation", "chapter")
-    journal.verdict("07_verify_sso_separation", "leaks (2 ways)", passed)
+    journal.verdict("07_verify_sso_separation", "leak", "leaks (2 ways)", passed)
     assert journal.result()["ok"] is ok
 
 
@@ -183,7 +183,7 @@ def test_the_newest_attempt_decides_what_a_chapter_is(tmp_path: Path, journal: J
 
 def test_tables_and_pictures_are_kept_for_the_report(journal: Journal) -> None:
     journal.table("06_verify_as_cluster", "Drill", Table(("what", "how many"), [("failed", 0)], note="of 6000"))
-    path = journal.screenshot("07_verify_sso_separation", "Store as admin", b"\x89PNG", "signed in")
+    path = journal.screenshot("07_verify_sso_separation", "store-as-admin", "Store as admin", b"\x89PNG", "signed in")
     report.finish(journal)
     page = (journal.folder / "report.html").read_text()
     assert path.read_bytes() == b"\x89PNG"

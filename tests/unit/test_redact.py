@@ -43,7 +43,6 @@ def test_a_secret_is_hidden_in_every_form(form: str) -> None:
     assert "[db/wso2]" in shown
     assert shown.startswith("before ") and shown.endswith(" after")
     assert FORMS[form](SECRET).strip("\"'") not in shown
-    assert redactor.found_in(FORMS[form](SECRET)) == ("db/wso2",)
 
 
 @given(
@@ -111,4 +110,3 @@ def test_text_without_secrets_is_not_touched() -> None:
     assert redactor.redact("nothing known yet") == "nothing known yet"
     redactor.add("db", "correct horse")
     assert redactor.redact("nothing here") == "nothing here"
-    assert redactor.labels() == ("db",)

@@ -16,9 +16,12 @@ import pytest
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import journal as journals
 from runbook_lib.evidence import runs
+from runbook_lib.evidence.journal import Journal
 from runbook_lib.headless import batch, runner
 from runbook_lib.redaction import redactor
 from runbook_lib.spec.chapters import CHAPTERS, Chapter
+from runbook_lib.spec.loader import load_spec
+from runbook_lib.spec.model import Spec
 
 pytestmark = pytest.mark.slow  # a kernel per chapter
 PARAMS = "params/greg-separated.lab.yaml"
@@ -35,7 +38,7 @@ def notebooks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(runner, "chapters_of", lambda *_: mine)
     monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(runner, "_scrub_all", lambda *_: None)
-    monkeypatch.setattr("runbook_lib.chapters.deployment.open_deployment", lambda *_: Standing({}))
+    monkeypatch.setattr("runbook_lib.chapters.deployment.open_deployment", lambda spec, *_: Standing(spec, {}))
     return folder
 
 
@@ -144,7 +147,10 @@ def test_what_the_kernels_were_told_is_taken_back(notebooks: Path) -> None:
 class Standing:
     """A deployment whose chapters have something to change, or nothing."""
 
-    def __init__(self, pending: dict[str, bool]):
+    journal: Journal
+
+    def __init__(self, spec: Spec, pending: dict[str, bool]):
+        self.spec = spec
         for name, value in pending.items():
             setattr(self, name, type("Part", (), {"plan": lambda _self, value=value: value})())
 
@@ -167,7 +173,7 @@ def test_resume_leaves_out_what_is_proven_and_holds(notebooks: Path, monkeypatch
     for name in ("01_launch_ec2", "02_install_mysql"):
         write(notebooks, name, "1")
     assert run([])[0] == 0
-    monkeypatch.setattr("runbook_lib.chapters.deployment.open_deployment", lambda *_: Standing(pending))
+    monkeypatch.setattr("runbook_lib.chapters.deployment.open_deployment", lambda spec, *_: Standing(spec, pending))
     status, folder = run([], resume=True)
     assert status == 0
     assert sorted(path.stem for path in folder.glob("*.ipynb")) == left
@@ -194,7 +200,7 @@ def test_resume_runs_a_proven_chapter_that_is_given_something(notebooks: Path, m
     write(notebooks, "01_launch_ec2", "1")
     write(notebooks, "02_install_mysql", "print(war)", "war = ''")
     assert run([])[0] == 0
-    monkeypatch.setattr("runbook_lib.chapters.deployment.open_deployment", lambda *_: Standing({"launch": False, "mysql": False}))
+    monkeypatch.setattr("runbook_lib.chapters.deployment.open_deployment", lambda spec, *_: Standing(spec, {"launch": False, "mysql": False}))
     status, folder = run([], resume=True, parameters={"war": "shop.war"})
     assert status == 0
     assert [path.stem for path in folder.glob("*.ipynb")] == ["02_install_mysql"]
@@ -217,6 +223,19 @@ def test_a_wrong_file_among_several_stops_all_before_anything_starts(notebooks: 
     with pytest.raises(RunbookError, match="pattern"):
         batch.run_all([PARAMS, str(wrong)], {}, pytest.fail)
     assert not (notebooks.parent / "runs").exists()
+
+
+def test_a_run_reads_the_parameters_once_and_opens_the_deployment_once(notebooks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("01_launch_ec2", "02_install_mysql"):
+        write(notebooks, name, "1")
+    assert run([])[0] == 0
+    read, opened = [], []
+    monkeypatch.setattr(runner, "load_spec", lambda *given: read.append(given) or load_spec(*given))
+    monkeypatch.setattr(
+        "runbook_lib.chapters.deployment.open_deployment", lambda spec, *_: opened.append(spec) or Standing(spec, {"launch": False, "mysql": True})
+    )
+    assert run([], resume=True)[0] == 0
+    assert len(read) == len(opened) == 1 and opened[0].nodes["store"] == 3
 
 
 def test_bad_parameters_stop_before_anything_is_written(notebooks: Path) -> None:

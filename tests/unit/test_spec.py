@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,27 @@ def test_the_form_takes_a_drills_rate_and_saves_it() -> None:
     assert again.text("drill") == "{rate: 30}" and "rate: 30" in str(load_spec("params/as-cluster.lab.yaml", {"drill.rate": 30}).as_table())
     fields.set("drill", "false")
     assert not fields.spec().drill and "drill" not in fields.yaml()
+
+
+def test_parameters_come_from_a_mapping_too_which_stays_as_it_is() -> None:
+    values = {
+        "deployment": "mine",
+        "pattern": "greg-single",
+        "hosts": {"store": "s.lab.test", "publisher": "p.lab.test"},
+        "product": {"pack": "s3://packs/x.zip"},
+    }
+    before = repr(values)
+    assert load_spec(values, {"cloud.disk_gb": 30, "hosts.store": "t.lab.test"}).hosts["store"] == "t.lab.test"
+    assert repr(values) == before
+    with pytest.raises(ParamsError, match=r"cloud\.disk_gb = 5") as caught:
+        load_spec({**values, "cloud": {"disk_gb": 5}})
+    assert (caught.value.where, caught.value.key) == (None, "cloud.disk_gb")
+
+
+def test_the_form_validates_without_writing_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = Fields(load_spec("params/as-cluster.lab.yaml"))
+    monkeypatch.setattr(os, "replace", lambda *_: pytest.fail("a file was written"))
+    assert fields.spec().deployment == load_spec("params/as-cluster.lab.yaml").deployment
 
 
 def test_every_key_is_described_for_form_and_reference() -> None:

@@ -228,7 +228,7 @@ def test_java_comes_from_a_package_or_an_archive(given: dict, home: str, key: st
 def test_the_driver_decides_class_and_url_options() -> None:
     url = {"url": "https://example.com/mysql-connector-java-5.1.49.jar", "sha256": "ef" * 32}
     ctx = context("greg-single", database={"driver": url})
-    edit = next(e for e in carbon_settings.datasources(ctx)[carbon_settings.MASTER] if "WSO2_USER_DB" in e.describe())
+    edit = next(e for e in carbon_settings.datasources(ctx)["repository/conf/datasources/master-datasources.xml"] if "WSO2_USER_DB" in e.describe())
     assert "com.mysql.jdbc.Driver" in edit.describe()
     assert "useSSL=false</url>" in edit.describe() and "&amp;relaxAutoCommit" in edit.describe()
 

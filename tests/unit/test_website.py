@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> Path:
     folder = tmp_path / "runs" / "demo" / "20260101T000000Z"
     journal = Journal(folder, {"deployment": "demo", "pattern": "greg-separated", "expect": "separated"})
     journal.write("05_configure_nginx", "chapter")
-    journal.verdict("07_verify_sso_separation", "separated", True)
+    journal.verdict("07_verify_sso_separation", "separated", "separated", True)
     for name in ("05_configure_nginx", "07_verify_sso_separation"):
         cells = [
             nbformat.v4.new_markdown_cell("# Title\n\n[next](07_verify_sso_separation.ipynb) [gone](99_tear_down.ipynb)"),
@@ -52,7 +52,7 @@ def test_every_link_leads_somewhere_on_the_site(run: Path, tmp_path: Path) -> No
 
 
 def test_the_index_shows_each_pattern_as_its_run_drew_it(run: Path, tmp_path: Path) -> None:
-    (run / "topology.svg").write_text('<?xml version="1.0"?>\n<svg><title>six machines</title></svg>')
+    (run / "topology.svg").write_text("<svg><title>six machines</title></svg>")
     index = (build_site([run], tmp_path / "site") / "index.html").read_text()
     assert '<figure class="rb-picture"><svg><title>six machines</title></svg></figure>' in index
     assert "Pattern <strong>greg-separated</strong>" in index
@@ -100,12 +100,13 @@ def proven(folder: Path, name: str, pattern: str, verdict: str, outcomes: dict[s
     run = folder / "runs" / name / "20260101T000000Z"
     journal = Journal(run, {"deployment": name, "pattern": pattern, "hardening": "full", "expect": verdict})
     for id_, observed in outcomes.items():
-        expected = "refused or it succeeds (a limit of the product)" if id_ == "again" else "as known"
-        row = Check(f"sso.{id_}", f"The attempt {id_}", "pass", expected, observed, "from outside", "07_verify_sso_separation")
+        kind, state = "limit" if id_ == "again" else "attempt", observed.partition(":")[0]
+        row = Check(f"sso.{id_}", f"The attempt {id_}", "pass", "as known", observed, "from outside", "07_verify_sso_separation", kind, state)
         journal.checked("07_verify_sso_separation", [row])
-    journal.verdict("07_verify_sso_separation", verdict, True)
+    kind = {"separated": "separated", "not decided": "undecided"}.get(verdict, "leak")
+    journal.verdict("07_verify_sso_separation", kind, verdict, True)
     if pictures:
-        journal.screenshot("07_verify_sso_separation", "A user opens the Publisher", PNG, f"what {name} shows to {SECRET}")
+        journal.screenshot("07_verify_sso_separation", "a-user-opens-the-publisher", "A user opens the Publisher", PNG, f"what {name} shows to {SECRET}")
     nbformat.write(
         nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# 07 Verify\n[00](00_start_here.ipynb)")]), run / "07_verify_sso_separation.ipynb"
     )

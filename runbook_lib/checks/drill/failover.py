@@ -22,7 +22,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from runbook_lib.charts import draw
-from runbook_lib.check import Check, CheckTable
+from runbook_lib.check import Check, CheckTable, answered
 from runbook_lib.checks.drill.load import Sample, Stream, Target
 from runbook_lib.checks.drill.ramp import Ramp, measured
 from runbook_lib.errors import RunbookError
@@ -199,8 +199,7 @@ class Drill:
         return self._row("sessions", title, not strange, expected, observed)
 
     def _row(self, name: str, title: str, holds: bool, expected: str, observed: str) -> Check:
-        status = "pass" if holds else "fail"
-        return Check(f"drill-{self.kind}-{name}", title, status, expected, observed, self.host, self.chapter)  # type: ignore[arg-type]
+        return answered(f"drill-{self.kind}-{name}", title, holds, expected, observed, self.host, self.chapter)
 
 
 SESSIONS_NOTE = (
@@ -278,9 +277,7 @@ def people_for(rate: float) -> int:
 def target_of(deployment: Session, key: str, path: str = "") -> Target:
     """What a stream asks for: `path` (by default a page of the host's application) on the public host `key`."""
     host, lb = deployment.topology.host(key), deployment.topology.lb_for(key)
-    machine = deployment.instances().get(lb.name)
-    address = getattr(machine, "public_address", None) or lb.address
-    return Target(host, address, path or PATHS.get(key, "/"), deployment.vault.get("ca.pem"))
+    return Target(host, deployment.outside()[lb.name], path or PATHS.get(key, "/"), deployment.vault.get("ca.pem"))
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,6 @@ SIGNED_IN = {"store": "store-signed-in", "publisher": "publisher-landing"}
 CONTENTS = """() => [[...document.querySelectorAll('a[href], area[href]')].map(link => String(link.href)),
   Boolean(document.querySelector('form [name=overview_name]'))]"""
 PREFERRED = "/restservice/"  # of several forms the one that is sent: its fields are known
-NONE = ", no asset of its making found"
 FORM = "form:has([name=overview_name])"
 # Keeps what a form's script was answered: the browser throws it away when the script goes on to another page.
 KEEP = """() => {
@@ -203,7 +202,7 @@ class Crawler:
             choice.first.select_option("restservice", force=True)
         self.page.evaluate(KEEP)
         self.form = f"the form of {shown(self._form_at)} was sent and got no answer"
-        kinds, made = [*re.findall(r"/assets/(\w+)/", self._form_at), "restservice"], None
+        kinds, made, count = [*re.findall(r"/assets/(\w+)/", self._form_at), "restservice"], None, 0
         try:
             with self.page.expect_response(lambda answer: answer.request.method == "POST", timeout=self._patience()) as posted:
                 button = form.locator("[type=submit]")
@@ -215,8 +214,8 @@ class Crawler:
             made = made_id(Answer(answer.status, answer.url, [], text or "", [], 0.0))
         finally:
             self.record.settle()
-            self.remove(kinds[0], name, made)
-        if answer.status < 400 and self.form.endswith(NONE):
+            count = self.remove(kinds[0], name, made)
+        if answer.status < 400 and not count:
             self.troubles.append(f"whether {name} was made is not known: the answer names no id")
 
     def _kept(self) -> str:
@@ -225,15 +224,16 @@ class Crawler:
             return str(self.page.wait_for_function(KEPT, timeout=KEEPING).json_value())
         return ""
 
-    def remove(self, kind: str, name: str, made: str | None) -> None:
-        """Remove the assets of that name and the one with the id that the form's answer told, where it did."""
+    def remove(self, kind: str, name: str, made: str | None) -> int:
+        """Remove the assets of that name and the one with the id that the form's answer told, where it did; how many there were."""
         tab = self.page.context.new_page()  # its own: the form's script may go on to another page at any moment
         try:
             go(tab, f"{self.origin}/{self.app}/", timeout=PATIENCE)
             count, self.left_behind = tab.evaluate(REMOVE, [f"{self.origin}/{self.app}/apis/assets", kind, name, made])
         finally:
             tab.close()
-        self.form += f", {count - len(self.left_behind)} of its assets removed" if count else NONE
+        self.form += f", {count - len(self.left_behind)} of its assets removed" if count else ", no asset of its making found"
+        return count
 
     def result(self) -> tuple[Status, str]:
         """Status and text of the row."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -22,9 +22,11 @@ from runbook_lib.check import Check, CheckTable
 from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, Login, Machine, Scene
 from runbook_lib.checks.sso.pages import Catalogue, Seen
 from runbook_lib.checks.sso.proof_users import test_users
-from runbook_lib.checks.sso.verbs import CannotTell, Walk, told
+from runbook_lib.checks.sso.verbs import CannotTell, Walk
 from runbook_lib.errors import RunbookError
 from runbook_lib.redaction import redactor
+from runbook_lib.tables import counted
+from runbook_lib.webclient.response import Exchange
 
 MATRIX = files(__package__) / "attempts.yaml"
 CHAPTER = "07_verify_sso_separation"
@@ -81,14 +83,18 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one attempt came to. `seen` per step that counts; `told`: its exchanges as they may be shown."""
+    """What one attempt came to. `seen` per step that counts; `exchanges`: its requests and answers, as they may be shown.
+
+    `notes`: what the steps noted in words beside these.
+    """
 
     attempt: Attempt
     state: State
     seen: tuple[Seen, ...]
     where: str
     reason: str = ""
-    told: tuple[str, ...] = ()
+    exchanges: tuple[Exchange, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def observed(self) -> str:
@@ -98,26 +104,17 @@ class Outcome:
         texts = dict.fromkeys(str(one) for one in _deciding(self.attempt, self.seen))
         return "; ".join(texts)
 
-    @property
-    def golden(self) -> str:
-        """In the words of the golden table."""
-        rule = self.attempt.golden
-        if rule == "state" or self.state == "undecided":
-            return self.state
-        if isinstance(rule, Mapping) and self.state in rule:
-            return str(rule[self.state])
-        return ", ".join(dict.fromkeys(one.says for one in self.seen))
-
     def as_evidence(self) -> dict[str, Any]:
         """Who tried what, request by request, why it matters, and the setting that closes it: for the report."""
         steps = [f"{verb} {argument}" for step in self.attempt.steps for verb, argument in list(step.items())[:1]]
-        lines = [redactor.redact(line) for line in self.told or steps]
         return {
             "title": self.attempt.title,
             "kind": self.attempt.kind,
             "state": self.state,
+            "hole": self.attempt.id in HOLES,
             "who": self.attempt.who,
-            "requests": lines,
+            "requests": [vars(exchange) for exchange in self.exchanges],
+            "notes": self.notes if self.notes or self.exchanges else steps,
             "why": self.attempt.why,
             "closed_by": settings().get(self.attempt.closed_by, ""),
         }
@@ -129,7 +126,7 @@ class Outcome:
         words = " or ".join(word for state, word in (("held", held), ("leak", leak)) if state in wanted)
         status = "undecided" if self.state == "undecided" else "pass" if self.state in wanted else "fail"
         text = redactor.redact(f"{self.state}: {self.observed}")
-        return Check(f"sso.{self.attempt.id}", self.attempt.title, status, words, text, self.where, CHAPTER)  # type: ignore[arg-type]
+        return Check(f"sso.{self.attempt.id}", self.attempt.title, status, words, text, self.where, CHAPTER, self.attempt.kind, self.state)  # type: ignore[arg-type]
 
 
 @cache
@@ -187,27 +184,33 @@ def try_out(attempt: Attempt, scene: Scene, logins: Mapping[str, Login]) -> Outc
     if attempt.who not in ("no one", "anybody", *logins):
         return Outcome(attempt, "undecided", (), where, f"not tried: no {attempt.who} user was made")
     seen: list[Seen] = []
-    lines: list[str] = []
+    met: list[Exchange] = []
+    notes: list[str] = []
+    state: State = "undecided"
+    reason = ""
     try:
         for node in stands:
             walk = Walk(scene, matrix()[1], attempt.place, node, logins.get(attempt.who), logins)
-            lines += _walked(walk, attempt)
+            met += _walked(walk, attempt)
+            notes += map(redactor.redact, walk.notes)
             seen += walk.seen
+        state = decide(attempt, seen)
     except CannotTell as error:
-        return Outcome(attempt, "undecided", tuple(seen), where, str(error), tuple(lines))
+        reason = str(error)
     except Exception as error:  # a broken check must never be read as a refusal
-        return Outcome(attempt, "undecided", tuple(seen), where, f"{type(error).__name__}: {error}", tuple(lines))
-    return Outcome(attempt, decide(attempt, seen), tuple(seen), where, "", tuple(lines))
+        reason = f"{type(error).__name__}: {error}"
+    return Outcome(attempt, state, tuple(seen), where, reason, tuple(met), tuple(notes))
 
 
-def _walked(walk: Walk, attempt: Attempt) -> list[str]:
-    lines: list[str] = []
+def _walked(walk: Walk, attempt: Attempt) -> list[Exchange]:
+    """The exchanges of an attempt's steps, fit to be shown."""
+    found: list[Exchange] = []
     for step in attempt.steps:
         done = walk.visitor
         before = len(done.exchanges)
         walk.step(step)
-        lines += [told(exchange) for exchange in done.exchanges[before:]]
-    return walk.notes or lines
+        found += done.exchanges[before:]
+    return [replace(one, url=redactor.redact(one.url), location=redactor.redact(one.location), note=redactor.redact(one.note)) for one in found]
 
 
 def _place(attempt: Attempt, scene: Scene) -> str:
@@ -242,17 +245,21 @@ class Proof:
         return tuple(o.attempt.title for o in self.outcomes if o.state == "undecided" or (o.attempt.kind == "control" and o.state != "held"))
 
     @property
-    def verdict(self) -> str:
-        """`separated` only when every attempt was made, decided and refused."""
+    def kind(self) -> str:
+        """leak, separated or undecided; `separated` only when every attempt was made, decided and refused."""
         if self.ways:
-            return f"leaks ({len(self.ways)} ways)" if len(self.ways) > 1 else "leaks (1 way)"
-        return "not decided" if self.open_questions or not self.outcomes else "separated"
+            return "leak"
+        return "undecided" if self.open_questions or not self.outcomes else "separated"
+
+    @property
+    def verdict(self) -> str:
+        """`kind` in words, with the number of ways."""
+        return {"leak": f"leaks ({counted(len(self.ways), 'way')})", "undecided": "not decided"}.get(self.kind, self.kind)
 
     @property
     def as_expected(self) -> bool:
         """Whether the notebook passes: the verdict is the expected one and so is every row."""
-        kind = "leak" if self.ways else self.verdict
-        return kind == self.scene.expect and self.checks.ok
+        return self.kind == self.scene.expect and self.checks.ok
 
     @property
     def checks(self) -> CheckTable:
@@ -260,19 +267,15 @@ class Proof:
         return CheckTable([*rows, self.clean_up] if self.clean_up else rows)
 
     @property
-    def exchanges(self) -> dict[str, tuple[str, ...]]:
-        """The three holes of the product as this run met them: title -> one line per request."""
-        return {o.attempt.title: tuple(redactor.redact(line) for line in o.told) for o in self.outcomes if o.attempt.id in HOLES}
-
-    def golden_rows(self) -> dict[str, str]:
-        """Attempt id -> observation in the words of the golden table."""
-        return {outcome.attempt.id: outcome.golden for outcome in self.outcomes}
+    def exchanges(self) -> tuple[tuple[str, tuple[Exchange, ...]], ...]:
+        """The three holes of the product as this run met them, each under its title."""
+        return tuple((o.attempt.title, o.exchanges) for o in self.outcomes if o.attempt.id in HOLES)
 
     def _repr_html_(self) -> str:
         closing = self.repairs or dict.fromkeys(self.open_questions, "")
         lines = "".join(_item(title, setting) for title, setting in closing.items())
         names = f"<ul>{lines}</ul>" if lines else ""
-        mark = {"separated": "rb-pass", "not decided": "rb-undecided"}.get(self.verdict, "rb-fail")
+        mark = {"separated": "rb-pass", "undecided": "rb-undecided"}.get(self.kind, "rb-fail")
         head = f'<p class="rb-verdict {mark}" role="status"><strong>{html.escape(self.verdict)}</strong></p>'
         return head + names + self.checks._repr_html_() + self._note()
 

@@ -20,7 +20,6 @@ from lxml import etree
 from runbook_lib.check import Check, Status
 from runbook_lib.checks.sso.environment import NODE, Login, Machine, Scene
 from runbook_lib.errors import RunbookError
-from runbook_lib.evidence.comparison import CLEAN_UP
 from runbook_lib.redaction import redactor
 
 SERVICE = "/services/RemoteUserStoreManagerService"
@@ -32,6 +31,7 @@ ROLES = {
     "newcomer": ("Internal/publisher",),
 }
 SHORT = {"store-only": "store", "publisher-only": "publisher", "neither": "neither", "newcomer": "newcomer"}
+CLEAN_UP = "sso.clean-up"  # the id of the row about it
 OURS = re.compile(rf"proof-({'|'.join(SHORT.values())})-[0-9a-f]{{6}}")
 PRIVATE = "Internal/private_"
 TRIES, PAUSE = 5, 0.2  # a deletion that met a deadlock; seconds before the second try, doubled each time
@@ -90,9 +90,6 @@ class UserStore:
 
     def users(self, like: str = "*") -> list[str]:
         return self.call("listUsers", filter=like, maxItemLimit="-1")
-
-    def roles_of(self, user: str) -> list[str]:
-        return self.call("getRoleListOfUser", userName=user)
 
     def roles(self) -> list[str]:
         return self.call("getRoleNames")

@@ -16,12 +16,12 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from runbook_lib.check import Check, CheckTable
+from runbook_lib.check import Check, CheckTable, Status
 from runbook_lib.checks.sso.environment import Login, Scene
 from runbook_lib.checks.sso.pages import Seen
 from runbook_lib.checks.sso.proof import CHAPTER, matrix
@@ -54,8 +54,9 @@ SEPARATE, LEAK = frozenset(["login-form"]), frozenset(["publisher-landing", "acs
 
 @dataclass(frozen=True)
 class Shot:
-    """A screenshot (PNG) with what it shows; `page` is the page's name in `attempts.yaml`."""
+    """A screenshot (PNG) with what it shows; `id` says whose and where, `page` is the page's name in `attempts.yaml`."""
 
+    id: str
     title: str
     png: bytes
     caption: str
@@ -197,14 +198,15 @@ def _walk(browser: Browser, scene: Scene, id_: str, who: str, login: Login) -> t
         page.on("response", lambda response: statuses.__setitem__(response.url, response.status))
         sign_in(page, f"{store}/login", login)
         seen = seen_in(scene, page, statuses, login)
-        shots.append(Shot(f"{who[0].upper()}{who[1:]} at the Store", page.screenshot(), _caption(seen), seen.page))
+        shots.append(Shot(f"{id_}-at-store", f"{who[0].upper()}{who[1:]} at the Store", page.screenshot(), _caption(seen), seen.page))
         if seen.page != "store-signed-in":
             return shots, _row(scene, id_, who, "undecided", f"could not sign in at the Store: {seen}")
         go(page, f"{publisher}/")
         seen = seen_in(scene, page, statuses, login)
-        shots.append(Shot(f"{who[0].upper()}{who[1:]} opens the Publisher", page.screenshot(), _caption(seen), seen.page))
-        observed = f"leak: {_caption(seen)}" if seen.page in LEAK else _caption(seen)
-        return shots, _row(scene, id_, who, _status(scene, seen), observed)
+        shots.append(Shot(f"{id_}-opens-publisher", f"{who[0].upper()}{who[1:]} opens the Publisher", page.screenshot(), _caption(seen), seen.page))
+        state = "leak" if seen.page in LEAK else "held" if seen.page in SEPARATE else "undecided"
+        status: Status = "undecided" if state == "undecided" else "pass" if (state == "leak") == _leaks(scene) else "fail"
+        return shots, _row(scene, id_, who, status, f"{state}: {_caption(seen)}", state)
     except Exception as error:  # a browser that fails is no refusal
         return shots, _row(scene, id_, who, "undecided", redactor.redact(str(error).splitlines()[0]))
     finally:
@@ -252,13 +254,7 @@ def _leaks(scene: Scene) -> bool:
     return scene.expect == "leak" and scene.configuration in ("bare", "single", "original")
 
 
-def _status(scene: Scene, seen: Seen) -> Any:
-    if seen.page not in SEPARATE | LEAK:
-        return "undecided"
-    return "pass" if seen.page in (LEAK if _leaks(scene) else SEPARATE) else "fail"
-
-
-def _row(scene: Scene, id_: str, who: str, status: Any, observed: str) -> Check:
+def _row(scene: Scene, id_: str, who: str, status: Status, observed: str, state: str = "undecided") -> Check:
     expected = "leak: no password is asked for" if _leaks(scene) else "a password is asked for"
     title = f"In the browser: {who} signs in at the Store, then opens the Publisher"
-    return Check(f"sso.{id_}", title, status, expected, observed, "Chromium, from outside", CHAPTER)
+    return Check(f"sso.{id_}", title, status, expected, observed, "Chromium, from outside", CHAPTER, "browser", state)

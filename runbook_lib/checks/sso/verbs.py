@@ -22,7 +22,7 @@ from runbook_lib.checks.sso.proof_users import UserStore
 from runbook_lib.spec.front_doors import examples
 from runbook_lib.ssh import knock
 from runbook_lib.webclient.client import Client, Flow
-from runbook_lib.webclient.response import Answer, Exchange, Form, shortened
+from runbook_lib.webclient.response import Answer, Form, shortened
 from runbook_lib.webclient.transport import Closed, Refused, Timeout, TlsRefused
 
 LANDING = {"store": "/store/pages/top-assets", "publisher": "/publisher/"}
@@ -307,10 +307,3 @@ def _altered(form: Form, what: str) -> Form:
     else:
         text = re.sub(r"(<(?:\w+:)?NameID[^>]*>)[^<]*(<)", r"\g<1>admin\g<2>", text)
     return replace(form, fields={**form.fields, "SAMLResponse": base64.b64encode(text.encode()).decode()})
-
-
-def told(exchange: Exchange) -> str:
-    """One exchange as a reader wants it: request, answer, and the cookies by name (their values are sign-ins)."""
-    sent = f"   [with {', '.join(exchange.sent)}]" if exchange.sent else ""
-    given = f"   [sets {', '.join(exchange.set)}]" if exchange.set else ""
-    return re.sub(r";jsessionid=[0-9A-Za-z.]+", ";jsessionid=…", f"{exchange}{sent}{given}")

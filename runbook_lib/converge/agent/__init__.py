@@ -12,7 +12,7 @@ from importlib.resources import files
 
 # Which file of this package implements which kind of resource.
 KINDS = {
-    "file": "files", "edited": "files", "directory": "files", "absent": "files", "symlink": "files",
+    "file": "files", "edited": "files", "directory": "files", "absent": "files",
     "package": "system", "user": "system", "unit": "system", "exec": "system",
     "archive": "archives",
     "keystore": "keystores", "truststore": "keystores",

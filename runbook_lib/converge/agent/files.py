@@ -1,4 +1,4 @@
-# Kinds: file, edited, directory, absent, symlink. Only what follows the marker is sent; core.py precedes it.
+# Kinds: file, edited, directory, absent. Only what follows the marker is sent; core.py precedes it.
 from .core import *  # noqa: F403
 
 # --- agent ---
@@ -22,7 +22,7 @@ def replace_file(path, data, mode, owner):
         raise
 
 
-@handles("file", "edited", "directory", "absent", "symlink")
+@handles("file", "edited", "directory", "absent")
 class Files:
     @staticmethod
     def probe(resources):
@@ -39,7 +39,7 @@ class Files:
             return {**fact, "type": "symlink", "target": os.readlink(r["path"])}
         if stat.S_ISDIR(status.st_mode):
             return {**fact, "type": "directory"}
-        if r["kind"] in ("absent", "symlink", "directory"):
+        if r["kind"] in ("absent", "directory"):
             return {**fact, "type": "file"}
         with open(r["path"], "rb") as source:
             data = source.read()
@@ -90,12 +90,3 @@ class Files:
             shutil.rmtree(r["path"])
         elif os.path.lexists(r["path"]):
             os.unlink(r["path"])
-
-    @staticmethod
-    def apply_symlink(r):
-        if os.path.isdir(r["path"]) and not os.path.islink(r["path"]):
-            raise Failed("%s is a directory, a link was asked for" % r["path"])
-        os.makedirs(os.path.dirname(r["path"]), exist_ok=True)
-        beside = "%s.runbook-%d" % (r["path"], os.getpid())
-        os.symlink(r["target"], beside)
-        os.replace(beside, r["path"])
