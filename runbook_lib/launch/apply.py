@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -34,6 +33,7 @@ from runbook_lib.launch.inventory import (
 )
 from runbook_lib.launch.plan import Change, LaunchPlan, key_name, machine_tags, wanted_permissions
 from runbook_lib.topology.model import Node, Topology
+from runbook_lib.waiting import wait_until
 
 USER_DATA = """\
 #cloud-config
@@ -312,17 +312,13 @@ class Launcher:
 
     def _poll(self, what: str, waiting_for: Callable[[list[Instance]], list[Instance]]) -> None:
         """Until `waiting_for` gives nothing any more, at most `timeouts.running`. Raises `CloudError`."""
-        deadline, pause = time.monotonic() + self.spec.timeouts.running, FIRST_PAUSE
-        while late := waiting_for(instances_of(self.aws, self.spec.deployment)):
-            if time.monotonic() > deadline:
-                names = ", ".join(f"{machine.node} ({machine.id}, {machine.state})" for machine in late)
-                raise CloudError(
-                    f"waited {self.spec.timeouts.running} s for {what}: {names}",
-                    self.ec2.about,
-                    "look at these machines in EC2; then run this step again",
-                )
-            time.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_PAUSE)
+        seconds = self.spec.timeouts.running
+        late = wait_until(
+            lambda: waiting_for(instances_of(self.aws, self.spec.deployment)), seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda late: not late
+        )
+        if late:
+            names = ", ".join(f"{machine.node} ({machine.id}, {machine.state})" for machine in late)
+            raise CloudError(f"waited {seconds} s for {what}: {names}", self.ec2.about, "look at these machines in EC2; then run this step again")
 
     def _look(self) -> None:
         machines = instances_of(self.aws, self.spec.deployment)
