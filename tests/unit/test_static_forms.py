@@ -10,9 +10,8 @@ import pytest
 from lxml import html
 
 import runbook_lib
-from runbook_lib.changes import Change, Pending
+from runbook_lib.changes import Change, Pending, Plan, Result
 from runbook_lib.chapters.deployment import Deployment
-from runbook_lib.converge.engine import Plan, Result
 from runbook_lib.redaction import redactor
 
 SKIPPED = ("runbook_lib.converge.agent", "runbook_lib.__main__", "runbook_lib.front")
