@@ -63,6 +63,11 @@ class Session:
         """The machines by node name, as the cloud knows them now."""
         return self.cloud.describe()
 
+    def public_addresses(self) -> dict[str, str]:
+        """Where the world meets the machine of each node: at its public address where it has one. One call to the cloud."""
+        found = self.instances()
+        return {node.name: (node.name in found and found[node.name].public_address) or node.address for node in self.topology.nodes}
+
     def fleet(self) -> Fleet:
         """SSH to every machine, with the keys pinned at launch. HostError names the machines that do not run."""
         found = self.instances()

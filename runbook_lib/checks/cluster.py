@@ -76,11 +76,8 @@ class Front:
     def __init__(self, deployment: Session):
         self._d = deployment
         self._ca = deployment.vault.get("ca.pem")
-        found = deployment.instances()
-        self._outside = {
-            host: getattr(found.get(deployment.topology.lb_for(host).name), "public_address", None) or deployment.topology.lb_for(host).address
-            for host in deployment.spec.hosts.values()
-        }
+        found = deployment.public_addresses()
+        self._outside = {host: found[deployment.topology.lb_for(host).name] for host in deployment.spec.hosts.values()}
 
     def visitor(self) -> Client:
         return Client(self._outside, self._ca)

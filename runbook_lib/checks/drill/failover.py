@@ -278,9 +278,7 @@ def people_for(rate: float) -> int:
 def target_of(deployment: Session, key: str, path: str = "") -> Target:
     """What a stream asks for: `path` (by default a page of the host's application) on the public host `key`."""
     host, lb = deployment.topology.host(key), deployment.topology.lb_for(key)
-    machine = deployment.instances().get(lb.name)
-    address = getattr(machine, "public_address", None) or lb.address
-    return Target(host, address, path or PATHS.get(key, "/"), deployment.vault.get("ca.pem"))
+    return Target(host, deployment.public_addresses()[lb.name], path or PATHS.get(key, "/"), deployment.vault.get("ca.pem"))
 
 
 @dataclass(frozen=True)

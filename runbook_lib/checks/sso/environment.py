@@ -8,7 +8,7 @@ connection (what it reaches is what that machine reaches).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,24 +116,23 @@ def _no_neighbour() -> tuple[str, Connect]:
 def scene_of(deployment: Session) -> Scene:
     """The scene of a deployment that stands. Raises `RunbookError` where machines or secrets are missing."""
     spec, topology, fleet = deployment.spec, deployment.topology, deployment.fleet()
-    instances = deployment.cloud.describe()
+    addresses = deployment.public_addresses()
 
     def machines(names: Iterable) -> tuple[Machine, ...]:
         return tuple(Machine(node.name, node.address, through(fleet[node.name])) for node in names)
 
     neighbour = next((name for name in fleet.hosts if name.startswith("probe")), topology.db.name)
-    outward: Callable[[str], str] = lambda name: _dial(instances, name, topology.node(name).address)  # noqa: E731
     doors = {key: open_doors(spec, key) for key in spec.hosts}
     return Scene(
         configuration=CONFIGURATIONS.get(spec.pattern, spec.hardening),
         expect=spec.expect or "separated",
         hosts=dict(spec.hosts),
-        fronts={key: outward(topology.lb_for(key).name) for key in spec.hosts},
+        fronts={key: addresses[topology.lb_for(key).name] for key in spec.hosts},
         inner_fronts={key: topology.lb_for(key).address for key in spec.hosts},
         nodes={key: machines(topology.upstream(key)) for key in spec.hosts},
         admin=Login("admin", deployment.vault.get("carbon-admin-password")),
         ca=deployment.vault.get("ca.pem"),
-        outside_nodes={node.name: outward(node.name) for node in topology.wso2_nodes},
+        outside_nodes={node.name: addresses[node.name] for node in topology.wso2_nodes},
         neighbour=(neighbour, through(fleet[neighbour], PORT_SECONDS)),
         traits=traits_of(spec, len(topology.lbs)),
         ask_first=spec.cloud.aws_config is None,
@@ -153,9 +152,3 @@ def traits_of(spec: Spec, fronts: int) -> frozenset[str]:
             "no-recovery" if guarded and not spec.account_recovery else "recovery",
         ]
     )
-
-
-def _dial(instances: Mapping, name: str, private: str) -> str:
-    """The address at which the world meets a machine: its public one where it has one."""
-    found = instances.get(name)
-    return getattr(found, "public_address", None) or private
