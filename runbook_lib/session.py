@@ -68,8 +68,8 @@ class Session:
         """The machines by node name, as the cloud knows them now."""
         return self.cloud.describe()
 
-    def outside(self) -> dict[str, str]:
-        """The address at which the world meets each machine, by node name: its public one where it has one."""
+    def public_addresses(self) -> dict[str, str]:
+        """Where the world meets the machine of each node: at its public address where it has one. One call to the cloud."""
         found = self.instances()
         return {node.name: (node.name in found and found[node.name].public_address) or node.address for node in self.topology.nodes}
 

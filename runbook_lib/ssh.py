@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from base64 import b64decode
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from typing import TypeVar
 import paramiko
 
 from runbook_lib.errors import HostError, RunbookError, WrongHostKey
+from runbook_lib.waiting import wait_until
 from runbook_lib.webclient.transport import Connect
 
 T = TypeVar("T")
@@ -240,19 +240,17 @@ class Fleet:
 
     def wait_for_ssh(self, names: Iterable[str], seconds: float = 300.0) -> None:
         """Until every one of these hosts accepts our key, at most `seconds`; HostError with the last reason otherwise."""
-        deadline = time.monotonic() + seconds
+
+        def may_pass(error: BaseException) -> bool:
+            return isinstance(error, HostError) and not isinstance(error, WrongHostKey)
 
         def until_there(host: Host) -> None:
-            while True:
-                try:
-                    host.transport()
-                    return
-                except WrongHostKey:
-                    raise
-                except HostError:
-                    if time.monotonic() > deadline:
-                        raise
-                time.sleep(0.25)
+            try:
+                wait_until(host.transport, seconds, pause=0.25, enough=lambda transport: True, again_after=may_pass)
+            except HostError as error:
+                if may_pass(error):
+                    error.what += f"; waited {seconds:.0f} s for SSH"
+                raise
 
         self.each(until_there, names)
 

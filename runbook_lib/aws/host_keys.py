@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from runbook_lib.errors import CloudError
+from runbook_lib.waiting import wait_until
 
 BLOCK = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
 KEY = re.compile(r"\b(ssh-ed25519|ecdsa-sha2-nistp(?:256|384|521)|ssh-rsa) (AAAA[0-9A-Za-z+/]+={0,3})")
@@ -74,17 +74,12 @@ def wait_for_keys(ec2: Any, name: str, instance_id: str, seconds: float) -> tupl
 
     Raises `CloudError` with the console's last line when they do not come.
     """
-    deadline, pause = time.monotonic() + seconds, FIRST_PAUSE
-    while True:
-        text = read_console(ec2, instance_id)
-        if keys := keys_in(text):
-            return keys
-        if time.monotonic() + pause > deadline:
-            last = next((line for line in reversed(text.splitlines()) if line.strip()), "nothing yet")
-            raise CloudError(
-                f"no SSH host keys on the console of {name} within {seconds:.0f} s; last line: {last.strip()[:200]}",
-                f"{instance_id} at {ec2.about}",
-                "run chapter 01 again: it goes on waiting (timeouts.console); without cloud-init they never come",
-            )
-        time.sleep(pause)
-        pause = min(pause * 1.5, LONGEST_PAUSE)
+    text = wait_until(lambda: read_console(ec2, instance_id), seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=keys_in)
+    if keys := keys_in(text):
+        return keys
+    last = next((line for line in reversed(text.splitlines()) if line.strip()), "nothing yet")
+    raise CloudError(
+        f"no SSH host keys on the console of {name} within {seconds:.0f} s; last line: {last.strip()[:200]}",
+        f"{instance_id} at {ec2.about}",
+        "run chapter 01 again: it goes on waiting (timeouts.console); without cloud-init they never come",
+    )

@@ -13,13 +13,13 @@ import os
 import secrets
 import socket
 import threading
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
 from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.errors import CloudError, LockHeld
+from runbook_lib.waiting import wait_until
 
 NAME = "lock"
 MINUTES = 3.0  # a holder that cannot be asked whether it lives is believed this long
@@ -56,20 +56,16 @@ class Lock:
     def __init__(self, vault: Vault, owner: str, minutes: float = MINUTES, wait: float = 0.0):
         self.vault, self.owner, self.minutes, self.wait = vault, owner, minutes, wait
         self._mine: Held | None = None
-        self._outer: str | None = None  # the token of a lock that this owner holds already, further out
         self._done = threading.Event()
         self._keeper: threading.Thread | None = None
 
     def __enter__(self) -> Lock:
-        deadline = time.monotonic() + self.wait
-        while (other := self._acquire()) is not None:
-            if time.monotonic() >= deadline:
-                raise LockHeld(
-                    f"{other.owner} has been working on {self.vault.deployment} since {other.since}",
-                    f"{self.vault.prefix}{NAME} in SSM Parameter Store",
-                    f"wait until it is done; if it is no more, its lock ends by itself at {other.until}",
-                )
-            time.sleep(PAUSE)
+        if other := wait_until(self._acquire, self.wait, pause=PAUSE, enough=lambda other: other is None):
+            raise LockHeld(
+                f"{other.owner} has been working on {self.vault.deployment} since {other.since}",
+                f"{self.vault.prefix}{NAME} in SSM Parameter Store",
+                f"wait until it is done; if it is no more, its lock ends by itself at {other.until}",
+            )
         if self._mine:
             self._done.clear()
             self._keeper = threading.Thread(target=self._keep, name="runbook-lock", daemon=True)
@@ -77,7 +73,6 @@ class Lock:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._outer = None
         if self._mine is None:
             return
         self._done.set()
@@ -107,7 +102,6 @@ class Lock:
         if current is None:  # released between the two calls
             return self._acquire()
         if current.owner == self.owner and not current.expired:
-            self._outer = current.token
             return None
         if current.expired and self._take_over(current, mine):
             self._mine = mine

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib.changes import Change, Pending
+from runbook_lib.changes import Change, Pending, Plan, Result
 from runbook_lib.chapters.status_board import leave_word
 from runbook_lib.check import CheckTable
 from runbook_lib.converge import engine
-from runbook_lib.converge.engine import Plan, Result
 from runbook_lib.errors import RunbookError
 from runbook_lib.notebook import display
 from runbook_lib.notebook import progress as progress_

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from runbook_lib.changes import Change, Pending
+from runbook_lib.changes import Change, Pending, Plan, Result
 from runbook_lib.chapters.base import Converging
 from runbook_lib.check import CheckTable
 from runbook_lib.checks.product_nodes import verify_nodes
 from runbook_lib.converge import engine
-from runbook_lib.converge.engine import Plan, Result
 from runbook_lib.errors import RunbookError
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.operations import demo_app, deploy_archive, rolling_restart, startup

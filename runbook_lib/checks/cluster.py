@@ -76,8 +76,8 @@ class Front:
     def __init__(self, deployment: Session):
         self._d = deployment
         self._ca = deployment.vault.get("ca.pem")
-        outside = deployment.outside()
-        self._outside = {host: outside[deployment.topology.lb_for(host).name] for host in deployment.spec.hosts.values()}
+        found = deployment.public_addresses()
+        self._outside = {host: found[deployment.topology.lb_for(host).name] for host in deployment.spec.hosts.values()}
 
     def visitor(self) -> Client:
         return Client(self._outside, self._ca)

@@ -79,8 +79,8 @@ class _Outside:
     def __init__(self, deployment: Session, context: Context):
         self.spec, self.topology, self.context = deployment.spec, deployment.topology, context
         self.ca = context.secrets["ca.pem"]
-        outside = deployment.outside()
-        self.addresses = {host: outside[self.topology.lb_for(host).name] for host in self.spec.hosts.values()}
+        found = deployment.public_addresses()
+        self.addresses = {host: found[self.topology.lb_for(host).name] for host in self.spec.hosts.values()}
 
     def rows(self, key: str) -> list[Check]:
         host = self.spec.hosts[key]

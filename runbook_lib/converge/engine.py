@@ -7,22 +7,18 @@ matter to the next one (an archive before its files are edited). Nothing here kn
 
 from __future__ import annotations
 
-import html
 import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from runbook_lib.changes import Event, Pending
+from runbook_lib.changes import Event, Pending, Plan, Progress, Result
 from runbook_lib.converge import agent
 from runbook_lib.converge.resources import Fact, Resource, Wire
 from runbook_lib.errors import HostError, PlanOvertaken, RunbookError
 from runbook_lib.redaction import redactor
 from runbook_lib.ssh import Fleet, Host
-from runbook_lib.tables import counted
-
-Progress = Callable[["Event"], None]
 
 
 @dataclass(frozen=True)
@@ -34,80 +30,7 @@ class Stage:
 
 
 Wish = Mapping[str, Sequence[Stage]]  # by node name
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What would change, per host. Falsy when nothing would; `exit_code` as the command line's `plan` uses it."""
-
-    title: str
-    wish: Wish = field(repr=False)
-    pending: tuple[Pending, ...]
-    seconds: float = 0.0
-
-    def __bool__(self) -> bool:
-        return bool(self.pending)
-
-    @property
-    def exit_code(self) -> int:
-        return 2 if self.pending else 0
-
-    def __str__(self) -> str:
-        if not self.pending:
-            return f"{self.title}: nothing to change on {counted(len(self.wish), 'host')} ({self.seconds:.2f} s)"
-        changes = counted(len(self.pending), "change")
-        lines = [f"{self.title}: {changes} on {len({p.host for p in self.pending})} of {counted(len(self.wish), 'host')}"]
-        for p in self.pending:
-            lines.append(f"  {p.host:12} {p.change.verb:18} {p.change.key}: {p.change.summary}")
-            lines += [f"      {line}" for line in p.change.diff.splitlines()]
-        return redactor.redact("\n".join(lines))
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        if not self.pending:
-            where = counted(len(self.wish), "host")
-            return redactor.redact(f'<p class="rb-plan" role="status">✔ <b>{html.escape(self.title)}</b>: nothing to change on {where}.</p>')
-        caption = f"{self.title}: {counted(len(self.pending), 'change')} pending"
-        return _table("rb-plan", caption, "Change", self.pending)
-
-
-def _table(kind: str, caption: str, verb: str, changes: Iterable[Pending]) -> str:
-    """The changes as HTML, each with its diff folded."""
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("Host", verb, "What", "Why"))
-    rows = "".join(_row(p) for p in changes)
-    return redactor.redact(f'<table class="{kind}"><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>')
-
-
-def _row(p: Pending) -> str:
-    c = p.change
-    why = html.escape(c.summary)
-    if c.diff:
-        why = f"<details><summary>{why}</summary><pre>{html.escape(c.diff)}</pre></details>"
-    return f"<tr><td>{p.host}</td><td>{html.escape(c.verb)}</td><td>{html.escape(c.key)}</td><td>{why}</td></tr>"
-
-
-@dataclass(frozen=True)
-class Result:
-    """What an apply changed, and how long it took."""
-
-    title: str
-    changed: tuple[Pending, ...]
-    hosts: tuple[str, ...]
-    seconds: float
-
-    def __str__(self) -> str:
-        if not self.changed:
-            return f"{self.title}: nothing to change on {counted(len(self.hosts), 'host')} ({self.seconds:.1f} s)"
-        where = counted(len({c.host for c in self.changed}), "host")
-        return f"{self.title}: {counted(len(self.changed), 'resource')} changed on {where} ({self.seconds:.1f} s)"
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        if not self.changed:
-            return redactor.redact(f'<p class="rb-result" role="status">✔ {html.escape(str(self))}</p>')
-        return _table("rb-result", str(self), "Done", self.changed)
+Found = dict[str, list[list[Fact]]]  # by node name, per stage
 
 
 def ask(host: Host, verb: str, wires: Sequence[Wire], on_progress: Callable[[dict], None] | None = None, timeout: float = 900.0) -> dict:
@@ -159,16 +82,22 @@ def _compare(host: str, stage: Stage, facts: Sequence[Fact]) -> list[tuple[Pendi
     return [(Pending(host, stage.name, change), resource, fact) for resource, fact, change in differing if change]
 
 
+def _differing(host: str, stages: Sequence[Stage], found: Sequence[Sequence[Fact]]) -> list[Pending]:
+    """The changes of all stages, as far as these facts tell."""
+    return [p for stage, facts in zip(stages, found, strict=True) for p, _, _ in _compare(host, stage, facts)]
+
+
 def plan(fleet: Fleet, wish: Wish, title: str = "plan") -> Plan:
     """Probe all hosts, compare, change nothing."""
+    return _plan_and_facts(fleet, wish, title)[0]
+
+
+def _plan_and_facts(fleet: Fleet, wish: Wish, title: str) -> tuple[Plan, Found]:
+    """The plan, and what it was made of."""
     began = time.monotonic()
-
-    def examine(host: Host) -> list[Pending]:
-        stages = wish[host.name]
-        return [p for stage, facts in zip(stages, _probe(host, stages), strict=True) for p, _, _ in _compare(host.name, stage, facts)]
-
-    found = fleet.each(examine, wish)
-    return Plan(title, wish, tuple(p for name in wish for p in found[name]), time.monotonic() - began)
+    found = fleet.each(lambda host: _probe(host, wish[host.name]), wish)
+    pending = [p for name in wish for p in _differing(name, wish[name], found[name])]
+    return Plan(title, wish, tuple(pending), time.monotonic() - began), found
 
 
 def apply(
@@ -187,7 +116,7 @@ def apply(
     `gate` is called with its hosts and returns when they serve again.
     """
     began = time.monotonic()
-    fresh = plan(fleet, planned.wish, planned.title)
+    fresh, found = _plan_and_facts(fleet, planned.wish, planned.title)
     if fresh.pending != planned.pending:
         error = PlanOvertaken(
             f"{planned.title}: the hosts have changed since this plan was made", f"{_overtaken(planned, fresh)}", "look at the fresh plan and apply that one"
@@ -197,7 +126,7 @@ def apply(
     concerned = {p.host for p in fresh.pending}
     changed: dict[str, list[Pending]] = {name: [] for name in concerned}
     try:
-        _in_batches(fleet, planned.wish, changed, progress, stop, batches, gate)
+        _in_batches(fleet, planned.wish, found, changed, progress, stop, batches, gate)
     except RunbookError as error:
         error.changed = _in_order(fresh.wish, changed)
         raise
@@ -211,18 +140,23 @@ def _in_order(wish: Wish, changed: Mapping[str, Sequence[Pending]]) -> tuple[Pen
 def _in_batches(
     fleet: Fleet,
     wish: Wish,
+    found: Found,
     changed: Mapping[str, list[Pending]],
     progress: Progress | None,
     stop: threading.Event | None,
     batches: Iterable[Sequence[str]] | None,
     gate: Callable[[Sequence[str]], None] | None,
 ) -> None:
-    """The hosts that `changed` has a list for; what was done is added to it as it is done."""
+    """The hosts that `changed` has a list for; what was done is added to it as it is done. What was `found` just now is not asked again,
+    except of a batch that another one went before: that may have taken its time, and have changed what this one sees.
+    """
     for batch in batches if batches is not None else [list(wish)]:
         due = [name for name in batch if name in changed]
-        fleet.each(lambda host: _apply_host(host, wish[host.name], changed[host.name], progress, stop), due)
-        if due and gate:
-            gate(due)
+        fleet.each(lambda host: _apply_host(host, wish[host.name], found.get(host.name), changed[host.name], progress, stop), due)
+        if due:
+            found.clear()
+            if gate:
+                gate(due)
 
 
 def _overtaken(planned: Plan, fresh: Plan) -> str:
@@ -231,9 +165,11 @@ def _overtaken(planned: Plan, fresh: Plan) -> str:
     return "; ".join(f"{host}: {key}" for host, key in moved[:5]) + (" …" if len(moved) > 5 else "")
 
 
-def _apply_host(host: Host, stages: Sequence[Stage], changed: list[Pending], progress: Progress | None, stop: threading.Event | None) -> None:
+def _apply_host(
+    host: Host, stages: Sequence[Stage], found: list[list[Fact]] | None, changed: list[Pending], progress: Progress | None, stop: threading.Event | None
+) -> None:
     """Stage by stage; every stage is compared against facts taken after the stage before it was applied."""
-    facts = _probe(host, stages)
+    facts = found or _probe(host, stages)
     for index, stage in enumerate(stages):
         due = _compare(host.name, stage, facts[index])
         if not due:
@@ -250,9 +186,7 @@ def _apply_host(host: Host, stages: Sequence[Stage], changed: list[Pending], pro
         if progress:
             progress(Event(host.name, stage.name, f"{stage.name} done", len(due), len(due)))
         facts = facts[: index + 1] + _probe(host, stages[index + 1 :])
-    if changed:
-        left = [p for stage, found in zip(stages, _probe(host, stages), strict=True) for p, _, _ in _compare(host.name, stage, found)]
-        if left:
-            names = ", ".join(f"{p.change.key} ({p.change.verb}: {p.change.summary})" for p in left[:4])
-            step = "another hand, or a resource at odds with itself: look at the plan"
-            raise HostError(f"{host.name} still differs after the apply: {names}", host.name, step)
+    if changed and (left := _differing(host.name, stages, _probe(host, stages))):
+        names = ", ".join(f"{p.change.key} ({p.change.verb}: {p.change.summary})" for p in left[:4])
+        step = "another hand, or a resource at odds with itself: look at the plan"
+        raise HostError(f"{host.name} still differs after the apply: {names}", host.name, step)

@@ -129,7 +129,7 @@ class Journal:
                     self._ended(self)
 
     def changed(self, chapter: str, result: Any) -> None:
-        """One line per resource that an apply changed (`result`: a `engine.Result`)."""
+        """One line per resource that an apply changed (`result`: a `changes.Result`)."""
         for pending in result.changed:
             change = pending.change
             self.write(

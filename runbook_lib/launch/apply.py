@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +14,7 @@ from runbook_lib.aws.host_keys import Pinned, pin_name, wait_for_keys
 from runbook_lib.aws.images import Image, find_image
 from runbook_lib.aws.operator_cidr import operator_cidr
 from runbook_lib.aws.parameter_store import Vault
-from runbook_lib.changes import Reporter
+from runbook_lib.changes import Pending, Plan, Reporter
 from runbook_lib.errors import CloudError
 from runbook_lib.launch import secrets
 from runbook_lib.launch.inventory import (
@@ -32,8 +31,9 @@ from runbook_lib.launch.inventory import (
     groups_in,
     instances_of,
 )
-from runbook_lib.launch.plan import Change, LaunchPlan, key_name, machine_tags, wanted_permissions
+from runbook_lib.launch.plan import ending, key_name, machine_tags, wanted_permissions
 from runbook_lib.topology.model import Node, Topology
+from runbook_lib.waiting import wait_until
 
 USER_DATA = """\
 #cloud-config
@@ -54,7 +54,7 @@ class Launcher:
         self.aws, self.vault, self.topology, self.world, self.say = aws, vault, topology, world, say
         self.ec2, self.spec = aws.client("ec2"), topology.spec
 
-    def run(self, plan: LaunchPlan, before_surplus_ends: Callable[[], None] = lambda: None) -> None:
+    def run(self, plan: Plan, before_surplus_ends: Callable[[], None] = lambda: None) -> None:
         """Everything in `plan`. Raises `CloudError`; what was done until then stays and is found again.
 
         Machines that the parameters name no more end last: the others run by then, and `before_surplus_ends` was called.
@@ -65,8 +65,8 @@ class Launcher:
         self._secrets()
         self._key_pair(plan)
         names = {node.name for node in self.topology.nodes}
-        surplus = [change for change in plan.ending if change.subject.node not in names]
-        self._end([change for change in plan.ending if change.subject.node in names])
+        surplus = [p for p in ending(plan) if p.host not in names]
+        self._end([p for p in ending(plan) if p.host in names])
         self._launch()
         self._modify(plan)
         self._start(plan)
@@ -79,15 +79,16 @@ class Launcher:
             self._forget(surplus)
         self._delete_groups(plan)
 
-    def remove(self, plan: LaunchPlan) -> None:
+    def remove(self, plan: Plan) -> None:
         """Only what `plan` deletes."""
-        self._end(plan.ending)
+        self._end(ending(plan))
         self._delete_groups(plan)
 
-    def _network(self, plan: LaunchPlan) -> None:
-        for change in plan.of("network"):
-            self.say(change.name, "creating")
-            {"VPC": self._make_vpc, "subnet": self._make_subnet, "internet gateway": self._make_gateway}[change.name]()
+    def _network(self, plan: Plan) -> None:
+        makers = {"VPC": self._make_vpc, "subnet": self._make_subnet, "internet gateway": self._make_gateway}
+        for missing in plan.of("network"):
+            self.say(missing.subject, "creating")
+            makers[missing.subject]()
 
     def _make_vpc(self) -> None:
         marks = {PATTERN: self.spec.pattern, HARDENING: self.spec.hardening}
@@ -114,27 +115,23 @@ class Launcher:
         if not any(route.get("DestinationCidrBlock") == "0.0.0.0/0" for route in table["Routes"]):
             self.ec2.create_route(RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
 
-    def _groups(self, plan: LaunchPlan) -> None:
-        for change in plan.of("group"):
-            if change.action != "create":
-                continue
-            self.say(change.name, "creating its security group")
-            name = f"{self.spec.deployment}-{change.name}"
+    def _groups(self, plan: Plan) -> None:
+        for role in (p.subject for p in plan.of("group") if p.change.verb == "create"):
+            self.say(role, "creating its security group")
+            name = f"{self.spec.deployment}-{role}"
             answer = self.ec2.create_security_group(
                 GroupName=name,
-                Description=f"{change.name} machines of {self.spec.deployment} (WSO2 cluster runbook)",
+                Description=f"{role} machines of {self.spec.deployment} (WSO2 cluster runbook)",
                 VpcId=self._vpc_id,
-                TagSpecifications=[self._tags("security-group", Name=name, **{ROLE: change.name})],
+                TagSpecifications=[self._tags("security-group", Name=name, **{ROLE: role})],
             )
-            self.world.groups[change.name] = Group(answer["GroupId"], change.name, frozenset())
+            self.world.groups[role] = Group(answer["GroupId"], role, frozenset())
 
-    def _delete_groups(self, plan: LaunchPlan) -> None:
+    def _delete_groups(self, plan: Plan) -> None:
         """Last: other groups' rules named it, and its machines stood in it, until now."""
-        for change in plan.of("group"):
-            if change.action == "delete":
-                self.say(change.name, "deleting its security group")
-                self.ec2.delete_security_group(GroupId=change.subject.id)
-                self.world.groups.pop(change.name, None)
+        for role in (p.subject for p in plan.of("group") if p.change.verb == "delete"):
+            self.say(role, "deleting its security group")
+            self.ec2.delete_security_group(GroupId=self.world.groups.pop(role).id)
 
     def _rules(self) -> None:
         """What is missing is added before surplus is taken away: a change of range locks nobody out in between."""
@@ -169,11 +166,11 @@ class Launcher:
         for made in secrets.ensure(self.vault, self.topology):
             self.say(made.name, "made and stored")
 
-    def _key_pair(self, plan: LaunchPlan) -> None:
+    def _key_pair(self, plan: Plan) -> None:
         private_key, name = self.vault.get("ssh-private-key"), key_name(self.topology)
-        for change in plan.of("key pair"):
+        for p in plan.of("key pair"):
             self.say(name, "importing the public key")
-            if change.action == "replace":
+            if p.change.verb == "replace":
                 self.ec2.delete_key_pair(KeyName=name)
             self.world.key_pair = self.ec2.import_key_pair(
                 KeyName=name,
@@ -181,9 +178,9 @@ class Launcher:
                 TagSpecifications=[self._tags("key-pair", **{PUBLIC_KEY: pki.ssh_fingerprint(private_key)})],
             )
 
-    def _end(self, changes: Sequence[Change]) -> None:
+    def _end(self, changes: Sequence[Pending]) -> None:
         """Machines that go, wholly gone before anything takes their address or their group is deleted."""
-        going = [change.subject for change in changes]
+        going = [p.subject for p in changes]
         for machine in going:
             self.say(machine.node or machine.id, f"terminating {machine.id}")
         if going:
@@ -195,11 +192,10 @@ class Launcher:
         )
         self._look()
 
-    def _forget(self, changes: Sequence[Change]) -> None:
+    def _forget(self, changes: Sequence[Pending]) -> None:
         """The pinned host keys of machines that are gone."""
-        for change in changes:
-            if change.subject.node:
-                self.vault.delete(pin_name(change.subject.node))
+        for node in (p.subject.node for p in changes if p.subject.node):
+            self.vault.delete(pin_name(node))
 
     def _launch(self) -> None:
         absent = [node for node in self.topology.nodes if not self.world.of_node(node.name)]
@@ -235,11 +231,11 @@ class Launcher:
         token = hashlib.sha256(json.dumps([request, before], sort_keys=True).encode()).hexdigest()
         self.ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **request)
 
-    def _modify(self, plan: LaunchPlan) -> None:
-        for change in plan.of("machine"):
-            if change.action == "modify":
-                self.say(change.name, change.detail)
-                self._modify_one(self.topology.node(change.name), change.subject)
+    def _modify(self, plan: Plan) -> None:
+        for p in plan.of("machine"):
+            if p.change.verb == "modify":
+                self.say(p.host, p.change.summary)
+                self._modify_one(self.topology.node(p.host), p.subject)
 
     def _modify_one(self, node: Node, machine: Instance) -> None:
         group = self.world.groups[node.role].id
@@ -259,7 +255,7 @@ class Launcher:
             self.ec2.modify_instance_attribute(InstanceId=machine.id, InstanceType={"Value": node.instance_type})
             self.ec2.start_instances(InstanceIds=[machine.id])
 
-    def _start(self, plan: LaunchPlan) -> None:
+    def _start(self, plan: Plan) -> None:
         self._poll("machines to stop", lambda machines: [m for m in machines if m.state == "stopping"])
         self._look()
         nodes = {node.name for node in self.topology.nodes}
@@ -312,17 +308,13 @@ class Launcher:
 
     def _poll(self, what: str, waiting_for: Callable[[list[Instance]], list[Instance]]) -> None:
         """Until `waiting_for` gives nothing any more, at most `timeouts.running`. Raises `CloudError`."""
-        deadline, pause = time.monotonic() + self.spec.timeouts.running, FIRST_PAUSE
-        while late := waiting_for(instances_of(self.aws, self.spec.deployment)):
-            if time.monotonic() > deadline:
-                names = ", ".join(f"{machine.node} ({machine.id}, {machine.state})" for machine in late)
-                raise CloudError(
-                    f"waited {self.spec.timeouts.running} s for {what}: {names}",
-                    self.ec2.about,
-                    "look at these machines in EC2; then run this step again",
-                )
-            time.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_PAUSE)
+        seconds = self.spec.timeouts.running
+        late = wait_until(
+            lambda: waiting_for(instances_of(self.aws, self.spec.deployment)), seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda late: not late
+        )
+        if late:
+            names = ", ".join(f"{machine.node} ({machine.id}, {machine.state})" for machine in late)
+            raise CloudError(f"waited {seconds} s for {what}: {names}", self.ec2.about, "look at these machines in EC2; then run this step again")
 
     def _look(self) -> None:
         machines = instances_of(self.aws, self.spec.deployment)

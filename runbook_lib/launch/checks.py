@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from runbook_lib.aws.host_keys import Pinned, pinned_in
+from runbook_lib.changes import Plan
 from runbook_lib.check import Check, CheckTable
 from runbook_lib.launch.inventory import Instance, World
-from runbook_lib.launch.plan import LaunchPlan
 from runbook_lib.launch.secrets import missing
 from runbook_lib.topology.model import Topology
 
@@ -24,7 +24,7 @@ class Facts:
 
     topology: Topology
     world: World
-    plan: LaunchPlan
+    plan: Plan
     stored: Mapping[str, str]
     volumes: Mapping[str, Mapping[str, Any]]
 
@@ -59,7 +59,7 @@ def other_disks(f: Facts) -> list[str]:
 
 
 def drifted_rules(f: Facts) -> list[str]:
-    return [f"{change.name}: {change.action} {change.detail}" for change in f.plan.of("rule", "group")]
+    return [f"{p.subject}: {p.change.verb} {p.change.summary}" for p in f.plan.of("rule", "group")]
 
 
 def in_other_groups(f: Facts) -> list[str]:
@@ -100,7 +100,7 @@ ASKED_OF_NOTHING = ("launch-machines-run", "launch-groups", "launch-secrets")  #
 ASKED_OF_GROUPS = ("launch-closed-to-world",)
 
 
-def check_launch(topology: Topology, world: World, plan: LaunchPlan, stored: Mapping[str, str], ec2: Any) -> CheckTable:
+def check_launch(topology: Topology, world: World, plan: Plan, stored: Mapping[str, str], ec2: Any) -> CheckTable:
     """Machines, disks, groups, host keys and secrets as designed; `plan` is the plan of this moment."""
     machines = [machine.id for node in topology.nodes for machine in world.of_node(node.name)]
     facts = Facts(topology, world, plan, stored, _volumes(ec2, machines))

@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from runbook_lib import pki
 from runbook_lib.aws.client import Aws
@@ -15,18 +14,17 @@ from runbook_lib.aws.host_keys import Pinned, pin_name, pinned_in
 from runbook_lib.aws.images import login_user as image_user
 from runbook_lib.aws.operator_cidr import operator_cidr
 from runbook_lib.aws.parameter_store import Vault
-from runbook_lib.changes import Reporter
+from runbook_lib.changes import Plan, Progress, Reporter, Result
 from runbook_lib.check import CheckTable
 from runbook_lib.errors import CloudError, PlanOvertaken
 from runbook_lib.launch import secrets
 from runbook_lib.launch.apply import Launcher
 from runbook_lib.launch.checks import check_launch
 from runbook_lib.launch.inventory import GONE, Instance, JumpHost, World, by_tag, instances_of, observe
-from runbook_lib.launch.plan import Change, Known, LaunchPlan, LaunchResult, plan_launch, refuse_other_design
+from runbook_lib.launch.plan import Known, pending, plan_launch, refuse_other_design
 from runbook_lib.spec.model import Spec
 from runbook_lib.topology.model import Topology, probe_only, topology_of
 
-Progress = Callable[[Any], None]  # gets a `changes.Step` (of the same shape as `changes.Event`)
 STEPS_PER_MACHINE = 3  # launching, console, pinned
 PROBE = "probe"
 
@@ -65,11 +63,11 @@ class Cloud:
             return found
         raise CloudError(f"there is no machine {node}", f"deployment {self.spec.deployment}", "run chapter 01_launch_ec2")
 
-    def plan(self) -> LaunchPlan:
+    def plan(self) -> Plan:
         """What chapter 01 would change; changes nothing."""
         return self._plan(observe(self.aws, self.spec.deployment))
 
-    def apply(self, plan: LaunchPlan | None = None, progress: Progress | None = None, before_surplus_ends: Callable[[], None] = lambda: None) -> LaunchResult:
+    def apply(self, plan: Plan | None = None, progress: Progress | None = None, before_surplus_ends: Callable[[], None] = lambda: None) -> Result:
         """Do what `plan` says (the current plan when none is given). `before_surplus_ends` is called when all machines of the
         topology run, and before those end that it names no more: nothing needs to be sent to them any longer.
 
@@ -78,7 +76,7 @@ class Cloud:
         """
         began, world = time.monotonic(), observe(self.aws, self.spec.deployment)
         fresh = self._plan(world)
-        if plan is not None and plan != fresh:
+        if plan is not None and plan.pending != fresh.pending:
             what = f"the cloud changed since the plan was made\n{fresh}"
             overtaken = PlanOvertaken(what, self.spec.deployment, "look at the fresh plan, then apply that")
             overtaken.fresh = fresh
@@ -86,7 +84,7 @@ class Cloud:
         if fresh:
             say = Reporter(progress, "launch", STEPS_PER_MACHINE)
             Launcher(self.aws, self.vault, self.topology, world, say).run(fresh, before_surplus_ends)
-        return LaunchResult(fresh, tuple(node.name for node in self.topology.nodes), time.monotonic() - began)
+        return Result(fresh.title, fresh.pending, (), time.monotonic() - began)
 
     def verify(self) -> CheckTable:
         """Whether the machines are up, reachable only as designed, and known by their host keys."""
@@ -152,7 +150,7 @@ class Cloud:
         world.groups = {role: group for role, group in world.groups.items() if role == PROBE}
         plan = self._plan(world, topology)
         if lacking := plan.of("network", "secret", "key pair"):
-            words = ", ".join(f"{change.kind} {change.name}" for change in lacking[:3]) + (" …" if len(lacking) > 3 else "")
+            words = ", ".join(p.change.key for p in lacking[:3]) + (" …" if len(lacking) > 3 else "")
             raise CloudError(f"{self.spec.deployment} lacks what chapter 01 makes: {words}", self.aws.about, "run chapter 01: it makes all of it")
         if plan:
             Launcher(self.aws, self.vault, topology, world, Reporter(progress, "probe", STEPS_PER_MACHINE)).run(plan)
@@ -163,13 +161,13 @@ class Cloud:
         if self.spec.cloud.probe:
             return
         world, topology = observe(self.aws, self.spec.deployment), probe_only(self.topology)
-        changes = [Change("delete", "machine", m.node, m.id, m) for m in world.instances if m.role == PROBE]
-        changes += [Change("delete", "group", PROBE, "", group) for role, group in world.groups.items() if role == PROBE]
+        changes = [pending("delete", "machine", m.node, m.id, m) for m in world.instances if m.role == PROBE]
+        changes += [pending("delete", "group", role, "", role) for role in world.groups if role == PROBE]
         launcher = Launcher(self.aws, self.vault, replace(topology, nodes=()), world, Reporter(progress, "probe", 1))
-        launcher.remove(LaunchPlan(self.spec.deployment, tuple(changes)))
+        launcher.remove(Plan(self.spec.deployment, {}, tuple(changes)))
         self.vault.delete(pin_name(topology.nodes[0].name))
 
-    def _plan(self, world: World, topology: Topology | None = None) -> LaunchPlan:
+    def _plan(self, world: World, topology: Topology | None = None) -> Plan:
         topology = topology or self.topology
         stored = self.vault.read_all()
         key = stored.get("ssh-private-key")

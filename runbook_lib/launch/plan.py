@@ -2,122 +2,23 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runbook_lib import changes as changes_
+from runbook_lib.changes import Change, Pending, Plan
 from runbook_lib.errors import CloudError
 from runbook_lib.launch.inventory import DEPLOYMENT, EVERYWHERE, HARDENING, HOSTS, NODE, PATTERN, PUBLIC_KEY, ROLE, Group, Instance, Permission, World, tags_of
 from runbook_lib.launch.secrets import Missing
-from runbook_lib.tables import html_table, text_table
 from runbook_lib.topology.model import OPERATOR, Node, Topology
 
-COLUMNS = ("", "What", "Name", "Details")
 SURPLUS = "not among the nodes any more: Nginx stops sending to it, then it is terminated and its disk is lost"
-SIGNS = {"create": "+", "modify": "~", "replace": "±", "delete": "-", "start": "▸"}
-PAST = {"create": "created", "modify": "modified", "replace": "replaced", "delete": "deleted", "start": "started"}
+OF_NODES = ("machine", "host keys")
 
 
-@dataclass(frozen=True)
-class Change:
-    """One thing to do. `kind`: network, group, rule, key pair, secret, machine, host keys; `subject` is its object."""
-
-    action: str
-    kind: str
-    name: str
-    detail: str = ""
-    subject: Any = field(default=None, compare=False, repr=False)
-
-
-@dataclass(frozen=True)
-class LaunchPlan:
-    """Everything that differs, in the order in which it is done. True when there is anything to do."""
-
-    deployment: str
-    changes: tuple[Change, ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.changes)
-
-    @property
-    def exit_code(self) -> int:
-        """As the command line's `plan` uses it: 0 none, 2 some."""
-        return 2 if self.changes else 0
-
-    def __len__(self) -> int:
-        return len(self.changes)
-
-    def of(self, *kinds: str) -> tuple[Change, ...]:
-        """The changes of these kinds."""
-        return tuple(change for change in self.changes if change.kind in kinds)
-
-    @property
-    def ending(self) -> tuple[Change, ...]:
-        """The machines that end: surplus, double, or to be replaced."""
-        return tuple(change for change in self.of("machine") if change.action in ("delete", "replace"))
-
-    def summary(self, done: bool = False) -> str:
-        """In one line: how many of what are to be done; `done`: were done."""
-        if not self.changes:
-            return f"{self.deployment}: nothing to change"
-        actions = dict.fromkeys(change.action for change in self.changes)
-        words = {action: PAST[action] if done else f"to {action}" for action in actions}
-        counts = [f"{sum(change.action == action for change in self.changes)} {words[action]}" for action in actions]
-        return f"{self.deployment}: {', '.join(counts)}"
-
-    def _rows(self) -> list[tuple[str, ...]]:
-        return [(f"{SIGNS[c.action]} {c.action}", c.kind, c.name, c.detail) for c in self.changes]
-
-    def _repr_html_(self) -> str:
-        if not self.changes:
-            return f'<p class="rb-plan" role="status">✓ {html.escape(self.summary())}.</p>'
-        marks = [f"rb-{change.action}" for change in self.changes]
-        return html_table(COLUMNS, self._rows(), self.summary(), row_classes=marks)
-
-    def __str__(self) -> str:
-        return text_table(COLUMNS, self._rows(), self.summary()) if self.changes else self.summary()
-
-    __repr__ = __str__
-
-
-@dataclass(frozen=True)
-class Done:
-    """One change that was made, in the shape in which the journal takes what a chapter changed."""
-
-    host: str
-    stage: str
-    change: changes_.Change
-
-
-@dataclass(frozen=True)
-class LaunchResult:
-    """What an apply changed, on which machines, and how long it took."""
-
-    plan: LaunchPlan
-    hosts: tuple[str, ...]
-    seconds: float
-
-    @property
-    def changed(self) -> tuple[Done, ...]:
-        return tuple(
-            Done(
-                c.name if c.name in self.hosts else "",
-                c.kind,
-                changes_.Change(f"{c.kind} {c.name}", c.action, c.detail),
-            )
-            for c in self.plan.changes
-        )
-
-    def __str__(self) -> str:
-        return f"{self.plan.summary(done=True)} ({self.seconds:.1f} s)"
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        rows = [(c.action, c.kind, c.name, c.detail) for c in self.plan.changes]
-        return html_table(("Done", "What", "Name", "Details"), rows, str(self)) if rows else f"<p>{html.escape(str(self))}</p>"
+def pending(verb: str, kind: str, name: str, why: str = "", subject: Any = None) -> Pending:
+    """One thing to do in the cloud. `kind`: network, group, rule, key pair, secret, machine, host keys; `subject` is its object."""
+    return Pending(name if kind in OF_NODES else "", kind, Change(f"{kind} {name}", verb, why), subject)
 
 
 @dataclass(frozen=True)
@@ -134,19 +35,24 @@ class Known:
     operator: str | None = None
 
 
-def plan_launch(topology: Topology, world: World, known: Known) -> LaunchPlan:
+def ending(plan: Plan) -> tuple[Pending, ...]:
+    """The machines that end: surplus, double, or to be replaced."""
+    return tuple(p for p in plan.of("machine") if p.change.verb in ("delete", "replace"))
+
+
+def plan_launch(topology: Topology, world: World, known: Known) -> Plan:
     """What is to be done so that the cloud matches `topology`. `CloudError` for what cannot be changed in place."""
     refuse_other_design(topology, world)
     changes = (
         *_network(topology, world),
         *_groups(topology, world),
         *_rules(topology, world, known.operator),
-        *(Change("replace" if item.why else "create", "secret", item.name, item.why) for item in known.missing),
+        *(pending("replace" if item.why else "create", "secret", item.name, item.why) for item in known.missing),
         *_key_pair(topology, world, known),
         *_machines(topology, world),
         *_host_keys(topology, world, known.pinned),
     )
-    return LaunchPlan(topology.spec.deployment, changes)
+    return Plan(topology.spec.deployment, {}, changes)
 
 
 def refuse_other_design(topology: Topology, world: World) -> None:
@@ -187,28 +93,28 @@ def machine_tags(topology: Topology, node: Node) -> dict[str, str]:
     return tags | ({HOSTS: " ".join(node.hosts)} if node.hosts else {})
 
 
-def _network(topology: Topology, world: World) -> Iterator[Change]:
+def _network(topology: Topology, world: World) -> Iterator[Pending]:
     cloud, name = topology.spec.cloud, topology.spec.deployment
     if world.vpc is None:
-        yield Change("create", "network", "VPC", cloud.network)
+        yield pending("create", "network", "VPC", cloud.network, "VPC")
     if world.subnet is None:
-        yield Change("create", "network", "subnet", cloud.network)
+        yield pending("create", "network", "subnet", cloud.network, "subnet")
     if cloud.connect_via != "private":
         attached = world.gateway and world.vpc and any(item.get("VpcId") == world.vpc["VpcId"] for item in world.gateway.get("Attachments", []))
         if not attached:
-            yield Change("create", "network", "internet gateway", f"{name}'s way to package mirrors, and visitors' way in")
+            yield pending("create", "network", "internet gateway", f"{name}'s way to package mirrors, and visitors' way in", "internet gateway")
 
 
-def _groups(topology: Topology, world: World) -> Iterator[Change]:
+def _groups(topology: Topology, world: World) -> Iterator[Pending]:
     for role in topology.groups:
         if role not in world.groups:
-            yield Change("create", "group", role, "security group")
-    for role, group in world.groups.items():
+            yield pending("create", "group", role, "security group", role)
+    for role in world.groups:
         if role not in topology.groups:
-            yield Change("delete", "group", role, "no machine of this role is left", group)
+            yield pending("delete", "group", role, "no machine of this role is left", role)
 
 
-def _rules(topology: Topology, world: World, operator: str | None) -> Iterator[Change]:
+def _rules(topology: Topology, world: World, operator: str | None) -> Iterator[Pending]:
     """Missing rules and rules that somebody added: an open door is as much a drift as a closed one."""
     ids = {role: group.id for role, group in world.groups.items()}
     names = {group_id: role for role, group_id in ids.items()}
@@ -218,19 +124,19 @@ def _rules(topology: Topology, world: World, operator: str | None) -> Iterator[C
         for permission in _ordered(permissions - present):
             source = names.get(permission.source, permission.source)
             shown = "the operator" if source == OPERATOR else source
-            yield Change("create", "rule", role, f"{permission.ports} from {shown}: {permission.why}", permission)
+            yield pending("create", "rule", role, f"{permission.ports} from {shown}: {permission.why}", role)
         if role in world.groups:
             if EVERYWHERE not in world.groups[role].outward:
-                yield Change("create", "rule", role, f"every port to {EVERYWHERE.source}: the way out, to packages and the other machines", EVERYWHERE)
+                yield pending("create", "rule", role, f"every port to {EVERYWHERE.source}: the way out, to packages and the other machines", role)
             for permission in _ordered(present - permissions):
                 source = names.get(permission.source, permission.source)
                 note = f" ({permission.why})" if permission.why else ""
-                yield Change(
+                yield pending(
                     "delete",
                     "rule",
                     role,
                     f"{permission.ports} from {source}{note}: not part of the design",
-                    permission,
+                    role,
                 )
 
 
@@ -238,12 +144,12 @@ def _ordered(permissions: Iterable[Permission]) -> list[Permission]:
     return sorted(permissions, key=lambda p: (p.from_port, p.to_port, p.protocol, p.source))
 
 
-def _key_pair(topology: Topology, world: World, known: Known) -> Iterator[Change]:
+def _key_pair(topology: Topology, world: World, known: Known) -> Iterator[Pending]:
     name = key_name(topology)
     if world.key_pair is None:
-        yield Change("create", "key pair", name, "public half of ssh-private-key")
+        yield pending("create", "key pair", name, "public half of ssh-private-key")
     elif known.public_key is None or tags_of(world.key_pair).get(PUBLIC_KEY) != known.public_key:
-        yield Change(
+        yield pending(
             "replace",
             "key pair",
             name,
@@ -256,27 +162,27 @@ def key_name(topology: Topology) -> str:
     return f"runbook-{topology.spec.deployment}"
 
 
-def _machines(topology: Topology, world: World) -> Iterator[Change]:
+def _machines(topology: Topology, world: World) -> Iterator[Pending]:
     for node in topology.nodes:
         machines = world.of_node(node.name)
         first, others = (machines[0] if machines else None), machines[1:]
         if first is None:
             detail = f"{node.instance_type} at {node.address}, {topology.spec.cloud.disk_gb} GiB gp3 encrypted, IMDSv2"
-            yield Change("create", "machine", node.name, detail, node)
+            yield pending("create", "machine", node.name, detail, node)
         else:
             yield from _one_machine(topology, world.groups, node, first)
         for double in others:
-            yield Change("delete", "machine", node.name, f"{double.id}: a second machine with this node's tag", double)
+            yield pending("delete", "machine", node.name, f"{double.id}: a second machine with this node's tag", double)
     names = {node.name for node in topology.nodes}
     for machine in world.instances:
         if machine.node not in names:
-            yield Change("delete", "machine", machine.node or machine.id, f"{machine.id}: {SURPLUS}", machine)
+            yield pending("delete", "machine", machine.node or machine.id, f"{machine.id}: {SURPLUS}", machine)
 
 
-def _one_machine(topology: Topology, groups: Mapping[str, Group], node: Node, machine: Instance) -> Iterator[Change]:
+def _one_machine(topology: Topology, groups: Mapping[str, Group], node: Node, machine: Instance) -> Iterator[Pending]:
     if machine.address != node.address:
         detail = f"{machine.id} has {machine.address}, its address is {node.address}; what is on its disk is lost"
-        yield Change("replace", "machine", node.name, detail, machine)
+        yield pending("replace", "machine", node.name, detail, machine)
         return
     differences = []
     if machine.instance_type != node.instance_type:
@@ -289,19 +195,19 @@ def _one_machine(topology: Topology, groups: Mapping[str, Group], node: Node, ma
     if lacking:
         differences.append(f"tags {', '.join(sorted(lacking))}")
     if differences:
-        yield Change("modify", "machine", node.name, "; ".join(differences), machine)
+        yield pending("modify", "machine", node.name, "; ".join(differences), machine)
     if machine.state in ("stopped", "stopping"):
-        yield Change("start", "machine", node.name, f"{machine.id} is {machine.state}", machine)
+        yield pending("start", "machine", node.name, f"{machine.id} is {machine.state}", machine)
 
 
-def _host_keys(topology: Topology, world: World, pinned: Mapping[str, str]) -> Iterator[Change]:
+def _host_keys(topology: Topology, world: World, pinned: Mapping[str, str]) -> Iterator[Pending]:
     """Pinned with the machine's id: a machine that took another's place is read from its own console, never trusted."""
     for node in topology.nodes:
         machines = world.of_node(node.name)
         if machines and machines[0].address == node.address and pinned.get(node.name) != machines[0].id:
             action = "replace" if node.name in pinned else "create"
             detail = f"from the console of {machines[0].id}"
-            yield Change(
+            yield pending(
                 action,
                 "host keys",
                 node.name,

@@ -6,7 +6,6 @@ bucket stays, other deployments use it; SSM goes last, so that until then a coll
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -14,7 +13,8 @@ from runbook_lib.changes import Reporter
 from runbook_lib.check import Check, CheckTable
 from runbook_lib.errors import CloudError
 from runbook_lib.launch.cloud import Cloud
-from runbook_lib.launch.inventory import DEPLOYMENT, by_tag, groups_in, instances_of
+from runbook_lib.launch.inventory import DEPLOYMENT, Instance, by_tag, groups_in, instances_of
+from runbook_lib.waiting import wait_until
 
 CHAPTER = "99_tear_down"
 IN_USE = ("DependencyViolation", "InvalidNetworkInterface.InUse", "VolumeInUse")
@@ -41,20 +41,23 @@ def prove_gone(cloud: Cloud) -> CheckTable:
 
 def _machines(cloud: Cloud, say: Reporter) -> None:
     """Ended, and seen to have ended: a group or a subnet cannot go before the last machine in it has."""
-    deadline, pause = time.monotonic() + cloud.spec.timeouts.running, FIRST_PAUSE
     told: set[str] = set()
-    while alive := [m for m in instances_of(cloud.aws, cloud.spec.deployment) if m.state != "terminated"]:
+
+    def end_them() -> list[Instance]:
+        """Terminate those that were not told yet; returns all that have not ended."""
+        alive = [m for m in instances_of(cloud.aws, cloud.spec.deployment) if m.state != "terminated"]
         going = [machine for machine in alive if machine.state != "shutting-down" and machine.id not in told]
         if going:
             for machine in going:
                 say(machine.node or machine.id, f"terminating {machine.id}")
             cloud.aws.client("ec2").terminate_instances(InstanceIds=[machine.id for machine in going])
-            told |= {machine.id for machine in going}
-        if time.monotonic() > deadline:
-            names = ", ".join(f"{machine.id} ({machine.state})" for machine in alive)
-            raise CloudError(f"these machines do not end: {names}", cloud.aws.about, "look at them in EC2; then run this again")
-        time.sleep(pause)
-        pause = min(pause * 1.5, LONGEST_PAUSE)
+            told.update(machine.id for machine in going)
+        return alive
+
+    seconds = cloud.spec.timeouts.running
+    if alive := wait_until(end_them, seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda alive: not alive):
+        names = ", ".join(f"{machine.id} ({machine.state})" for machine in alive)
+        raise CloudError(f"these machines do not end within {seconds} s: {names}", cloud.aws.about, "look at them in EC2; then run this again")
 
 
 def _disks_and_interfaces(cloud: Cloud, say: Reporter) -> None:
@@ -110,18 +113,20 @@ def _secrets(cloud: Cloud, say: Reporter) -> None:
 
 def _unless_gone(call: Callable[..., Any], **options: Any) -> None:
     """Make the call; what is gone already is well. EC2 lags: what a machine used is free only some time after."""
-    deadline, pause = time.monotonic() + SETTLE, FIRST_PAUSE
-    while True:
-        try:
-            call(**options)
-            return
-        except CloudError as error:
-            if error.code.endswith(VANISHED):
-                return
-            if error.code not in IN_USE or time.monotonic() + pause > deadline:
-                raise
-        time.sleep(pause)
-        pause = min(pause * 1.5, LONGEST_PAUSE)
+    try:
+        wait_until(
+            lambda: call(**options),
+            SETTLE,
+            pause=FIRST_PAUSE,
+            longest=LONGEST_PAUSE,
+            enough=lambda answer: True,
+            again_after=lambda error: isinstance(error, CloudError) and error.code in IN_USE,
+        )
+    except CloudError as error:
+        if error.code in IN_USE:
+            error.what += f"; waited {SETTLE:.0f} s for what uses it to end"
+        if not error.code.endswith(VANISHED):
+            raise
 
 
 def _tagged(cloud: Cloud, operation: str, key: str, id_key: str) -> list[str]:

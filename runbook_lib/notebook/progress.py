@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from runbook_lib.changes import Event, Step
+from runbook_lib.changes import Event
 from runbook_lib.errors import RunbookError
 from runbook_lib.notebook.display import Html, heard_while_busy, interactive, show, toolkit
 
@@ -23,14 +23,14 @@ class Progress:
 
     def __init__(self, title: str, hosts: Sequence[str]):
         self.title, self.stop, self.began = title, threading.Event(), time.monotonic()
-        self.last: dict[str, Event | Step] = {}
+        self.last: dict[str, Event] = {}
         self.tail: list[str] = []
         self.hosts = list(hosts)
         self._lock = threading.Lock()
 
-    def __call__(self, event: Event | Step) -> None:
+    def __call__(self, event: Event) -> None:
         """Raises RunbookError after a Cancel between two calls to the cloud: nothing of these is half-done on a host."""
-        if self.stop.is_set() and isinstance(event, Step):
+        if self.stop.is_set() and event.may_stop:
             raise RunbookError(f"stopped at {event.host} ({event.doing}), as asked", event.stage, "run the cell again: it goes on from here")
         with self._lock:
             self.last[event.host] = event
@@ -40,7 +40,7 @@ class Progress:
     def seconds(self) -> float:
         return time.monotonic() - self.began
 
-    def draw(self, event: Event | Step) -> None:
+    def draw(self, event: Event) -> None:
         """A front end shows the event; headless only tells a terminal that waits for it."""
         if note := os.environ.get("RUNBOOK_PROGRESS"):
             with suppress(OSError):
@@ -56,7 +56,7 @@ class Progress:
             show(Html(f'<ul class="rb-standing">{rows}</ul>', "\n".join(map(_standing, self.last.values()))))
 
 
-def _standing(event: Event | Step) -> str:
+def _standing(event: Event) -> str:
     return f"{event.host}: {event.stage}, {event.done} of {event.of}: {event.doing}"
 
 
@@ -95,7 +95,7 @@ class WidgetProgress(Progress):
         self.words[host] = self._w.Label("waiting")
         self.rows.children = (*self.rows.children, self._w.HBox([name, self.bars[host], self.words[host]]))
 
-    def draw(self, event: Event | Step) -> None:
+    def draw(self, event: Event) -> None:
         if event.host not in self.bars:
             self._row(event.host)
         self.bars[event.host].value = _bar(event.host, event.done, event.of)

@@ -10,8 +10,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from runbook_lib.changes import Event
-from runbook_lib.converge.engine import Progress
+from runbook_lib.changes import Event, Progress
 from runbook_lib.errors import HostError, RunbookError
 from runbook_lib.operations import demo_app
 from runbook_lib.roles import appserver, carbon

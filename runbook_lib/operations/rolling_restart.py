@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from runbook_lib.changes import Plan, Result
 from runbook_lib.converge import engine
-from runbook_lib.converge.engine import Plan, Result
 from runbook_lib.converge.resources import Resource, Unit
 from runbook_lib.operations import startup
 from runbook_lib.roles import carbon, nginx

@@ -18,9 +18,8 @@ from itertools import zip_longest
 
 import yaml
 
-from runbook_lib.changes import Event
+from runbook_lib.changes import Event, Progress
 from runbook_lib.converge import agent
-from runbook_lib.converge.engine import Progress
 from runbook_lib.errors import HostError, RunbookError
 from runbook_lib.operations import registry
 from runbook_lib.redaction import redactor

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from runbook_lib.converge.engine import Plan, Result, Stage, apply, plan
+from runbook_lib.changes import Plan, Result
+from runbook_lib.converge.engine import Stage, apply, plan
 from runbook_lib.converge.resources import Resource
 from runbook_lib.ssh import Completed, Fleet, Host
 

@@ -271,7 +271,7 @@ def test_a_machine_without_power_is_named_and_started_by_the_next_run(opened: De
     assert "not running: lb-1" in told.value.what and "run chapter 01" in (told.value.next_step or "")
     other = second()
     plan = other.launch.plan()
-    assert [(change.action, change.name) for change in plan.changes] == [("start", "lb-1")]
+    assert [(p.change.verb, p.host) for p in plan.pending] == [("start", "lb-1")]
     other.launch.apply(plan)
     assert kept.run("true").succeeded, "a connection from before the power cut is made anew"
     assert not other.nginx.plan()

@@ -63,7 +63,7 @@ def raw(cloud: Cloud, node: str) -> dict[str, Any]:
 
 
 def told(cloud: Cloud) -> list[tuple[str, str, str]]:
-    return [(change.action, change.kind, change.name) for change in cloud.plan().changes]
+    return [(p.change.verb, p.stage, p.change.key.removeprefix(f"{p.stage} ")) for p in cloud.plan().pending]
 
 
 def free_address(machine: Instance) -> None:
@@ -91,11 +91,11 @@ def test_a_launch_makes_what_the_plan_said_and_the_second_time_nothing(make_clou
     cloud = make_cloud(pattern)
     plan = cloud.plan()
     assert plan and plan.exit_code == 2
-    assert {change.action for change in plan.changes} == {"create"}
-    assert [change.name for change in plan.of("machine")] == [node.name for node in cloud.topology.nodes]
+    assert {p.change.verb for p in plan.pending} == {"create"}
+    assert [p.host for p in plan.of("machine")] == [node.name for node in cloud.topology.nodes]
     assert not cloud.describe(), "a plan changes nothing"
     result = cloud.apply(plan)
-    assert len(result.changed) == len(plan)
+    assert result.changed == plan.pending
     assert not again(cloud).plan() and again(cloud).plan().exit_code == 0
     assert not again(cloud).apply().changed
     checks = again(cloud).verify()
@@ -174,8 +174,8 @@ def test_a_door_that_somebody_opened_is_shown_and_closed(cloud: Cloud, source: d
 def test_a_door_opened_to_another_group_is_named_by_its_role_and_closed(cloud: Cloud) -> None:
     [group] = cloud.instance("db-1").groups
     open_door(cloud, "greg-1", UserIdGroupPairs=[{"GroupId": group, "Description": "why not"}])
-    [change] = cloud.plan().changes
-    assert "9763 from db" in change.detail
+    [found] = cloud.plan().pending
+    assert "9763 from db" in found.change.summary
     cloud.apply()
     assert not cloud.plan()
 
@@ -254,17 +254,17 @@ def test_drift_of_a_machine_is_shown_in_words_and_repaired(cloud: Cloud) -> None
     ec2(cloud).modify_instance_metadata_options(InstanceId=machine.id, HttpTokens="optional")
     [db_group] = cloud.instance("db-1").groups
     ec2(cloud).modify_instance_attribute(InstanceId=machine.id, Groups=[*machine.groups, db_group])
-    [change] = cloud.plan().changes
-    assert (change.action, change.name) == ("modify", "greg-1")
-    assert "IMDSv2" in change.detail and "group greg" in change.detail and "runbook:role" in change.detail
+    [found] = cloud.plan().pending
+    assert (found.change.verb, found.host) == ("modify", "greg-1")
+    assert all(words in found.change.summary for words in ("IMDSv2", "group greg", "runbook:role"))
     cloud.apply()
     assert not cloud.plan() and cloud.verify().ok
 
 
 def test_another_instance_type_is_changed_in_place(cloud: Cloud, other: Callable[..., Cloud]) -> None:
     larger = other({"cloud.instance_type": {"greg": "t3.large"}})
-    [change] = larger.plan().changes
-    assert change.action == "modify" and "t3.medium → t3.large" in change.detail
+    [found] = larger.plan().pending
+    assert found.change.verb == "modify" and "t3.medium → t3.large" in found.change.summary
     before = cloud.instance("greg-1").id
     larger.apply()
     after = larger.instance("greg-1")
@@ -278,7 +278,7 @@ def test_nodes_are_added_and_taken_away(make_cloud: Callable[..., Cloud]) -> Non
     assert told(large) == [("create", "machine", "store-3")]
     large.apply()
     assert told(small) == [("delete", "machine", "store-3")]
-    assert "Nginx stops sending to it, then it is terminated" in small.plan().changes[0].detail
+    assert "Nginx stops sending to it, then it is terminated" in small.plan().pending[0].change.summary
     small.apply()
     assert list(small.describe()) == [node.name for node in small.topology.nodes]
     assert not small.plan() and "host-keys/store-3" not in small.vault.names()
@@ -449,7 +449,7 @@ def test_progress_is_told_per_machine(make_cloud: Callable[..., Cloud]) -> None:
 
 def test_the_plan_reads_as_table_and_as_html(make_cloud: Callable[..., Cloud]) -> None:
     plan = make_cloud().plan()
-    assert "machine" in str(plan) and "greg-1" in str(plan) and "to create" in plan.summary()
+    assert "machine" in str(plan) and "greg-1" in str(plan) and " create" in plan.summary()
     assert "<table" in plan._repr_html_()
 
 
@@ -463,7 +463,7 @@ def test_tear_down_leaves_nothing_and_may_be_repeated(make_cloud: Callable[..., 
     checks = teardown.destroy(cloud)
     assert checks.ok and len(checks) == len(left)
     assert teardown.destroy(cloud).ok
-    assert all(change.action == "create" for change in cloud.plan().changes)
+    assert all(p.change.verb == "create" for p in cloud.plan().pending)
 
 
 TEARDOWN_STEPS = range(1, len(teardown.STEPS))

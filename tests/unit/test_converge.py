@@ -120,6 +120,22 @@ def test_a_stage_is_compared_after_the_stage_before_it(here, tmp_path):
     assert [p.change.verb for p in result.changed] == ["run", "remove"]
 
 
+def test_an_apply_asks_once_before_its_first_change_and_once_after_its_last(here, tmp_path):
+    planned = engine.plan(here, {"here": [Stage("all", (File(f"{tmp_path}/a", b"x", 0o644, OWNER),))]})
+    here["here"].execs = 0
+    engine.apply(here, planned)
+    assert here["here"].execs == 3, "probe, apply, probe"
+
+
+def test_hosts_of_a_later_batch_are_asked_again_before_they_are_changed(tmp_path):
+    fleet = Fleet({name: HereHost(name) for name in ("first", "second")})  # type: ignore[dict-item]
+    wish = {name: [Stage("all", (File(f"{tmp_path}/{name}", b"new", 0o644, OWNER),))] for name in fleet.hosts}
+    planned = engine.plan(fleet, wish)
+    by_hand = lambda names: (tmp_path / "second").write_text("by hand") if names == ["first"] else None  # noqa: E731
+    result = engine.apply(fleet, planned, batches=[["first"], ["second"]], gate=by_hand)
+    assert [(p.host, p.change.verb) for p in result.changed] == [("first", "create"), ("second", "change")]
+
+
 def test_one_exec_probes_everything(here, tmp_path):
     engine.plan(here, {"here": [Stage(str(n), (File(f"{tmp_path}/{n}", b"x", 0o644, OWNER),)) for n in range(30)]})
     assert here["here"].execs == 1

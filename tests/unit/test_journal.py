@@ -10,10 +10,9 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from runbook_lib.changes import Change, Pending
+from runbook_lib.changes import Change, Pending, Plan, Result
 from runbook_lib.chapters.mysql import Mysql
 from runbook_lib.check import Check, CheckTable
-from runbook_lib.converge.engine import Plan, Result
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import journal as journals
 from runbook_lib.evidence import report, runs

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.changes import Change, Pending
-from runbook_lib.converge.engine import Plan
+from runbook_lib.changes import Change, Pending, Plan
 from runbook_lib.operations import rolling_restart
 from runbook_lib.roles import appserver
 from runbook_lib.roles.context import Context

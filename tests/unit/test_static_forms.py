@@ -12,9 +12,8 @@ from IPython.core.formatters import DisplayFormatter
 from lxml import html
 
 import runbook_lib
-from runbook_lib.changes import Change, Pending
+from runbook_lib.changes import Change, Pending, Plan, Result
 from runbook_lib.chapters.deployment import Deployment
-from runbook_lib.converge.engine import Plan, Result
 from runbook_lib.notebook.display import redact_what_is_shown
 from runbook_lib.redaction import redactor
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib import files
-from runbook_lib.changes import Event, Step
+from runbook_lib.changes import Event
 from runbook_lib.chapters import params_form
 from runbook_lib.errors import HostError, ParamsError, RunbookError
 from runbook_lib.notebook import display
@@ -131,7 +131,7 @@ def test_a_cancel_stops_between_two_calls_to_the_cloud_but_never_in_the_middle_o
     progress.stop.set()
     progress(Event("db-1", "packages", "install", 1, 9))  # a host ends its stage: converge looks at `stop` between stages
     with pytest.raises(RunbookError, match=r"stopped at db-1 \(launching a t3.small\), as asked") as caught:
-        progress(Step("db-1", "launch", "launching a t3.small", 1, 3))
+        progress(Event("db-1", "launch", "launching a t3.small", 1, 3, may_stop=True))
     assert "goes on from here" in str(caught.value)
 
 

@@ -14,7 +14,6 @@ counts both, apart.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.operations import demo_app, startup
 from runbook_lib.operations.rolling_restart import rolling_restart
 from runbook_lib.tables import Table
+from runbook_lib.waiting import wait_until
 
 if TYPE_CHECKING:
     from runbook_lib.session import Session
@@ -277,7 +277,7 @@ def people_for(rate: float) -> int:
 def target_of(deployment: Session, key: str, path: str = "") -> Target:
     """What a stream asks for: `path` (by default a page of the host's application) on the public host `key`."""
     host, lb = deployment.topology.host(key), deployment.topology.lb_for(key)
-    return Target(host, deployment.outside()[lb.name], path or PATHS.get(key, "/"), deployment.vault.get("ca.pem"))
+    return Target(host, deployment.public_addresses()[lb.name], path or PATHS.get(key, "/"), deployment.vault.get("ca.pem"))
 
 
 @dataclass(frozen=True)
@@ -375,8 +375,7 @@ def _balanced(stream: Stream, node: str, before: float) -> bool:
 
 def _state(deployment: Session, node: str, wanted: str) -> None:
     """Until EC2 says so: a cut machine cannot be started before it counts as stopped."""
-    deadline = time.monotonic() + deployment.spec.timeouts.running
-    while deployment.cloud.instance(node).state != wanted:
-        if time.monotonic() > deadline:
-            raise RunbookError(f"{node} is not {wanted}", "EC2", "look at the machine in the EC2 console")
-        time.sleep(0.5)
+    seconds = deployment.spec.timeouts.running
+    state = wait_until(lambda: deployment.cloud.instance(node).state, seconds, pause=0.5, enough=lambda state: state == wanted)
+    if state != wanted:
+        raise RunbookError(f"{node} is not {wanted} after {seconds} s but {state}", "EC2", "look at the machine in the EC2 console")

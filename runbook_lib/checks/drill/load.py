@@ -26,6 +26,7 @@ from types import TracebackType
 import httpcore
 
 from runbook_lib.errors import RunbookError
+from runbook_lib.waiting import wait_until
 
 ANSWER_SECONDS = 10.0  # without a whole answer by then a request has failed
 POLL = 0.05
@@ -134,12 +135,8 @@ class Stream:
 
     def wait(self, reached: Callable[[], bool], seconds: float) -> bool:
         """Let it run until `reached()`, at most so many more seconds; whether it was reached."""
-        deadline = time.monotonic() + seconds
-        while not reached():
-            if time.monotonic() > deadline or not self._thread.is_alive():
-                return False
-            time.sleep(POLL)
-        return True
+        wait_until(lambda: reached() or not self._thread.is_alive(), seconds, pause=POLL)
+        return reached()
 
     def since(self, second: float) -> list[Sample]:
         """Requests that were due after that second and have ended."""

@@ -116,7 +116,7 @@ def _no_neighbour() -> tuple[str, Connect]:
 def scene_of(deployment: Session) -> Scene:
     """The scene of a deployment that stands. Raises `RunbookError` where machines or secrets are missing."""
     spec, topology, fleet = deployment.spec, deployment.topology, deployment.fleet()
-    outside = deployment.outside()
+    addresses = deployment.public_addresses()
 
     def machines(names: Iterable) -> tuple[Machine, ...]:
         return tuple(Machine(node.name, node.address, through(fleet[node.name])) for node in names)
@@ -127,12 +127,12 @@ def scene_of(deployment: Session) -> Scene:
         configuration=CONFIGURATIONS.get(spec.pattern, spec.hardening),
         expect=spec.expect or "separated",
         hosts=dict(spec.hosts),
-        fronts={key: outside[topology.lb_for(key).name] for key in spec.hosts},
+        fronts={key: addresses[topology.lb_for(key).name] for key in spec.hosts},
         inner_fronts={key: topology.lb_for(key).address for key in spec.hosts},
         nodes={key: machines(topology.upstream(key)) for key in spec.hosts},
         admin=Login("admin", deployment.vault.get("carbon-admin-password")),
         ca=deployment.vault.get("ca.pem"),
-        outside_nodes={node.name: outside[node.name] for node in topology.wso2_nodes},
+        outside_nodes={node.name: addresses[node.name] for node in topology.wso2_nodes},
         neighbour=(neighbour, through(fleet[neighbour], PORT_SECONDS)),
         traits=traits_of(spec, len(topology.lbs)),
         ask_first=spec.cloud.aws_config is None,

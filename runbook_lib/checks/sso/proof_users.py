@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from xml.sax.saxutils import escape
 
 from lxml import etree
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from runbook_lib.check import Check, Status
 from runbook_lib.checks.sso.environment import NODE, Login, Machine, Scene
@@ -120,14 +120,7 @@ class UserStore:
 
 def patiently(work: Callable[[], object]) -> None:
     """`work`, and again when it met a deadlock: a few times, then the `Deadlock` is raised."""
-    for tried in range(TRIES):
-        try:
-            work()
-            return
-        except Deadlock:
-            if tried == TRIES - 1:
-                raise
-            time.sleep(PAUSE * 2**tried)
+    Retrying(stop=stop_after_attempt(TRIES), wait=wait_exponential(PAUSE), retry=retry_if_exception_type(Deadlock), reraise=True)(work)
 
 
 def _basic(login: Login) -> str:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from runbook_lib.check import Check, CheckTable
 from runbook_lib.checks.sso.environment import Login, Scene
 from runbook_lib.checks.sso.proof import CHAPTER
 from runbook_lib.checks.sso.proof_users import test_users
 from runbook_lib.errors import RunbookError
+from runbook_lib.waiting import wait_until
 from runbook_lib.webclient.client import Client
 from runbook_lib.webclient.response import Answer
 
@@ -84,7 +85,7 @@ def _look(scene: Scene, place: str, visitor: Client, name: str, login: Login) ->
     url = _list_of(scene)
     started = time.monotonic()
     flow = visitor.sign_in_at(scene.hosts["store"], "store", *_pair(login))
-    found = _until(lambda: f'"{name}"' in visitor.get(url).text, started + SECONDS)
+    found = wait_until(lambda: f'"{name}"' in visitor.get(url).text, started + SECONDS - time.monotonic(), pause=PAUSE)
     spent = time.monotonic() - started
     seen = f"seen after {spent:.1f} s" if found else f"not seen in {spent:.0f} s; signed in: {flow.final.status} at {flow.final.url.split('?')[0]}"
     title = "The Store shows it to a Store user" if place == "store" else f"{place} shows it to a Store user"
@@ -103,14 +104,6 @@ def _look_unasked(scene: Scene, name: str, known: bool) -> Check:
 
 def _list_of(scene: Scene) -> str:
     return f"https://{scene.hosts['store']}/store{ASSETS}"
-
-
-def _until(holds: Callable[[], bool], deadline: float) -> bool:
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(PAUSE)
-    return True
 
 
 def made_id(answer: Answer) -> str | None:
