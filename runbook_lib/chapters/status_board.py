@@ -30,7 +30,7 @@ HOLDS, FAILED, OPEN, DRIFT = "✔ verified", "✘ failed", "○ to do", "△ cha
 
 @dataclass(frozen=True)
 class Board:
-    """`up`: every machine runs; `next_chapter`: the first chapter that does not hold, None when all do.
+    """`up`: every machine runs; `next_chapter`: the first chapter that is not verified, None when all are.
 
     `at_work`: who else has the lock and since when, "" when nobody has.
     """
@@ -46,7 +46,7 @@ class Board:
 
     def _headline(self) -> str:
         running = sum(row[3].endswith("running") for row in self.machines)
-        then = f"next: {self.next_chapter.name} ({self.next_chapter.title})" if self.next_chapter else "every chapter holds"
+        then = f"next: {self.next_chapter.name} ({self.next_chapter.title})" if self.next_chapter else "every chapter is verified"
         return f"{self.name} ({self.pattern}): {running} of {len(self.machines)} machines run; {then}"
 
     def __str__(self) -> str:
