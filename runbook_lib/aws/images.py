@@ -1,4 +1,4 @@
-"""Which image a name such as `debian-12` stands for in a region, and who its first user is."""
+"""The machine image that a name such as `debian-12` stands for in a region, and its first user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runbook_lib.errors import CloudError
 
 @dataclass(frozen=True)
 class Release:
-    """Where an operating system's newest image is announced: a public SSM parameter, else the publisher's list."""
+    """Where the newest image of an operating system is published: a public SSM parameter, else the publisher's image list."""
 
     parameter: str
     owner: str
@@ -21,7 +21,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Image:
-    """An image of this region. `root_device` is the name under which its root volume is made."""
+    """An image of this region. `root_device`: device name of its root volume; `user`: its first user."""
 
     id: str
     root_device: str
@@ -42,12 +42,12 @@ RELEASES = {
 
 
 def login_user(image: str, chosen: str | None) -> str:
-    """The user that the image's own key goes to."""
+    """Return the user that the key pair gives access to: `chosen`, else the user of the image."""
     return chosen or RELEASES[image].user
 
 
 def find_image(name: str, user: str | None, ec2: Any, ssm: Any) -> Image:
-    """The image called `name`, newest of its release. Raises `CloudError` when the region has none."""
+    """Return the newest image of the release `name`, or the image with that id. Raises CloudError when the region has none."""
     if re.fullmatch(r"ami-[0-9a-f]+", name):
         found = ec2.describe_images(ImageIds=[name])["Images"]
     else:

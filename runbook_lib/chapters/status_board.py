@@ -118,7 +118,7 @@ def _at_work(deployment: Session) -> str:
 
 
 def proofs_of(deployment: Session) -> dict[str, tuple[str, str, str]]:
-    """(state, when, by whom) per chapter: from the cloud, where every run leaves word, and our journals."""
+    """(state, when, by whom) per chapter: from the cloud, where every verification is stored, and from the journals here."""
     proofs = {}
     for chapter in chapters_of(deployment.spec.pattern):
         if note := deployment.vault.find(f"chapters/{chapter.name}"):
@@ -130,8 +130,8 @@ def proofs_of(deployment: Session) -> dict[str, tuple[str, str, str]]:
     return proofs
 
 
-def leave_word(deployment: Session, chapter: str, ok: bool) -> None:
-    """Write into the cloud how a chapter's verification ended, so that a colleague on another machine sees it."""
+def store_verification(deployment: Session, chapter: str, ok: bool) -> None:
+    """Store in the cloud how a chapter's verification ended, so that a colleague on another machine sees it."""
     note = json.dumps({"ok": ok, "utc": journal.now()[:19] + "Z", "by": deployment.owner.split(" (")[0]})
     deployment.vault.put(f"chapters/{chapter}", note, secure=False)
 

@@ -1,4 +1,4 @@
-"""An application put on the manager, and followed until every worker has it and has deployed it (facts 3.6); and taken away again."""
+"""Deploy an archive on the manager and wait until every worker has deployed it (facts 3.6); undeploy it again."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ exit 3
 
 @dataclass(frozen=True)
 class Deployed:
-    """Where an archive was deployed, and after how many seconds. `changed` is false when it was there already."""
+    """Where an archive was deployed, and after how many seconds. `changed` is False when it was deployed already."""
 
     name: str
     seconds: dict[str, float]
@@ -84,11 +84,11 @@ class Deployed:
 
 
 def deploy(fleet: Fleet, ctx: Context, archive: str | Path, progress: Progress | None = None, seconds: float = 90) -> Deployed:
-    """Put `archive` (.war, .car or .aar) on the manager and wait until manager and workers have deployed it, at most
-    `seconds`. `probe.war`, where there is no such file, is the demonstration application that comes with the runbook.
+    """Put `archive` (.war, .car or .aar) on the manager and wait until manager and workers have deployed it; return the times.
 
-    The same archive again is no change. RunbookError for a file that is none; HostError names the node that did not
-    get it or did not deploy it.
+    Waits `seconds` at most. The name `probe.war`, where there is no such file, is the demonstration application that comes
+    with the runbook. An archive that is deployed already is no change. Raises RunbookError for a file that is not such an
+    archive, HostError with the name of the node that did not get or did not deploy it.
     """
     path = Path(archive).expanduser()
     data = _read(path)
@@ -104,12 +104,12 @@ def deploy(fleet: Fleet, ctx: Context, archive: str | Path, progress: Progress |
     began = time.monotonic()
     if here[manager] != digest:
         _put(fleet[manager], ctx, data, target, digest)
-        _tell(progress, manager, f"{path.name} is on the manager")
+        _report(progress, manager, f"{path.name} is on the manager")
         _pull_now(fleet, ctx)
 
     def follow(host: Host) -> float:
         _arrive(host, target, digest, log, sizes[host.name], seconds)
-        _tell(progress, host.name, f"{path.name} is deployed")
+        _report(progress, host.name, f"{path.name} is deployed")
         return time.monotonic() - began
 
     waiting = [name for name in names if here[name] != digest]
@@ -117,9 +117,10 @@ def deploy(fleet: Fleet, ctx: Context, archive: str | Path, progress: Progress |
 
 
 def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = None, seconds: float = 90) -> Deployed:
-    """Take the archive `name` from the manager and wait until it is gone from every node with what was unpacked from it.
+    """Remove the archive `name` from the manager and wait until it and what was unpacked from it is gone from every node.
 
-    RunbookError where the manager has none of that name; HostError names the node that still has it after `seconds`.
+    Returns the times. Raises RunbookError where the manager has no archive of that name, HostError with the name of the
+    node that still has it after `seconds`.
     """
     path = Path(name)
     folder = FOLDERS.get(path.suffix)
@@ -131,7 +132,7 @@ def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = 
     if fleet[manager].run("sudo -n sh", TAKE.format(**words).encode()).rc:
         raise RunbookError(f"there is no {name} on {manager}", f"{manager}: {target}", "the console or `ls` of that folder shows what is deployed")
     began = time.monotonic()
-    _tell(progress, manager, f"{name} is off the manager")
+    _report(progress, manager, f"{name} is off the manager")
 
     def follow(host: Host) -> float:
         if host.name != manager:
@@ -139,7 +140,7 @@ def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = 
         if host.run("sudo -n sh", GONE.format(**words).encode(), timeout=seconds + 60).rc:
             what = f"{host.name} still has {name} after {seconds:.0f} s"
             raise HostError(what, f"{host.name}: {target}", f"`journalctl -u {appserver.PULL_UNIT}` on the node says what rsync met")
-        _tell(progress, host.name, f"{name} is gone")
+        _report(progress, host.name, f"{name} is gone")
         return time.monotonic() - began
 
     # The manager first: as long as it has what it unpacked, and no archive beside it, that is an application of its own to
@@ -205,6 +206,6 @@ def _arrive(host: Host, target: str, digest: str, log: str, at: str, seconds: fl
         )
 
 
-def _tell(progress: Progress | None, node: str, text: str) -> None:
+def _report(progress: Progress | None, node: str, text: str) -> None:
     if progress:
         progress(Event(node, "artifacts", text, 0, 0))

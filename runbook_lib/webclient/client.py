@@ -27,7 +27,7 @@ AGENT = "Mozilla/5.0 (compatible; runbook-visitor)"
 
 @dataclass(frozen=True)
 class Flow:
-    """A walk through several pages. `asked`: the login form was answered. `saml_response`: the last assertion form met."""
+    """Several requests in a row. `asked`: a login form was answered. `saml_response`: the last form with an assertion that was met."""
 
     hops: tuple[Answer, ...]
     asked: bool = False
@@ -35,6 +35,7 @@ class Flow:
 
     @property
     def final(self) -> Answer:
+        """The last answer."""
         return self.hops[-1]
 
     @property
@@ -63,7 +64,7 @@ class Client:
         self._wire = Wire(self.addresses, self.ca, self.connect, self.timeout)
 
     def fresh(self) -> Client:
-        """Another browser on the same network: no cookies, nothing on record."""
+        """Return a client with the same network settings, without cookies and without recorded exchanges."""
         return Client(self.addresses, self.ca, self.connect, self.timeout)
 
     def request(
@@ -79,10 +80,10 @@ class Client:
         host: str | None = None,
         follow: bool = False,
     ) -> Answer:
-        """One request. Everything after the host in `url` goes out as written; `form` or `data` is its body.
+        """Send one request and return its answer. Everything after the host in `url` is sent as written; `form` or `data` is the body.
 
-        `cookies` replaces the jar (an empty mapping sends none); `sni` and `host` replace the name given to TLS and in
-        the Host header. `follow` follows redirects, not forms.
+        `cookies` replaces the jar (an empty mapping sends none); `sni` and `host` replace the name given to TLS and in the Host
+        header. `follow` follows redirects, not forms.
         """
         answer = self._exchange(method, url, form, data, headers, cookies, sni, host)
         hops: tuple[Answer, ...] = ()
@@ -92,17 +93,18 @@ class Client:
         return replace(answer, hops=hops)
 
     def get(self, url: str, **options: object) -> Answer:
+        """Send a GET request and return its answer; the options are those of `request`."""
         return self.request("GET", url, **options)  # type: ignore[arg-type]
 
     def open(self, url: str, *, hold: Callable[[Answer], bool] | None = None) -> Flow:
-        """Open a page as a person does: follow redirects and self-posting SAML forms up to a page for a person.
+        """Open a page as a browser does and return every answer: redirects and self-posting SAML forms are followed up to a page.
 
-        Stops early at an answer that `hold` accepts, at a redirect or form that leads to a stranger, and after 25 hops.
+        Stops early at an answer that `hold` accepts, at a redirect or form that leads to an unknown host, and after 25 requests.
         """
         return self._walk(self.request("GET", url), hold)
 
     def submit(self, form: Form, *, action: str | None = None, **values: str) -> Answer:
-        """Send a form with `values` filled in; `action` sends it elsewhere (an assertion replayed at another host)."""
+        """Send a form with `values` filled in and return the answer; `action` sends it elsewhere (an assertion replayed at another host)."""
         fields = form.fields | values
         url = action or form.action
         if form.method == "GET":
@@ -110,9 +112,9 @@ class Client:
         return self.request("POST", url, form=fields)
 
     def sign_in(self, url: str, user: str, password: str, *, hold: Callable[[Answer], bool] | None = None) -> Flow:
-        """Open `url`, answer the login form if one appears, walk on to the last page (facts 6.1, golden-run 3).
+        """Open `url`, answer the login form if one appears, and continue to the last page (facts 6.1, golden-run 3); return every answer.
 
-        `hold=holds_assertion` stops before the assertion is posted: the flow's `saml_response` is that form.
+        With `hold=holds_assertion` it stops before the assertion is posted: the flow's `saml_response` is that form.
         """
         flow = self.open(url, hold=hold)
         form = flow.final.login_form
@@ -122,7 +124,7 @@ class Client:
         return Flow(flow.hops + after.hops, True, after.saml_response or flow.saml_response)
 
     def sign_in_at(self, host: str, app: str, user: str, password: str) -> Flow:
-        """Sign in to an application ("store", "publisher") by its login page."""
+        """Sign in to an application ("store", "publisher") by its login page; return every answer."""
         return self.sign_in(f"https://{host}/{app}/login", user, password)
 
     def _walk(self, answer: Answer, hold: Callable[[Answer], bool] | None) -> Flow:
@@ -141,7 +143,7 @@ class Client:
         return Flow(hops, False, response)
 
     def _redirect(self, answer: Answer) -> str | None:
-        """The absolute address that a redirect leads to, unless it leaves the hosts that we were given."""
+        """Return the absolute address that a redirect leads to, or None when there is none or its host is unknown."""
         if answer.status not in (301, 302, 303, 307, 308) or not answer.location:
             return None
         url = urljoin(answer.url, quote(answer.location, safe="%/:=&?~#+!$,;'@()*[]"))
@@ -193,12 +195,12 @@ class Client:
 
 
 def holds_assertion(answer: Answer) -> bool:
-    """For `hold`: the page carries a SAMLResponse, about to be posted to an application."""
+    """Return whether the page has a form with a SAMLResponse, to be posted to an application. For `hold`."""
     return answer.form("SAMLResponse") is not None
 
 
 def _parts(url: str) -> tuple[str, str, int, str]:
-    """Scheme, host, port and raw target; the target stays as written, a fragment is cut."""
+    """Return scheme, host, port and target of a URL; the target stays as written, without the fragment."""
     scheme, _, rest = url.partition("://")
     end = min((rest.find(mark) for mark in "/?" if mark in rest), default=len(rest))
     authority, target = rest[:end], rest[end:].partition("#")[0]
