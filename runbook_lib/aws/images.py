@@ -20,7 +20,7 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Image:
+class Ami:
     """An image of this region. `root_device`: device name of its root volume; `user`: its first user."""
 
     id: str
@@ -46,7 +46,7 @@ def login_user(image: str, chosen: str | None) -> str:
     return chosen or RELEASES[image].user
 
 
-def find_image(name: str, user: str | None, ec2: Any, ssm: Any) -> Image:
+def find_image(name: str, user: str | None, ec2: Any, ssm: Any) -> Ami:
     """Return the newest image of the release `name`, or the image with that id. Raises CloudError when the region has none."""
     if re.fullmatch(r"ami-[0-9a-f]+", name):
         found = ec2.describe_images(ImageIds=[name])["Images"]
@@ -59,7 +59,7 @@ def find_image(name: str, user: str | None, ec2: Any, ssm: Any) -> Image:
             "another cloud.region, or cloud.image: ami-…",
         )
     newest = max(found, key=lambda image: str(image.get("CreationDate", "")))
-    return Image(newest["ImageId"], newest.get("RootDeviceName") or "/dev/xvda", login_user(name, user))
+    return Ami(newest["ImageId"], newest.get("RootDeviceName") or "/dev/xvda", login_user(name, user))
 
 
 def _announced(release: Release, ec2: Any, ssm: Any) -> list[Any]:

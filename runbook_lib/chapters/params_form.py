@@ -60,7 +60,7 @@ def choose_params(params_file: str | Path) -> Any:
         return Chosen(str(params_file), spec.as_table())
     pass
 
-    return Form(Fields(spec), str(params_file))
+    return ParamsForm(Fields(spec), str(params_file))
 
 
 class Fields:
@@ -178,7 +178,7 @@ def show_patterns() -> Gallery:
     return Gallery(tuple(topology_of(sample(name)) for name in PATTERNS))
 
 
-class Form:
+class ParamsForm:
     """The parameters as widgets: what is typed is checked at once; picture and cost follow.
 
     `params_file` is the file that the form began with, after *Save* the saved one.

@@ -39,7 +39,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Finding:
+class RunProof:
     """What one run's proof came to, and what a person saw. `checks`: the attempts' rows by id and place; `expected`: the
     verdict is the one that the parameters name.
     """
@@ -74,7 +74,7 @@ def pictures_of(folder: Path, entries: Iterable[runs_.Entry]) -> tuple[Picture, 
     )
 
 
-def finding(folder: Path) -> Finding | None:
+def finding(folder: Path) -> RunProof | None:
     """What a run found; None when it made no proof."""
     entries = runs_.read(folder)
     result = runs_.summarise(entries)
@@ -84,17 +84,17 @@ def finding(folder: Path) -> Finding | None:
     attempts = (row for row in result["checks"] if row["chapter"] == CHAPTER and row["id"].startswith("sso.") and row["id"] != CLEAN_UP)
     rows = {(row["id"], row["where"]): row for row in attempts}
     known = (folder, str(result["deployment"]), str(result["pattern"]), str(result["hardening"]), str(result["verdict"]))
-    return Finding(*known, bool(verdict["ok"]), rows, pictures_of(folder, entries))
+    return RunProof(*known, bool(verdict["ok"]), rows, pictures_of(folder, entries))
 
 
-def counterpart(mine: Finding, runs: Path | None = None) -> Finding | None:
+def counterpart(mine: RunProof, runs: Path | None = None) -> RunProof | None:
     """The newest finding of another deployment that came out the other way and has pictures; None when there is none."""
     wanted = OPPOSITE.get(mine.kind)
     others = [other for other in findings(runs) if other.pictures and other.kind == wanted and other.deployment != mine.deployment]
     return max(others, key=lambda other: other.folder.name, default=None)
 
 
-def findings(runs: Path | None = None) -> Iterable[Finding]:
+def findings(runs: Path | None = None) -> Iterable[RunProof]:
     """Of each deployment the newest run that came to a leak or a repair."""
     for deployment in sorted((runs or runs_.runs_folder()).glob("*/")):
         newest_first = sorted(deployment.glob("2*T*Z*"), reverse=True)
@@ -107,7 +107,7 @@ def findings(runs: Path | None = None) -> Iterable[Finding]:
 class SideBySide:
     """The leak in one column, the repair in the other: verdict, then what a person saw at each step."""
 
-    found: tuple[Finding, ...]
+    found: tuple[RunProof, ...]
 
     def __str__(self) -> str:
         if not self.found:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.evidence.comparison import CHAPTER, Finding, finding
+from runbook_lib.evidence.comparison import CHAPTER, RunProof, finding
 from runbook_lib.spec.patterns import PATTERNS
 from runbook_lib.tables import html_table
 
@@ -31,7 +31,7 @@ figcaption { font-size: .87rem; overflow-wrap: anywhere; }
 """
 
 
-def sides_of(runs: Sequence[Path]) -> list[Finding]:
+def sides_of(runs: Sequence[Path]) -> list[RunProof]:
     """The runs that came to a verdict, in the order of the story: what leaks first, the simplest pattern first."""
     found = [side for run in runs if (side := finding(run)) and side.pattern in PATTERNS]
     order = list(PATTERNS)
@@ -63,7 +63,7 @@ def proof_body(runs: Sequence[Path], out: Path) -> str:
     )
 
 
-def _column(side: Finding) -> str:
+def _column(side: RunProof) -> str:
     mark = "✘ leak" if side.kind == "leak" else "✔ repair"
     counted = [row for row in side.checks.values() if LIMIT not in row["expected"]]  # what the verdict counts
     through = sum(_outcome(row) == "leak" for row in counted)
@@ -76,7 +76,7 @@ def _column(side: Finding) -> str:
     )
 
 
-def _pictures(sides: Sequence[Finding], out: Path) -> str:
+def _pictures(sides: Sequence[RunProof], out: Path) -> str:
     """The browser's pictures, each title once, with a column per side."""
     titles = dict.fromkeys(picture.title for side in sides for picture in side.pictures)
     if not titles:
@@ -84,7 +84,7 @@ def _pictures(sides: Sequence[Finding], out: Path) -> str:
     return "".join(f'<h3>{html.escape(title)}</h3><div class="sides">{"".join(_figure(side, title, out) for side in sides)}</div>' for title in titles)
 
 
-def _figure(side: Finding, title: str, out: Path) -> str:
+def _figure(side: RunProof, title: str, out: Path) -> str:
     picture = next((picture for picture in side.pictures if picture.title == title), None)
     if picture is None:
         return f"<figure><figcaption>{html.escape(side.deployment)}: no picture</figcaption></figure>"
@@ -98,7 +98,7 @@ def _figure(side: Finding, title: str, out: Path) -> str:
     return f"<figure>{image}<figcaption><strong>{name}</strong>: {words}</figcaption></figure>"
 
 
-def _rows(sides: Sequence[Finding]) -> str:
+def _rows(sides: Sequence[RunProof]) -> str:
     """With two sides the rows whose outcome differs; with one all of them."""
     if not sides:
         return "<p>None.</p>"
@@ -114,7 +114,7 @@ def _rows(sides: Sequence[Finding]) -> str:
     return html_table(("Attempt", *(side.deployment for side in sides)), rows, "", note)
 
 
-def _verdicts(sides: Sequence[Finding]) -> str:
+def _verdicts(sides: Sequence[RunProof]) -> str:
     rows = [(side.deployment, side.pattern, side.hardening, side.verdict, "✔ as expected" if side.expected else "✘ not as expected") for side in sides]
     return html_table(("Deployment", "Pattern", "Hardening", "Verdict", ""), rows)
 
