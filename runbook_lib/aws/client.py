@@ -195,35 +195,37 @@ def translate(error: Exception, call: str, about: str) -> CloudError:
 
 
 def _refused(code: str, message: str) -> tuple[str, str]:
-    said = f"{code}: {message}"
+    """Return (what went wrong, what to do) for an error code of AWS."""
+    answer = f"{code}: {message}"
     if code in EXPIRED:
         return (
-            f"the credentials have expired ({said})",
+            f"the credentials have expired ({answer})",
             "sign in again (aws sso login, or fresh keys), then run this step again",
         )
     if code in WRONG:
-        return f"the credentials are not valid ({said})", "check them with: aws sts get-caller-identity"
+        return f"the credentials are not valid ({answer})", "check them with: aws sts get-caller-identity"
     if code in DENIED:
         return (
-            f"the credentials may not do this ({said})",
+            f"the credentials may not do this ({answer})",
             "ask for the permission named; docs/security.md lists all that are needed",
         )
     if code in QUOTA:
         return (
-            f"a quota of the account is used up ({said})",
+            f"a quota of the account is used up ({answer})",
             "raise it in AWS Service Quotas, or free what is not needed",
         )
     if code in SHORT:
         return (
-            f"AWS cannot give this machine here now ({said})",
+            f"AWS cannot give this machine here now ({answer})",
             "another cloud.availability_zone or cloud.instance_type, or later",
         )
     if code in THROTTLED:
-        return f"too many calls ({said})", "wait a minute and run this step again; it goes on where it stopped"
-    return f"the cloud refused ({said})", "see the message; run this step again when its cause is gone"
+        return f"too many calls ({answer})", "wait a minute and run this step again; it goes on where it stopped"
+    return f"the cloud refused ({answer})", "see the message; run this step again when its cause is gone"
 
 
 def _not_reached(error: Exception) -> tuple[str, str]:
+    """Return (what went wrong, what to do) for a call that got no answer from AWS."""
     here = "is the lab up (./runbook lab status), is the network there, is the endpoint right?"
     if isinstance(error, aws_errors.NoCredentialsError | aws_errors.PartialCredentialsError | aws_errors.CredentialRetrievalError):
         return (

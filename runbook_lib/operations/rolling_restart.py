@@ -87,17 +87,17 @@ def batches(deployment: Session, context: Context, plan: Plan) -> Iterator[list[
     Nodes that the plan restarts are drained until the next batch is asked for.
     """
     due = {name for name in restarted_by(plan) & context.booted if not _alone(deployment, name)}
-    cold = False
+    just_restarted = False
     for batch in startup.batches(context):
         out = due.intersection(batch)
         if out:
-            if cold:
+            if just_restarted:
                 time.sleep(WARM_SECONDS)
             take_out(deployment, out)
         yield batch
         if out:
             take_out(deployment, ())
-            cold = True
+            just_restarted = True
 
 
 def _alone(deployment: Session, name: str) -> bool:

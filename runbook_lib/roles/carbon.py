@@ -137,13 +137,13 @@ def stages(
         Directory(ctx.spec.product.home),
         Archive(home, pack.sha256 if pack else (ctx.spec.product.sha256 or ""), pack.url if pack else "", owner),
     )
-    silence = (File(f"{home}/{HAZELCAST_FILE}", HAZELCAST.encode(), 0o640, owner),) if clustered(node, ctx) else ()
-    closed = Directory(home, 0o750, owner)  # nobody but the product reads the passwords in its configuration
-    watched = (UNIT_FILE, jar_path(ctx), *(one.path for one in (*edited, *silence, *stores)))
+    hazelcast = (File(f"{home}/{HAZELCAST_FILE}", HAZELCAST.encode(), 0o640, owner),) if clustered(node, ctx) else ()
+    private_home = Directory(home, 0o750, owner)  # nobody but the product reads the passwords in its configuration
+    watched = (UNIT_FILE, jar_path(ctx), *(one.path for one in (*edited, *hazelcast, *stores)))
     return (
         Stage("Java and user", machine),
         Stage("pack", product),
-        Stage("settings", (closed, *also, jar, *edited, *silence, *stores, unit)),
+        Stage("settings", (private_home, *also, jar, *edited, *hazelcast, *stores, unit)),
         Stage("service", running(node, ctx, watched)),
     )
 

@@ -121,8 +121,8 @@ def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
 def _params_error(error: ValidationError, path: Path, lines: dict[Key, int], overridden: set[str]) -> ParamsError:
     """Return all mistakes that pydantic found as one error, with the line of the first."""
     problems = error.errors(include_url=False)
-    told = [_problem(problem) for problem in problems]
-    keys = [key for key, _, _ in told]
+    found = [_problem(problem) for problem in problems]
+    keys = [key for key, _, _ in found]
     first = keys[0]
     laid_over = next((key for key in overridden if f"{_dotted(first)}.".startswith(f"{key}.")), None)
     if laid_over:
@@ -130,8 +130,8 @@ def _params_error(error: ValidationError, path: Path, lines: dict[Key, int], ove
     else:
         line = next((lines[first[:depth]] for depth in range(len(first), 0, -1) if first[:depth] in lines), None)
         where = f"{path}:{line}" if line else str(path)
-    steps = [step for _, _, step in told if step]
-    return ParamsError("\n".join(what for _, what, _ in told), where, "; ".join(steps) or None, ".".join(map(str, first)))
+    steps = [step for _, _, step in found if step]
+    return ParamsError("\n".join(what for _, what, _ in found), where, "; ".join(steps) or None, ".".join(map(str, first)))
 
 
 def _problem(problem: Any) -> tuple[Key, str, str]:
