@@ -63,6 +63,7 @@ def find_image(name: str, user: str | None, ec2: Any, ssm: Any) -> Ami:
 
 
 def _announced(release: Release, ec2: Any, ssm: Any) -> list[Any]:
+    """Return the image that the public SSM parameter of the release names; an empty list when the region has none."""
     try:
         image_id = ssm.get_parameter(Name=release.parameter)["Parameter"]["Value"]
         return list(ec2.describe_images(ImageIds=[image_id])["Images"])
@@ -73,5 +74,6 @@ def _announced(release: Release, ec2: Any, ssm: Any) -> list[Any]:
 
 
 def _listed(release: Release, ec2: Any) -> list[Any]:
+    """Return all images of the release that its publisher has in this region."""
     wanted = [{"Name": "name", "Values": [release.name]}, {"Name": "state", "Values": ["available"]}]
     return list(ec2.describe_images(Owners=[release.owner], Filters=wanted)["Images"])

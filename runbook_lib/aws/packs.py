@@ -125,6 +125,7 @@ def cache() -> Path:
 
 
 def _fetch_s3(url: str, wanted: str | None, s3: Api) -> Pack:
+    """Return the pack of an S3 object: the copy of an earlier fetch where the object is the same, else a new copy."""
     bucket, key = _bucket_and_key(url)
     with _as_pack_error(url):
         head = s3.head_object(Bucket=bucket, Key=key)
@@ -191,6 +192,7 @@ def _copy_s3(s3: Api, bucket: str, key: str, out: IO[bytes]) -> str:
 
 
 def _copy(blocks: Iterator[bytes], out: IO[bytes]) -> str:
+    """Write all blocks and return their SHA-256."""
     digest = hashlib.sha256()
     for block in blocks:
         digest.update(block)
@@ -208,6 +210,7 @@ def _kept(sha256: str) -> Path | None:
 
 
 def _mark(path: Path) -> None:
+    """Record that the copy is verified."""
     _mark_of(path).write_text(_stamp(path))
 
 
@@ -216,11 +219,13 @@ def _mark_of(path: Path) -> Path:
 
 
 def _stamp(path: Path) -> str:
+    """Return size and modification time of a file as text."""
     found = path.stat()
     return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def _note(url: str) -> Path:
+    """Return the file that records what an S3 URL gave when it was last fetched."""
     return cache() / f"{hashlib.sha256(url.encode()).hexdigest()}.seen"
 
 
@@ -257,6 +262,7 @@ def _staging_bucket(aws: Aws) -> str:
 
 
 def _exists(s3: Api, bucket: str, key: str | None = None) -> bool:
+    """Return whether a bucket, or an object in it, exists and is visible."""
     try:
         s3.head_object(Bucket=bucket, Key=key) if key else s3.head_bucket(Bucket=bucket)
     except CloudError as error:

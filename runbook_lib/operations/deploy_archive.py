@@ -150,10 +150,12 @@ def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = 
 
 
 def _pull_now(fleet: Fleet, ctx: Context) -> None:
+    """Start the workers' pull without waiting for it."""
     fleet.each(lambda host: host.run(PULL_NOW), [node.name for node in ctx.topology.of("as-worker")])
 
 
 def _read(path: Path) -> bytes:
+    """Return the content of an archive. Raises RunbookError for a name or a file that cannot be deployed."""
     if str(path) == demo_app.NAME and not path.exists():
         return demo_app.archive()
     if path.suffix not in FOLDERS:
@@ -168,10 +170,12 @@ def _read(path: Path) -> bytes:
 
 
 def _digest(host: Host, target: str) -> str:
+    """Return the SHA-256 of a file on a host; empty when there is none."""
     return host.run(f"sudo -n sha256sum {shlex.quote(target)} 2>/dev/null").stdout[:64]
 
 
 def _put(host: Host, ctx: Context, data: bytes, target: str, digest: str) -> None:
+    """Write the archive beside the artifact folders, verify it, and rename it into place. Raises HostError."""
     beside = f"{carbon.home_of(ctx.spec)}/{appserver.DEPLOYMENT}/.incoming-{digest[:12]}"
     words = {"beside": shlex.quote(beside), "target": shlex.quote(target)}
     script = PUT.format(sha256=digest, owner=carbon.owner_of(ctx.spec), **words)
@@ -185,6 +189,7 @@ def _put(host: Host, ctx: Context, data: bytes, target: str, digest: str) -> Non
 
 
 def _arrive(host: Host, target: str, digest: str, log: str, at: str, seconds: float) -> None:
+    """Wait until the host has the archive and its log, from byte `at` on, reports the deployment. Raises HostError after `seconds`."""
     name = Path(target).name
     script = ARRIVE.format(
         tries=int(seconds * 2), target=shlex.quote(target), sha256=digest, at=at, log=log, name=shlex.quote(name),

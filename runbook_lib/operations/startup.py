@@ -119,6 +119,7 @@ def start(fleet: Fleet, ctx: Context, name: str, verb: str = "start", progress: 
 
 @cache
 def _program() -> bytes:
+    """Return the watching program with its length in front, as the agent command expects it."""
     source = files(__package__).joinpath("startup_watch.py").read_bytes()
     return b"%d\n" % len(source) + source
 
@@ -244,6 +245,7 @@ def _reporter(progress: Progress | None) -> Callable[[str, str], None]:
 
 
 def _read_mark(host: Host, ctx: Context) -> str:
+    """Return how far the first boot of a node came: empty, `begun` or `complete`."""
     return host.run(f"sudo -n cat {mark_of(ctx)} 2>/dev/null").stdout.strip()
 
 
@@ -286,6 +288,7 @@ def stop_all(fleet: Fleet, ctx: Context) -> None:
 
 
 def _interrupted_boot_error(begun: Sequence[str], ctx: Context) -> RunbookError:
+    """Return the error for a first boot that was cut short while other nodes already use the databases."""
     names, others = ", ".join(begun), ", ".join(sorted(ctx.booted))
     return RunbookError(
         f"the first boot of {names} was cut short, and the databases already hold what {others} made",
@@ -296,6 +299,7 @@ def _interrupted_boot_error(begun: Sequence[str], ctx: Context) -> RunbookError:
 
 
 def _refuse_duplicates(database: Host) -> None:
+    """Raise RunbookError when the registry holds a resource twice."""
     found = registry.duplicates(database)
     if found:
         raise RunbookError(

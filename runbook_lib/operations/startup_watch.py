@@ -21,7 +21,7 @@ ONE_AT_A_TIME = threading.Lock()
 
 
 def say(**message):
-    # When whoever asked is gone, the start is followed to its end all the same: the next run finds its mark.
+    """Write one message. When the caller is gone, the start is followed to its end all the same: the next run finds its mark."""
     with ONE_AT_A_TIME, contextlib.suppress(BrokenPipeError):
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
@@ -39,6 +39,7 @@ def systemctl(*words):
 
 
 def state(unit):
+    """Return the unit's state as systemd's properties."""
     text = systemctl("show", "-p", "ActiveState,SubState,Result,ExecMainStatus", unit).stdout
     return dict(line.split("=", 1) for line in text.split())
 
@@ -50,6 +51,7 @@ def journal(unit):
 
 
 def write(path, text):
+    """Replace a file so that it is never half written, even when the power is cut."""
     with open(path + ".part", "w") as out:
         out.write(text)
         out.flush()

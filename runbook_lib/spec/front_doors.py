@@ -1,14 +1,14 @@
-"""The front doors of the public G-Reg hosts: the requests that a browser needs, as one table. Pure.
+"""The front doors of the public G-Reg hosts: the requests that a browser needs, as one table. No I/O.
 
     doors = open_doors(spec, "publisher")
     find(doors, "GET", "/publisher/assets/wsdl/list")       # the Door, or None: Nginx answers 404
 
-Nginx gets the table as maps (roles/nginx.py), the proof asks it here: the regular expressions are the same texts, in a
-dialect that PCRE and Python read alike. None of them backtracks: quantifiers that could are possessive.
+Nginx gets the table as maps (roles/nginx.py), the proof looks requests up here: the regular expressions are the same texts, in
+a dialect that PCRE and Python read alike. None of them backtracks: quantifiers that could are possessive.
 
 A path is looked up as it was sent, and only if it is plainly written: no encoded letter, slash, dot or semicolon, no
-empty segment, none that starts with a dot, no path parameter but a session's at the end. The application server takes
-such a path apart as Nginx does; it does not with any other (facts 5.3, 12.1), and no browser needs another.
+empty segment, none that starts with a dot, no path parameter but a session's at the end. The application server
+parses such a path as Nginx does; it parses others differently (facts 5.3, 12.1), and no browser needs another.
 """
 
 from __future__ import annotations

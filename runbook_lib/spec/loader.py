@@ -95,6 +95,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
 
 
 def _lines(node: yaml.Node | None, above: Key) -> Iterator[tuple[Key, int]]:
+    """Yield every key of a YAML document with its line."""
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
             key = (*above, name.value)
@@ -106,6 +107,7 @@ def _lines(node: yaml.Node | None, above: Key) -> Iterator[tuple[Key, int]]:
 
 
 def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set one dotted key in the nested mapping. Raises ParamsError where a key above it is a single value."""
     *parents, last = dotted.split(".")
     for number, name in enumerate(parents):
         inner = values.get(name)

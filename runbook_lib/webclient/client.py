@@ -1,12 +1,12 @@
-"""A browser-like visitor: cookies per host, redirects and SAML forms followed only when told, everything on record.
+"""A client that behaves like a browser: cookies per host, redirects and SAML forms followed on request, every exchange recorded.
 
     visitor = Client({"store.lab.test": "10.213.1.10"}, ca=ca_pem)
     flow = visitor.sign_in("https://store.lab.test/store/login", user, password)
-    visitor.get("https://store.lab.test/store/%2e%2e/publisher/").status      # the target goes out as it is written
+    visitor.get("https://store.lab.test/store/%2e%2e/publisher/").status      # the target is sent as it is written
 
 It does what a browser does and what an attacker would: another TLS name or Host header, a SAMLResponse held back and
-posted elsewhere, cookies copied to another host. It never leaves the hosts that it was given (a login that ends at
-https://localhost:9443 ends there as a finding), never sleeps, and every exchange has a deadline.
+posted elsewhere, cookies copied to another host. It connects only to the hosts that it was given (a login that leads to
+https://localhost:9443 ends there, and the caller sees that address), never sleeps, and every exchange has a deadline.
 """
 
 from __future__ import annotations
@@ -38,10 +38,6 @@ class Flow:
         """The last answer."""
         return self.hops[-1]
 
-    @property
-    def urls(self) -> list[str]:
-        return [hop.url for hop in self.hops]
-
 
 @dataclass
 class Client:
@@ -50,7 +46,7 @@ class Client:
     `addresses`: host name -> `address` or `address:port`, instead of DNS. `ca`: PEM text or file that certificates are
     verified against; None verifies nothing (only for a node's own port, behind our own SSH). `connect`: called with
     address and port, returns a connected object (socket, SSH channel) and raises OSError. `timeout`: seconds for one
-    exchange. Requests raise wire.Refused, Timeout, TlsRefused or Closed, all of them OSError.
+    exchange. Requests raise transport.Refused, Timeout, TlsRefused or Closed, all of them OSError.
     """
 
     addresses: Mapping[str, str] = field(default_factory=dict)
