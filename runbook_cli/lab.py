@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ec2lab import lifecycle, status
-from ec2lab.cli import Verbs
+from ec2lab.cli import CommandLine
 from ec2lab.errors import LabError
 from ec2lab.paths import Lab, find_lab
 from ec2lab.prerequisites import check_machine, offer
@@ -23,11 +23,11 @@ PACK_BUCKET = "runbook-packs"
 
 def main(argv: list[str]) -> int:
     """Returns the exit status: 0, or 1 after an error, or that of the command run by `ssh`."""
-    verbs = Verbs("runbook lab")
-    verbs.add_for_machine("ssh", "open a shell on a machine", "store-1, deployment/store-1, an instance id or an address")
-    verbs.add("hosts", "print lines for /etc/hosts: the deployments' names")
-    verbs.add("browser", "open Chromium with those names and the deployments' CAs").add_argument("url", nargs="?")
-    args = verbs.parser.parse_args(argv)
+    line = CommandLine("runbook lab")
+    line.add_for_machine("ssh", "open a shell on a machine", "store-1, deployment/store-1, an instance id or an address")
+    line.add("hosts", "print lines for /etc/hosts: the deployments' names")
+    line.add("browser", "open Chromium with those names and the deployments' CAs").add_argument("url", nargs="?")
+    args = line.parser.parse_args(argv)
     try:
         lab = find_lab(args.name, args.range)
         if args.verb == "up":

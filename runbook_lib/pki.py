@@ -1,8 +1,8 @@
 """Keys and certificates of a deployment: the CA that visitors trust, a certificate per host, signing keys per tier.
 
 Each is a text that fits SSM (4 KB): EC P-256 for what Nginx serves; RSA 2048 for the tiers, since Carbon 4.4.1 signs
-SAML with RSA (facts 1.1: the shipped key is 1024 bits, public and the same everywhere). What a certificate is good for
-is decided from its own text, so two machines that look at it decide alike.
+SAML with RSA (facts 1.1: the shipped key has 1024 bits, is public and the same everywhere). Validity and names are
+read from the certificate itself, so that two machines come to the same result.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Authority:
 
 
 def make_ca(name: str, now: datetime.datetime | None = None) -> Authority:
-    """A new authority called `name`, valid for ten years, that may sign host certificates only (path length 0)."""
+    """Return a new authority called `name`, valid for ten years, that may sign host certificates only (path length 0)."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = _name(name)
     builder = (
@@ -51,7 +51,7 @@ def make_ca(name: str, now: datetime.datetime | None = None) -> Authority:
 
 
 def issue(ca: Authority, hosts: Sequence[str], now: datetime.datetime | None = None) -> tuple[str, str]:
-    """(certificate, key) as PEM for a TLS server that answers to `hosts` (names or addresses), valid for a year."""
+    """Return (certificate, key) as PEM for a TLS server with the names or addresses `hosts`, valid for a year."""
     ca_key, ca_cert = _signing_key(ca), x509.load_pem_x509_certificate(ca.cert_pem.encode())
     key = ec.generate_private_key(ec.SECP256R1())
     issuer_id = ca_cert.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
@@ -67,7 +67,7 @@ def issue(ca: Authority, hosts: Sequence[str], now: datetime.datetime | None = N
 
 
 def make_tier_key(common_name: str, sans: Sequence[str], now: datetime.datetime | None = None) -> str:
-    """A signing key of a tier's own as one PEM text, key first: self-signed, RSA 2048, SHA-256.
+    """Return a new signing key of a tier as one PEM text, key first: self-signed, RSA 2048, SHA-256.
 
     Carbon uses it for SAML and for TLS on 9443, so `sans` are the public names that Nginx checks there (golden-run 5).
     """
@@ -82,42 +82,42 @@ def make_tier_key(common_name: str, sans: Sequence[str], now: datetime.datetime 
 
 
 def make_ssh_key() -> str:
-    """A new ED25519 private key in OpenSSH's own format."""
+    """Return a new ED25519 private key in the format of OpenSSH."""
     key = ed25519.Ed25519PrivateKey.generate()
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
     return key.private_bytes(*form).decode()
 
 
 def ssh_public_key(private_key: str) -> str:
-    """The line for authorized_keys that belongs to `private_key`."""
+    """Return the line for authorized_keys that belongs to `private_key`."""
     key = serialization.load_ssh_private_key(private_key.encode(), None)
     return key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
 
 
 def ssh_fingerprint(private_key: str) -> str:
-    """SHA-256 of the public half as `ssh-keygen -l` prints it: the same key is told from another without showing it."""
+    """Return the SHA-256 fingerprint of the public key as `ssh-keygen -l` prints it; it identifies a key without showing it."""
     blob = base64.b64decode(ssh_public_key(private_key).split()[1])
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
 def certificates(pem: str) -> list[x509.Certificate]:
-    """Every certificate in a PEM text, in order; a private key in it is passed over."""
+    """Return every certificate in a PEM text, in order; a private key in it is ignored."""
     found = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", pem, re.DOTALL)
     return [x509.load_pem_x509_certificate(text.encode()) for text in found]
 
 
 def certificate_of(bundle: str) -> str:
-    """The certificates of a PEM bundle without its key: what may be shown and trusted."""
+    """Return the certificates of a PEM bundle without its key: the part that may be shown and trusted."""
     return "".join(_cert_pem(certificate) for certificate in certificates(bundle))
 
 
 def days_left(pem: str, now: datetime.datetime | None = None) -> int:
-    """Whole days until the first certificate in `pem` ends; negative when it has ended."""
+    """Return the whole days until the first certificate in `pem` expires; negative when it has expired."""
     return (certificates(pem)[0].not_valid_after_utc - (now or _now())).days
 
 
 def needs_renewal(pem: str, ca_pem: str, hosts: Sequence[str], now: datetime.datetime | None = None) -> str | None:
-    """Why the host certificate in `pem` must be made anew, or None: it ends soon, other names, another issuer."""
+    """Return why the host certificate in `pem` must be renewed (expires soon, other names, another issuer), or None."""
     try:
         certificate, authority = certificates(pem)[0], certificates(ca_pem)[0]
     except (IndexError, ValueError):
@@ -134,7 +134,7 @@ def needs_renewal(pem: str, ca_pem: str, hosts: Sequence[str], now: datetime.dat
 
 
 def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
-    """The names and addresses that a certificate is for, sorted."""
+    """Return the names and addresses that a certificate is valid for, sorted."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -180,7 +180,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _name(common_name: str) -> x509.Name:
-    """A common name holds 64 characters; a longer host name is in the alternatives, where it counts."""
+    """Return the subject for a common name, which holds 64 characters; a longer host name is only in the alternative names, which are what is checked."""
     return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANISATION),

@@ -12,7 +12,7 @@ from ec2lab.errors import LabError
 from ec2lab.paths import DEFAULT_RANGE, find_lab
 
 
-class Parser(argparse.ArgumentParser):
+class LabParser(argparse.ArgumentParser):
     """argparse ends with 2 on a wrong option; every failure of this command line is 1."""
 
     def error(self, message: str) -> NoReturn:
@@ -20,15 +20,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(1, f"{self.prog}: {message}\n")
 
 
-class Verbs:
+class CommandLine:
     """A parser with the lab's verbs; a program around the lab adds its own with `add`."""
 
     def __init__(self, prog: str):
-        self._common = Parser(add_help=False)
+        self._common = LabParser(add_help=False)
         self._common.add_argument("--name", help="which lab (default: $EC2LAB_NAME or lab)")
         self._common.add_argument("--range", help=f"its address range (default {DEFAULT_RANGE})")
         self._common.add_argument("--yes", action="store_true", help="install missing Debian packages without asking")
-        self.parser = Parser(prog=prog, description="EC2 on one's own machine, with real machines.")
+        self.parser = LabParser(prog=prog, description="EC2 on one's own machine, with real machines.")
         self._verbs: Any = self.parser.add_subparsers(dest="verb", required=True, metavar="VERB")
         up = self.add("up", "bring the lab up (again: does nothing)")
         up.add_argument("--allow", action="append", default=[], metavar="HOST", help="let machines reach HOST through the proxy (HTTPS)")
@@ -36,8 +36,8 @@ class Verbs:
         self.add("status", "machines, states, addresses, groups, memory").add_argument("--json", action="store_true")
         self.add("env", "print export lines for any AWS client")
 
-    def add(self, name: str, text: str) -> Parser:
-        made: Parser = self._verbs.add_parser(name, help=text, description=text, parents=[self._common])
+    def add(self, name: str, text: str) -> LabParser:
+        made: LabParser = self._verbs.add_parser(name, help=text, description=text, parents=[self._common])
         return made
 
     def add_for_machine(self, name: str, text: str, names: str) -> None:
@@ -49,9 +49,9 @@ class Verbs:
 
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after an error, or that of the command run by `shell`."""
-    verbs = Verbs("ec2lab")
-    verbs.add_for_machine("shell", "open root's shell on a machine, without SSH", "an instance id, an address or the tag Name")
-    args = verbs.parser.parse_args(argv)
+    line = CommandLine("ec2lab")
+    line.add_for_machine("shell", "open root's shell on a machine, without SSH", "an instance id, an address or the tag Name")
+    args = line.parser.parse_args(argv)
     try:
         lab = find_lab(args.name, args.range)
         if args.verb == "up":

@@ -21,13 +21,13 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from runbook_lib.checks.sso.environment import Login, Machine, Scene
+from runbook_lib.checks.sso.environment import Login, ProductNode, Scene
 from runbook_lib.checks.sso.proof_users import test_users
 from runbook_lib.errors import RunbookError
 from runbook_lib.webclient.client import Client, Flow, holds_assertion
 from runbook_lib.webclient.cookies import Jar
 from runbook_lib.webclient.response import Form
-from wso2_practice.expectations import EXPECTATIONS, Outcome
+from wso2_practice.expectations import EXPECTATIONS, StepAnswers
 from wso2_practice.tampering import tampered
 
 TABLE = Path(__file__).with_name("conformance.yaml")
@@ -38,7 +38,7 @@ ANONYMOUS = Login("", "")
 
 
 @dataclass(frozen=True)
-class Target:
+class ServerUnderTest:
     """The server asked: where it is, who administers it, and how its certificate is verified (None: not at all)."""
 
     origin: str
@@ -55,8 +55,8 @@ class Target:
         return Client({self.host: self.host, **self.addresses}, self.ca, timeout=30)
 
     @property
-    def machines(self) -> tuple[Machine, ...]:
-        return (Machine("the server", self.host, lambda *_: _never(), urlsplit(self.origin).port or 443),)
+    def machines(self) -> tuple[ProductNode, ...]:
+        return (ProductNode("the server", self.host, lambda *_: _never(), urlsplit(self.origin).port or 443),)
 
     def users(self) -> Any:
         """Test users for the time of a `with` (the administrator's password goes over the verified connection)."""
@@ -70,49 +70,49 @@ def _never() -> Any:
 class Browser:
     """One row's browser: each verb of the table is one method; the outcome of the last one is compared."""
 
-    def __init__(self, target: Target, login: Login):
+    def __init__(self, target: ServerUnderTest, login: Login):
         self.target, self.login = target, login
         self.visitor = target.visitor()
         self.assertion: Form | None = None
 
-    def run(self, steps: list[dict[str, Any]]) -> Outcome:
-        outcome = Outcome()
+    def run(self, steps: list[dict[str, Any]]) -> StepAnswers:
+        outcome = StepAnswers()
         for step in steps:
             verb, argument = next(iter(step.items()))
             options = {key: value for key, value in step.items() if key != verb}
             outcome = VERBS[verb](self, argument, **options) or outcome
         return outcome
 
-    def get(self, path: str, host: str | None = None) -> Outcome:
-        return Outcome((self.visitor.request("GET", self.target.origin + path, host=host),))
+    def get(self, path: str, host: str | None = None) -> StepAnswers:
+        return StepAnswers((self.visitor.request("GET", self.target.origin + path, host=host),))
 
-    def post(self, path: str, form: dict[str, str]) -> Outcome:
+    def post(self, path: str, form: dict[str, str]) -> StepAnswers:
         given = {"user": self.login.user, "password": self.login.password}
         fields = {name: value.format(**given) for name, value in form.items()}
-        return Outcome((self.visitor.request("POST", self.target.origin + path, form=fields),))
+        return StepAnswers((self.visitor.request("POST", self.target.origin + path, form=fields),))
 
-    def open(self, path: str) -> Outcome:
+    def open(self, path: str) -> StepAnswers:
         return _outcome(self.visitor.open(self.target.origin + path))
 
-    def submit(self, path: str) -> Outcome:
+    def submit(self, path: str) -> StepAnswers:
         form = self.visitor.get(self.target.origin + path).saml_form
-        return Outcome((self.visitor.submit(form),)) if form else Outcome()
+        return StepAnswers((self.visitor.submit(form),)) if form else StepAnswers()
 
-    def sign_in(self, app: str) -> Outcome:
+    def sign_in(self, app: str) -> StepAnswers:
         return _outcome(self._sign_in(app))
 
-    def sign_out(self, app: str) -> Outcome:
+    def sign_out(self, app: str) -> StepAnswers:
         return self.open(f"/{app}/logout")
 
-    def hold(self, app: str) -> Outcome:
+    def hold(self, app: str) -> StepAnswers:
         flow = self._sign_in(app, holds_assertion)
         self.assertion = flow.saml_response
         return _outcome(flow)
 
-    def replay(self, path: str) -> Outcome:
+    def replay(self, path: str) -> StepAnswers:
         if self.assertion is None:
-            return Outcome()
-        return Outcome((self.visitor.submit(self.assertion, action=self.target.origin + path),))
+            return StepAnswers()
+        return StepAnswers((self.visitor.submit(self.assertion, action=self.target.origin + path),))
 
     def tamper(self, what: str) -> None:
         if self.assertion is not None:
@@ -132,7 +132,7 @@ class Browser:
         return self.visitor.sign_in(f"{self.target.origin}/{app}/login", *_pair(self.login), hold=hold)
 
 
-VERBS: dict[str, Callable[..., Outcome | None]] = {
+VERBS: dict[str, Callable[..., StepAnswers | None]] = {
     name.replace("_", "-"): getattr(Browser, name)
     for name in ("get", "post", "open", "submit", "sign_in", "sign_out", "hold", "replay", "tamper", "fresh", "keep")
 }
@@ -142,8 +142,8 @@ def _pair(login: Login) -> tuple[str, str]:
     return login.user, login.password
 
 
-def _outcome(flow: Flow) -> Outcome:
-    return Outcome(flow.hops, flow.asked)
+def _outcome(flow: Flow) -> StepAnswers:
+    return StepAnswers(flow.hops, flow.asked)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Difference:
     observed: object
 
 
-def differences(target: Target, row: dict[str, Any], logins: dict[str, Login]) -> list[Difference]:
+def differences(target: ServerUnderTest, row: dict[str, Any], logins: dict[str, Login]) -> list[Difference]:
     """Run one row; empty when the server answers as the table says."""
     browser = Browser(target, logins.get(row.get("who", ""), ANONYMOUS))
     try:
@@ -201,7 +201,7 @@ def _script(word: str) -> dict[str, Any]:
     return {"status": int(status), "content_type": TYPES[rest], "opens_session": True} | ({"empty": True} if rest == "empty" else {})
 
 
-def with_other_names(target: Target) -> Target:
+def with_other_names(target: ServerUnderTest) -> ServerUnderTest:
     """A server without HostName writes its address into its forms: that name, too, leads to it."""
     form = target.visitor().get(target.origin + "/publisher/pages/sso-login").saml_form
     name = urlsplit(form.action).hostname if form else None
@@ -210,7 +210,7 @@ def with_other_names(target: Target) -> Target:
     return replace(target, addresses={**target.addresses, name: target.host})
 
 
-def run(target: Target, rows: Iterable[dict[str, Any]]) -> list[Difference]:
+def run(target: ServerUnderTest, rows: Iterable[dict[str, Any]]) -> list[Difference]:
     """Every row against the server, with users made for it. Raises `RunbookError` if they cannot be made."""
     target = with_other_names(target)
     with target.users() as logins:
@@ -230,7 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     password = options.admin_password_file.read_text().strip()
     addresses = dict(pair.split("=", 1) for pair in options.name)
-    target = Target(options.origin.rstrip("/"), Login(options.admin_user, password), options.ca, addresses)
+    target = ServerUnderTest(options.origin.rstrip("/"), Login(options.admin_user, password), options.ca, addresses)
     try:
         rows = load() + script_rows()
         found = run(target, rows)

@@ -19,7 +19,7 @@ from runbook_lib.webclient.response import Answer
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepAnswers:
     """The answers of one step; the last is the page that the step ended at. `asked`: for a password."""
 
     hops: tuple[Answer, ...] = ()
@@ -40,73 +40,73 @@ def _path(url: str) -> str:
     return urlsplit(url).path.split(";")[0]
 
 
-def _location(outcome: Outcome) -> str:
+def _location(outcome: StepAnswers) -> str:
     return urljoin(outcome.final.url, outcome.final.location) if outcome.final.location else ""
 
 
-def status(outcome: Outcome, expected: int) -> object:
+def status(outcome: StepAnswers, expected: int) -> object:
     return None if outcome.final.status == expected else outcome.final.status
 
 
-def location(outcome: Outcome, expected: str) -> object:
+def location(outcome: StepAnswers, expected: str) -> object:
     # split by hand: `//publisher/login` is a path here, not a host
     path = re.sub(r"^https?://[^/]*", "", _location(outcome)).split("?")[0].split(";")[0]
     return None if re.fullmatch(expected, path) else path or "no Location"
 
 
-def location_host(outcome: Outcome, expected: str) -> object:
+def location_host(outcome: StepAnswers, expected: str) -> object:
     host = urlsplit(_location(outcome)).hostname
     return None if host == expected else host or "no Location"
 
 
-def content_type(outcome: Outcome, expected: str) -> object:
+def content_type(outcome: StepAnswers, expected: str) -> object:
     """The content type without its parameters; the empty string without one."""
     found = outcome.final.header("content-type").split(";")[0]
     return None if found == expected else found or "no content type"
 
 
-def opens_session(outcome: Outcome, expected: bool) -> object:
+def opens_session(outcome: StepAnswers, expected: bool) -> object:
     """Whether the last answer sets a JSESSIONID: a script does at the first visit, a file does not."""
     opened = any(cookie.name == "JSESSIONID" for cookie in outcome.final.set_cookies)
     return None if opened == expected else opened
 
 
-def at(outcome: Outcome, expected: str) -> object:
+def at(outcome: StepAnswers, expected: str) -> object:
     path = _path(outcome.final.url)
     return None if re.fullmatch(expected, path) else path
 
 
-def asked(outcome: Outcome, expected: bool) -> object:
+def asked(outcome: StepAnswers, expected: bool) -> object:
     return None if outcome.asked_or_asking == expected else outcome.asked_or_asking
 
 
-def trail(outcome: Outcome, expected: list[str]) -> object:
+def trail(outcome: StepAnswers, expected: list[str]) -> object:
     walked = [f"{_path(hop.url)} {hop.status}" for hop in outcome.hops]
     return None if walked == expected else walked
 
 
-def fields(outcome: Outcome, expected: list[str]) -> object:
+def fields(outcome: StepAnswers, expected: list[str]) -> object:
     if any(set(expected) <= set(form.fields) for form in outcome.final.forms):
         return None
     return [sorted(form.fields) for form in outcome.final.forms] or "no form"
 
 
-def action(outcome: Outcome, expected: str) -> object:
+def action(outcome: StepAnswers, expected: str) -> object:
     paths = [_path(form.action) for form in outcome.final.forms]
     return None if expected in paths else paths or "no form"
 
 
-def body(outcome: Outcome, expected: list[str]) -> object:
+def body(outcome: StepAnswers, expected: list[str]) -> object:
     missing = [pattern for pattern in expected if not re.search(pattern, outcome.final.text)]
     return [f"no {pattern}" for pattern in missing] or None
 
 
-def empty(outcome: Outcome, expected: bool) -> object:
+def empty(outcome: StepAnswers, expected: bool) -> object:
     text = outcome.final.text.strip()
     return None if (not text) == expected else text[:60] or "nothing"
 
 
-def lacks(outcome: Outcome, expected: str) -> object:
+def lacks(outcome: StepAnswers, expected: str) -> object:
     """An attribute that the page's SAMLRequest does not have."""
     form = outcome.final.form("SAMLRequest")
     if form is None:
@@ -129,7 +129,7 @@ def saml_text(encoded: str) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def cookies(outcome: Outcome, expected: dict[str, dict[str, Any]]) -> object:
+def cookies(outcome: StepAnswers, expected: dict[str, dict[str, Any]]) -> object:
     """Every cookie of this name (or name@path) set during the step has these attributes, and there is at least one."""
     wrong = []
     for name, attributes in expected.items():
@@ -154,7 +154,7 @@ def _meets(key: str, expected: Any, observed: Any) -> bool:
     return bool(observed == expected)
 
 
-def _set_cookies(outcome: Outcome) -> list[tuple[Cookie, str]]:
+def _set_cookies(outcome: StepAnswers) -> list[tuple[Cookie, str]]:
     return [
         (parse_set_cookie(value, urlsplit(hop.url).hostname or "", urlsplit(hop.url).path, moment(hop.header("date"))), value)
         for hop in outcome.hops
@@ -176,7 +176,7 @@ ATTRIBUTES: dict[str, Callable[[Cookie, str], Any]] = {
     "max_age": lambda cookie, raw: cookie.max_age,
     "lifetime": lambda cookie, raw: cookie.lifetime,
 }
-EXPECTATIONS: dict[str, Callable[[Outcome, Any], object]] = {
+EXPECTATIONS: dict[str, Callable[[StepAnswers, Any], object]] = {
     function.__name__: function
     for function in (status, location, location_host, content_type, opens_session, at, asked, trail, fields, action, body, empty, lacks, cookies)
 }

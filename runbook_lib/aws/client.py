@@ -1,4 +1,4 @@
-"""The way to AWS: a session from the parameters, clients whose every failure is one `CloudError` with a next step."""
+"""AWS clients from the parameters; every failure of a call is one `CloudError` with a next step."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ FAILURES = (aws_errors.ClientError, aws_errors.BotoCoreError, ResponseParserErro
 
 
 class Api:
-    """A botocore client; each call raises `CloudError` (with AWS's error code as `.code`) instead of botocore's own."""
+    """A botocore client whose calls raise `CloudError` (with AWS's error code as `.code`) instead of botocore's exceptions."""
 
     def __init__(self, client: Any, about: str):
         self.client, self.about = client, about
@@ -80,14 +80,14 @@ class Api:
         return guarded
 
     def wait(self, waiter: str, **options: Any) -> None:
-        """One of EC2's own waiters, looking every second for a minute."""
+        """Wait with one of the waiters of EC2, which asks every second for a minute."""
         try:
             self.client.get_waiter(waiter).wait(**options, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
         except FAILURES as error:
             raise translate(error, waiter, self.about) from None
 
     def pages(self, operation: str, key: str, **options: Any) -> list[Any]:
-        """All items below `key` of a paginated call."""
+        """Return all items below `key` of a paginated call."""
         pages = self.client.get_paginator(operation).paginate(**options)
         try:
             return [item for page in pages for item in page.get(key, [])]
@@ -96,7 +96,7 @@ class Api:
 
 
 class Aws:
-    """Clients for one deployment's cloud, made when first used. Safe to use from several threads."""
+    """The clients for one deployment's cloud, created when first used. Safe to use from several threads."""
 
     def __init__(self, cloud: CloudSpec):
         self.cloud = cloud
@@ -106,7 +106,7 @@ class Aws:
         self._lock = threading.Lock()
 
     def client(self, service: str) -> Api:
-        """The client of `service` (ec2, ssm, s3, sts)."""
+        """Return the client of `service` (ec2, ssm, s3, sts)."""
         with self._lock:
             if service not in self._clients:
                 self._clients[service] = Api(self._make(service), self.about)
@@ -114,17 +114,17 @@ class Aws:
 
     @property
     def endpoint(self) -> str | None:
-        """Where calls go when that is not AWS's own address."""
+        """The endpoint that replaces AWS's own address, or None."""
         return self._settings.get("endpoint_url")
 
     @property
     def about(self) -> str:
-        """How errors name this cloud."""
+        """The name of this cloud in error messages."""
         origin = self.endpoint or f"AWS {self.cloud.region}"
         return f"{origin} (cloud.aws_config: {self.cloud.aws_config})" if self.cloud.aws_config else origin
 
     def _session(self) -> botocore.session.Session:
-        """A file that the parameters name wins over the environment: nobody's exported keys or endpoint slip in."""
+        """Return a session. A config file that the parameters name replaces the environment, so that no exported key or endpoint is used by mistake."""
         session = botocore.session.Session()
         session.register_component("data_loader", _descriptions())
         if self.cloud.aws_config:
@@ -144,7 +144,7 @@ class Aws:
             **(TIMEOUTS | (PATIENT if service == "ssm" and not self.endpoint else {})),
             signature_version="s3v4" if service == "s3" else None,
             s3=style,
-            proxies={} if _is_near(self.endpoint) else None,
+            proxies={} if _is_plain_http(self.endpoint) else None,
         )
         try:
             return self.session.create_client(service, region_name=self.cloud.region, config=config, **options)
@@ -154,12 +154,12 @@ class Aws:
 
 @cache
 def _descriptions() -> botocore.loaders.Loader:
-    """AWS's service descriptions (EC2's alone is megabytes of JSON), read once per process and not once per session."""
+    """Return the loader of AWS's service descriptions (megabytes of JSON for EC2 alone), one per process and not one per session."""
     return botocore.loaders.create_loader()
 
 
 def _profile_in(path: Path, profile: str) -> dict[str, str]:
-    """The settings of a profile in an AWS shared config file. Raises `CloudError` when file or profile is not there."""
+    """Return the settings of a profile in an AWS shared config file. Raises CloudError when file or profile does not exist."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(path.read_text(encoding="utf-8"))
@@ -177,13 +177,13 @@ def _profile_in(path: Path, profile: str) -> dict[str, str]:
     raise CloudError(f"no profile {profile}", str(path), f"there is: {', '.join(parser.sections()) or 'none'}")
 
 
-def _is_near(endpoint: str | None) -> bool:
-    """Plain HTTP is only ever spoken to an endpoint beside us: no proxy of the environment stands in between."""
+def _is_plain_http(endpoint: str | None) -> bool:
+    """Return whether the endpoint is asked by plain HTTP. Only an endpoint near this machine is, so no proxy of the environment is used for it."""
     return endpoint is not None and urlsplit(endpoint).scheme == "http"
 
 
 def translate(error: Exception, call: str, about: str) -> CloudError:
-    """botocore's exception as a `CloudError`: what failed, at which call, what to do. `.code` is AWS's, or empty."""
+    """Return botocore's exception as a `CloudError`: what failed, at which call, what to do. `.code` is AWS's code, or empty."""
     if isinstance(error, aws_errors.ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
         what, step = _refused(code, str(error.response.get("Error", {}).get("Message", "")))
@@ -195,35 +195,37 @@ def translate(error: Exception, call: str, about: str) -> CloudError:
 
 
 def _refused(code: str, message: str) -> tuple[str, str]:
-    said = f"{code}: {message}"
+    """Return (what went wrong, what to do) for an error code of AWS."""
+    answer = f"{code}: {message}"
     if code in EXPIRED:
         return (
-            f"the credentials have expired ({said})",
+            f"the credentials have expired ({answer})",
             "sign in again (aws sso login, or fresh keys), then run this step again",
         )
     if code in WRONG:
-        return f"the credentials are not valid ({said})", "check them with: aws sts get-caller-identity"
+        return f"the credentials are not valid ({answer})", "check them with: aws sts get-caller-identity"
     if code in DENIED:
         return (
-            f"the credentials may not do this ({said})",
+            f"the credentials may not do this ({answer})",
             "ask for the permission named; docs/security.md lists all that are needed",
         )
     if code in QUOTA:
         return (
-            f"a quota of the account is used up ({said})",
+            f"a quota of the account is used up ({answer})",
             "raise it in AWS Service Quotas, or free what is not needed",
         )
     if code in SHORT:
         return (
-            f"AWS cannot give this machine here now ({said})",
+            f"AWS cannot give this machine here now ({answer})",
             "another cloud.availability_zone or cloud.instance_type, or later",
         )
     if code in THROTTLED:
-        return f"too many calls ({said})", "wait a minute and run this step again; it goes on where it stopped"
-    return f"the cloud refused ({said})", "see the message; run this step again when its cause is gone"
+        return f"too many calls ({answer})", "wait a minute and run this step again; it goes on where it stopped"
+    return f"the cloud refused ({answer})", "see the message; run this step again when its cause is gone"
 
 
 def _not_reached(error: Exception) -> tuple[str, str]:
+    """Return (what went wrong, what to do) for a call that got no answer from AWS."""
     here = "is the lab up (./runbook lab status), is the network there, is the endpoint right?"
     if isinstance(error, aws_errors.NoCredentialsError | aws_errors.PartialCredentialsError | aws_errors.CredentialRetrievalError):
         return (

@@ -1,7 +1,7 @@
-"""A new machine's SSH host keys, read from its console before anything connects to it.
+"""The SSH host keys of a new machine, read from its console output before anything connects to it.
 
-cloud-init prints them between two markers on the first boot. AWS shows the console through an authenticated call, so
-what is read there is the machine's own word, which the network in between cannot forge.
+cloud-init prints them between two markers at the first boot. AWS returns the console output through an authenticated
+call, so nobody on the network between can forge them.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ class Pinned:
     keys: tuple[str, ...]
 
     def text(self) -> str:
-        """As the vault stores it."""
+        """The text that the vault stores."""
         return json.dumps({"instance": self.instance, "keys": self.keys})
 
     @classmethod
     def read(cls, text: str) -> Pinned:
-        """From what the vault stores. Raises `CloudError` when that is something else."""
+        """Return the host keys from the text in the vault. Raises CloudError when it is another text."""
         try:
             found = json.loads(text)
             return cls(found["instance"], tuple(found["keys"]))
@@ -43,24 +43,24 @@ class Pinned:
 
 
 def pin_name(node: str) -> str:
-    """Where a node's host keys are stored."""
+    """Return the vault name of a node's host keys."""
     return f"host-keys/{node}"
 
 
 def pinned_in(stored: Mapping[str, str]) -> dict[str, Pinned]:
-    """Node -> pinned host keys, out of everything that the vault holds."""
+    """Return the pinned host keys by node, out of everything that the vault holds."""
     prefix = pin_name("")
     return {name.removeprefix(prefix): Pinned.read(text) for name, text in stored.items() if name.startswith(prefix)}
 
 
 def keys_in(console: str) -> tuple[str, ...]:
-    """Host keys (`type base64`) in the last complete block of a console's text; empty when there is none."""
+    """Return the host keys (`type base64`) in the last complete block of a console's text; empty when there is none."""
     blocks = BLOCK.findall(console)
     return tuple(dict.fromkeys(f"{kind} {key}" for kind, key in KEY.findall(blocks[-1]))) if blocks else ()
 
 
 def read_console(ec2: Any, instance_id: str) -> str:
-    """The console as it is now; AWS's older machines (t2) give only the copy of their last boot."""
+    """Return the present console output; older machine types (t2) have only the copy of their last boot."""
     try:
         return str(ec2.get_console_output(InstanceId=instance_id, Latest=True).get("Output", ""))
     except CloudError as error:
@@ -70,9 +70,9 @@ def read_console(ec2: Any, instance_id: str) -> str:
 
 
 def wait_for_keys(ec2: Any, name: str, instance_id: str, seconds: float) -> tuple[str, ...]:
-    """The host keys of a machine that is booting, at most `seconds` from now (AWS may take minutes).
+    """Wait until the console of a booting machine shows its host keys, `seconds` at most (AWS may take minutes), and return them.
 
-    Raises `CloudError` with the console's last line when they do not come.
+    Raises CloudError with the last line of the console when they do not come.
     """
     text = wait_until(lambda: read_console(ec2, instance_id), seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=keys_in)
     if keys := keys_in(text):

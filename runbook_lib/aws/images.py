@@ -1,4 +1,4 @@
-"""Which image a name such as `debian-12` stands for in a region, and who its first user is."""
+"""The machine image that a name such as `debian-12` stands for in a region, and its first user."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runbook_lib.errors import CloudError
 
 @dataclass(frozen=True)
 class Release:
-    """Where an operating system's newest image is announced: a public SSM parameter, else the publisher's list."""
+    """Where the newest image of an operating system is published: a public SSM parameter, else the publisher's image list."""
 
     parameter: str
     owner: str
@@ -20,8 +20,8 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Image:
-    """An image of this region. `root_device` is the name under which its root volume is made."""
+class Ami:
+    """An image of this region. `root_device`: device name of its root volume; `user`: its first user."""
 
     id: str
     root_device: str
@@ -42,12 +42,12 @@ RELEASES = {
 
 
 def login_user(image: str, chosen: str | None) -> str:
-    """The user that the image's own key goes to."""
+    """Return the user that the key pair gives access to: `chosen`, else the user of the image."""
     return chosen or RELEASES[image].user
 
 
-def find_image(name: str, user: str | None, ec2: Any, ssm: Any) -> Image:
-    """The image called `name`, newest of its release. Raises `CloudError` when the region has none."""
+def find_image(name: str, user: str | None, ec2: Any, ssm: Any) -> Ami:
+    """Return the newest image of the release `name`, or the image with that id. Raises CloudError when the region has none."""
     if re.fullmatch(r"ami-[0-9a-f]+", name):
         found = ec2.describe_images(ImageIds=[name])["Images"]
     else:
@@ -59,10 +59,11 @@ def find_image(name: str, user: str | None, ec2: Any, ssm: Any) -> Image:
             "another cloud.region, or cloud.image: ami-…",
         )
     newest = max(found, key=lambda image: str(image.get("CreationDate", "")))
-    return Image(newest["ImageId"], newest.get("RootDeviceName") or "/dev/xvda", login_user(name, user))
+    return Ami(newest["ImageId"], newest.get("RootDeviceName") or "/dev/xvda", login_user(name, user))
 
 
 def _announced(release: Release, ec2: Any, ssm: Any) -> list[Any]:
+    """Return the image that the public SSM parameter of the release names; an empty list when the region has none."""
     try:
         image_id = ssm.get_parameter(Name=release.parameter)["Parameter"]["Value"]
         return list(ec2.describe_images(ImageIds=[image_id])["Images"])
@@ -73,5 +74,6 @@ def _announced(release: Release, ec2: Any, ssm: Any) -> list[Any]:
 
 
 def _listed(release: Release, ec2: Any) -> list[Any]:
+    """Return all images of the release that its publisher has in this region."""
     wanted = [{"Name": "name", "Values": [release.name]}, {"Name": "state", "Values": ["available"]}]
     return list(ec2.describe_images(Owners=[release.owner], Filters=wanted)["Images"])

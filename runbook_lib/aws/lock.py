@@ -1,8 +1,8 @@
-"""One writer at a time: a parameter in SSM that only one can create, with owner, since when, and until when.
+"""One writer at a time: a parameter in SSM with owner, since when, and until when.
 
-SSM creates a parameter for exactly one of two that ask without Overwrite. A lock that ran out (its holder was killed)
-is taken over by whoever creates its take-over mark first, so of two that find it expired only one gets it. A holder
-on this machine whose process is gone is not waited for: its lock counts as expired at once.
+Of two that create a parameter without Overwrite, SSM lets one succeed. An expired lock (its holder was killed) is taken
+over by whoever creates its take-over mark first, so of two that find it expired only one gets it. A lock whose holder
+was a process on this machine that no longer exists counts as expired at once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PAUSE = 0.5  # seconds between two attempts while waiting
 
 @dataclass(frozen=True)
 class Held:
-    """What the parameter says: who, since and until when (UTC ISO 8601), and which process on which machine."""
+    """The content of the lock: who, since and until when (UTC ISO 8601), and which process on which machine."""
 
     owner: str
     since: str
@@ -43,14 +43,14 @@ class Held:
         return _moment(self.until) <= _now() or self._process_is_gone()
 
     def _process_is_gone(self) -> bool:
-        """Only told for this machine; a pid that another process has by now started at another moment."""
+        """Return whether the holder was a process of this machine that has ended. A later process with the same pid has another start time."""
         return self.machine == _machine() and _started(self.pid) != self.started
 
 
 class Lock:
-    """Hold the deployment's lock for a `with` block; a thread keeps it fresh. The same owner may nest it.
+    """Hold the deployment's lock for a `with` block; a thread renews it. The same owner may nest it.
 
-    Raises `LockHeld` naming the other owner and since when, after `wait` seconds of trying.
+    Raises LockHeld with the other owner and since when, after `wait` seconds of trying.
     """
 
     def __init__(self, vault: Vault, owner: str, minutes: float = MINUTES, wait: float = 0.0):
@@ -84,7 +84,7 @@ class Lock:
         self._mine = None
 
     def refresh(self) -> bool:
-        """Push the end of the lock out; False when it is ours no more."""
+        """Extend the lock; return False when somebody else has it now."""
         current = holder(self.vault)
         if self._mine is None or current is None or current.token != self._mine.token:
             return False
@@ -93,7 +93,7 @@ class Lock:
         return True
 
     def _acquire(self) -> Held | None:
-        """None when the lock is ours now, else who has it."""
+        """Try to get the lock; return None on success, otherwise who holds it."""
         mine = self._new(secrets.token_hex(8), _text(_now()))
         if self.vault.create(NAME, json.dumps(asdict(mine)), secure=False):
             self._mine = mine
@@ -126,7 +126,7 @@ class Lock:
         return Held(self.owner, since, until, token, _machine(), os.getpid(), _started(os.getpid()))
 
     def _keep(self) -> None:
-        """A refresh that fails once is tried again: the lock lasts three rounds."""
+        """Renew the lock until the block ends. A renewal that fails once is repeated: the lock lasts three intervals."""
         while not self._done.wait(self.minutes * 60 / 3):
             try:
                 if not self.refresh():
@@ -136,7 +136,7 @@ class Lock:
 
 
 def holder(vault: Vault) -> Held | None:
-    """Who has the deployment's lock now, expired or not."""
+    """Return who holds the deployment's lock, expired or not; None when nobody does."""
     text = vault.find(NAME, fresh=True)
     try:
         return Held(**json.loads(text)) if text else None
@@ -145,7 +145,7 @@ def holder(vault: Vault) -> Held | None:
 
 
 def _machine() -> str:
-    """Name and boot of this machine: a pid means nothing on another, nor after a restart."""
+    """Return the name and boot id of this machine: a pid means nothing on another machine, nor after a restart."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -154,7 +154,7 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process of this machine started, in the kernel's own ticks; empty when there is none."""
+    """Return the start time of a process of this machine in the kernel's ticks; empty when there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):

@@ -1,4 +1,4 @@
-"""From which address this machine reaches the deployment: the only range that SSH is opened to."""
+"""The address from which this machine reaches the deployment: the only range that SSH is opened to."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ WHO_AM_I = "https://checkip.amazonaws.com"
 
 
 def operator_cidr(cloud: CloudSpec) -> str:
-    """The CIDR in the parameters, or for `auto` this machine's own address as the machines will see it, /32.
+    """Return the CIDR of the parameters; for `auto` this machine's own address as the machines will see it, /32.
 
-    private: the source address of the route towards the network; public: what AWS's service sees. Raises `CloudError`.
+    With `connect_via: private` that is the source address of the route to the network, otherwise the address that AWS's
+    service reports. Raises CloudError.
     """
     if cloud.operator_cidr != "auto":
         return cloud.operator_cidr
@@ -25,7 +26,7 @@ def operator_cidr(cloud: CloudSpec) -> str:
 
 
 def _source_towards(network: str) -> str:
-    """Connecting a UDP socket sends nothing, but makes the kernel choose the route and thereby the source address."""
+    """Return the source address of the route to a network. Connecting a UDP socket sends nothing, but makes the kernel choose the route."""
     target = str(ipaddress.IPv4Network(network)[10])
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

@@ -1,7 +1,7 @@
-"""Packs and archives by URL: fetched once, verified, kept by checksum; handed to the machines as a presigned URL.
+"""Packs and archives by URL: fetched once, verified, kept by checksum; given to the machines as a presigned URL.
 
-A pack of many hundred megabytes crosses the operator's line at most twice (down to be read here, up to the staging
-bucket); the machines fetch it from S3, which is near them.
+A pack of many hundred megabytes is transferred over the operator's connection twice at most (down to be read here, up to
+the staging bucket); the machines fetch it from S3.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ ABSENT = ("404", "NoSuchKey", "NoSuchBucket", "NotFound")
 
 
 class MemberMissing(PackError, KeyError):
-    """The pack has no such file in it."""
+    """The pack has no file of that name."""
 
     __str__ = PackError.__str__
 
 
 @dataclass(frozen=True)
 class Pack:
-    """A verified local copy of what `url` names."""
+    """A verified local copy of the file at `url`."""
 
     url: str
     path: Path
     sha256: str
 
     def members(self) -> tuple[str, ...]:
-        """Names of the files inside, without the pack's own top folder."""
+        """Return the names of the files inside, without the pack's top folder."""
         archive, top = self._opened()
         return tuple(name.removeprefix(top) for name in archive.namelist() if not name.endswith("/"))
 
     def member(self, name: str) -> bytes:
-        """One file out of it; `name` without the top folder. Raises `MemberMissing`, which is a `KeyError` too."""
+        """Return the content of one file; `name` is without the top folder. Raises MemberMissing, which is a KeyError too."""
         try:
             return _read(self.path, name)
         except KeyError:
@@ -66,7 +66,7 @@ class Pack:
 
 @lru_cache(maxsize=4)
 def _archive(path: Path) -> tuple[zipfile.ZipFile, str]:
-    """A kept archive, opened once (a real pack lists ten thousand files), and its top folder."""
+    """Return an archive, opened once (a real pack lists ten thousand files), and the name of its top folder."""
     archive = zipfile.ZipFile(path)
     tops = {name.split("/", 1)[0] for name in archive.namelist()}
     return archive, f"{tops.pop()}/" if len(tops) == 1 else ""
@@ -74,15 +74,15 @@ def _archive(path: Path) -> tuple[zipfile.ZipFile, str]:
 
 @lru_cache(maxsize=256)
 def _read(path: Path, name: str) -> bytes:
-    """One member: the same few settings are asked for at every plan of every node."""
+    """Return one member. Cached: every plan of every node reads the same few settings."""
     archive, top = _archive(path)
     return archive.read(top + name)
 
 
 def fetch(url: str, sha256: str | None, aws: Aws) -> Pack:
-    """The verified local copy of `url` (s3://, https://, file://). Raises `PackError` naming what is wrong with it.
+    """Return the verified local copy of `url` (s3://, https://, file://). Raises PackError with the reason.
 
-    Without `sha256` what s3 and file give is taken as it is and its checksum told by the result; https is refused.
+    Without `sha256` a file from s3 or file is accepted and its checksum is in the result; https is refused.
     """
     scheme, _, rest = url.partition("://")
     wanted = sha256.lower() if sha256 else None
@@ -100,9 +100,10 @@ def fetch(url: str, sha256: str | None, aws: Aws) -> Pack:
 
 
 def stage(pack: Pack, aws: Aws) -> str:
-    """A URL by which the machines get the pack for the next six hours. Whoever has it has the pack: never show it.
+    """Return a URL by which the machines get the pack during the next six hours.
 
-    What lies in S3 is handed on from there. Anything else is put into `runbook-<account>-<region>` once.
+    It gives access to the pack, so never show it. An object in S3 is presigned where it is; anything else is put into
+    `runbook-<account>-<region>` once.
     """
     s3 = aws.client("s3")
     if pack.url.startswith("s3://"):
@@ -117,15 +118,16 @@ def stage(pack: Pack, aws: Aws) -> str:
 
 
 def cache() -> Path:
-    """Where verified copies are kept, by checksum. Private to the user."""
+    """Return the folder of the verified copies, by checksum. Only the user can read it."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "runbook" / "packs"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return folder
 
 
 def _fetch_s3(url: str, wanted: str | None, s3: Api) -> Pack:
+    """Return the pack of an S3 object: the copy of an earlier fetch where the object is the same, else a new copy."""
     bucket, key = _bucket_and_key(url)
-    with _told_as_pack_error(url):
+    with _as_pack_error(url):
         head = s3.head_object(Bucket=bucket, Key=key)
     if wanted is None and (kept := _remembered(url, head)):
         return kept
@@ -135,7 +137,7 @@ def _fetch_s3(url: str, wanted: str | None, s3: Api) -> Pack:
 
 
 def _take(url: str, wanted: str | None, copy: Any) -> Pack:
-    """Copy into a file beside the kept ones, compare, only then give it its name: nothing half or wrong is kept."""
+    """Copy into a temporary file, compare the checksum, then rename: no partial or wrong file is kept. Return the pack."""
     folder = cache()
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".coming-", delete=False) as out:
         try:
@@ -185,11 +187,12 @@ def _copy_https(url: str, out: IO[bytes]) -> str:
 
 def _copy_s3(s3: Api, bucket: str, key: str, out: IO[bytes]) -> str:
     url = f"s3://{bucket}/{key}"
-    with _told_as_pack_error(url):
+    with _as_pack_error(url):
         return _copy(s3.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(BLOCK), out)
 
 
 def _copy(blocks: Iterator[bytes], out: IO[bytes]) -> str:
+    """Write all blocks and return their SHA-256."""
     digest = hashlib.sha256()
     for block in blocks:
         digest.update(block)
@@ -198,7 +201,7 @@ def _copy(blocks: Iterator[bytes], out: IO[bytes]) -> str:
 
 
 def _kept(sha256: str) -> Path | None:
-    """A kept copy, unchanged since it was verified: size and time tell, so half a gigabyte is not read again."""
+    """Return a copy that is unchanged since it was verified, or None. Size and time are compared, so that half a gigabyte is not read again."""
     path = cache() / sha256
     try:
         return path if _stamp(path) == _mark_of(path).read_text() else None
@@ -207,6 +210,7 @@ def _kept(sha256: str) -> Path | None:
 
 
 def _mark(path: Path) -> None:
+    """Record that the copy is verified."""
     _mark_of(path).write_text(_stamp(path))
 
 
@@ -215,11 +219,13 @@ def _mark_of(path: Path) -> Path:
 
 
 def _stamp(path: Path) -> str:
+    """Return size and modification time of a file as text."""
     found = path.stat()
     return f"{found.st_size} {found.st_mtime_ns}"
 
 
 def _note(url: str) -> Path:
+    """Return the file that records what an S3 URL gave when it was last fetched."""
     return cache() / f"{hashlib.sha256(url.encode()).hexdigest()}.seen"
 
 
@@ -228,7 +234,7 @@ def _remember(url: str, head: dict[str, Any], pack: Pack) -> None:
 
 
 def _remembered(url: str, head: dict[str, Any]) -> Pack | None:
-    """The copy that an object gave when it was last fetched, as long as S3 says that it is still the same object."""
+    """Return the copy of an object that was fetched before, or None when S3 reports another ETag or size."""
     try:
         seen = json.loads(_note(url).read_text())
         same = seen["etag"] == head["ETag"] and seen["size"] == head["ContentLength"]
@@ -244,7 +250,7 @@ def _bucket_and_key(url: str) -> tuple[str, str]:
 
 
 def _staging_bucket(aws: Aws) -> str:
-    """The account's own bucket for packs, private, made when first needed. It stays: other deployments use it too."""
+    """Return the account's own private bucket for packs, created when first needed. It is not removed: other deployments use it too."""
     s3, region = aws.client("s3"), aws.cloud.region
     name = f"runbook-{aws.client('sts').get_caller_identity()['Account']}-{region}"
     if not _exists(s3, name):
@@ -256,6 +262,7 @@ def _staging_bucket(aws: Aws) -> str:
 
 
 def _exists(s3: Api, bucket: str, key: str | None = None) -> bool:
+    """Return whether a bucket, or an object in it, exists and is visible."""
     try:
         s3.head_object(Bucket=bucket, Key=key) if key else s3.head_bucket(Bucket=bucket)
     except CloudError as error:
@@ -266,8 +273,8 @@ def _exists(s3: Api, bucket: str, key: str | None = None) -> bool:
 
 
 @contextmanager
-def _told_as_pack_error(url: str) -> Iterator[None]:
-    """What S3 refuses about a pack is an error of the pack's URL; an endpoint that is down stays one of the cloud."""
+def _as_pack_error(url: str) -> Iterator[None]:
+    """Turn refusals of S3 about a pack into a PackError of its URL; an endpoint that is down stays a CloudError."""
     try:
         yield
     except CloudError as error:

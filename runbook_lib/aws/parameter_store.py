@@ -1,7 +1,7 @@
-"""Secrets in SSM Parameter Store, by name, below `/runbook/<deployment>/`. What is read is registered for redaction.
+"""Secrets in SSM Parameter Store, by name, below `/runbook/<deployment>/`. Every value that is read is registered for redaction.
 
 Parameters of the standard tier hold 4096 bytes (AWS: "Managing parameter tiers"), so keys are stored as PEM and are
-EC, or RSA of 2048 bits; nothing larger goes in.
+EC, or RSA of 2048 bits; nothing larger is stored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PUBLIC = ("ca.pem", "host-keys/", "lock", "chapters/")  # in clear: certificates
 
 
 class Vault:
-    """The values of one deployment. Reads are kept for the life of the object: values change only through `put`.
+    """The values of one deployment. Values that were read are kept for the life of the object: they change only through `put`.
 
     `ssm` is an SSM client whose errors are already `CloudError` with a `code` (see `client.Api`).
     """
@@ -28,7 +28,7 @@ class Vault:
         self._known: dict[str, str] = {}
 
     def ensure(self, name: str, make: Callable[[], str], secure: bool = True) -> str:
-        """The value of `name`, made and stored when there is none. Two that make it at once both get the first's."""
+        """Return the value of `name`, made and stored when there is none. Of two that do so at once, both get the value stored first."""
         if (found := self.find(name)) is not None:
             return found
         try:
@@ -39,7 +39,7 @@ class Vault:
             return self.get(name)
 
     def get(self, name: str) -> str:
-        """The value of `name`. Raises `CloudError` when there is none."""
+        """Return the value of `name`. Raises CloudError when there is none."""
         if (found := self.find(name)) is None:
             raise CloudError(
                 f"{self.prefix}{name} is not in SSM Parameter Store",
@@ -49,7 +49,7 @@ class Vault:
         return found
 
     def find(self, name: str, fresh: bool = False) -> str | None:
-        """The value of `name`, or None. `fresh`: ask again even when it was read before."""
+        """Return the value of `name`, or None. `fresh`: read it again even when it was read before."""
         if name in self._known and not fresh:
             return self._known[name]
         try:
@@ -62,11 +62,11 @@ class Vault:
         return self._remember(name, answer["Parameter"]["Value"])
 
     def put(self, name: str, value: str, secure: bool = True) -> str:
-        """Store `value`, whatever was there. Raises `CloudError` when it is empty or larger than 4096 bytes."""
+        """Store `value`, replacing any other, and return it. Raises CloudError when it is empty or larger than 4096 bytes."""
         return self._put(name, value, secure, overwrite=True)
 
     def create(self, name: str, value: str, secure: bool = True) -> bool:
-        """Store `value` only where there is nothing yet: False when somebody was first. SSM decides, at one moment."""
+        """Store `value` only where there is none yet; return False when there is one. SSM decides atomically."""
         try:
             self._put(name, value, secure, overwrite=False)
         except CloudError as error:
@@ -76,7 +76,7 @@ class Vault:
         return True
 
     def delete(self, name: str) -> bool:
-        """Remove `name`; False when it was not there."""
+        """Remove `name`; return False when it did not exist."""
         self._known.pop(name, None)
         try:
             self.ssm.delete_parameter(Name=self.prefix + name)
@@ -87,7 +87,7 @@ class Vault:
         return True
 
     def read_all(self) -> dict[str, str]:
-        """Everything in one go (SSM gives ten at a time): the start of a chapter asks once and not name by name."""
+        """Return all values by name (SSM returns ten at a time), so that a chapter reads them once and not one by one."""
         self._known = {}
         for page in self._pages(WithDecryption=True):
             for parameter in page:
@@ -95,12 +95,12 @@ class Vault:
         return dict(self._known)
 
     def names(self) -> tuple[str, ...]:
-        """What is stored, sorted; values are not read."""
+        """Return the names that are stored, sorted; values are not read."""
         found = [p["Name"].removeprefix(self.prefix) for page in self._pages(WithDecryption=False) for p in page]
         return tuple(sorted(found))
 
     def delete_all(self) -> tuple[str, ...]:
-        """Remove everything of the deployment; the names removed."""
+        """Remove everything of the deployment; return the names removed."""
         names = self.names()
         for start in range(0, len(names), 10):
             self.ssm.delete_parameters(Names=[self.prefix + name for name in names[start : start + 10]])

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.changes import Change, Pending, Plan, Result
-from runbook_lib.chapters.status_board import leave_word
+from runbook_lib.chapters.status_board import store_verification
 from runbook_lib.check import CheckTable
 from runbook_lib.converge import engine
 from runbook_lib.errors import RunbookError
@@ -31,11 +31,11 @@ class Verbs:
         self.deployment = deployment
 
     def verify(self) -> CheckTable:
-        """Ask the running system. ChecksFailed, after the table was shown, when one answer is wrong."""
+        """Run the checks of the running system and return them. Raises ChecksFailed, after the table was shown, when one fails."""
         with self.deployment.journal.attempt(self.name, "verify"):
             checks = CheckTable([*self.checks()])
             self.deployment.journal.checked(self.name, checks)
-            leave_word(self.deployment, self.name, checks.ok)
+            store_verification(self.deployment, self.name, checks.ok)
             if not checks.ok:
                 display.show(checks)
             return checks.raise_if_failed()
@@ -53,15 +53,15 @@ class Converging(Verbs):
         raise TypeError(f"{type(self).__name__} has no nodes")
 
     def desired(self, node: Node, context: Context) -> Sequence[engine.Stage]:
-        raise TypeError(f"{type(self).__name__} desires nothing")
+        raise TypeError(f"{type(self).__name__} has no desired state")
 
     def wish(self) -> engine.Wish:
-        """The desired state by node name."""
+        """Return the desired state by node name."""
         context = self.deployment.context()
         return {node.name: tuple(self.desired(node, context)) for node in self.nodes()}
 
     def plan(self) -> Plan:
-        """The difference between the hosts and the wish; changes nothing. Before the launch everything is still to be made."""
+        """Return the difference between the hosts and the desired state; changes nothing. Before the launch everything is pending."""
         with self.deployment.journal.attempt(self.name, "plan"):
             wish = self.wish()
             if not self.deployment.launched():
@@ -69,7 +69,7 @@ class Converging(Verbs):
             return engine.plan(self.deployment.fleet(), wish, self.title)
 
     def apply(self, plan: Plan) -> Result:
-        """Bring the plan about. PlanOvertaken when the hosts changed since; LockHeld when somebody else is at work."""
+        """Do what the plan says. Raises PlanOvertaken when the hosts changed since, LockHeld when somebody else is applying."""
         d = self.deployment
         with d.writing(), d.journal.attempt(self.name, "apply"), progress_.progress(self.title, list(plan.wish)) as progress:
             try:

@@ -55,7 +55,7 @@ def choose_params(params_file: str | Path) -> Any:
     spec = load_spec(params_file)
     if not display.interactive():
         return Chosen(str(params_file), spec.as_table())
-    return Form(Fields(spec), str(params_file))
+    return ParamsForm(Fields(spec), str(params_file))
 
 
 class Fields:
@@ -169,7 +169,7 @@ def show_patterns() -> Gallery:
     return Gallery(tuple(topology_of(sample(name)) for name in PATTERNS))
 
 
-class Form:
+class ParamsForm:
     """The parameters as widgets: what is typed is checked at once; picture and cost follow.
 
     `params_file` is the file that the form began with, after *Save* the saved one.

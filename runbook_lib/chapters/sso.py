@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from runbook_lib.chapters.base import Verbs
-from runbook_lib.chapters.status_board import leave_word
+from runbook_lib.chapters.status_board import store_verification
 from runbook_lib.check import CheckTable
 from runbook_lib.checks.sso.crawl import crawl
 from runbook_lib.checks.sso.environment import Scene, scene_of
@@ -93,7 +93,7 @@ class Sso(Verbs):
     def verify(self, proof: Proof | None = None) -> CheckTable:
         """The proof's table; ChecksFailed unless it found what the parameters expect (`expect: leak | separated`)."""
         found = proof or self.prove()
-        leave_word(self.deployment, self.name, found.as_expected)
+        store_verification(self.deployment, self.name, found.as_expected)
         with self.deployment.journal.attempt(self.name, "verify"):
             if not found.as_expected:
                 display.show(found)

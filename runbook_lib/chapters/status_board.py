@@ -28,7 +28,7 @@ HOLDS, FAILED, OPEN, DRIFT = "✔ verified", "✘ failed", "○ to do", "△ cha
 
 @dataclass(frozen=True)
 class Board:
-    """`running`: how many of the machines run; `next_chapter`: the first chapter that does not hold, None when all do.
+    """`running`: how many of the machines run; `next_chapter`: the first chapter that is not verified, None when all are.
 
     `at_work`: who else has the lock and since when, "" when nobody has.
     """
@@ -45,7 +45,7 @@ class Board:
     @property
     def headline(self) -> str:
         """The state in one line."""
-        then = f"next: {self.next_chapter.name} ({self.next_chapter.title})" if self.next_chapter else "every chapter holds"
+        then = f"next: {self.next_chapter.name} ({self.next_chapter.title})" if self.next_chapter else "every chapter is verified"
         return f"{self.name} ({self.pattern}): {self.running} of {len(self.machines)} machines run; {then}"
 
     def __str__(self) -> str:
@@ -114,7 +114,7 @@ def _at_work(deployment: Session) -> str:
 
 
 def proofs_of(deployment: Session) -> dict[str, tuple[str, str, str]]:
-    """(state, when, by whom) per chapter: from the cloud, where every run leaves word, and our journals."""
+    """(state, when, by whom) per chapter: from the cloud, where every verification is stored, and from the journals here."""
     proofs = {}
     for chapter in chapters_of(deployment.spec.pattern):
         if note := deployment.vault.find(f"chapters/{chapter.name}"):
@@ -126,8 +126,8 @@ def proofs_of(deployment: Session) -> dict[str, tuple[str, str, str]]:
     return proofs
 
 
-def leave_word(deployment: Session, chapter: str, ok: bool) -> None:
-    """Write into the cloud how a chapter's verification ended, so that a colleague on another machine sees it."""
+def store_verification(deployment: Session, chapter: str, ok: bool) -> None:
+    """Store in the cloud how a chapter's verification ended, so that a colleague on another machine sees it."""
     note = json.dumps({"ok": ok, "utc": journal.now()[:19] + "Z", "by": deployment.person})
     deployment.vault.put(f"chapters/{chapter}", note, secure=False)
 

@@ -56,26 +56,27 @@ def faults() -> tuple[Fault, ...]:
 
 
 def try_faults(host: Host) -> Table:
-    """What this host's `nginx -t` says to each fault and to its repair. `HostError` when it has no Nginx."""
+    """A row per fault: what this host's `nginx -t` says to it and to its repair. Raises HostError when the host has no Nginx."""
     texts = [_whole(text) for fault in faults() for text in (fault.wrong, fault.right)]
     done = host.run(f"sudo -n python3 -IS -c {shlex.quote(PROGRAM)}", json.dumps(texts).encode(), timeout=60)
     if not done.succeeded:
         last = (done.stderr.strip().splitlines() or ["no words"])[-1]
         raise HostError(f"the faults cannot be tried: {last}", host.name, "run chapter 05 first: it installs Nginx")
-    answers = [_said(code, words) for code, words in json.loads(done.stdout)]
-    rows = [(fault.title, answers[2 * number], answers[2 * number + 1], fault.happens, fault.see) for number, fault in enumerate(faults())]
+    answers = [_verdict(code, message) for code, message in json.loads(done.stdout)]
+    rows = [(f"{number + 1}. {fault.title}", answers[2 * number], answers[2 * number + 1], fault.happens, fault.see) for number, fault in enumerate(faults())]
     columns = ("Fault", "nginx -t on the fault", "on its repair", "What happens", "How to see it")
-    return Table(columns, rows, f"Five faults that are passed around, tried on {host.name}")
+    return Table(columns, rows, f"Known faults of Nginx configurations, tried on {host.name}")
 
 
 def _whole(http: str) -> str:
+    """A whole configuration file around the contents of its http block; `@FOLDER@` stands for the temporary folder."""
     return f"error_log stderr;\npid @FOLDER@/pid;\nevents {{}}\nhttp {{\naccess_log off;\n{http}}}\n"
 
 
-def _said(code: int, words: str) -> str:
-    """Its verdict, and the first line of its words without the file's name."""
-    first = next((line for line in words.splitlines() if "[" in line), "")
-    told = re.sub(r"^\d+#\d+: ", "", first.partition("] ")[2].rpartition(" in /")[0])
+def _verdict(code: int, message: str) -> str:
+    """What `nginx -t` decided, by its exit code, and the first line of its message without time and file name."""
+    first = next((line for line in message.splitlines() if "[" in line), "")
+    shown = re.sub(r"^\d+#\d+: ", "", first.partition("] ")[2].rpartition(" in /")[0])
     if code:
-        return f"refused: {told}"
-    return f"accepted, with a warning: {told}" if told else "accepted without a word"
+        return f"refused: {shown}"
+    return f"accepted, with a warning: {shown}" if shown else "accepted without a word"

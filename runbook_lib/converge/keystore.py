@@ -34,7 +34,7 @@ class _Store(Resource):
 
     @cached_property
     def _made_of(self) -> str:
-        raise TypeError("a store is made of something")
+        raise TypeError(f"{type(self).__name__} has no content")
 
     def question(self) -> Wire:
         return {**super().question(), "path": self.path}

@@ -36,7 +36,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Finding:
+class RunProof:
     """What one run's proof came to, and what a person saw. `kind`: leak, separated or undecided; `verdict`: the same in words;
     `expected`: it is the one that the parameters name; `attempts`: their rows by id and place, as `check.Check` has them.
     """
@@ -67,7 +67,7 @@ def pictures_of(folder: Path, entries: Iterable[runs_.Entry]) -> tuple[Picture, 
     )
 
 
-def finding(folder: Path) -> Finding | None:
+def finding(folder: Path) -> RunProof | None:
     """What a run found; None when it made no proof."""
     entries = runs_.read(folder)
     verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
@@ -77,17 +77,17 @@ def finding(folder: Path) -> Finding | None:
     attempts = {key: row for key, row in runs_.checks_of(entries).items() if row.get("kind")}
     deployment, pattern, hardening = (str(head.get(name)) for name in ("deployment", "pattern", "hardening"))
     pictures = pictures_of(folder, entries)
-    return Finding(folder, deployment, pattern, hardening, verdict.get("kind", ""), verdict["change"], verdict["ok"], attempts, pictures)
+    return RunProof(folder, deployment, pattern, hardening, verdict.get("kind", ""), verdict["change"], verdict["ok"], attempts, pictures)
 
 
-def counterpart(mine: Finding, runs: Path | None = None) -> Finding | None:
+def counterpart(mine: RunProof, runs: Path | None = None) -> RunProof | None:
     """The newest finding of another deployment that came out the other way and has pictures; None when there is none."""
     others = [other for other in findings(runs) if other.pictures and other.kind != mine.kind and other.deployment != mine.deployment]
     return max(others, key=lambda other: other.folder.name, default=None)
 
 
-def findings(runs: Path | None = None) -> Iterable[Finding]:
-    """Of each deployment the newest run that is decided."""
+def findings(runs: Path | None = None) -> Iterable[RunProof]:
+    """Of each deployment the newest run that came to a leak or a repair."""
     for deployment in sorted((runs or runs_.runs_folder()).glob("*/")):
         newest_first = sorted(deployment.glob("2*T*Z*"), reverse=True)
         decided = (found for run in newest_first if (found := finding(run)) and found.kind in KINDS)
@@ -99,7 +99,7 @@ def findings(runs: Path | None = None) -> Iterable[Finding]:
 class SideBySide:
     """The leak in one column, the repair in the other: verdict, then what a person saw at each step."""
 
-    found: tuple[Finding, ...]
+    found: tuple[RunProof, ...]
 
     def __str__(self) -> str:
         if not self.found:

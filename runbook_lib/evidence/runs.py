@@ -103,7 +103,7 @@ def proven(folder: Path) -> set[str]:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class LatestAttempt:
     """How often a chapter was tried in a run, and how the last try ended; for the status board."""
 
     chapter: str
@@ -113,9 +113,9 @@ class Attempt:
     words: str = ""
 
 
-def attempts(deployment: str, runs: Path | None = None) -> dict[str, Attempt]:
+def attempts(deployment: str, runs: Path | None = None) -> dict[str, LatestAttempt]:
     """The newest known state of each chapter."""
     return {
-        name: Attempt(name, entry["ok"], entry["utc"], entry["run"], entry.get("error", "") or entry.get("change", ""))
+        name: LatestAttempt(name, entry["ok"], entry["utc"], entry["run"], entry.get("error", "") or entry.get("change", ""))
         for name, entry in history(deployment, runs).items()
     }

@@ -16,7 +16,7 @@ from jinja2 import Environment
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import journal as journals
 from runbook_lib.evidence import runs as runs_
-from runbook_lib.evidence.comparison import KINDS, Finding, finding
+from runbook_lib.evidence.comparison import KINDS, RunProof, finding
 from runbook_lib.evidence.report import svg_of
 from runbook_lib.spec.chapters import CHAPTERS, chapters_of
 from runbook_lib.spec.model import Spec
@@ -121,18 +121,18 @@ def _section(run: Path) -> dict[str, Any]:
     return {**result, "name": run.parent.name, "story": STORIES.get(pattern), "picture": svg_of(run), "executed": chapters, "report": report}
 
 
-def sides_of(runs: Sequence[Path]) -> list[Finding]:
+def sides_of(runs: Sequence[Path]) -> list[RunProof]:
     """The runs that made a proof, in the order of the story: what leaks first, the simplest pattern first."""
     found = [side for run in runs if (side := finding(run)) and side.pattern in PATTERNS]
     order = list(PATTERNS)
     return sorted(found, key=lambda side: (side.kind == "separated", order.index(side.pattern), side.hardening != "full"))
 
 
-def _both(sides: Sequence[Finding]) -> bool:
+def _both(sides: Sequence[RunProof]) -> bool:
     return {side.kind for side in sides}.issuperset(KINDS)
 
 
-def proof_facts(sides: Sequence[Finding]) -> dict[str, Any]:
+def proof_facts(sides: Sequence[RunProof]) -> dict[str, Any]:
     """What the proof's page says: the first side of each kind beside each other, then every side's verdict.
 
     `counts`: per side shown how many attempts got through, of how many that the verdict counts. `rows`: with two sides the
@@ -154,7 +154,7 @@ def proof_facts(sides: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
-def _copy_pictures(sides: Sequence[Finding], out: Path) -> None:
+def _copy_pictures(sides: Sequence[RunProof], out: Path) -> None:
     for side in sides:
         for picture in side.pictures:
             target = out / side.deployment / "screenshots" / picture.path.name

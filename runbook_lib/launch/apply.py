@@ -11,7 +11,7 @@ from typing import Any
 from runbook_lib import pki
 from runbook_lib.aws.client import Aws
 from runbook_lib.aws.host_keys import Pinned, pin_name, wait_for_keys
-from runbook_lib.aws.images import Image, find_image
+from runbook_lib.aws.images import Ami, find_image
 from runbook_lib.aws.operator_cidr import operator_cidr
 from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.changes import Pending, Plan, Reporter
@@ -205,7 +205,7 @@ class Launcher:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(lambda node: self._run_instance(node, image), absent))
 
-    def _run_instance(self, node: Node, image: Image) -> None:
+    def _run_instance(self, node: Node, image: Ami) -> None:
         """One machine. By the token a repeated request (after a timeout) gives the same machine, not a second."""
         self.say(node.name, f"launching a {node.instance_type}")
         tags = machine_tags(self.topology, node)

@@ -40,7 +40,7 @@ def error_card(error: RunbookError) -> str:
         rows.append(("Meaning", html.escape(f"{key.key}: {key.description}{f' ({facts})' if facts else ''}")))
     rows.append(("See", " · ".join(f'<a href="{html.escape(href)}">{html.escape(words)}</a>' for href, words in links_of(error))))
     cells = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in rows if text)
-    return f'<div class="rb-error" role="alert"><strong>✘ Stopped.</strong><dl>{cells}</dl>{_way(error)}</div>'
+    return f'<div class="rb-error" role="alert"><strong>✘ Stopped.</strong><dl>{cells}</dl>{_traceback(error)}</div>'
 
 
 def links_of(error: RunbookError) -> list[tuple[str, str]]:
@@ -76,8 +76,8 @@ def _prefixes(parts: list[str]) -> Iterator[str]:
     return (".".join(parts[:length]) for length in range(len(parts), 0, -1))
 
 
-def _way(error: RunbookError) -> str:
-    """Our own frames, folded; files are told from the folder that holds the library."""
+def _traceback(error: RunbookError) -> str:
+    """Return the frames of this library as folded HTML, with paths from the folder that holds it; empty when there are none."""
     ours = Path(str(files("runbook_lib"))).parent
     lines = [
         f"{Path(frame.filename).relative_to(ours)}:{frame.lineno} in {frame.name}: {frame.line}"

@@ -1,8 +1,7 @@
-"""Databases dumped, restored, and made anew: the way back, and the way out of a half-loaded schema or of a first boot that
-was cut short.
+"""Dump, restore and re-create databases on the database server's machine.
 
-Golden run 1 and 7: a first boot that fails or is killed leaves rows that only a fresh database cures. Whatever is to be
-dropped is dumped first.
+A first boot that fails or is killed leaves rows that only an empty database removes (golden run 1, 7); a half-loaded
+schema is mended the same way. Every database is dumped before it is dropped.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ DUMP = re.compile(r"(?P<database>\w+)-\d{8}T\d{6}Z-\d+\.sql\.gz")
 
 @dataclass(frozen=True)
 class Recreated:
-    """A database that was made anew. `dump`: path on its host of what it held before; None when there was nothing."""
+    """A database that was dropped and loaded again. `dump`: path on its host of the former content; None when there was no such database."""
 
     database: str
     tables: int
@@ -35,25 +34,26 @@ class Recreated:
 
 
 def recreate_database(host: Host, schema: MysqlSchema, on_progress: Callable[[dict], None] | None = None) -> Recreated:
-    """Dump (gzip, readable by root only, kept on the host), drop, create, load. Stop the product's nodes first.
+    """Dump, drop, create and load one database; return the number of its tables and where the dump is.
 
-    Accounts and their rights stay. `HostError` when the dump does not complete: nothing was dropped then.
+    The dump is compressed with gzip, readable by root only, and stays on the host. Stop the product's nodes first. Accounts
+    and their rights stay. Raises HostError when the dump does not complete: nothing was dropped then.
     """
     if schema.script is None:
         step = "correct product.pack in the parameters: its dbscripts are needed"
         raise HostError(f"no script for {schema.database.name}: the pack has no {schema.origin}", host.name, step)
-    told = _ordered(host, "recreate", schema.order({}), on_progress)
-    return Recreated(schema.database.name, schema.expected, next((word["dump"] for word in told if "dump" in word), None))
+    messages = _run_on_agent(host, "recreate", schema.order({}), on_progress)
+    return Recreated(schema.database.name, schema.expected, next((message["dump"] for message in messages if "dump" in message), None))
 
 
 def recreate_databases(host: Host, schemas: Iterable[MysqlSchema]) -> tuple[Recreated, ...]:
-    """All of them, one after the other: what a fresh first boot of the cluster starts from."""
+    """Re-create the databases one after the other, for a first boot of the whole cluster; return what was done to each."""
     return tuple(recreate_database(host, schema) for schema in schemas)
 
 
 @dataclass(frozen=True)
 class Dump:
-    """A dump on the database's host: `rows` is the SHA-256 of its INSERT lines, which the same rows always have; `size` in bytes."""
+    """A dump on the database's host. `rows`: SHA-256 of its INSERT lines, the same for the same rows; `size`: bytes."""
 
     database: str
     path: str
@@ -63,7 +63,7 @@ class Dump:
 
 @dataclass(frozen=True)
 class Restored:
-    """A database that holds the rows of `dump` again. `before`: the dump of what it held until then; None when there was nothing."""
+    """A database that holds the rows of `dump` again. `before`: the dump of its former content; None when there was no such database."""
 
     database: str
     dump: str
@@ -72,25 +72,29 @@ class Restored:
 
 
 def dump_database(host: Host, name: str, on_progress: Callable[[dict], None] | None = None) -> Dump:
-    """As of one moment, beside those who write (gzip, readable by root only, kept on the host). `HostError` when it does not complete."""
-    (told,) = (word for word in _ordered(host, "dump", {"kind": "mysql", "name": name}, on_progress) if "dump" in word)
-    return Dump(name, told["dump"], told["rows"], told["size"])
+    """Dump one database in a single transaction while others may write; return the dump.
+
+    It is compressed with gzip, readable by root only, and stays on the host. Raises HostError when it does not complete.
+    """
+    (messages,) = (message for message in _run_on_agent(host, "dump", {"kind": "mysql", "name": name}, on_progress) if "dump" in message)
+    return Dump(name, messages["dump"], messages["rows"], messages["size"])
 
 
 def restore_database(host: Host, dump: str, on_progress: Callable[[dict], None] | None = None) -> Restored:
-    """Put a dump in the place of what is there, which is dumped first. Stop the product's nodes before. Accounts and their rights stay.
+    """Replace the content of a database by a dump; return both. The former content is dumped first.
 
-    Proven by a dump of the result: the same rows. `HostError` when it cannot be read to its end or is of another
-    database (nothing was dropped then), and when the rows differ.
+    Stop the product's nodes first. Accounts and their rights stay. The result is dumped as well and must have the same rows.
+    Raises HostError when the dump cannot be read to its end or is of another database (nothing was dropped then), and when
+    the rows differ.
     """
     name = database_of(dump)
-    told = _ordered(host, "restore", {"kind": "mysql", "name": name, "dump": dump}, on_progress)
-    before = next((word["dump"] for word in told if "dump" in word), None)
-    return Restored(name, dump, told[-1]["rows"], before)
+    messages = _run_on_agent(host, "restore", {"kind": "mysql", "name": name, "dump": dump}, on_progress)
+    before = next((message["dump"] for message in messages if "dump" in message), None)
+    return Restored(name, dump, messages[-1]["rows"], before)
 
 
 def database_of(dump: str) -> str:
-    """Whose dump a file is, by its name. `RunbookError` when it is none of ours."""
+    """Return the name of the database that a dump is of, by the file's name. Raises RunbookError when it is not a name of a dump."""
     found = DUMP.fullmatch(posixpath.basename(dump))
     if not found:
         raise RunbookError(f"{dump!r} is not the path of a dump", "dump", "deployment.mysql.dump() and whatever drops a database say where theirs lie")
@@ -98,7 +102,7 @@ def database_of(dump: str) -> str:
 
 
 def as_table(found: Sequence[Dump] | Sequence[Restored], host: str) -> Table:
-    """What was dumped or restored, for a notebook."""
+    """Return the dumps or the restored databases as a table for a notebook."""
     if any(isinstance(each, Restored) for each in found):
         rows = [(each.database, each.rows[:12], each.dump, each.before) for each in found if isinstance(each, Restored)]
         return Table(("Database", "Rows", "Holds again", "What it held before"), rows, f"Restored on {host}", "the same rows, by a dump of the result")
@@ -106,14 +110,14 @@ def as_table(found: Sequence[Dump] | Sequence[Restored], host: str) -> Table:
     return Table(("Database", "Rows", "Size", "Dump"), sizes, f"Dumped on {host}", "Rows: the first digits of a SHA-256 over the rows alone")
 
 
-def _ordered(host: Host, what: str, order: dict, on_progress: Callable[[dict], None] | None) -> list[dict]:
-    """One order to the agent; what it said meanwhile."""
-    told: list[dict] = []
+def _run_on_agent(host: Host, what: str, order: dict, on_progress: Callable[[dict], None] | None) -> list[dict]:
+    """Run one operation by the agent on the host and return its messages."""
+    messages: list[dict] = []
 
     def listen(message: dict) -> None:
-        told.append(message)
+        messages.append(message)
         if on_progress:
             on_progress(message)
 
     ask(host, "apply", [{**order, "what": what, "key": f"{what} {order['name']}"}], listen)
-    return told
+    return messages

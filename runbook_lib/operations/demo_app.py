@@ -1,8 +1,7 @@
-"""The demonstration application `probe.war`: tells which node answered, in which session, and how often it saw it.
+"""The demonstration application `probe.war`: it answers with the node's name, the session's id and a counter of the session.
 
-Two text files in a zip, so that nobody needs a compiler: the product makes a servlet of the page (JSP). Chapter 06 asks
-it whether sessions stay, and the failover drill streams its page. It shows a caller nothing but the caller's own
-session and the node's name.
+Two text files in a zip, so that nobody needs a compiler: the product compiles the page (JSP). Chapter 06 asks it
+whether sessions stay, and the failover drill requests it. A caller sees nothing but its own session and the node's name.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same bytes each time, so that deploying 
 
 
 def archive() -> bytes:
-    """The war file."""
+    """Return the bytes of the war file; they are the same at every call."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as war:
         for name, text in FILES.items():

@@ -1,4 +1,4 @@
-"""An application put on the manager, and followed until every worker has it and has deployed it (facts 3.6); and taken away again."""
+"""Deploy an archive on the manager and wait until every worker has deployed it (facts 3.6); undeploy it again."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ exit 3
 
 @dataclass(frozen=True)
 class Deployed:
-    """Where an archive was deployed, and after how many seconds. `changed` is false when it was there already."""
+    """Where an archive was deployed, and after how many seconds. `changed` is False when it was deployed already."""
 
     name: str
     seconds: dict[str, float]
@@ -83,11 +83,11 @@ class Deployed:
 
 
 def deploy(fleet: Fleet, ctx: Context, archive: str | Path, progress: Progress | None = None, seconds: float = 90) -> Deployed:
-    """Put `archive` (.war, .car or .aar) on the manager and wait until manager and workers have deployed it, at most
-    `seconds`. `probe.war`, where there is no such file, is the demonstration application that comes with the runbook.
+    """Put `archive` (.war, .car or .aar) on the manager and wait until manager and workers have deployed it; return the times.
 
-    The same archive again is no change. RunbookError for a file that is none; HostError names the node that did not
-    get it or did not deploy it.
+    Waits `seconds` at most. The name `probe.war`, where there is no such file, is the demonstration application that comes
+    with the runbook. An archive that is deployed already is no change. Raises RunbookError for a file that is not such an
+    archive, HostError with the name of the node that did not get or did not deploy it.
     """
     path = Path(archive).expanduser()
     data = _read(path)
@@ -103,12 +103,12 @@ def deploy(fleet: Fleet, ctx: Context, archive: str | Path, progress: Progress |
     began = time.monotonic()
     if here[manager] != digest:
         _put(fleet[manager], ctx, data, target, digest)
-        _tell(progress, manager, f"{path.name} is on the manager")
+        _report(progress, manager, f"{path.name} is on the manager")
         _pull_now(fleet, ctx)
 
     def follow(host: Host) -> float:
         _arrive(host, target, digest, log, sizes[host.name], seconds)
-        _tell(progress, host.name, f"{path.name} is deployed")
+        _report(progress, host.name, f"{path.name} is deployed")
         return time.monotonic() - began
 
     waiting = [name for name in names if here[name] != digest]
@@ -116,9 +116,10 @@ def deploy(fleet: Fleet, ctx: Context, archive: str | Path, progress: Progress |
 
 
 def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = None, seconds: float = 90) -> Deployed:
-    """Take the archive `name` from the manager and wait until it is gone from every node with what was unpacked from it.
+    """Remove the archive `name` from the manager and wait until it and what was unpacked from it is gone from every node.
 
-    RunbookError where the manager has none of that name; HostError names the node that still has it after `seconds`.
+    Returns the times. Raises RunbookError where the manager has no archive of that name, HostError with the name of the
+    node that still has it after `seconds`.
     """
     path = Path(name)
     folder = FOLDERS.get(path.suffix)
@@ -130,7 +131,7 @@ def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = 
     if fleet[manager].run("sudo -n sh", TAKE.format(**words).encode()).rc:
         raise RunbookError(f"there is no {name} on {manager}", f"{manager}: {target}", "the console or `ls` of that folder shows what is deployed")
     began = time.monotonic()
-    _tell(progress, manager, f"{name} is off the manager")
+    _report(progress, manager, f"{name} is off the manager")
 
     def follow(host: Host) -> float:
         if host.name != manager:
@@ -138,7 +139,7 @@ def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = 
         if host.run("sudo -n sh", GONE.format(**words).encode(), timeout=seconds + 60).rc:
             what = f"{host.name} still has {name} after {seconds:.0f} s"
             raise HostError(what, f"{host.name}: {target}", f"`journalctl -u {appserver.PULL_UNIT}` on the node says what rsync met")
-        _tell(progress, host.name, f"{name} is gone")
+        _report(progress, host.name, f"{name} is gone")
         return time.monotonic() - began
 
     # The manager first: as long as it has what it unpacked, and no archive beside it, that is an application of its own to
@@ -148,10 +149,12 @@ def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = 
 
 
 def _pull_now(fleet: Fleet, ctx: Context) -> None:
+    """Start the workers' pull without waiting for it."""
     fleet.each(lambda host: host.run(PULL_NOW), [node.name for node in ctx.topology.of("as-worker")])
 
 
 def _read(path: Path) -> bytes:
+    """Return the content of an archive. Raises RunbookError for a name or a file that cannot be deployed."""
     if str(path) == demo_app.NAME and not path.exists():
         return demo_app.archive()
     if path.suffix not in FOLDERS:
@@ -166,10 +169,12 @@ def _read(path: Path) -> bytes:
 
 
 def _digest(host: Host, target: str) -> str:
+    """Return the SHA-256 of a file on a host; empty when there is none."""
     return host.run(f"sudo -n sha256sum {shlex.quote(target)} 2>/dev/null").stdout[:64]
 
 
 def _put(host: Host, ctx: Context, data: bytes, target: str, digest: str) -> None:
+    """Write the archive beside the artifact folders, verify it, and rename it into place. Raises HostError."""
     beside = f"{carbon.home_of(ctx.spec)}/{appserver.DEPLOYMENT}/.incoming-{digest[:12]}"
     words = {"beside": shlex.quote(beside), "target": shlex.quote(target)}
     script = PUT.format(sha256=digest, owner=carbon.owner_of(ctx.spec), **words)
@@ -183,6 +188,7 @@ def _put(host: Host, ctx: Context, data: bytes, target: str, digest: str) -> Non
 
 
 def _arrive(host: Host, target: str, digest: str, log: str, at: str, seconds: float) -> None:
+    """Wait until the host has the archive and its log, from byte `at` on, reports the deployment. Raises HostError after `seconds`."""
     name = Path(target).name
     script = ARRIVE.format(
         tries=int(seconds * 2), target=shlex.quote(target), sha256=digest, at=at, log=log, name=shlex.quote(name),
@@ -204,6 +210,6 @@ def _arrive(host: Host, target: str, digest: str, log: str, at: str, seconds: fl
         )
 
 
-def _tell(progress: Progress | None, node: str, text: str) -> None:
+def _report(progress: Progress | None, node: str, text: str) -> None:
     if progress:
         progress(Event(node, "artifacts", text, 0, 0))

@@ -1,6 +1,4 @@
-"""Questions to the shared registry and user database that only SQL answers: used or fresh, duplicates, a lock left
-behind.
-"""
+"""Queries of the shared registry and user database: used or unused, duplicates, one resource, the initialisation lock."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ CLIENT = "exec sudo -n sh -c 'exec $(command -v mariadb || command -v mysql) --n
 
 
 def ask(database: Host, statement: str) -> list[list[str]]:
-    """Rows of one statement. HostError with the server's own words."""
+    """Run one statement as root and return its rows. Raises HostError with the server's message."""
     done = database.run(CLIENT, statement.encode(), timeout=60)
     if done.rc:
         raise HostError(
@@ -25,8 +23,9 @@ def ask(database: Host, statement: str) -> list[list[str]]:
 
 
 def is_used(database: Host) -> bool:
-    """Whether a node ever wrote into the databases: a loaded schema has no user and no resource until the first
-    boot.
+    """Return whether a node has ever written into the databases.
+
+    A schema that was only loaded has no user and no resource; the first boot adds both.
     """
     rows = ask(
         database,
@@ -36,8 +35,9 @@ def is_used(database: Host) -> bool:
 
 
 def duplicates(database: Host) -> list[str]:
-    """Registry paths that are there more than once: the mark of two first boots at once (golden run 7). None is
-    right.
+    """Return the registry paths that exist more than once, an empty list when there are none.
+
+    Duplicates are the trace of two first boots at the same time (golden run 7).
     """
     rows = ask(
         database,
@@ -50,7 +50,7 @@ GROUP BY r.REG_TENANT_ID, r.REG_PATH_ID, r.REG_NAME, p.REG_PATH_VALUE HAVING COU
 
 
 def content(database: Host, path: str) -> bytes | None:
-    """What a registry resource holds; None when there is no such resource."""
+    """Return the content of a registry resource, or None when there is no such resource."""
     folder, _, name = path.rpartition("/")
     rows = ask(
         database,
@@ -64,15 +64,13 @@ WHERE p.REG_PATH_VALUE = '{folder}' AND r.REG_NAME = '{name}';""",
 
 
 def is_locked(database: Host) -> bool:
-    """Whether a node holds the initialisation lock, for which every other node waits without limit or word (facts
-    2.4).
-    """
+    """Return whether a node holds the initialisation lock; every other node waits for it without limit and without a log line (facts 2.4)."""
     rows = ask(database, f"SELECT REG_LOCK_STATUS FROM {REGISTRY.name}.REG_CLUSTER_LOCK WHERE REG_LOCK_NAME = 'INITIALIZE';")
     return ["LOCKED"] in rows
 
 
 def free_lock(database: Host) -> None:
-    """Take away a lock that a dead node left. Only while no node is starting."""
+    """Release the initialisation lock that a dead node left. Call it only while no node is starting."""
     ask(
         database,
         f"UPDATE {REGISTRY.name}.REG_CLUSTER_LOCK SET REG_LOCK_STATUS = 'UNLOCKED' WHERE REG_LOCK_NAME = 'INITIALIZE';",

@@ -1,4 +1,4 @@
-"""Restart nodes one after the other without a visitor noticing: out of Nginx, restart, ready, back in."""
+"""Restart nodes one after the other while the others serve: drain in Nginx, restart, wait until ready, put back."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ done"""
 
 
 def rolling_restart(deployment: Session, names: Sequence[str], tell: Callable[[str], object] = lambda text: None) -> None:
-    """Restart these nodes in turn. A node that nobody can stand in for is restarted all the same, and is missed.
+    """Restart the nodes `names` in turn; `tell` gets a line of progress.
 
-    `HostError` when one does not come back: the others still serve, and it stays out of Nginx.
+    A node whose role has no other node is restarted without being drained: its requests fail meanwhile. Raises HostError
+    when a node does not come back: it stays drained, and the others serve.
     """
     context, fleet = deployment.context(), deployment.fleet()
     for number, name in enumerate(names):
@@ -51,11 +52,11 @@ def rolling_restart(deployment: Session, names: Sequence[str], tell: Callable[[s
 
 
 def take_out(deployment: Session, drained: Collection[str]) -> Result:
-    """Let Nginx send nothing new to these nodes, nor to those that have not booted yet; an empty collection puts all
-    others back. Nodes that the parameters name no more are out with it.
+    """Set which nodes get no new requests from Nginx: those in `drained` and those without a first boot; return what changed.
 
-    Returns when Nginx's old worker processes have ended, at the latest after `DRAIN_SECONDS`. An Nginx machine that
-    was never configured sends nothing to anybody, and is left alone.
+    An empty `drained` puts all others back. Nodes that the parameters no longer name are removed from the configuration as
+    well. Returns when Nginx's old worker processes have ended, after `DRAIN_SECONDS` at the latest. An Nginx machine that
+    was never configured is skipped.
     """
     context, fleet = deployment.context(), deployment.fleet()
     out = {*drained, *(node.name for node in deployment.topology.wso2_nodes if node.name not in context.booted)}
@@ -67,7 +68,7 @@ def take_out(deployment: Session, drained: Collection[str]) -> Result:
 
 
 def restarted_by(plan: Plan) -> set[str]:
-    """The hosts on which this plan restarts the running product, as its unit's `watches` say."""
+    """Return the names of the hosts on which this plan restarts the running product, by the `watches` of its unit."""
     changing = {(pending.host, pending.change.key) for pending in plan.pending}
     return {name for name, stages in plan.wish.items() if any((name, key) in changing for key in _restarting([r for stage in stages for r in stage.resources]))}
 
@@ -82,21 +83,24 @@ def _restarting(wish: Sequence[Resource]) -> set[str]:
 
 
 def batches(deployment: Session, context: Context, plan: Plan) -> Iterator[list[str]]:
-    """The nodes in batches that may go together; those that the plan restarts are out of Nginx until the next batch is asked for."""
+    """Yield the names of the nodes that may be changed together, batch by batch.
+
+    Nodes that the plan restarts are drained until the next batch is asked for.
+    """
     due = {name for name in restarted_by(plan) & context.booted if not _alone(deployment, name)}
-    cold = False
+    just_restarted = False
     for batch in startup.batches(context):
         out = due.intersection(batch)
         if out:
-            if cold:
+            if just_restarted:
                 time.sleep(WARM_SECONDS)
             take_out(deployment, out)
         yield batch
         if out:
             take_out(deployment, ())
-            cold = True
+            just_restarted = True
 
 
 def _alone(deployment: Session, name: str) -> bool:
-    """Whether nobody can stand in for the node: it is restarted all the same, and is missed."""
+    """Return whether the node is the only one of its role."""
     return len(deployment.topology.of(deployment.topology.node(name).role)) == 1

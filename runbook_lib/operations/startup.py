@@ -1,9 +1,8 @@
-"""Starts of the product: first boots one after the other, readiness by the log of this very start, failures named
-within seconds.
+"""Starts of the product: first boots one after the other, readiness and failures by the log of the present start.
 
-A broken start of Carbon stays alive with a process id, no port and no last word (golden run 1), so a timeout alone
-says nothing: the log is followed on the node by one small program (`startup_watch.py`), which ends at the ready line,
-at a known failure, or when the unit dies.
+A failed start of Carbon stays alive with a process id, without a port and without a further log line (golden run 1), so
+a timeout alone says nothing. A small program on the node (`startup_watch.py`) follows the log and ends at the ready
+line, at a known failure, or when the unit stops.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ PROBES: dict[str, tuple[tuple[str, tuple[int, ...]], ...]] = {
 
 @dataclass(frozen=True)
 class Signature:
-    """A line of the log that means the start is lost, why, and what to do."""
+    """A line of the log that means that the start has failed, its explanation, and the next step."""
 
     pattern: str
     explanation: str
@@ -61,7 +60,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Started:
-    """A node that says it is started and answers. `seconds` since the start was asked for."""
+    """A node that has started and answers. `line`: the ready line of its log; `seconds`: since the start was asked for."""
 
     node: str
     line: str
@@ -70,15 +69,15 @@ class Started:
 
 @cache
 def signatures() -> tuple[Signature, ...]:
-    """Known failures, the most telling first."""
+    """Return the known failures of `startup_failures.yaml`, the most specific first."""
     return tuple(Signature(**row) for row in yaml.safe_load(files(__package__).joinpath("startup_failures.yaml").read_text()))
 
 
 def start(fleet: Fleet, ctx: Context, name: str, verb: str = "start", progress: Progress | None = None, first: bool = False) -> Started:
-    """Start (`restart`, or only `watch`) one node and wait until it serves. `first`: note on the node that its first
-    boot began, and ended.
+    """Start one node and wait until it serves; return its ready line and the time.
 
-    HostError with the log line and its explanation when the start is lost, as soon as it is.
+    `verb`: `start`, `restart`, or `watch` (only wait). `first`: record on the node that its first boot began, and ended.
+    Raises HostError with the log line and its explanation as soon as the start has failed.
     """
     node = ctx.topology.node(name)
     limit = ctx.spec.timeouts.first_boot if first else ctx.spec.timeouts.boot
@@ -115,20 +114,21 @@ def start(fleet: Fleet, ctx: Context, name: str, verb: str = "start", progress: 
         ) from error
     if "ready" in result:
         return Started(name, result["ready"], result["seconds"])
-    raise _lost(node, result, done.stderr, f"{home}/{carbon.LOG}")
+    raise _start_error(node, result, done.stderr, f"{home}/{carbon.LOG}")
 
 
 @cache
 def _program() -> bytes:
+    """Return the watching program with its length in front, as the agent command expects it."""
     source = files(__package__).joinpath("startup_watch.py").read_bytes()
     return b"%d\n" % len(source) + source
 
 
-def _lost(node: Node, result: dict, stderr: str, log: str) -> HostError:
-    """What came instead of the ready line, in words."""
+def _start_error(node: Node, result: dict, stderr: str, log: str) -> HostError:
+    """Return the error for a start that did not end with the ready line; `result` is the last message of the watching program."""
     where = f"{node.name}: {log}"
-    said = [line for line in result.get("log", []) if not line.startswith("\t")]  # without the frames of Java's stack
-    tail = redactor.redact("\n".join(said[-12:]))
+    log_lines = [line for line in result.get("log", []) if not line.startswith("\t")]  # without the frames of Java's stack
+    tail = redactor.redact("\n".join(log_lines[-12:]))
     if "failed" in result:
         known = signatures()[result["failed"]]
         return HostError(
@@ -160,13 +160,15 @@ def _lost(node: Node, result: dict, stderr: str, log: str) -> HostError:
 
 
 def wait_ready(fleet: Fleet, ctx: Context, names: Sequence[str], progress: Progress | None = None) -> dict[str, Started]:
-    """Until these running nodes serve, in parallel: what comes after a batch of a rolling change (`gate`)."""
+    """Wait until these running nodes serve, in parallel; return a result per node. Called after each batch of a rolling change (`gate`)."""
     return fleet.each(lambda host: start(fleet, ctx, host.name, "watch", progress), names)
 
 
 def batches(ctx: Context) -> list[list[str]]:
-    """Nodes that may be changed together. Those that never booted serve nobody: all at once, and first. Of the others so
-    that every tier and role keeps serving: the first of each role, the second of each, …
+    """Return the names of the nodes that may be changed together, batch by batch.
+
+    Nodes without a first boot serve nobody: all of them are the first batch. The others are spread so that every role keeps
+    serving: the first node of each role, then the second of each, and so on.
     """
     nodes = ctx.topology.wso2_nodes
     fresh = [node.name for node in nodes if node.name not in ctx.booted]
@@ -176,8 +178,9 @@ def batches(ctx: Context) -> list[list[str]]:
 
 
 def mark_of(ctx: Context) -> str:
-    """The file on a node that says how far its first boot came: absent, begun or complete. It goes with the unpacked
-    pack.
+    """Return the path of the file on a node that records its first boot: absent, `begun` or `complete`.
+
+    It is inside the product's home, so that unpacking the pack again removes it.
     """
     return f"{carbon.home_of(ctx.spec)}/.runbook-first-boot"
 
@@ -190,28 +193,28 @@ def first_boots(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> tuple[Started, ...]:
-    """First boots of the nodes that `ctx.booted` does not name, strictly one after the other (golden run 7: two at
-    once spoil the registry).
+    """Boot the nodes that `ctx.booted` does not name, strictly one after the other; return a result per node.
 
-    `record(node)` is called for all of them at the end, when all serve and the registry holds no duplicates. Until
-    then nothing of value is in the databases, so a first boot that was cut short (by a kill, a power cut, a failure)
-    makes the next run call `recreate_databases`, put the nodes' local databases back as shipped, and begin again.
-    Once a first boot of this deployment was recorded, that is left to the user: RunbookError names the way out.
+    Two first boots at once leave duplicates in the registry (golden run 7). `record(node)` is called for all of them at the
+    end, when all serve and the registry holds no duplicates. Until then the databases hold nothing of value, so after a
+    first boot that was cut short (by a kill, a power cut, a failure) the next run calls `recreate_databases`, puts the
+    nodes' local databases back as shipped, and begins again. Once a first boot of this deployment is recorded, nothing is
+    re-created: RunbookError names what the user can do.
     """
     waiting = [node.name for node in ctx.topology.wso2_nodes if node.name not in ctx.booted]
     if not waiting:
         return ()
-    tell = _teller(progress)
+    report = _reporter(progress)
     marks = fleet.each(lambda host: _read_mark(host, ctx), waiting)
     database = fleet[ctx.topology.db.name]
     used = registry.is_used(database)
     begun = [name for name in waiting if marks[name] == "begun"]
     if ctx.booted:
         if begun:
-            raise _not_by_itself(begun, ctx)
+            raise _interrupted_boot_error(begun, ctx)
     elif used and (begun or not any(marks.values())):
         where = ", ".join(begun) or "on a machine that is gone"
-        tell(waiting[0], f"a first boot was cut short ({where}): the databases are made anew")
+        report(waiting[0], f"a first boot was cut short ({where}): the databases are made anew")
         _stop_and_reset(fleet, ctx, waiting)
         recreate_databases()
         marks = dict.fromkeys(waiting, "")
@@ -229,7 +232,7 @@ def first_boots(
                 "run the chapter again: it goes on from here",
             )
         registry.free_lock(database)
-        tell(name, FIRST_BOOT)
+        report(name, FIRST_BOOT)
         started.append(start(fleet, ctx, name, "start", progress, first=True))
     _refuse_duplicates(database)
     for name in waiting:
@@ -237,16 +240,17 @@ def first_boots(
     return tuple(started)
 
 
-def _teller(progress: Progress | None) -> Callable[[str, str], None]:
+def _reporter(progress: Progress | None) -> Callable[[str, str], None]:
     return lambda name, text: progress(Event(name, FIRST_BOOT, text, 0, 0)) if progress else None
 
 
 def _read_mark(host: Host, ctx: Context) -> str:
+    """Return how far the first boot of a node came: empty, `begun` or `complete`."""
     return host.run(f"sudo -n cat {mark_of(ctx)} 2>/dev/null").stdout.strip()
 
 
 def _stop_and_reset(fleet: Fleet, ctx: Context, names: Sequence[str]) -> None:
-    """Nodes as before their first boot: stopped, local database as shipped, no search index, no mark."""
+    """Put nodes back to the state before their first boot: stopped, local database as shipped, no search index, no mark."""
     home = carbon.home_of(ctx.spec)
     script = f"""set -eu
 systemctl stop {carbon.UNIT} || true
@@ -268,12 +272,12 @@ rm -rf solr/data .runbook-first-boot
 
 
 def forget_first_boots(fleet: Fleet, ctx: Context) -> None:
-    """Stop all nodes and put them back to before their first boot: what fresh databases need beside them."""
+    """Stop all nodes and put them back to the state before their first boot; needed whenever the databases are re-created."""
     _stop_and_reset(fleet, ctx, [node.name for node in ctx.topology.wso2_nodes])
 
 
 def stop_all(fleet: Fleet, ctx: Context) -> None:
-    """Stop the product on all nodes. `HostError` for one that does not stop."""
+    """Stop the product on all nodes, in parallel. Raises HostError for one that does not stop."""
 
     def stop(host: Host) -> None:
         done = host.run(f"sudo -n systemctl stop {carbon.UNIT}", timeout=ctx.spec.timeouts.stop + SILENCE)
@@ -283,7 +287,8 @@ def stop_all(fleet: Fleet, ctx: Context) -> None:
     fleet.each(stop, [node.name for node in ctx.topology.wso2_nodes])
 
 
-def _not_by_itself(begun: Sequence[str], ctx: Context) -> RunbookError:
+def _interrupted_boot_error(begun: Sequence[str], ctx: Context) -> RunbookError:
+    """Return the error for a first boot that was cut short while other nodes already use the databases."""
     names, others = ", ".join(begun), ", ".join(sorted(ctx.booted))
     return RunbookError(
         f"the first boot of {names} was cut short, and the databases already hold what {others} made",
@@ -294,6 +299,7 @@ def _not_by_itself(begun: Sequence[str], ctx: Context) -> RunbookError:
 
 
 def _refuse_duplicates(database: Host) -> None:
+    """Raise RunbookError when the registry holds a resource twice."""
     found = registry.duplicates(database)
     if found:
         raise RunbookError(

@@ -21,14 +21,14 @@ ONE_AT_A_TIME = threading.Lock()
 
 
 def say(**message):
-    # When whoever asked is gone, the start is followed to its end all the same: the next run finds its mark.
+    """Write one message. When the caller is gone, the start is followed to its end all the same: the next run finds its mark."""
     with ONE_AT_A_TIME, contextlib.suppress(BrokenPipeError):
         sys.stdout.write(json.dumps(message) + "\n")
         sys.stdout.flush()
 
 
 def pulse():
-    """Signs of life while a call blocks: a machine whose power was cut sends none."""
+    """Send a sign of life every PULSE seconds while a call blocks: a machine whose power was cut sends none."""
     while True:
         time.sleep(PULSE)
         say(alive=True)
@@ -39,17 +39,19 @@ def systemctl(*words):
 
 
 def state(unit):
+    """Return the unit's state as systemd's properties."""
     text = systemctl("show", "-p", "ActiveState,SubState,Result,ExecMainStatus", unit).stdout
     return dict(line.split("=", 1) for line in text.split())
 
 
 def journal(unit):
-    """The last words of a unit, its script's and systemd's own."""
+    """Return the last lines of a unit's journal: its script's and systemd's own."""
     command = ["journalctl", "-u", unit, "-n", "15", "--no-pager", "-o", "cat"]
     return subprocess.run(command, capture_output=True, text=True).stdout.splitlines()
 
 
 def write(path, text):
+    """Replace a file so that it is never half written, even when the power is cut."""
     with open(path + ".part", "w") as out:
         out.write(text)
         out.flush()
@@ -58,7 +60,7 @@ def write(path, text):
 
 
 def keep_shipped_database(home):
-    """A copy of the local database as the pack brought it, to go back to when the first boot has to be made again."""
+    """Copy the local database as the pack shipped it, for a first boot that has to be repeated."""
     shipped, kept = home + "/repository/database", home + "/.runbook-database"
     if os.path.isdir(shipped) and not os.path.isdir(kept):
         shutil.rmtree(kept + ".part", ignore_errors=True)
@@ -67,10 +69,10 @@ def keep_shipped_database(home):
 
 
 class Log:
-    """The lines that the present start wrote. The unit notes the log's size and inode before each start: at midnight the
-    file gets the date as suffix, and the log goes on in a new one.
+    """The lines that the present start wrote.
 
-    `kept` is false when the file that the start was logged to is gone, as old days' logs may be.
+    The unit records the log's size and inode before each start: at midnight the file gets the date as suffix, and the log
+    continues in a new one. `kept` is false when the file that the start was logged to no longer exists.
     """
 
     def __init__(self, path, note):
@@ -92,7 +94,7 @@ class Log:
         return os.path.exists(path) and os.stat(path).st_ino == inode
 
     def more(self):
-        """Lines that came since the last call."""
+        """Return the lines that were written since the last call."""
         data = b""
         for day in self.days:
             with open(day, "rb") as source:
@@ -116,8 +118,9 @@ class Log:
 
 
 def answers(probe):
-    """(whether the page answers as it should, what it answered). Redirects are not followed: they lead to the public
-    port.
+    """Return (whether the page answers as expected, what it answered).
+
+    Redirects are not followed: they lead to the public port.
     """
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # asks only whether it serves; nothing is sent
@@ -133,7 +136,7 @@ def answers(probe):
 
 
 def follow(request, log, deadline):
-    """Until the ready line; otherwise a result that says what came instead."""
+    """Follow the log until the ready line and return it; otherwise return a result that names the failure."""
     failures = [re.compile(pattern) for pattern in request["failures"]]
     ready, tell = re.compile(request["ready"]), re.compile(request["tell"])
     found, looked = None, 0.0
@@ -166,7 +169,7 @@ def follow(request, log, deadline):
 
 
 def serve(request, deadline):
-    """Until every page asked for answers; what the last one said otherwise."""
+    """Wait until every page asked for answers; return None, or a result with the last answer."""
     for probe in request["probes"]:
         while True:
             good, words = answers(probe)

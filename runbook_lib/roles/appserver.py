@@ -1,8 +1,8 @@
-"""Application Server nodes: one manager, and workers that get its artifacts. Pure.
+"""Desired state of the Application Server nodes: one manager, and workers that pull its artifacts. No I/O.
 
 SVN deployment synchronisation needs a library that is not shipped (facts 3.6), so workers pull from the manager: a
-read-only rsync daemon there, a systemd timer here. Only the four folders that hold artifacts; never
-artifactMetafiles, which alone break a deployment.
+read-only rsync daemon on the manager, a systemd timer on each worker. Only the four folders that hold artifacts are
+copied; never artifactMetafiles, which alone break a deployment.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ WantedBy=timers.target
 
 
 def desired(node: Node, ctx: Context) -> tuple[Stage, ...]:
-    """Stages of a manager or worker node."""
+    """Return the stages of a manager or worker node."""
     worker = node.role == "as-worker"
     # -DworkerNode=true: the profile without console, whose admin services answer 403 (facts 3.7).
     base = stages(node, ctx, settings(node, ctx), " -DworkerNode=true" if worker else "", folders(ctx))
@@ -89,21 +89,24 @@ def desired(node: Node, ctx: Context) -> tuple[Stage, ...]:
 
 
 def settings(node: Node, ctx: Context) -> dict[str, tuple[Edit, ...]]:
-    """Edits by path below the product's home. A worker only reads the registry (facts 1.4)."""
+    """Return the edits by path below the product's home. A worker mounts the registry read-only (facts 1.4)."""
     worker = node.role == "as-worker"
     hosts = (ctx.topology.host("as"), ctx.topology.host("mgt"))
     return common(node, ctx, Registry(CONFIG_PATH, read_only=worker), hosts, "worker" if worker else "mgt")
 
 
 def folders(ctx: Context) -> tuple[Resource, ...]:
-    """The artifact folders, of which a pack may lack some."""
+    """Return the artifact folders as resources; a pack may lack some of them."""
     home, owner = home_of(ctx.spec), owner_of(ctx.spec)
     return tuple(Directory(f"{home}/{DEPLOYMENT}/{folder}", 0o750, owner) for folder in ARTIFACTS)
 
 
 def serving(ctx: Context) -> tuple[Stage, ...]:
-    """The manager's rsync daemon, a stage of its own behind its settings: whether it is due for a restart shows when they are
-    there. Port 873 is open to the workers' group only (topology)."""
+    """Return the stages of the manager's rsync daemon: its settings, then its service.
+
+    The service is a stage of its own because whether it must be restarted is known only when the settings are in place.
+    Port 873 is open to the workers' security group only (topology).
+    """
     home, user = home_of(ctx.spec), ctx.spec.product.user
     workers = " ".join(node.address for node in ctx.topology.of("as-worker"))
     text = DAEMON.format(user=user, workers=workers) + "".join(MODULE.format(folder=folder, home=home, deployment=DEPLOYMENT) for folder in ARTIFACTS)
@@ -112,7 +115,7 @@ def serving(ctx: Context) -> tuple[Stage, ...]:
 
 
 def pulling(ctx: Context) -> tuple[Stage, ...]:
-    """The worker's timer and, before it, what it runs."""
+    """Return the stages of a worker's pull: script and units, then the timer that runs them."""
     manager = ctx.topology.of("as-manager")[0].address
     words = {
         "home": home_of(ctx.spec), "deployment": DEPLOYMENT, "folders": " ".join(ARTIFACTS), "manager": manager,

@@ -1,7 +1,6 @@
-"""What every WSO2 node has: Java, a user, the pack, the JDBC driver, its tier's keys, its settings, a systemd unit.
-Pure.
+"""Desired state of every WSO2 node: Java, a user, the pack, the JDBC driver, its tier's keys, its settings, a systemd unit. No I/O.
 
-`greg.py` and `appserver.py` say what differs.
+`greg.py` and `appserver.py` add what differs between the products.
 """
 
 from __future__ import annotations
@@ -111,7 +110,7 @@ chown {user}:{user} {target}.part && chmod 640 {target}.part && mv {target}.part
 
 
 def home_of(spec: Spec) -> str:
-    """Directory of the product (CARBON_HOME), such as /opt/wso2/greg."""
+    """Return the directory of the product (CARBON_HOME), such as /opt/wso2/greg."""
     return f"{spec.product.home}/{spec.design.product}"
 
 
@@ -122,8 +121,10 @@ def stages(
     arguments: str = "",
     also: tuple[Resource, ...] = (),
 ) -> tuple[Stage, ...]:
-    """The stages of a node. `settings`: edits by path below the home; `arguments`: further ones of wso2server.sh;
-    `also`: with the settings.
+    """Return the stages of a node: Java and user, pack, settings, service.
+
+    `settings`: edits by path below the product's home. `arguments`: text appended to the arguments of wso2server.sh.
+    `also`: resources that are applied together with the settings.
     """
     home, owner, runtime = home_of(ctx.spec), owner_of(ctx.spec), java(ctx)
     edited = [Edited(f"{home}/{path}", edits, ctx.base(path), mode_of(path), owner) for path, edits in {**settings, **heap(node)}.items()]
@@ -136,40 +137,46 @@ def stages(
         Directory(ctx.spec.product.home),
         Archive(home, pack.sha256 if pack else (ctx.spec.product.sha256 or ""), pack.url if pack else "", owner),
     )
-    silence = (File(f"{home}/{HAZELCAST_FILE}", HAZELCAST.encode(), 0o640, owner),) if clustered(node, ctx) else ()
-    closed = Directory(home, 0o750, owner)  # nobody but the product reads the passwords in its configuration
-    watched = (UNIT_FILE, jar_path(ctx), *(one.path for one in (*edited, *silence, *stores)))
+    hazelcast = (File(f"{home}/{HAZELCAST_FILE}", HAZELCAST.encode(), 0o640, owner),) if clustered(node, ctx) else ()
+    private_home = Directory(home, 0o750, owner)  # nobody but the product reads the passwords in its configuration
+    watched = (UNIT_FILE, jar_path(ctx), *(one.path for one in (*edited, *hazelcast, *stores)))
     return (
         Stage("Java and user", machine),
         Stage("pack", product),
-        Stage("settings", (closed, *also, jar, *edited, *silence, *stores, unit)),
+        Stage("settings", (private_home, *also, jar, *edited, *hazelcast, *stores, unit)),
         Stage("service", running(node, ctx, watched)),
     )
 
 
 def mode_of(path: str) -> int:
-    """Scripts may be run by the product's user and group; a setting is nobody else's to read, for some are passwords."""
+    """Return the file mode of a path below the product's home: scripts can be executed by the product's user and group.
+
+    Other users cannot read any of these files, because some settings are passwords.
+    """
     return 0o750 if path.endswith(".sh") else 0o640
 
 
 def log_of_this_start(spec: Spec) -> str:
-    """A shell command (for root) that prints what the product logged since it was last started, however it was
-    started, and however many midnights ago: its log goes on in a new file every day (the old one gets the date as suffix).
+    """Return a shell command (for root) that prints what the product logged since its last start.
+
+    It holds for every way of starting and over any number of midnights: at midnight the product renames its log with the
+    date as suffix and opens a new one.
     """
     return SINCE_START.format(note=LOG_START, home=home_of(spec), log=LOG)
 
 
 def owner_of(spec: Spec) -> str:
+    """Return `user:group` of the product's files."""
     return f"{spec.product.user}:{spec.product.user}"
 
 
 def heap(node: Node) -> dict[str, tuple[Edit, ...]]:
-    """wso2server.sh: -Xmx where the machine is too small for the product's own (facts 7)."""
+    """Return the edit of wso2server.sh that sets -Xmx, or none where the machine has memory for the product's default (facts 7)."""
     return {SCRIPT: (TextSet(r"^\s*-Xms\S+ -Xmx(\S+)", node.heap),)} if node.heap else {}
 
 
 def service(node: Node, ctx: Context, runtime: Java, arguments: str) -> str:
-    """The systemd unit: the script in the foreground, not as root (facts 7)."""
+    """Return the text of the systemd unit: wso2server.sh in the foreground, not as root (facts 7)."""
     return SERVICE.format(
         product={"greg": "Governance Registry", "as": "Application Server"}[ctx.spec.design.product],
         node=node.name,
@@ -187,23 +194,28 @@ def service(node: Node, ctx: Context, runtime: Java, arguments: str) -> str:
 
 
 def running(node: Node, ctx: Context, watched: tuple[str, ...]) -> tuple[Resource, ...]:
-    """A node is started by systemd, and again when it fails, only after its first boot is recorded complete."""
+    """Return the resources that run the product; before the first boot is recorded complete, a unit that is only installed.
+
+    systemd starts a node at boot and restarts it after a failure only once its first boot is complete.
+    """
     if node.name not in ctx.booted:
         return (Unit(UNIT, enabled=False, running=None),)
     return (File(RESTART_FILE, RESTART.encode()), Unit(UNIT, watches=watched))
 
 
 def driver_package(ctx: Context) -> tuple[Resource, ...]:
+    """Return the distribution's package of the JDBC driver, or nothing where the parameters name a URL."""
     wanted = ctx.spec.database.driver
     return () if wanted.url or not wanted.package else (Package(wanted.package),)
 
 
 def jar_path(ctx: Context) -> str:
+    """Return where the JDBC driver's jar must be on a node."""
     return f"{home_of(ctx.spec)}/repository/components/lib/{driver_of(ctx).jar.rpartition('/')[2]}"
 
 
 def driver_jar(ctx: Context) -> Resource:
-    """The JDBC driver below repository/components/lib; in lib/ it would not be found (facts 8.17)."""
+    """Return the resource that puts the JDBC driver below repository/components/lib; in lib/ the product does not find it (facts 8.17)."""
     wanted, user, driver = ctx.spec.database.driver, ctx.spec.product.user, driver_of(ctx)
     target = jar_path(ctx)
     if wanted.url:
@@ -218,12 +230,12 @@ def driver_jar(ctx: Context) -> Resource:
 
 
 def keystores(node: Node, ctx: Context, runtime: Java) -> tuple[Keystore, Truststore]:
-    """The tier's own key in the place of the shipped one, and its certificate as the only one trusted under that alias.
+    """Return the keystore with the tier's own key, and the trust store with its certificate as the only one under that alias.
 
-    Same file names, alias and password, so that no setting changes: the variant that golden run 5 found to work
-    without one. The password is the public default and protects nothing; what protects the key is that only the
-    product's user reads the file. A password of our own would stand in clear in carbon.xml and catalina-server.xml
-    beside it, readable by the same user.
+    File names, alias and password stay as shipped, so that no setting changes: the variant that golden run 5 found to work
+    without one. The password is the public default and protects nothing; the key is protected because only the product's
+    user can read the file. A password of our own would be in clear text in carbon.xml and catalina-server.xml beside it,
+    which the same user can read.
     """
     security, owner = f"{home_of(ctx.spec)}/{SECURITY}", owner_of(ctx.spec)
     pem = ctx.secrets[f"tier-key/{ctx.topology.key_of(node.tier or '')}"]

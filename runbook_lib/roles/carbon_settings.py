@@ -1,7 +1,7 @@
-"""The settings that G-Reg and AS have in common: both stand on Carbon kernel 4.4.1 (facts 1, golden run 2). Pure.
+"""The settings that G-Reg and AS have in common: both are built on Carbon kernel 4.4.1 (facts 1, golden run 2). No I/O.
 
-Each function gives the edits of one file. A node's own values come from the topology, those of its product from
-`Product`.
+Each function returns the edits of one file. A node's own values come from the topology, those of its product from
+its caller.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GOVERNANCE = "/_system/governance"
 
 @dataclass(frozen=True)
 class Driver:
-    """A JDBC driver: where its package puts the jar, its class, and the options of golden run 1 and facts 2.3."""
+    """A JDBC driver: where its package puts the jar, its class, and the connection options (golden run 1, facts 2.3)."""
 
     jar: str
     driver_class: str
@@ -50,7 +50,7 @@ PACKAGES = {"libmariadb-java": MARIADB, "libmysql-java": CONNECTOR_J}
 
 @dataclass(frozen=True)
 class Registry:
-    """How a node mounts the shared registry (facts 1.4): its place for configuration, writing, and caching."""
+    """How a node mounts the shared registry (facts 1.4): the collection for its configuration, whether it writes, whether it caches."""
 
     config_path: str
     read_only: bool = False
@@ -58,7 +58,7 @@ class Registry:
 
 
 def driver_of(ctx: Context) -> Driver:
-    """The JDBC driver that the parameters name. RunbookError for a package that is not known here."""
+    """Return the JDBC driver that the parameters name. Raises RunbookError for a package that is not in the table."""
     wanted = ctx.spec.database.driver
     if wanted.url:
         return CONNECTOR_J if "mysql-connector" in wanted.url else MARIADB
@@ -72,12 +72,12 @@ def driver_of(ctx: Context) -> Driver:
 
 
 def jdbc_url(database: Database, ctx: Context) -> str:
-    """A jdbc:mysql: URL, with whichever driver: the form that was run whole on the real product (golden run 1)."""
+    """Return the jdbc:mysql: URL of a database. The form is the same for every driver: it ran whole on the real product (golden run 1)."""
     return f"jdbc:mysql://{ctx.topology.db.address}:3306/{database.name}?{driver_of(ctx).options}"
 
 
 def common(node: Node, ctx: Context, registry: Registry, hosts: tuple[str, str], sub_domain: str) -> dict[str, tuple[Edit, ...]]:
-    """Edits by path below the product's home. `hosts`: HostName and MgtHostName."""
+    """Return the edits that both products need, by path below the product's home. `hosts`: HostName and MgtHostName of carbon.xml."""
     return {
         f"{CONF}/carbon.xml": host_names(*hosts),
         f"{CONF}/user-mgt.xml": users(ctx),
@@ -90,7 +90,7 @@ def common(node: Node, ctx: Context, registry: Registry, hosts: tuple[str, str],
 
 
 def merged(*parts: Mapping[str, tuple[Edit, ...]]) -> dict[str, tuple[Edit, ...]]:
-    """Edits of several sources; those of one file in the order given."""
+    """Return the edits of several sources by path; edits of the same file keep the order of the arguments."""
     found: dict[str, tuple[Edit, ...]] = {}
     for part in parts:
         for path, edits in part.items():
@@ -99,7 +99,7 @@ def merged(*parts: Mapping[str, tuple[Edit, ...]]) -> dict[str, tuple[Edit, ...]
 
 
 def host_names(host: str, management_host: str) -> tuple[Edit, ...]:
-    """carbon.xml: what the product believes to be called; without it URLs carry the private address (facts 1.1)."""
+    """Return the edits of carbon.xml that set its public host names; without them its URLs have the private address (facts 1.1)."""
     return (
         XmlSet("/c:Server/c:HostName", host, create=True),
         XmlSet("/c:Server/c:MgtHostName", management_host, create=True),
@@ -107,8 +107,9 @@ def host_names(host: str, management_host: str) -> tuple[Edit, ...]:
 
 
 def users(ctx: Context) -> tuple[Edit, ...]:
-    """user-mgt.xml: the shared user database, and the administrator's password, which counts at the first boot only
-    (golden run 6).
+    """Return the edits of user-mgt.xml: the shared user database and the administrator's password.
+
+    The product reads that password at the first boot only (golden run 6).
     """
     settings = "/UserManager/Realm/Configuration"
     return (
@@ -118,7 +119,7 @@ def users(ctx: Context) -> tuple[Edit, ...]:
 
 
 def connectors(node: Node) -> tuple[Edit, ...]:
-    """catalina-server.xml: listen on the private address only; visitors come by 80 and 443 (facts 1.7)."""
+    """Return the edits of catalina-server.xml: listen on the private address only; the public ports are 80 and 443 (facts 1.7)."""
     edits: list[Edit] = []
     for port, proxy_port in (("9763", "80"), ("9443", "443")):
         connector = f"/Server/Service/Connector[@port='{port}']"
@@ -127,7 +128,7 @@ def connectors(node: Node) -> tuple[Edit, ...]:
 
 
 def datasources(ctx: Context) -> dict[str, tuple[Edit, ...]]:
-    """The shared databases. WSO2_CARBON_DB stays on H2: each node's own local registry (facts 1.3)."""
+    """Return the edits of the datasource files. WSO2_CARBON_DB stays on H2: it is each node's own local registry (facts 1.3)."""
     files: dict[str, tuple[Edit, ...]] = {}
     for database in databases_of(ctx.spec.pattern):
         edits = _new_datasource(database, ctx) if database in (USER, REGISTRY) else _moved_datasource(database, ctx)
@@ -180,9 +181,7 @@ def _moved_datasource(database: Database, ctx: Context) -> tuple[Edit, ...]:
 
 
 def mounts(ctx: Context, registry: Registry) -> tuple[Edit, ...]:
-    """registry.xml: configuration and governance from the shared database; cacheId is the same on all nodes (facts
-    1.4).
-    """
+    """Return the edits of registry.xml: configuration and governance from the shared database, with the same cacheId on all nodes (facts 1.4)."""
     top = "/wso2registry"
     cache_id = f"{REGISTRY.account}@{jdbc_url(REGISTRY, ctx)}"
     found = [
@@ -213,12 +212,12 @@ def mounts(ctx: Context, registry: Registry) -> tuple[Edit, ...]:
 
 
 def clustered(node: Node, ctx: Context) -> bool:
-    """Whether the node has others to form a cluster with, and may."""
+    """Return whether the node is clustered: the parameters ask for it and its tier has other nodes."""
     return ctx.spec.clustering and len(ctx.topology.tier(node.tier or "")) > 1
 
 
 def clustering(node: Node, ctx: Context, sub_domain: str) -> tuple[Edit, ...]:
-    """axis2.xml: Hazelcast by well-known private addresses, one domain per tier (facts 1.2, 3; design, decision 11)."""
+    """Return the edits of axis2.xml: Hazelcast with well-known private addresses, one domain per tier (facts 1.2, 3; design, decision 11)."""
     top = "/axisconfig/clustering"
     members = ctx.topology.tier(node.tier or "")
     if not clustered(node, ctx):

@@ -1,4 +1,4 @@
-"""Desired state per node and step: pure functions from a Context to stages of resources; no I/O."""
+"""What a role needs to know to compute the desired state of a node."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from runbook_lib.topology.model import Topology
 
 @dataclass(frozen=True)
 class Download:
-    """An archive that machines can fetch: `url` works from inside the VPC (presigned where it must be), `sha256` is verified there.
+    """An archive that machines can fetch. `url` works from inside the VPC (presigned where necessary); `sha256` is verified there.
 
-    `member(path)` reads one file of it (path below the archive's single top folder), for previews and scripts; `members()` names all.
+    `member(path)` returns one file of it (path below the archive's single top folder), for previews and scripts;
+    `members()` returns all names.
     """
 
     sha256: str
@@ -24,7 +25,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Context:
-    """Everything a step may know: the parameters, who is where, the secrets' values by vault name, the pack, the JDK archive if any."""
+    """The input of every role: the parameters, the topology, the secrets' values by vault name, the pack, and the JDK archive if any."""
 
     spec: Spec
     topology: Topology
@@ -36,7 +37,7 @@ class Context:
     booted: frozenset[str] = frozenset()  # nodes whose first boot is recorded complete: only these are started and restarted by systemd
 
     def base(self, path: str) -> bytes | None:
-        """A file as the pack ships it; None when there is no pack to look into or it has no such file."""
+        """Return a file as the pack ships it, or None when there is no pack or the pack has no such file."""
         if self.pack is None or self.pack.member is None:
             return None
         try:

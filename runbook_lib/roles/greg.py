@@ -1,9 +1,9 @@
-"""Governance Registry nodes: Store, Publisher, or both on one node (role greg). Pure.
+"""Desired state of the Governance Registry nodes: Store, Publisher, or both on one node (role greg). No I/O.
 
 Levels of `hardening`, as measured by the golden table: `hosts` (b) and `allow-list` (c) leave both applications on
-every node, `app-removed` (d) and `full` (f) remove the other tier's; what Nginx lets through is Nginx's affair, the key
-per tier (f) the topology's. The other tier's service provider is gone at every level: with it, one tier's identity
-provider signs for the other tier's application (golden run 4).
+every node, `app-removed` (d) and `full` (f) remove the other tier's. What Nginx lets through is decided in `nginx.py`,
+the key per tier (f) in the topology. The other tier's service provider is removed at every level: with it, one tier's
+identity provider signs for the other tier's application (golden run 4).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ FROZEN = f"{REGISTRY.config_path}/store/configs/store.json"
 
 
 def desired(node: Node, ctx: Context) -> tuple[Stage, ...]:
-    """Stages of a G-Reg node."""
+    """Return the stages of a G-Reg node."""
     also = tuple(Absent(f"{home_of(ctx.spec)}/{APPS}/{app}") for app in removed_apps(node, ctx))
     return stages(node, ctx, settings(node, ctx), also=also)
 
 
 def settings(node: Node, ctx: Context) -> dict[str, tuple[Edit, ...]]:
-    """Edits by path below the product's home: the list of golden run 2 and what the decisions add to it."""
+    """Return the edits by path below the product's home: the list of golden run 2 and the additions of the decisions."""
     host = ctx.topology.public_name(node.tier or "")
     return merged(
         common(node, ctx, REGISTRY, (host, host), "worker"),
@@ -51,15 +51,16 @@ def settings(node: Node, ctx: Context) -> dict[str, tuple[Edit, ...]]:
 
 
 def removed_apps(node: Node, ctx: Context) -> tuple[str, ...]:
-    """The other tier's applications, where the hardening takes them away."""
+    """Return the folders of the other tier's applications where the hardening removes them; otherwise none."""
     if ctx.spec.hardening not in REMOVES_APPS:
         return ()
     return tuple(app for app in EVERY_APP if app not in SERVES[node.role])
 
 
 def service_providers(node: Node, ctx: Context) -> tuple[Edit, ...]:
-    """sso-idp-config.xml: where the browser is sent after signing in (facts 1.9), and who may ask this identity
-    provider.
+    """Return the edits of sso-idp-config.xml (facts 1.9).
+
+    They set where the browser is sent after signing in, and remove the service providers that this identity provider must not serve.
     """
     top = "/SSOIdentityProviderConfig/ServiceProviders/ServiceProvider"
     edits: list[Edit] = []
@@ -73,11 +74,11 @@ def service_providers(node: Node, ctx: Context) -> tuple[Edit, ...]:
 
 
 def applications(node: Node, ctx: Context) -> dict[str, tuple[Edit, ...]]:
-    """JSON of the applications that stay (facts 1.11). `%https.host%` follows HostName and proxyPort by itself,
-    except where it is set here.
+    """Return the edits of the remaining applications' JSON files (facts 1.11).
 
-    publisher.json keeps its shipped credentials: whoever reaches /publisher/config downloads it, and nothing needs
-    the real ones (golden run 6). store-tenant.json is copied into the registry at the first boot and never read again.
+    `%https.host%` follows HostName and proxyPort by itself, except where it is set here. publisher.json keeps its shipped
+    credentials: whoever reaches /publisher/config downloads it, and nothing needs the real ones (golden run 6).
+    store-tenant.json is copied into the registry at the first boot and never read again.
     """
     store = public_url("store", ctx)
     files: dict[str, tuple[Edit, ...]] = {
@@ -97,11 +98,11 @@ def applications(node: Node, ctx: Context) -> dict[str, tuple[Edit, ...]]:
 
 
 def frozen_settings(ctx: Context) -> tuple[Edit, ...]:
-    """What the Store's settings in the registry must say, whichever node put them there."""
+    """Return the edits that the registry's copy of the Store's settings must hold, whichever node wrote it."""
     node = next(node for node in ctx.topology.wso2_nodes if "store" in SERVES[node.role])
     return applications(node, ctx)[STORE_TENANT]
 
 
 def public_url(app: str, ctx: Context) -> str:
-    """https://<host> under which visitors reach an application."""
+    """Return https://<host>, the public address of an application."""
     return f"https://{ctx.topology.host('publisher' if app == 'publisher' else 'store')}"

@@ -18,18 +18,19 @@ ARCHITECTURE = "amd64"  # part of the folder's name in Debian and Ubuntu
 
 @dataclass(frozen=True)
 class Java:
-    """Where the runtime is (`home` as in JAVA_HOME), and what puts it there."""
+    """The Java runtime of a node: `home` is JAVA_HOME, `resources` install it."""
 
     home: str
     resources: tuple[Resource, ...]
 
     @property
     def keytool(self) -> str:
+        """Path of the keytool program."""
         return f"{self.home}/bin/keytool"
 
 
 def java(ctx: Context) -> Java:
-    """The runtime that the parameters name."""
+    """Return the runtime that the parameters name: an archive by its checksum, else a package of the distribution."""
     wanted = ctx.spec.java
     if wanted.archive:
         digest = (wanted.sha256 or "").lower()

@@ -43,7 +43,7 @@ RestartSec=2
 
 
 def desired(node: Node, ctx: Context) -> tuple[Stage, ...]:
-    """Server, databases, schemas and accounts of `node`, the db machine."""
+    """Return the stages of `node`, the db machine: server, service, databases with their schemas, accounts."""
     unit = unit_of(ctx.spec)
     override = File(f"/etc/systemd/system/{unit}.d/runbook.conf", WAIT_FOR_ADDRESS.encode())
     settings = [File(path, SETTINGS.format(address=node.address).encode()) for path in DROP_INS]
@@ -57,7 +57,7 @@ def desired(node: Node, ctx: Context) -> tuple[Stage, ...]:
 
 
 def unit_of(spec: Spec) -> str:
-    """The server's unit: Debian's default-mysql-server is MariaDB, Ubuntu's is MySQL."""
+    """Return the name of the server's systemd unit: Debian's default-mysql-server is MariaDB, Ubuntu's is MySQL."""
     package = spec.database.package
     debian = spec.cloud.image.startswith("debian") or spec.cloud.login_user == "admin"
     mariadb = "mariadb" in package or (package == "default-mysql-server" and debian)
@@ -65,14 +65,14 @@ def unit_of(spec: Spec) -> str:
 
 
 def schemas_of(ctx: Context) -> tuple[MysqlSchema, ...]:
-    """The schemas of the pattern's databases, with the scripts of the pack where it is known."""
+    """Return the schemas of the pattern's databases, with the text of their scripts where there is a pack."""
     return tuple(
         MysqlSchema(MysqlDatabase(db.name, ctx.spec.database.charset), db.script, db.tables, ctx.base(db.script)) for db in databases_of(ctx.spec.pattern)
     )
 
 
 def schema_of(name: str, ctx: Context) -> MysqlSchema:
-    """The schema of one database. `RunbookError`, listing the databases there are."""
+    """Return the schema of one database. Raises RunbookError, listing the databases of the pattern."""
     for schema in schemas_of(ctx):
         if schema.database.name == name:
             return schema
@@ -81,7 +81,7 @@ def schema_of(name: str, ctx: Context) -> MysqlSchema:
 
 
 def network_of(spec: Spec) -> str:
-    """The deployment's network as an account's host: address and netmask, which every server version reads."""
+    """Return the deployment's network as the host part of an account: address and netmask, which every server version accepts."""
     return ipaddress.IPv4Network(spec.cloud.network).with_netmask
 
 

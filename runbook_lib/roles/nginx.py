@@ -33,7 +33,7 @@ KERNEL_FILE = "/etc/sysctl.d/60-runbook-nginx.conf"
 
 @dataclass(frozen=True)
 class Site:
-    """One public host. `locations`: the template of its paths; `allow`: who may come, empty for everybody."""
+    """One public host. `locations`: the template of its paths; `allow`: the ranges that may connect, empty for everybody."""
 
     host: str
     title: str
@@ -51,7 +51,7 @@ CONTEXTS = {"store": ("store", "sso", "social"), "publisher": ("publisher", "sso
 
 
 def desired(node: Node, ctx: Context, drained: Collection[str] = ()) -> tuple[Stage, ...]:
-    """Nginx on `node`, an lb machine. `drained`: nodes that get no new requests (before they are restarted)."""
+    """Return the stages of `node`, an Nginx machine. `drained`: names of nodes that get no new requests (before they are restarted)."""
     settings = "".join(f"{name} = {value}\n" for name, value in KERNEL.items())
     now = " ".join(str(value) for value in KERNEL.values())
     kernel = Exec(
@@ -67,7 +67,7 @@ def desired(node: Node, ctx: Context, drained: Collection[str] = ()) -> tuple[St
 
 
 def tree(node: Node, ctx: Context, drained: Collection[str] = ()) -> ConfigTree:
-    """The whole configuration of an Nginx machine."""
+    """Return the whole configuration of an Nginx machine as one resource: it is tested before it replaces the running one."""
     return ConfigTree(
         root="/etc/nginx/runbook",
         link="/etc/nginx/nginx.conf",
@@ -81,7 +81,7 @@ def tree(node: Node, ctx: Context, drained: Collection[str] = ()) -> ConfigTree:
 
 
 def files(node: Node, ctx: Context, drained: Collection[str] = ()) -> tuple[TreeFile, ...]:
-    """nginx.conf, a certificate and key per host, and the certificates that the nodes may show."""
+    """Return nginx.conf, a certificate and a key per host, and the certificates that the nodes may present."""
     found = [TreeFile("nginx.conf", configuration(node, ctx, drained).encode())]
     for host in node.hosts:
         certificate, key = split(ctx.secrets[f"tls/{host}"])
@@ -92,7 +92,7 @@ def files(node: Node, ctx: Context, drained: Collection[str] = ()) -> tuple[Tree
 
 
 def configuration(node: Node, ctx: Context, drained: Collection[str] = ()) -> str:
-    """The text of nginx.conf; the paths in it start with the tree's own placeholder."""
+    """Return the text of nginx.conf; the paths in it begin with the configuration tree's placeholder."""
     upstreams = _upstreams(node, ctx)
     members = {member.name: member for found in upstreams.values() for member in found}
     return (
@@ -116,12 +116,12 @@ def configuration(node: Node, ctx: Context, drained: Collection[str] = ()) -> st
 
 
 def guarded(ctx: Context) -> bool:
-    """Whether Nginx lets through only what each host needs."""
+    """Return whether Nginx lets through only what each host needs."""
     return ctx.spec.design.product == "as" or ctx.spec.hardening not in OPEN
 
 
 def sites(node: Node, ctx: Context) -> tuple[Site, ...]:
-    """The public hosts that `node` serves, in the order of the pattern."""
+    """Return the public hosts that `node` serves, in the order of the pattern."""
     return tuple(_site(key, ctx) for key in ctx.spec.design.hosts if ctx.spec.hosts[key] in node.hosts)
 
 
@@ -144,7 +144,7 @@ def _site(key: str, ctx: Context) -> Site:
 
 
 def _front_doors(node: Node, ctx: Context) -> Mapping[str, tuple[front_doors.Door, ...]]:
-    """The table of each host of `node` that is served by it."""
+    """Return the rows of the front doors for each application whose host on `node` is served by them."""
     named = [site for site in sites(node, ctx) if site.locations == LOCATIONS["full"]]
     return {site.app: front_doors.open_doors(ctx.spec, site.app) for site in named}
 
@@ -154,13 +154,16 @@ def _upstreams(node: Node, ctx: Context) -> Mapping[str, tuple[Node, ...]]:
 
 
 def _operator(ctx: Context) -> str:
-    """The operator's range as the machines see it; before the launch, what the parameters say."""
+    """Return the operator's range as the machines see it; before the launch, the range of the parameters."""
     known = ctx.operator_cidr or ctx.spec.cloud.operator_cidr
     return "127.0.0.1" if known == "auto" else known
 
 
 def split(bundle: str) -> tuple[bytes, bytes]:
-    """(certificates, private key) of a PEM bundle. Before the launch it is a name in brackets, and stays one."""
+    """Return (certificates, private key) of a PEM bundle.
+
+    Before the launch the bundle is a name in brackets; then both are that name.
+    """
     start = bundle.find("-----BEGIN CERTIFICATE-----")
     return (bundle[start:].encode(), bundle[:start].encode()) if start >= 0 else (bundle.encode(), bundle.encode())
 

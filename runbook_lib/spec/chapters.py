@@ -16,7 +16,7 @@ EVERY = tuple(PATTERNS)
 
 @dataclass(frozen=True)
 class Chapter:
-    """One notebook. `attribute` is the deployment's object that it works with; `patterns` are those it belongs to."""
+    """One notebook. `attribute`: the deployment's object that it works with; `patterns`: those it belongs to."""
 
     name: str
     attribute: str
@@ -33,7 +33,7 @@ class Chapter:
 
     @property
     def converges(self) -> bool:
-        """Whether it has a plan and an apply; the others only look."""
+        """Whether it has a plan and an apply; the others only verify."""
         return self.attribute not in ("cluster", "sso")
 
 
@@ -52,7 +52,10 @@ CHAPTERS = {
 
 
 def chapters_of(pattern: str, first: str | None = None, last: str | None = None) -> tuple[Chapter, ...]:
-    """The chapters that build and verify a pattern, from number `first` to number `last`; never 00 and 99."""
+    """Return the chapters that build and verify a pattern, from number `first` to number `last`; never 00 and 99.
+
+    Raises RunbookError for a number that the pattern does not have.
+    """
     mine = [chapter for chapter in CHAPTERS.values() if pattern in chapter.patterns]
     numbers = [chapter.number for chapter in mine]
     for option, given in (("--from", first), ("--to", last)):

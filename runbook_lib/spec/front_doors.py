@@ -1,14 +1,14 @@
-"""The front doors of the public G-Reg hosts: the requests that a browser needs, as one table. Pure.
+"""The front doors of the public G-Reg hosts: the requests that a browser needs, as one table. No I/O.
 
     doors = open_doors(spec, "publisher")
     find(doors, "GET", "/publisher/assets/wsdl/list")       # the Door, or None: Nginx answers 404
 
-Nginx gets the table as maps (roles/nginx.py), the proof asks it here: the regular expressions are the same texts, in a
-dialect that PCRE and Python read alike. None of them backtracks: quantifiers that could are possessive.
+Nginx gets the table as maps (roles/nginx.py), the proof looks requests up here: the regular expressions are the same texts, in
+a dialect that PCRE and Python read alike. None of them backtracks: quantifiers that could are possessive.
 
 A path is looked up as it was sent, and only if it is plainly written: no encoded letter, slash, dot or semicolon, no
-empty segment, none that starts with a dot, no path parameter but a session's at the end. The application server takes
-such a path apart as Nginx does; it does not with any other (facts 5.3, 12.1), and no browser needs another.
+empty segment, none that starts with a dot, no path parameter but a session's at the end. The application server
+parses such a path as Nginx does; it parses others differently (facts 5.3, 12.1), and no browser needs another.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Door:
 
     @property
     def pattern(self) -> str:
-        """What method and clean path, with a space between them, must match: for Nginx and for Python."""
+        """The regular expression that `METHOD clean-path` must match: for Nginx and for Python."""
         methods = "|".join(method for one in self.methods for method in ((one, "HEAD") if one == "GET" else (one,)))
         return f"^(?:{methods}) {_expression(self.path)}$"
 
     def admits(self, method: str, path: str) -> bool:
-        """Whether a request with this clean path comes through."""
+        """Return whether a request with this clean path is let through."""
         return _compiled(self).search(f"{method} {path}") is not None
 
 
@@ -64,7 +64,7 @@ def _compiled(door: Door) -> re.Pattern[str]:
 
 
 def _expression(template: str) -> str:
-    """The path of a row as a regular expression: literal but for words in braces and choices."""
+    """Return the path of a row as a regular expression: literal except for words in braces and alternatives. Raises ValueError for an unknown word."""
     found, end = "", 0
     for token in _TOKEN.finditer(template):
         word, mark = token.groups()
@@ -81,26 +81,26 @@ def _table() -> dict[str, Any]:
 
 
 def words() -> dict[str, str]:
-    """The words that a path may have in braces, each with its regular expression."""
+    """Return the words that a path may have in braces, each with its regular expression."""
     return _table()["words"]
 
 
 @cache
 def doors() -> tuple[Door, ...]:
-    """Every row of the table."""
+    """Return every row of the table."""
     return tuple(
         Door(tuple(row["hosts"]), tuple(row["methods"]), row["path"], row["why"], row.get("for", ""), row.get("leads", "")) for row in _table()["doors"]
     )
 
 
 def open_doors(spec: Parameters, host: str) -> tuple[Door, ...]:
-    """The rows that hold on `host` ("store", "publisher") with these parameters, and the operator's own (`also_allow`)."""
+    """Return the rows for `host` ("store", "publisher") with these parameters, and the operator's own (`also_allow`)."""
     own = tuple(parse(host, text) for text in spec.also_allow.get(host, ()))
     return tuple(door for door in doors() if host in door.hosts and (not door.needs or getattr(spec, door.needs))) + own
 
 
 def parse(host: str, text: str) -> Door:
-    """An operator's own row, "GET,POST /path". `ValueError` says what is wrong with it."""
+    """Return the row of an operator's text, "GET,POST /path". Raises ValueError with what is wrong with it."""
     given, _, path = text.strip().partition(" ")
     methods = tuple(given.split(","))
     if not path.startswith("/") or not set(methods) <= set(METHODS):
@@ -113,7 +113,7 @@ def parse(host: str, text: str) -> Door:
 
 
 def examples(door: Door) -> tuple[str, ...]:
-    """Paths that come through a door, one for each choice that it offers."""
+    """Return paths that a row lets through, one for each alternative in it."""
     samples = {"type": "restservice", "id": "00000000-0000-0000-0000-000000000000", "word": "x", "more": "", "upload": "x.png", "media": "css", "file": "x.css"}
     found = [re.sub(r"\{(\w+)\}", lambda word: samples[word[1]], door.path)]
     while any("(" in path for path in found):
@@ -122,14 +122,14 @@ def examples(door: Door) -> tuple[str, ...]:
 
 
 def _chosen(path: str) -> list[str]:
-    """The paths that a path with choices stands for, the innermost choice made."""
+    """Return the paths that a path with alternatives stands for, with the innermost alternatives replaced."""
     choice = re.search(r"\(([^()]*)\)", path)
     return [path[: choice.start()] + one + path[choice.end() :] for one in choice[1].split("|")] if choice else [path]
 
 
 @cache
 def side_doors() -> tuple[str, ...]:
-    """Paths that no row may open: sign-in past the application's permission, passwords in clear, the console."""
+    """Return paths that no row may open: sign-in that skips the application's permission, passwords in clear text, the console."""
     per_app = ("apis/authenticate", "pages/basic-authenticator", "pages/basic-auth-login", "config/x.json", "modules/x.js", "test", "test/x", "test2")
     return (
         *(f"/{app}/{path}" for app in ("store", "publisher") for path in per_app),
@@ -143,12 +143,12 @@ def side_doors() -> tuple[str, ...]:
 
 
 def clean(target: str) -> str:
-    """The path by which a request target is looked up; empty where it is not plainly written."""
+    """Return the path by which a request target is looked up; empty where it is not plainly written."""
     found = _CLEAN.search(target)
     return found["clean"] if found else ""
 
 
 def find(among: Iterable[Door], method: str, target: str) -> Door | None:
-    """The door by which a request comes through, as Nginx decides it."""
+    """Return the row that lets a request through, as Nginx decides it, or None."""
     path = clean(target)
     return next((door for door in among if path and door.admits(method, path)), None)

@@ -1,4 +1,4 @@
-"""Read the parameters: a YAML file and overrides become one `Spec`; a mistake becomes an error that says where."""
+"""Read the parameters: a YAML file and overrides become one `Spec`; a mistake becomes an error with its place."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Key = tuple[str | int, ...]
 
 
 def load_spec(params: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Spec:
-    """The parameters of a file, or those in a (nested) mapping, with `overrides` (dotted keys, such as {"nodes.store": 3}) laid over them.
+    """Return the parameters of a file, or those in a (nested) mapping, with `overrides` (dotted keys, such as {"nodes.store": 3}) laid over them.
 
-    A relative path is tried from the current folder, then from the repository's root. Raises `ParamsError`: it names
-    the key, its value, what is allowed, the nearest valid name, and the file and line where the key stands.
+    A relative path is tried from the current folder, then from the repository's root. Raises ParamsError with the key, its
+    value, what is allowed, the nearest valid name, and the file and line of the key.
     """
     path = None if isinstance(params, Mapping) else find_params(params)
     values, lines = _read(path) if path else (deepcopy(dict(params)), {})  # type: ignore[arg-type]
@@ -40,7 +40,7 @@ def load_spec(params: str | Path | Mapping[str, Any], overrides: Mapping[str, An
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
-    """`["nodes.store=3"]` (as `--set` gives them) as overrides, each value read as YAML. Raises `ParamsError`."""
+    """Return `["nodes.store=3"]` (as `--set` gives them) as overrides, each value read as YAML. Raises ParamsError."""
     found: dict[str, Any] = {}
     for assignment in assignments:
         key, sign, text = assignment.partition("=")
@@ -51,7 +51,7 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def typed(option: str, text: str) -> Any:
-    """A value from the command line, read as YAML: 3 is a number, true is true. Raises `ParamsError`."""
+    """Return a value from the command line, read as YAML: 3 is a number, true is true. Raises ParamsError."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
@@ -59,7 +59,7 @@ def typed(option: str, text: str) -> Any:
 
 
 def find_params(params_file: str | Path) -> Path:
-    """The file itself, or the same path from the repository's root. Raises `ParamsError`, listing what there is."""
+    """Return the file itself, or the same path from the repository's root. Raises ParamsError, listing the files there are."""
     path = Path(params_file).expanduser()
     for candidate in (path, ROOT / path, ROOT / "params" / path):
         if candidate.is_file():
@@ -71,7 +71,7 @@ def find_params(params_file: str | Path) -> Path:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
-    """The mapping in a YAML file, and the line of each key. A key given twice is an error: YAML would take the last."""
+    """Return the mapping of a YAML file, and the line of each key. A key given twice is an error: YAML would take the last."""
     where = str(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -96,6 +96,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
 
 
 def _lines(node: yaml.Node | None, above: Key) -> Iterator[tuple[Key, int]]:
+    """Yield every key of a YAML document with its line."""
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
             key = (*above, name.value)
@@ -107,6 +108,7 @@ def _lines(node: yaml.Node | None, above: Key) -> Iterator[tuple[Key, int]]:
 
 
 def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set one dotted key in the nested mapping. Raises ParamsError where a key above it is a single value."""
     *parents, last = dotted.split(".")
     for number, name in enumerate(parents):
         inner = values.get(name)
@@ -120,10 +122,10 @@ def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _params_error(error: ValidationError, path: Path | None, lines: dict[Key, int], overridden: set[str]) -> ParamsError:
-    """Every mistake that pydantic found in one error: the first one's line, all of them in words."""
+    """Return all mistakes that pydantic found as one error, with the line of the first."""
     problems = error.errors(include_url=False)
-    told = [_problem(problem) for problem in problems]
-    keys = [key for key, _, _ in told]
+    found = [_problem(problem) for problem in problems]
+    keys = [key for key, _, _ in found]
     first = keys[0]
     laid_over = next((key for key in overridden if f"{_dotted(first)}.".startswith(f"{key}.")), None)
     if laid_over:
@@ -131,12 +133,12 @@ def _params_error(error: ValidationError, path: Path | None, lines: dict[Key, in
     else:
         line = next((lines[first[:depth]] for depth in range(len(first), 0, -1) if first[:depth] in lines), None)
         where = f"{path}:{line}" if line else str(path or "") or None
-    steps = [step for _, _, step in told if step]
-    return ParamsError("\n".join(what for _, what, _ in told), where, "; ".join(steps) or None, ".".join(map(str, first)))
+    steps = [step for _, _, step in found if step]
+    return ParamsError("\n".join(what for _, what, _ in found), where, "; ".join(steps) or None, ".".join(map(str, first)))
 
 
 def _problem(problem: Any) -> tuple[Key, str, str]:
-    """(key, what is wrong, what is allowed) of one of pydantic's findings."""
+    """Return (key, what is wrong, what is allowed) of one of pydantic's errors."""
     context, kind = problem.get("ctx") or {}, problem["type"]
     key: Key = tuple(context["key"].split(".")) if kind == "together" else problem["loc"]
     name, value = _dotted(key), problem.get("input")
@@ -203,7 +205,7 @@ def _annotation(key: Key) -> Any:
 
 
 def _takes_mapping(key: Key) -> bool:
-    """Whether what stands there as yes or no may be a mapping as well (`drill`)."""
+    """Return whether a key takes a mapping as well as true or false (`drill`)."""
     return any(get_origin(kind) is dict for kind in get_args(_annotation(key)))
 
 
@@ -213,7 +215,7 @@ def _allowed_text(key: Key) -> str:
 
 
 def sample(pattern: str) -> Spec:
-    """The smallest parameters of a pattern: for a picture, or to begin a form with."""
+    """Return the smallest parameters of a pattern: for a diagram, or as the start of a form."""
     design = PATTERNS[pattern]
     hosts = {name: f"{name}.lab.test" for name in design.hosts}
     pack = "s3://runbook-packs/wso2as-5.3.0.zip" if design.product == "as" else "s3://runbook-packs/wso2greg-5.1.0.zip"

@@ -17,7 +17,7 @@ from runbook_lib.tables import Table
 
 
 class Spec(Parameters):
-    """Everything that a deployment is made from. Read it with `load_spec`; it never changes afterwards."""
+    """The parameters of a deployment. Read them with `load_spec`; they do not change afterwards."""
 
     _source: Path | None = PrivateAttr(None)
 
@@ -33,24 +33,24 @@ class Spec(Parameters):
 
     @property
     def source(self) -> Path | None:
-        """The file it was read from."""
+        """The file that they were read from, or None."""
         return self._source
 
     @property
     def drill_rate(self) -> float | None:
-        """Requests per second that a drill makes; None: what the cluster is measured to serve."""
+        """Requests per second of a drill; None: the rate is found by measuring."""
         return float(self.drill["rate"]) if isinstance(self.drill, dict) else None
 
     def type_of(self, role: str) -> str:
-        """Instance type of the machines of `role`."""
+        """Return the instance type of the machines of `role`."""
         chosen = self.cloud.instance_type
         return chosen.get(role) or chosen.get("default") or DEFAULT_TYPES[role]
 
     def as_table(self) -> Table:
-        """Every key with its value; what differs from the default is marked."""
+        """Return every key with its value; values that differ from the default are marked."""
         return as_table(self, f"{self.deployment} ({self.source.name if self.source else 'made in code'})")
 
     @classmethod
     def reference(cls) -> list[KeyReference]:
-        """One row per key, for the form and the reference page."""
+        """Return one row per key, for the form and the reference page."""
         return reference(cls)

@@ -1,4 +1,4 @@
-"""The four systems that the runbook builds, as data: hosts, node counts, load balancers, defaults, databases."""
+"""The patterns that the runbook builds, as data: hosts, node counts, load balancers, defaults, databases."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STORIES = {
 
 @dataclass(frozen=True)
 class Pattern:
-    """What a pattern fixes: public hosts, node counts as (least, most, default), Nginx roles, differing defaults."""
+    """What a pattern fixes: public hosts, node counts as (least, most, default), Nginx roles, defaults of its own."""
 
     product: Literal["as", "greg"]
     hosts: tuple[str, ...]

@@ -34,12 +34,12 @@ class KeyReference:
 
     @property
     def default_words(self) -> str:
-        """The default as it would stand in a params file; "" when there is none, or when it is empty."""
+        """The default as it is written in a params file; "" when there is none, or when it is empty."""
         return "required" if self.required else one_line(self.default) if self.default not in (None, {}, ()) else ""
 
 
 def one_line(value: Any) -> str:
-    """A value as YAML that needs no second line."""
+    """Return a value as one line of YAML."""
     value = list(value) if isinstance(value, tuple) else value
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
     return text.strip().removesuffix("...").strip()
@@ -58,7 +58,7 @@ def choices(field: FieldInfo) -> tuple[str, ...]:
 
 
 def describe(field: FieldInfo) -> str:
-    """What is allowed, in words."""
+    """Return what a field allows, in words."""
     if found := choices(field):
         return ", ".join(found)
     extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
@@ -67,7 +67,7 @@ def describe(field: FieldInfo) -> str:
 
 
 def reference(model: type[BaseModel], prefix: str = "", group: str = "") -> list[KeyReference]:
-    """One row per key in the order of the model; keys of inner models carry the dotted name and their group."""
+    """Return one row per key in the order of the model; keys of inner models have the dotted name and their group."""
     rows: list[KeyReference] = []
     for name, field in model.model_fields.items():
         inner = strip_none(field.annotation)
@@ -93,7 +93,7 @@ def reference(model: type[BaseModel], prefix: str = "", group: str = "") -> list
 
 
 def as_table(spec: BaseModel, caption: str) -> Table:
-    """Every key of the deployment with its value, where it differs from the default, and what it means."""
+    """Return every key of the deployment with its value, where it differs from the default, and its description."""
     rows, marks = [], []
     for row in reference(type(spec)):
         value: Any = spec
@@ -114,7 +114,7 @@ def as_table(spec: BaseModel, caption: str) -> Table:
 
 
 def as_markdown(rows: list[KeyReference]) -> str:
-    """The reference page docs/parameters.md: `python -m runbook_lib.spec > docs/parameters.md`."""
+    """Return the reference page docs/parameters.md: `python -m runbook_lib.spec > docs/parameters.md`."""
     lines = [
         "# Every parameter", "",
         "Made from the model by `python -m runbook_lib.spec`; a test compares. Keys are dotted here, as `--set` and `overrides` take them;",

@@ -112,7 +112,7 @@ class TimeoutsSpec(_Closed):
 
 
 def check_java(java: JavaSpec) -> None:
-    """A package or an archive with its checksum, never both."""
+    """Check that a package or an archive with its checksum is given, never both."""
     if java.package and java.archive:
         refuse("java", java.archive, "package and archive are both given", "one of package, archive")
     if java.archive:
@@ -122,7 +122,7 @@ def check_java(java: JavaSpec) -> None:
 
 
 def check_drill(given: Any) -> bool | dict[str, int]:
-    """`drill` as it is kept: true, false, or a mapping with a rate in requests per second."""
+    """Return `drill` in its stored form: true, false, or a mapping with a rate in requests per second."""
     if isinstance(given, bool):
         return given
     if not isinstance(given, dict):
@@ -136,7 +136,7 @@ def check_drill(given: Any) -> bool | dict[str, int]:
 
 
 class Parameters(_Closed):
-    """Every parameter. The rules (`validators.py`) know them by this class; what is read from a file is a `Spec`."""
+    """Every parameter, as the rules in `validators.py` know them; the parameters read from a file are a `Spec`."""
 
     deployment: str = Field(
         description="name of the deployment: tags, machine names, SSM prefix",
@@ -169,5 +169,5 @@ class Parameters(_Closed):
 
     @property
     def design(self) -> Pattern:
-        """What the pattern fixes."""
+        """The pattern."""
         return PATTERNS[self.pattern]

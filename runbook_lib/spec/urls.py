@@ -1,4 +1,4 @@
-"""Where packs and archives may come from: URLs and their checksums, and how a rule refuses a value."""
+"""The URLs that packs and archives may have, and how a rule refuses a value."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ PACK_URL = re.compile(r"(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/.+|https://[^/]+/
 
 
 def refuse(key: str, value: object, why: str, allowed: str | Iterable[str] = ()) -> NoReturn:
-    """Stop the validation; the loader turns this into a `ParamsError` with the line of `key`."""
+    """Raise the validation error that the loader turns into a `ParamsError` with the line of `key`."""
     names = [allowed] if isinstance(allowed, str) else list(allowed)
     raise PydanticCustomError("together", "{why}", {"key": key, "value": value, "why": why, "allowed": names})
 
 
 def check_source(url_key: str, url: str, sha_key: str, sha256: str | None) -> None:
-    """A URL that packs can come by; https only with a checksum, since nothing else vouches for what arrives."""
+    """Check a URL of a pack; https needs a checksum, because nothing else verifies what is received."""
     if not PACK_URL.fullmatch(url):
         refuse(url_key, url, "not a URL that can be fetched", ("s3://bucket/key", "https://host/path", "file:///path"))
     if sha256 is not None and not SHA256.fullmatch(sha256):

@@ -1,4 +1,4 @@
-"""What parameters must be together: counts, names, networks, URLs and checksums. Pure; each rule names its key."""
+"""The rules between parameters: counts, names, networks, URLs and checksums. No I/O; each rule names its key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.
 
 
 def with_pattern_defaults(given: Any) -> Any:
-    """The parameters with what the pattern settles filled in; anything malformed is left for the validation to name."""
+    """Return the parameters with the pattern's defaults filled in; malformed values are left for the validation to report."""
     if not isinstance(given, dict) or str(given.get("pattern")) not in PATTERNS:
         return given
     pattern = PATTERNS[str(given["pattern"])]
@@ -36,7 +36,7 @@ def with_pattern_defaults(given: Any) -> Any:
 
 
 def check_together(spec: Parameters) -> None:
-    """Every rule that one value alone cannot break."""
+    """Check every rule that involves more than one value."""
     _hosts(spec)
     _nodes(spec)
     _separation(spec)
@@ -190,7 +190,7 @@ def _machines(spec: Parameters) -> None:
 
 
 def roles_of(spec: Parameters) -> tuple[str, ...]:
-    """The roles of the pattern's machines."""
+    """Return the roles of the pattern's machines."""
     return (
         *spec.design.lbs,
         "db",

@@ -1,6 +1,6 @@
 """What a deployment costs per month, before anything is launched. Prices: `prices.yaml`, dated, in the repository.
 
-There is no price API in the lab, and AWS's own would make a plan wait for it.
+The lab has no price API, and a plan on AWS would have to wait for one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class MonthlyCost(Table):
-    """The table, and `total` in US dollars per month (what is unknown counts nothing; `unknown` names those types)."""
+    """The table. `total`: US dollars per month; types without a known price count zero and are in `unknown`."""
 
     total: float
     unknown: tuple[str, ...]
@@ -35,7 +35,7 @@ class MonthlyCost(Table):
 
 
 def monthly_cost(topology: Topology) -> MonthlyCost:
-    """Machines, their disks and public addresses for one month (730 hours)."""
+    """Return the cost of machines, disks and public addresses for one month (730 hours)."""
     book, cloud = prices(), topology.spec.cloud
     rows: list[tuple[str, ...]] = []
     total, unknown = 0.0, []

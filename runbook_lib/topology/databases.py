@@ -1,4 +1,4 @@
-"""The databases of each product: what they hold, which script of the pack makes them, which datasource names them (facts 2.1)."""
+"""The databases of each product: content, the script of the pack that creates them, the datasource that names them (facts 2.1)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Database:
-    """One database with one account of its own.
+    """One database with an account that has rights on no other.
 
-    `script` is a path in the pack; `tables` is how many it declares (facts 2.2): fewer on the server means that it was loaded in part.
-    `datasource` and `jndi` are the names in the product's *-datasources.xml; `file` is where that datasource stands.
+    `script` is a path in the pack; `tables` is the number that it declares (facts 2.2): fewer on the server means that it was
+    loaded in part. `datasource` and `jndi` are the names in the product's *-datasources.xml, `file` is that file.
     """
 
     name: str
@@ -48,5 +48,5 @@ APPSERVER = (USER, REGISTRY)
 
 
 def databases_of(pattern: str) -> tuple[Database, ...]:
-    """The databases that a pattern's product needs."""
+    """Return the databases that a pattern's product needs."""
     return APPSERVER if pattern == "as-cluster" else GREG

@@ -1,6 +1,6 @@
-"""The picture of a topology as one SVG: who visits, what stands in the network, which group may connect to which.
+"""The diagram of a topology as one SVG: visitors, the machines in the network, which group may connect to which.
 
-No script, no font file, no other resource; words for those who do not see it; readable on light and on dark.
+Without scripts, font files or other resources; with a description for screen readers; legible on light and on dark.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Box:
 
 
 def draw(topology: Topology) -> str:
-    """The SVG. Its description tells the same in words."""
+    """Return the SVG; its description has the same content as text."""
     boxes = _boxes(topology)
     width = MARGIN * 2 + COLUMN * (len(COLUMNS) - 1) + BOX_W + 16
     height = max(box.y + box.height for box in boxes.values()) + MARGIN + 10
@@ -70,7 +70,7 @@ def draw(topology: Topology) -> str:
         f'<svg class="rb-topology" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" role="img" '
         f'style="max-width:{width}px;width:100%;height:auto;color-scheme:light dark">',
         f"<title>{escape(topology.spec.deployment)}: {escape(topology.spec.pattern)}</title>",
-        f"<desc>{escape(_words(topology))}</desc><style>{STYLE}</style>",
+        f"<desc>{escape(_description(topology))}</desc><style>{STYLE}</style>",
         '<defs><marker id="rb-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
         'orient="auto-start-reverse">'
         '<path d="M0 0 8 4 0 8z" fill="currentColor" opacity=".7"/></marker></defs>',
@@ -150,7 +150,7 @@ def _title(role: str) -> str:
 
 
 def _wires(topology: Topology, boxes: dict[str, Box]) -> Iterable[str]:
-    """One arrow per pair of groups, with its ports; what stays inside a group (Hazelcast) is written below it."""
+    """Yield one arrow per pair of groups, labelled with its ports; ports within a group (Hazelcast) are written below it."""
     pairs: dict[tuple[str, str], list[int]] = {}
     for rule in topology.rules:
         source = rule.source if rule.source in boxes else "visitors" if "/" in rule.source else ""
@@ -199,7 +199,7 @@ def _across(source: Box, target: Box, label: str) -> str:
     )
 
 
-def _words(topology: Topology) -> str:
+def _description(topology: Topology) -> str:
     machines = "; ".join(f"{node.name} at {node.address}" for node in topology.nodes)
     behind = "; ".join(
         f"{host} is served by {topology.lb_for(host).name} from {', '.join(n.name for n in topology.upstream(host))}" for host in topology.spec.hosts.values()

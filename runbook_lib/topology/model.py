@@ -1,4 +1,4 @@
-"""The machines of a deployment, what they are called, where they stand, and who may talk to whom. Pure: no I/O."""
+"""The machines of a deployment, their names and addresses, and who may connect to whom. No I/O."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OPERATOR = "operator"  # a rule's source: the range that SSH is allowed from, kn
 
 @dataclass(frozen=True)
 class Node:
-    """One machine. `tier`: the WSO2 nodes that stand in for each other; `hosts`: public names served (lb roles).
+    """One machine. `tier`: the WSO2 nodes that can replace each other; `hosts`: public names served (Nginx roles).
 
     `heap`: -Xmx for a WSO2 node, None for the product's own default.
     """
@@ -45,7 +45,7 @@ class Node:
 
     @property
     def number(self) -> int:
-        """1 for the first node of its role."""
+        """Position among the nodes of its role, from 1."""
         return int(self.name.rpartition("-")[2])
 
 
@@ -67,18 +67,18 @@ class Rule:
 
 @dataclass(frozen=True)
 class Topology:
-    """What `spec` amounts to: nodes, groups, rules, who stands behind which host."""
+    """The nodes, groups and rules that `spec` describes, and which nodes serve which host."""
 
     spec: Spec
     nodes: tuple[Node, ...]
     rules: tuple[Rule, ...]
 
     def of(self, *roles: str) -> tuple[Node, ...]:
-        """The nodes of these roles, in the order of the roles given, then of their numbers."""
+        """Return the nodes of these roles, in the order of the roles given, then of their numbers."""
         return tuple(node for role in roles for node in self.nodes if node.role == role)
 
     def node(self, name: str) -> Node:
-        """The node called `name`. Raises `RunbookError`, listing the names there are."""
+        """Return the node called `name`. Raises RunbookError, listing the names of the deployment."""
         for node in self.nodes:
             if node.name == name:
                 return node
@@ -113,15 +113,15 @@ class Topology:
         return tuple(dict.fromkeys(node.tier for node in self.wso2_nodes if node.tier))
 
     def tier(self, name: str) -> tuple[Node, ...]:
-        """The nodes of one tier."""
+        """Return the nodes of one tier."""
         return tuple(node for node in self.wso2_nodes if node.tier == name)
 
     def domain(self, tier: str) -> str:
-        """Hazelcast domain of a tier: sessions and caches stay inside it (design, decision 11)."""
+        """Return the Hazelcast domain of a tier; sessions and caches are shared within it only (design, decision 11)."""
         return DOMAIN[tier]
 
     def key_of(self, tier: str) -> str:
-        """Name of the signing key that a tier uses: its own only where hardening is full (facts 6.4 F)."""
+        """Return the name of the signing key of a tier: its own only where hardening is full (facts 6.4 F)."""
         return tier if self.spec.design.product == "as" or self.spec.hardening == "full" else "greg"
 
     @property
@@ -135,11 +135,11 @@ class Topology:
         return tuple(database.account for database in databases_of(self.spec.pattern))
 
     def public_name(self, tier: str) -> str:
-        """The host name that the nodes of a tier believe to be theirs (HostName of carbon.xml; design, decision 13)."""
+        """Return the host name in a tier's own configuration (HostName of carbon.xml; design, decision 13)."""
         return self.spec.hosts[{"as": "as", "greg": "store"}.get(tier, tier)]
 
     def host(self, key_or_name: str) -> str:
-        """The public host name for `store`, `publisher`, `as`, `mgt`, or the name itself. Raises `RunbookError`."""
+        """Return the public host name for `store`, `publisher`, `as`, `mgt`, or the name itself. Raises RunbookError for another."""
         hosts = self.spec.hosts
         if key_or_name in hosts:
             return hosts[key_or_name]
@@ -148,12 +148,12 @@ class Topology:
         raise RunbookError(f"no public host {key_or_name}", self.spec.deployment, f"there is: {', '.join(hosts)}")
 
     def lb_for(self, key_or_name: str) -> Node:
-        """The Nginx machine to which a public host name leads."""
+        """Return the Nginx machine that serves a public host name."""
         host = self.host(key_or_name)
         return next(node for node in self.lbs if host in node.hosts)
 
     def upstream(self, key_or_name: str) -> tuple[Node, ...]:
-        """The nodes behind a public host."""
+        """Return the nodes behind a public host."""
         host = self.host(key_or_name)
         key = next(name for name, value in self.spec.hosts.items() if value == host)
         roles = {"as": "as-worker", "mgt": "as-manager"}
@@ -171,13 +171,13 @@ class Topology:
 
 
 def topology_of(spec: Spec) -> Topology:
-    """The machines of `spec`. The same spec gives the same names and addresses, always."""
+    """Return the machines of `spec`. The same spec always gives the same names and addresses."""
     nodes = tuple(_nodes(spec))
     return Topology(spec, nodes, tuple(_rules(spec, {node.role for node in nodes}, nodes)))
 
 
 def probe_only(topology: Topology) -> Topology:
-    """The same deployment reduced to its probe, whether its parameters ask for one or not."""
+    """Return the same deployment reduced to its probe machine, whether its parameters ask for one or not."""
     spec = topology.spec
     whole = topology_of(spec.model_copy(update={"cloud": spec.cloud.model_copy(update={"probe": True})}))
     rules = tuple(rule for rule in whole.rules if rule.group == "probe")
@@ -212,7 +212,7 @@ def _hosts_at(spec: Spec, role: str) -> tuple[str, ...]:
 
 
 def _heap(spec: Spec, role: str) -> str | None:
-    """The tutorial's t2.micro case: 1 GiB cannot hold the product's own -Xmx1024m (facts 7)."""
+    """Return -Xmx for a role: a machine with 1 GiB (the tutorial's t2.micro) cannot hold the product's own -Xmx1024m (facts 7)."""
     if spec.memory.heap != "auto":
         return None if spec.memory.heap == "product" else spec.memory.heap
     memory = memory_gib(spec.type_of(role))
@@ -220,7 +220,7 @@ def _heap(spec: Spec, role: str) -> str | None:
 
 
 def _rules(spec: Spec, roles: set[str], nodes: tuple[Node, ...]) -> list[Rule]:
-    """Least privilege (facts 4). 9763 stays closed: Nginx speaks TLS to 9443 only, the cookies are Secure."""
+    """Return the rules with least privilege (facts 4). 9763 stays closed: Nginx connects with TLS to 9443 only, and the cookies are Secure."""
     product = [role for role in TIER if role in roles]
     lbs = [role for role in spec.design.lbs if role in roles]
     rules: list[Rule] = []
@@ -247,7 +247,7 @@ def _rules(spec: Spec, roles: set[str], nodes: tuple[Node, ...]) -> list[Rule]:
 
 
 def _public_rules(spec: Spec, lb: str, allow: Callable[[str, int, str, str], None]) -> None:
-    """Where the Publisher has a machine of its own its range is enforced here too, and not only at Nginx."""
+    """Add the rules for visitors. Where the Publisher has an Nginx machine of its own, its range is enforced here too."""
     ranges = spec.publisher_allow_cidr if lb == "lb-publisher" else ("0.0.0.0/0",)
     for source in dict.fromkeys(ranges):
         allow(lb, 443, source, "visitors" if lb != "lb-publisher" else "those who may reach the Publisher")

@@ -11,12 +11,12 @@ import yaml
 
 @cache
 def prices() -> dict[str, Any]:
-    """The price file."""
+    """Return the content of the price file."""
     found: dict[str, Any] = yaml.safe_load((files(__package__) / "prices.yaml").read_text(encoding="utf-8"))
     return found
 
 
 def memory_gib(instance_type: str) -> float | None:
-    """Memory of an instance type in GiB; None when the price file does not know the type."""
+    """Return the memory of an instance type in GiB, or None when the price file does not have the type."""
     entry = prices()["instances"].get(instance_type)
     return float(entry[1]) if entry else None

@@ -1,4 +1,4 @@
-"""Tables and pictures that explain a deployment before anything is done; each is a value that a notebook shows."""
+"""Tables and diagrams that explain a deployment before anything is done; each is a value that a notebook shows."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 
 def cost(topology: Topology) -> MonthlyCost:
-    """What the machines cost per month on AWS, before they are launched."""
+    """Return what the machines cost per month on AWS, before they are launched."""
     return monthly_cost(topology)
 
 
 def rules(topology: Topology) -> Table:
-    """Every rule of every security group, with its reason."""
+    """Return every rule of every security group, with its reason."""
     rows = [(rule.group, rule.ports, rule.source, rule.why) for rule in topology.rules]
     note = "Nothing else may connect. Outgoing connections are not limited."
     return Table(("Group", "Port", "From", "Why"), rows, "Security groups: who may connect", note)
 
 
 def databases(spec: Spec) -> Table:
-    """The databases, their accounts, and the schema that each is loaded with."""
+    """Return the databases, their accounts, and the schema that each is loaded with."""
     rows = [(db.name, db.account, db.script, db.tables, db.why) for db in databases_of(spec.pattern)]
     return Table(("Database", "Account", "Schema in the pack", "Tables", "For"), rows, f"Databases of {spec.pattern}")
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """The patterns side by side: name, picture, story."""
+    """The patterns side by side: name, diagram, description."""
 
     topologies: tuple[Topology, ...]
 

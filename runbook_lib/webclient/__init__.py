@@ -1,1 +1,1 @@
-"""HTTP as a browser does it: connections, cookies, forms, redirects."""
+"""An HTTP client that behaves like a browser: connections, cookies, forms, redirects."""

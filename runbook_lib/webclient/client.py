@@ -1,12 +1,12 @@
-"""A browser-like visitor: cookies per host, redirects and SAML forms followed only when told, everything on record.
+"""A client that behaves like a browser: cookies per host, redirects and SAML forms followed on request, every exchange recorded.
 
     visitor = Client({"store.lab.test": "10.213.1.10"}, ca=ca_pem)
     flow = visitor.sign_in("https://store.lab.test/store/login", user, password)
-    visitor.get("https://store.lab.test/store/%2e%2e/publisher/").status      # the target goes out as it is written
+    visitor.get("https://store.lab.test/store/%2e%2e/publisher/").status      # the target is sent as it is written
 
 It does what a browser does and what an attacker would: another TLS name or Host header, a SAMLResponse held back and
-posted elsewhere, cookies copied to another host. It never leaves the hosts that it was given (a login that ends at
-https://localhost:9443 ends there as a finding), never sleeps, and every exchange has a deadline.
+posted elsewhere, cookies copied to another host. It connects only to the hosts that it was given (a login that leads to
+https://localhost:9443 ends there, and the caller sees that address), never sleeps, and every exchange has a deadline.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AGENT = "Mozilla/5.0 (compatible; runbook-visitor)"
 
 @dataclass(frozen=True)
 class Flow:
-    """A walk through several pages. `asked`: the login form was answered. `saml_response`: the last assertion form met."""
+    """Several requests in a row. `asked`: a login form was answered. `saml_response`: the last form with an assertion that was met."""
 
     hops: tuple[Answer, ...]
     asked: bool = False
@@ -35,6 +35,7 @@ class Flow:
 
     @property
     def final(self) -> Answer:
+        """The last answer."""
         return self.hops[-1]
 
 
@@ -45,7 +46,7 @@ class Client:
     `addresses`: host name -> `address` or `address:port`, instead of DNS. `ca`: PEM text or file that certificates are
     verified against; None verifies nothing (only for a node's own port, behind our own SSH). `connect`: called with
     address and port, returns a connected object (socket, SSH channel) and raises OSError. `timeout`: seconds for one
-    exchange. Requests raise wire.Refused, Timeout, TlsRefused or Closed, all of them OSError.
+    exchange. Requests raise transport.Refused, Timeout, TlsRefused or Closed, all of them OSError.
     """
 
     addresses: Mapping[str, str] = field(default_factory=dict)
@@ -59,7 +60,7 @@ class Client:
         self._wire = Wire(self.addresses, self.ca, self.connect, self.timeout)
 
     def fresh(self) -> Client:
-        """Another browser on the same network: no cookies, nothing on record."""
+        """Return a client with the same network settings, without cookies and without recorded exchanges."""
         return Client(self.addresses, self.ca, self.connect, self.timeout)
 
     def request(
@@ -74,7 +75,7 @@ class Client:
         host: str | None = None,
         follow: bool = False,
     ) -> Answer:
-        """One request. Everything after the host in `url` goes out as written; `form` or `data` is its body.
+        """Send one request and return its answer. Everything after the host in `url` is sent as written; `form` or `data` is the body.
 
         `sni` and `host` replace the name given to TLS and in the Host header. `follow` follows redirects, not forms.
         """
@@ -86,17 +87,18 @@ class Client:
         return replace(answer, hops=hops)
 
     def get(self, url: str, **options: object) -> Answer:
+        """Send a GET request and return its answer; the options are those of `request`."""
         return self.request("GET", url, **options)  # type: ignore[arg-type]
 
     def open(self, url: str, *, hold: Callable[[Answer], bool] | None = None) -> Flow:
-        """Open a page as a person does: follow redirects and self-posting SAML forms up to a page for a person.
+        """Open a page as a browser does and return every answer: redirects and self-posting SAML forms are followed up to a page.
 
-        Stops early at an answer that `hold` accepts, at a redirect or form that leads to a stranger, and after 25 hops.
+        Stops early at an answer that `hold` accepts, at a redirect or form that leads to an unknown host, and after 25 requests.
         """
         return self._walk(self.request("GET", url), hold)
 
     def submit(self, form: Form, *, action: str | None = None, **values: str) -> Answer:
-        """Send a form with `values` filled in; `action` sends it elsewhere (an assertion replayed at another host)."""
+        """Send a form with `values` filled in and return the answer; `action` sends it elsewhere (an assertion replayed at another host)."""
         fields = form.fields | values
         url = action or form.action
         if form.method == "GET":
@@ -104,9 +106,9 @@ class Client:
         return self.request("POST", url, form=fields)
 
     def sign_in(self, url: str, user: str, password: str, *, hold: Callable[[Answer], bool] | None = None) -> Flow:
-        """Open `url`, answer the login form if one appears, walk on to the last page (facts 6.1, golden-run 3).
+        """Open `url`, answer the login form if one appears, and continue to the last page (facts 6.1, golden-run 3); return every answer.
 
-        `hold=holds_assertion` stops before the assertion is posted: the flow's `saml_response` is that form.
+        With `hold=holds_assertion` it stops before the assertion is posted: the flow's `saml_response` is that form.
         """
         flow = self.open(url, hold=hold)
         form = flow.final.login_form
@@ -116,7 +118,7 @@ class Client:
         return Flow(flow.hops + after.hops, True, after.saml_response or flow.saml_response)
 
     def sign_in_at(self, host: str, app: str, user: str, password: str) -> Flow:
-        """Sign in to an application ("store", "publisher") by its login page."""
+        """Sign in to an application ("store", "publisher") by its login page; return every answer."""
         return self.sign_in(f"https://{host}/{app}/login", user, password)
 
     def _walk(self, answer: Answer, hold: Callable[[Answer], bool] | None) -> Flow:
@@ -135,7 +137,7 @@ class Client:
         return Flow(hops, False, response)
 
     def _redirect(self, answer: Answer) -> str | None:
-        """The absolute address that a redirect leads to, unless it leaves the hosts that we were given."""
+        """Return the absolute address that a redirect leads to, or None when there is none or its host is unknown."""
         if answer.status not in (301, 302, 303, 307, 308) or not answer.location:
             return None
         url = urljoin(answer.url, quote(answer.location, safe="%/:=&?~#+!$,;'@()*[]"))
@@ -186,12 +188,12 @@ class Client:
 
 
 def holds_assertion(answer: Answer) -> bool:
-    """For `hold`: the page carries a SAMLResponse, about to be posted to an application."""
+    """Return whether the page has a form with a SAMLResponse, to be posted to an application. For `hold`."""
     return answer.form("SAMLResponse") is not None
 
 
 def _parts(url: str) -> tuple[str, str, int, str]:
-    """Scheme, host, port and raw target; the target stays as written, a fragment is cut."""
+    """Return scheme, host, port and target of a URL; the target stays as written, without the fragment."""
     scheme, _, rest = url.partition("://")
     end = min((rest.find(mark) for mark in "/?" if mark in rest), default=len(rest))
     authority, target = rest[:end], rest[end:].partition("#")[0]

@@ -1,4 +1,4 @@
-"""Cookies as a browser keeps them (RFC 6265): by host, path and Secure; the port plays no part."""
+"""Cookies as a browser keeps them (RFC 6265): by host, path and Secure; the port does not matter."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from email.utils import parsedate_to_datetime
 class Cookie:
     """One cookie. `host` set it; `domain` is empty for a host-only cookie.
 
-    `max_age` is that attribute's seconds, None without it. `lifetime`: the seconds that a browser keeps the cookie, by
-    Max-Age or else by Expires; None for a cookie of the session.
+    `max_age` is that attribute in seconds, None without it. `lifetime`: the seconds that a browser keeps the cookie, by
+    Max-Age or else by Expires; None for a session cookie.
     """
 
     name: str
@@ -29,14 +29,14 @@ class Cookie:
     lifetime: float | None = None
 
     def goes_to(self, host: str, path: str, secure: bool) -> bool:
-        """True if a browser sends this cookie with a request for `path` at `host`."""
+        """Return whether a browser sends this cookie with a request for `path` at `host`."""
         reaches = host == self.host or (self.domain and (host == self.domain or host.endswith("." + self.domain)))
         under = path == self.path or path.startswith(self.path if self.path.endswith("/") else self.path + "/")
         return bool(reaches) and under and (secure or not self.secure)
 
 
 def parse_set_cookie(header: str, host: str, request_path: str, now: datetime | None = None) -> Cookie:
-    """One Set-Cookie header, as received for `request_path` from `host`. `now` is when: Expires counts from it."""
+    """Return the cookie of one Set-Cookie header, received for `request_path` from `host` at `now` (Expires counts from then)."""
     first, *rest = header.split(";")
     name, _, value = first.strip().partition("=")
     attributes = {key.strip().lower(): text.strip() for key, _, text in (part.partition("=") for part in rest)}
@@ -61,7 +61,7 @@ def parse_set_cookie(header: str, host: str, request_path: str, now: datetime | 
 
 
 def moment(text: str) -> datetime | None:
-    """The moment that a header's date names; None when it names none."""
+    """Return the time that a header names, or None when it is not a time."""
     try:
         found = parsedate_to_datetime(text.replace("-", " "))
     except ValueError:
@@ -75,7 +75,7 @@ def _default_path(request_path: str) -> str:
 
 
 class Jar:
-    """The cookies of one browser. Iterate over it, ask `named`, or `copy` some to another host as an attacker would."""
+    """The cookies of one browser. Iterate over it, search with `named`, or `copy` some to another host as an attacker would."""
 
     def __init__(self) -> None:
         self._cookies: dict[tuple[str, str, str], Cookie] = {}
@@ -84,13 +84,13 @@ class Jar:
         return iter(list(self._cookies.values()))
 
     def keep(self, cookie: Cookie) -> None:
-        """Store a cookie; an expired one deletes its namesake."""
+        """Store a cookie in the place of one with the same host, path and name; an expired one only removes that one."""
         key = (cookie.domain or cookie.host, cookie.path, cookie.name)
         self._cookies.pop(key, None)
         if not cookie.expired:
             self._cookies[key] = cookie
 
     def header(self, host: str, path: str, secure: bool) -> str:
-        """The Cookie header for a request, longest paths first; empty if none applies."""
+        """Return the Cookie header for a request, longest paths first; an empty string when no cookie applies."""
         fitting = [cookie for cookie in self if cookie.goes_to(host, path, secure)]
         return "; ".join(f"{c.name}={c.value}" for c in sorted(fitting, key=lambda c: -len(c.path)))

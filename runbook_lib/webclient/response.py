@@ -1,4 +1,4 @@
-"""What a visitor gets back: answers, the forms in them, and a record of each exchange that may be shown to anybody."""
+"""The answers of a server, the forms in them, and a record of each exchange without secrets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SAML_FIELDS = ("SAMLRequest", "SAMLResponse")
 
 @dataclass(frozen=True)
 class Form:
-    """A form of a page: where it would be sent (absolute), how, and with which fields."""
+    """A form of a page: its action (absolute), its method and its fields."""
 
     action: str
     method: str
@@ -56,7 +56,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back. `url` is the address asked, `set_cookies` what the answer set, `hops` the answers before it."""
+    """One answer. `url`: the address asked; `set_cookies`: the cookies that it set; `seconds`: duration; `hops`: the answers before it."""
 
     status: int
     url: str
@@ -67,17 +67,17 @@ class Answer:
     hops: tuple[Answer, ...] = ()
 
     def header(self, name: str) -> str:
-        """The first header of that name, or the empty string."""
+        """Return the first header of that name, or an empty string."""
         return next((value for key, value in self.headers if key.lower() == name.lower()), "")
 
     @property
     def location(self) -> str:
-        """The Location header exactly as received; empty without one."""
+        """The Location header exactly as received; an empty string without one."""
         return self.header("location")
 
     @property
     def forms(self) -> list[Form]:
-        """The page's forms; actions resolved against the address asked."""
+        """The page's forms; actions are resolved against the address asked."""
         if "<form" not in self.text.lower():
             return []
         page: Any = lxml.html.document_fromstring(self.text.encode("utf-8"))
@@ -91,17 +91,17 @@ class Answer:
         ]
 
     def form(self, *names: str) -> Form | None:
-        """The first form with a field of one of these names."""
+        """Return the first form with a field of one of these names, or None."""
         return next((form for form in self.forms if any(name in form for name in names)), None)
 
     @property
     def saml_form(self) -> Form | None:
-        """The form that the page posts by itself: SAMLRequest or SAMLResponse."""
+        """The form that the page posts by itself (SAMLRequest or SAMLResponse), or None."""
         return self.form(*SAML_FIELDS)
 
     @property
     def login_form(self) -> Form | None:
-        """The identity provider's form for name and password. Other pages have password fields, too (facts 12.3)."""
+        """The identity provider's form for name and password, or None. Other pages have password fields, too (facts 12.3)."""
         return next((form for form in self.forms if "password" in form and _signs_in(form)), None)
 
 
@@ -110,14 +110,14 @@ def _signs_in(form: Form) -> bool:
 
 
 def _inputs(form: Any) -> dict[str, str]:
-    """Fields that a person fills in or a script sends; lxml leaves those without a value out."""
+    """Return the input fields of a form by name. lxml leaves out those without a value; a person or a script fills them in."""
     skipped = ("submit", "button", "image", "reset", "checkbox", "radio")
     fields = [field for field in form.iter("input") if field.get("name") and field.get("type") not in skipped]
     return {field.get("name"): field.get("value") or "" for field in fields}
 
 
 def shortened(url: str, longest: int = 12) -> str:
-    """A URL for the record: query values (SAML messages, session keys) and a session in the path cut."""
+    """Return a URL for the record: query values longer than `longest` characters (SAML messages, session keys) and a session in the path are cut."""
     base, mark, query = url.partition("?")
     base = re.sub(r";jsessionid=[0-9A-Za-z.]+", ";jsessionid=…", base)
     pairs = [(key, value if len(value) <= longest else value[:longest] + "…") for key, value in parse_qsl(query, True)]

@@ -1,9 +1,9 @@
-"""One HTTP exchange on a connection of its own: chosen address, chosen TLS name, the request target byte for byte.
+"""One HTTP exchange on a connection of its own: chosen address, chosen TLS name, request target byte for byte.
 
-httpx makes the request and reads the answer; the connection below it is ours, so that a host name may stand for any
-address, so that any connected object with `sendall` and `recv` will do (a socket, a channel of an SSH connection), and
-so that no library tidies `/store/%2e%2e/publisher/` up on its way. Every exchange opens a new connection, for a kept one
-would hide a closed door or a changed certificate; only who sends thousands of requests keeps his.
+httpx builds the request and reads the answer. The connection is ours, so that a host name can stand for any address,
+any object with `sendall` and `recv` can be the connection (a socket, a channel of an SSH connection), and no library
+normalises `/store/%2e%2e/publisher/`. Every exchange opens a new connection, because a kept one would hide a closed port
+or a changed certificate; only the load of a drill keeps its connections.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 
 class Connected(Protocol):
-    """What a connection must offer: a socket does, and so does a paramiko channel."""
+    """What a connection must offer; sockets and paramiko channels do."""
 
     def sendall(self, data: bytes, /) -> Any: ...
     def recv(self, count: int, /) -> bytes: ...
@@ -34,7 +34,7 @@ Connect = Callable[[str, int], Connected]
 
 
 class Closed(ConnectionError):
-    """The server ended the connection without an answer (Nginx does so for status 444)."""
+    """The server closed the connection without an answer (Nginx does so for status 444)."""
 
 
 class Refused(ConnectionError):
@@ -46,11 +46,11 @@ class Timeout(TimeoutError):
 
 
 class TlsRefused(ConnectionError):
-    """No agreement on TLS: the certificate is not trusted or not for this name, or the server refuses the name."""
+    """The TLS handshake failed: the certificate is not trusted or not for this name, or the server refuses the name."""
 
 
 class _Plain(httpcore.NetworkStream):
-    """A connected object as httpcore wants it, with one deadline for the whole exchange."""
+    """A connected object as a stream of httpcore, with one deadline for the whole exchange."""
 
     def __init__(self, channel: Connected, deadline: float):
         self._channel, self._deadline = channel, deadline
@@ -80,7 +80,7 @@ class _Plain(httpcore.NetworkStream):
 
 
 class _Tls(httpcore.NetworkStream):
-    """TLS through memory: unlike `wrap_socket` it needs no file descriptor below."""
+    """TLS through memory buffers: unlike `wrap_socket` it needs no file descriptor below."""
 
     def __init__(self, below: _Plain, context: ssl.SSLContext, name: str | None):
         self._below = below
@@ -120,7 +120,7 @@ class _Tls(httpcore.NetworkStream):
 
 
 class _Connector(httpcore.NetworkBackend):
-    """Opens the connection: looks the host name up in `addresses`, asks `connect` for the rest."""
+    """Opens the connection: looks the host name up in `addresses`, then calls `connect`."""
 
     def __init__(self, addresses: Mapping[str, str], connect: Connect | None, timeout: float):
         self._addresses, self._connect, self._timeout = addresses, connect, timeout
@@ -142,7 +142,7 @@ class _Connector(httpcore.NetworkBackend):
 
 
 def tls_context(ca: str | Path | None) -> ssl.SSLContext:
-    """Trusts exactly the CA given (PEM text or file); `None` verifies nothing and takes even the packs' weak key."""
+    """Return a TLS context that trusts exactly the CA given (PEM text or file); None verifies nothing and accepts even the packs' weak key."""
     if ca is None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -169,11 +169,14 @@ class Wire:
         return httpcore.ConnectionPool(ssl_context=self._context, network_backend=self._backend, max_keepalive_connections=2 if self._keep else 0)
 
     def close(self) -> None:
-        """Let go of what is kept."""
+        """Close the connections that are kept."""
         self._pool.close()
 
     def send(self, method: str, origin: str, target: str, headers: Mapping[str, str], body: bytes, sni: str | None = None) -> httpx.Response:
-        """`origin` is scheme://host[:port]; `target` goes out exactly as written; `sni` replaces the TLS name."""
+        """Send one request and return the answer.
+
+        `origin` is scheme://host[:port]; `target` is sent exactly as written; `sni` replaces the TLS name.
+        """
         request = httpx.Request(method, origin, headers=headers, content=body)
         extensions = {"target": target.encode("utf-8")} | ({"sni_hostname": sni} if sni else {})
         url = httpcore.URL(scheme=request.url.scheme, host=request.url.host, port=request.url.port, target=extensions["target"])
@@ -182,11 +185,11 @@ class Wire:
             content = raw.read()
             raw.close()
         except Exception as error:
-            raise _in_words(error, origin) from error
+            raise _translated(error, origin) from error
         return httpx.Response(raw.status, headers=raw.headers, content=content, request=request)
 
 
-def _in_words(error: Exception, origin: str) -> Exception:
+def _translated(error: Exception, origin: str) -> Exception:
     if isinstance(error, TimeoutError):
         return Timeout(f"{origin}: no answer in time")
     if isinstance(error, Refused):

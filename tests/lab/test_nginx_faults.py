@@ -36,7 +36,7 @@ def table():
 def test_the_silent_faults_are_accepted_and_the_loud_ones_are_not(table):
     said = {fault.id: row[1].split(":")[0] for fault, row in zip(faults(), table.rows, strict=True)}
     assert said["same-node-twice"] == said["plain-port-behind-https"] == "accepted without a word"
-    assert said["listen-without-ssl"] == "accepted without a word"
+    assert said["listen-without-ssl"] == said["every-path-forwarded"] == "accepted without a word"
     assert said["ssl-on"] in ("accepted, with a warning", "refused")
     assert said["variable-in-proxy-pass"] == "refused"
 
@@ -58,3 +58,9 @@ def test_a_plain_port_is_hidden_by_the_retry_and_all_load_sits_on_the_other_node
     with site(ctx, tmp_path, NET + 1, change=(f"server {broken}:19443", f"server {broken}:18080")) as found:
         answers = [found.get("store", "/store/") for _ in range(30)]
     assert {(answer.status, answer.node) for answer in answers} == {(200, "store-1")}
+
+
+@pytest.mark.parametrize(("hardening", "status"), [("hosts", 200), ("full", 404)])
+def test_a_location_that_forwards_every_path_opens_the_publisher_on_the_stores_host(tmp_path, hardening, status):
+    with site(with_secrets("greg-separated", hardening), tmp_path, NET + 2) as found:
+        assert found.get("store", "/publisher/").status == status

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import wso2_practice
 import yaml
-from wso2_practice.conformance import SCRIPTS, Target, differences, load, main, script_rows
+from wso2_practice.conformance import SCRIPTS, ServerUnderTest, differences, load, main, script_rows
 
 from runbook_lib.checks.sso.environment import Login
 from tests.conftest import DATA
@@ -32,22 +32,22 @@ def bare_greg(nodes: Nodes) -> Node:
 
 
 @pytest.fixture(scope="module")
-def target(bare_greg: Node) -> Target:
-    return Target(bare_greg.url, Login("admin", "admin"))
+def target(bare_greg: Node) -> ServerUnderTest:
+    return ServerUnderTest(bare_greg.url, Login("admin", "admin"))
 
 
 @pytest.fixture(scope="module")
-def logins(target: Target) -> Iterator[dict[str, Login]]:
+def logins(target: ServerUnderTest) -> Iterator[dict[str, Login]]:
     with target.users() as users:
         yield users
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["id"])
-def test_the_node_answers_as_the_measured_one(row: dict, target: Target, logins: dict[str, Login]):
+def test_the_node_answers_as_the_measured_one(row: dict, target: ServerUnderTest, logins: dict[str, Login]):
     assert differences(target, row, logins) == []
 
 
-def test_every_script_answers_under_its_own_path_as_the_table_says(target: Target):
+def test_every_script_answers_under_its_own_path_as_the_table_says(target: ServerUnderTest):
     assert [difference for row in DIRECT for difference in differences(target, row, {})] == []
 
 
@@ -92,6 +92,6 @@ def test_the_command_prints_no_difference_and_leaves_no_user(bare_greg: Node, tm
     assert (code, f"{len(ROWS) + len(DIRECT)} rows, 0 differ" in capsys.readouterr().out) == (0, True)
 
 
-def test_a_server_that_answers_otherwise_is_reported(target: Target):
+def test_a_server_that_answers_otherwise_is_reported(target: ServerUnderTest):
     row = {"id": "x", "do": [{"get": "/store"}], "status": 200, "location": "/elsewhere"}
     assert [(d.what, d.observed) for d in differences(target, row, {})] == [("status", 302), ("location", "/store/")]

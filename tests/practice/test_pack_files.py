@@ -213,7 +213,7 @@ def test_properties_reach_the_server_and_an_unknown_jdk_gets_a_warning_only(home
     run = script(home, "-Dsetup", "-DportOffset=7", "-Dcarbon.local.ip=127.0.0.2", java_home=home.parent / "java")
     assert run.returncode == 0
     assert "CARBON is supported only on JDK 1.7 and 1.8" in run.stdout
-    assert calls(home)[0].endswith("org.runbook.practice.Main -Dsetup -DportOffset=7 -Dcarbon.local.ip=127.0.0.2")
+    assert calls(home)[0].endswith("org.runbook.practice.boot.Main -Dsetup -DportOffset=7 -Dcarbon.local.ip=127.0.0.2")
     assert f"-Dcarbon.home={home}" in calls(home)[0] and "-DworkerNode=false" in calls(home)[0]
 
 

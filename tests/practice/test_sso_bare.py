@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from runbook_lib.checks.sso import crawl, screenshots
-from runbook_lib.checks.sso.environment import Login, Machine, Scene
+from runbook_lib.checks.sso.environment import Login, ProductNode, Scene
 from runbook_lib.checks.sso.proof import Proof, matrix, prove, try_out
 from runbook_lib.checks.sso.proof_users import UserStore, test_users
 from tests.conftest import DATA, need
@@ -26,7 +26,7 @@ def scene(nodes: Nodes) -> Scene:
     node.edit("repository/conf/carbon.xml", "<!--HostName>www.wso2.org</HostName-->", "<HostName>localhost</HostName>")
     node.start("-Dsetup")
     port = 9443 + node.offset
-    machine = Machine("greg-1", "127.0.0.1", lambda a, p: socket.create_connection((a, p), 20), port)
+    machine = ProductNode("greg-1", "127.0.0.1", lambda a, p: socket.create_connection((a, p), 20), port)
     both = {"store": "localhost", "publisher": "localhost"}
     doors = dict.fromkeys(both, f"127.0.0.1:{port}")
     return Scene("bare", "leak", both, doors, dict.fromkeys(both, (machine,)), ADMIN)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.aws.images import Image
+from runbook_lib.aws.images import Ami
 from runbook_lib.launch import apply
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.spec.loader import load_spec
@@ -50,7 +50,7 @@ def machines() -> Iterator[None]:
     """moto's machines never boot: their host keys come from here, each its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(apply, "wait_for_keys", lambda ec2, name, id_, seconds: (f"ssh-ed25519 AAAAC3Nza{id_[2:]}",))
-        patch.setattr(apply, "find_image", lambda *args: Image("ami-0123456789abcdef0", "/dev/xvda", "admin"))
+        patch.setattr(apply, "find_image", lambda *args: Ami("ami-0123456789abcdef0", "/dev/xvda", "admin"))
         yield
 
 

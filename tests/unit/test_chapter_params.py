@@ -67,15 +67,15 @@ def test_when_a_chapter_has_no_such_line_nothing_is_written(chapters: Path) -> N
 
 
 @pytest.fixture
-def shown(chapters: Path, monkeypatch: pytest.MonkeyPatch) -> params_form.Form:
+def shown(chapters: Path, monkeypatch: pytest.MonkeyPatch) -> params_form.ParamsForm:
     """The form as it is run beside these chapters; it saves into their params/."""
     monkeypatch.chdir(chapters)
     fields = params_form.Fields(load_spec("params/greg-single.lab.yaml"))
     monkeypatch.setattr(params_form, "ROOT", chapters.parent)
-    return params_form.Form(fields, "../params/greg-single.lab.yaml")
+    return params_form.ParamsForm(fields, "../params/greg-single.lab.yaml")
 
 
-def test_save_names_the_file_in_the_chapters_and_in_this_notebook_and_lists_them_in_order(shown: params_form.Form) -> None:
+def test_save_names_the_file_in_the_chapters_and_in_this_notebook_and_lists_them_in_order(shown: params_form.ParamsForm) -> None:
     shown._typed("deployment", "mine")
     shown._save()
     assert shown.params_file == "../params/mine.yaml"
@@ -86,7 +86,7 @@ def test_save_names_the_file_in_the_chapters_and_in_this_notebook_and_lists_them
     assert shown.saved.value.count("○ to do") == len(links)
 
 
-def test_save_leaves_the_chapters_alone_when_asked_to(shown: params_form.Form) -> None:
+def test_save_leaves_the_chapters_alone_when_asked_to(shown: params_form.ParamsForm) -> None:
     shown._typed("deployment", "mine")
     shown.everywhere.value = False
     shown._save()
@@ -94,6 +94,6 @@ def test_save_leaves_the_chapters_alone_when_asked_to(shown: params_form.Form) -
     assert "greg-separated" in _line_of(Path("02_install_mysql.ipynb"))
 
 
-def test_until_something_is_saved_the_given_file_is_the_chosen_one(shown: params_form.Form) -> None:
+def test_until_something_is_saved_the_given_file_is_the_chosen_one(shown: params_form.ParamsForm) -> None:
     assert shown.params_file == "../params/greg-single.lab.yaml"
     assert params_form.choose_params("params/greg-single.lab.yaml").params_file == "params/greg-single.lab.yaml"

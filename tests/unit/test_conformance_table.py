@@ -8,7 +8,7 @@ import zlib
 import pytest
 from lxml import etree
 from wso2_practice.conformance import load
-from wso2_practice.expectations import EXPECTATIONS, Outcome, saml_text
+from wso2_practice.expectations import EXPECTATIONS, StepAnswers, saml_text
 from wso2_practice.tampering import NAMESPACES, tampered
 
 from runbook_lib.errors import RunbookError
@@ -34,7 +34,7 @@ LAST = Answer(
     [],
     0.0,
 )
-OUTCOME = Outcome((FIRST, LAST), asked=True)
+OUTCOME = StepAnswers((FIRST, LAST), asked=True)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_an_expectation_holds_or_says_what_it_saw(expectation: str, right: objec
 
 
 def test_a_page_without_a_form_or_a_redirect_meets_nothing_that_needs_one():
-    bare = Outcome((Answer(200, "https://h/", [], "", [], 0.0),))
+    bare = StepAnswers((Answer(200, "https://h/", [], "", [], 0.0),))
     for expectation, value in (("fields", ["x"]), ("action", "/"), ("lacks", "x"), ("location", "/"), ("empty", False)):
         assert EXPECTATIONS[expectation](bare, value) is not None, expectation
 

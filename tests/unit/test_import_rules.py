@@ -1,9 +1,11 @@
-"""Which module may import which: the contracts in pyproject.toml, no circle anywhere, folders that can be read at a glance."""
+"""Which module may import which: the contracts in pyproject.toml, no circle anywhere, folders that can be read at a glance, a class name per meaning."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections import defaultdict
 from graphlib import TopologicalSorter
 
 import grimp
@@ -31,3 +33,12 @@ def test_a_folder_holds_few_files() -> None:
     folders = {file.parent for package in ("runbook_lib", "runbook_cli", "lab", "practice") for file in (ROOT / package).rglob("*.py")}
     counts = {folder: sum(file.name != "__init__.py" for file in folder.glob("*.py")) for folder in folders}
     assert {str(folder): count for folder, count in counts.items() if count > MOST_FILES} == {}
+
+
+def test_a_class_name_is_defined_once() -> None:
+    places = defaultdict(list)
+    for folder in ("runbook_lib", "runbook_cli", "lab", "practice"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            for name in re.findall(r"^class (\w+)", file.read_text(), re.MULTILINE):
+                places[name].append(str(file.relative_to(ROOT)))
+    assert {name: files for name, files in places.items() if len(files) > 1} == {}

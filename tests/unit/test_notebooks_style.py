@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.chapters import cluster, launch, mysql, nginx, product_nodes, sso
+from runbook_lib.checks.nginx_faults import faults
 from runbook_lib.spec.chapters import CHAPTERS
 from runbook_lib.spec.loader import load_spec
 
@@ -106,6 +107,12 @@ def test_a_chapter_goes_from_status_over_plan_and_apply_to_verify(name: str) -> 
 def test_a_chapter_says_what_to_see_and_what_to_do_when_it_fails(path: Path) -> None:
     prose = "\n".join(source(cell) for cell in cells(path, "markdown"))
     assert "**When it fails.**" in prose or "*What closes it*" in prose
+
+
+def test_chapter_05_explains_the_faults_that_it_tries_in_their_order_and_by_their_titles() -> None:
+    prose = "\n".join(source(cell) for cell in cells(ROOT / "notebooks" / "05_configure_nginx.ipynb", "markdown"))
+    explained = re.findall(r"^\*\*(\d+\. .+?)\.\*\*", prose, re.MULTILINE)
+    assert explained == [f"{number}. {fault.title}" for number, fault in enumerate(faults(), 1)]
 
 
 # what is seen in the browser or in a table's numbers, and no error says it in these words

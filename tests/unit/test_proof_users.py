@@ -12,7 +12,7 @@ import pytest
 
 from runbook_lib.checks.sso import proof as sso
 from runbook_lib.checks.sso import proof_users
-from runbook_lib.checks.sso.environment import Login, Machine
+from runbook_lib.checks.sso.environment import Login, ProductNode
 from runbook_lib.checks.sso.proof import Outcome, Proof
 from runbook_lib.checks.sso.proof_users import PRIVATE, TRIES, Logins, UserStore, sweep, test_users
 from runbook_lib.errors import RunbookError
@@ -39,7 +39,7 @@ class Product:
         self.deleting = threading.Lock()
 
     # a scene, as far as test_users needs one
-    admin, machines = Login("admin", "x"), (Machine("store-1", "10.0.0.1", None),)  # type: ignore[arg-type]
+    admin, machines = Login("admin", "x"), (ProductNode("store-1", "10.0.0.1", None),)  # type: ignore[arg-type]
 
     def visitor(self, *_: object) -> Any:
         return SimpleNamespace(request=self.request)

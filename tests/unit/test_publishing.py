@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from runbook_lib.checks.sso import publishing
-from runbook_lib.checks.sso.environment import Login, Machine, Scene
+from runbook_lib.checks.sso.environment import Login, ProductNode, Scene
 from runbook_lib.checks.sso.proof_users import Logins
 from runbook_lib.webclient.response import Answer
 
 STORE, PUBLISHER = "store.test", "publisher.test"
-NODES = tuple(Machine(f"store-{n}", f"10.0.0.{n}", lambda *_: None, 9443) for n in (1, 2))  # type: ignore[arg-type, return-value]
+NODES = tuple(ProductNode(f"store-{n}", f"10.0.0.{n}", lambda *_: None, 9443) for n in (1, 2))  # type: ignore[arg-type, return-value]
 
 
 class Product:
@@ -90,7 +90,7 @@ def test_each_place_is_asked_as_a_store_user_and_a_stranger_sees_nothing(product
 
 def test_a_visitor_of_a_node_meets_it_under_every_public_name_and_from_the_node_itself():
     asked = []
-    node = Machine("store-1", "10.0.0.1", lambda address, port: asked.append((address, port)) or _refuse(), 9443)
+    node = ProductNode("store-1", "10.0.0.1", lambda address, port: asked.append((address, port)) or _refuse(), 9443)
     visitor = Scene("full", "separated", {"store": STORE, "publisher": PUBLISHER}, {}, {}, Login("admin", "x")).visitor_of(node)
     for host in (STORE, PUBLISHER):
         with pytest.raises(OSError, match="nobody listens"):

@@ -9,7 +9,7 @@ import pytest
 from runbook_lib.checks.drill import failover, ramp
 from runbook_lib.checks.drill.failover import people_for, window
 from runbook_lib.checks.drill.load import Sample
-from runbook_lib.checks.drill.ramp import SOON, STEP_SECONDS, STEPS, Ramp, Step, climb, step_of
+from runbook_lib.checks.drill.ramp import SOON, STEP_SECONDS, STEPS, Ramp, RampStep, climb, step_of
 from tests.unit.test_stream import Server, good, result, sample
 
 
@@ -19,7 +19,7 @@ class Cluster:
     def __init__(self, serves: float, takes: float = 0.02, hiccup: int = 0, breaks: float = 1e9, asks: float = 1e9):
         self.serves, self.takes, self.hiccup, self.breaks, self.asks, self.tried = serves, takes, hiccup, breaks, asks, []
 
-    def __call__(self, rate: float) -> Step:
+    def __call__(self, rate: float) -> RampStep:
         self.tried.append(int(rate))
         samples, free = [], 0.0
         for number in range(int(min(rate, self.asks) * STEP_SECONDS)):
@@ -78,12 +78,12 @@ def test_a_step_holds_when_nothing_fails_and_nearly_all_come_soon(took: list[flo
     ],
 )
 def test_why_a_rate_was_chosen_is_said(steps: list[tuple[float, bool]], why: str):
-    assert Ramp(tuple(Step(rate, 100, 100 if held else 0, 0, 0.01) for rate, held in steps)).why == why
+    assert Ramp(tuple(RampStep(rate, 100, 100 if held else 0, 0, 0.01) for rate, held in steps)).why == why
 
 
 def test_a_drill_shows_what_was_tried_and_what_was_chosen():
     drill = result([sample()])
-    tried = Ramp((Step(12.0, 18, 18, 0, 0.02), Step(25.0, 37, 3, 0, None)))
+    tried = Ramp((RampStep(12.0, 18, 18, 0, 0.02), RampStep(25.0, 37, 3, 0, None)))
     shown = str(failover.replace(drill, ramp=tried).table)
     assert "beforehand, at 12/s" in shown and "34 of 37 not within 500 ms" in shown and tried.why in shown
     assert "beforehand" not in str(drill.table), "a rate that was given was not measured"

@@ -72,7 +72,7 @@ def test_headless_the_form_is_a_table() -> None:
 
 
 def test_the_widgets_of_the_form_check_what_is_typed(fields: params_form.Fields) -> None:
-    shown = params_form.Form(fields)
+    shown = params_form.ParamsForm(fields)
     assert "6 machines" in shown.answer.value
     shown._typed("cloud.disk_gb", "5")
     assert "cloud.disk_gb = 5" in shown.answer.value

@@ -26,7 +26,7 @@ TRIES = 2  # a step that does not hold is tried once more: a pause of the node's
 
 
 @dataclass(frozen=True)
-class Step:
+class RampStep:
     """One step: `asked` requests were due, `soon` of them were answered well within half a second, `failed` failed;
     `within`: the seconds that 95 of 100 took, None when they took longer than half a second."""
 
@@ -52,7 +52,7 @@ class Step:
 class Ramp:
     """The steps as they were tried, and what follows from them. `rate`: requests per second to drill at."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[RampStep, ...]
 
     @property
     def best(self) -> float | None:
@@ -71,9 +71,9 @@ class Ramp:
         return f"{share} {self.best:.0f}/s, the fastest that {'was tried' if self.best == STEPS[-1] else 'held'}"
 
 
-def climb(try_at: Callable[[float], Step]) -> Ramp:
+def climb(try_at: Callable[[float], RampStep]) -> Ramp:
     """Try the steps in order, each at most twice, up to the first that does not hold."""
-    tried: list[Step] = []
+    tried: list[RampStep] = []
     for rate in STEPS:
         for _ in range(TRIES):
             tried.append(try_at(rate))
@@ -91,18 +91,18 @@ def measured(target: Target, visitors: int) -> Ramp:
         return climb(lambda rate: _tried(stream, rate))
 
 
-def _tried(stream: Stream, rate: float) -> Step:
+def _tried(stream: Stream, rate: float) -> RampStep:
     began = stream.pace(rate) + 2 * POLL  # by then the stream has changed its pace
     stream.until(began + STEP_SECONDS + SOON)  # the last ones have their half second too
     due = [sample for sample in stream.since(began) if sample.at < began + STEP_SECONDS]
     return step_of(rate, int(rate * STEP_SECONDS) - 1, due)
 
 
-def step_of(rate: float, asked: int, answered: Sequence[Sample]) -> Step:
+def step_of(rate: float, asked: int, answered: Sequence[Sample]) -> RampStep:
     """The step that these requests make, of `asked` at least. One that is not among them was not answered yet, or never made:
     then this machine is too slow to ask more, and the step does not hold either."""
     took = sorted(sample.took for sample in answered if not sample.failure and sample.took <= SOON)
     failed = sum(bool(sample.failure) for sample in answered)
     asked = max(asked, len(answered))
     enough = -(-asked * 95 // 100)
-    return Step(rate, asked, len(took), failed, took[enough - 1] if len(took) >= enough else None)
+    return RampStep(rate, asked, len(took), failed, took[enough - 1] if len(took) >= enough else None)

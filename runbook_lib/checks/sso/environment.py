@@ -41,7 +41,7 @@ class Login:
 
 
 @dataclass(frozen=True)
-class Machine:
+class ProductNode:
     """A node of the product: `address` as its neighbours see it, `connect` opens connections from this very machine."""
 
     name: str
@@ -69,7 +69,7 @@ class Scene:
     expect: str
     hosts: Mapping[str, str]
     fronts: Mapping[str, str]
-    nodes: Mapping[str, tuple[Machine, ...]]
+    nodes: Mapping[str, tuple[ProductNode, ...]]
     admin: Login
     ca: str | Path | None = None
     outside: Connect | None = None
@@ -82,7 +82,7 @@ class Scene:
     pack: Contents | None = None
 
     @property
-    def machines(self) -> tuple[Machine, ...]:
+    def machines(self) -> tuple[ProductNode, ...]:
         """Every node of the product, once."""
         return tuple({machine.name: machine for tier in self.nodes.values() for machine in tier}.values())
 
@@ -90,7 +90,7 @@ class Scene:
         """What the placeholders of `attempts.yaml` stand for."""
         return {**self.hosts, "evil": EVIL, "user": user or "nobody-at-all"}
 
-    def visitor(self, place: str = OUTSIDE, at: Machine | None = None, verify: bool = True) -> Client:
+    def visitor(self, place: str = OUTSIDE, at: ProductNode | None = None, verify: bool = True) -> Client:
         """A fresh browser at `place`. At a node only that node is within its reach, and its certificate is not
         verified: SSH has already proven who the machine is, and the connection does not leave it."""
         if place == NODE and at is not None:
@@ -100,7 +100,7 @@ class Scene:
             return Client(self._named(self.inner_fronts), self.ca if verify else None, connect)
         return Client(self._named(self.fronts), self.ca if verify else None, self.outside)
 
-    def visitor_of(self, node: Machine) -> Client:
+    def visitor_of(self, node: ProductNode) -> Client:
         """A fresh browser for which every public host is this very node, reached from the node itself as in `visitor`:
         names, redirects and sign-on stay the public ones, and Nginx is not asked."""
         return Client(dict.fromkeys(self.hosts.values(), f"{node.address}:{node.port}"), None, node.connect)
@@ -118,8 +118,8 @@ def scene_of(deployment: Session) -> Scene:
     spec, topology, fleet = deployment.spec, deployment.topology, deployment.fleet()
     addresses = deployment.public_addresses()
 
-    def machines(names: Iterable) -> tuple[Machine, ...]:
-        return tuple(Machine(node.name, node.address, through(fleet[node.name])) for node in names)
+    def machines(names: Iterable) -> tuple[ProductNode, ...]:
+        return tuple(ProductNode(node.name, node.address, through(fleet[node.name])) for node in names)
 
     neighbour = next((name for name in fleet.hosts if name.startswith("probe")), topology.db.name)
     doors = {key: open_doors(spec, key) for key in spec.hosts}

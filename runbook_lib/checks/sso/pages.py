@@ -29,7 +29,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Page:
+class PageSignature:
     """One page of the catalogue: its name, its word, what it means in a sentence, and its conditions."""
 
     name: str
@@ -89,7 +89,9 @@ class Catalogue:
 
     def __init__(self, table: Mapping[str, Mapping[str, Any]], findings: Mapping[str, Mapping[str, str]] | None = None):
         self._findings = findings or {}
-        self.pages = [Page(name, row["says"], row["means"], {k: v for k, v in row.items() if k not in ("says", "means")}) for name, row in table.items()]
+        self.pages = [
+            PageSignature(name, row["says"], row["means"], {k: v for k, v in row.items() if k not in ("says", "means")}) for name, row in table.items()
+        ]
         if unknown := {key for page in self.pages for key in page.when} - set(CONDITIONS):
             raise ValueError(f"conditions that nobody understands: {', '.join(sorted(unknown))}")
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import yaml
 
 from runbook_lib.check import Check, CheckTable
-from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, Login, Machine, Scene
+from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, Login, ProductNode, Scene
 from runbook_lib.checks.sso.pages import Catalogue, Seen
 from runbook_lib.checks.sso.proof_users import test_users
 from runbook_lib.checks.sso.verbs import CannotTell, Walk
@@ -179,7 +179,7 @@ def _deciding(attempt: Attempt, seen: tuple[Seen, ...]) -> tuple[Seen, ...]:
 
 def try_out(attempt: Attempt, scene: Scene, logins: Mapping[str, Login]) -> Outcome:
     """Make one attempt, at every node of its tier where it stands at nodes. Never raises for what it meets."""
-    stands: tuple[Machine | None, ...] = scene.nodes.get(attempt.at, ()) if attempt.place == NODE else (None,)
+    stands: tuple[ProductNode | None, ...] = scene.nodes.get(attempt.at, ()) if attempt.place == NODE else (None,)
     where = ", ".join(node.name for node in stands if node) or _place(attempt, scene)
     if attempt.who not in ("no one", "anybody", *logins):
         return Outcome(attempt, "undecided", (), where, f"not tried: no {attempt.who} user was made")

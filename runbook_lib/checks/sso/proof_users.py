@@ -18,7 +18,7 @@ from lxml import etree
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from runbook_lib.check import Check, Status
-from runbook_lib.checks.sso.environment import NODE, Login, Machine, Scene
+from runbook_lib.checks.sso.environment import NODE, Login, ProductNode, Scene
 from runbook_lib.errors import RunbookError
 from runbook_lib.redaction import redactor
 
@@ -44,7 +44,7 @@ class Deadlock(RunbookError):
 class UserStore:
     """The user store as one node offers it to the administrator."""
 
-    def __init__(self, scene: Scene, node: Machine):
+    def __init__(self, scene: Scene, node: ProductNode):
         self._scene, self._node = scene, node
 
     def call(self, operation: str, **arguments: object) -> list[str]:

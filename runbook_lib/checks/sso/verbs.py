@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, OUTSIDE, Login, Machine, Scene
+from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, OUTSIDE, Login, ProductNode, Scene
 from runbook_lib.checks.sso.generated import generate, scan
 from runbook_lib.checks.sso.pages import Catalogue, Seen
 from runbook_lib.checks.sso.proof_users import UserStore
@@ -42,7 +42,7 @@ class Walk:
     scene: Scene
     catalogue: Catalogue
     place: str = OUTSIDE
-    node: Machine | None = None
+    node: ProductNode | None = None
     login: Login | None = None
     logins: Mapping[str, Login] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

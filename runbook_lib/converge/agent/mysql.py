@@ -304,7 +304,7 @@ class Ordered:
 
 
 @handles("mysql")
-class Mysql:
+class MysqlHandler:
     @staticmethod
     def probe(resources):
         """One session for all of them. Without a server that answers, every fact says so; one that refuses root fails."""

@@ -132,7 +132,7 @@ do
     -Dfile.encoding=UTF8 \
     -Djava.net.preferIPv4Stack=true \
     -DworkerNode=false \
-    org.runbook.practice.Main $args
+    org.runbook.practice.boot.Main $args
     status=$?
 done
 exit $status

@@ -4,8 +4,8 @@ package org.runbook.practice;
  * The boot cannot go on, and the log already says why. The real product then stays alive without a port and without
  * the "started" line (golden-run 1), and so do we: only a look at the log tells.
  */
-final class BootFailure extends RuntimeException {
-    BootFailure(String message, Throwable cause) {
+public final class BootFailure extends RuntimeException {
+    public BootFailure(String message, Throwable cause) {
         super(message, cause);
     }
 }

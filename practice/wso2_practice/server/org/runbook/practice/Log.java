@@ -11,7 +11,7 @@ import java.time.LocalDateTime;
 import java.time.format.DateTimeFormatter;
 
 /** The log of the server, in Carbon's own line format: repository/logs/wso2carbon.log and the console. */
-final class Log {
+public final class Log {
     private static final DateTimeFormatter TIME = DateTimeFormatter.ofPattern("yyyy-MM-dd HH:mm:ss,SSS");
     private static PrintWriter file;
 
@@ -19,29 +19,29 @@ final class Log {
     }
 
     /** Opens the log for appending: every start of the server adds to the same file, as on the real product. */
-    static void open(Path home) throws IOException {
+    public static void open(Path home) throws IOException {
         Path logs = Files.createDirectories(home.resolve("repository/logs"));
         file = new PrintWriter(Files.newBufferedWriter(logs.resolve("wso2carbon.log"), StandardCharsets.UTF_8,
                 StandardOpenOption.CREATE, StandardOpenOption.APPEND), true);
     }
 
-    static void info(String source, String message) {
+    public static void info(String source, String message) {
         write(" INFO", source, message, null);
     }
 
-    static void warn(String source, String message) {
+    public static void warn(String source, String message) {
         write(" WARN", source, message, null);
     }
 
-    static void error(String source, String message) {
+    public static void error(String source, String message) {
         write("ERROR", source, message, null);
     }
 
-    static void error(String source, String message, Throwable cause) {
+    public static void error(String source, String message, Throwable cause) {
         write("ERROR", source, message, cause);
     }
 
-    static void fatal(String source, String message, Throwable cause) {
+    public static void fatal(String source, String message, Throwable cause) {
         write("FATAL", source, message, cause);
     }
 

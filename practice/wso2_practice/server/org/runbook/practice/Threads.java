@@ -3,16 +3,16 @@ package org.runbook.practice;
 import java.io.IOException;
 
 /** Background work: daemon threads that end quietly when their socket closes or the server stops. */
-final class Threads {
+public final class Threads {
     /** Work that may be interrupted or lose its connection. */
-    interface Work {
+    public interface Work {
         void run() throws IOException, InterruptedException;
     }
 
     private Threads() {
     }
 
-    static void start(String name, Work work) {
+    public static void start(String name, Work work) {
         Thread thread = new Thread(() -> {
             try {
                 work.run();

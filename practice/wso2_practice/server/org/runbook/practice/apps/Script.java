@@ -1,0 +1,73 @@
+package org.runbook.practice.apps;
+
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.regex.Matcher;
+import java.util.regex.Pattern;
+import java.util.stream.Stream;
+
+/**
+ * A .jag file of the pack: it stands for a script of the real application, and its first line says in rules how that one
+ * answers. The first rule that fits is taken; the rest of the file is the body of an answer that has one.
+ *
+ * <pre>
+ * &lt;% // practice: anonymous 401; user does assets-api; GET 404 json; 400 json
+ * rule:    [anonymous | user] [GET | POST] answer     nothing said: anyone, any method
+ * answer:  STATUS [json | page | none]                an error page where no kind is said, nothing at all with none
+ *          302 LOCATION                               {query}: the request's query string, "null" without one
+ *          does NAME                                  what the application does by that name, if the request is enough for it
+ * </pre>
+ */
+record Script(List<Rule> rules, String body) {
+    private static final Pattern LINE = Pattern.compile("<% // practice: (.*)");
+    private static final Pattern RULE = Pattern.compile(
+            "(?:(anonymous|user) )?(?:(GET|POST) )?(?:does (\\S+)|(\\d{3})(?: (\\S+))?)");
+
+    /** One rule; {@code does} or {@code status} is set. */
+    record Rule(String who, String method, String does, int status, String kind) {
+        boolean fits(boolean signedIn, String asked) {
+            return (who == null || who.equals("user") == signedIn) && (method == null || method.equals(asked));
+        }
+    }
+
+    /** Every script below a folder, under its path in the application. */
+    static Map<String, Script> below(Path folder) throws IOException {
+        Map<String, Script> found = new TreeMap<>();
+        try (Stream<Path> files = Files.walk(folder)) {
+            files.filter(file -> file.toString().endsWith(".jag")).forEach(file -> {
+                try {
+                    found.put("/" + folder.relativize(file), parse(Files.readString(file)));
+                } catch (IOException e) {
+                    throw new UncheckedIOException(e);
+                }
+            });
+        } catch (UncheckedIOException e) {
+            throw e.getCause();
+        }
+        return found;
+    }
+
+    /** A script without a line for us is one that fails. */
+    private static Script parse(String text) {
+        List<Rule> rules = new ArrayList<>();
+        Matcher line = LINE.matcher(text);
+        if (line.lookingAt()) {
+            for (String rule : line.group(1).split(";")) {
+                Matcher is = RULE.matcher(rule.trim());
+                if (!is.matches()) {
+                    throw new IllegalArgumentException("not a rule: " + rule);
+                }
+                rules.add(new Rule(is.group(1), is.group(2), is.group(3),
+                        is.group(4) == null ? 0 : Integer.parseInt(is.group(4)), is.group(5)));
+            }
+        }
+        rules.add(new Rule(null, null, null, 500, null));
+        return new Script(rules, text.substring(text.indexOf("%>") + 2).strip());
+    }
+}

@@ -1,0 +1,181 @@
+package org.runbook.practice.web;
+
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.sql.SQLException;
+import java.util.Base64;
+import java.util.List;
+import java.util.concurrent.Semaphore;
+import javax.servlet.http.HttpServletRequest;
+import javax.servlet.http.HttpServletResponse;
+import org.runbook.practice.Log;
+import org.runbook.practice.conf.Xml;
+import org.runbook.practice.db.Sql;
+import org.runbook.practice.users.Users;
+import org.w3c.dom.Document;
+import org.w3c.dom.Element;
+import org.xml.sax.SAXException;
+
+/** /services: the SOAP service that manages users (facts 10.6), for administrators, and not on a worker (facts 3.7). */
+public final class AdminServices extends Surface {
+    private static final long serialVersionUID = 1L;
+    private static final String ENVELOPE = "http://schemas.xmlsoap.org/soap/envelope/";
+    private static final String NAMESPACE = "http://service.ws.um.carbon.wso2.org";
+    private static final String HANDLER = "org.wso2.carbon.server.admin.module.handler.";
+
+    private static final long DELETION_MILLIS = 50;
+    private final transient Semaphore deleting = new Semaphore(1);
+
+    public AdminServices(Node node) {
+        super(node);
+    }
+
+    @Override
+    protected void answer(String path, HttpServletRequest request, HttpServletResponse response)
+            throws IOException, SQLException {
+        if (!path.equals("/services/RemoteUserStoreManagerService")) {
+            Page.send(response, 500, "Error 500", "<p>No such service here.</p>");
+        } else if (node.settings().worker) {
+            Log.error(HANDLER + "AuthorizationHandler", "Invoking admin services on worker node is forbidden...");
+            Page.send(response, 403, "Error 403", "<p>Invoking admin services on worker node is forbidden</p>");
+        } else if (String.valueOf(request.getQueryString()).matches("(?i)(wsdl2?|xsd)\\b.*")) {
+            Page.send(response, 403, "Error 403", "<p>The descriptions of admin services are hidden.</p>");
+        } else if (!administrator(request)) {
+            Log.warn(HANDLER + "AuthenticationHandler", "Illegal access attempt while trying to access "
+                    + "RemoteUserStoreManagerService from IP address " + request.getRemoteAddr());
+            response.setHeader("WWW-Authenticate", "BASIC realm=\"WSO2 Registry\"");
+            Page.send(response, 401, "Error 401", "");
+        } else if (!request.getMethod().equals("POST")) {
+            Page.send(response, 500, "Error 500", "<p>POST a SOAP message.</p>");
+        } else {
+            call(request, response);
+        }
+    }
+
+    private boolean administrator(HttpServletRequest request) throws SQLException {
+        String header = request.getHeader("Authorization");
+        if (header == null || !header.regionMatches(true, 0, "Basic ", 0, 6)) {
+            return false;
+        }
+        String[] given;
+        try {
+            given = new String(Base64.getDecoder().decode(header.substring(6).trim()), StandardCharsets.UTF_8).split(":", 2);
+        } catch (IllegalArgumentException e) {
+            return false;
+        }
+        return given.length == 2 && node.users().authenticate(given[0], given[1])
+                && node.users().authorized(given[0], "/permission/admin/configure/security");
+    }
+
+    private void call(HttpServletRequest request, HttpServletResponse response) throws IOException {
+        String body = new String(request.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        try {
+            Element operation = (Element) Xml.first(Xml.parse(body).getDocumentElement(), "Body").getElementsByTagNameNS(
+                    NAMESPACE, "*").item(0);
+            List<String> values = perform(operation);
+            if (values == null) {
+                response.setStatus(202); // operations without a result are in-only
+                return;
+            }
+            answer(response, 200, NAMESPACE, "ns:" + operation.getLocalName() + "Response", "ns:return", values);
+        } catch (SAXException | NullPointerException e) {
+            answer(response, 500, ENVELOPE, "soapenv:Fault", "faultstring", List.of("The message is not a SOAP request"));
+        } catch (SQLException e) {
+            answer(response, 500, ENVELOPE, "soapenv:Fault", "faultstring", List.of(String.valueOf(e.getMessage())));
+        }
+    }
+
+    /** Does what the message asks; null where there is nothing to return. */
+    private List<String> perform(Element in) throws SQLException {
+        Users users = node.users();
+        String user = Xml.text(in, "userName", "");
+        String role = Xml.text(in, "roleName", "");
+        switch (in.getLocalName()) {
+            case "addUser" -> users.addUser(user, text(in, "credential"), texts(in, "roleList"));
+            case "deleteUser" -> alone(() -> users.deleteUser(user));
+            case "addRole" -> {
+                users.addRole(role);
+                for (String member : texts(in, "userList")) {
+                    users.updateRolesOf(member, List.of(), List.of(role));
+                }
+                for (Element permission : Xml.all(in, "permissions")) {
+                    users.permit(role, Xml.text(permission, "resourceId", ""));
+                }
+            }
+            case "deleteRole" -> alone(() -> users.deleteRole(role));
+            case "updateRoleListOfUser" -> users.updateRolesOf(user, texts(in, "deletedRoles"), texts(in, "newRoles"));
+            case "updateUserListOfRole" -> {
+                for (String member : texts(in, "deletedUsers")) {
+                    users.updateRolesOf(member, List.of(role), List.of());
+                }
+                for (String member : texts(in, "newUsers")) {
+                    users.updateRolesOf(member, List.of(), List.of(role));
+                }
+            }
+            case "updateCredential", "updateCredentialByAdmin" -> users.changePassword(user, text(in, "newCredential"));
+            default -> {
+                return ask(in, user, role);
+            }
+        }
+        return null;
+    }
+
+    /** Two deletions at once get into each other's way in the real database (facts 12.3); here the second always does. */
+    private void alone(Sql.Work deletion) throws SQLException {
+        if (!deleting.tryAcquire()) {
+            throw new SQLException("Deadlock found when trying to get lock; try restarting transaction");
+        }
+        try {
+            Thread.sleep(DELETION_MILLIS);
+            deletion.run();
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        } finally {
+            deleting.release();
+        }
+    }
+
+    private List<String> ask(Element in, String user, String role) throws SQLException {
+        Users users = node.users();
+        return switch (in.getLocalName()) {
+            case "isExistingUser" -> List.of(String.valueOf(users.exists(user)));
+            case "isExistingRole" -> List.of(String.valueOf(users.roleExists(role)));
+            case "authenticate" -> List.of(String.valueOf(users.authenticate(user, text(in, "credential"))));
+            case "getRoleNames" -> users.roleNames();
+            case "getRoleListOfUser" -> users.rolesOf(user);
+            case "getUserListOfRole" -> users.usersOf(role);
+            case "listUsers" -> users.list(text(in, "filter"), Integer.parseInt(Xml.text(in, "maxItemLimit", "0")));
+            default -> throw new SQLException("The endpoint reference (EPR) for the Operation not found is "
+                    + "/services/RemoteUserStoreManagerService and the WSA Action = urn:" + in.getLocalName());
+        };
+    }
+
+    /** A value as it stands in the message: passwords may begin or end with a space. */
+    private static String text(Element in, String name) {
+        Element found = Xml.first(in, name);
+        return found == null ? "" : found.getTextContent();
+    }
+
+    private static List<String> texts(Element in, String name) {
+        return Xml.all(in, name).stream().map(e -> e.getTextContent().trim()).filter(t -> !t.isEmpty()).toList();
+    }
+
+    private static void answer(HttpServletResponse response, int status, String namespace, String outer, String inner,
+            List<String> values) throws IOException {
+        Document document = Xml.empty();
+        Element envelope = document.createElementNS(ENVELOPE, "soapenv:Envelope");
+        document.appendChild(envelope);
+        Element body = document.createElementNS(ENVELOPE, "soapenv:Body");
+        envelope.appendChild(body);
+        Element result = document.createElementNS(namespace, outer);
+        body.appendChild(result);
+        for (String value : values) {
+            Element item = inner.contains(":") ? document.createElementNS(namespace, inner) : document.createElement(inner);
+            item.setTextContent(value);
+            result.appendChild(item);
+        }
+        response.setStatus(status);
+        response.setContentType("text/xml;charset=UTF-8");
+        response.getWriter().write("<?xml version='1.0' encoding='UTF-8'?>" + Xml.write(envelope));
+    }
+}
