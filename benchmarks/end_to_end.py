@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import httpx  # noqa: E402
+import httpx2  # noqa: E402
 import page  # noqa: E402
 from ec2lab import lifecycle  # noqa: E402
 from ec2lab.paths import find_lab  # noqa: E402
@@ -155,7 +155,7 @@ def _words(deployment: Deployment, name: str) -> tuple[str, dict[str, str]]:
 def until_served(deployment: Deployment, host: str, path: str, seconds: float = 120) -> None:
     """Until the page answers 200 through Nginx (whose certificate signs itself)."""
     address, deadline, said = deployment.topology.lb_for(host).address, time.monotonic() + seconds, ""
-    with httpx.Client(verify=False, trust_env=False) as client:
+    with httpx2.Client(verify=False, trust_env=False) as client:
         while time.monotonic() < deadline:
             answer = client.get(f"https://{address}{path}", headers={"Host": host}, extensions={"sni_hostname": host})
             if answer.status_code == 200:

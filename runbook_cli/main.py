@@ -91,4 +91,5 @@ def as_root(command: list[str]) -> int:
         return subprocess.run(command).returncode
     if not shutil.which("sudo"):
         raise RunbookError("the lab makes machines and networks, which needs root", None, "run it as root, or install sudo")
-    return subprocess.run(["sudo", "--", *command]).returncode
+    # what root imports is compiled into a folder of root's: a file of root's in somebody's environment could not be removed by its owner
+    return subprocess.run(["sudo", "--", "env", "PYTHONPYCACHEPREFIX=/var/cache/runbook/bytecode", *command]).returncode

@@ -31,7 +31,7 @@ endpoint_url = {endpoint}
 def serve(lab: Lab, allowed: list[str]) -> None:
     """Run until SIGTERM. The pid file appears when the process lives, `aws-config` when the lab answers."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s", stream=sys.stderr)
-    for noisy in ("werkzeug", "httpx", "httpcore", "botocore"):
+    for noisy in ("werkzeug", "httpx2", "httpcore2", "botocore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     asked_to_end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -53,7 +53,7 @@ def exclusive(lab: Lab) -> Iterator[None]:
 
 def client(lab: Lab, service: str) -> Any:
     """A boto3 client of this lab, whatever AWS settings or HTTP proxies the environment holds."""
-    return boto3.client(
+    return boto3.client(  # type: ignore[call-overload]  # the stubs know literal names of services only
         service,
         endpoint_url=lab.endpoint,
         region_name=REGION,

@@ -21,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
+import httpx2
 
 from ec2lab.errors import lab_command
 from ec2lab.machines.image import mirrors
@@ -42,7 +42,7 @@ class PackageCache:
         self.fetched = 0
         self.schemes = {urlsplit(uri).netloc: urlsplit(uri).scheme for uri in mirrors().values()}
         host_proxy = lines("apt-config", "dump", "--format", "%v%n", "Acquire::http::Proxy")
-        self.client = httpx.Client(
+        self.client = httpx2.Client(
             proxy=host_proxy[0] if host_proxy and host_proxy[0] not in ("", "DIRECT") else None,
             timeout=60,
             follow_redirects=True,
@@ -77,11 +77,11 @@ class PackageCache:
                     return answer.status_code, {}, None
                 self._keep(answer, kept)
                 return 200, _read_headers(kept), kept
-        except httpx.HTTPError as problem:
+        except httpx2.HTTPError as problem:
             log.warning("%s: %s", url, problem)
             return (200, known, kept) if kept.is_file() else (504, {}, None)
 
-    def _keep(self, answer: httpx.Response, kept: Path) -> None:
+    def _keep(self, answer: httpx2.Response, kept: Path) -> None:
         """Write beside the final place and rename: a reader never sees half a file."""
         kept.parent.mkdir(parents=True, exist_ok=True)
         headers = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
@@ -91,7 +91,7 @@ class PackageCache:
                     half.write(chunk)
                 size = answer.headers.get("content-length")
                 if size is not None and half.tell() != int(size):
-                    raise httpx.ReadError(f"{half.tell()} of {size} bytes")
+                    raise httpx2.ReadError(f"{half.tell()} of {size} bytes")
             except BaseException:
                 os.unlink(half.name)
                 raise

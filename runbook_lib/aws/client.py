@@ -19,9 +19,9 @@ from botocore.parsers import ResponseParserError
 from runbook_lib.errors import CloudError
 from runbook_lib.spec.sections import CloudSpec
 
-TIMEOUTS = {"connect_timeout": 5, "read_timeout": 60, "retries": {"mode": "standard", "total_max_attempts": 4}}
+TIMEOUTS: dict[str, Any] = {"connect_timeout": 5, "read_timeout": 60, "retries": {"mode": "standard", "total_max_attempts": 4}}
 # Parameter Store takes three writes a second and refuses more; a launch makes many.
-PATIENT = {"retries": {"mode": "adaptive", "total_max_attempts": 10}}
+PATIENT: dict[str, Any] = {"retries": {"mode": "adaptive", "total_max_attempts": 10}}
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
 WRONG = (
     "AuthFailure",
@@ -139,7 +139,7 @@ class Aws:
     def _make(self, service: str) -> Any:
         options = {key: self._settings[key] for key in ("endpoint_url", "aws_access_key_id", "aws_secret_access_key") if key in self._settings}
         # A presigned URL must name the bucket's own region: the address without one redirects, and the signature is void there.
-        style = {"addressing_style": "path"} if self.endpoint else {"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"}
+        style: Any = {"addressing_style": "path"} if self.endpoint else {"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"}
         config = Config(
             **(TIMEOUTS | (PATIENT if service == "ssm" and not self.endpoint else {})),
             signature_version="s3v4" if service == "s3" else None,

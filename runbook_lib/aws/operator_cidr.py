@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 
-import httpx
+import httpx2
 
 from runbook_lib.errors import CloudError
 from runbook_lib.spec.sections import CloudSpec
@@ -43,9 +43,9 @@ def _source_towards(network: str) -> str:
 def _public_address() -> str:
     step = "give cloud.operator_cidr yourself: the public address of this machine, /32"
     try:
-        answer = httpx.get(WHO_AM_I, timeout=10).raise_for_status().text.strip()
+        answer = httpx2.get(WHO_AM_I, timeout=10).raise_for_status().text.strip()
         return str(ipaddress.IPv4Address(answer))
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         raise CloudError(f"cannot find out this machine's public address: {error}", WHO_AM_I, step) from None
     except ValueError:
         raise CloudError("the answer is not an IPv4 address", WHO_AM_I, step) from None

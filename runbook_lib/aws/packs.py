@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
-import httpx
+import httpx2
 
 from runbook_lib.aws.client import Api, Aws
 from runbook_lib.errors import CloudError, PackError
@@ -173,7 +173,7 @@ def _copy_file(url: str, path: Path, out: IO[bytes]) -> str:
 
 def _copy_https(url: str, out: IO[bytes]) -> str:
     try:
-        with httpx.stream("GET", url, follow_redirects=True, timeout=60) as answer:
+        with httpx2.stream("GET", url, follow_redirects=True, timeout=60) as answer:
             if answer.status_code != 200:
                 raise PackError(
                     f"the server answered {answer.status_code} {answer.reason_phrase}",
@@ -181,7 +181,7 @@ def _copy_https(url: str, out: IO[bytes]) -> str:
                     "open it in a browser; correct the URL",
                 )
             return _copy(answer.iter_bytes(BLOCK), out)
-    except httpx.HTTPError as error:
+    except httpx2.HTTPError as error:
         raise PackError(f"cannot be fetched: {error}", url, "is the host reachable from here? a copy in S3 or file:// does too") from None
 
 

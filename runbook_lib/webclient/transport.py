@@ -1,6 +1,6 @@
 """One HTTP exchange on a connection of its own: chosen address, chosen TLS name, request target byte for byte.
 
-httpx builds the request and reads the answer. The connection is ours, so that a host name can stand for any address,
+httpx2 builds the request and reads the answer. The connection is ours, so that a host name can stand for any address,
 any object with `sendall` and `recv` can be the connection (a socket, a channel of an SSH connection), and no library
 normalises `/store/%2e%2e/publisher/`. Every exchange opens a new connection, because a kept one would hide a closed port
 or a changed certificate; only the load of a drill keeps its connections.
@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import httpcore
-import httpx
+import httpcore2
+import httpx2
 
 _T = TypeVar("_T")
 
@@ -49,8 +49,8 @@ class TlsRefused(ConnectionError):
     """The TLS handshake failed: the certificate is not trusted or not for this name, or the server refuses the name."""
 
 
-class _Plain(httpcore.NetworkStream):
-    """A connected object as a stream of httpcore, with one deadline for the whole exchange."""
+class _Plain(httpcore2.NetworkStream):
+    """A connected object as a stream of httpcore2, with one deadline for the whole exchange."""
 
     def __init__(self, channel: Connected, deadline: float):
         self._channel, self._deadline = channel, deadline
@@ -72,14 +72,14 @@ class _Plain(httpcore.NetworkStream):
     def close(self) -> None:
         self._channel.close()
 
-    def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None) -> httpcore.NetworkStream:
+    def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None) -> httpcore2.NetworkStream:
         return _Tls(self, ssl_context, server_hostname)
 
     def get_extra_info(self, info: str) -> Any:
         return None
 
 
-class _Tls(httpcore.NetworkStream):
+class _Tls(httpcore2.NetworkStream):
     """TLS through memory buffers: unlike `wrap_socket` it needs no file descriptor below."""
 
     def __init__(self, below: _Plain, context: ssl.SSLContext, name: str | None):
@@ -119,13 +119,13 @@ class _Tls(httpcore.NetworkStream):
         return self._tls if info == "ssl_object" else None
 
 
-class _Connector(httpcore.NetworkBackend):
+class _Connector(httpcore2.NetworkBackend):
     """Opens the connection: looks the host name up in `addresses`, then calls `connect`."""
 
     def __init__(self, addresses: Mapping[str, str], connect: Connect | None, timeout: float):
         self._addresses, self._connect, self._timeout = addresses, connect, timeout
 
-    def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> httpcore.NetworkStream:
+    def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> httpcore2.NetworkStream:
         deadline = time.monotonic() + self._timeout
         address = self._addresses.get(host, host)
         if address.count(":") == 1:
@@ -165,28 +165,28 @@ class Wire:
         self._backend, self._context, self._keep = _Connector(addresses, connect, timeout), tls_context(ca), keep
         self._pool = self._fresh_pool()
 
-    def _fresh_pool(self) -> httpcore.ConnectionPool:
-        return httpcore.ConnectionPool(ssl_context=self._context, network_backend=self._backend, max_keepalive_connections=2 if self._keep else 0)
+    def _fresh_pool(self) -> httpcore2.ConnectionPool:
+        return httpcore2.ConnectionPool(ssl_context=self._context, network_backend=self._backend, max_keepalive_connections=2 if self._keep else 0)
 
     def close(self) -> None:
         """Close the connections that are kept."""
         self._pool.close()
 
-    def send(self, method: str, origin: str, target: str, headers: Mapping[str, str], body: bytes, sni: str | None = None) -> httpx.Response:
+    def send(self, method: str, origin: str, target: str, headers: Mapping[str, str], body: bytes, sni: str | None = None) -> httpx2.Response:
         """Send one request and return the answer.
 
         `origin` is scheme://host[:port]; `target` is sent exactly as written; `sni` replaces the TLS name.
         """
-        request = httpx.Request(method, origin, headers=headers, content=body)
+        request = httpx2.Request(method, origin, headers=headers, content=body)
         extensions = {"target": target.encode("utf-8")} | ({"sni_hostname": sni} if sni else {})
-        url = httpcore.URL(scheme=request.url.scheme, host=request.url.host, port=request.url.port, target=extensions["target"])
+        url = httpcore2.URL(scheme=request.url.scheme, host=request.url.host, port=request.url.port, target=extensions["target"])
         try:
-            raw = self._pool.handle_request(httpcore.Request(method, url, headers=request.headers.raw, content=body, extensions=extensions))
+            raw = self._pool.handle_request(httpcore2.Request(method, url, headers=request.headers.raw, content=body, extensions=extensions))
             content = raw.read()
             raw.close()
         except Exception as error:
             raise _translated(error, origin) from error
-        return httpx.Response(raw.status, headers=raw.headers, content=content, request=request)
+        return httpx2.Response(raw.status, headers=raw.headers, content=content, request=request)
 
 
 def _translated(error: Exception, origin: str) -> Exception:
@@ -196,6 +196,6 @@ def _translated(error: Exception, origin: str) -> Exception:
         return Refused(f"{origin}: {error}")
     if isinstance(error, ssl.SSLError):
         return TlsRefused(f"{origin}: {getattr(error, 'verify_message', '') or error.reason or error}")
-    if isinstance(error, (OSError, EOFError, httpcore.RemoteProtocolError)):
+    if isinstance(error, (OSError, EOFError, httpcore2.RemoteProtocolError)):
         return Closed(f"{origin}: the server closed the connection without an answer")
     return error

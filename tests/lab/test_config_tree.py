@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 from runbook_lib.converge.config_tree import ConfigTree, TreeFile
@@ -42,7 +42,7 @@ http {{
 
 
 def served() -> str:
-    return httpx.get(f"http://{ADDRESS}:18099/text").text
+    return httpx2.get(f"http://{ADDRESS}:18099/text").text
 
 
 @pytest.fixture

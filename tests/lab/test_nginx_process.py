@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import yaml
 
@@ -176,11 +176,11 @@ def test_an_open_nginx_serves_any_host_as_the_original_did(open_):
 
 def test_plain_http_is_sent_to_https_and_answers_are_for_https_only(guarded):
     address = guarded.moved[guarded.lb.address]
-    answer = httpx.get(f"http://{address}:{HTTP}/store/?a=b", headers={"Host": "store.lab.test"})
+    answer = httpx2.get(f"http://{address}:{HTTP}/store/?a=b", headers={"Host": "store.lab.test"})
     assert (answer.status_code, answer.headers["Location"]) == (301, "https://store.lab.test/store/?a=b")
     assert guarded.get("store", "/store/").headers["Strict-Transport-Security"] == "max-age=31536000"
-    with pytest.raises(httpx.RemoteProtocolError):
-        httpx.get(f"http://{address}:{HTTP}/", headers={"Host": "evil.example"})
+    with pytest.raises(httpx2.RemoteProtocolError):
+        httpx2.get(f"http://{address}:{HTTP}/", headers={"Host": "evil.example"})
 
 
 def test_a_node_that_shows_another_tiers_certificate_gets_no_request(tmp_path):
@@ -243,5 +243,5 @@ def test_the_publisher_is_refused_outside_its_range(tmp_path):
 
 def test_what_runs_can_be_asked_on_loopback(guarded):
     address = guarded.moved[guarded.lb.address]
-    assert httpx.get(f"http://{address}:8099/version").text == "test"
-    assert "Active connections" in httpx.get(f"http://{address}:8099/status").text
+    assert httpx2.get(f"http://{address}:8099/version").text == "test"
+    assert "Active connections" in httpx2.get(f"http://{address}:8099/status").text

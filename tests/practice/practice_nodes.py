@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urljoin
 
-import httpx
+import httpx2
 
 JAVA = shutil.which("java")
 JAVA_HOME = Path(JAVA).resolve().parent.parent if JAVA else None
@@ -129,8 +129,8 @@ class Node:
         self.process.wait(20)
         self.process = None
 
-    def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, verify=False, timeout=20)
+    def client(self) -> httpx2.Client:
+        return httpx2.Client(base_url=self.url, verify=False, timeout=20)
 
 
 class Nodes:
@@ -244,7 +244,7 @@ class Database:
 # ---- a small browser: forms that post themselves, one password form
 
 
-def form_of(page: httpx.Response) -> tuple[str, dict[str, str]] | None:
+def form_of(page: httpx2.Response) -> tuple[str, dict[str, str]] | None:
     found = re.search(r'<form method="post" action="([^"]*)"', page.text)
     if found is None:
         return None
@@ -253,7 +253,7 @@ def form_of(page: httpx.Response) -> tuple[str, dict[str, str]] | None:
     return urljoin(str(page.url), html.unescape(found[1])), fields
 
 
-def sign_in(client: httpx.Client, app: str, user: str, password: str) -> tuple[httpx.Response, list[str], bool]:
+def sign_in(client: httpx2.Client, app: str, user: str, password: str) -> tuple[httpx2.Response, list[str], bool]:
     """Open an application's login and go on to the end: the last answer, the path of every step, password asked?"""
     answer, asked, steps = client.get(f"/{app}/login"), False, []
     for _ in range(30):
@@ -271,7 +271,7 @@ def sign_in(client: httpx.Client, app: str, user: str, password: str) -> tuple[h
     raise AssertionError(f"no end: {steps}")
 
 
-def hold_assertion(client: httpx.Client, app: str, user: str, password: str) -> dict[str, str]:
+def hold_assertion(client: httpx2.Client, app: str, user: str, password: str) -> dict[str, str]:
     """Sign in up to the form that carries the SAMLResponse, and keep that."""
     answer = client.get(f"/{app}/login")
     for _ in range(30):
@@ -291,7 +291,7 @@ SOAP = """<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envel
 </soapenv:Envelope>"""
 
 
-def soap(node: Node, op: str, auth: tuple[str, str] = ("admin", "admin"), **fields: str | list[str]) -> httpx.Response:
+def soap(node: Node, op: str, auth: tuple[str, str] = ("admin", "admin"), **fields: str | list[str]) -> httpx2.Response:
     inner = "".join(f"<ser:{name}>{item}</ser:{name}>" for name, value in fields.items() for item in ([value] if isinstance(value, str) else value))
     with node.client() as client:
         return client.post(
@@ -302,7 +302,7 @@ def soap(node: Node, op: str, auth: tuple[str, str] = ("admin", "admin"), **fiel
         )
 
 
-def returned(answer: httpx.Response) -> list[str]:
+def returned(answer: httpx2.Response) -> list[str]:
     return re.findall(r"<ns:return[^>]*>([^<]*)</ns:return>", answer.text)
 
 

@@ -6,7 +6,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 
-import httpx
+import httpx2
 import pytest
 from wso2_practice.build import probe_war
 
@@ -87,7 +87,7 @@ def test_an_archive_comes_changes_and_goes_while_the_server_runs(manager: Node) 
 
     with manager.client() as client:
 
-        def page() -> httpx.Response:
+        def page() -> httpx2.Response:
             return client.get("/shop/")
 
         drop("one")

@@ -265,10 +265,10 @@ def test_a_range_that_is_given_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize(("answer", "expected"), [("198.51.100.7\n", "198.51.100.7/32"), ("<html>login</html>", None)])
 def test_the_public_address_is_what_aws_sees(monkeypatch: pytest.MonkeyPatch, answer: str, expected: str | None) -> None:
-    import httpx
+    import httpx2
 
-    response = httpx.Response(200, text=answer, request=httpx.Request("GET", operator_cidr.WHO_AM_I))
-    monkeypatch.setattr(operator_cidr.httpx, "get", lambda url, timeout: response)
+    response = httpx2.Response(200, text=answer, request=httpx2.Request("GET", operator_cidr.WHO_AM_I))
+    monkeypatch.setattr(operator_cidr.httpx2, "get", lambda url, timeout: response)
     if expected:
         assert operator_cidr.operator_cidr(spec_of(connect_via="public")) == expected
         return

@@ -12,7 +12,7 @@ from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from runbook_lib.aws import packs
@@ -160,8 +160,8 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server = HTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
-    stream = httpx.stream
-    monkeypatch.setattr(packs.httpx, "stream", lambda verb, url, **o: stream(verb, url.replace("https:", "http:"), **o))
+    stream = httpx2.stream
+    monkeypatch.setattr(packs.httpx2, "stream", lambda verb, url, **o: stream(verb, url.replace("https:", "http:"), **o))
     yield f"https://127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join()

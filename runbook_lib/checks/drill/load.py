@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 from types import TracebackType
 
-import httpcore
+import httpcore2
 
 from runbook_lib.errors import RunbookError
 from runbook_lib.waiting import wait_until
@@ -210,7 +210,7 @@ class Stream:
             lost = _keep(visitor, sent, [value for name, value in headers if name == "set-cookie"])
         except TimeoutError:
             failure = f"no answer within {ANSWER_SECONDS:.0f} s"
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
+        except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError) as error:
             failure = f"{type(error).__name__}: {error}".rstrip(": ")
         self.samples.append(Sample(due, self.now - due, number, node, failure, retried, lost))
 
@@ -222,23 +222,23 @@ class _Connections:
     def __init__(self, target: Target):
         self._to = target
         self._tls = ssl.create_default_context(cadata=target.ca)
-        self._idle: list[httpcore.AsyncHTTPConnection] = []
+        self._idle: list[httpcore2.AsyncHTTPConnection] = []
 
-    async def ask(self, cookies: str) -> tuple[httpcore.Response, bool]:
+    async def ask(self, cookies: str) -> tuple[httpcore2.Response, bool]:
         """The answer, and whether a kept connection that turned out to be closed made another attempt necessary."""
         to = self._to
-        url = httpcore.URL(scheme="https", host=to.address, port=to.port, target=to.path)
+        url = httpcore2.URL(scheme="https", host=to.address, port=to.port, target=to.path)
         headers = {"Host": to.host, "X-Runbook-Probe": "1", "User-Agent": "runbook-drill"}
         headers |= {"Cookie": cookies} if cookies else {}
-        request = httpcore.Request("GET", url, headers=list(headers.items()), extensions={"sni_hostname": to.host})
+        request = httpcore2.Request("GET", url, headers=list(headers.items()), extensions={"sni_hostname": to.host})
         if kept := await self._kept():
-            with suppress(httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError):
+            with suppress(httpcore2.RemoteProtocolError, httpcore2.ReadError, httpcore2.WriteError):
                 return await self._ask_on(kept, request), False
         # Not the next of the kept ones: what closed the first (a reload of Nginx) closes all of them.
-        fresh = httpcore.AsyncHTTPConnection(url.origin, ssl_context=self._tls, keepalive_expiry=60)
+        fresh = httpcore2.AsyncHTTPConnection(url.origin, ssl_context=self._tls, keepalive_expiry=60)
         return await self._ask_on(fresh, request), kept is not None
 
-    async def _ask_on(self, connection: httpcore.AsyncHTTPConnection, request: httpcore.Request) -> httpcore.Response:
+    async def _ask_on(self, connection: httpcore2.AsyncHTTPConnection, request: httpcore2.Request) -> httpcore2.Response:
         try:
             answer = await connection.handle_async_request(request)
             await answer.aread()
@@ -250,7 +250,7 @@ class _Connections:
             self._idle.append(connection)
         return answer
 
-    async def _kept(self) -> httpcore.AsyncHTTPConnection | None:
+    async def _kept(self) -> httpcore2.AsyncHTTPConnection | None:
         while self._idle:
             connection = self._idle.pop()
             if not connection.has_expired():
