@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -43,7 +44,8 @@ def test_its_command_runs_where_there_is_no_runbook(alone: Path) -> None:
 
 
 def test_a_lab_that_is_not_up_is_named_with_the_lab_s_own_command(alone: Path) -> None:
-    done = subprocess.run([str(alone / "ec2lab"), "status", "--name", "never"], cwd="/", capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("EC2LAB_")}
+    done = subprocess.run([str(alone / "ec2lab"), "status", "--name", "never"], cwd="/", env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and "lab never is not up" in done.stderr and "next:  ec2lab up" in done.stderr
 
 
