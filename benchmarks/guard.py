@@ -18,8 +18,7 @@ import page
 
 sys.path.insert(0, str(page.ROOT))
 
-from tests.lab.nginx_process import Site, site
-from tests.lab.test_nginx_process import with_secrets
+from tests.support.nginx_process import Site, site, with_secrets
 
 LENGTHS = (1_000, 4_000, 15_000)
 TIMES = 40

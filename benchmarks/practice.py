@@ -26,7 +26,7 @@ from page import section, write  # noqa: E402
 from wso2_practice.build import build  # noqa: E402
 
 from runbook_lib.operations import demo_app  # noqa: E402
-from tests.practice.practice_nodes import Node, Nodes, sign_in  # noqa: E402
+from tests.support.practice_nodes import Node, Nodes, sign_in  # noqa: E402
 
 CLIENTS = 4
 RESTARTS = 3

@@ -9,13 +9,19 @@ from pathlib import Path
 import pytest
 import wso2_practice
 
-pytest_plugins = ["tests.lab.labs", "tests.lab.deployed"]  # the lab and its clusters: one of each for all folders
+pytest_plugins = ["tests.support.lab_fixtures", "tests.support.deployments"]  # the lab and its clusters: one of each for all folders
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("RUNBOOK_SHARED", ROOT.parent / "shared"))  # holds wso2-conf: WSO2's own files, which are not ours to ship
 DATA = ROOT / "tests" / "data"  # our own measurements on the real product
-NOT_FAST = {"lab": "machines and root", "practice": "Java and a database", "notebooks": "machines and root", "browser": "Chromium and machines"}
-FOLDER_MARKERS = {"unit": "unit", "lab": "lab", "practice": "lab", "browser": "browser", "notebooks": "notebooks"}
+# what keeps a folder out of ./runbook test --fast, and the marker of its tests
+NOT_FAST = {
+    "lab": "machines and root", "cluster": "machines and root", "processes": "root, Nginx and MariaDB",
+    "practice": "Java and a database", "notebooks": "machines and root", "browser": "Chromium and machines",
+}  # fmt: skip
+FOLDER_MARKERS = {
+    "unit": "unit", "repository": "unit", "lab": "lab", "cluster": "lab", "processes": "lab", "practice": "lab", "browser": "browser", "notebooks": "notebooks",
+}  # fmt: skip
 
 
 def need(condition: object, reason: str) -> None:

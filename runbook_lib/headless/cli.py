@@ -228,7 +228,7 @@ def _test(args: argparse.Namespace) -> int:
     rest = [*args.unknown, *args.rest]
     chosen = ["--full"] if args.full else []
     if args.fast:  # the other folders are not even read; the end of the output names them
-        chosen = ["--fast", "-n", "auto", *([] if args.rest else ["tests/unit"])]
+        chosen = ["--fast", "-n", "auto", *([] if args.rest else ["tests/unit", "tests/repository"])]
     environment = {name: value for name, value in os.environ.items() if name != "RUNBOOK_HOME"}  # tests make folders of their own
     return subprocess.run([sys.executable, "-m", "pytest", *chosen, *rest], cwd=ROOT, env=environment).returncode
 

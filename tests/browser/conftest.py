@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser.desk import Desk, chapters_for, jupyterlab
-from tests.lab.deployed import Deployed
+from tests.support.deployments import Deployed
+from tests.support.jupyterlab_server import Desk, chapters_for, jupyterlab
 
 
 @pytest.fixture

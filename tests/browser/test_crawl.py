@@ -13,8 +13,8 @@ from runbook_lib.checks.sso import crawl, screenshots
 from runbook_lib.checks.sso.environment import Login, Scene
 from runbook_lib.checks.sso.proof_users import CLEAN_UP, Logins
 from runbook_lib.errors import RunbookError
-from tests.browser.application import HOSTS, Application, served
 from tests.conftest import need
+from tests.support.small_application import HOSTS, Application, served
 
 USERS = {kind: Login(kind, "Pw1-of-a-test") for kind in ("store-only", "publisher-only", "admin")}
 STORE_USER = next(walk for walk in crawl.WALKS if walk[0] == "store-only")

@@ -9,7 +9,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from tests.browser.desk import Desk, chromium_running, clone, jupyterlab, open_chapter
+from tests.support.jupyterlab_server import Desk, chromium_running, clone, jupyterlab, open_chapter
 
 FORM = 'from runbook_lib import choose_params\nfrom runbook_lib.notebook import display\ndisplay.install()\nchoose_params("../params/greg-separated.lab.yaml")'
 APPLY = """from runbook_lib.changes import Event

@@ -13,7 +13,7 @@ from runbook_lib.evidence import report
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.evidence.report import write_report
 from runbook_lib.evidence.site import build_site
-from tests.browser.desk import chromium_running
+from tests.support.jupyterlab_server import chromium_running
 
 NARROW = {"width": 390, "height": 800}
 CHAPTER = "05_configure_nginx"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.browser.desk import Desk, chapters_for, chromium_running, idle, jupyterlab, open_chapter, picture, save
-from tests.lab.deployed import Deployed, in_lab
+from tests.support.deployments import Deployed, in_lab
+from tests.support.jupyterlab_server import Desk, chapters_for, chromium_running, idle, jupyterlab, open_chapter, picture, save
 
 ADMIN = "carbon-admin-password"
 TYPED = "Typed0In1The2Browser"

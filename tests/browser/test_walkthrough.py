@@ -10,9 +10,9 @@ import nbformat
 import pytest
 
 from runbook_lib.spec.loader import load_spec
-from tests.browser.desk import Desk, chromium_running, open_chapter, picture
 from tests.conftest import ROOT
-from tests.lab.deployed import Deployed
+from tests.support.deployments import Deployed
+from tests.support.jupyterlab_server import Desk, chromium_running, open_chapter, picture
 
 OpenChapter = Callable[..., Any]
 

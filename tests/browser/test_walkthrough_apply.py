@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from runbook_lib.aws.lock import holder
-from tests.browser.desk import Desk, chapters_for, chromium_running, clone, idle, jupyterlab, menu, open_chapter, picture
-from tests.lab.deployed import Deployed
-from tests.lab.labs import eventually
+from tests.support.deployments import Deployed
+from tests.support.jupyterlab_server import Desk, chapters_for, chromium_running, clone, idle, jupyterlab, menu, open_chapter, picture
+from tests.support.lab_fixtures import eventually
 
 NGINX = "05_configure_nginx"
 HOLD = "import fcntl, time; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(600)"

@@ -13,8 +13,8 @@ import yaml
 from botocore.exceptions import ClientError
 from ec2lab import cleanup
 
-from tests.conftest import need
-from tests.lab.labs import IMAGE_PARAMETER, RANGE, eventually
+from tests.conftest import ROOT, need
+from tests.support.lab_fixtures import IMAGE_PARAMETER, RANGE, eventually
 
 REFUSALS = yaml.safe_load(Path(__file__).with_name("lab_refusals.yaml").read_text())
 SCRIPT = """
@@ -75,7 +75,7 @@ def test_debian_s_awscli_works_with_what_lab_env_prints(lab):
     need(Path("/usr/bin/aws").exists(), "no /usr/bin/aws (apt-get install awscli)")
     exports = f"{sys.executable} -m ec2lab env --name {lab.lab.name}"
     script = f'set -e; eval "$({exports})"; /usr/bin/aws --endpoint-url "$AWS_ENDPOINT_URL" ec2 describe-images'
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert [image["ImageId"] for image in json.loads(done.stdout)["Images"]] == [lab.image]
 

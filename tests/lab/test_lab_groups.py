@@ -7,7 +7,7 @@ import socket
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.lab.labs import eventually
+from tests.support.lab_fixtures import eventually
 
 SERVER = """\
 import socket, threading, time

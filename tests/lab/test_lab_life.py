@@ -21,10 +21,10 @@ from ec2lab.network import links
 from ec2lab.paths import find_lab
 
 from runbook_lib.aws.host_keys import Pinned, keys_in
-from tests.lab.labs import LabClient, eventually, require_lab_machine
+from tests.conftest import ROOT
+from tests.support.lab_fixtures import LabClient, eventually, require_lab_machine
 
 NAME, RANGE = "life", "10.215.0.0/16"
-ROOT = Path(__file__).resolve().parents[2]
 ROOTS: set[str] = set()  # names under which nspawn locks the machines of these tests
 
 

@@ -8,7 +8,7 @@ import paramiko
 import pytest
 from ec2lab.status import memory_mb
 
-from tests.lab.labs import Box, eventually
+from tests.support.lab_fixtures import Box, eventually
 
 UNIT = """\
 #cloud-config

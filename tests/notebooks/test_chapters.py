@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,22 +12,11 @@ from typing import Any
 import nbformat
 import pytest
 
-from runbook_lib.spec.chapters import NOTEBOOKS, chapters_of
+from runbook_lib.spec.chapters import chapters_of
 from tests.conftest import ROOT
-from tests.lab.deployed import Deployed
+from tests.support.deployments import Deployed, with_parameters
 
 NAMES = ["00_start_here", *(chapter.name for chapter in chapters_of("greg-separated"))]
-
-
-def with_parameters(name: str, deployed: Deployed, folder: Path) -> Path:
-    """A copy of a chapter whose parameters cell names this deployment: nbval cannot pass parameters."""
-    book = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    cell = next(cell for cell in book.cells if "parameters" in cell.metadata.get("tags", []))
-    cell.source = re.sub(r"params_file = .*", f"params_file = {deployed.params!r}", cell.source)
-    cell.source = re.sub(r"overrides = .*", lambda _: f"overrides = {dict(deployed.overrides)!r}", cell.source)
-    copy = folder / f"{name}.ipynb"
-    nbformat.write(book, copy)
-    return copy
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import need
-from tests.practice.practice_nodes import Database, Nodes
+from tests.support.practice_nodes import Database, Nodes
 
 DRIVER = Path("/usr/share/java/mariadb-java-client.jar")
 

@@ -14,7 +14,7 @@ from wso2_practice.conformance import SCRIPTS, ServerUnderTest, differences, loa
 
 from runbook_lib.checks.sso.environment import Login
 from tests.conftest import DATA
-from tests.practice.practice_nodes import Node, Nodes
+from tests.support.practice_nodes import Node, Nodes
 
 ROWS = load()
 DIRECT = script_rows()

@@ -14,7 +14,7 @@ from runbook_lib.checks.database import _login
 from runbook_lib.ssh import Host
 from runbook_lib.topology.databases import Database as Wanted
 from tests.conftest import need
-from tests.practice.practice_nodes import Database
+from tests.support.practice_nodes import Database
 
 
 class Channel:

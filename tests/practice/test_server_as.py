@@ -11,7 +11,7 @@ import pytest
 from wso2_practice.build import probe_war
 
 from runbook_lib.operations import demo_app
-from tests.practice.practice_nodes import Node, Nodes, returned, sign_in, soap
+from tests.support.practice_nodes import Node, Nodes, returned, sign_in, soap
 
 WEBAPPS = "repository/deployment/server/webapps"
 JSP = '<%@ page session="true" %><%= application.getContextPath() %> says ${1 + 1} and VERSION'

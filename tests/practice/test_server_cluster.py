@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.practice.practice_nodes import Database, Node, Nodes, free_port, sign_in, wire_databases
+from tests.support.practice_nodes import Database, Node, Nodes, free_port, sign_in, wire_databases
 
 AXIS = "repository/conf/axis2/axis2.xml"
 PAIR = ("127.0.0.2", "127.0.0.3")  # loopback, but not 127.0.0.1: each member has an address of its own

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.practice.practice_nodes import REGISTRY_DB, USER_DB, Database, Node, Nodes, sign_in, wire_databases
+from tests.support.practice_nodes import REGISTRY_DB, USER_DB, Database, Node, Nodes, sign_in, wire_databases
 
 HANGS = "Cannot start User Manager Core bundle"
 DUPLICATES = "SELECT REG_PATH_ID, REG_NAME FROM REG_RESOURCE WHERE REG_NAME IS NOT NULL GROUP BY REG_PATH_ID, REG_NAME HAVING COUNT(*) > 1"

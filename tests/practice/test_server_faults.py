@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.practice.practice_nodes import JAVA_HOME, STARTED, Node, Nodes, hold_assertion, sign_in
+from tests.support.practice_nodes import JAVA_HOME, STARTED, Node, Nodes, hold_assertion, sign_in
 
 TABLE = yaml.safe_load((Path(__file__).parent / "test_server_faults.yaml").read_text(encoding="utf-8"))
 SECURITY = "repository/resources/security"

@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 
 import pytest
 
-from tests.practice.practice_nodes import Node, Nodes, form_of, returned, sign_in, soap
+from tests.support.practice_nodes import Node, Nodes, form_of, returned, sign_in, soap
 
 PASSWORD = "Secret-1 "  # ends with a space: passwords are not trimmed
 

@@ -14,8 +14,8 @@ from runbook_lib.checks.sso.environment import Login, ProductNode, Scene
 from runbook_lib.checks.sso.proof import Proof, matrix, prove, try_out
 from runbook_lib.checks.sso.proof_users import UserStore, test_users
 from tests.conftest import DATA, need
-from tests.golden import golden_rows
-from tests.practice.practice_nodes import Nodes
+from tests.support.golden import golden_rows
+from tests.support.practice_nodes import Nodes
 
 ADMIN = Login("admin", "admin")
 

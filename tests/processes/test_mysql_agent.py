@@ -1,0 +1,265 @@
+"""The database resources against a real MariaDB server, started by the test on a socket in its own folder."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, NoLeftovers
+from runbook_lib.errors import HostError
+from runbook_lib.operations.backup import dump_database, recreate_database, restore_database
+from tests.conftest import ROOT, need
+from tests.support.local_host import LocalHost, converged, planned
+
+PACK = ROOT / "practice/wso2_practice/pack"
+PASSWORD = "Abc123Abc123Abc123Abc123"  # for this test's server only
+NETWORK = "10.213.1.0/255.255.255.0"
+DATABASE = MysqlDatabase("WSO2_USER_DB")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server that listens on a socket only; root signs in as the system's root."""
+    need(os.geteuid() == 0, "not root")
+    need(
+        shutil.which("mariadbd") and shutil.which("mariadb-dump"),
+        "no MariaDB here (apt-get install mariadb-server-core mariadb-client)",
+    )
+    folder = tmp_path_factory.mktemp("mysql")
+    data, socket = folder / "data", folder / "socket"
+    common = ["--no-defaults", f"--datadir={data}", "--user=root"]
+    install = ["mariadb-install-db", *common, "--auth-root-authentication-method=socket", "--skip-test-db"]
+    subprocess.run(install, check=True, capture_output=True)
+    options = [f"--socket={socket}", "--skip-networking", f"--pid-file={folder}/pid", "--innodb-buffer-pool-size=32M"]
+    process = subprocess.Popen(["mariadbd", *common, *options], stdout=subprocess.DEVNULL, stderr=(folder / "log").open("w"))
+    try:
+        deadline = time.monotonic() + 30
+        while not socket.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert socket.exists(), (folder / "log").read_text()[-2000:]
+        yield folder
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture
+def host(server, tmp_path):
+    """The agent on this server, with no databases or accounts of an earlier test."""
+    found = LocalHost(
+        "db-1",
+        {"/var/backups/runbook-mysql": str(tmp_path / "kept"), "/run/runbook": str(tmp_path)},
+        {"MYSQL_UNIX_PORT": str(server / "socket")},
+    )
+    names = rows(
+        found,
+        "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'WSO2%' OR schema_name IN ('runbook', 'test')",
+    )
+    accounts = rows(found, "SELECT CONCAT(QUOTE(user), '@', QUOTE(host)) FROM mysql.user WHERE user LIKE 'wso2%'")
+    rows(found, "".join(f"DROP DATABASE {name};" for name in names) + "".join(f"DROP USER {who};" for who in accounts))
+    return found
+
+
+def rows(host: LocalHost, sql: str) -> list[str]:
+    command = ["mariadb", "--no-defaults", "--user=root", "--protocol=socket", "--batch", "--skip-column-names"]
+    done = subprocess.run(command, input=sql.encode(), capture_output=True, env={**os.environ, **host.env})
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode().splitlines()
+
+
+def schema(script: bytes | None = None) -> MysqlSchema:
+    return MysqlSchema(DATABASE, "dbscripts/mysql.sql", 39, script or (PACK / "common/dbscripts/mysql.sql").read_bytes())
+
+
+def account(**changes) -> MysqlAccount:
+    return MysqlAccount(**{"user": "wso2_user", "host": NETWORK, "database": "WSO2_USER_DB", "password": PASSWORD, **changes})
+
+
+def test_the_second_run_changes_nothing(host):
+    wish = (NoLeftovers(), DATABASE, schema(), account())
+    assert {p.change.verb for p in converged(host, *wish).changed} >= {"create", "load"}
+    assert not planned(host, *wish)
+
+
+def test_a_schema_is_loaded_whole(host):
+    converged(host, DATABASE, schema())
+    assert rows(host, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'WSO2_USER_DB'") == ["39"]
+    assert rows(host, "SELECT DISTINCT table_collation FROM information_schema.tables WHERE table_schema = 'WSO2_USER_DB'") == ["utf8mb3_general_ci"]
+
+
+def test_a_strict_server_takes_the_script_and_stays_strict(host):
+    rows(host, "SET GLOBAL sql_mode = CONCAT(@@GLOBAL.sql_mode, ',NO_ZERO_DATE,NO_ZERO_IN_DATE')")
+    converged(host, DATABASE, schema())
+    assert "NO_ZERO_DATE" in rows(host, "SELECT @@GLOBAL.sql_mode")[0]
+
+
+def test_the_accounts_password_works_and_a_changed_one_is_repaired(host):
+    converged(host, DATABASE, schema(), account())
+    stored = "SELECT authentication_string FROM mysql.user WHERE user = 'wso2_user'"
+    expected = rows(host, f"SELECT PASSWORD('{PASSWORD}')")
+    assert rows(host, stored) == expected
+    rows(host, f"SET PASSWORD FOR 'wso2_user'@'{NETWORK}' = PASSWORD('another')")
+    plan = planned(host, account())
+    assert [p.change.summary for p in plan.pending] == ["another password"]
+    assert PASSWORD not in str(plan)
+    converged(host, account())
+    assert rows(host, stored) == expected
+
+
+@pytest.mark.parametrize("grant", ["ALL PRIVILEGES ON *.*", "SELECT ON `mysql`.*", "DROP ON `WSO2\\_USER\\_DB`.*"])
+def test_a_right_that_was_added_by_hand_is_taken_away(host, grant):
+    converged(host, DATABASE, schema(), account())
+    before = rows(host, f"SHOW GRANTS FOR 'wso2_user'@'{NETWORK}'")
+    rows(host, f"GRANT {grant} TO 'wso2_user'@'{NETWORK}'")
+    assert [p.change.verb for p in planned(host, account()).pending] == ["change"]
+    converged(host, account())
+    assert rows(host, f"SHOW GRANTS FOR 'wso2_user'@'{NETWORK}'") == before
+
+
+def test_an_accounts_rights_do_not_reach_a_database_with_a_similar_name(host):
+    converged(host, DATABASE, schema(), account())
+    assert "`WSO2\\\\_USER\\\\_DB`" in rows(host, f"SHOW GRANTS FOR 'wso2_user'@'{NETWORK}'")[1]
+
+
+def test_anonymous_accounts_remote_root_and_the_test_database_go(host):
+    rows(host, "CREATE USER ''@'localhost'; CREATE USER 'root'@'%' IDENTIFIED BY 'x'; CREATE DATABASE test;")
+    change = planned(host, NoLeftovers()).pending[0].change
+    assert change.summary == "''@'localhost', 'root'@'%', database test"
+    converged(host, NoLeftovers())
+    assert not planned(host, NoLeftovers())
+    assert rows(host, "SELECT COUNT(*) FROM mysql.user WHERE user = '' OR (user = 'root' AND host = '%')") == ["0"]
+
+
+def test_a_script_that_fails_names_its_line_and_leaves_a_database_that_is_known_to_be_partial(host):
+    broken = schema(b"CREATE TABLE ONE (id INT);\nCREATE TABLES TWO (id INT);\n")
+    with pytest.raises(HostError, match=r"dbscripts/mysql.sql failed .* WSO2_USER_DB .* half loaded: (?s:.*)ERROR 1064 .* at line 2"):
+        converged(host, DATABASE, broken)
+    assert planned(host, DATABASE, schema()).pending[0].change.verb == "reload"
+
+
+def test_our_own_load_that_was_cut_short_is_repaired_by_the_next_run_with_a_dump_kept(host, tmp_path):
+    with pytest.raises(HostError):
+        converged(host, DATABASE, schema(b"CREATE TABLE UM_USER (id INT); INSERT INTO UM_USER VALUES (7); SYNTAX ERROR;"))
+    converged(host, DATABASE, schema())
+    assert not planned(host, DATABASE, schema())
+    (kept,) = (tmp_path / "kept").iterdir()
+    assert b"INSERT INTO `UM_USER` VALUES" in gzip.decompress(kept.read_bytes())
+    assert kept.stat().st_mode & 0o777 == 0o600 and kept.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_database_that_somebody_else_left_incomplete_is_named_and_not_touched(host):
+    converged(host, DATABASE, schema())
+    rows(host, "SET foreign_key_checks = 0; DROP TABLE WSO2_USER_DB.UM_CLAIM, WSO2_USER_DB.UM_ROLE;")
+    change = planned(host, DATABASE, schema()).pending[0].change
+    assert change.verb == "refuse" and "2 of 39 tables are missing: UM_" in change.summary
+    with pytest.raises(HostError, match="never overwritten"):
+        converged(host, DATABASE, schema())
+    assert rows(host, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'WSO2_USER_DB'") == ["37"]
+
+
+def test_recreate_database_dumps_then_makes_it_anew_and_accounts_keep_their_rights(host, tmp_path):
+    converged(host, DATABASE, schema(), account())
+    rows(host, "SET foreign_key_checks = 0; DROP TABLE WSO2_USER_DB.UM_TENANT")
+    done = recreate_database(host, schema())
+    assert Path(done.dump).parent == tmp_path / "kept" and done.database == "WSO2_USER_DB"
+    assert not planned(host, DATABASE, schema(), account())
+
+
+def test_recreating_a_database_that_is_not_there_makes_it_without_a_dump(host):
+    done = recreate_database(host, schema())
+    assert done.dump is None
+    assert not planned(host, DATABASE, schema())
+
+
+USERS = "SELECT UM_USER_NAME FROM WSO2_USER_DB.UM_USER"
+ADD_USER = "INSERT INTO WSO2_USER_DB.UM_USER (UM_USER_NAME, UM_USER_PASSWORD, UM_CHANGED_TIME) VALUES ('{}', 'x', NOW())"
+
+
+def test_a_dump_restores_the_rows_of_its_moment_and_keeps_what_was_there_since(host):
+    converged(host, DATABASE, schema(), account())
+    rows(host, ADD_USER.format("kept: \u2011 ''quoted''\\n"))
+    made = dump_database(host, "WSO2_USER_DB")
+    before = rows(host, USERS)
+    rows(host, ADD_USER.format("later") + "; SET foreign_key_checks = 0; DROP TABLE WSO2_USER_DB.UM_CLAIM")
+    done = restore_database(host, made.path)
+    assert rows(host, USERS) == before
+    assert done.rows == made.rows and done.dump == made.path
+    assert b"'later'" in gzip.decompress(Path(done.before).read_bytes())
+    assert not planned(host, DATABASE, schema(), account())
+    assert rows(host, "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'WSO2%'") == ["WSO2_USER_DB"]
+
+
+def test_the_same_rows_have_the_same_digest_and_others_another(host):
+    converged(host, DATABASE, schema())
+    first = dump_database(host, "WSO2_USER_DB")
+    assert dump_database(host, "WSO2_USER_DB").rows == first.rows
+    rows(host, ADD_USER.format("one more"))
+    assert dump_database(host, "WSO2_USER_DB").rows != first.rows
+
+
+def test_a_database_that_is_gone_is_restored_whole(host):
+    converged(host, DATABASE, schema(), account())
+    made = dump_database(host, "WSO2_USER_DB")
+    rows(host, "DROP DATABASE WSO2_USER_DB")
+    assert restore_database(host, made.path).before is None
+    assert not planned(host, DATABASE, schema(), account())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda data: data[: len(data) // 2], "cannot be read"),
+        (lambda data: gzip.compress(gzip.decompress(data).rsplit(b"-- Dump completed", 1)[0]), "was cut short"),
+        (lambda data: gzip.compress(gzip.decompress(data).replace(b"WSO2_USER_DB", b"WSO2_REGISTRY_DB")), "is of WSO2_REGISTRY_DB"),
+        (
+            lambda data: gzip.compress(gzip.decompress(data).replace(b"CREATE TABLE `UM_USER`", b"CREATE NOTHING `UM_USER`")),
+            r"does not load, nothing was dropped: the server stopped at: (?s:.*)CREATE NOTHING",
+        ),
+        (
+            lambda data: gzip.compress(gzip.decompress(data).replace(b"-- Dump completed", b"DELETE FROM `UM_USER`;\n-- Dump completed")),
+            "loads with other rows than it holds",
+        ),
+    ],
+    ids=["file cut short", "dump cut short", "another database", "a statement that fails", "a statement that takes rows away"],
+)
+def test_a_dump_that_cannot_restore_the_database_is_refused_before_anything_is_dropped(host, spoil, words):
+    converged(host, DATABASE, schema())
+    rows(host, ADD_USER.format("stays"))
+    path = Path(dump_database(host, "WSO2_USER_DB").path)
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(HostError, match=words):
+        restore_database(host, str(path))
+    assert "stays" in rows(host, USERS)
+    assert not planned(host, DATABASE, schema())
+
+
+def test_a_restore_that_was_cut_short_is_never_taken_for_an_empty_database(host):
+    converged(host, DATABASE, schema())
+    rows(host, ADD_USER.format("stays"))
+    path = dump_database(host, "WSO2_USER_DB").path
+    # as a restore leaves it that was killed between its two statements
+    rows(host, "UPDATE runbook.schema_load SET state = 'restoring'; DROP DATABASE WSO2_USER_DB; CREATE DATABASE WSO2_USER_DB CHARACTER SET utf8mb3;")
+    change = planned(host, DATABASE, schema()).pending[-1].change
+    assert change.verb == "refuse" and "restore was cut short" in change.summary
+    with pytest.raises(HostError, match="restore of database WSO2_USER_DB was cut short"):
+        converged(host, DATABASE, schema())
+    restore_database(host, path)
+    assert "stays" in rows(host, USERS)
+    assert not planned(host, DATABASE, schema())
+
+
+def test_tables_in_another_character_set_are_refused(host):
+    converged(host, DATABASE, schema())
+    rows(host, "ALTER TABLE WSO2_USER_DB.UM_CLAIM CONVERT TO CHARACTER SET latin1")
+    assert "character set latin1" in planned(host, schema()).pending[0].change.summary
+
+
+def test_without_a_server_the_plan_says_so_instead_of_failing(host, tmp_path):
+    nowhere = LocalHost("db-1", host.moved, {"MYSQL_UNIX_PORT": str(tmp_path / "none")})
+    assert {p.change.summary for p in planned(nowhere, DATABASE, schema(), account()).pending} == {"once the database server answers"}

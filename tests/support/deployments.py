@@ -1,0 +1,126 @@
+"""Deployments that several lab tests share: made once a session, by the command line a user types, in the lab `test`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from runbook_lib.chapters.deployment import Deployment, open_deployment
+from runbook_lib.spec.chapters import chapters_of
+from runbook_lib.spec.loader import load_spec
+from tests.conftest import ROOT
+
+NOTEBOOKS = ROOT / "notebooks"
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """One deployment in the test lab: `cli` runs ./runbook's commands on it, `open` is what a notebook would hold."""
+
+    params: str
+    overrides: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.overrides["deployment"])
+
+    @property
+    def latest(self) -> Path:
+        """Folder of the newest run."""
+        return (ROOT / "runs" / self.name / "latest").resolve()
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return json.loads((self.latest / "result.json").read_text())
+
+    @property
+    def whole_run(self) -> Path:
+        """Folder of the newest run that executed every chapter."""
+        names = [chapter.name for chapter in chapters_of(load_spec(self.params, self.overrides).pattern)]
+        newest_first = sorted((ROOT / "runs" / self.name).glob("2*Z*"), reverse=True)
+        return next(run for run in newest_first if all((run / f"{name}.ipynb").exists() for name in names))
+
+    def command(self, verb: str, *more: str) -> list[str]:
+        settings = [word for key, value in self.overrides.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+        return [sys.executable, "-m", "runbook_cli", verb, self.params, *settings, *more]
+
+    def cli(self, verb: str, *more: str, seconds: float = 600, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; output is kept."""
+        environment = {**os.environ, **(env or {})}
+        return subprocess.run(self.command(verb, *more), cwd=ROOT, capture_output=True, text=True, timeout=seconds, env=environment)
+
+    def open(self, **overrides: Any) -> Deployment:
+        return open_deployment(self.params, {**self.overrides, **{key.replace("__", "."): value for key, value in overrides.items()}})
+
+
+def with_parameters(name: str, deployed: Deployed, folder: Path) -> Path:
+    """A copy of a chapter whose parameters cell names this deployment: nbval cannot pass parameters."""
+    book = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    cell = next(cell for cell in book.cells if "parameters" in cell.metadata.get("tags", []))
+    cell.source = re.sub(r"params_file = .*", f"params_file = {deployed.params!r}", cell.source)
+    cell.source = re.sub(r"overrides = .*", lambda _: f"overrides = {dict(deployed.overrides)!r}", cell.source)
+    copy = folder / f"{name}.ipynb"
+    nbformat.write(book, copy)
+    return copy
+
+
+def network(lab: Any, third: int) -> str:
+    """The /24 of the lab's range with that third number: 4 is 10.213.4.0/24 in the usual lab."""
+    return f"{lab.lab.network.network_address + 256 * third}/24"
+
+
+def in_lab(lab: Any, pattern: str, name: str, third: int, **overrides: Any) -> Deployed:
+    """A deployment that is not made yet, in the lab's network `third`. `overrides`: params keys with `__` for the dot (`nodes__store=1`)."""
+    given = {"deployment": name, "cloud.aws_config": str(lab.aws_config), "cloud.network": network(lab, third)}
+    return Deployed(f"params/{pattern}.lab.yaml", given | {key.replace("__", "."): value for key, value in overrides.items()})
+
+
+@contextmanager
+def made(deployed: Deployed, *options: str) -> Iterator[Deployed]:
+    """Run its chapters; gone afterwards with everything it made."""
+    try:
+        done = deployed.cli("run", *options)
+        assert done.returncode == 0, f"{deployed.name} was not made:\n{done.stdout[-6000:]}\n{done.stderr[-3000:]}"
+        yield deployed
+    finally:
+        deployed.cli("destroy", "--yes")
+
+
+def on(deployment: Deployment, node: str, script: str) -> str:
+    """What root's bash on a node prints for `script`. It travels by stdin: what is an argument, sudo writes to the log."""
+    done = deployment.fleet()[node].run("sudo -n bash -eu", script.encode())
+    assert done.succeeded, f"{node}: {done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def separated(lab: Any) -> Iterator[Deployed]:
+    """The repaired cluster, as its params file has it. Whoever changes it puts it back."""
+    with made(in_lab(lab, "greg-separated", "test-separated", 1)) as deployed:
+        yield deployed
+
+
+@pytest.fixture(scope="session")
+def as_cluster(lab: Any) -> Iterator[Deployed]:
+    """The AS cluster, as its params file has it; the drills have tests of their own."""
+    with made(in_lab(lab, "as-cluster", "test-as", 4, drill=False)) as deployed:
+        yield deployed
+
+
+@pytest.fixture(scope="session")
+def as_deployment(as_cluster: Deployed) -> Iterator[Deployment]:
+    """The AS cluster as a notebook holds it."""
+    deployment = as_cluster.open()
+    yield deployment
+    deployment.close()

@@ -1,0 +1,100 @@
+"""What an administrator's hands (or an accident) do to a deployment, for tests: commands as root, rules, kills."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.launch.inventory import Permission, observe
+from runbook_lib.ssh import Host
+from tests.conftest import ROOT
+from tests.support.deployments import Deployed
+
+OURS = re.compile(r'File "[^"]*runbook_(lib|lab)/')  # a frame of ours in a traceback; kernels that are shut down may show one of their own
+
+
+def as_root(host: Host, script: str) -> str:
+    """Output of a shell script for root; the test fails when the script does."""
+    done = host.run("sudo -n sh -eu", script.encode())
+    assert done.rc == 0, f"{host.name}: {script}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+@contextlib.contextmanager
+def undo_rules(deployment: Deployment, rows: Sequence[dict[str, Any]]) -> Iterator[None]:
+    """Rules of security groups added and taken as the rows say; chapter 01 puts them right in the end."""
+    ec2 = deployment.cloud.aws.client("ec2")
+    groups = observe(deployment.cloud.aws, deployment.spec.deployment).groups
+    for row in rows:
+        group = groups[row["group"]]
+        if "add" in row:
+            rule = Permission("tcp", row["add"]["port"], row["add"]["port"], row["add"]["source"])
+            ec2.authorize_security_group_ingress(GroupId=group.id, IpPermissions=[rule.as_request()])
+        else:
+            wanted = (row["take"]["port"], groups[row["take"]["from"]].id)
+            rule = next(p for p in group.permissions if (p.from_port, p.source) == wanted)
+            ec2.revoke_security_group_ingress(GroupId=group.id, IpPermissions=[rule.as_request()])
+    try:
+        yield
+    finally:
+        deployment.launch.apply(deployment.launch.plan())
+
+
+class Running:
+    """A `./runbook` command that is to be killed: the process, its kernels and whatever else it started."""
+
+    def __init__(self, deployed: Deployed, verb: str, *more: str):
+        self.process = subprocess.Popen(
+            deployed.command(verb, *more),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def until(self, condition: Callable[[], Any], what: str, seconds: float = 300) -> Any:
+        """The first true value of `condition`, asked again and again while the command runs."""
+        deadline = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(Exception):  # machines and databases that are not there yet
+                if value := condition():
+                    return value
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise AssertionError(f"never came: {what}\n{self.output()[-6000:]}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """SIGKILL to the whole family at once: nobody gets to put anything in order."""
+        for pid in [self.process.pid, *_descendants(self.process.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+    def output(self, seconds: float = 300) -> str:
+        """What it said, once it has ended."""
+        text, _ = self.process.communicate(timeout=seconds)
+        return text
+
+
+def _descendants(pid: int) -> list[int]:
+    """Children and theirs: a kernel has a session of its own, so no process group holds them all."""
+    parents: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+    found, left = [], [pid]
+    while left:
+        children = parents.get(left.pop(), [])
+        found += children
+        left += children
+    return found

@@ -1,0 +1,153 @@
+"""One writer at a time: who holds the lock, how it ends, and that of many only one gets it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from runbook_lib.aws import lock as lock_module
+from runbook_lib.aws.lock import Lock, holder
+from runbook_lib.aws.parameter_store import Vault
+from runbook_lib.errors import CloudError, LockHeld
+from runbook_lib.launch.cloud import Cloud
+
+pytest_plugins = ["tests.support.aws_endpoint"]
+
+
+@pytest.fixture
+def vault(make_cloud: Callable[..., Cloud]) -> Vault:
+    return make_cloud().vault
+
+
+def store(vault: Vault, **changes: object) -> None:
+    """A lock as another process would have left it."""
+    base = Lock(vault, "somebody@else")._new("t0ken", "2026-01-01T08:00:00Z")
+    held = dataclasses.replace(base, machine="another machine", pid=1, started="1")
+    vault.put("lock", json.dumps(dataclasses.asdict(dataclasses.replace(held, **changes))), secure=False)  # type: ignore[arg-type]
+
+
+def test_it_is_held_inside_the_block_and_free_after_it(vault: Vault) -> None:
+    with Lock(vault, "anna"):
+        found = holder(vault)
+        assert found and found.owner == "anna" and not found.expired
+    assert holder(vault) is None
+
+
+def test_it_is_free_after_an_error_too(vault: Vault) -> None:
+    with pytest.raises(ValueError, match="boom"), Lock(vault, "anna"):
+        raise ValueError("boom")
+    assert holder(vault) is None
+
+
+def test_the_second_is_refused_with_the_owner_and_since_when(vault: Vault) -> None:
+    store(vault, owner="berta@office", since="2026-01-01T08:00:00Z")
+    with pytest.raises(LockHeld) as caught, Lock(vault, "anna"):
+        pass
+    assert "berta@office" in caught.value.what and "2026-01-01T08:00:00Z" in caught.value.what
+    assert vault.prefix + "lock" in (caught.value.where or "")
+    assert (found := holder(vault)) and found.owner == "berta@office"
+
+
+def test_the_same_owner_may_hold_it_inside_itself(vault: Vault) -> None:
+    with Lock(vault, "anna"):
+        with Lock(vault, "anna"):
+            pass
+        assert holder(vault) is not None
+    assert holder(vault) is None
+
+
+def test_an_expired_lock_is_taken_over(vault: Vault) -> None:
+    store(vault, until="2026-01-01T08:03:00Z")
+    with Lock(vault, "anna"):
+        assert (found := holder(vault)) and found.owner == "anna"
+    assert vault.names() == ()
+
+
+def test_of_many_that_find_it_expired_exactly_one_gets_it(vault: Vault) -> None:
+    store(vault, until="2026-01-01T08:03:00Z")
+    inside, most, all_tried = [0], [0], threading.Barrier(8)
+    guard = threading.Lock()
+
+    def attempt(number: int) -> str:
+        try:
+            with Lock(Vault(vault.ssm, vault.deployment), f"worker-{number}"):
+                with guard:
+                    inside[0] += 1
+                    most[0] = max(most[0], inside[0])
+                all_tried.wait(30)
+                with guard:
+                    inside[0] -= 1
+                return "had it"
+        except LockHeld:
+            all_tried.wait(30)
+            return "refused"
+
+    with ThreadPoolExecutor(8) as pool:
+        outcomes = list(pool.map(attempt, range(8)))
+    assert outcomes.count("had it") == 1 and most[0] == 1
+
+
+def test_a_holder_of_this_machine_that_was_killed_is_not_waited_for(vault: Vault) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        here = {"machine": lock_module._machine(), "pid": process.pid, "started": lock_module._started(process.pid)}
+        store(vault, **here)
+        with pytest.raises(LockHeld), Lock(vault, "anna"):
+            pass
+        process.kill()
+        process.wait()
+    with Lock(vault, "anna"):
+        assert (found := holder(vault)) and found.owner == "anna"
+
+
+def test_a_process_that_got_the_pid_of_a_dead_holder_does_not_keep_the_lock(vault: Vault) -> None:
+    store(vault, machine=lock_module._machine(), pid=os.getpid(), started="1")
+    with Lock(vault, "anna"):
+        found = holder(vault)
+        assert found is not None and found.owner == "anna"
+
+
+def test_a_live_holder_pushes_the_end_out(vault: Vault) -> None:
+    with Lock(vault, "anna", minutes=0.5) as lock:
+        before = holder(vault)
+        lock.minutes = 5
+        assert lock.refresh()
+        after = holder(vault)
+        assert before and after and after.until > before.until and after.since == before.since
+
+
+def test_a_lock_that_was_taken_away_is_neither_refreshed_nor_released(vault: Vault) -> None:
+    with Lock(vault, "anna") as lock:
+        store(vault, owner="berta")
+        assert not lock.refresh()
+    assert (found := holder(vault)) and found.owner == "berta"
+
+
+def test_waiting_gets_it_when_it_is_released(vault: Vault) -> None:
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with Lock(Vault(vault.ssm, vault.deployment), "berta"):
+            held.set()
+            go.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(30)
+    threading.Timer(0.2, go.set).start()
+    with Lock(vault, "anna", wait=30):
+        assert (found := holder(vault)) and found.owner == "anna"
+    thread.join()
+
+
+def test_something_else_under_the_locks_name_is_told(vault: Vault) -> None:
+    vault.put("lock", "do not touch", secure=False)
+    with pytest.raises(CloudError, match="not one of the runbook's"), Lock(vault, "anna"):
+        pass

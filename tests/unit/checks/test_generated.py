@@ -1,0 +1,121 @@
+"""Which attempts are made out of a pack: none that a browser needs, each of its kind, the same ones every time."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from runbook_lib.checks.sso import generated
+from runbook_lib.checks.sso.contents import APPS, WEBAPPS, Contents, contents_of
+from runbook_lib.checks.sso.generated import KNOWN, REST, SPELLINGS, Request, generate
+from runbook_lib.spec import front_doors
+from tests.fakes import context
+
+SCRIPT = "/publisher/extensions/app/x/apis/authenticate.jag"
+SMALL = Contents((SCRIPT, "/publisher/config/publisher.json", "/publisher/themes/default/css/x.css"), ("/publisher/test/*", "/publisher/acs"))
+
+
+def doors(host: str) -> tuple[front_doors.Door, ...]:
+    return front_doors.open_doors(context("greg-separated", "full").spec, host)
+
+
+def made(contents: Contents = SMALL, most: int = generated.MOST) -> dict[str, tuple[Request, ...]]:
+    return dict(generate(contents, doors("store"), doors("publisher"), most))
+
+
+def test_what_a_browser_needs_is_not_among_them():
+    found = [request for requests in made().values() for request in requests]
+    assert [one for one in found if front_doors.find(doors(one.host), one.method, one.target)] == []
+    assert not any(one.target == "/publisher/themes/default/css/x.css" and one.host == "publisher" for one in found)
+
+
+def test_a_script_is_asked_for_on_both_hosts_by_every_user_read_and_posted_to():
+    plain = {(one.host, one.method, one.who) for one in made()["publisher"] if one.target == SCRIPT}
+    assert plain == {(host, method, who) for host in ("store", "publisher") for method in ("GET", "POST") for who in generated.USERS}
+
+
+def test_a_script_is_spelt_in_every_way_at_the_host_that_serves_it():
+    targets = {one.target for requests in made().values() for one in requests if one.host == "publisher"}
+    assert {spell(SCRIPT) for spell in SPELLINGS.values()} <= targets
+
+
+def test_the_spellings_differ_from_the_path_and_from_each_other():
+    assert len({SCRIPT, *(spell(SCRIPT) for spell in SPELLINGS.values())}) == len(SPELLINGS) + 1
+
+
+def test_a_mapping_is_asked_with_every_method_and_its_star_is_something():
+    found = {(one.method, one.target) for one in made()["publisher"] if one.host == "store" and one.target.startswith("/publisher/test")}
+    assert found == {(method, target) for method in front_doors.METHODS for target in ("/publisher/test/x", "/publisher/test/")}
+
+
+@pytest.mark.parametrize(
+    ("script", "address"),
+    [
+        ("/publisher/extensions/app/publisher-apis/apis/authenticate.jag", "/publisher/apis/authenticate"),
+        ("/publisher/extensions/app/publisher-common/pages/basic-authenticator.jag", "/publisher/pages/basic-authenticator"),
+        ("/publisher/extensions/app/publisher-common/pages/basic-auth-login-controller.jag", "/publisher/pages/basic-auth-login"),
+        ("/store/extensions/app/store-common/pages/my_items.jag", "/store/pages/my-items"),
+        ("/store/extensions/assets/wsdl/apis/hidden.jag", "/store/assets/wsdl/apis/hidden"),
+    ],
+)
+def test_an_extensions_script_is_asked_at_its_address_too(script, address):
+    found = {(one.host, one.method) for requests in made(Contents((script,), ())).values() for one in requests if one.target == address}
+    assert ("publisher", "POST") in found and ("store", "POST") in found
+
+
+def test_a_mapping_that_is_needed_by_one_method_is_refused_by_the_others():
+    assert {one.method for one in made()["publisher"] if one.target == "/publisher/acs" and one.host == "publisher"} == {"GET", "PUT", "DELETE"}
+
+
+def test_a_large_pack_loses_spellings_and_no_file():
+    large = Contents(tuple(f"/store/apis/{number}.jag" for number in range(300)), ())
+    found = made(large, most=4500)
+    assert sum(map(len, found.values())) == 4500
+    assert {one.target for one in found["store"]} >= set(large.files)
+
+
+def test_the_same_pack_gives_the_same_attempts():
+    generate.cache_clear()
+    first = made()
+    generate.cache_clear()
+    assert made() == first
+
+
+def test_who_is_signed_out_by_a_script_is_so_at_the_end():
+    found = made(Contents(("/store/a/logout.jag", "/store/b/x.jag"), ()))["store"]
+    assert ["logout" in one.target for one in found] == sorted("logout" in one.target for one in found)
+
+
+@pytest.mark.parametrize(
+    ("target", "app"),
+    [
+        ("/publisher/x.jag", "publisher"), ("//publisher/x", "publisher"), ("/%70ublisher/x", "publisher"), ("/publisher;a/x", "publisher"),
+        ("/publisher", "publisher"),
+        ("/sso/login/..;/../store/x.jag", "store"), ("/sso/views/css/../../../social/x", "social"), ("/sso/login", "sso"), ("/carbon/", REST),
+        ("/storefront/x", REST),
+        ("/publisher\\x", "publisher"), ("/publisher%2fx", "publisher"), ("/t/carbon.super/store/", REST),
+    ],
+)  # fmt: skip
+def test_a_request_counts_for_the_application_that_it_leads_to(target, app):
+    assert generated._app_of(target) == app
+
+
+def test_a_pack_is_read_for_files_mappings_and_archives():
+    text = {"urlMappings": [{"url": "/apis/*", "path": "/a.jag"}, {"url": "/acs", "path": "/b.jag"}]}
+    members = [
+        f"{APPS}store/a.jag",
+        f"{APPS}store/jaggery.conf",
+        f"{APPS}notes.txt",
+        f"{WEBAPPS}governance.war",
+        f"{WEBAPPS}cmis/WEB-INF/web.xml",
+        "bin/wso2server.sh",
+    ]
+    found = contents_of(members, lambda name: ("// a comment\n" + json.dumps(text)).encode())
+    assert found == Contents(("/store/a.jag", "/store/jaggery.conf"), ("/store/apis/*", "/store/acs"), ("/cmis/", "/governance/"))
+
+
+def test_every_group_of_them_has_a_row_of_the_matrix():
+    from runbook_lib.checks.sso.proof import matrix
+
+    assert {step["generated"] for row in matrix()[0] for step in row.steps if "generated" in step} == {*KNOWN, REST}

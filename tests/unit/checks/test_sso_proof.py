@@ -1,0 +1,133 @@
+"""How the proof decides: a row of `sso_decisions.yaml` is a matrix of made-up outcomes and the verdict it must give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from runbook_lib.checks.sso import proof as sso
+from runbook_lib.checks.sso.pages import Seen
+from runbook_lib.checks.sso.proof import Attempt, Outcome, Proof, decide, matrix, try_out
+from runbook_lib.checks.sso.verbs import CannotTell, Walk
+from runbook_lib.errors import RunbookError
+from tests.conftest import DATA
+from tests.fakes import attempt, scene
+
+CASES = yaml.safe_load(Path(__file__).with_name("sso_decisions.yaml").read_text())
+CONFIGURATIONS = {"bare", "single", "original", "hosts", "allow-list", "app-removed", "full"}
+VERBS = {name.removeprefix("do_").replace("_", "-") for name in dir(Walk) if name.startswith("do_")}
+
+
+@pytest.fixture(scope="module")
+def golden_table() -> list[dict]:
+    """What was measured on the real product."""
+    return yaml.safe_load((DATA / "golden-table.yaml").read_text())["rows"]
+
+
+def outcome(text: str) -> Outcome:
+    kind, _, state = text.partition(" ")
+    return Outcome(attempt(id=text, kind=kind, title=text), state, (), "from outside")
+
+
+@pytest.mark.parametrize("case", CASES["decisions"], ids=lambda case: case["name"])
+def test_an_attempt_is_decided_by_the_pages_it_met(case: dict) -> None:
+    seen = [Seen(page, page, page) for page in case["met"]]
+    assert decide(attempt(decided_by=case.get("decided_by", "all")), seen) == case["state"]
+
+
+@pytest.mark.parametrize("case", CASES["verdicts"], ids=lambda case: case["name"])
+def test_the_verdict_follows_from_the_outcomes(case: dict) -> None:
+    proof = Proof(scene(expect=case["expect"]), tuple(map(outcome, case["outcomes"])))
+    assert proof.verdict == case["verdict"]
+
+
+@pytest.mark.parametrize("case", CASES["rows"], ids=lambda case: case["name"])
+def test_a_row_passes_when_it_came_out_as_the_configuration_is_expected_to(case: dict) -> None:
+    row = attempt(kind=case.get("kind", "attempt"), leaks_in=frozenset(["hosts"]), either_in=frozenset(["original"]))
+    check = Outcome(row, case["state"], (), "x").as_check(scene(case["configuration"], case["expect"]))
+    assert check.status == case["status"]
+
+
+@pytest.mark.parametrize("row", matrix()[0], ids=lambda row: row.id)
+def test_every_attempt_of_the_matrix_is_written_with_words_that_exist(row: Attempt) -> None:
+    assert row.place in ("outside", "node", "neighbour")
+    assert row.kind in sso.EXPECTED
+    assert row.who in ("no one", "store-only", "publisher-only", "neither", "admin", "newcomer", "anybody")
+    assert row.leaks_in | row.either_in | row.only_in <= CONFIGURATIONS
+    assert {next(iter(step)) for step in row.steps} <= VERBS
+    assert row.why.endswith(".") and row.title and row.steps and row.held
+    assert not row.leaks_in & row.either_in
+    assert row.kind == "limit" or "full" not in row.leaks_in | row.either_in, "a separated cluster refuses everything"
+    assert row.kind == "control" or row.leak, "an attempt that no page can turn into a leak proves nothing"
+    assert (row.place == "node") == bool(row.at)
+    assert (row.kind == "control") == (not row.closed_by), "who reads of a leak wants to know what closes it"
+
+
+def test_every_row_of_the_golden_table_is_an_attempt(golden_table: list[dict]) -> None:
+    assert {row["id"] for row in golden_table} <= {row.id for row in matrix()[0]}
+
+
+LETTERS = {"a": "bare", "b": "hosts", "c": "allow-list", "d": "app-removed", "f": "full"}
+
+
+def test_what_the_matrix_expects_agrees_with_what_was_measured(golden_table: list[dict]) -> None:
+    """Where the table says leak or held in so many words, `leaks_in` must say the same."""
+    attempts = {row.id: row for row in matrix()[0]}
+    golden_table = [{**row, "f": row.get("f", row["e"])} for row in golden_table]  # full is f; a row without one is as in e
+    wrong = [
+        f"{row['id']} {letter}"
+        for row in golden_table
+        for letter, name in LETTERS.items()
+        if row[letter] in ("leak", "held") and name not in attempts[row["id"]].either_in and (name in attempts[row["id"]].leaks_in) != (row[letter] == "leak")
+    ]
+    assert not wrong
+
+
+def test_a_step_that_breaks_leaves_the_attempt_undecided() -> None:
+    found = try_out(attempt(steps=({"get": "nowhere /"},)), scene(), {})
+    assert found.state == "undecided" and "KeyError" in found.reason
+
+
+def test_a_user_that_could_not_be_made_leaves_the_attempt_undecided() -> None:
+    found = try_out(attempt(who="store-only"), scene(), {})
+    assert (found.state, found.reason) == ("undecided", "not tried: no store-only user was made")
+
+
+def test_a_precondition_that_fails_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Walk, app: str) -> None:
+        raise CannotTell("could not sign in at the Store first")
+
+    monkeypatch.setattr(Walk, "do_sign_in", refuse)
+    found = try_out(attempt(steps=({"sign-in": "store"},)), scene(), {})
+    assert (found.state, found.reason) == ("undecided", "could not sign in at the Store first")
+
+
+def test_nothing_is_touched_on_a_cloud_that_asks_first() -> None:
+    with pytest.raises(RunbookError, match="nobody agreed yet"):
+        sso.prove(scene(ask_first=True))
+
+
+def test_an_attempt_without_a_meaning_here_is_left_out_and_named() -> None:
+    rows = {row.id: row for row in matrix()[0]}
+    assert not rows["sni-and-host-differ"].applies(scene(traits=frozenset(["two-fronts"])))
+    assert rows["sni-and-host-differ"].applies(scene(traits=frozenset(["one-front"])))
+    assert not rows["publisher-outside-allow-cidr"].applies(scene())
+    assert "A title" in Proof(scene(), (outcome("attempt held"),), (attempt(),))._repr_html_()
+
+
+def test_a_leak_is_shown_with_the_setting_that_closes_it() -> None:
+    met = Outcome(attempt(closed_by="key"), "leak", (), "from outside")
+    proof = Proof(scene(), (met,))
+    assert proof.repairs == {"A title": sso.settings()["key"]}
+    assert "a signing key per tier" in proof._repr_html_()
+
+
+def test_every_setting_closes_something() -> None:
+    assert set(sso.settings()) == {row.closed_by for row in matrix()[0]} - {""}
+
+
+def test_the_table_shows_no_markup_of_a_page() -> None:
+    met = Outcome(attempt(), "leak", (Seen("opening", "200", "<script>alert(1)</script>"),), "from outside")
+    assert "<script>" not in Proof(scene(), (met,))._repr_html_()

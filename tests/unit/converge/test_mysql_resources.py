@@ -1,0 +1,122 @@
+"""Database resources as values: what differs, what is refused, what is never shown."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from runbook_lib.converge.agent import mysql as agent
+from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, canonical, table_names
+from runbook_lib.roles import mysql
+from runbook_lib.topology.databases import GREG
+from tests.conftest import ROOT
+from tests.fakes import context
+
+PACK = ROOT / "practice/wso2_practice/pack"
+SCHEMA = MysqlSchema(MysqlDatabase("D"), "dbscripts/mysql.sql", 2, b"CREATE TABLE A (i INT); CREATE TABLE B (i INT);")
+WHOLE = {"server": "10.11", "tables": 2, "missing": [], "state": "loaded", "script": None, "charsets": ["utf8mb3"]}
+
+
+@pytest.mark.parametrize(
+    ("fact", "verb"),
+    [
+        ({}, None),
+        ({"state": None}, None),  # loaded by another hand, and whole
+        ({"tables": 0, "missing": ["A", "B"], "state": None, "charsets": []}, "load"),
+        ({"tables": 0, "missing": ["A", "B"], "state": "loading", "charsets": []}, "load"),
+        ({"tables": 1, "missing": ["B"], "state": "loading"}, "reload"),
+        ({"tables": 0, "missing": ["A", "B"], "state": "restoring", "charsets": []}, "refuse"),  # never an empty schema in its place
+        ({"state": "restoring"}, "refuse"),
+        ({"state": "loading"}, "reload"),  # all tables, but the script did not end
+        ({"tables": 1, "missing": ["B"], "state": "loaded"}, "refuse"),
+        ({"tables": 1, "missing": ["B"], "state": None}, "refuse"),
+        ({"charsets": ["latin1"]}, "refuse"),
+        ({"server": None}, "create"),
+    ],
+)
+def test_a_schema_is_loaded_repaired_or_refused_by_what_is_there(fact, verb):
+    change = SCHEMA.change({**WHOLE, **fact})
+    assert (change.verb if change else None) == verb
+
+
+def test_a_half_schema_is_named_with_what_is_missing_and_the_way_out():
+    change = SCHEMA.change({**WHOLE, "tables": 1, "missing": ["B"]})
+    assert change and "1 of 2 tables are missing: B" in change.summary and "deployment.mysql.recreate('D'" in change.summary
+
+
+def test_a_password_is_in_no_text_of_a_plan():
+    account = MysqlAccount("u", "10.0.0.0/255.0.0.0", "D", "secret-word")
+    change = account.change({"server": "8", "exists": False})
+    assert "secret-word" not in f"{account} {account.key} {change}"
+
+
+@pytest.mark.parametrize("name", ["utf8", "utf8mb3"])
+def test_both_names_of_a_character_set_are_one(name):
+    assert canonical(f"{name}_general_ci") == "utf8_general_ci" and canonical("utf8mb4_general_ci") == "utf8mb4_general_ci"
+
+
+def test_tables_are_found_in_scripts_whatever_their_spelling_and_comments_are_not():
+    script = b"-- CREATE TABLE NO1 (\ncreate table IF NOT EXISTS `A` (i INT);\n/* CREATE TABLE NO2 */ CREATE TABLE\n B(i INT);"
+    assert table_names(script) == ("A", "B")
+
+
+@pytest.mark.parametrize("database", GREG, ids=lambda database: database.name)
+def test_the_table_of_databases_says_how_many_tables_each_script_makes(database):
+    path = next(folder / database.script for folder in (PACK / "greg", PACK / "common") if (folder / database.script).exists())
+    assert len(table_names(path.read_bytes())) == database.tables
+
+
+def test_the_native_hash_is_mysqls_own():
+    assert agent.native("password") == "*2470C0C06DEE42FD1618BB99005ADCA2EC9D1E19"  # SELECT PASSWORD('password')
+
+
+@pytest.mark.parametrize("password", ["a", "Abc123Abc123Abc123Abc123", "x" * 40])
+def test_the_sha256_crypt_is_the_systems_own(password):
+    crypt = pytest.importorskip("crypt", reason="Python 3.13 and newer have no crypt to compare with")
+    expected = crypt.crypt(password, "$5$rounds=5000$abcdefgh01234567").rpartition("$")[2]
+    assert agent.sha_crypt(password.encode(), b"abcdefgh01234567", 5000) == expected
+
+
+def test_a_sha2_account_is_compared_by_its_hash_with_its_twenty_byte_salt():
+    salt = bytes(range(1, 21))
+    stored = b"$A$005$" + salt + agent.sha_crypt(b"right", salt, 5000).encode()
+    assert agent.password_matches("caching_sha2_password", stored, "right")
+    assert not agent.password_matches("caching_sha2_password", stored, "wrong")
+
+
+def test_another_plugin_never_matches():
+    assert not agent.password_matches("unix_socket", hashlib.sha1(b"x").digest(), "x")
+
+
+@pytest.mark.parametrize(
+    ("image", "package", "unit"),
+    [
+        ("debian-12", "default-mysql-server", "mariadb.service"),
+        ("ubuntu-22.04", "default-mysql-server", "mysql.service"),
+        ("ubuntu-22.04", "mariadb-server", "mariadb.service"),
+        ("debian-12", "mysql-server", "mysql.service"),
+    ],
+)
+def test_the_unit_is_the_servers(image, package, unit):
+    ctx = context("greg-single", cloud={"image": image}, database={"package": package})
+    assert mysql.unit_of(ctx.spec) == unit
+
+
+@pytest.mark.parametrize("pattern", ["as-cluster", "greg-single", "greg-separated"])
+def test_every_database_of_a_pattern_has_its_schema_and_its_account(pattern):
+    ctx = context(pattern)
+    stages = mysql.desired(ctx.topology.db, ctx)
+    resources = [resource for stage in stages for resource in stage.resources]
+    schemas = {r.database.name for r in resources if isinstance(r, MysqlSchema)}
+    accounts = [r for r in resources if isinstance(r, MysqlAccount)]
+    assert schemas == {r.database for r in accounts}
+    assert {r.host for r in accounts} == {"10.213.1.0/255.255.255.0"}
+    assert {r.privileges for r in accounts} == {("Select", "Insert", "Update", "Delete")}
+
+
+def test_the_server_is_bound_to_its_own_address_and_waits_for_it():
+    ctx = context("greg-separated")
+    texts = [r.content.decode() for stage in mysql.desired(ctx.topology.db, ctx) for r in stage.resources if hasattr(r, "content")]
+    assert sum("bind-address = 10.213.1.20\n" in text for text in texts) == 2
+    assert any("network-online.target" in text for text in texts)

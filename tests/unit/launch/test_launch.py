@@ -1,0 +1,523 @@
+"""Chapter 01 against an EC2 endpoint in this process: plan, apply, again, drift, kills, refusals; and the tear-down."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.aws import host_keys
+from runbook_lib.errors import CloudError, PlanOvertaken
+from runbook_lib.launch import apply, teardown
+from runbook_lib.launch.cloud import Cloud
+from runbook_lib.launch.inventory import Instance, by_tag, tags_of
+from runbook_lib.spec.loader import load_spec
+from runbook_lib.spec.patterns import PATTERNS
+
+pytest_plugins = ["tests.support.aws_endpoint"]
+OPERATOR = "10.213.0.1/32"
+
+
+@pytest.fixture(scope="module")
+def launched(aws_config: Path, machines: None) -> Cloud:
+    """greg-single, launched once for this file."""
+    settings = {"deployment": "shared", "cloud.aws_config": str(aws_config), "cloud.operator_cidr": OPERATOR}
+    cloud = Cloud(load_spec("params/greg-single.lab.yaml", settings))
+    cloud.apply()
+    return cloud
+
+
+@pytest.fixture
+def cloud(launched: Cloud) -> Cloud:
+    """The launched deployment as designed: drift that a test left is repaired, which is what the library is for."""
+    mine = again(launched)
+    if mine.plan():
+        mine.apply()
+    return mine
+
+
+@pytest.fixture
+def other(launched: Cloud) -> Callable[[dict[str, Any]], Cloud]:
+    """The launched deployment with other parameters."""
+
+    def make(overrides: dict[str, Any]) -> Cloud:
+        config = launched.spec.cloud.aws_config
+        settings = {"deployment": "shared", "cloud.aws_config": config, "cloud.operator_cidr": OPERATOR}
+        pattern = overrides.get("pattern", "greg-single")
+        return Cloud(load_spec(f"params/{pattern}.lab.yaml", settings | overrides))
+
+    return make
+
+
+def ec2(cloud: Cloud) -> Any:
+    return cloud.aws.client("ec2")
+
+
+def raw(cloud: Cloud, node: str) -> dict[str, Any]:
+    """A machine as EC2 itself describes it."""
+    answer = ec2(cloud).describe_instances(InstanceIds=[cloud.instance(node).id])
+    return dict(answer["Reservations"][0]["Instances"][0])
+
+
+def told(cloud: Cloud) -> list[tuple[str, str, str]]:
+    return [(p.change.verb, p.stage, p.change.key.removeprefix(f"{p.stage} ")) for p in cloud.plan().pending]
+
+
+def free_address(machine: Instance) -> None:
+    """moto keeps the address of a machine that was terminated from being used again; EC2 does not."""
+    from moto.ec2.models import ec2_backends
+
+    for backend in (account["us-east-1"] for account in ec2_backends.values()):
+        subnet = backend.get_subnet(backend.get_instance(machine.id).subnet_id)
+        subnet.del_subnet_ip(machine.address)
+
+
+def again(cloud: Cloud) -> Cloud:
+    """The same deployment seen by another process."""
+    return Cloud(cloud.spec)
+
+
+def open_door(cloud: Cloud, node: str, **source: Any) -> None:
+    [group] = cloud.instance(node).groups
+    door = {"IpProtocol": "tcp", "FromPort": 9763, "ToPort": 9763, **source}
+    ec2(cloud).authorize_security_group_ingress(GroupId=group, IpPermissions=[door])
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_launch_makes_what_the_plan_said_and_the_second_time_nothing(make_cloud: Callable[..., Cloud], pattern: str) -> None:
+    cloud = make_cloud(pattern)
+    plan = cloud.plan()
+    assert plan and plan.exit_code == 2
+    assert {p.change.verb for p in plan.pending} == {"create"}
+    assert [p.host for p in plan.of("machine")] == [node.name for node in cloud.topology.nodes]
+    assert not cloud.describe(), "a plan changes nothing"
+    result = cloud.apply(plan)
+    assert result.changed == plan.pending
+    assert not again(cloud).plan() and again(cloud).plan().exit_code == 0
+    assert not again(cloud).apply().changed
+    checks = again(cloud).verify()
+    assert checks.ok, str(checks)
+
+
+def test_machines_are_as_designed(cloud: Cloud) -> None:
+    machine, node = raw(cloud, "greg-1"), cloud.topology.node("greg-1")
+    assert machine["PrivateIpAddress"] == node.address and machine["InstanceType"] == node.instance_type
+    assert machine["MetadataOptions"]["HttpTokens"] == "required"
+    assert machine["KeyName"] == "runbook-shared"
+    [volume] = ec2(cloud).describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [machine["InstanceId"]]}])["Volumes"]
+    assert (volume["Encrypted"], volume["VolumeType"], volume["Size"]) == (True, "gp3", 20)
+    expected = {
+        "Name": "shared/greg-1",
+        "runbook:deployment": "shared",
+        "runbook:role": "greg",
+        "runbook:node": "greg-1",
+    }
+    assert tags_of(machine) == expected
+    assert tags_of(volume) == expected
+    assert tags_of(raw(cloud, "lb-1"))["runbook:hosts"] == "store.lab.test publisher.lab.test"
+
+
+def test_user_data_holds_no_secret(cloud: Cloud) -> None:
+    answer = ec2(cloud).describe_instance_attribute(InstanceId=cloud.instance("greg-1").id, Attribute="userData")
+    text = base64.b64decode(answer["UserData"]["Value"]).decode()
+    assert text.startswith("#cloud-config") and "hostname: greg-1" in text
+    assert not [name for name, value in cloud.vault.read_all().items() if value in text]
+
+
+def test_ssh_is_open_to_the_operator_only(cloud: Cloud) -> None:
+    for group in ec2(cloud).describe_security_groups(Filters=[{"Name": "tag:runbook:deployment", "Values": ["shared"]}])["SecurityGroups"]:
+        ranges = [r["CidrIp"] for p in group["IpPermissions"] if p["FromPort"] == 22 for r in p["IpRanges"]]
+        assert ranges == [OPERATOR]
+
+
+def test_everything_made_carries_the_deployments_tag(cloud: Cloud) -> None:
+    kinds = (
+        ("describe_vpcs", "Vpcs"),
+        ("describe_subnets", "Subnets"),
+        ("describe_key_pairs", "KeyPairs"),
+        ("describe_volumes", "Volumes"),
+    )
+    for call, key in kinds:
+        tagged = getattr(ec2(cloud), call)(Filters=[{"Name": "tag:runbook:deployment", "Values": ["shared"]}])[key]
+        assert tagged, call
+
+
+def test_two_deployments_do_not_see_each_other(make_cloud: Callable[..., Cloud]) -> None:
+    first, second = make_cloud(), make_cloud(overrides={"deployment": "second"})
+    first.apply()
+    assert second.describe() == {}
+    second.apply()
+    teardown.destroy(first)
+    assert not second.plan() and first.plan()
+
+
+SOURCES = (
+    {"IpRanges": [{"CidrIp": "0.0.0.0/0"}]},
+    {"Ipv6Ranges": [{"CidrIpv6": "::/0"}]},
+    {"IpRanges": [{"CidrIp": "10.0.0.0/8", "Description": "just for today"}]},
+)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_door_that_somebody_opened_is_shown_and_closed(cloud: Cloud, source: dict[str, Any]) -> None:
+    open_door(cloud, "greg-1", **source)
+    assert told(cloud) == [("delete", "rule", "greg")]
+    assert "9763" in str(cloud.plan())
+    assert "launch-groups" in [check.id for check in cloud.verify().failed()]
+    cloud.apply()
+    assert not cloud.plan() and cloud.verify().ok
+
+
+def test_a_door_opened_to_another_group_is_named_by_its_role_and_closed(cloud: Cloud) -> None:
+    [group] = cloud.instance("db-1").groups
+    open_door(cloud, "greg-1", UserIdGroupPairs=[{"GroupId": group, "Description": "why not"}])
+    [found] = cloud.plan().pending
+    assert "9763 from db" in found.change.summary
+    cloud.apply()
+    assert not cloud.plan()
+
+
+def test_a_door_that_somebody_closed_is_opened_again(cloud: Cloud) -> None:
+    [group] = cloud.instance("lb-1").groups
+    rule = {
+        "IpProtocol": "tcp",
+        "FromPort": 443,
+        "ToPort": 443,
+        "IpRanges": [{"CidrIp": "0.0.0.0/0", "Description": "visitors"}],
+    }
+    ec2(cloud).revoke_security_group_ingress(GroupId=group, IpPermissions=[rule])
+    assert told(cloud) == [("create", "rule", "lb")]
+    cloud.apply()
+    assert not cloud.plan()
+
+
+def test_a_way_out_that_was_closed_is_shown_and_opened(cloud: Cloud) -> None:
+    [group] = cloud.instance("lb-1").groups
+    [found] = ec2(cloud).describe_security_groups(GroupIds=[group])["SecurityGroups"]
+    ec2(cloud).revoke_security_group_egress(GroupId=group, IpPermissions=found["IpPermissionsEgress"])
+    assert told(cloud) == [("create", "rule", "lb")]
+    cloud.apply()
+    assert not cloud.plan()
+
+
+def test_an_operator_who_moved_gets_in_and_the_old_address_does_not(cloud: Cloud, other: Callable[..., Cloud]) -> None:
+    moved = other({"cloud.operator_cidr": "198.51.100.7/32"})
+    assert sorted(told(moved)) == sorted([(action, "rule", role) for role in ("lb", "db", "greg") for action in ("create", "delete")])
+    moved.apply()
+    assert not moved.plan() and cloud.plan()
+
+
+@pytest.mark.parametrize("order", ["stop", "power_cut"])
+def test_a_stopped_machine_is_started(cloud: Cloud, order: str) -> None:
+    getattr(cloud, order)("greg-1")
+    assert told(cloud) == [("start", "machine", "greg-1")]
+    assert not cloud.verify().ok
+    cloud.apply()
+    assert cloud.describe()["greg-1"].running and not cloud.plan()
+
+
+def test_a_terminated_machine_is_launched_anew_and_its_keys_are_read_from_its_own_console(cloud: Cloud) -> None:
+    before, keys = cloud.instance("greg-1"), cloud.host_keys("greg-1")
+    ec2(cloud).terminate_instances(InstanceIds=[before.id])
+    free_address(before)
+    assert told(cloud) == [("create", "machine", "greg-1")]
+    with pytest.raises(CloudError, match="no machine greg-1"):
+        cloud.instance("greg-1")
+    cloud.apply()
+    after = cloud.instance("greg-1")
+    assert after.id != before.id and after.address == before.address
+    assert again(cloud).host_keys("greg-1") != keys
+    assert after.id[2:] in again(cloud).host_keys("greg-1")[0]
+
+
+@pytest.mark.parametrize("text", ["ssh-ed25519 AAAA", "[]", '{"keys": []}'])
+def test_something_else_in_the_place_of_pinned_host_keys_is_told(text: str) -> None:
+    with pytest.raises(CloudError, match="not host keys as the runbook pins them") as caught:
+        host_keys.Pinned.read(text)
+    assert "delete that parameter" in (caught.value.next_step or "")
+
+
+def test_keys_pinned_for_another_machine_are_never_used_silently(cloud: Cloud) -> None:
+    cloud.vault.put("host-keys/greg-1", host_keys.Pinned("i-00000000", ("ssh-ed25519 AAAAold",)).text(), secure=False)
+    assert told(cloud) == [("replace", "host keys", "greg-1")]
+    assert [check.id for check in cloud.verify().failed()] == ["launch-host-keys"]
+    cloud.apply()
+    assert "AAAAold" not in again(cloud).host_keys("greg-1")[0] and not cloud.plan()
+
+
+def test_drift_of_a_machine_is_shown_in_words_and_repaired(cloud: Cloud) -> None:
+    machine = cloud.instance("greg-1")
+    ec2(cloud).create_tags(Resources=[machine.id], Tags=[{"Key": "runbook:role", "Value": "db"}])
+    ec2(cloud).modify_instance_metadata_options(InstanceId=machine.id, HttpTokens="optional")
+    [db_group] = cloud.instance("db-1").groups
+    ec2(cloud).modify_instance_attribute(InstanceId=machine.id, Groups=[*machine.groups, db_group])
+    [found] = cloud.plan().pending
+    assert (found.change.verb, found.host) == ("modify", "greg-1")
+    assert all(words in found.change.summary for words in ("IMDSv2", "group greg", "runbook:role"))
+    cloud.apply()
+    assert not cloud.plan() and cloud.verify().ok
+
+
+def test_another_instance_type_is_changed_in_place(cloud: Cloud, other: Callable[..., Cloud]) -> None:
+    larger = other({"cloud.instance_type": {"greg": "t3.large"}})
+    [found] = larger.plan().pending
+    assert found.change.verb == "modify" and "t3.medium → t3.large" in found.change.summary
+    before = cloud.instance("greg-1").id
+    larger.apply()
+    after = larger.instance("greg-1")
+    assert (after.id, after.instance_type, after.running) == (before, "t3.large", True)
+    assert not larger.plan()
+
+
+def test_nodes_are_added_and_taken_away(make_cloud: Callable[..., Cloud]) -> None:
+    small, large = make_cloud("greg-separated"), make_cloud("greg-separated", {"nodes.store": 3})
+    small.apply()
+    assert told(large) == [("create", "machine", "store-3")]
+    large.apply()
+    assert told(small) == [("delete", "machine", "store-3")]
+    assert "Nginx stops sending to it, then it is terminated" in small.plan().pending[0].change.summary
+    small.apply()
+    assert list(small.describe()) == [node.name for node in small.topology.nodes]
+    assert not small.plan() and "host-keys/store-3" not in small.vault.names()
+
+
+def test_what_is_added_runs_before_what_is_surplus_ends(make_cloud: Callable[..., Cloud]) -> None:
+    before, after = make_cloud("greg-separated", {"nodes.store": 3}), make_cloud("greg-separated", {"nodes.publisher": 3})
+    before.apply()
+    seen: list[set[str]] = []
+    after.apply(before_surplus_ends=lambda: seen.append({name for name, machine in after.describe().items() if machine.running}))
+    assert [names & {"store-3", "publisher-3"} for names in seen] == [{"store-3", "publisher-3"}]
+    assert "store-3" not in after.describe()
+    after.apply(before_surplus_ends=lambda: seen.append(set()))
+    assert len(seen) == 1, "without surplus machines nobody is asked"
+
+
+def test_a_second_machine_of_a_node_is_noticed_and_the_older_one_stays(cloud: Cloud) -> None:
+    first, subnet = cloud.instance("greg-1"), raw(cloud, "greg-1")["SubnetId"]
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": key, "Value": value} for key, value in first.tags.items()]}]
+    ec2(cloud).run_instances(
+        ImageId="ami-12345678",
+        MinCount=1,
+        MaxCount=1,
+        InstanceType="t3.medium",
+        SubnetId=subnet,
+        TagSpecifications=tags,
+    )
+    assert told(cloud) == [("delete", "machine", "greg-1")]
+    cloud.apply()
+    assert cloud.instance("greg-1").id == first.id and not cloud.plan()
+
+
+def test_a_plan_that_the_world_has_overtaken_is_refused_with_the_fresh_one(cloud: Cloud) -> None:
+    plan = cloud.plan()
+    open_door(cloud, "greg-1", IpRanges=[{"CidrIp": "0.0.0.0/0"}])
+    with pytest.raises(PlanOvertaken) as caught:
+        cloud.apply(plan)
+    assert "9763" in str(caught.value)
+    assert told(cloud) == [("delete", "rule", "greg")], "nothing was done"
+    cloud.apply(caught.value.fresh)  # type: ignore[arg-type]
+    assert not cloud.plan()
+
+
+OFTEN = (("before", "_rules"), ("after", "_run_instance"), ("after", "_pin"))
+SELDOM = (
+    ("before", "_make_vpc"),
+    ("after", "_make_vpc"),
+    ("before", "_groups"),
+    ("before", "_secrets"),
+    ("before", "_key_pair"),
+    ("before", "_launch"),
+    ("after", "_launch"),
+)
+MOMENTS = (*OFTEN, *(pytest.param(*moment, marks=pytest.mark.full) for moment in SELDOM))
+
+
+class Killed(BaseException):
+    """What kill -9 is to the code: nothing below gets to act on it."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("moment", "step"), MOMENTS)
+def test_killed_at_any_step_the_next_run_finishes(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch, step: str, moment: str) -> None:
+    cloud = make_cloud()
+    original = getattr(apply.Launcher, step)
+
+    def dies(self: Any, *args: Any) -> None:
+        if moment == "after":
+            original(self, *args)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(apply.Launcher, step, dies)
+        with pytest.raises(Killed):
+            cloud.apply()
+    again(cloud).apply()
+    assert not again(cloud).plan()
+    checks = again(cloud).verify()
+    assert checks.ok, str(checks)
+    found = ec2(cloud).pages("describe_instances", "Reservations", Filters=by_tag(cloud.spec.deployment))
+    assert len(found) == len(cloud.topology.nodes), "no machine was launched twice"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [({"cloud.network": "10.99.0.0/24"}, "cloud.network"), ({"pattern": "greg-original"}, "pattern")],
+)
+def test_a_live_deployment_keeps_its_design(cloud: Cloud, other: Callable[..., Cloud], overrides: dict[str, Any], key: str) -> None:
+    changed = other(overrides)
+    for call in (changed.plan, changed.apply, changed.refuse_other_pattern):
+        with pytest.raises(CloudError) as caught:
+            call()
+        assert key in caught.value.what and "destroy" in (caught.value.next_step or "")
+    cloud.refuse_other_pattern()
+
+
+def test_hardening_of_a_live_deployment_cannot_be_changed(make_cloud: Callable[..., Cloud]) -> None:
+    cloud = make_cloud("greg-separated")
+    marks = {"runbook:deployment": cloud.spec.deployment, "runbook:hardening": "hosts"}
+    tags = {"ResourceType": "vpc", "Tags": [{"Key": key, "Value": value} for key, value in marks.items()]}
+    ec2(cloud).create_vpc(CidrBlock=cloud.spec.cloud.network, TagSpecifications=[tags])
+    with pytest.raises(CloudError, match=r"hardening of the live deployment greg-separated-\d+ is hosts"):
+        cloud.plan()
+
+
+def test_a_machine_that_ends_right_after_its_launch_is_told_with_the_reason(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = make_cloud()
+    original = apply.Launcher._launch
+
+    def dies(self: Any) -> None:
+        original(self)
+        self.ec2.terminate_instances(InstanceIds=[cloud.instance("greg-1").id])
+
+    monkeypatch.setattr(apply.Launcher, "_launch", dies)
+    with pytest.raises(CloudError, match="greg-1 does not run"):
+        cloud.apply()
+
+
+def test_with_public_addresses_the_network_has_a_way_out(make_cloud: Callable[..., Cloud]) -> None:
+    cloud = make_cloud(overrides={"cloud.connect_via": "public", "cloud.operator_cidr": "198.51.100.7/32"})
+    assert ("create", "network", "internet gateway") in told(cloud)
+    cloud.apply()
+    assert not again(cloud).plan()
+    wanted = [{"Name": "vpc-id", "Values": [raw(cloud, "lb-1")["VpcId"]]}]
+    [table] = ec2(cloud).describe_route_tables(Filters=wanted)["RouteTables"]
+    assert [route["GatewayId"][:4] for route in table["Routes"] if route["DestinationCidrBlock"] == "0.0.0.0/0"] == ["igw-"]
+    machine = cloud.instance("lb-1")
+    assert cloud.reach(machine) == machine.public_address != ""
+    assert teardown.destroy(cloud).ok
+
+
+def test_the_probe_comes_and_goes_and_nothing_trusts_it(cloud: Cloud) -> None:
+    open_door(cloud, "greg-1", IpRanges=[{"CidrIp": "0.0.0.0/0"}])
+    probe = cloud.launch_probe()
+    assert probe.address == cloud.topology.db.address.rpartition(".")[0] + ".90" and cloud.host_keys("probe-1")
+    assert ("delete", "rule", "greg") in told(cloud), "the proof's helper does not repair what the proof is to find"
+    assert cloud.launch_probe().id == probe.id
+    cloud.terminate_probe()
+    cloud.terminate_probe()
+    assert told(cloud) == [("delete", "rule", "greg")]
+    assert "host-keys/probe-1" not in cloud.vault.names()
+
+
+def test_a_proof_of_what_is_not_launched_builds_nothing(make_cloud: Callable[..., Cloud]) -> None:
+    cloud = make_cloud()
+    before = told(cloud)
+    with pytest.raises(CloudError, match="lacks what chapter 01 makes: network VPC"):
+        cloud.launch_probe()
+    assert told(again(cloud)) == before and not again(cloud).vault.names()
+
+
+def test_a_tag_is_written_and_read(cloud: Cloud) -> None:
+    cloud.tag("greg-1", "runbook:first-boot", "2026-01-01T00:00:00Z")
+    assert again(cloud).describe()["greg-1"].tags["runbook:first-boot"] == "2026-01-01T00:00:00Z"
+    assert not cloud.plan()
+
+
+def test_who_works_here_names_identity_user_and_machine(cloud: Cloud) -> None:
+    assert "arn:aws:sts" in cloud.identity() and "@" in cloud.identity()
+
+
+def test_progress_is_told_per_machine(make_cloud: Callable[..., Cloud]) -> None:
+    steps: list[Any] = []
+    make_cloud().apply(progress=steps.append)
+    of_node = [step for step in steps if step.host == "greg-1"]
+    assert [step.done for step in of_node] == [1, 2, 3] and {step.of for step in of_node} == {3}
+
+
+def test_the_plan_reads_as_table_and_as_html(make_cloud: Callable[..., Cloud]) -> None:
+    plan = make_cloud().plan()
+    assert "machine" in str(plan) and "greg-1" in str(plan) and " create" in plan.summary()
+    assert "<table" in plan._repr_html_()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", ["greg-separated", "as-cluster"])
+def test_tear_down_leaves_nothing_and_may_be_repeated(make_cloud: Callable[..., Cloud], pattern: str) -> None:
+    cloud = make_cloud(pattern)
+    cloud.apply()
+    left = teardown.prove_gone(cloud)
+    assert not any(check.ok for check in left), "each proof is able to fail"
+    checks = teardown.destroy(cloud)
+    assert checks.ok and len(checks) == len(left)
+    assert teardown.destroy(cloud).ok
+    assert all(p.change.verb == "create" for p in cloud.plan().pending)
+
+
+TEARDOWN_STEPS = range(1, len(teardown.STEPS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", TEARDOWN_STEPS)
+def test_a_tear_down_that_was_cut_short_is_finished_by_the_next(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    cloud = make_cloud()
+    cloud.apply()
+
+    def dies(*args: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(teardown, "STEPS", (*teardown.STEPS[:number], dies))
+        with pytest.raises(Killed):
+            teardown.destroy(cloud)
+    assert teardown.destroy(again(cloud)).ok
+
+
+def test_secrets_go_last() -> None:
+    assert teardown.STEPS[-1] is teardown._secrets
+
+
+def test_what_is_still_in_use_is_waited_for_and_then_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teardown, "SETTLE", 0.5)
+    busy = CloudError("the cloud refused (DependencyViolation: in use)")
+    busy.code = "DependencyViolation"
+    attempts = []
+
+    def call(**options: Any) -> None:
+        attempts.append(options)
+        if len(attempts) < 2:
+            raise busy
+
+    teardown._unless_gone(call, GroupId="sg-1")
+    assert len(attempts) == 2
+
+    def never(**options: Any) -> None:
+        raise busy
+
+    with pytest.raises(CloudError, match="in use"):
+        teardown._unless_gone(never, GroupId="sg-1")
+
+
+def test_a_deployment_that_half_exists_can_be_torn_down(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = make_cloud()
+
+    def dies(self: Any) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(apply.Launcher, "_rules", dies)
+        with pytest.raises(Killed):
+            cloud.apply()
+    assert teardown.destroy(again(cloud)).ok

@@ -1,0 +1,69 @@
+"""Which nodes a change restarts, and that they are out of Nginx exactly while it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from runbook_lib.changes import Change, Pending, Plan
+from runbook_lib.operations import rolling_restart
+from runbook_lib.roles import appserver
+from runbook_lib.roles.context import Context
+from runbook_lib.topology.model import Topology
+from tests.fakes import context_with_keys
+
+CONF = "/opt/wso2/as/repository/conf"
+
+
+@dataclass
+class Stand:
+    """The part of a deployment that the batches look at."""
+
+    topology: Topology
+
+
+def as_cluster(booted: tuple[str, ...]) -> Context:
+    return replace(context_with_keys("as-cluster"), booted=frozenset(booted))
+
+
+def plan(ctx: Context, *pending: tuple[str, str]) -> Plan:
+    wish = {node.name: appserver.desired(node, ctx) for node in ctx.topology.wso2_nodes}
+    return Plan("AS nodes", wish, tuple(Pending(host, "stage", Change(key, "change", "differs")) for host, key in pending))
+
+
+@pytest.mark.parametrize(
+    ("key", "restarts"),
+    [
+        (f"settings in {CONF}/axis2/axis2.xml", True),
+        (f"file {CONF}/hazelcast.properties", True),
+        ("unit wso2carbon.service", True),
+        ("file /etc/systemd/system/wso2-pull-artifacts.timer", False),
+        ("package rsync", False),
+    ],
+)
+def test_a_node_is_restarted_when_its_unit_watches_what_changes(key: str, restarts: bool) -> None:
+    ctx = as_cluster(("as-manager-1", "as-worker-1", "as-worker-2"))
+    assert rolling_restart.restarted_by(plan(ctx, ("as-worker-1", key))) == ({"as-worker-1"} if restarts else set())
+
+
+def test_what_is_restarted_is_out_meanwhile_and_warms_up_before_the_next_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx, done = as_cluster(("as-manager-1", "as-worker-1", "as-worker-2")), []
+    monkeypatch.setattr(rolling_restart, "take_out", lambda deployment, names: done.append(sorted(names)))
+    monkeypatch.setattr(rolling_restart.time, "sleep", lambda seconds: done.append("warm"))
+    every = [(node.name, f"settings in {CONF}/carbon.xml") for node in ctx.topology.wso2_nodes]
+    stand: Any = Stand(ctx.topology)
+    for batch in rolling_restart.batches(stand, ctx, plan(ctx, *every)):
+        done.append(("changed", batch))
+    first, second = ("changed", ["as-manager-1", "as-worker-1"]), ("changed", ["as-worker-2"])
+    assert done == [["as-worker-1"], first, [], "warm", ["as-worker-2"], second, []]  # the only manager is missed, not replaced
+
+
+def test_a_node_that_never_booted_and_a_change_that_restarts_nobody_leave_nginx_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx, done = as_cluster(("as-manager-1", "as-worker-1")), []
+    monkeypatch.setattr(rolling_restart, "take_out", lambda deployment, names: done.append(names))
+    stand: Any = Stand(ctx.topology)
+    pending = [("as-worker-2", f"settings in {CONF}/carbon.xml"), ("as-worker-1", "package rsync")]
+    assert list(rolling_restart.batches(stand, ctx, plan(ctx, *pending))) == [["as-worker-2"], ["as-manager-1", "as-worker-1"]]
+    assert done == []

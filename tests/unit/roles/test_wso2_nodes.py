@@ -1,0 +1,253 @@
+"""The desired state of the WSO2 nodes: settings as a table on the product's files, and what stands around them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lxml import etree
+
+from runbook_lib.converge import edits
+from runbook_lib.converge.engine import Stage
+from runbook_lib.converge.resources import Edited, Resource, Unit
+from runbook_lib.errors import RunbookError
+from runbook_lib.roles import appserver, carbon, carbon_settings, greg
+from runbook_lib.roles.context import Context, Download
+from runbook_lib.roles.java import java
+from tests.conftest import ProductFiles
+from tests.fakes import context_with_keys
+
+TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
+ROWS = [(pattern, node, row["file"], row["read"], row["is"]) for pattern, nodes in TABLE.items() for node, rows in nodes.items() for row in rows]
+
+
+def with_pack(ctx: Context, files: ProductFiles) -> Context:
+    """The context with a pack that consists of `files`."""
+    product = "as" if ctx.spec.pattern == "as-cluster" else "greg"
+    return replace(ctx, pack=Download("ab" * 32, "https://bucket/pack.zip", lambda path: files(product, path)))
+
+
+def desired(node: str, ctx: Context) -> tuple[Stage, ...]:
+    step = appserver if ctx.spec.pattern == "as-cluster" else greg
+    return step.desired(ctx.topology.node(node), ctx)
+
+
+def resources(node: str, ctx: Context) -> dict[str, Resource]:
+    return {resource.key: resource for stage in desired(node, ctx) for resource in stage.resources}
+
+
+@cache
+def content(pattern: str, node: str, file: str, files: ProductFiles) -> bytes:
+    """A file of a node after the edits."""
+    ctx = with_pack(context_with_keys(pattern), files)
+    below = file.replace("apps/", greg.APPS + "/") if file.startswith("apps/") else f"repository/conf/{file}"
+    path = f"{carbon.home_of(ctx.spec)}/{below}"
+    found = resources(node, ctx).get(f"settings in {path}")
+    base = ctx.base(below)
+    assert base is not None
+    return edits.apply(base, found.edits, path) if isinstance(found, Edited) else base
+
+
+def read(data: bytes, path: str) -> Any:
+    if data.lstrip().startswith(b"{"):
+        value = json.loads(data)
+        for key in path.split("."):
+            value = value[key]
+        return value
+    root = etree.fromstring(data)
+    namespace = etree.QName(root).namespace
+    found = root.xpath(path, namespaces={"c": namespace} if namespace else None)
+    texts = [node if isinstance(node, str) else node.text for node in found] if isinstance(found, list) else [str(found)]
+    return texts[0] if len(texts) == 1 else texts
+
+
+@pytest.mark.parametrize("pattern, node, file, path, wanted", ROWS, ids=[" ".join(row[:4]) for row in ROWS])
+def test_after_the_edits_the_file_says(product_files: ProductFiles, pattern: str, node: str, file: str, path: str, wanted: Any) -> None:
+    ctx = context_with_keys(pattern)
+    for name in [each.name for each in ctx.topology.wso2_nodes] if node == "every" else [node]:
+        expected = wanted
+        if isinstance(wanted, str):
+            expected = wanted.replace("{address}", ctx.topology.node(name).address)
+            expected = re.sub(r"\{url:(\w+)\}", rf"jdbc:mysql://{ctx.topology.db.address}:3306/\1?useMysqlMetadata=true", expected)
+        assert read(content(pattern, name, file, product_files), path) == expected
+
+
+@pytest.mark.parametrize("pattern", list(TABLE))
+def test_every_edit_finds_its_place_in_the_files_and_holds(product_files: ProductFiles, pattern: str) -> None:
+    ctx = with_pack(context_with_keys(pattern), product_files)
+    for node in ctx.topology.wso2_nodes:
+        for resource in resources(node.name, ctx).values():
+            if isinstance(resource, Edited) and resource.base is not None:
+                after = edits.apply(resource.base, resource.edits, resource.path)
+                assert edits.apply(after, resource.edits, resource.path) == after
+            elif isinstance(resource, Edited):
+                assert resource.path.endswith("wso2server.sh")  # of the pack, not among the genuine files
+
+
+REMOVED = {
+    "hosts": {"store-1": set(), "publisher-1": set()},
+    "allow-list": {"store-1": set(), "publisher-1": set()},
+    "app-removed": {"store-1": {"publisher"}, "publisher-1": {"store", "social"}},
+    "full": {"store-1": {"publisher"}, "publisher-1": {"store", "social"}},
+}
+
+
+@pytest.mark.parametrize("hardening", list(REMOVED))
+def test_the_other_application_goes_and_keys_differ_as_the_hardening_says(hardening: str) -> None:
+    ctx = context_with_keys("greg-separated", hardening=hardening, expect="separated" if hardening == "full" else "leak")
+    apps = f"{carbon.home_of(ctx.spec)}/{greg.APPS}"
+    pems = set()
+    for node, removed in REMOVED[hardening].items():
+        found = resources(node, ctx)
+        assert {key.rpartition("/")[2] for key in found if key.startswith("no ")} == removed
+        assert not any(key.startswith(f"settings in {apps}/{app}/") for key in found for app in removed)
+        assert f"no {apps}/sso" not in found
+        pems.add(found[f"keystore {carbon.home_of(ctx.spec)}/{carbon.SECURITY}/wso2carbon.jks"].pem)  # type: ignore[attr-defined]
+    assert len(pems) == (2 if hardening == "full" else 1)
+
+
+@pytest.mark.parametrize("hardening", list(REMOVED))
+def test_the_other_service_provider_is_gone_at_every_hardening(product_files: ProductFiles, hardening: str) -> None:
+    expect = "separated" if hardening == "full" else "leak"
+    ctx = with_pack(context_with_keys("greg-separated", hardening=hardening, expect=expect), product_files)
+    path = f"{carbon.home_of(ctx.spec)}/repository/conf/identity/sso-idp-config.xml"
+    edited = resources("store-1", ctx)[f"settings in {path}"]
+    assert isinstance(edited, Edited) and edited.base is not None
+    after = edits.apply(edited.base, edited.edits, path)
+    assert b"<Issuer>publisher</Issuer>" not in after and b"<Issuer>store</Issuer>" in after
+
+
+def test_the_real_password_never_stands_in_a_file_that_is_served(product_files: ProductFiles) -> None:
+    ctx = with_pack(context_with_keys("greg-single"), product_files)
+    holding = {
+        resource.path.removeprefix(carbon.home_of(ctx.spec) + "/")
+        for resource in resources("greg-1", ctx).values()
+        if isinstance(resource, Edited) and resource.base is not None
+        and b"the-admin-password" in edits.apply(resource.base, resource.edits, resource.path)
+    }  # fmt: skip
+    assert holding == {"repository/conf/user-mgt.xml", "repository/conf/registry.xml"}
+
+
+def test_a_node_is_started_by_systemd_only_after_its_first_boot_is_recorded() -> None:
+    before = context_with_keys("greg-separated")
+    after = replace(before, booted=frozenset({"store-1"}))
+    unit, again = (resources("store-1", ctx)["unit wso2carbon.service"] for ctx in (before, after))
+    assert (unit.enabled, unit.running) == (False, None)  # type: ignore[attr-defined]
+    assert (again.enabled, again.running) == (True, True)  # type: ignore[attr-defined]
+    restart = f"file {carbon.RESTART_FILE}"
+    assert restart in resources("store-1", after) and restart not in resources("store-1", before)
+    assert restart not in resources("store-2", after)
+    service = resources("store-1", after)[f"file {carbon.UNIT_FILE}"].content.decode()  # type: ignore[attr-defined]
+    assert "\nRestart=no\n" in service and "\nUser=wso2carbon\n" in service
+
+
+def test_a_changed_setting_makes_a_restart_due() -> None:
+    ctx = replace(context_with_keys("greg-separated"), booted=frozenset({"store-1"}))
+    found = resources("store-1", ctx)
+    watched = set(found["unit wso2carbon.service"].watches)  # type: ignore[attr-defined]
+    paths = {resource.path for key, resource in found.items() if key.startswith(("settings", "keystore", "truststore"))}  # type: ignore[attr-defined]
+    assert paths < watched and carbon.UNIT_FILE in watched
+    assert carbon.RESTART_FILE not in watched  # it comes after the first boot and must not restart the node
+
+
+def test_a_machine_of_one_gib_gets_a_smaller_heap_and_a_larger_one_the_products_own() -> None:
+    script = b"    -Xms256m -Xmx1024m \\\n"
+    small = context_with_keys("as-cluster", cloud={"instance_type": {"default": "t2.micro"}})
+    found = resources("as-worker-1", small)["settings in /opt/wso2/as/bin/wso2server.sh"]
+    assert edits.apply(script, found.edits, "f") == b"    -Xms256m -Xmx512m \\\n"  # type: ignore[attr-defined]
+    assert "settings in /opt/wso2/as/bin/wso2server.sh" not in resources("as-worker-1", context_with_keys("as-cluster"))
+
+
+def test_workers_run_the_worker_profile_and_no_other_node_does() -> None:
+    for pattern in TABLE:
+        ctx = context_with_keys(pattern)
+        for node in ctx.topology.wso2_nodes:
+            service = resources(node.name, ctx)[f"file {carbon.UNIT_FILE}"].content.decode()  # type: ignore[attr-defined]
+            assert ("-DworkerNode=true" in service) == (node.role == "as-worker")
+            assert f"-Dcarbon.local.ip={node.address}" in service
+
+
+def test_artifacts_are_served_to_the_workers_and_pulled_without_metadata() -> None:
+    ctx = context_with_keys("as-cluster")
+    daemon = resources("as-manager-1", ctx)["file /etc/rsyncd.conf"].content.decode()  # type: ignore[attr-defined]
+    assert "hosts allow = 10.213.1.41 10.213.1.42\n" in daemon and "read only = yes" in daemon
+    pull = resources("as-worker-1", ctx)[f"file {appserver.PULL_SCRIPT}"].content.decode()  # type: ignore[attr-defined]
+    assert "--delete" in pull and "rsync://10.213.1.31/" in pull
+    for text in (daemon, pull):
+        assert "artifactMetafiles" not in text and all(folder in text for folder in appserver.ARTIFACTS)
+
+
+JAVA = [
+    ({"package": "default-jre-headless"}, "/usr/lib/jvm/default-java", "package default-jre-headless"),
+    ({"package": "openjdk-8-jdk-headless"}, "/usr/lib/jvm/java-8-openjdk-amd64", "package openjdk-8-jdk-headless"),
+    (
+        {"archive": "https://example.com/jdk.tar.gz", "sha256": "cd" * 32},
+        "/opt/java/cdcdcdcdcdcd",
+        "archive /opt/java/cdcdcdcdcdcd",
+    ),
+]
+
+
+@pytest.mark.parametrize("given, home, key", JAVA, ids=[home for _, home, _ in JAVA])
+def test_java_comes_from_a_package_or_an_archive(given: dict, home: str, key: str) -> None:
+    runtime = java(context_with_keys("greg-single", java=given))
+    assert runtime.home == home and [resource.key for resource in runtime.resources] == [key]
+
+
+def test_the_driver_decides_class_and_url_options() -> None:
+    url = {"url": "https://example.com/mysql-connector-java-5.1.49.jar", "sha256": "ef" * 32}
+    ctx = context_with_keys("greg-single", database={"driver": url})
+    edit = next(e for e in carbon_settings.datasources(ctx)["repository/conf/datasources/master-datasources.xml"] if "WSO2_USER_DB" in e.describe())
+    assert "com.mysql.jdbc.Driver" in edit.describe()
+    assert "useSSL=false</url>" in edit.describe() and "&amp;relaxAutoCommit" in edit.describe()
+
+
+def test_an_unknown_driver_package_is_an_error_that_names_the_key() -> None:
+    with pytest.raises(RunbookError, match="libfoo-java") as error:
+        resources("greg-1", context_with_keys("greg-single", database={"driver": {"package": "libfoo-java"}}))
+    assert error.value.where == "database.driver.package"
+
+
+STEPS: dict[str, Callable] = {"greg": greg.desired, "as": appserver.desired}
+
+
+@pytest.mark.parametrize("pattern", list(TABLE))
+def test_the_same_parameters_give_the_same_resources_and_no_key_twice(pattern: str) -> None:
+    for node in context_with_keys(pattern).topology.wso2_nodes:
+        keys = [resource.key for stage in desired(node.name, context_with_keys(pattern)) for resource in stage.resources]
+        assert len(keys) == len(set(keys))
+        assert desired(node.name, context_with_keys(pattern)) == desired(node.name, context_with_keys(pattern))
+
+
+@pytest.mark.parametrize(("pattern", "node"), [("as-cluster", "as-worker-2"), ("greg-separated", "store-1"), ("greg-single", "greg-1")])
+def test_a_node_with_others_gives_up_silent_ones_and_restarts_when_that_is_changed(pattern, node):
+    ctx = context_with_keys(pattern)
+    found, path = resources(node, ctx), f"{carbon.home_of(ctx.spec)}/repository/conf/hazelcast.properties"
+    booted = resources(node, replace(ctx, booted=frozenset({node})))
+    watched = path in booted[f"unit {carbon.UNIT}"].watches
+    if pattern == "greg-single":
+        assert f"file {path}" not in found and not watched
+    else:
+        said = dict(line.split("=") for line in found[f"file {path}"].content.decode().splitlines() if not line.startswith("#"))
+        assert int(said["hazelcast.max.no.heartbeat.seconds"]) < 600 and int(said["hazelcast.max.no.master.confirmation.seconds"]) < 900
+        assert watched
+
+
+@pytest.mark.parametrize(("pattern", "node"), [("as-cluster", "as-manager-1"), ("as-cluster", "as-worker-1"), ("greg-separated", "store-1")])
+def test_a_unit_comes_in_a_later_stage_than_the_files_it_watches(pattern, node):
+    """Only then does the apply that changes a file see that the unit is due for a restart."""
+    ctx = replace(context_with_keys(pattern), booted=frozenset({node}))
+    written: set[str] = set()
+    for stage in desired(node, ctx):
+        here = {resource.path for resource in stage.resources if hasattr(resource, "path")}
+        watched = {path for resource in stage.resources if isinstance(resource, Unit) for path in resource.watches}
+        assert not here & watched, f"{stage.name}: {here & watched}"
+        written |= here
+    assert f"{carbon.home_of(ctx.spec)}/repository/conf/carbon.xml" in written
