@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
 
 import runbook_lib
 from tests.conftest import ROOT
+from tests.support.wheel import clean, install, run
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bin folder of an environment with the wheel; the dependencies are those of this environment, without its clone."""
-    folder = tmp_path_factory.mktemp("package")
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
-    for name in filter(None, names):
-        if (ROOT / name).is_file():
-            (folder / "clone" / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / "clone" / name)
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, folder / "clone")
-    shutil.rmtree(folder / "clone")
-    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv")
-    bin_ = folder / "venv" / "bin"
-    run(sys.executable, "-m", "pip", "--python", bin_ / "python", "install", "--quiet", "--no-deps", *folder.glob("*.whl"))
-    # a .pth line adds the packages, and does not read the .pth files that lie there: the clone stays out
-    site = Path(run(bin_ / "python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return bin_
-
-
-def run(*words: object, cwd: Path | None = None) -> str:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RUNBOOK_", "PYTHON"))}
-    done = subprocess.run(list(map(str, words)), cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, f"{words}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    """The bin folder of an environment that holds the wheel with its dependencies, without extras."""
+    return install(tmp_path_factory.mktemp("package"))
 
 
 def test_the_command_tells_its_version(installed: Path, tmp_path: Path) -> None:
@@ -55,6 +31,11 @@ def test_it_is_the_package_that_is_imported(installed: Path, tmp_path: Path) -> 
     module, *paths = run(installed / "python", "-c", code, cwd=tmp_path).split()
     assert module == "runbook_lib.chapters.deployment"
     assert all(Path(path).is_relative_to(installed.parent) for path in paths)
+
+
+def test_neither_test_tools_nor_extras_come_with_it(installed: Path) -> None:
+    code = "import importlib.util as u; print([n for n in ('pytest', 'hypothesis', 'mypy', 'ruff', 'nbval', 'moto', 'playwright') if u.find_spec(n)])"
+    assert run(installed / "python", "-c", code).strip() == "[]"
 
 
 def test_every_data_file_is_in_it(installed: Path) -> None:
@@ -81,7 +62,6 @@ def tracked(path: Path) -> bool:
 
 
 def test_doctor_runs(installed: Path, tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RUNBOOK_", "PYTHON"))}
-    done = subprocess.run([str(installed / "runbook"), "doctor"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([str(installed / "runbook"), "doctor"], cwd=tmp_path, env=clean(), capture_output=True, text=True, timeout=120)
     assert done.returncode in (0, 1) and "Traceback" not in done.stdout + done.stderr
     assert "Python" in done.stdout
