@@ -6,27 +6,34 @@ import getpass
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from runbook_lib import pki
 from runbook_lib.aws.client import Aws
-from runbook_lib.aws.host_keys import Pinned, pin_name, pinned_in
+from runbook_lib.aws.host_keys import Pinned, pin_name
 from runbook_lib.aws.images import login_user as image_user
 from runbook_lib.aws.operator_cidr import operator_cidr
 from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.changes import Plan, Progress, Reporter, Result
 from runbook_lib.check import CheckTable
 from runbook_lib.errors import CloudError, PlanOvertaken
-from runbook_lib.launch import secrets
-from runbook_lib.launch.apply import Launcher
-from runbook_lib.launch.checks import check_launch
-from runbook_lib.launch.inventory import GONE, Instance, JumpHost, World, by_tag, instances_of, observe
-from runbook_lib.launch.plan import Known, pending, plan_launch, refuse_other_design
+from runbook_lib.launch import groups, host_keys, key_pair, machines, network, secrets
+from runbook_lib.launch.inventory import GONE, Instance, Site
 from runbook_lib.spec.model import Spec
 from runbook_lib.topology.model import Topology, probe_only, topology_of
 
 STEPS_PER_MACHINE = 3  # launching, console, pinned
 PROBE = "probe"
+
+
+@dataclass(frozen=True)
+class JumpHost:
+    """The bastion of connect_via: bastion: where it is and by which keys (`type base64`) it is known."""
+
+    name: str
+    address: str
+    user: str
+    host_keys: tuple[str, ...]
+    port: int = 22
 
 
 class Cloud:
@@ -51,7 +58,7 @@ class Cloud:
     def describe(self) -> dict[str, Instance]:
         """The machines by node name, those that have ended left out. One call."""
         found: dict[str, Instance] = {}
-        for machine in instances_of(self.aws, self.spec.deployment):
+        for machine in machines.instances_of(self.aws, self.spec.deployment):
             if machine.state not in GONE:
                 found.setdefault(machine.node, machine)
         order = [node.name for node in self.topology.nodes]
@@ -63,9 +70,20 @@ class Cloud:
             return found
         raise CloudError(f"there is no machine {node}", f"deployment {self.spec.deployment}", "run chapter 01_launch_ec2")
 
+    def site(self, topology: Topology | None = None, role: str = "") -> Site:
+        """The deployment as the kinds of things work on it, nothing observed yet. `role`: only groups and machines of this one."""
+        return Site(self.aws, self.vault, topology or self.topology, role=role)
+
+    def observe(self, topology: Topology | None = None, role: str = "") -> Site:
+        """The same with everything that the cloud has of it now. Raises `CloudError`."""
+        site = self.site(topology, role)
+        for kind in (network, groups, secrets, key_pair, machines):
+            kind.observe(site)
+        return site
+
     def plan(self) -> Plan:
         """What chapter 01 would change; changes nothing."""
-        return self._plan(observe(self.aws, self.spec.deployment))
+        return _plan(self.observe())
 
     def apply(self, plan: Plan | None = None, progress: Progress | None = None, before_surplus_ends: Callable[[], None] = lambda: None) -> Result:
         """Do what `plan` says (the current plan when none is given). `before_surplus_ends` is called when all machines of the
@@ -74,26 +92,22 @@ class Cloud:
         Safe to kill and to repeat: each thing is found again by its tags. Raises `PlanOvertaken` with `.fresh` when the
         world is not the one that was planned for, `CloudError` when the cloud refuses or a machine does not come up.
         """
-        began, world = time.monotonic(), observe(self.aws, self.spec.deployment)
-        fresh = self._plan(world)
+        began, site = time.monotonic(), self.observe()
+        fresh = _plan(site)
         if plan is not None and plan.pending != fresh.pending:
             what = f"the cloud changed since the plan was made\n{fresh}"
             overtaken = PlanOvertaken(what, self.spec.deployment, "look at the fresh plan, then apply that")
             overtaken.fresh = fresh
             raise overtaken
         if fresh:
-            say = Reporter(progress, "launch", STEPS_PER_MACHINE)
-            Launcher(self.aws, self.vault, self.topology, world, say).run(fresh, before_surplus_ends)
+            site.say = Reporter(progress, "launch", STEPS_PER_MACHINE)
+            _apply(site, before_surplus_ends)
         return Result(fresh.title, fresh.pending, (), time.monotonic() - began)
 
     def verify(self) -> CheckTable:
         """Whether the machines are up, reachable only as designed, and known by their host keys."""
-        world = observe(self.aws, self.spec.deployment)
-        return check_launch(self.topology, world, self._plan(world), self.vault.read_all(), self.aws.client("ec2"))
-
-    def reach(self, machine: Instance) -> str:
-        """The address that the operator's machine connects to, as `cloud.connect_via` says."""
-        return machine.dial
+        site = self.observe()
+        return CheckTable(row for kind in (machines, groups, host_keys, secrets) for row in kind.check(site))
 
     def bastion(self) -> JumpHost | None:
         """The jump host of the parameters, if any."""
@@ -110,8 +124,9 @@ class Cloud:
 
     def refuse_other_pattern(self) -> None:
         """Raise `CloudError` when the live deployment of this name has another pattern, hardening or network."""
-        vpcs = self.aws.client("ec2").describe_vpcs(Filters=by_tag(self.spec.deployment))["Vpcs"]
-        refuse_other_design(self.topology, World(vpc=vpcs[0] if vpcs else None))
+        site = self.site()
+        network.observe(site)
+        network.refuse_other_design(site)
 
     def operator_cidr(self) -> str:
         """The range that may use SSH and the AS console."""
@@ -145,39 +160,46 @@ class Cloud:
 
         Raises `CloudError` where the deployment itself is not launched or lacks a secret: a proof builds nothing but its probe.
         """
-        world, topology = observe(self.aws, self.spec.deployment), probe_only(self.topology)
-        world.instances = [machine for machine in world.instances if machine.role == PROBE]
-        world.groups = {role: group for role, group in world.groups.items() if role == PROBE}
-        plan = self._plan(world, topology)
+        topology = probe_only(self.topology)
+        site = self.observe(topology, PROBE)
+        plan = _plan(site)
         if lacking := plan.of("network", "secret", "key pair"):
             words = ", ".join(p.change.key for p in lacking[:3]) + (" …" if len(lacking) > 3 else "")
             raise CloudError(f"{self.spec.deployment} lacks what chapter 01 makes: {words}", self.aws.about, "run chapter 01: it makes all of it")
         if plan:
-            Launcher(self.aws, self.vault, topology, world, Reporter(progress, "probe", STEPS_PER_MACHINE)).run(plan)
+            site.say = Reporter(progress, "probe", STEPS_PER_MACHINE)
+            _apply(site)
         return self.describe()[topology.nodes[0].name]
 
     def terminate_probe(self, progress: Progress | None = None) -> None:
         """Remove the probe, its group and its pinned keys; nothing where the parameters want one."""
         if self.spec.cloud.probe:
             return
-        world, topology = observe(self.aws, self.spec.deployment), probe_only(self.topology)
-        changes = [pending("delete", "machine", m.node, m.id, m) for m in world.instances if m.role == PROBE]
-        changes += [pending("delete", "group", role, "", role) for role in world.groups if role == PROBE]
-        launcher = Launcher(self.aws, self.vault, replace(topology, nodes=()), world, Reporter(progress, "probe", 1))
-        launcher.remove(Plan(self.spec.deployment, {}, tuple(changes)))
+        topology = probe_only(self.topology)
+        site = self.observe(replace(topology, nodes=()), PROBE)
+        site.say = Reporter(progress, "probe", 1)
+        machines.end_surplus(site)
+        groups.remove_surplus(site)
         self.vault.delete(pin_name(topology.nodes[0].name))
 
-    def _plan(self, world: World, topology: Topology | None = None) -> Plan:
-        topology = topology or self.topology
-        stored = self.vault.read_all()
-        key = stored.get("ssh-private-key")
-        known = Known(
-            missing=secrets.missing(topology, stored),
-            pinned={name: pinned.instance for name, pinned in pinned_in(stored).items()},
-            public_key=pki.ssh_fingerprint(key) if key else None,
-            operator=self.operator_cidr() if world.subnet else None,
-        )
-        return plan_launch(topology, world, known)
+
+def _plan(site: Site) -> Plan:
+    """The difference between the machines that should be and what was observed, in the order in which it is made up."""
+    return Plan(site.deployment, {}, tuple(change for kind in (network, groups, secrets, key_pair, machines, host_keys) for change in kind.plan(site)))
+
+
+def _apply(site: Site, before_surplus_ends: Callable[[], None] = lambda: None) -> None:
+    """Each kind after those it needs. Raises `CloudError`; what was done until then stays and is found again.
+
+    Machines that the parameters name no more end last: the others run by then, and `before_surplus_ends` was called.
+    """
+    for kind in (network, groups, secrets, key_pair, machines, host_keys):
+        kind.apply(site)
+    groups.apply_rules(site)  # the operator's own address may be another one now that the network is there
+    if machines.surplus(site):
+        before_surplus_ends()
+        machines.end_surplus(site)
+    groups.remove_surplus(site)
 
 
 def _local_user() -> str:

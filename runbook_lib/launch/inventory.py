@@ -1,18 +1,37 @@
-"""What there is of a deployment in the cloud right now, found by its tags. Reads only."""
+"""What a deployment has in the cloud, as values, and the `Site` on which each kind of thing is observed, planned, made, checked and removed.
+
+A kind is a module: `network`, `groups`, `secrets`, `key_pair`, `machines`, `host_keys`. Each has `plan` (what differs between the cloud and
+the topology) and `apply` (make it so; may be killed anywhere and repeated), and where it applies `observe` (ask the cloud, and note on the
+site what there is), `check` (rows of chapter 01's verification), `remove` (what is found by tag, whatever was observed) and `GONE`, the
+questions that a tear-down must answer.
+"""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from runbook_lib.aws.client import Aws
+from runbook_lib.aws.client import Api, Aws
+from runbook_lib.aws.parameter_store import Vault
+from runbook_lib.changes import Change, Pending, Reporter
+from runbook_lib.check import Check
 from runbook_lib.errors import CloudError
+from runbook_lib.spec.model import Spec
+from runbook_lib.topology.model import Topology
+from runbook_lib.waiting import wait_until
 
 DEPLOYMENT, ROLE, NODE = "runbook:deployment", "runbook:role", "runbook:node"
 HOSTS, PATTERN, HARDENING, PUBLIC_KEY = "runbook:hosts", "runbook:pattern", "runbook:hardening", "runbook:public-key"
 GONE = ("shutting-down", "terminated")
+CHAPTER = "01_launch_ec2"
+OF_NODES = ("machine", "host keys")  # kinds that concern one node
+IN_USE = ("DependencyViolation", "InvalidNetworkInterface.InUse", "VolumeInUse")
+VANISHED = ("NotFound", "Malformed", "InvalidKeyPair.NotFound", "Gateway.NotAttached")
+SETTLE = 90.0  # seconds that something may still be said to be in use after what used it ended
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0  # seconds between two tries, growing
 
 
 @dataclass(frozen=True)
@@ -36,17 +55,6 @@ class Instance:
     @property
     def running(self) -> bool:
         return self.state == "running"
-
-
-@dataclass(frozen=True)
-class JumpHost:
-    """The bastion of connect_via: bastion: where it is and by which keys (`type base64`) it is known."""
-
-    name: str
-    address: str
-    user: str
-    host_keys: tuple[str, ...]
-    port: int = 22
 
 
 @dataclass(frozen=True)
@@ -95,20 +103,68 @@ class Group:
 
 
 @dataclass
-class World:
-    """Everything tagged as this deployment's. What is absent is None or empty."""
+class Site:
+    """One deployment in the cloud: how to reach it, how it should be (`topology`), and what there is of it, as the kinds observed it.
 
+    What is absent is None or empty. With `role`, the groups and machines of other roles are not seen and so left alone.
+    """
+
+    aws: Aws
+    vault: Vault
+    topology: Topology
+    say: Reporter = field(default_factory=lambda: Reporter(None, "", 0))
+    role: str = ""
     vpc: dict[str, Any] | None = None
     subnet: dict[str, Any] | None = None
     gateway: dict[str, Any] | None = None
     groups: dict[str, Group] = field(default_factory=dict)
+    stored: dict[str, str] = field(default_factory=dict)  # what the vault holds
     key_pair: dict[str, Any] | None = None
     instances: list[Instance] = field(default_factory=list)  # terminated ones left out
-    ended: list[str] = field(default_factory=list)  # ids of terminated machines that are still shown, as `node=id`
+    ended: list[str] = field(default_factory=list)  # terminated machines that are still shown, as `node=id`
+
+    @cached_property
+    def ec2(self) -> Api:
+        return self.aws.client("ec2")
+
+    @property
+    def spec(self) -> Spec:
+        return self.topology.spec
+
+    @property
+    def deployment(self) -> str:
+        return self.topology.spec.deployment
+
+    def concerns(self, role: str) -> bool:
+        return self.role in ("", role)
 
     def of_node(self, name: str) -> list[Instance]:
         """Machines that carry this node's tag, oldest first: there should be one."""
         return [machine for machine in self.instances if machine.node == name]
+
+    @property
+    def here(self) -> dict[str, Instance]:
+        """The machines that exist, by the nodes that should."""
+        found = {node.name: next(iter(self.of_node(node.name)), None) for node in self.topology.nodes}
+        return {name: machine for name, machine in found.items() if machine}
+
+    def tagged(self, operation: str, key: str) -> list[dict[str, Any]]:
+        """What `operation` describes of this deployment, by its tag."""
+        return list(self.ec2.pages(operation, key, Filters=by_tag(self.deployment)))
+
+    def only(self, found: list[dict[str, Any]], id_key: str) -> dict[str, Any] | None:
+        """The one that was found, or None. Raises `CloudError` when there are more."""
+        if len(found) > 1:
+            what = f"more than one thing with the tag {DEPLOYMENT}={self.deployment}: {', '.join(item[id_key] for item in found)}"
+            raise CloudError(what, "the account", "take the tag from what is not the runbook's, or destroy the deployment")
+        return found[0] if found else None
+
+    def tags(self, kind: str, **more: str) -> dict[str, Any]:
+        """The tags with which a thing of this kind is made."""
+        return tag_specification(kind, {"Name": self.deployment, DEPLOYMENT: self.deployment, **more})
+
+
+Question = tuple[str, str, Callable[[Site], Iterable[str]]]  # a check's id, its title, and what speaks against it
 
 
 def tags_of(item: Mapping[str, Any]) -> dict[str, str]:
@@ -121,84 +177,37 @@ def by_tag(deployment: str) -> list[dict[str, Any]]:
     return [{"Name": f"tag:{DEPLOYMENT}", "Values": [deployment]}]
 
 
-def observe(aws: Aws, deployment: str) -> World:
-    """Ask the cloud for everything that belongs to `deployment`. Raises `CloudError`."""
-    ec2, mine = aws.client("ec2"), by_tag(deployment)
-    world = World()
-    world.vpc = _only(ec2.describe_vpcs(Filters=mine)["Vpcs"], "VpcId", deployment)
-    world.key_pair = _only(ec2.describe_key_pairs(Filters=mine)["KeyPairs"], "KeyPairId", deployment)
-    if world.vpc:
-        world.subnet = _only(ec2.describe_subnets(Filters=mine)["Subnets"], "SubnetId", deployment)
-        world.gateway = _only(ec2.describe_internet_gateways(Filters=mine)["InternetGateways"], "InternetGatewayId", deployment)
-        world.groups = groups_in(ec2, deployment)
-    for machine in instances_of(aws, deployment):
-        if machine.state in GONE:
-            world.ended.append(f"{machine.node}={machine.id}")
-        else:
-            world.instances.append(machine)
-    return world
+def tag_specification(kind: str, tags: Mapping[str, str]) -> dict[str, Any]:
+    """Tags as EC2's calls that make something take them."""
+    return {"ResourceType": kind, "Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
 
 
-def instances_of(aws: Aws, deployment: str) -> list[Instance]:
-    """Every machine of the deployment in any state, oldest first. One DescribeInstances call."""
-    answer = aws.client("ec2").pages("describe_instances", "Reservations", Filters=by_tag(deployment))
-    machines = [_instance(item, aws.cloud.connect_via) for reservation in answer for item in reservation["Instances"]]
-    return sorted(machines, key=lambda machine: (machine.node, machine.launched, machine.id))
+def pending(verb: str, kind: str, name: str, why: str = "", subject: Any = None) -> Pending:
+    """One thing to do in the cloud. `kind`: network, group, rule, key pair, secret, machine, host keys; `subject` is its object."""
+    return Pending(name if kind in OF_NODES else "", kind, Change(f"{kind} {name}", verb, why), subject)
 
 
-def groups_in(ec2: Any, deployment: str) -> dict[str, Group]:
-    """The deployment's security groups by role."""
-    found = ec2.pages("describe_security_groups", "SecurityGroups", Filters=by_tag(deployment))
-    ways = ("IpPermissions", "IpPermissionsEgress")
-    groups = [Group(item["GroupId"], tags_of(item).get(ROLE, ""), *(frozenset(_permissions(item, way)) for way in ways)) for item in found]
-    return {group.role: group for group in groups if group.role}
+def row(id_: str, title: str, against: Iterable[str], expected: str, right: str, there: object = True) -> Check:
+    """A check's row: `right` is what is said when nothing speaks against it. With nothing `there` to look at it is undecided, not answered."""
+    if not there:
+        return Check(id_, title, "undecided", expected, "nothing launched yet", "EC2 API", CHAPTER)
+    found = "; ".join(against)
+    return Check(id_, title, "fail" if found else "pass", expected, found or right, "EC2 API", CHAPTER)
 
 
-def _instance(item: dict[str, Any], connect_via: str) -> Instance:
-    tags = tags_of(item)
-    address, public = item.get("PrivateIpAddress", ""), item.get("PublicIpAddress", "")
-    return Instance(
-        id=item["InstanceId"],
-        node=tags.get(NODE, ""),
-        role=tags.get(ROLE, ""),
-        state=item["State"]["Name"],
-        address=address,
-        public_address=public,
-        dial=address if connect_via == "private" else public or address,
-        instance_type=item.get("InstanceType", ""),
-        tags=tags,
-        launched=item["LaunchTime"],
-        groups=frozenset(group["GroupId"] for group in item.get("SecurityGroups", [])),
-        imdsv2=item.get("MetadataOptions", {}).get("HttpTokens") == "required",
-        key_name=item.get("KeyName", ""),
-    )
-
-
-def _permissions(group: dict[str, Any], way: str) -> Iterable[Permission]:
-    """EC2 bundles sources of the same ports; each one by itself can be compared and taken back."""
-    kinds = (
-        ("IpRanges", "CidrIp"),
-        ("Ipv6Ranges", "CidrIpv6"),
-        ("UserIdGroupPairs", "GroupId"),
-        ("PrefixListIds", "PrefixListId"),
-    )
-    for item in group.get(way, []):
-        for kind, key in kinds:
-            for source in item.get(kind, []):
-                yield Permission(
-                    item["IpProtocol"],
-                    item.get("FromPort", -1),
-                    item.get("ToPort", -1),
-                    source[key],
-                    source.get("Description", ""),
-                )
-
-
-def _only(found: list[dict[str, Any]], id_key: str, deployment: str) -> dict[str, Any] | None:
-    if len(found) > 1:
-        raise CloudError(
-            f"more than one thing with the tag {DEPLOYMENT}={deployment}: {', '.join(item[id_key] for item in found)}",
-            "the account",
-            "take the tag from what is not the runbook's, or destroy the deployment",
+def unless_gone(call: Callable[..., Any], **options: Any) -> None:
+    """Make the call; what is gone already is well. EC2 lags: what a machine used is free only some time after."""
+    try:
+        wait_until(
+            lambda: call(**options),
+            SETTLE,
+            pause=FIRST_PAUSE,
+            longest=LONGEST_PAUSE,
+            enough=lambda answer: True,
+            again_after=lambda error: isinstance(error, CloudError) and error.code in IN_USE,
         )
-    return found[0] if found else None
+    except CloudError as error:
+        if error.code in IN_USE:
+            error.what += f"; waited {SETTLE:.0f} s for what uses it to end"
+        if not error.code.endswith(VANISHED):
+            raise

@@ -19,6 +19,9 @@ from dataclasses import dataclass
 
 from runbook_lib import pki
 from runbook_lib.aws.parameter_store import Vault
+from runbook_lib.changes import Pending
+from runbook_lib.check import Check
+from runbook_lib.launch.inventory import Question, Site, pending, row
 from runbook_lib.topology.model import Topology
 
 # letters and digits only: a password stands in XML, JSON, SQL, a JDBC URL and a shell file, unescaped and the same
@@ -101,3 +104,33 @@ def _tier_key_maker(topology: Topology, name: str) -> Callable[[], str]:
     nodes = [node for tier in tiers for node in topology.tier(tier)]
     hosts = sorted({host for host in topology.spec.hosts.values() if set(topology.upstream(host)) & set(nodes)})
     return lambda: pki.make_tier_key(hosts[0], hosts)
+
+
+def observe(site: Site) -> None:
+    site.stored = site.vault.read_all()
+
+
+def plan(site: Site) -> Iterator[Pending]:
+    """Values to make, and certificates to renew."""
+    for item in missing(site.topology, site.stored):
+        yield pending("replace" if item.why else "create", "secret", item.name, item.why)
+
+
+def apply(site: Site) -> None:
+    for made in ensure(site.vault, site.topology):
+        site.say(made.name, "made and stored")
+    observe(site)
+
+
+def check(site: Site) -> Iterator[Check]:
+    lacking = [f"{item.name} {item.why}".strip() for item in missing(site.topology, site.stored)]
+    yield row("launch-secrets", "Every secret that later chapters read is stored", lacking, "all stored", "all stored")
+
+
+def remove(site: Site) -> None:
+    """Everything below the deployment's path, the pinned host keys too."""
+    if removed := site.vault.delete_all():
+        site.say("SSM", f"{len(removed)} parameters deleted")
+
+
+GONE: tuple[Question, ...] = (("gone-secrets", "Parameters below the deployment's SSM path", lambda site: site.vault.names()),)

@@ -15,7 +15,6 @@ import yaml
 
 from runbook_lib.aws.lock import Lock
 from runbook_lib.chapters.deployment import Deployment
-from runbook_lib.launch.inventory import observe
 from runbook_lib.spec.chapters import chapters_of
 from tests.conftest import ROOT
 from tests.support.deployments import Deployed, in_lab
@@ -71,7 +70,7 @@ def again(separated: Deployed, opened: Deployment) -> dict[str, Any]:
 def _state(deployment: Deployment) -> dict[str, str]:
     """Hosts, groups, machines and secrets, as far as a run that changes nothing must not touch them."""
     hosts = deployment.fleet().each(lambda host: as_root(host, SNAPSHOT), [node.name for node in deployment.topology.nodes])
-    world = observe(deployment.cloud.aws, deployment.spec.deployment)
+    world = deployment.cloud.observe()
     machines = {m.node: f"{m.id} {m.state} {sorted(m.groups)} {sorted(m.tags.items())}" for m in world.instances}
     groups = {f"group {role}": str(sorted(map(str, group.permissions))) for role, group in world.groups.items()}
     secrets = {f"secret {name}": text for name, text in deployment.vault.read_all().items() if not name.startswith(("chapters/", "lock"))}

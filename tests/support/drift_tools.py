@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.chapters.deployment import Deployment
-from runbook_lib.launch.inventory import Permission, observe
+from runbook_lib.launch.inventory import Permission
 from runbook_lib.ssh import Host
 from tests.conftest import ROOT
 from tests.support.deployments import Deployed
@@ -32,7 +32,7 @@ def as_root(host: Host, script: str) -> str:
 def undo_rules(deployment: Deployment, rows: Sequence[dict[str, Any]]) -> Iterator[None]:
     """Rules of security groups added and taken as the rows say; chapter 01 puts them right in the end."""
     ec2 = deployment.cloud.aws.client("ec2")
-    groups = observe(deployment.cloud.aws, deployment.spec.deployment).groups
+    groups = deployment.cloud.observe().groups
     for row in rows:
         group = groups[row["group"]]
         if "add" in row:

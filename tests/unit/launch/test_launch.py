@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from runbook_lib.aws import host_keys
 from runbook_lib.errors import CloudError, PlanOvertaken
-from runbook_lib.launch import apply, teardown
+from runbook_lib.launch import groups, inventory, key_pair, machines, network, secrets, teardown
+from runbook_lib.launch import host_keys as pinning
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import Instance, by_tag, tags_of
 from runbook_lib.spec.loader import load_spec
@@ -322,15 +324,15 @@ def test_a_plan_that_the_world_has_overtaken_is_refused_with_the_fresh_one(cloud
     assert not cloud.plan()
 
 
-OFTEN = (("before", "_rules"), ("after", "_run_instance"), ("after", "_pin"))
+OFTEN = (("before", groups, "apply_rules"), ("after", machines, "_run_instance"), ("after", pinning, "_pin"))
 SELDOM = (
-    ("before", "_make_vpc"),
-    ("after", "_make_vpc"),
-    ("before", "_groups"),
-    ("before", "_secrets"),
-    ("before", "_key_pair"),
-    ("before", "_launch"),
-    ("after", "_launch"),
+    ("before", network, "_make_vpc"),
+    ("after", network, "_make_vpc"),
+    ("before", groups, "apply"),
+    ("before", secrets, "apply"),
+    ("before", key_pair, "apply"),
+    ("before", machines, "_launch"),
+    ("after", machines, "_launch"),
 )
 MOMENTS = (*OFTEN, *(pytest.param(*moment, marks=pytest.mark.full) for moment in SELDOM))
 
@@ -340,18 +342,20 @@ class Killed(BaseException):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("moment", "step"), MOMENTS)
-def test_killed_at_any_step_the_next_run_finishes(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch, step: str, moment: str) -> None:
+@pytest.mark.parametrize(("moment", "kind", "step"), MOMENTS)
+def test_killed_at_any_step_the_next_run_finishes(
+    make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch, kind: ModuleType, step: str, moment: str
+) -> None:
     cloud = make_cloud()
-    original = getattr(apply.Launcher, step)
+    original = getattr(kind, step)
 
-    def dies(self: Any, *args: Any) -> None:
+    def dies(*args: Any) -> None:
         if moment == "after":
-            original(self, *args)
+            original(*args)
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(apply.Launcher, step, dies)
+        patch.setattr(kind, step, dies)
         with pytest.raises(Killed):
             cloud.apply()
     again(cloud).apply()
@@ -386,13 +390,13 @@ def test_hardening_of_a_live_deployment_cannot_be_changed(make_cloud: Callable[.
 
 def test_a_machine_that_ends_right_after_its_launch_is_told_with_the_reason(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = make_cloud()
-    original = apply.Launcher._launch
+    original = machines._launch
 
-    def dies(self: Any) -> None:
-        original(self)
-        self.ec2.terminate_instances(InstanceIds=[cloud.instance("greg-1").id])
+    def dies(site: inventory.Site) -> None:
+        original(site)
+        site.ec2.terminate_instances(InstanceIds=[cloud.instance("greg-1").id])
 
-    monkeypatch.setattr(apply.Launcher, "_launch", dies)
+    monkeypatch.setattr(machines, "_launch", dies)
     with pytest.raises(CloudError, match="greg-1 does not run"):
         cloud.apply()
 
@@ -406,7 +410,7 @@ def test_with_public_addresses_the_network_has_a_way_out(make_cloud: Callable[..
     [table] = ec2(cloud).describe_route_tables(Filters=wanted)["RouteTables"]
     assert [route["GatewayId"][:4] for route in table["Routes"] if route["DestinationCidrBlock"] == "0.0.0.0/0"] == ["igw-"]
     machine = cloud.instance("lb-1")
-    assert cloud.reach(machine) == machine.public_address != ""
+    assert machine.dial == machine.public_address != ""
     assert teardown.destroy(cloud).ok
 
 
@@ -486,11 +490,11 @@ def test_a_tear_down_that_was_cut_short_is_finished_by_the_next(make_cloud: Call
 
 
 def test_secrets_go_last() -> None:
-    assert teardown.STEPS[-1] is teardown._secrets
+    assert teardown.STEPS[-1] is secrets.remove
 
 
 def test_what_is_still_in_use_is_waited_for_and_then_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(teardown, "SETTLE", 0.5)
+    monkeypatch.setattr(inventory, "SETTLE", 0.5)
     busy = CloudError("the cloud refused (DependencyViolation: in use)")
     busy.code = "DependencyViolation"
     attempts = []
@@ -500,24 +504,24 @@ def test_what_is_still_in_use_is_waited_for_and_then_named(monkeypatch: pytest.M
         if len(attempts) < 2:
             raise busy
 
-    teardown._unless_gone(call, GroupId="sg-1")
+    inventory.unless_gone(call, GroupId="sg-1")
     assert len(attempts) == 2
 
     def never(**options: Any) -> None:
         raise busy
 
     with pytest.raises(CloudError, match="in use"):
-        teardown._unless_gone(never, GroupId="sg-1")
+        inventory.unless_gone(never, GroupId="sg-1")
 
 
 def test_a_deployment_that_half_exists_can_be_torn_down(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = make_cloud()
 
-    def dies(self: Any) -> None:
+    def dies(site: inventory.Site) -> None:
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(apply.Launcher, "_rules", dies)
+        patch.setattr(groups, "apply_rules", dies)
         with pytest.raises(Killed):
             cloud.apply()
     assert teardown.destroy(again(cloud)).ok

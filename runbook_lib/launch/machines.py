@@ -1,0 +1,310 @@
+"""The machines of the nodes: one instance each, at the address, of the type, in the group and with the tags that the topology wants."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from runbook_lib.aws.client import Aws
+from runbook_lib.aws.host_keys import pin_name
+from runbook_lib.aws.images import Ami, find_image
+from runbook_lib.changes import Pending
+from runbook_lib.check import Check
+from runbook_lib.errors import CloudError
+from runbook_lib.launch import key_pair
+from runbook_lib.launch.inventory import DEPLOYMENT, HOSTS, NODE, ROLE, Instance, Question, Site, by_tag, pending, row, tag_specification, tags_of, unless_gone
+from runbook_lib.launch.inventory import GONE as ENDED
+from runbook_lib.topology.model import Node, Topology
+from runbook_lib.waiting import wait_until
+
+USER_DATA = """\
+#cloud-config
+hostname: {name}
+manage_etc_hosts: true
+ssh_genkeytypes: [ed25519]
+ssh_pwauth: false
+disable_root: true
+"""
+SURPLUS = "not among the nodes any more: Nginx stops sending to it, then it is terminated and its disk is lost"
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two looks at a machine's state, growing
+AT_ONCE = 8  # calls in flight
+
+
+def instances_of(aws: Aws, deployment: str) -> list[Instance]:
+    """Every machine of the deployment in any state, oldest first. One DescribeInstances call."""
+    answer = aws.client("ec2").pages("describe_instances", "Reservations", Filters=by_tag(deployment))
+    machines = [_instance(item, aws.cloud.connect_via) for reservation in answer for item in reservation["Instances"]]
+    return sorted(machines, key=lambda machine: (machine.node, machine.launched, machine.id))
+
+
+def _instance(item: dict[str, Any], connect_via: str) -> Instance:
+    tags = tags_of(item)
+    address, public = item.get("PrivateIpAddress", ""), item.get("PublicIpAddress", "")
+    return Instance(
+        id=item["InstanceId"],
+        node=tags.get(NODE, ""),
+        role=tags.get(ROLE, ""),
+        state=item["State"]["Name"],
+        address=address,
+        public_address=public,
+        dial=address if connect_via == "private" else public or address,
+        instance_type=item.get("InstanceType", ""),
+        tags=tags,
+        launched=item["LaunchTime"],
+        groups=frozenset(group["GroupId"] for group in item.get("SecurityGroups", [])),
+        imdsv2=item.get("MetadataOptions", {}).get("HttpTokens") == "required",
+        key_name=item.get("KeyName", ""),
+    )
+
+
+def observe(site: Site) -> None:
+    machines = [machine for machine in instances_of(site.aws, site.deployment) if site.concerns(machine.role)]
+    site.instances = [machine for machine in machines if machine.state not in ENDED]
+    site.ended = [f"{machine.node}={machine.id}" for machine in machines if machine.state == "terminated"]
+
+
+def plan(site: Site) -> Iterator[Pending]:
+    """Machines to make, to replace, to modify, to start and to end."""
+    for node in site.topology.nodes:
+        machines = site.of_node(node.name)
+        if machines:
+            yield from _one_machine(site, node, machines[0])
+        else:
+            detail = f"{node.instance_type} at {node.address}, {site.spec.cloud.disk_gb} GiB gp3 encrypted, IMDSv2"
+            yield pending("create", "machine", node.name, detail, node)
+        for double in machines[1:]:
+            yield pending("delete", "machine", node.name, f"{double.id}: a second machine with this node's tag", double)
+    for machine in surplus(site):
+        yield pending("delete", "machine", machine.node or machine.id, f"{machine.id}: {SURPLUS}", machine)
+
+
+def _one_machine(site: Site, node: Node, machine: Instance) -> Iterator[Pending]:
+    if machine.address != node.address:
+        detail = f"{machine.id} has {machine.address}, its address is {node.address}; what is on its disk is lost"
+        yield pending("replace", "machine", node.name, detail, machine)
+        return
+    lacking = _lacking_tags(site.topology, node, machine)
+    differences = (
+        (machine.instance_type != node.instance_type, f"type {machine.instance_type} → {node.instance_type} (stops and starts it)"),
+        (not machine.imdsv2, "IMDSv2 only"),
+        (node.role in site.groups and machine.groups != {site.groups[node.role].id}, f"group {node.role} and no other"),
+        (lacking, f"tags {', '.join(sorted(lacking))}"),
+    )
+    if words := "; ".join(text for differs, text in differences if differs):
+        yield pending("modify", "machine", node.name, words, machine)
+    if machine.state in ("stopped", "stopping"):
+        yield pending("start", "machine", node.name, f"{machine.id} is {machine.state}", machine)
+
+
+def surplus(site: Site) -> list[Instance]:
+    """Machines of the deployment that the topology names no more."""
+    names = {node.name for node in site.topology.nodes}
+    return [machine for machine in site.instances if machine.node not in names]
+
+
+def machine_tags(topology: Topology, node: Node) -> dict[str, str]:
+    """The tags of a node's machine."""
+    name = f"{topology.spec.deployment}/{node.name}"
+    tags = {"Name": name, DEPLOYMENT: topology.spec.deployment, ROLE: node.role, NODE: node.name}
+    return tags | ({HOSTS: " ".join(node.hosts)} if node.hosts else {})
+
+
+def _lacking_tags(topology: Topology, node: Node, machine: Instance) -> dict[str, str]:
+    return {key: value for key, value in machine_tags(topology, node).items() if machine.tags.get(key) != value}
+
+
+def apply(site: Site) -> None:
+    """Replaced and second machines end, then each node has one that runs. Surplus machines stay until `end_surplus`."""
+    doubles = [p.subject for p in plan(site) if p.change.verb in ("delete", "replace")]
+    staying = surplus(site)
+    _end(site, [machine for machine in doubles if machine not in staying])
+    changes = [p for p in plan(site) if p.change.verb == "modify"]
+    _launch(site)
+    for p in changes:
+        site.say(p.host, p.change.summary)
+        _modify(site, site.topology.node(p.host), p.subject)
+    _start(site)
+    _wait_until_running(site)
+
+
+def end_surplus(site: Site) -> None:
+    """Machines that the topology names no more, and their pinned host keys."""
+    going = surplus(site)
+    _end(site, going)
+    for node in (machine.node for machine in going if machine.node):
+        site.vault.delete(pin_name(node))
+
+
+def _end(site: Site, going: list[Instance]) -> None:
+    """Machines that go, wholly gone before anything takes their address or their group is deleted."""
+    for machine in going:
+        site.say(machine.node or machine.id, f"terminating {machine.id}")
+    ids = {machine.id for machine in going}
+    if going:
+        site.ec2.terminate_instances(InstanceIds=sorted(ids))
+    _poll(site, "machines to end", lambda m: m.state == "shutting-down" or (m.id in ids and m.state != "terminated"))
+    observe(site)
+
+
+def _launch(site: Site) -> None:
+    absent = [node for node in site.topology.nodes if node.name not in site.here]
+    if absent:
+        image = find_image(site.spec.cloud.image, site.spec.cloud.login_user, site.ec2, site.aws.client("ssm"))
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda node: _run_instance(site, node, image), absent))
+
+
+def _run_instance(site: Site, node: Node, image: Ami) -> None:
+    """One machine. By the token a repeated request (after a timeout) gives the same machine, not a second."""
+    assert site.subnet
+    site.say(node.name, f"launching a {node.instance_type}")
+    tags = machine_tags(site.topology, node)
+    disk = {"VolumeSize": site.spec.cloud.disk_gb, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
+    request: dict[str, Any] = {
+        "ImageId": image.id,
+        "InstanceType": node.instance_type,
+        "KeyName": key_pair.name_of(site),
+        "SubnetId": site.subnet["SubnetId"],
+        "PrivateIpAddress": node.address,
+        "SecurityGroupIds": [site.groups[node.role].id],
+        "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
+        "BlockDeviceMappings": [{"DeviceName": image.root_device, "Ebs": disk}],
+        "UserData": USER_DATA.format(name=node.name),
+        "TagSpecifications": [tag_specification(kind, tags) for kind in ("instance", "volume", "network-interface")],
+    }
+    before = sorted(one for one in site.ended if one.startswith(f"{node.name}="))
+    token = hashlib.sha256(json.dumps([request, before], sort_keys=True).encode()).hexdigest()
+    site.ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **request)
+
+
+def _modify(site: Site, node: Node, machine: Instance) -> None:
+    ec2, group = site.ec2, site.groups[node.role].id
+    if machine.groups != {group}:
+        ec2.modify_instance_attribute(InstanceId=machine.id, Groups=[group])
+    if not machine.imdsv2:
+        ec2.modify_instance_metadata_options(InstanceId=machine.id, HttpTokens="required", HttpEndpoint="enabled")
+    if lacking := _lacking_tags(site.topology, node, machine):
+        ec2.create_tags(Resources=[machine.id], Tags=[{"Key": key, "Value": value} for key, value in lacking.items()])
+    if machine.instance_type != node.instance_type:
+        ec2.stop_instances(InstanceIds=[machine.id])
+        _poll(site, f"{node.name} to stop", lambda m: m.id == machine.id and m.state != "stopped")
+        ec2.modify_instance_attribute(InstanceId=machine.id, InstanceType={"Value": node.instance_type})
+        ec2.start_instances(InstanceIds=[machine.id])
+
+
+def _start(site: Site) -> None:
+    _poll(site, "machines to stop", lambda m: m.state == "stopping")
+    observe(site)
+    for machine in site.here.values():
+        if machine.state == "stopped":
+            site.say(machine.node, f"starting {machine.id}")
+            site.ec2.start_instances(InstanceIds=[machine.id])
+
+
+def _wait_until_running(site: Site) -> None:
+    nodes = {node.name for node in site.topology.nodes}
+    _poll(site, "machines to run", lambda m: m.node in nodes and m.state in ("pending", "stopped"))
+    observe(site)
+    for node in site.topology.nodes:
+        if node.name not in site.here or not site.here[node.name].running:
+            what = f"{node.name} does not run: {_why_not(site, node.name)}"
+            raise CloudError(what, site.deployment, "put right what the reason names, then run chapter 01 again")
+
+
+def _why_not(site: Site, node: str) -> str:
+    wanted = [{"Name": f"tag:{NODE}", "Values": [node]}, *by_tag(site.deployment)]
+    found = site.ec2.pages("describe_instances", "Reservations", Filters=wanted)
+    reasons = [m.get("StateReason", {}).get("Message", "") for r in found for m in r["Instances"]]
+    return next((reason for reason in reversed(reasons) if reason), "EC2 gives no reason")
+
+
+def _poll(site: Site, what: str, late: Callable[[Instance], bool]) -> None:
+    """Wait until `late` holds of no machine of the deployment, at most `timeouts.running`. Raises `CloudError`."""
+    seconds = site.spec.timeouts.running
+    machines = wait_until(
+        lambda: [machine for machine in instances_of(site.aws, site.deployment) if late(machine)],
+        seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda found: not found,
+    )  # fmt: skip
+    if machines:
+        names = ", ".join(f"{machine.node} ({machine.id}, {machine.state})" for machine in machines)
+        raise CloudError(f"waited {seconds} s for {what}: {names}", site.ec2.about, "look at these machines in EC2; then run this step again")
+
+
+def check(site: Site) -> Iterator[Check]:
+    here, nodes = site.here, site.topology.nodes
+    states = {node.name: here[node.name].state if node.name in here else "absent" for node in nodes}
+    idle = [f"{name}: {state}" for name, state in states.items() if state != "running"]
+    yield row("launch-machines-run", "Every machine runs", idle, f"{len(nodes)} running", f"{len(here)} running")
+    there = [(node, here[node.name]) for node in nodes if node.name in here]
+    elsewhere = [f"{node.name}: {machine.address}, not {node.address}" for node, machine in there if machine.address != node.address]
+    title = "Every machine has its fixed private address"
+    yield row("launch-addresses", title, elsewhere, "as in the topology", "all as in the topology", here)
+    old = [name for name, machine in here.items() if not machine.imdsv2]
+    yield row("launch-imdsv2", "Metadata only with a session token (IMDSv2)", old, "required", "required on all", here)
+    volumes = _root_volumes(site, [machine.id for machine in here.values()])
+    disks = {name: volumes.get(machine.id, {}) for name, machine in here.items()}
+    wrong = [f"{name}: {_disk(disk)}" for name, disk in disks.items() if not (disk.get("Encrypted") and disk.get("VolumeType") == "gp3")]
+    yield row("launch-disks", "Root disks are encrypted gp3", wrong, "encrypted, gp3", "all encrypted gp3", here)
+
+
+def _root_volumes(site: Site, instance_ids: list[str]) -> dict[str, dict[str, Any]]:
+    if not instance_ids:
+        return {}
+    found = site.ec2.pages("describe_volumes", "Volumes", Filters=[{"Name": "attachment.instance-id", "Values": instance_ids}])
+    return {volume["Attachments"][0]["InstanceId"]: volume for volume in found if volume.get("Attachments")}
+
+
+def _disk(volume: dict[str, Any]) -> str:
+    return f"{'encrypted' if volume.get('Encrypted') else 'not encrypted'} {volume.get('VolumeType')}" if volume else "no disk found"
+
+
+def remove(site: Site) -> None:
+    """Ended, and seen to have ended: a group or a subnet cannot go before the last machine in it has. Then what disks and interfaces are left."""
+    told: set[str] = set()
+
+    def end_them() -> list[Instance]:
+        """Terminate those that were not told yet; returns all that have not ended."""
+        alive = [m for m in instances_of(site.aws, site.deployment) if m.state != "terminated"]
+        going = [machine for machine in alive if machine.state != "shutting-down" and machine.id not in told]
+        if going:
+            for machine in going:
+                site.say(machine.node or machine.id, f"terminating {machine.id}")
+            site.ec2.terminate_instances(InstanceIds=[machine.id for machine in going])
+            told.update(machine.id for machine in going)
+        return alive
+
+    seconds = site.spec.timeouts.running
+    if alive := wait_until(end_them, seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda alive: not alive):
+        names = ", ".join(f"{machine.id} ({machine.state})" for machine in alive)
+        raise CloudError(f"these machines do not end within {seconds} s: {names}", site.aws.about, "look at them in EC2; then run this again")
+    for volume in _volumes(site):
+        site.say(volume, "deleting the volume")
+        unless_gone(site.ec2.delete_volume, VolumeId=volume)
+    for interface in _interfaces(site):
+        site.say(interface, "deleting the network interface")
+        unless_gone(site.ec2.delete_network_interface, NetworkInterfaceId=interface)
+
+
+def _volumes(site: Site) -> list[str]:
+    return [volume["VolumeId"] for volume in site.tagged("describe_volumes", "Volumes") if volume.get("State") != "deleting"]
+
+
+def _interfaces(site: Site) -> list[str]:
+    """Of the deployment's VPCs: an interface does not carry its machine's tags everywhere."""
+    vpcs = [vpc["VpcId"] for vpc in site.tagged("describe_vpcs", "Vpcs")]
+    wanted = [{"Name": "vpc-id", "Values": vpcs}]
+    found = site.ec2.pages("describe_network_interfaces", "NetworkInterfaces", Filters=wanted) if vpcs else []
+    return [interface["NetworkInterfaceId"] for interface in found]
+
+
+def _live(site: Site) -> Iterable[str]:
+    return (f"{m.id} ({m.state})" for m in instances_of(site.aws, site.deployment) if m.state != "terminated")
+
+
+GONE: tuple[Question, ...] = (
+    ("gone-machines", f"Machines with the tag {DEPLOYMENT}", _live),
+    ("gone-disks", "Volumes and network interfaces", lambda site: [*_volumes(site), *_interfaces(site)]),
+)
