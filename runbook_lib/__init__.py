@@ -1,6 +1,6 @@
 """The library behind the notebooks: launch, configure and verify WSO2 clusters on EC2, step by step.
 
-A notebook needs one import: `from runbook_lib import open_deployment`. The names below are loaded when they are first used.
+A notebook needs one import: `from runbook_lib import open_deployment`. The names in `__all__` are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The notebooks' functions, imported on first use: whoever needs one module does not load all of them."""
+    """Return a function of the notebooks, imported on first use, so that importing one module does not load all of them."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,4 +1,4 @@
-"""What a plan shows and an apply brings about, on hosts and in the cloud alike: Change, Pending, Plan, Result; and the events meanwhile."""
+"""The changes that a plan shows and an apply makes, on hosts and in the cloud: Change, Pending, Plan, Result, and the events of their progress."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from runbook_lib.redaction import redactor
 from runbook_lib.tables import counted
 
-# Beside the word, for whoever skims: something comes, goes, is replaced, or starts. Everything else is modified.
+# Signs shown before the verb: created, removed, replaced, started. Every other verb has the sign MODIFIED.
 SIGNS = dict.fromkeys(("create", "install", "load", "unpack"), "+") | dict.fromkeys(("delete", "remove"), "-")
 SIGNS |= {"replace": "±"} | dict.fromkeys(("boot", "start", "restart", "reload", "run"), "▸")
 MODIFIED = "~"
@@ -20,9 +20,9 @@ MODIFIED = "~"
 
 @dataclass(frozen=True)
 class Change:
-    """One difference between what is and the wish: `verb` in one word, `summary` in one line, `diff` where text differs.
+    """One difference between the present and the desired state: `verb` is one word, `summary` one line, `diff` set where text differs.
 
-    Its repr has no diff: that is raw text and may hold a secret. Tables show it redacted.
+    Its repr leaves the diff out, which is raw text and may contain a secret. Tables show the diff redacted.
     """
 
     key: str
@@ -33,8 +33,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Pending:
-    """One change that a plan would make. `host`: the node it concerns, "" when it concerns none. `stage`: on a host the stage it is applied
-    in, in the cloud the kind of thing (network, group, machine, …), whose object as it is now is `subject`."""
+    """One change of a plan. `host` is the node it concerns, "" when it concerns none.
+
+    On a host, `stage` is the stage in which it is applied. In the cloud, `stage` is the kind of object (network, group, machine, …)
+    and `subject` the object as it is now.
+    """
 
     host: str
     stage: str
@@ -44,9 +47,10 @@ class Pending:
 
 @dataclass(frozen=True)
 class Plan:
-    """What would change, in the order in which it is done. Falsy when nothing would; `exit_code` as the command line's `plan` uses it.
+    """What would change, in the order in which it is applied. A plan is false when nothing would change.
 
-    `wish`: for hosts, the desired state by node name (`converge.engine.Wish`); empty for the cloud.
+    `wish` is the desired state of hosts by node name (`converge.engine.Wish`); it is empty for the cloud. `seconds` is how long
+    planning took. `exit_code` is the exit code of the command `plan`: 2 when there are changes, otherwise 0.
     """
 
     title: str
@@ -62,11 +66,11 @@ class Plan:
         return 2 if self.pending else 0
 
     def of(self, *stages: str) -> tuple[Pending, ...]:
-        """The changes of these stages (on hosts) or kinds (in the cloud)."""
+        """Return the changes of these stages (on hosts) or kinds (in the cloud)."""
         return tuple(p for p in self.pending if p.stage in stages)
 
     def summary(self) -> str:
-        """In one line: how many changes of which sort."""
+        """Return one line with the number of changes by verb."""
         if not self.pending:
             return f"{self.title}: nothing to change{_on(len(self.wish))}"
         counts = ", ".join(f"{number} {verb}" for verb, number in Counter(p.change.verb for p in self.pending).items())
@@ -88,7 +92,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Result:
-    """What an apply changed, and how long it took. `hosts`: all that were looked at; none when it was the cloud."""
+    """What an apply changed, and the seconds it took. `hosts` are all hosts that were probed; none for the cloud."""
 
     title: str
     changed: tuple[Pending, ...]
@@ -116,7 +120,7 @@ def _verb(p: Pending) -> str:
 
 
 def _html(kind: str, caption: str, verb: str, changes: Iterable[Pending]) -> str:
-    """A table of the changes, each with its diff folded; a sentence when there is none."""
+    """Return a table of the changes, each with its diff folded, or the caption alone when there are none; secrets are redacted."""
     rows = "".join(_row(p) for p in changes)
     if not rows:
         return redactor.redact(f'<p class="{kind}" role="status">✔ {html.escape(caption)}</p>')
@@ -133,9 +137,10 @@ def _row(p: Pending) -> str:
 
 @dataclass(frozen=True)
 class Event:
-    """`host` (or what else is worked on) is `doing` something: number `done` of about `of` steps. For progress displays and the journal.
+    """One step of progress, for displays and the journal: `host`, or another subject, is at `doing`, step `done` of about `of`.
 
-    `may_stop`: what listens may raise an error here, and nothing is half-done; so it is between two calls to the cloud.
+    With `may_stop`, the listener may raise an error to stop the work, because nothing is half done at this point. This is so
+    between two calls to the cloud.
     """
 
     host: str
@@ -150,7 +155,10 @@ Progress = Callable[[Event], None]
 
 
 class Reporter:
-    """Call it with a subject and words; it counts the steps of each subject, and each may be the last. Safe to use from several threads."""
+    """Sends events to `listener`. Each call with a subject and a text counts one step of that subject. Safe to use from several threads.
+
+    The listener may raise an error at each event to stop the work. `of` is the expected number of steps; it grows when there are more.
+    """
 
     def __init__(self, listener: Progress | None, stage: str, of: int):
         self.listener, self.stage, self.of = listener, stage, of

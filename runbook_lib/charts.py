@@ -1,4 +1,4 @@
-"""The drill as a picture: answers per second and node as stacked bars, failures in red, what was done as lines."""
+"""Charts as SVG: the responses per second of a drill, and the timings of a run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 760, 220, 44, 14, 24
-# Okabe and Ito's palette: told apart with any colour vision; the last, vermilion, is for failures only.
+# The palette of Okabe and Ito, whose colours differ for every kind of colour vision. Vermilion (FAILED) is for failures only.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#999999", "#000000")
 FAILED = "#D55E00"
 
@@ -15,7 +15,11 @@ BAR, ROW, LABELS, TIMINGS_WIDTH = 18, 26, 230, 860
 
 
 def draw(title: str, seconds: Sequence[Mapping[str, int]], nodes: Sequence[str], marks: Sequence[tuple[float, str]]) -> str:
-    """An SVG that needs nothing else; the same figures are in the table beside it."""
+    """Return a self-contained SVG: the responses per second as stacked bars by node, with failures in vermilion.
+
+    `seconds` has, for each second, the number of responses by node name, and of failures under "failed". `marks` are actions with
+    their time in seconds, drawn as vertical lines.
+    """
     most = max((sum(second.values()) for second in seconds), default=0) or 1
     step = (WIDTH - LEFT) / max(len(seconds), 1)
     names = [*nodes, "failed"]
@@ -46,7 +50,7 @@ def _axes(most: int, seconds: int, step: float) -> list[str]:
     parts.append(f'<text x="{LEFT - 6}" y="{HEIGHT - BOTTOM}" text-anchor="end">0/s</text>')
     every = 5 if seconds <= 60 else 15 if seconds <= 180 else 60
     for second in range(0, seconds + 1, every):
-        anchor = "end" if second == seconds else "middle"  # the last one would stand out of the picture
+        anchor = "end" if second == seconds else "middle"  # the last label would extend beyond the edge
         parts.append(f'<text x="{LEFT + second * step:.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{second} s</text>')
     return parts
 
@@ -73,7 +77,7 @@ def _legend(names: Sequence[str], colours: Mapping[str, str], depth: int) -> lis
 
 
 def timings_chart(rows: Sequence[tuple[str, float, float, bool]]) -> str:
-    """When each attempt began and how long it took, as a picture that also reads as text."""
+    """Return an SVG with a bar for each attempt, labelled as text. A row is (name, start, duration, ok), in seconds. "" when there are no rows."""
     if not rows:
         return ""
     end = max(start + seconds for _, start, seconds, _ in rows) or 1.0

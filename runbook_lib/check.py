@@ -1,4 +1,4 @@
-"""What a verification returns: one row per question asked of the running system."""
+"""The result of a verification: a table with one row for each check of the running system."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MARKS = {"pass": "✔ pass", "fail": "✘ fail", "skipped": "- skipped", "undeci
 
 @dataclass(frozen=True)
 class Check:
-    """One question and its answer. `id` is stable and documented; `where` is the vantage point or the host.
+    """One check and its result. `id` is stable and documented; `where` is the host, or the place from which it was checked.
 
-    `skipped`: it was not asked, and `observed` says why. `undecided`: it was asked and the answer does not tell.
-    `title`, `expected` and `observed` are for people; nothing reads them back. An attempt of the proof also says of what
-    `kind` it is (`checks.sso.proof`) and in which `state` it ended: held, leak or undecided.
+    Status `skipped` means that the check was not made, and `observed` says why; `undecided` means that it was made without a
+    clear result. `title`, `expected` and `observed` are text for people; no code parses them. For an attempt of the proof,
+    `kind` is its kind (`checks.sso.proof`) and `state` its result: held, leak or undecided.
     """
 
     id: str
@@ -38,23 +38,23 @@ class Check:
 
 
 def answered(id: str, title: str, holds: bool, expected: str, observed: str, where: str, chapter: str) -> Check:
-    """The row of a question that was answered: `pass` where it `holds`, else `fail`."""
+    """Return the row of a check that was made: status `pass` when `holds` is true, otherwise `fail`."""
     return Check(id, title, "pass" if holds else "fail", expected, observed, where, chapter)
 
 
 class CheckTable(list[Check]):
-    """Checks in the order they were made. Nothing is all right unless every row passed."""
+    """Checks in the order in which they were made. `ok` is true only when there are rows and every row passed."""
 
     @property
     def ok(self) -> bool:
         return bool(self) and all(check.ok for check in self)
 
     def failed(self) -> list[Check]:
-        """The rows that did not pass, skipped and undecided ones included."""
+        """Return the rows that did not pass, including skipped and undecided ones."""
         return [check for check in self if not check.ok]
 
     def raise_if_failed(self) -> CheckTable:
-        """Itself when every row passed; else `ChecksFailed`, naming each row that did not."""
+        """Return this table when every row passed. Raises `ChecksFailed`, naming each row that did not, or when there are no rows."""
         if not self:
             raise ChecksFailed("no check was made", next_step="run the chapter that makes them")
         if failed := self.failed():

@@ -1,13 +1,13 @@
-"""One family of errors: what went wrong, where, and what to do next."""
+"""The errors of this library. Each says what went wrong, where, and what to do next."""
 
 from __future__ import annotations
 
 
 class RunbookError(Exception):
-    """An error that a user can act on. `changed`: what an apply had changed before it (`changes.Pending`), for the journal.
+    """An error that a user can act on. In a notebook it is shown as a card without a traceback (see `display.install`).
 
-    `what` went wrong in one sentence; `where`: file and key, host and command, or URL; `next_step`: what to do now.
-    In a notebook it shows as a card without a traceback (see `display.install`).
+    `what` says in one sentence what went wrong; `where` is a file and key, a host and command, or a URL; `next_step` says what to do.
+    `changed` lists what an apply had changed before the error (`changes.Pending`), for the journal.
     """
 
     changed: tuple[object, ...] = ()
@@ -26,7 +26,7 @@ class RunbookError(Exception):
 
 
 class ParamsError(RunbookError):
-    """The parameters are wrong: names the key, the value and what is allowed. `key`: dotted, "" when it is about none."""
+    """The parameters are wrong; the message names the key, the value and what is allowed. `key` is dotted, "" when no single key is wrong."""
 
     def __init__(self, what: str, where: str | None = None, next_step: str | None = None, key: str = ""):
         super().__init__(what, where, next_step)
@@ -34,35 +34,35 @@ class ParamsError(RunbookError):
 
 
 class CloudError(RunbookError):
-    """The cloud refused or does not answer: names the call and the resource. `code`: AWS's error code, if any."""
+    """The cloud refused a call or does not answer; the message names the call and the resource. `code` is the error code of AWS, if any."""
 
     code: str = ""
 
 
 class HostError(RunbookError):
-    """A host refused, failed or does not answer: names the host and the command."""
+    """A host refused, failed or does not answer; the message names the host and the command."""
 
 
 class WrongHostKey(HostError):
-    """A host shows another key than its console did: waiting does not help."""
+    """A host has another SSH host key than its console showed. Retries do not help."""
 
 
 class PackError(RunbookError):
-    """A pack or JDK archive cannot be had, or is not the one that the parameters name."""
+    """An archive (pack, JDK or driver) cannot be fetched, or is not the one that the parameters name."""
 
 
 class PlanOvertaken(RunbookError):
-    """The world changed between plan and apply; `fresh` is the plan as it would be now."""
+    """The hosts or the cloud changed between plan and apply. `fresh` is the plan for the present state."""
 
     fresh: object = None
 
 
 class LockHeld(RunbookError):
-    """Another writer works on this deployment: names the owner and since when."""
+    """Another writer holds the deployment's lock; the message names the owner and since when."""
 
 
 class ChecksFailed(RunbookError):
-    """At least one check failed: names them. `chapter`: the one whose checks they are, "" when it is the reader's own."""
+    """At least one check did not pass; the message names them. `chapter` is the chapter of these checks, "" when the reader has it open."""
 
     def __init__(self, what: str, where: str | None = None, next_step: str | None = None, chapter: str = ""):
         super().__init__(what, where, next_step)

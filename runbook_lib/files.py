@@ -1,4 +1,4 @@
-"""Where this process finds notebooks and parameters, and how a file is replaced as a whole."""
+"""The workspace, which is the folder with the notebooks and parameters, and the replacement of a file in one step."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 def workspace() -> Path:
-    """The folder that holds `notebooks/` and `params/`: a clone of the repository, or what `runbook new` made.
+    """Return the folder that holds `notebooks/` and `params/`: a clone of the repository, or a folder made by `runbook new`.
 
-    $RUNBOOK_HOME when it is set; else the nearest such folder from the current one upwards; else the one that the
-    environment of this Python lies in (`.venv`); else the current folder.
+    It is $RUNBOOK_HOME when that is set; otherwise the first such folder among the current one, its parents and the folder
+    that contains the virtual environment of this Python; otherwise the current folder.
     """
     if given := os.environ.get("RUNBOOK_HOME"):
         return Path(given).resolve()
@@ -25,17 +25,17 @@ def workspace() -> Path:
 
 
 ROOT = workspace()
-COPIED = ("notebooks", "params", "docs")  # what a workspace is made of
+COPIED = ("notebooks", "params", "docs")  # the folders of a workspace
 
 
 def templates(name: str) -> Traversable:
-    """A folder of `COPIED` as it came with this installation; in a clone it is the clone's own."""
+    """Return a folder of `COPIED` from the installed package; in a clone, the clone's own folder."""
     packed = files("runbook_lib") / "workspace" / name
     return packed if packed.is_dir() else ROOT / name
 
 
 def make_workspace(folder: Path) -> list[Path]:
-    """Copy notebooks, params and docs into `folder`; a file that is there already stays as it is. Returns the new files."""
+    """Copy notebooks, params and docs into `folder` and return the new files. Files that exist already are not changed."""
     made: list[Path] = []
 
     def copy(source: Traversable, target: Path) -> None:
@@ -54,7 +54,7 @@ def make_workspace(folder: Path) -> list[Path]:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace a file in one step, so that nobody ever reads half of it."""
+    """Write `text` to the file in one step, so that no reader sees a partial file."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(text, encoding="utf-8")
     os.replace(beside, path)

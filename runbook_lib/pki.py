@@ -1,8 +1,8 @@
-"""Keys and certificates of a deployment: the CA that visitors trust, a certificate per host, signing keys per tier.
+"""Keys and certificates of a deployment: the CA that visitors trust, a certificate for each host, a signing key for each tier.
 
-Each is a text that fits SSM (4 KB): EC P-256 for what Nginx serves; RSA 2048 for the tiers, since Carbon 4.4.1 signs
-SAML with RSA (facts 1.1: the shipped key has 1024 bits, is public and the same everywhere). Validity and names are
-read from the certificate itself, so that two machines come to the same result.
+Each is a text that fits into SSM (4 KB): EC P-256 for what Nginx serves, RSA 2048 for the tiers, because Carbon 4.4.1 signs
+SAML with RSA (facts 1.1: the shipped key has 1024 bits, is public and the same everywhere). Validity and names are read from
+the certificate itself, so that every machine comes to the same result.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CA_DAYS = 3650
 HOST_DAYS = 365
-TIER_DAYS = 3650  # a new signing key signs everybody out and makes old registry values unreadable: not without need
-RENEW_DAYS = 30  # a host certificate with less left is made anew by the next run
-BACKDATED = datetime.timedelta(hours=1)  # a machine whose clock is a little behind believes it too
+TIER_DAYS = 3650  # long, because a new signing key ends all sessions and makes old registry values unreadable
+RENEW_DAYS = 30  # a host certificate that is valid for fewer days is renewed by the next run
+BACKDATED = datetime.timedelta(hours=1)  # so that a machine whose clock is slow accepts the certificate
 ORGANISATION = "WSO2 cluster runbook"
 
 
@@ -180,7 +180,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _name(common_name: str) -> x509.Name:
-    """Return the subject for a common name, which holds 64 characters; a longer host name is only in the alternative names, which are what is checked."""
+    """Return the subject for a common name, cut to the 64 characters allowed. Clients check the alternative names, which have the full host name."""
     return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, ORGANISATION),

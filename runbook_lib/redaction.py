@@ -1,4 +1,4 @@
-"""Keep secrets out of what is shown and written: each known value, in any form it may appear in, becomes its label."""
+"""Redaction of secrets in everything that is shown or written: each known value, in every common encoding, is replaced by its label."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import threading
 import urllib.parse
 from collections.abc import Iterable, Iterator
 
-SHORTEST = 6  # a shorter value would black out ordinary words
+SHORTEST = 6  # characters; a shorter value would also match in ordinary words
 PRIVATE_KEY = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?(-----END \1-----|\Z)", re.DOTALL)
-# what a presigned URL lets its holder do, it lets any reader of a log do
+# anyone who reads a presigned URL in a log can use it, so its signature is redacted
 PRESIGNED = re.compile(r"(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s\"'<>]+", re.IGNORECASE)
 
 
 class Redactor:
-    """Values by label. One instance serves the whole process (`redactor`); the pattern is made when used."""
+    """The known secret values and their labels. The process has one instance (`redactor`); it is safe to use from several threads."""
 
     def __init__(self) -> None:
         self._forms: dict[str, str] = {}
@@ -27,7 +27,7 @@ class Redactor:
         self._lock = threading.Lock()
 
     def add(self, label: str, value: str) -> None:
-        """Replace `value` by `[label]` from now on; a PEM text line by line too; not a value under 6 characters."""
+        """Replace `value` by `[label]` from now on, and each line of a PEM text too. Values of fewer than 6 characters are ignored."""
         with self._lock:
             for form in _forms(value):
                 if form not in self._forms:
@@ -35,7 +35,7 @@ class Redactor:
                     self._pattern = None
 
     def redact(self, text: str) -> str:
-        """`text` without any known value, private key or signature of a presigned URL."""
+        """Return `text` with all known values, private keys and signatures of presigned URLs replaced."""
         with self._lock:
             if self._pattern is None:
                 self._pattern = re.compile(any_of(self._forms) if self._forms else r"(?!)")
@@ -46,9 +46,9 @@ class Redactor:
 
 
 def any_of(words: Iterable[str]) -> str:
-    """A regular expression for the longest of the words that stands at a place: a tree by first letters.
+    """Return a regular expression that matches the longest of the words at a position, as a tree with common prefixes shared.
 
-    A plain alternation tries hundreds of values at every letter of a page with pictures in it; this one a few dozen.
+    A plain alternation would try hundreds of values at every character of a page with embedded pictures; the tree tries a few dozen.
     """
     found = set(words)
     start = os.path.commonprefix(list(found))  # noqa: RUF071 (of letters, not of folders)
@@ -62,7 +62,7 @@ def any_of(words: Iterable[str]) -> str:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """The value as it is and as JSON, a URL, HTML, a shell word or base64 would carry it."""
+    """Yield the value as it is and as encoded in JSON, a URL, HTML, a shell word and base64."""
     pieces = [value]
     if "-----BEGIN" in value:
         pieces += [line for line in value.splitlines() if len(line) >= 40 and not line.startswith("-----")]
@@ -79,7 +79,10 @@ def _forms(value: str) -> Iterator[str]:
 
 
 def _base64(value: bytes) -> Iterator[str]:
-    """The value inside a longer text encoded as a whole (`user:password`): one form per alignment, edges cut."""
+    """Yield the base64 forms of the value within a longer encoded text (`user:password`).
+
+    There is one form for each of the three alignments. Characters at the edges also depend on neighbouring bytes and are left out.
+    """
     for shift in range(3):
         whole = base64.b64encode(b"\0" * shift + value).decode().rstrip("=")
         start = (0, 2, 3)[shift]

@@ -1,4 +1,4 @@
-"""One opened deployment: parameters, topology, cloud, secrets, hosts, lock. Read from the parameters and the cloud, never from local state."""
+"""One opened deployment: parameters, topology, cloud, secrets, hosts and lock. State is read from the cloud, never from local files."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from runbook_lib.spec.model import Spec
 from runbook_lib.ssh import Address, Fleet, fleet
 from runbook_lib.topology.model import Node, Topology, topology_of
 
-EVERY_PACK = ("bin/wso2server.sh", "dbscripts/mysql.sql", "repository/conf/carbon.xml")  # what makes a zip a pack of WSO2
-FIRST_BOOT = "runbook:first-boot"  # tag of a node whose first boot was seen complete, with the time
+EVERY_PACK = ("bin/wso2server.sh", "dbscripts/mysql.sql", "repository/conf/carbon.xml")  # files that every WSO2 pack contains
+FIRST_BOOT = "runbook:first-boot"  # tag of a machine whose first boot was seen to be complete; its value is the time
 
 
 class Unknown(dict[str, str]):
-    """Secrets before the first launch: a plan may be shown, so each is its own name in brackets."""
+    """Secrets by name. A missing one, as before the first launch, is replaced by its name in brackets, so that a plan can be shown."""
 
     def __missing__(self, name: str) -> str:
         return f"[{name}]"
 
 
 class Session:
-    """One deployment. Each chapter's verbs hang on an attribute of its own: plan, apply, verify."""
+    """What the chapters share about one deployment: its parameters, cloud, secrets, SSH connections, lock and journal."""
 
     def __init__(self, spec: Spec, journal: Journal):
         self.spec = spec
@@ -45,36 +45,39 @@ class Session:
 
     @cached_property
     def vault(self) -> Vault:
-        """The deployment's secrets in SSM; every value read is redacted from then on."""
+        """The deployment's secrets in SSM. Every value that was read is redacted from then on."""
         return self.cloud.vault
 
     @property
     def owner(self) -> str:
-        """Who we are to others who want the lock: user, machine, process."""
+        """The owner named in the lock: $RUNBOOK_OWNER, otherwise user, machine and process."""
         return os.environ.get("RUNBOOK_OWNER") or f"{self.person} (process {os.getpid()})"
 
     @property
     def person(self) -> str:
-        """User and machine, for others to read."""
+        """The user and the machine as text, `user@machine`."""
         return f"{getpass.getuser()}@{socket.gethostname()}"
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the deployment's lock: one writer at a time (design, decision 2). LockHeld names the other one."""
+        """Hold the deployment's lock, so that there is one writer at a time (design, decision 2). Raises LockHeld, which names the other writer."""
         with Lock(self.vault, self.owner):
             yield
 
     def instances(self) -> Mapping[str, Instance]:
-        """The machines by node name, as the cloud knows them now."""
+        """Return the machines by node name, as the cloud describes them now."""
         return self.cloud.describe()
 
     def public_addresses(self) -> dict[str, str]:
-        """Where the world meets the machine of each node: at its public address where it has one. One call to the cloud."""
+        """Return by node name the public address of its machine, or the node's own address where there is none. Makes one call to the cloud."""
         found = self.instances()
         return {node.name: (node.name in found and found[node.name].public_address) or node.address for node in self.topology.nodes}
 
     def fleet(self) -> Fleet:
-        """SSH to every machine, with the keys pinned at launch. HostError names the machines that do not run."""
+        """Return SSH connections to all running machines, with the host keys pinned at launch. Raises HostError when a node's machine does not run.
+
+        The connections are kept for the next call until an address or a key changes.
+        """
         found = self.instances()
         down = [node.name for node in self.topology.nodes if node.name not in found or found[node.name].state != "running"]
         if down:
@@ -94,26 +97,29 @@ class Session:
         return Address(jump.name, jump.address, jump.user, jump.host_keys, jump.port) if jump else None
 
     def launched(self) -> bool:
-        """Whether every machine of the topology exists and its secrets do."""
+        """Return whether every machine of the topology exists, and the deployment's SSH key as well."""
         found = self.instances()
         return all(node.name in found for node in self.topology.nodes) and "ssh-private-key" in self.vault.names()
 
     def context(self) -> Context:
-        """What the pure steps may know. Before the launch the secrets are placeholders: a plan can be shown, nothing can be applied."""
+        """Return the input from which the roles compute the desired state. Before the launch its secrets are placeholders, for plans only."""
         found = self.instances()
         booted = frozenset(name for name, instance in found.items() if FIRST_BOOT in instance.tags)
         operator = self.cloud.operator_cidr() if found else None
         return Context(self.spec, self.topology, Unknown(self.vault.read_all()), self.pack, self.jdk, self.driver, operator, booted)
 
     def record_first_boot(self, node: str) -> None:
-        """Note on the machine itself that its first boot was seen complete; the note is gone when the machine is replaced."""
+        """Tag the node's machine with the time at which its first boot was seen to be complete. A machine that replaces it has no such tag."""
         self.cloud.tag(node, FIRST_BOOT, datetime.now(UTC).isoformat(timespec="seconds"))
 
     @cached_property
     def pack(self) -> Download:
-        """The product's pack: verified here once, handed to the machines by a URL inside the VPC."""
+        """The product's pack: verified once on this machine, downloaded by the hosts from a staged copy.
+
+        Raises PackError when it cannot be fetched, has another sha256, or is an archive without the files of a WSO2 pack.
+        """
         found = self._download("product.pack", self.spec.product.pack, self.spec.product.sha256)
-        for name in EVERY_PACK:  # before anything is planned: another archive would take the product's place on every node
+        for name in EVERY_PACK:  # checked before any plan, because a wrong archive would replace the product on every node
             if found.member:
                 found.member(name)
         return found
@@ -129,7 +135,7 @@ class Session:
         return self._download("database.driver.url", wanted.url, wanted.sha256) if wanted.url else None
 
     def _download(self, key: str, url: str, sha256: str | None) -> Download:
-        """`key` of the parameters is named when `url` cannot be had."""
+        """Fetch, verify and stage the archive at `url`. Raises PackError, which names the parameter `key`."""
         try:
             found = packs.fetch(url, sha256, self.cloud.aws)
         except PackError as error:

@@ -1,6 +1,6 @@
-"""SSH to the machines: pinned host keys only, one kept connection per host, hosts in parallel.
+"""SSH to the machines: pinned host keys only, one connection kept per host, hosts in parallel.
 
-There is no trust on first use anywhere: a host whose key was not read from its console beforehand is refused (design, decision 4).
+There is no trust on first use: a host whose key was not read from its console before is refused (design, decision 4).
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from runbook_lib.waiting import wait_until
 from runbook_lib.webclient.transport import Connect
 
 T = TypeVar("T")
-KEEPALIVE = 20  # seconds
-OWN_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")  # below ~/.ssh, as OpenSSH looks for them
-UNANSWERED = 60  # seconds without an answer of the host's network to what was sent
+KEEPALIVE = 20  # seconds between two keepalive messages
+OWN_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")  # files in ~/.ssh, in the order of OpenSSH
+UNANSWERED = 60  # seconds that sent data may stay unacknowledged before the connection counts as broken
 
 
-PORT_SECONDS = 2.0  # a security group drops silently: this long without an answer is no answer
+PORT_SECONDS = 2.0  # a security group drops packets silently, so a port without an answer for this long counts as silent
 
 
 @dataclass(frozen=True)
 class Completed:
-    """A remote command that ran to its end."""
+    """The result of a remote command that ended: exit status and output."""
 
     rc: int
     stdout: str
@@ -46,7 +46,7 @@ class Completed:
 
 @dataclass(frozen=True)
 class Address:
-    """How to reach a host: `host_keys` are lines of type and base64 key as the console showed them."""
+    """How to reach a host. `host_keys` are lines with the type and the base64 key, as the console showed them."""
 
     name: str
     address: str
@@ -56,10 +56,10 @@ class Address:
 
 
 class Host:
-    """One machine. Connects at first use and again when the connection broke.
+    """One machine. It connects at first use, and again when the connection is broken.
 
-    Signs in with `private_key`; without one (a bastion is the operator's, not the deployment's) with the operator's own
-    keys, from the SSH agent or ~/.ssh.
+    It authenticates with `private_key`, or without one with the operator's own keys from the SSH agent or ~/.ssh, as for a
+    bastion, which belongs to the operator. `via` is the host to connect through; `timeout` is in seconds, for connecting.
     """
 
     def __init__(self, at: Address, private_key: str | None, via: Host | None = None, timeout: float = 20.0):
@@ -72,7 +72,7 @@ class Host:
         return f"Host({self.name}, {self.at.address})"
 
     def transport(self) -> paramiko.Transport:
-        """The live connection; HostError when the host does not answer, has another key or refuses ours."""
+        """Return the open connection. Raises HostError when the host does not answer or refuses the key, WrongHostKey when it has another one."""
         with self._lock:
             if self._transport is None or not self._transport.is_active():
                 self._transport = self._connect()
@@ -84,7 +84,7 @@ class Host:
             if self.via is None:
                 wire = socket.create_connection((self.at.address, self.at.port), timeout=self.timeout)
                 wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: else a host whose power was cut is waited for a quarter of an hour
+                if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux only; without it, a host that lost power is waited for 15 minutes
                     wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED * 1000)
             else:
                 wire = self.via.tunnel(self.at.address, self.at.port)  # type: ignore[assignment]
@@ -118,7 +118,7 @@ class Host:
         return transport
 
     def _sign_in(self, transport: paramiko.Transport, where: str) -> None:
-        """HostError when none of the keys is accepted."""
+        """Authenticate the user. Raises HostError when the host accepts none of the keys."""
         for key in [self._key] if self._key else own_keys():
             with suppress(paramiko.AuthenticationException):
                 transport.auth_publickey(self.at.user, key)
@@ -130,7 +130,10 @@ class Host:
         )
 
     def run(self, command: str, stdin: bytes = b"", on_line: Callable[[str], None] | None = None, timeout: float = 900.0) -> Completed:
-        """Run one command. `on_line` gets each line of stdout as it comes; `timeout` in seconds is for silence, not for the whole."""
+        """Run one command and return its result, whatever its exit status. Raises HostError when the connection is lost.
+
+        `on_line` is called with each line of stdout as it arrives. `timeout` is the longest silence in seconds, not the longest duration.
+        """
         try:
             channel = self._session()
             channel.settimeout(timeout)
@@ -159,7 +162,7 @@ class Host:
         return Completed(rc, "".join(out), b"".join(errors).decode(errors="replace"))
 
     def _session(self) -> paramiko.Channel:
-        """A session, on a new connection where the kept one leads to nobody: the machine was started anew since."""
+        """Return a new session. When the kept connection is dead, as after a restart of the machine, it is opened on a new connection."""
         kept = self._transport
         try:
             return self.transport().open_session(timeout=self.timeout)
@@ -170,14 +173,15 @@ class Host:
         return self.transport().open_session(timeout=self.timeout)
 
     def tunnel(self, address: str, port: int, seconds: float | None = None) -> paramiko.Channel:
-        """A connection from this host to `address:port`, as a socket: what a neighbour inside the VPC would see.
+        """Return a connection from this host to `address:port`, to be used as a socket. It shows what a machine inside the VPC can reach.
 
-        sshd reports a refusal (ConnectionRefusedError); silence ends after `seconds` (TimeoutError).
+        Raises ConnectionRefusedError when the port is closed, ConnectionError when sshd reports another failure, and TimeoutError
+        when there is no answer within `seconds`.
         """
         try:
             return self.transport().open_channel("direct-tcpip", (address, port), ("127.0.0.1", 0), timeout=seconds or self.timeout)
         except paramiko.ChannelException as error:
-            refused = "refused" in (error.text or "").lower()  # sshd's word for it
+            refused = "refused" in (error.text or "").lower()  # the word that sshd uses
             kind: type[OSError] = ConnectionRefusedError if refused else ConnectionError
             raise kind(f"{self.name} cannot connect to {address}:{port}: {error.text}") from error
         except paramiko.SSHException as error:
@@ -194,7 +198,7 @@ def _feed(channel: paramiko.Channel, data: bytes) -> None:
     try:
         channel.sendall(data)
         channel.shutdown_write()
-    except OSError:  # the command ended without reading its input; its exit status tells why
+    except OSError:  # the command ended without reading its input; its exit status says why
         pass
 
 
@@ -217,7 +221,10 @@ class Fleet:
         return self.hosts[name]
 
     def each(self, work: Callable[[Host], T], names: Iterable[str] | None = None) -> dict[str, T]:
-        """`work` on the hosts in parallel; all are finished before the first error is raised, further ones are named in it."""
+        """Call `work` for the named hosts, or for all, in parallel and return the results by name.
+
+        When calls fail, the first error is raised after all have ended. A RunbookError names the other hosts that failed.
+        """
         chosen = [self.hosts[name] for name in (names if names is not None else self.hosts)]
         if not chosen:
             return {}
@@ -239,7 +246,7 @@ class Fleet:
         return results
 
     def wait_for_ssh(self, names: Iterable[str], seconds: float = 300.0) -> None:
-        """Until every one of these hosts accepts our key, at most `seconds`; HostError with the last reason otherwise."""
+        """Wait until each of these hosts accepts an SSH connection. Raises HostError with the last reason after `seconds`, WrongHostKey at once."""
 
         def may_pass(error: BaseException) -> bool:
             return isinstance(error, HostError) and not isinstance(error, WrongHostKey)
@@ -260,22 +267,26 @@ class Fleet:
 
 
 def own_keys() -> list[paramiko.PKey]:
-    """The operator's keys: those of the SSH agent, then the files of ~/.ssh that need no passphrase."""
+    """Return the operator's keys: those of the SSH agent, then the files in ~/.ssh that need no passphrase."""
     found: list[paramiko.PKey] = list(paramiko.Agent().get_keys())
     for name in OWN_KEYS:
-        with suppress(OSError, TypeError, ValueError, paramiko.SSHException):  # absent, or with a passphrase: for the agent
+        with suppress(OSError, TypeError, ValueError, paramiko.SSHException):  # absent, or with a passphrase: the agent has such keys
             found.append(paramiko.PKey.from_path(Path.home() / ".ssh" / name))
     return found
 
 
 def fleet(addresses: Mapping[str, Address], private_key: str, bastion: Address | None = None) -> Fleet:
-    """Hosts by node name, all reached with the deployment's key, through the bastion (with the operator's own) when there is one."""
+    """Return the hosts by node name, authenticated with the deployment's key. With a bastion they are reached through it, with the operator's keys."""
     via = Host(bastion, None) if bastion else None
     return Fleet({name: Host(at, private_key, via) for name, at in addresses.items()})
 
 
 def knock(address: str, port: int, connect: Connect | None) -> str:
-    """`open`, `refused` or `silent`: what a connection to a port meets within two seconds."""
+    """Connect to a port and return `open`, `refused` or `silent`.
+
+    Without `connect`, the connection is made from this machine and counts as silent after PORT_SECONDS. With it, the connection is
+    made by that function, with its own timeout.
+    """
     try:
         if connect is None:
             socket.create_connection((address, port), timeout=PORT_SECONDS).close()
@@ -289,5 +300,5 @@ def knock(address: str, port: int, connect: Connect | None) -> str:
 
 
 def through(host: Host, seconds: float = 10.0) -> Connect:
-    """Connections as `host` makes them, by SSH forwarding."""
+    """Return a function that connects to an address and port from `host`, by SSH forwarding, within `seconds`."""
     return lambda address, port: host.tunnel(address, port, seconds)

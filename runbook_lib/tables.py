@@ -1,4 +1,4 @@
-"""A small table that reads well in a notebook (HTML), in a terminal (text) and in a log."""
+"""Small tables, shown as HTML in a notebook and as text in a terminal or log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Link:
-    """A cell that leads somewhere: a link with `note` behind it in HTML, the link's text alone in a terminal."""
+    """A cell with a link: in HTML the link followed by `note`, in a terminal only the link's text."""
 
     href: str
     text: str
@@ -21,7 +21,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under column titles, with a caption above and a note below; cells are shown escaped."""
+    """Rows under column titles, with a caption above and a note below. Cells are escaped in HTML."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
@@ -48,7 +48,7 @@ def html_table(
     note: str = "",
     row_classes: Sequence[str] = (),
 ) -> str:
-    """One `<table class="rb-table">`; `row_classes` (one per row) repeat what the words say, never replace them."""
+    """Return a `<table class="rb-table">` and the note below it. `row_classes`, one CSS class per row, are for colour only: the cells say the same."""
     head = "".join(f'<th scope="col">{html.escape(str(column))}</th>' for column in columns)
     lines = []
     for number, row in enumerate(rows):
@@ -61,7 +61,7 @@ def html_table(
 
 
 def text_table(columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "", note: str = "") -> str:
-    """The same table for a terminal: columns aligned, long cells left as they are."""
+    """Return the same table as text with aligned columns; long cells are not shortened."""
     body = [[_text(cell) for cell in row] for row in rows]
     lines = [list(map(str, columns)), *body]
     widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
@@ -84,5 +84,5 @@ def _text(cell: object) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun: 1 host, 2 hosts."""
+    """Return the number with its noun: 1 host, 2 hosts."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

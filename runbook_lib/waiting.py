@@ -1,4 +1,4 @@
-"""Wait for something that comes about by itself: a machine, a lock, a page. The library's only poll loop."""
+"""Polling until a condition is met, such as a running machine, a free lock or a page. It is the library's only poll loop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_result, stop_after_delay, wait_exponential
 
 T = TypeVar("T")
-GROWTH = 1.5  # each pause is so many times as long as the one before it
+GROWTH = 1.5  # each pause is this many times as long as the one before it
 
 
 def wait_until(
@@ -20,11 +20,12 @@ def wait_until(
     enough: Callable[[T], object] = bool,
     again_after: Callable[[BaseException], bool] = lambda error: False,
 ) -> T:
-    """Call `look` until `enough` holds of what it returned, for at most `seconds`; the last call is made when they are over.
+    """Call `look` until `enough` is true of its result, for at most `seconds`, and return the last result.
 
-    Returns what the last call returned, enough or not: who waits says what was awaited, how long, and what to do now. An error of
-    `look` ends the waiting, unless `again_after` says of it that it may pass; when the time is over the last error is raised.
-    `pause`: seconds between two calls, at first; they grow up to `longest`, or stay the same without it.
+    The last call is made when the time is over. The result is returned whether it is enough or not, so the caller must check it
+    and raise an error that says what was awaited. An error of `look` is raised at once, unless `again_after` returns true for it;
+    then it is raised only when the time is over. `pause` is the first pause between two calls in seconds; the pauses grow up to
+    `longest`, or stay the same without it.
     """
     pauses = wait_exponential(multiplier=pause, max=longest or pause, exp_base=GROWTH)
 

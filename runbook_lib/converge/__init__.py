@@ -1,1 +1,1 @@
-"""Desired state of hosts: resources, edits, engine, and the agent that runs on a host. Knows neither WSO2 nor AWS."""
+"""The desired state of hosts: resources, edits, the engine, and the agent that runs on a host. Nothing here depends on WSO2 or AWS."""

@@ -1,7 +1,7 @@
-"""A service's configuration as one tree: written beside the running one, tested, switched in one step, rolled back.
+"""A service's configuration as one tree of files: written beside the running one, tested, activated in one step, rolled back on failure.
 
-The files go to `<root>/<version>/`, the version being a digest of them; `link`, the path that the service reads, is a
-symbolic link to `<root>/<version>/<entry>`. A configuration that fails its test never becomes the running one.
+The files are written to `<root>/<version>/`, where the version is a digest of them. `link`, the path that the service
+reads, is a symbolic link to `<root>/<version>/<entry>`. A configuration that fails its test is never activated.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from functools import cached_property
 from runbook_lib.changes import Change
 from runbook_lib.converge.resources import Fact, Resource, Wire, pack, sha256, unified, unpack
 
-HERE = "@TREE@"  # in a file's content: the folder of its own version
+HERE = "@TREE@"  # in a file's content: replaced by the folder of the tree's version
 
 
 @dataclass(frozen=True)
 class TreeFile:
-    """A file of the tree; `name` is its path below the version's folder. `secret`: never sent back and never shown."""
+    """A file of the tree; `name` is its path below the version's folder. With `secret`, the content is never returned by the agent and never shown."""
 
     name: str
     content: bytes
@@ -32,10 +32,11 @@ class TreeFile:
 
 @dataclass(frozen=True)
 class ConfigTree(Resource):
-    """`test` gets the entry's path in place of `{entry}`; the commands are argument lists, run without a shell.
+    """The configuration of one service. The commands are argument lists, run without a shell.
 
-    `status`: "address:port" where the running service answers any HTTP request with the version that it runs, so that a
-    reload that did not happen is seen too. `active` exits 0 while the service runs; `reload` makes it read `link` again.
+    `test` checks a configuration: `{entry}` in it is replaced by the entry's path. `active` exits with 0 while the service runs.
+    `reload` makes the service read `link` again. `status` is the "address:port" where the running service answers every HTTP request
+    with the version that it runs, so that a reload without effect is noticed.
     """
 
     kind = "config_tree"
@@ -54,7 +55,7 @@ class ConfigTree(Resource):
 
     @cached_property
     def version(self) -> str:
-        """What these files are called together."""
+        """The first 12 hex digits of a digest of all names, modes and contents."""
         digest = hashlib.sha256()
         for file in sorted(self.files, key=lambda file: file.name):
             digest.update(f"{file.name}\0{file.mode:o}\0{sha256(file.content)}\0".encode())
@@ -65,6 +66,7 @@ class ConfigTree(Resource):
         return f"{self.root}/{self.version}"
 
     def _written(self, file: TreeFile) -> bytes:
+        """Return the content as it is on the host, with the placeholders for folder and version replaced."""
         content = file.content.replace(HERE.encode(), self.folder.encode())
         return content.replace(b"@VERSION@", self.version.encode())
 
@@ -87,7 +89,7 @@ class ConfigTree(Resource):
         return Change(self.key, "replace", f"{', '.join(wrong)}; tested before it is used", self._diff(fact))
 
     def _differing(self, fact: Fact) -> list[str]:
-        """Names of files that are not as wished, compared without the version that each tree's paths carry."""
+        """Return the names of files that differ, are missing or are not wanted. Paths are compared without the version in them."""
         found: Mapping[str, Wire] = fact["files"]
         ours = {file.name: file for file in self.files}
         differing = [name for name, file in ours.items() if not self._same(file, found.get(name), fact["linked"])]
@@ -101,11 +103,12 @@ class ConfigTree(Resource):
         return "content" in found and linked is not None and self._generic(found, linked) == file.content
 
     def _generic(self, found: Wire, linked: str) -> bytes:
+        """Return a file's content from the host with the placeholders put back, so that it can be compared across versions."""
         content = unpack(found["content"]).replace(f"{self.root}/{linked}".encode(), HERE.encode())
         return content.replace(linked.encode(), b"@VERSION@")
 
     def _diff(self, fact: Fact) -> str:
-        """Of all files that may be shown, with the version's own paths taken out."""
+        """Return the diffs of all differing files that are not secret, with placeholders instead of the version's paths."""
         parts = []
         for file in self.files:
             found = fact["files"].get(file.name)

@@ -1,8 +1,8 @@
-"""Named settings, set by splicing: what is not named stays byte for byte as the product's pack brought it.
+"""Edits of named settings in configuration files. All other bytes stay exactly as the product's pack has them.
 
-Each kind says which bytes are to be replaced (`splices`); nothing to replace means that the setting holds. `apply`
-splices, parses the result again and asks every edit once more: an edit that would still change something is an
-error, so that a second run changes nothing.
+Each kind of edit returns the byte ranges to replace (`splices`); an empty list means that the setting already has its
+value. `apply` replaces them, parses the result again and calls every edit once more. An edit that would still change
+something is an error, so a second run changes nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PREDICATE = re.compile(r"\[@([\w.-]+)='([^']*)'\]")
 
 
 class View:
-    """The bytes of a file and, when asked for, what they mean."""
+    """The bytes of a file, parsed as XML or JSON when first needed. `path` is used in error messages."""
 
     def __init__(self, data: bytes, path: str):
         self.data, self.path = data, path
@@ -34,6 +34,7 @@ class View:
 
     @cached_property
     def json(self) -> str:
+        """The file as text, after a check that it is JSON. Raises RunbookError when it is not."""
         text = self.data.decode("utf-8", "surrogateescape")
         try:
             json.loads(text)
@@ -42,6 +43,7 @@ class View:
         return text
 
     def spliced(self, splices: Sequence[Splice]) -> View:
+        """Return a view of the bytes with these replacements made; they must not overlap."""
         if not splices:
             return self
         parts, at = [], 0
@@ -53,23 +55,23 @@ class View:
 
 @dataclass(frozen=True)
 class Edit:
-    """One named setting of one file."""
+    """The base class of edits: one named setting of one file."""
 
     def describe(self) -> str:
-        """The setting in one line."""
+        """Return the setting and its value in one line."""
         raise TypeError(f"{type(self).__name__} cannot be described")
 
     def splices(self, view: View) -> list[Splice]:
-        """The bytes to replace; empty when the setting holds. RunbookError when the file has no place for it."""
+        """Return the byte ranges to replace, none when the setting has its value. Raises RunbookError when the file has no place for it."""
         raise TypeError(f"{type(self).__name__} cannot be applied")
 
 
 @dataclass(frozen=True)
 class XmlSet(Edit):
-    """Text of an element, or an attribute (`…/@name`), which is added when absent. `c:` is the namespace of the root.
+    """Sets the text of an element, or an attribute (`…/@name`), which is added when absent. `c:` is the namespace of the root.
 
-    `create`: an absent element is made: behind the comment that holds it as a sample (`<!--HostName>…</HostName-->`;
-    the comment stays), else as the last one of its parent.
+    With `create`, an absent element is inserted: after the comment that holds it as a sample
+    (`<!--HostName>…</HostName-->`; the comment stays), otherwise as the last child of its parent.
     """
 
     xpath: str
@@ -106,10 +108,9 @@ class XmlSet(Edit):
 
 @dataclass(frozen=True)
 class XmlElement(Edit):
-    """An element with everything in it: `xpath` finds it again, `xml` is what it must be (comments and white space
-    aside).
+    """Sets an element with all its content. `xpath` finds it; `xml` is what it must be, apart from comments and white space.
 
-    When it is not there, it is inserted behind the element `after`, or as the last one in `into`.
+    An absent element is inserted after the element `after`, or as the last child of `into`.
     """
 
     xpath: str
@@ -134,7 +135,7 @@ class XmlElement(Edit):
 
 @dataclass(frozen=True)
 class XmlRemove(Edit):
-    """No element at `xpath`; all that are there are taken away."""
+    """Removes every element that `xpath` selects."""
 
     xpath: str
 
@@ -147,9 +148,7 @@ class XmlRemove(Edit):
 
 @dataclass(frozen=True)
 class JsonSet(Edit):
-    """A value in strict JSON; `path` is dotted (`authentication.activeMethod`, numbers for places in a list) and
-    must exist.
-    """
+    """Sets a value in strict JSON. `path` is dotted (`authentication.activeMethod`; numbers are positions in a list) and must exist."""
 
     path: str
     value: str | int | float | bool | None = field(repr=False)
@@ -176,9 +175,7 @@ class JsonSet(Edit):
 
 @dataclass(frozen=True)
 class TextSet(Edit):
-    """The one group of `pattern` (a multi-line regular expression that matches exactly once, before and after)
-    becomes `value`.
-    """
+    """Sets the one group of `pattern` to `value`. `pattern` is a multi-line regular expression that matches exactly once, before and after."""
 
     pattern: str
     value: str = field(repr=False)
@@ -199,10 +196,10 @@ class TextSet(Edit):
 
 @lru_cache(maxsize=512)
 def apply(data: bytes, edits: tuple[Edit, ...], path: str) -> bytes:
-    """`data` with all `edits` made; the same bytes when all hold already.
+    """Return `data` with all `edits` made; the same bytes when every setting already has its value.
 
-    Edits are made together as long as they do not touch each other; one that needs what an earlier one inserts is
-    made after it. RunbookError names the file (`path`), the XPath or key, and what was found instead.
+    Edits whose byte ranges do not touch are made together. An edit that needs what an earlier one inserts is made after
+    it. Raises RunbookError, which names the file (`path`), the XPath or key, and what was found instead.
     """
     view, pending = View(data, path), list[Splice]()
     for edit in edits:
@@ -235,7 +232,7 @@ def _touch(pending: Sequence[Splice], found: Sequence[Splice]) -> bool:
 
 
 def split_last(xpath: str) -> tuple[str, str]:
-    """An XPath without its last step, and that step; a slash inside a predicate is none."""
+    """Return an XPath without its last step, and that step. A slash inside a predicate does not separate steps."""
     depth = 0
     for at in range(len(xpath) - 1, -1, -1):
         depth += {"]": 1, "[": -1}.get(xpath[at], 0)
@@ -245,7 +242,7 @@ def split_last(xpath: str) -> tuple[str, str]:
 
 
 def _meaning(element: etree._Element) -> tuple:
-    """An element without its white space and comments, to compare."""
+    """Return an element's name, attributes, text and children without white space and comments, for a comparison."""
     children = [_meaning(child) for child in element if isinstance(child.tag, str)]
     text = "".join([element.text or "", *(child.tail or "" for child in element)]).strip()
     return element.tag, sorted(element.attrib.items()), text, children
@@ -258,7 +255,7 @@ def _skip(text: str, at: int) -> int:
 
 
 def _members(text: str, at: int) -> dict[str, int]:
-    """Where the value of each member of the object or list at `at` starts; `text` is known to be JSON."""
+    """Return, by name or position, where each member's value starts in the object or list at `at`. `text` must be valid JSON."""
     found: dict[str, int] = {}
     opening, decode = text[at], json.JSONDecoder().raw_decode
     if opening not in "{[":
@@ -268,7 +265,7 @@ def _members(text: str, at: int) -> dict[str, int]:
         name = str(len(found))
         if opening == "{":
             name, at = decode(text, at)
-            at = _skip(text, _skip(text, at) + 1)  # behind the colon
+            at = _skip(text, _skip(text, at) + 1)  # after the colon
         found[name] = at
         _, at = decode(text, at)
         at = _skip(text, at)

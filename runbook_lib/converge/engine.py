@@ -1,8 +1,8 @@
-"""Plan, apply, verify: what differs between hosts and the wish, and how the difference is taken away.
+"""Plan and apply: compare hosts with their desired state, and change what differs.
 
-One exec per host probes everything a step wants; nothing is changed by it. `apply` probes again, refuses when the world moved on since the
-plan, and then needs one more exec per stage that has something to do. A stage is a group of resources whose order or whose findings
-matter to the next one (an archive before its files are edited). Nothing here knows about WSO2.
+A plan probes all resources of a host with one remote command and changes nothing. `apply` probes again, refuses when the hosts
+changed since the plan, and then runs one command for each stage that has changes, and another to probe the stages after it. A stage
+is a group of resources that must be applied before the next group is probed (an archive before its files are edited).
 """
 
 from __future__ import annotations
@@ -34,7 +34,11 @@ Found = dict[str, list[list[Fact]]]  # by node name, per stage
 
 
 def ask(host: Host, verb: str, wires: Sequence[Wire], on_progress: Callable[[dict], None] | None = None, timeout: float = 900.0) -> dict:
-    """One exec of the agent. Returns its last message; HostError with the host's own words when it failed."""
+    """Run the agent once on the host and return its last message.
+
+    `verb` is "probe" or "apply", `timeout` the seconds of silence allowed; `on_progress` is called with each progress message.
+    Raises HostError with the host's own message when the agent failed.
+    """
     request = json.dumps({"verb": verb, "resources": list(wires)}).encode()
     last: dict = {}
 
@@ -53,7 +57,7 @@ def ask(host: Host, verb: str, wires: Sequence[Wire], on_progress: Callable[[dic
 
 
 def _advice(words: str) -> str:
-    """The next step for failures that a user meets."""
+    """Return the next step for the user, chosen by the host's message."""
     table = (
         ("No space left", "free space on the host or launch it with a larger disk (cloud.disk_gb), then run the step again"),
         ("cannot fetch", "check the URL and that the machines may reach it (security group, proxy), then run the step again"),
@@ -67,7 +71,7 @@ def _advice(words: str) -> str:
 
 
 def _probe(host: Host, stages: Sequence[Stage]) -> list[list[Fact]]:
-    """Facts per stage, from one exec."""
+    """Return the facts by stage, from one run of the agent."""
     resources = [resource for stage in stages for resource in stage.resources]
     facts = ask(host, "probe", [r.question() for r in resources], timeout=120)["facts"] if resources else []
     found, at = [], 0
@@ -83,17 +87,17 @@ def _compare(host: str, stage: Stage, facts: Sequence[Fact]) -> list[tuple[Pendi
 
 
 def _differing(host: str, stages: Sequence[Stage], found: Sequence[Sequence[Fact]]) -> list[Pending]:
-    """The changes of all stages, as far as these facts tell."""
+    """Return the changes of all stages that follow from these facts."""
     return [p for stage, facts in zip(stages, found, strict=True) for p, _, _ in _compare(host, stage, facts)]
 
 
 def plan(fleet: Fleet, wish: Wish, title: str = "plan") -> Plan:
-    """Probe all hosts, compare, change nothing."""
+    """Probe the hosts of `wish` in parallel and return what would change. Nothing is changed."""
     return _plan_and_facts(fleet, wish, title)[0]
 
 
 def _plan_and_facts(fleet: Fleet, wish: Wish, title: str) -> tuple[Plan, Found]:
-    """The plan, and what it was made of."""
+    """Return the plan and the facts that it was made from."""
     began = time.monotonic()
     found = fleet.each(lambda host: _probe(host, wish[host.name]), wish)
     pending = [p for name in wish for p in _differing(name, wish[name], found[name])]
@@ -108,12 +112,13 @@ def apply(
     batches: Iterable[Sequence[str]] | None = None,
     gate: Callable[[Sequence[str]], None] | None = None,
 ) -> Result:
-    """Bring about what the plan showed.
+    """Apply the changes of the plan and return what was changed.
 
-    PlanOvertaken when a fresh probe differs from the plan (its `fresh` is the plan as it is now); nothing was changed then.
-    HostError when a host fails; what was applied stays (its `changed` says what), and running the step again goes on. `stop` ends at the next stage.
-    `batches` of host names go one after the other (a rolling change), all hosts at once otherwise; after each batch that changed anything
-    `gate` is called with its hosts and returns when they serve again.
+    `progress` is called with each event. When `stop` is set, each host ends before its next stage. `batches` of host names are
+    applied one after the other (a rolling change); without them all hosts are applied at once. After each batch that changed
+    anything, `gate` is called with its hosts and must return when they serve again.
+    Raises PlanOvertaken when a fresh probe differs from the plan: nothing was changed, and its `fresh` is the present plan.
+    Raises HostError when a host fails or was stopped: what was applied stays (listed in its `changed`), and another run continues.
     """
     began = time.monotonic()
     fresh, found = _plan_and_facts(fleet, planned.wish, planned.title)
@@ -147,8 +152,10 @@ def _in_batches(
     batches: Iterable[Sequence[str]] | None,
     gate: Callable[[Sequence[str]], None] | None,
 ) -> None:
-    """The hosts that `changed` has a list for; what was done is added to it as it is done. What was `found` just now is not asked again,
-    except of a batch that another one went before: that may have taken its time, and have changed what this one sees.
+    """Apply the hosts that `changed` has a list for, and add each change to that list when it is done.
+
+    The facts in `found` are used for the first batch that has changes. Later batches are probed again, because time has passed and
+    an earlier batch may have changed what they see.
     """
     for batch in batches if batches is not None else [list(wish)]:
         due = [name for name in batch if name in changed]
@@ -168,7 +175,10 @@ def _overtaken(planned: Plan, fresh: Plan) -> str:
 def _apply_host(
     host: Host, stages: Sequence[Stage], found: list[list[Fact]] | None, changed: list[Pending], progress: Progress | None, stop: threading.Event | None
 ) -> None:
-    """Stage by stage; every stage is compared against facts taken after the stage before it was applied."""
+    """Apply the stages in order; each is compared with facts taken after the stage before it. What was done is added to `changed`.
+
+    Raises HostError when a stage fails, when `stop` was set, or when the host still differs after the last stage.
+    """
     facts = found or _probe(host, stages)
     for index, stage in enumerate(stages):
         due = _compare(host.name, stage, facts[index])

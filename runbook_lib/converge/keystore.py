@@ -1,4 +1,4 @@
-"""Java keystores and truststores (JKS, as Carbon 4.4.1 reads them: facts 1.1) as resources."""
+"""Java keystores and truststores as resources, in the format JKS, which Carbon 4.4.1 reads (facts 1.1)."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class _Store(Resource):
 
     @cached_property
     def _made_of(self) -> str:
+        """The digest of everything the store is made from; the agent records it beside the store."""
         raise TypeError(f"{type(self).__name__} has no content")
 
     def question(self) -> Wire:
@@ -53,7 +54,7 @@ class _Store(Resource):
 
 @dataclass(frozen=True)
 class Keystore(_Store):
-    """A JKS with one private key and its certificate (`pem` holds both) under `alias`; key and store have the same password."""
+    """A JKS keystore with one private key and its certificate (`pem` holds both) under `alias`. Key and store have the same password."""
 
     kind = "keystore"
     pem: str = field(default="", repr=False)
@@ -66,7 +67,7 @@ class Keystore(_Store):
     def order(self, fact: Fact) -> Wire:
         key = serialization.load_pem_private_key(self.pem.encode(), None)
         certificate = x509.load_pem_x509_certificates(self.pem.encode())[0]
-        # The algorithms that JDK 7 and 8 read; the file lives for a second in a 0700 directory of root.
+        # JDK 7 and 8 read only these old algorithms. The file exists only briefly, in a directory of root with mode 0700.
         sealed = (
             serialization.PrivateFormat.PKCS12.encryption_builder()
             .kdf_rounds(50000)
@@ -80,7 +81,7 @@ class Keystore(_Store):
 
 @dataclass(frozen=True)
 class Truststore(_Store):
-    """A JKS in which each alias holds this certificate (PEM); other aliases of the shipped store stay."""
+    """A JKS truststore that holds these PEM certificates by alias. Other aliases of the shipped store stay."""
 
     kind = "truststore"
     certificates: Mapping[str, str] = field(default_factory=dict, repr=False)

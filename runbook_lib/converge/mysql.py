@@ -1,6 +1,6 @@
-"""What a MySQL or MariaDB server should have, as resources: databases, accounts, whole schemas, nothing left over.
+"""The resources of a MySQL or MariaDB server: databases, accounts, schemas, and the removal of what an installation leaves behind.
 
-All of them are probed in one session as root over the server's socket (`agent/mysql.py`); passwords travel on stdin.
+All of them are probed in one session as root over the server's socket (`agent/mysql.py`). Passwords are passed on stdin.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from functools import cached_property
 from runbook_lib.changes import Change
 from runbook_lib.converge.resources import Fact, Resource, Wire, pack, sha256
 
-# Facts 2.2: MySQL 8 would take utf8mb4 with a collation of its own unless both are stated.
+# Facts 2.2: MySQL 8 uses utf8mb4 with a collation of its own unless both are stated.
 COLLATION = {"utf8": "utf8_general_ci", "utf8mb4": "utf8mb4_general_ci", "latin1": "latin1_swedish_ci"}
-# What the product does at run time; the tables are made here, so its accounts need no right to make or drop any.
+# What the product needs at run time. The runbook creates the tables, so the product's accounts need no right to create or drop any.
 RUNTIME = ("Select", "Insert", "Update", "Delete")
 
 
 def canonical(charset_or_collation: str) -> str:
-    """MySQL 8.0.30 and MariaDB 10.6 call utf8 utf8mb3: one name for both."""
+    """Return the name with `utf8` instead of `utf8mb3`, which is what MySQL 8.0.30 and MariaDB 10.6 call it."""
     return re.sub(r"^utf8mb3(?=_|$)", "utf8", charset_or_collation or "")
 
 
@@ -38,7 +38,7 @@ class _Mysql(Resource):
         return self.difference(fact)
 
     def difference(self, fact: Fact) -> Change | None:
-        """The change on a server that answers."""
+        """Return the difference on a server that answers; None when there is none."""
         raise TypeError(f"{type(self).__name__} cannot be compared")
 
 
@@ -74,9 +74,9 @@ class MysqlDatabase(_Mysql):
 
 @dataclass(frozen=True)
 class MysqlAccount(_Mysql):
-    """An account for one database, from one network. `host`: an address with netmask, as both servers read it.
+    """An account for one database, from one network. `host` is an address with netmask in a form that both servers accept.
 
-    The authentication plugin is the server's affair: mysql_native_password where it exists (Connector/J 5.1 knows no
+    The authentication plugin depends on the server: mysql_native_password where it exists (Connector/J 5.1 supports no
     other, facts 2.3), caching_sha2_password where it does not.
     """
 
@@ -113,10 +113,11 @@ class MysqlAccount(_Mysql):
 
 @dataclass(frozen=True)
 class MysqlSchema(_Mysql):
-    """The tables of a database, loaded whole from one script of the pack, into an empty database only.
+    """The tables of a database, loaded from one script of the pack into an empty database only.
 
-    A load that was cut short is repaired by itself as long as it was ours (nobody has ever used that database; it is
-    dumped first all the same). Any other incomplete database stops the step: `database_repair` is the way out.
+    `origin` names the script in messages; `expected` is its number of tables. An interrupted load by this runbook is
+    repaired automatically: no product has used that database, and it is dumped before it is created again. Any other
+    incomplete database stops the step; the message names the call that recreates it.
     """
 
     what = "schema"
@@ -131,7 +132,7 @@ class MysqlSchema(_Mysql):
 
     @cached_property
     def tables(self) -> tuple[str, ...]:
-        """Names of the tables that the script makes."""
+        """The names of the tables that the script creates."""
         return table_names(self.script or b"")
 
     def question(self) -> Wire:
@@ -168,7 +169,7 @@ class MysqlSchema(_Mysql):
 
 @dataclass(frozen=True)
 class NoLeftovers(_Mysql):
-    """No anonymous accounts, no root from elsewhere, no test database that everyone may write to."""
+    """The absence of anonymous accounts, of root accounts for other hosts, and of the test database that everyone may write to."""
 
     what = "leftovers"
 
@@ -182,7 +183,7 @@ class NoLeftovers(_Mysql):
 
 
 def table_names(script: bytes) -> tuple[str, ...]:
-    """Names in `CREATE TABLE` statements, in their order, comments left out."""
+    """Return the names in `CREATE TABLE` statements in their order; comments are ignored."""
     text = re.sub(r"/\*.*?\*/|(--|#)[^\n]*", "", script.decode("utf-8", "replace"), flags=re.DOTALL)
     found = re.findall(r"\bCREATE\s+TABLE\s+(?:IF\s+NOT\s+EXISTS\s+)?[`\"]?(\w+)", text, flags=re.IGNORECASE)
     return tuple(dict.fromkeys(found))

@@ -1,7 +1,7 @@
-"""What a host should have, as frozen values: packages, files, edited files, users, units, archives, keystores.
+"""The resources of a host as frozen values: packages, users, files, edited files, directories, units, archives, commands.
 
-A resource knows three things: what the host's agent needs to probe it (`question`), what the difference between a fact and the wish is
-(`change`), and what the agent needs to bring it about (`order`). It does no I/O.
+A resource has three methods: `question` returns what the host's agent needs to probe it, `change` returns the difference
+between the fact that the agent reports and the desired state, and `order` returns what the agent needs to apply it. None does I/O.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ Wire = dict[str, Any]
 
 
 def pack(data: bytes) -> str:
-    """Bytes as the agent reads them: compressed, base64."""
+    """Return the bytes as the agent reads them: compressed with zlib, then base64."""
     return base64.b64encode(zlib.compress(data, 1)).decode()
 
 
 def unpack(text: str) -> bytes:
-    """The inverse of `pack`."""
+    """Return the bytes that `pack` encoded."""
     return zlib.decompress(base64.b64decode(text))
 
 
 @lru_cache(maxsize=512)
 def sha256(data: bytes) -> str:
-    """Hex digest; remembered, because the same wish is compared on every host and at every run."""
+    """Return the SHA-256 digest in hex. It is cached, because the same content is compared on every host and at every run."""
     return hashlib.sha256(data).hexdigest()
 
 
 def unified(old: bytes | None, new: bytes | None, path: str) -> str:
-    """Unified diff of two contents; binary content is named, not shown."""
+    """Return a unified diff of two contents, None meaning an absent file; for binary content only a note that it differs."""
     try:
         before, after = ((data or b"").decode() for data in (old, new))
     except UnicodeDecodeError:
@@ -57,7 +57,7 @@ def unified(old: bytes | None, new: bytes | None, path: str) -> str:
 
 @dataclass(frozen=True)
 class Resource:
-    """The base of all kinds. `key` names it in plans and journals."""
+    """The base class of all resources. `key` names the resource in plans and journals; `kind` selects the agent's code for it."""
 
     kind: ClassVar[str]
 
@@ -66,20 +66,20 @@ class Resource:
         raise TypeError(f"{type(self).__name__} has no key")
 
     def question(self) -> Wire:
-        """What the agent needs to probe this."""
+        """Return what the agent needs to probe this resource."""
         return {"kind": self.kind, "key": self.key}
 
     def change(self, fact: Fact) -> Change | None:
-        """The difference between the fact and the wish; None when there is none."""
+        """Return the difference between the fact and the desired state; None when there is none."""
         raise TypeError(f"{type(self).__name__} cannot be compared")
 
     def order(self, fact: Fact) -> Wire:
-        """What the agent needs to bring the wish about."""
+        """Return what the agent needs to apply this resource."""
         return self.question()
 
 
 def attributes(fact: Fact, mode: int | None, owner: str | None) -> list[str]:
-    """Differences of mode and owner, in words."""
+    """Return the differences of mode and owner in words; None for either means that it is not compared."""
     found = []
     if mode is not None and fact.get("mode") != mode:
         found.append(f"mode {fact.get('mode', 0):04o} -> {mode:04o}")
@@ -90,7 +90,7 @@ def attributes(fact: Fact, mode: int | None, owner: str | None) -> list[str]:
 
 @dataclass(frozen=True)
 class Package(Resource):
-    """A package of the distribution, installed at whatever version its mirror has."""
+    """A package of the distribution, installed in the version that its mirror offers; an installed one is not upgraded."""
 
     kind = "package"
     name: str
@@ -131,7 +131,7 @@ class User(Resource):
 
 @dataclass(frozen=True)
 class File(Resource):
-    """A file with exactly this content. `secret`: the content never leaves the host and is never shown."""
+    """A file with exactly this content. With `secret`, the agent never returns the content and plans never show it."""
 
     kind = "file"
     path: str
@@ -165,10 +165,10 @@ class File(Resource):
 
 @dataclass(frozen=True)
 class Edited(Resource):
-    """A file that somebody else brings (a product's configuration), with named settings edited and all else kept byte for byte.
+    """A file that the product's pack contains, with named settings edited and all other bytes kept.
 
-    `base` is the file as the product ships it: used to show the difference before the product is on the host.
-    `mode` and `owner` None: as the product has them.
+    `base` is the file as the product ships it; with it a plan can show the difference before the product is on the host.
+    `mode` or `owner` None means as the product has it.
     """
 
     kind = "edited"
@@ -184,7 +184,7 @@ class Edited(Resource):
 
     @cached_property
     def _settled(self) -> str | None:
-        """Digest of the shipped file with the edits made: a host that has it needs no content sent back."""
+        """The digest of the shipped file with the edits made; a host whose file has it need not return the content."""
         return sha256(edits.apply(self.base, self.edits, self.path)) if self.base is not None else None
 
     def question(self) -> Wire:
@@ -211,9 +211,9 @@ class Edited(Resource):
         return unified(old, edits.apply(old, self.edits, self.path), self.path)
 
     def order(self, fact: Fact) -> Wire:
-        """With the new content, made from the content that the fact has; without one when only mode or owner differ.
+        """Return the order with the new content, made from the content in the fact; without content when only mode or owner differ.
 
-        A file that is still absent when its stage comes was removed by hand: it is made from what the product ships.
+        A file that is absent when its stage is applied was removed by hand: it is made from the file that the product ships.
         """
         attributes = {**self.question(), "edited_from": fact.get("sha256"), "mode": self.mode, "owner": self.owner}
         old = unpack(fact["content"]) if "content" in fact else self.base if fact["type"] == "absent" else None
@@ -222,7 +222,7 @@ class Edited(Resource):
 
 @dataclass(frozen=True)
 class Directory(Resource):
-    """A directory; its content is nobody's business here."""
+    """A directory with this mode and owner. Its content is not looked at."""
 
     kind = "directory"
     path: str
@@ -245,7 +245,7 @@ class Directory(Resource):
 
 @dataclass(frozen=True)
 class Absent(Resource):
-    """A path that must not exist; a directory goes with everything in it."""
+    """A path that must not exist. A directory is removed with its content."""
 
     kind = "absent"
     path: str
@@ -263,8 +263,11 @@ class Absent(Resource):
 
 @dataclass(frozen=True)
 class Unit(Resource):
-    """A systemd unit. `running` None: as it is. `watches`: files whose change makes a restart (or `reload`) due, however they changed
-    and whoever was interrupted in between: the newest change is compared with the time at which the process started."""
+    """A systemd unit. `running` None means that it is neither started nor stopped.
+
+    `watches` are files whose change requires a restart, or a reload with `reload`. The time of the newest change is compared
+    with the start time of the process, so a change is noticed whoever made it, and also after an interrupted run.
+    """
 
     kind = "unit"
     name: str
@@ -296,7 +299,7 @@ class Unit(Resource):
 
 @dataclass(frozen=True)
 class Archive(Resource):
-    """A zip or tar unpacked at `path`, without its single top folder; fetched by `url` and refused unless it has this sha256."""
+    """A zip or tar archive unpacked at `path` without its single top folder. It is fetched from `url` and refused unless it has this sha256."""
 
     kind = "archive"
     path: str
@@ -324,7 +327,7 @@ class Archive(Resource):
 
 @dataclass(frozen=True)
 class Exec(Resource):
-    """The last resort: a guard and a command for sh. `unless` exits 0 when nothing is to be done."""
+    """A command for sh, for what no other resource covers. It is run unless the command `unless` exits with 0."""
 
     kind = "exec"
     name: str

@@ -1,7 +1,7 @@
-"""An XML file as bytes: where each element stands, so that a piece can be spliced and all else stays as it is.
+"""An XML file as bytes, with the byte offsets of each element, so that a part can be replaced and all other bytes stay.
 
-lxml answers XPath and says what a file means, but knows no byte offsets; expat knows the offsets. Both read the same
-bytes, and a document in which they disagree is refused.
+lxml evaluates XPath but has no byte offsets; expat has the offsets. Both parse the same bytes, and a document in which
+they disagree is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lxml import etree
 
 from runbook_lib.errors import RunbookError
 
-Splice = tuple[int, int, bytes]  # from, to, what stands there afterwards
+Splice = tuple[int, int, bytes]  # start offset, end offset, the bytes that replace what is between them
 
 START_TAG = re.compile(rb"""<[^\s/>]+(?:\s+[^\s=/>]+\s*=\s*(?:"[^"]*"|'[^']*'))*\s*(/?)>""")
 ATTRIBUTE = re.compile(rb"""(\s+)([^\s=/>]+)\s*=\s*("[^"]*"|'[^']*')""")
@@ -25,11 +25,14 @@ IN_ATTRIBUTES = {**ESCAPES, '"': "&quot;", "'": "&apos;", "\n": "&#10;", "\t": "
 
 
 class NotFound(RunbookError):
-    """No element, or more than one, where exactly one was meant."""
+    """Raised when there is no match, or more than one, where exactly one is required."""
 
 
 def escape(value: str, table: dict[str, str] = ESCAPES) -> bytes:
-    """A value as it is written in a file of any declared encoding: non-ASCII characters become character references."""
+    """Return the value escaped for a file of any declared encoding: non-ASCII characters become character references.
+
+    Raises RunbookError when the value holds a character that XML 1.0 forbids.
+    """
     if found := FORBIDDEN.search(value):
         raise RunbookError(f"a value holds U+{ord(found[0]):04X}, which no XML file can hold", None, "choose another value")
     return "".join(table.get(character, character) for character in value).encode("ascii", "xmlcharrefreplace")
@@ -37,8 +40,9 @@ def escape(value: str, table: dict[str, str] = ESCAPES) -> bytes:
 
 @dataclass
 class Span:
-    """Byte offsets of a node: `start`, end of its start tag, start of its end tag, `end`. The inner two are equal
-    for an empty tag.
+    """Byte offsets of a node: `start`, `open_end` (end of the start tag), `close` (start of the end tag), `end`.
+
+    For an empty tag the last three are equal.
     """
 
     start: int
@@ -50,7 +54,10 @@ class Span:
 
 
 class Document:
-    """A parsed file. `c:` in an XPath stands for the namespace of the root element, whichever that is."""
+    """A parsed file. In an XPath, `c:` is the prefix for the namespace of the root element.
+
+    The methods that edit change nothing themselves: they return a splice. Raises RunbookError when the file cannot be parsed.
+    """
 
     def __init__(self, data: bytes, path: str):
         self.data, self.path = data, path
@@ -65,14 +72,14 @@ class Document:
         names = [node.tag.rpartition("}")[2] if isinstance(node.tag, str) else "" for node in nodes]
         if names != [span.name.rpartition(":")[2] for span in spans]:
             raise RunbookError("the two XML parsers disagree about this file (entities?)", path, "edit it by hand")
-        self.spans = dict(zip(nodes, spans, strict=True))  # holds the nodes, so that lxml keeps returning these very objects
+        self.spans = dict(zip(nodes, spans, strict=True))  # keeps the nodes alive, so that lxml returns these same objects again
 
     @cached_property
     def newline(self) -> bytes:
         return b"\r\n" if b"\r\n" in self.data else b"\n"
 
     def find(self, xpath: str) -> list[etree._Element]:
-        """The elements that `xpath` selects."""
+        """Return the elements that `xpath` selects. Raises RunbookError when it is not valid or selects anything else."""
         namespace = etree.QName(self.root).namespace
         try:
             found = self.root.xpath(xpath, namespaces={"c": namespace} if namespace else None)
@@ -83,7 +90,7 @@ class Document:
         return list(found)
 
     def one(self, xpath: str) -> etree._Element:
-        """The one element that `xpath` selects; NotFound, with what there is instead."""
+        """Return the one element that `xpath` selects. Raises NotFound, naming what is there instead, when it is not exactly one."""
         found = self.find(xpath)
         if len(found) == 1:
             return found[0]
@@ -99,7 +106,7 @@ class Document:
         )
 
     def _nearest(self, xpath: str) -> str:
-        """The longest part of `xpath` that exists, and what is below it."""
+        """Return, for an error message, the longest part of `xpath` that exists and the elements below it."""
         while "/" in xpath.strip("/"):
             xpath = xpath.rpartition("/")[0]
             try:
@@ -112,7 +119,7 @@ class Document:
         return f"the root is {etree.QName(self.root).localname}"
 
     def attribute(self, element: etree._Element, name: str, value: str) -> Splice:
-        """Set an attribute; a new one goes behind the first, spaced as the second is."""
+        """Return the splice that sets an attribute. A new one is written after the first, with the white space before the second."""
         span = self.spans[element]
         found = list(ATTRIBUTE.finditer(self.data, span.start, span.open_end))
         for match in found:
@@ -125,7 +132,10 @@ class Document:
         return found[0].end(), found[0].end(), (found[1][1] if len(found) > 1 else b" ") + written
 
     def text(self, element: etree._Element, value: str) -> Splice:
-        """Set the text of an element that holds only text; white space around the old text stays."""
+        """Return the splice that sets an element's text; white space around the old text stays.
+
+        Raises RunbookError when the element holds anything but text.
+        """
         span = self.spans[element]
         if len(element):
             raise RunbookError(f"<{span.name}> on line {element.sourceline} holds elements or comments, not only text", self.path)
@@ -139,22 +149,22 @@ class Document:
         return span.open_end + before, span.close - after, escape(value)
 
     def indent(self, node: etree._Element) -> bytes:
-        """White space between the start of the node's line and the node; none when something else stands before it."""
+        """Return the white space before the node on its line; empty when anything else precedes the node there."""
         start = self.spans[node].start
         before = self.data[self.data.rfind(b"\n", 0, start) + 1 : start]
         return before if not before.strip() else b""
 
     def lines(self, xml: str, indent: bytes) -> bytes:
-        """A snippet in the file's own line ends, all lines but the first indented."""
+        """Return a snippet with the file's own line ends, every line but the first indented."""
         return (self.newline + indent).join(line.encode("ascii", "xmlcharrefreplace") for line in xml.strip().splitlines())
 
     def after(self, node: etree._Element, xml: str) -> Splice:
-        """Insert a snippet on the line behind `node`."""
+        """Return the splice that inserts a snippet on a new line after `node`."""
         end, indent = self.spans[node].end, self.indent(node)
         return end, end, self.newline + indent + self.lines(xml, indent)
 
     def into(self, parent: etree._Element, xml: str) -> Splice:
-        """Insert a snippet as the last child of `parent`."""
+        """Return the splice that inserts a snippet as the last child of `parent`. Raises RunbookError when `parent` holds text."""
         if len(parent):
             return self.after(parent[-1], xml)
         span, outer = self.spans[parent], self.indent(parent)
@@ -167,12 +177,12 @@ class Document:
         return span.open_end, span.close, inner
 
     def replace(self, node: etree._Element, xml: str) -> Splice:
-        """A snippet in the place of `node`."""
+        """Return the splice that replaces `node` by a snippet."""
         span = self.spans[node]
         return span.start, span.end, self.lines(xml, self.indent(node))
 
     def remove(self, node: etree._Element) -> Splice:
-        """Take `node` away, with its line when it has that for itself."""
+        """Return the splice that removes `node`, and its line when nothing else is on it."""
         span = self.spans[node]
         line = self.data.rfind(b"\n", 0, span.start)
         ends = self.data.find(b"\n", span.end)
@@ -180,15 +190,13 @@ class Document:
         return (line + 1, ends + 1, b"") if alone and line >= 0 else (span.start, span.end, b"")
 
     def sample(self, parent: etree._Element, name: str) -> etree._Element | None:
-        """The comment below `parent` that holds `<name>` as a commented-out sample, such as
-        `<!--HostName>…</HostName-->`.
-        """
+        """Return the comment below `parent` that holds `<name>` as a sample, such as `<!--HostName>…</HostName-->`; None when there is none."""
         looks = re.compile(rf"\s*<?{re.escape(name)}[\s>/]")
         return next((node for node in parent.iterchildren(etree.Comment) if looks.match(node.text or "")), None)
 
 
 def _spans(data: bytes) -> list[Span]:
-    """Spans of the root and everything in it (elements, comments, processing instructions), in document order."""
+    """Return the spans of the root and of all elements, comments and processing instructions in it, in document order."""
     spans: list[Span] = []
     stack: list[Span] = []
     parser = expat.ParserCreate()

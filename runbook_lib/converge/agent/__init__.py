@@ -1,7 +1,7 @@
-"""The program that runs on a host: probes and applies resources. Standard library only, one exec, JSON in and out.
+"""The program that runs on a host and probes or applies resources. It uses only the standard library; request and response are JSON.
 
-`program(kinds)` puts together the source of the core and of the kinds asked for. It is sent over stdin, never stored on the host and
-never on a command line, so that nothing secret appears in a process list. It runs on Python 3.9 and newer (Debian 11, Ubuntu 22.04).
+`program(kinds)` assembles the source of the core and of the kinds needed. It is sent on stdin; it is neither stored on the host nor
+part of a command line, so that no secret appears in a process list. It runs on Python 3.9 and newer (Debian 11, Ubuntu 22.04).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ KINDS = {
     "mysql": "mysql",
     "config_tree": "config_tree",
 }  # fmt: skip
-NEEDS = {"mysql": ("mysql_backup",)}  # files that a kind's own file builds on
+NEEDS = {"mysql": ("mysql_backup",)}  # further files that a file of KINDS needs
 
-# The remote command: reads the program's length and the program from stdin, then the program reads its input.
+# The remote command. It reads the program's length and the program from stdin and runs it; the program reads the request from the same stdin.
 COMMAND = 'exec sudo -n python3 -IS -c \'import sys; i = sys.stdin.buffer; exec(compile(i.read(int(i.readline())), "runbook-agent", "exec"))\''
 
 
@@ -37,7 +37,7 @@ def _assemble(modules: tuple[str, ...]) -> bytes:
 
 
 def program(kinds: Iterable[str]) -> bytes:
-    """The agent's source for these kinds, with its length in front, ready to be written to COMMAND's stdin."""
+    """Return the agent's source for these kinds, preceded by its length, to be written to the stdin of COMMAND."""
     modules = {KINDS[kind] for kind in kinds}
     modules |= {needed for module in modules for needed in NEEDS.get(module, ())}
     source = _assemble(tuple(sorted(modules)))

@@ -4,12 +4,15 @@ from .core import *  # noqa: F403
 # --- agent ---
 import shutil as _shutil, tarfile, urllib.error, urllib.request, zipfile  # noqa: E401, E402
 
-STAMP = ".runbook-archive"  # inside the unpacked tree: the sha256 of the archive that it came from
+STAMP = ".runbook-archive"  # a file in the unpacked tree with the sha256 of its archive
 CACHE = "/var/cache/runbook-archives"
 
 
 def download(url, sha256):
-    """Fetch into the cache; nothing is kept that does not have the sha256 asked for."""
+    """Fetch the archive into the cache and return its path there.
+
+    Raises Failed when it cannot be fetched or has another sha256; then it is not kept.
+    """
     target = os.path.join(CACHE, sha256)
     if os.path.exists(target):
         return target
@@ -20,7 +23,7 @@ def download(url, sha256):
             for block in iter(lambda: source.read(1 << 20), b""):
                 digest.update(block)
                 out.write(block)
-    except urllib.error.URLError as error:  # the URL itself may be presigned: name it without its query
+    except urllib.error.URLError as error:  # a presigned URL has its signature in the query, so the message leaves the query out
         raise Failed("cannot fetch %s: %s" % (url.split("?")[0], getattr(error, "reason", error)))
     if digest.hexdigest() != sha256:
         os.unlink(target + ".part")
@@ -30,10 +33,11 @@ def download(url, sha256):
 
 
 def extract(archive, into):
+    """Unpack a zip (with the modes of its files) or a tar archive into the directory `into`."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as z:
             for entry in z.infolist():
-                path = z.extract(entry, into)  # refuses to leave `into`
+                path = z.extract(entry, into)  # never writes outside `into`
                 if entry.external_attr >> 16:
                     os.chmod(path, (entry.external_attr >> 16) & 0o777)
     else:
@@ -65,7 +69,7 @@ class Archives:
                 tree = fresh
                 inside = os.listdir(fresh)
                 if len(inside) == 1 and os.path.isdir(os.path.join(fresh, inside[0])):
-                    tree = os.path.join(fresh, inside[0])  # archives of products have one top folder
+                    tree = os.path.join(fresh, inside[0])  # the archive of a product has a single top folder
                 with open(os.path.join(tree, STAMP), "w") as stamp:
                     stamp.write(r["sha256"] + "\n")
                 if r.get("owner"):

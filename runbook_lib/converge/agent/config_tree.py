@@ -1,22 +1,22 @@
-# Kind: config_tree (a service's configuration as one tested, switched whole). Only what follows the marker is sent.
+# Kind: config_tree (a service's configuration, tested and activated as one tree). Only what follows the marker is sent.
 from .core import *  # noqa: F403
 
 # --- agent ---
 import shutil as _trees, stat as _modes, urllib.request as _asking  # noqa: E401, E402
 
 RELOAD_SECONDS = 15
-TAKEN = 20  # answers in a row from the new version: for a moment after a reload old and new workers both accept connections
+TAKEN = 20  # consecutive responses from the new version: shortly after a reload, old and new workers both accept connections
 
 
 def version_of(r):
-    """The version that the link leads to; None when it is no link into the tree."""
+    """Return the version that the link points to; None when it is not a link into the tree."""
     target = os.readlink(r["link"]) if os.path.islink(r["link"]) else ""
     folder, name = os.path.split(target)
     return os.path.basename(folder) if name == r["entry"] and os.path.dirname(folder) == r["root"] else None
 
 
 def running(r):
-    """The version that the service says it runs; `other` when it answers something else; None when nothing answers."""
+    """Return the version that the service reports; "other" when it answers with an error; None when nothing answers."""
     try:
         with _asking.urlopen("http://%s/version" % r["status"], timeout=3) as answer:
             return answer.read(64).decode("ascii", "replace").strip()
@@ -27,6 +27,7 @@ def running(r):
 
 
 def files_below(folder):
+    """Return the full paths of all files below the folder, by their relative paths."""
     found = {}
     for path, _, names in os.walk(folder):
         for name in names:
@@ -56,6 +57,7 @@ class Trees:
 
     @staticmethod
     def apply(resources):
+        """Write, test and activate each configuration. Raises Failed when the test fails or the service does not load it."""
         for r in resources:
             fresh = Trees.write(r)
             try:
@@ -69,7 +71,7 @@ class Trees:
 
     @staticmethod
     def write(r):
-        """The version's folder, whole: built beside and renamed. Its paths are those that it will be tested with."""
+        """Write all files of the version and return its folder. They are written to a temporary folder, which is then renamed."""
         folder, beside = os.path.join(r["root"], r["version"]), os.path.join(r["root"], ".new-%d" % os.getpid())
         os.makedirs(r["root"], exist_ok=True)
         _trees.rmtree(beside, ignore_errors=True)
@@ -80,7 +82,7 @@ class Trees:
                 out.write(unpack(content))
                 os.fsync(out.fileno())
             os.chmod(path, r["files"][name]["mode"])
-        if os.path.exists(folder):  # the same version, damaged by another hand
+        if os.path.exists(folder):  # the same version, changed by somebody else
             os.rename(folder, folder + ".damaged")
         os.rename(beside, folder)
         _trees.rmtree(folder + ".damaged", ignore_errors=True)
@@ -88,22 +90,25 @@ class Trees:
 
     @staticmethod
     def point(r, target):
-        """Make the link lead to `target` in one step: a reader finds the old configuration or the new one."""
+        """Make the link point to `target` in one step, so that a reader finds either the old configuration or the new one."""
         beside = "%s.runbook-%d" % (r["link"], os.getpid())
         os.symlink(target, beside)
         os.replace(beside, r["link"])
 
     @staticmethod
     def switch(r):
-        """The new version for the old one; the old one again when the service does not take it."""
+        """Point the link to the new version and reload the service.
+
+        When the service does not run the new version within RELOAD_SECONDS, point the link back, reload again and raise Failed.
+        """
         kept = os.path.join(r["root"], "original")
         before = os.readlink(r["link"]) if os.path.islink(r["link"]) else None
         if before is None and os.path.exists(r["link"]):
-            _trees.copy2(r["link"], kept)  # what the package brought
+            _trees.copy2(r["link"], kept)  # the configuration that the package installed
             before = kept
         Trees.point(r, os.path.join(r["root"], r["version"], r["entry"]))
         if subprocess.run(r["active"], stdin=subprocess.DEVNULL, capture_output=True).returncode:
-            return  # not running: it reads the new configuration when it is started
+            return  # the service does not run; it reads the new configuration when it starts
         try:
             run(r["reload"])
             words = "it still runs the old one %d seconds after the reload" % RELOAD_SECONDS
@@ -122,7 +127,7 @@ class Trees:
 
     @staticmethod
     def clear(r):
-        """Keep this version and the newest before it, for a look by hand."""
+        """Remove all versions except this one and the newest of the others, which is kept for inspection."""
         others = [entry for entry in os.scandir(r["root"]) if entry.is_dir() and entry.name != r["version"]]
         for entry in sorted(others, key=lambda entry: entry.stat().st_mtime)[:-1]:
             _trees.rmtree(entry.path, ignore_errors=True)

@@ -5,10 +5,12 @@ HANDLERS = {}  # type: dict  # kind -> class with probe(resources) -> [fact] and
 
 
 class Failed(Exception):
-    """A resource could not be applied; the text is for the user."""
+    """Raised when a resource could not be probed or applied; the message is shown to the user."""
 
 
 def handles(*kinds):
+    """Return a decorator that registers a class as the handler of these kinds."""
+
     def register(cls):
         for kind in kinds:
             HANDLERS[kind] = cls
@@ -18,7 +20,7 @@ def handles(*kinds):
 
 
 def run(command, stdin=None, env=None):
-    """Run a command; Failed with its last words when it fails."""
+    """Run a command (an argument list) and return its output. Raises Failed with its last 12 lines when it exits with another code than 0."""
     done = subprocess.run(command, input=stdin, capture_output=True, env={**os.environ, **(env or {})})
     if done.returncode:
         last = (done.stderr + b"\n" + done.stdout).decode(errors="replace").strip().splitlines()[-12:]
@@ -48,7 +50,7 @@ def set_owner(path, owner):
 
 
 def grouped(resources):
-    """Consecutive resources of one handler belong together: one apt-get, one systemctl, one database session."""
+    """Return (handler, [(index, resource)]) for each run of consecutive resources with one handler, so that apt-get is called once for all."""
     groups = []
     for index, resource in enumerate(resources):
         handler = HANDLERS[resource["kind"]]
@@ -59,11 +61,13 @@ def grouped(resources):
 
 
 def say(**message):
+    """Send one message to the operator: a line of JSON on stdout."""
     sys.stdout.write(json.dumps(message) + "\n")
     sys.stdout.flush()
 
 
 def probe(resources):
+    """Return the facts in the order of the resources. Each handler is called once with all resources of its kinds."""
     facts = [None] * len(resources)
     by_handler = {}
     for index, resource in enumerate(resources):
@@ -75,6 +79,7 @@ def probe(resources):
 
 
 def apply(resources):
+    """Apply the resources in their order and report the progress of each group."""
     for handler, members in grouped(resources):
         said = members[0][1]["key"] if len(members) == 1 else "%s and %d more" % (members[0][1]["key"], len(members) - 1)
         say(progress=members[0][0], of=len(resources), doing=said)
@@ -92,5 +97,5 @@ def main():
             say(applied=len(request["resources"]))
     except Failed as error:
         say(failed=str(error))
-    except OSError as error:  # no space, read-only file system, permission: the system's words are the best there are
+    except OSError as error:  # no space, read-only file system, permission: the system's message says it best
         say(failed="%s: %s" % (error.filename or "system", error.strerror))

@@ -2,11 +2,11 @@
 from .core import *  # noqa: F403
 
 # --- agent ---
-LARGEST_DIFF = 400_000  # bytes of content that a probe returns at most
+LARGEST_DIFF = 400_000  # the largest content, in bytes, that a probe returns
 
 
 def replace_file(path, data, mode, owner):
-    """Write beside the file and rename: readers see the old content or the new one, never half of it."""
+    """Replace the file in one step: write a temporary file beside it and rename that, so that no reader sees a partial file."""
     handle, beside = tempfile.mkstemp(prefix=".runbook-", dir=os.path.dirname(path))
     try:
         with os.fdopen(handle, "wb") as out:
@@ -63,6 +63,10 @@ class Files:
 
     @staticmethod
     def apply_edited(r):
+        """Write the edited content, or only set mode and owner.
+
+        Raises Failed when the file no longer has the content that was edited (`edited_from`), or was removed since the probe.
+        """
         if not os.path.lexists(r["path"]):
             if "content" not in r or r["edited_from"] is not None or not os.path.isdir(os.path.dirname(r["path"])):
                 raise Failed("%s is gone, which the product brought" % r["path"])

@@ -4,6 +4,7 @@ from .core import *  # noqa: F403
 
 # --- agent ---
 def stamp_of(path):
+    """Return the path of the file that records what the store at `path` was made of, and the store's digest."""
     return path + ".runbook"
 
 
@@ -14,7 +15,11 @@ def file_digest(path):
 
 @handles("keystore", "truststore")
 class Keystores:
-    """keytool takes a second per call, so what a store was made of is remembered beside it, with the digest of the store itself."""
+    """Keystores and truststores, made with keytool.
+
+    keytool takes a second per call. So a probe does not call it: it reads the stamp, which holds what the store was made of
+    and the digest of the store. A store that has another digest was changed by somebody else.
+    """
 
     @staticmethod
     def probe(resources):
@@ -45,6 +50,7 @@ class Keystores:
 
     @staticmethod
     def make(r):
+        """Make the store in a directory beside it, rename it into place and write its stamp."""
         work = tempfile.mkdtemp(prefix=".runbook-", dir=os.path.dirname(r["path"]))
         try:
             fresh = os.path.join(work, "store")

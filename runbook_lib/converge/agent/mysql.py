@@ -8,9 +8,9 @@ import fcntl, gzip, re  # noqa: E401, E402
 SYSTEM = ("mysql", "sys", "information_schema", "performance_schema")
 PRIVILEGES = ("Select", "Insert", "Update", "Delete", "Create", "Drop", "Grant", "References", "Index", "Alter", "Create_tmp_table",
               "Lock_tables", "Create_view", "Show_view", "Create_routine", "Alter_routine", "Execute", "Event", "Trigger")  # fmt: skip
-# Facts 2.2: the scripts say `TIMESTAMP NOT NULL DEFAULT 0`, which these two modes refuse.
+# Facts 2.2: the scripts contain `TIMESTAMP NOT NULL DEFAULT 0`, which these two modes reject.
 RELAXED = "SET SESSION sql_mode = REPLACE(REPLACE(@@SESSION.sql_mode, 'NO_ZERO_IN_DATE', ''), 'NO_ZERO_DATE', '');"
-# What was loaded, and whether to the end: a table count alone misses indexes and rows at the end of a script.
+# Records which script was loaded and whether it completed. A count of tables would miss indexes and rows at the end of a script.
 LEDGER = (
     "CREATE DATABASE IF NOT EXISTS runbook; CREATE TABLE IF NOT EXISTS runbook.schema_load "
     "(name VARCHAR(64) PRIMARY KEY, script CHAR(64) NOT NULL, state VARCHAR(16) NOT NULL, at TIMESTAMP DEFAULT CURRENT_TIMESTAMP);"
@@ -19,7 +19,10 @@ LEDGER_STATE = "REPLACE INTO runbook.schema_load (name, script, state) VALUES ('
 
 
 def sql(text, database=None):
-    """Statements as root over the socket, on stdin; rows as lists of text. Stops at the first error, which says its line."""
+    """Run statements as root over the socket and return the rows as lists of text.
+
+    Raises Failed at the first error; its message names the line.
+    """
     command = [
         client("mysql"),
         "--no-defaults",
@@ -38,17 +41,17 @@ def quoted(text):
 
 
 def pattern(database):
-    """In GRANT an underscore is a wildcard unless it is escaped: WSO2_USER_DB would cover WSO2xUSER_DB too."""
+    """Return the database's name for GRANT, where an unescaped underscore is a wildcard: WSO2_USER_DB would match WSO2xUSER_DB too."""
     return database.replace("_", "\\_")
 
 
 def native(password):
-    """What mysql_native_password stores."""
+    """Return the hash that mysql_native_password stores for this password."""
     return "*" + hashlib.sha1(hashlib.sha1(password.encode()).digest()).hexdigest().upper()
 
 
 def sha_crypt(password, salt, rounds):
-    """SHA-256 crypt (Drepper) with a binary salt: what caching_sha2_password stores after its salt; 43 characters."""
+    """Return the 43 characters that caching_sha2_password stores after its salt: SHA-256 crypt (Drepper) with a binary salt."""
     key, length = password, len(password)
     inner = hashlib.sha256(key + salt + key).digest()
     mixed = hashlib.sha256(key + salt + (inner * (length // 32 + 1))[:length])
@@ -89,7 +92,7 @@ def sha_crypt(password, salt, rounds):
 
 
 def password_matches(plugin, stored, password):
-    """`stored` is mysql.user's authentication_string as bytes. False also for a plugin that we would not choose."""
+    """Return whether `stored`, the authentication_string of mysql.user as bytes, is of this password. False also for any other plugin."""
     if plugin == "mysql_native_password":
         return stored.decode("latin-1").upper() == native(password)
     match = re.fullmatch(rb"\$A\$([0-9A-Fa-f]{3})\$(.{20})(.{43})", stored, re.DOTALL)
@@ -99,7 +102,7 @@ def password_matches(plugin, stored, password):
 
 
 class Server:
-    """What one session shows of the whole server."""
+    """The state of the whole server, read in one session. Raises Failed when no server answers or it refuses root."""
 
     def __init__(self):
         privileges = ", ".join("%s_priv" % name for name in PRIVILEGES)
@@ -133,7 +136,7 @@ class Server:
 
 
 class Asked:
-    """Answers to questions, by `what`."""
+    """The facts of each kind of resource, by its `what`. Each method returns the fact for one question."""
 
     @staticmethod
     def database(r, server):
@@ -176,7 +179,9 @@ class Asked:
 
     @staticmethod
     def report(r, server):
-        """For checks: the server itself, its tables, and what a simultaneous first boot leaves behind (golden run 7)."""
+        """Return what checks need: the server's settings, the number of tables by database, and the number of duplicate registry rows,
+        which a simultaneous first boot of several nodes leaves behind (golden run 7).
+        """
         pairs = {}
         for database in r["registries"]:
             if "REG_RESOURCE" in server.tables.get(database, {}):
@@ -191,12 +196,15 @@ class Asked:
 
 
 def load(r):
-    """The script whole, into a database that is empty. The ledger says `loading` until the last statement is done."""
+    """Load the whole script into an empty database. The ledger has the state `loading` until the last statement has completed.
+
+    Raises Failed when a statement fails or a table is missing afterwards.
+    """
     script = unpack(r["script"])
     digest = hashlib.sha256(script).hexdigest()
     sql(LEDGER + LEDGER_STATE % (r["name"], digest, "loading"))
     try:
-        sql(RELAXED.encode() + b" " + script, r["name"])  # on the script's first line, so that errors name the script's own lines
+        sql(RELAXED.encode() + b" " + script, r["name"])  # on the script's first line, so that line numbers in errors are those of the script
     except Failed as error:
         raise Failed("the script %s failed in database %s and left it half loaded: %s" % (r["origin"], r["name"], str(error).split(": ", 1)[-1]))
     found = {name for (name,) in sql("SELECT table_name FROM information_schema.tables WHERE table_schema = %s;" % quoted(r["name"]))}
@@ -207,7 +215,7 @@ def load(r):
 
 
 class Ordered:
-    """Orders, by `what`. Each is safe to repeat."""
+    """The actions, by `what`. Each is safe to repeat."""
 
     @staticmethod
     def database(r):
@@ -234,9 +242,9 @@ class Ordered:
     @staticmethod
     def schema(r):
         fact = Asked.schema(r, Server())
-        if fact["state"] == "restoring":  # what belongs there is in a dump: an empty schema in its place would look whole
+        if fact["state"] == "restoring":  # its data is in a dump; an empty schema instead would look complete
             raise Failed("a restore of database %s was cut short: deployment.mysql.restore(dump, confirm=…) again" % r["name"])
-        if fact["tables"] and fact["state"] == "loading":  # our own load was cut short: no product ever saw this database whole
+        if fact["tables"] and fact["state"] == "loading":  # the agent's own load was interrupted, so no product has used this database
             Ordered.recreate(r)
         elif fact["tables"]:
             raise Failed(
@@ -256,7 +264,7 @@ class Ordered:
 
     @staticmethod
     def recreate(r):
-        """Dump, drop, create, load. Grants are rows of their own and outlive the database."""
+        """Dump, drop, create and load the database. Grants are stored elsewhere and stay when the database is dropped."""
         if r["name"] in Server().databases:
             keep(r["name"])
             sql("DROP DATABASE `%s`;" % r["name"])
@@ -269,8 +277,11 @@ class Ordered:
 
     @staticmethod
     def restore(r):
-        """A dump in the place of what is there, which is dumped first. It is loaded beside it before anything is dropped: what it
-        makes there and in its place is dumped once more, the same rows or an error."""
+        """Replace the database by a dump, after dumping the present one.
+
+        The dump is first loaded into a temporary database, before anything is dropped. Raises Failed when it is incomplete, belongs to
+        another database or does not load, or when the rows loaded, there or in the database itself, differ from those in the dump.
+        """
         try:
             with gzip.open(r["dump"]) as lines:
                 wanted, databases, whole = contents(lines)
@@ -307,18 +318,18 @@ class Ordered:
 class MysqlHandler:
     @staticmethod
     def probe(resources):
-        """One session for all of them. Without a server that answers, every fact says so; one that refuses root fails."""
+        """Return the facts of all resources from one session; when no server answers, each fact says so. Raises Failed when the server refuses root."""
         try:
             server = Server()
         except Failed as error:
-            if "Access denied" in str(error):  # it answers, but nothing about it can be known
+            if "Access denied" in str(error):  # the server answers but nothing can be read from it
                 raise
             return [{"server": None, "why": str(error).splitlines()[-1]} for _ in resources]
         return [{"server": server.version, **getattr(Asked, r["what"])(r, server)} for r in resources]
 
     @staticmethod
     def apply(resources):
-        """One agent at a time: a load whose operator was cut off may still be running."""
+        """Apply the resources under a lock: a load may still be running whose operator lost the connection."""
         os.makedirs("/run/runbook", exist_ok=True)
         with open("/run/runbook/mysql.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-# What the kind mysql builds on: a database as a script, and a script as a database. Only what follows the marker is sent.
+# For the kind mysql: dump a database to a script, and load a script into a database. Only what follows the marker is sent.
 from .core import *  # noqa: F403
 
 # --- agent ---
@@ -8,7 +8,10 @@ BACKUPS = "/var/backups/runbook-mysql"
 
 
 def client(name):
-    """MariaDB's programs carry its name and keep MySQL's as links; MySQL has its own only."""
+    """Return the path of the client program `name`, under MariaDB's own name for it where that exists; MySQL's name may be only a link there.
+
+    Raises Failed when there is none.
+    """
     found = shutil.which(name.replace("mysql", "mariadb-") if name == "mysqldump" else "mariadb") or shutil.which(name)
     if not found:
         raise Failed("no %s on this host: the database server is not installed" % name)
@@ -16,7 +19,10 @@ def client(name):
 
 
 def contents(lines, into=None):
-    """Of a dump that goes by: a digest of its rows, which the same rows always have; the databases it fills; whether it came to its end."""
+    """Read a dump line by line; return the digest of its rows, the names of the databases that it fills, and whether it is complete.
+
+    Equal rows have equal digests. With `into`, the lines are also written there.
+    """
     rows, databases, last = hashlib.sha256(), set(), b""
     for line in lines:
         if into:
@@ -30,15 +36,18 @@ def contents(lines, into=None):
 
 
 def dump_command(database):
-    """The program and its options. A dump of MySQL's own names the transactions (GTIDs) that it holds, which a server that knows them
-    refuses to load: they are left out. MariaDB's program has no such option."""
+    """Return the dump program with its options.
+
+    A dump made by MySQL's program names its transactions (GTIDs), and a server that already has them refuses to load it. So they are
+    left out. MariaDB's program has no such option.
+    """
     program = client("mysqldump")
     options = ["--no-defaults", "--user=root", "--protocol=socket", "--single-transaction", "--routines", "--hex-blob"]
     return [program, *options, *([] if "MariaDB" in run([program, "--version"]) else ["--set-gtid-purged=OFF"]), "--databases", database]
 
 
 def dump_into(database, into):
-    """The database as a script, rows in the order of their keys; the digest of its rows. Complete or an error."""
+    """Write the database to `into` as a script and return the digest of its rows. Raises Failed when the dump is not complete."""
     command = dump_command(database)
     with tempfile.TemporaryFile() as words, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=words) as source:
         rows, _, whole = contents(source.stdout, into)
@@ -51,7 +60,10 @@ def dump_into(database, into):
 
 
 def dump(database):
-    """The database as a gzipped script that only root can read: its path and the digest of its rows. Complete or an error."""
+    """Write the database to a gzipped script that only root can read; return its path and the digest of its rows.
+
+    Raises Failed when the dump is not complete; then no file is left.
+    """
     os.makedirs(BACKUPS, mode=0o700, exist_ok=True)
     os.chmod(BACKUPS, 0o700)
     path = os.path.join(BACKUPS, "%s-%s-%d.sql.gz" % (database, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), os.getpid()))
@@ -70,22 +82,22 @@ def dump(database):
 
 
 def keep(database):
-    """A dump, and word of it."""
+    """Dump the database and report the dump's path, size and digest of rows to the operator."""
     path, rows = dump(database)
     say(progress=0, of=1, doing="%s dumped to %s" % (database, path), dump=path, rows=rows, size=os.path.getsize(path), database=database)
 
 
 def pour(path, database, into):
-    """A gzipped dump of one database into the server under the name `into`, never whole in memory."""
+    """Load a gzipped dump of one database into the server under the name `into`, line by line. Raises Failed at the server's first error."""
     command = [client("mysql"), "--no-defaults", "--user=root", "--protocol=socket"]
     old, new = ("`%s`" % name for name in (database, into))
     with gzip.open(path) as script, tempfile.TemporaryFile() as words:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=words, stderr=words) as server:
             try:
-                for line in script:  # no row begins so: a dump writes a line break within a value as \\n
+                for line in script:  # no line of a row starts like this: a dump writes a line break within a value as \\n
                     server.stdin.write(line.replace(old.encode(), new.encode()) if line.startswith((b"CREATE DATABASE ", b"USE `")) else line)
                 server.stdin.close()
-            except BrokenPipeError:  # it stopped at an error, which its words name
+            except BrokenPipeError:  # the client stopped at an error, which its output names
                 pass
             code = server.wait()
         words.seek(0)
@@ -94,6 +106,6 @@ def pour(path, database, into):
 
 
 def rows_of(database):
-    """The digest of a database's rows."""
+    """Return the digest of a database's rows."""
     with open(os.devnull, "wb") as nowhere:
         return dump_into(database, nowhere)

@@ -4,11 +4,11 @@ from .core import *  # noqa: F403
 # --- agent ---
 import pwd as _pwd  # noqa: E402
 
-LOADED = "/run/runbook/loaded"  # one empty file per unit; its mtime is the last reload that we made
+LOADED = "/run/runbook/loaded"  # one empty file per unit; its mtime is the time of the agent's last start or reload of the unit
 
 
 def installed_packages():
-    """Name -> version of what dpkg holds as installed. Reading its file is 20 times quicker than asking dpkg-query."""
+    """Return the version by name of all installed packages. Reading dpkg's file is 20 times faster than calling dpkg-query."""
     found = {}
     with open("/var/lib/dpkg/status", encoding="utf-8", errors="replace") as status:
         for block in status.read().split("\n\n"):
@@ -28,21 +28,22 @@ class Packages:
     @staticmethod
     def apply(resources):
         names = [r["name"] for r in resources]
-        quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}  # list only: nothing restarts the services of a live node unasked
+        quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}  # l: only list services that need a restart, and restart none on a live node
         options = ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold", "--no-install-recommends"]
         install = ["apt-get", *options, "install", *names]
         try:
             unlocked(install, quiet)
-        except Failed:  # an install was cut short before, or the lists are missing or older than the mirror
+        except Failed:  # an earlier installation was interrupted, or the package lists are missing or older than the mirror
             unlocked(["dpkg", "--configure", "-a"], quiet)
             unlocked(["apt-get", "-q", "update"], quiet)
             unlocked(install, quiet)
 
 
 def unlocked(command, env, seconds=300.0):
-    """Run a command of dpkg's or apt's once nobody else, such as a machine's own upgrades, holds their locks.
+    """Run a command of dpkg or apt and return its output; wait up to `seconds` while another process, such as automatic upgrades, holds a lock.
 
-    DPkg::Lock::Timeout waits for dpkg's own lock only, not for those of the package lists and of the archives.
+    The option DPkg::Lock::Timeout waits for dpkg's own lock only, not for the locks of the package lists and of the archives.
+    Raises Failed when the command fails or the lock is still held.
     """
     until = time.monotonic() + seconds
     while True:
@@ -77,7 +78,7 @@ class Users:
 
 
 def unit_state(names):
-    """systemd's view of all these units in one call."""
+    """Return the properties of these units in the order of `names`, from one call of systemctl."""
     times = "ExecMainStartTimestampMonotonic,ActiveEnterTimestampMonotonic"
     wanted = "Id,Names,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result," + times
     text = subprocess.run(["systemctl", "show", "-p", wanted, *names], capture_output=True, text=True).stdout
@@ -85,7 +86,7 @@ def unit_state(names):
 
 
 def newest_change(paths):
-    """Unix time at which the last of these files got its present content (ctime: a rename counts)."""
+    """Return the Unix time of the newest change of these files, 0.0 when none exists. It is the ctime, so that a rename counts as a change."""
     found = [os.stat(p).st_ctime for p in paths if os.path.exists(p)]
     return max(found) if found else 0.0
 
@@ -134,6 +135,7 @@ class Units:
 
     @staticmethod
     def start(verb, name):
+        """Start, restart or reload the unit and record the time. Raises Failed with the last lines of its journal when that fails."""
         before = time.time()
         try:
             run(["systemctl", verb, name])
@@ -143,12 +145,12 @@ class Units:
         os.makedirs(LOADED, exist_ok=True)
         stamp = os.path.join(LOADED, name)
         open(stamp, "w").close()
-        os.utime(stamp, (before, before))  # a file that changed during the reload stays newer than this
+        os.utime(stamp, (before, before))  # the time before the call: a file that changes during the reload is newer than this
 
 
 @handles("exec")
 class Execs:
-    """The last resort: a guard and a command, both for sh. `unless` exits 0 when nothing is to be done."""
+    """Commands for sh. A resource needs no action when its command `unless` exits with 0."""
 
     @staticmethod
     def probe(resources):
