@@ -17,12 +17,13 @@ from runbook_lib.changes import Plan, Progress, Reporter, Result
 from runbook_lib.check import CheckTable
 from runbook_lib.errors import CloudError, PlanOvertaken
 from runbook_lib.launch import groups, host_keys, key_pair, machines, network, secrets
-from runbook_lib.launch.inventory import GONE, Instance, Site
+from runbook_lib.launch.inventory import GONE, Instance, Inventory
 from runbook_lib.spec.model import Spec
 from runbook_lib.topology.model import Topology, probe_only, topology_of
 
 STEPS_PER_MACHINE = 3  # launching, console, pinned
 PROBE = "probe"
+KINDS = (network, groups, secrets, key_pair, machines, host_keys)  # each after those it needs
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,16 @@ class Cloud:
             return found
         raise CloudError(f"there is no machine {node}", f"deployment {self.spec.deployment}", "run chapter 01_launch_ec2")
 
-    def site(self, topology: Topology | None = None, role: str = "") -> Site:
+    def inventory(self, topology: Topology | None = None, role: str = "") -> Inventory:
         """The deployment as the kinds of things work on it, nothing observed yet. `role`: only groups and machines of this one."""
-        return Site(self.aws, self.vault, topology or self.topology, role=role)
+        return Inventory(self.aws, self.vault, topology or self.topology, role=role)
 
-    def observe(self, topology: Topology | None = None, role: str = "") -> Site:
+    def observe(self, topology: Topology | None = None, role: str = "") -> Inventory:
         """The same with everything that the cloud has of it now. Raises `CloudError`."""
-        site = self.site(topology, role)
+        inventory = self.inventory(topology, role)
         for kind in (network, groups, secrets, key_pair, machines):
-            kind.observe(site)
-        return site
+            kind.observe(inventory)
+        return inventory
 
     def plan(self) -> Plan:
         """What chapter 01 would change; changes nothing."""
@@ -92,22 +93,22 @@ class Cloud:
         Safe to kill and to repeat: each thing is found again by its tags. Raises `PlanOvertaken` with `.fresh` when the
         world is not the one that was planned for, `CloudError` when the cloud refuses or a machine does not come up.
         """
-        began, site = time.monotonic(), self.observe()
-        fresh = _plan(site)
+        began, inventory = time.monotonic(), self.observe()
+        fresh = _plan(inventory)
         if plan is not None and plan.pending != fresh.pending:
             what = f"the cloud changed since the plan was made\n{fresh}"
             overtaken = PlanOvertaken(what, self.spec.deployment, "look at the fresh plan, then apply that")
             overtaken.fresh = fresh
             raise overtaken
         if fresh:
-            site.say = Reporter(progress, "launch", STEPS_PER_MACHINE)
-            _apply(site, before_surplus_ends)
+            inventory.say = Reporter(progress, "launch", STEPS_PER_MACHINE)
+            _apply(inventory, before_surplus_ends)
         return Result(fresh.title, fresh.pending, (), time.monotonic() - began)
 
     def verify(self) -> CheckTable:
         """Whether the machines are up, reachable only as designed, and known by their host keys."""
-        site = self.observe()
-        return CheckTable(row for kind in (machines, groups, host_keys, secrets) for row in kind.check(site))
+        inventory = self.observe()
+        return CheckTable(row for kind in (machines, groups, host_keys, secrets) for row in kind.check(inventory))
 
     def bastion(self) -> JumpHost | None:
         """The jump host of the parameters, if any."""
@@ -124,9 +125,9 @@ class Cloud:
 
     def refuse_other_pattern(self) -> None:
         """Raise `CloudError` when the live deployment of this name has another pattern, hardening or network."""
-        site = self.site()
-        network.observe(site)
-        network.refuse_other_design(site)
+        inventory = self.inventory()
+        network.observe(inventory)
+        network.refuse_other_design(inventory)
 
     def operator_cidr(self) -> str:
         """The range that may use SSH and the AS console."""
@@ -161,14 +162,14 @@ class Cloud:
         Raises `CloudError` where the deployment itself is not launched or lacks a secret: a proof builds nothing but its probe.
         """
         topology = probe_only(self.topology)
-        site = self.observe(topology, PROBE)
-        plan = _plan(site)
+        inventory = self.observe(topology, PROBE)
+        plan = _plan(inventory)
         if lacking := plan.of("network", "secret", "key pair"):
             words = ", ".join(p.change.key for p in lacking[:3]) + (" …" if len(lacking) > 3 else "")
             raise CloudError(f"{self.spec.deployment} lacks what chapter 01 makes: {words}", self.aws.about, "run chapter 01: it makes all of it")
         if plan:
-            site.say = Reporter(progress, "probe", STEPS_PER_MACHINE)
-            _apply(site)
+            inventory.say = Reporter(progress, "probe", STEPS_PER_MACHINE)
+            _apply(inventory)
         return self.describe()[topology.nodes[0].name]
 
     def terminate_probe(self, progress: Progress | None = None) -> None:
@@ -176,30 +177,30 @@ class Cloud:
         if self.spec.cloud.probe:
             return
         topology = probe_only(self.topology)
-        site = self.observe(replace(topology, nodes=()), PROBE)
-        site.say = Reporter(progress, "probe", 1)
-        machines.end_surplus(site)
-        groups.remove_surplus(site)
+        inventory = self.observe(replace(topology, nodes=()), PROBE)
+        inventory.say = Reporter(progress, "probe", 1)
+        machines.end_surplus(inventory)
+        groups.remove_surplus(inventory)
         self.vault.delete(pin_name(topology.nodes[0].name))
 
 
-def _plan(site: Site) -> Plan:
+def _plan(inventory: Inventory) -> Plan:
     """The difference between the machines that should be and what was observed, in the order in which it is made up."""
-    return Plan(site.deployment, {}, tuple(change for kind in (network, groups, secrets, key_pair, machines, host_keys) for change in kind.plan(site)))
+    return Plan(inventory.deployment, {}, tuple(change for kind in KINDS for change in kind.plan(inventory)))
 
 
-def _apply(site: Site, before_surplus_ends: Callable[[], None] = lambda: None) -> None:
+def _apply(inventory: Inventory, before_surplus_ends: Callable[[], None] = lambda: None) -> None:
     """Each kind after those it needs. Raises `CloudError`; what was done until then stays and is found again.
 
     Machines that the parameters name no more end last: the others run by then, and `before_surplus_ends` was called.
     """
-    for kind in (network, groups, secrets, key_pair, machines, host_keys):
-        kind.apply(site)
-    groups.apply_rules(site)  # the operator's own address may be another one now that the network is there
-    if machines.surplus(site):
+    for kind in KINDS:
+        kind.apply(inventory)
+    groups.apply_rules(inventory)  # the operator's own address may be another one now that the network is there
+    if machines.surplus(inventory):
         before_surplus_ends()
-        machines.end_surplus(site)
-    groups.remove_surplus(site)
+        machines.end_surplus(inventory)
+    groups.remove_surplus(inventory)
 
 
 def _local_user() -> str:

@@ -8,37 +8,37 @@ from concurrent.futures import ThreadPoolExecutor
 from runbook_lib.aws.host_keys import Pinned, pin_name, pinned_in, wait_for_keys
 from runbook_lib.changes import Pending
 from runbook_lib.check import Check
-from runbook_lib.launch.inventory import Instance, Site, pending, row
+from runbook_lib.launch.inventory import Instance, Inventory, pending, row
 
 AT_ONCE = 8  # consoles looked at
 
 
-def plan(site: Site) -> Iterator[Pending]:
+def plan(inventory: Inventory) -> Iterator[Pending]:
     """Pinned with the machine's id: a machine that took another's place is read from its own console, never trusted."""
-    pinned = pinned_in(site.stored)
-    for node in site.topology.nodes:
-        machine, known = site.here.get(node.name), pinned.get(node.name)
+    pinned = pinned_in(inventory.stored)
+    for node in inventory.topology.nodes:
+        machine, known = inventory.here.get(node.name), pinned.get(node.name)
         if machine and machine.address == node.address and (known is None or known.instance != machine.id):
             why = f"from the console of {machine.id}" + (f" in place of {known.instance}'s" if known else "")
             yield pending("replace" if known else "create", "host keys", node.name, why, machine)
 
 
-def apply(site: Site) -> None:
+def apply(inventory: Inventory) -> None:
     """Each from its own console, all at once."""
-    unpinned = [due.subject for due in plan(site)]
+    unpinned = [due.subject for due in plan(inventory)]
     if unpinned:
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lambda machine: _pin(site, machine), unpinned))
+            list(pool.map(lambda machine: _pin(inventory, machine), unpinned))
 
 
-def _pin(site: Site, machine: Instance) -> None:
-    site.say(machine.node, "waiting for its console to show the host keys")
-    keys = wait_for_keys(site.ec2, machine.node, machine.id, site.spec.timeouts.console)
-    site.stored[pin_name(machine.node)] = site.vault.put(pin_name(machine.node), Pinned(machine.id, keys).text(), secure=False)
-    site.say(machine.node, "host keys pinned")
+def _pin(inventory: Inventory, machine: Instance) -> None:
+    inventory.say(machine.node, "waiting for its console to show the host keys")
+    keys = wait_for_keys(inventory.ec2, machine.node, machine.id, inventory.spec.timeouts.console)
+    inventory.stored[pin_name(machine.node)] = inventory.vault.put(pin_name(machine.node), Pinned(machine.id, keys).text(), secure=False)
+    inventory.say(machine.node, "host keys pinned")
 
 
-def check(site: Site) -> Iterator[Check]:
-    pinned = pinned_in(site.stored)
-    wrong = [name for name, machine in site.here.items() if name not in pinned or pinned[name].instance != machine.id]
-    yield row("launch-host-keys", "SSH host keys are pinned, each from this machine's console", wrong, "all pinned", "all pinned", site.here)
+def check(inventory: Inventory) -> Iterator[Check]:
+    pinned = pinned_in(inventory.stored)
+    wrong = [name for name, machine in inventory.here.items() if name not in pinned or pinned[name].instance != machine.id]
+    yield row("launch-host-keys", "SSH host keys are pinned, each from this machine's console", wrong, "all pinned", "all pinned", inventory.here)

@@ -1,8 +1,8 @@
-"""What a deployment has in the cloud, as values, and the `Site` on which each kind of thing is observed, planned, made, checked and removed.
+"""What a deployment has in the cloud, as values, and the `Inventory` on which each kind of thing is observed, planned, made, checked and removed.
 
 A kind is a module: `network`, `groups`, `secrets`, `key_pair`, `machines`, `host_keys`. Each has `plan` (what differs between the cloud and
 the topology) and `apply` (make it so; may be killed anywhere and repeated), and where it applies `observe` (ask the cloud, and note on the
-site what there is), `check` (rows of chapter 01's verification), `remove` (what is found by tag, whatever was observed) and `GONE`, the
+inventory what there is), `check` (rows of chapter 01's verification), `remove` (what is found by tag, whatever was observed) and `GONE`, the
 questions that a tear-down must answer.
 """
 
@@ -103,7 +103,7 @@ class Group:
 
 
 @dataclass
-class Site:
+class Inventory:
     """One deployment in the cloud: how to reach it, how it should be (`topology`), and what there is of it, as the kinds observed it.
 
     What is absent is None or empty. With `role`, the groups and machines of other roles are not seen and so left alone.
@@ -164,7 +164,7 @@ class Site:
         return tag_specification(kind, {"Name": self.deployment, DEPLOYMENT: self.deployment, **more})
 
 
-Question = tuple[str, str, Callable[[Site], Iterable[str]]]  # a check's id, its title, and what speaks against it
+Question = tuple[str, str, Callable[[Inventory], Iterable[str]]]  # a check's id, its title, and what speaks against it
 
 
 def tags_of(item: Mapping[str, Any]) -> dict[str, str]:

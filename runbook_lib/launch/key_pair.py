@@ -7,48 +7,48 @@ from typing import Any
 
 from runbook_lib import pki
 from runbook_lib.changes import Pending
-from runbook_lib.launch.inventory import PUBLIC_KEY, Question, Site, by_tag, pending, tags_of, unless_gone
+from runbook_lib.launch.inventory import PUBLIC_KEY, Inventory, Question, by_tag, pending, tags_of, unless_gone
 
 
-def name_of(site: Site) -> str:
+def name_of(inventory: Inventory) -> str:
     """The deployment's key pair."""
-    return f"runbook-{site.deployment}"
+    return f"runbook-{inventory.deployment}"
 
 
-def observe(site: Site) -> None:
-    site.key_pair = site.only(_found(site), "KeyPairId")
+def observe(inventory: Inventory) -> None:
+    inventory.key_pair = inventory.only(_found(inventory), "KeyPairId")
 
 
-def _found(site: Site) -> list[dict[str, Any]]:
+def _found(inventory: Inventory) -> list[dict[str, Any]]:
     """EC2 tells all key pairs at once: this call has no pages."""
-    return list(site.ec2.describe_key_pairs(Filters=by_tag(site.deployment))["KeyPairs"])
+    return list(inventory.ec2.describe_key_pairs(Filters=by_tag(inventory.deployment))["KeyPairs"])
 
 
-def plan(site: Site) -> Iterator[Pending]:
-    private_key = site.stored.get("ssh-private-key")
-    if site.key_pair is None:
-        yield pending("create", "key pair", name_of(site), "public half of ssh-private-key")
-    elif private_key is None or tags_of(site.key_pair).get(PUBLIC_KEY) != pki.ssh_fingerprint(private_key):
-        yield pending("replace", "key pair", name_of(site), "not the public half of the stored key; machines launched with it are lost to SSH")
+def plan(inventory: Inventory) -> Iterator[Pending]:
+    private_key = inventory.stored.get("ssh-private-key")
+    if inventory.key_pair is None:
+        yield pending("create", "key pair", name_of(inventory), "public half of ssh-private-key")
+    elif private_key is None or tags_of(inventory.key_pair).get(PUBLIC_KEY) != pki.ssh_fingerprint(private_key):
+        yield pending("replace", "key pair", name_of(inventory), "not the public half of the stored key; machines launched with it are lost to SSH")
 
 
-def apply(site: Site) -> None:
-    for due in list(plan(site)):
-        site.say(name_of(site), "importing the public key")
+def apply(inventory: Inventory) -> None:
+    for due in list(plan(inventory)):
+        inventory.say(name_of(inventory), "importing the public key")
         if due.change.verb == "replace":
-            site.ec2.delete_key_pair(KeyName=name_of(site))
-        private_key = site.stored["ssh-private-key"]
-        site.key_pair = site.ec2.import_key_pair(
-            KeyName=name_of(site),
+            inventory.ec2.delete_key_pair(KeyName=name_of(inventory))
+        private_key = inventory.stored["ssh-private-key"]
+        inventory.key_pair = inventory.ec2.import_key_pair(
+            KeyName=name_of(inventory),
             PublicKeyMaterial=pki.ssh_public_key(private_key).encode(),
-            TagSpecifications=[site.tags("key-pair", **{PUBLIC_KEY: pki.ssh_fingerprint(private_key)})],
+            TagSpecifications=[inventory.tags("key-pair", **{PUBLIC_KEY: pki.ssh_fingerprint(private_key)})],
         )
 
 
-def remove(site: Site) -> None:
-    for name in (item["KeyName"] for item in _found(site)):
-        site.say(name, "deleting the key pair")
-        unless_gone(site.ec2.delete_key_pair, KeyName=name)
+def remove(inventory: Inventory) -> None:
+    for name in (item["KeyName"] for item in _found(inventory)):
+        inventory.say(name, "deleting the key pair")
+        unless_gone(inventory.ec2.delete_key_pair, KeyName=name)
 
 
-GONE: tuple[Question, ...] = (("gone-key-pairs", "Key pairs", lambda site: (item["KeyPairId"] for item in _found(site))),)
+GONE: tuple[Question, ...] = (("gone-key-pairs", "Key pairs", lambda inventory: (item["KeyPairId"] for item in _found(inventory))),)

@@ -15,7 +15,21 @@ from runbook_lib.changes import Pending
 from runbook_lib.check import Check
 from runbook_lib.errors import CloudError
 from runbook_lib.launch import key_pair
-from runbook_lib.launch.inventory import DEPLOYMENT, HOSTS, NODE, ROLE, Instance, Question, Site, by_tag, pending, row, tag_specification, tags_of, unless_gone
+from runbook_lib.launch.inventory import (
+    DEPLOYMENT,
+    HOSTS,
+    NODE,
+    ROLE,
+    Instance,
+    Inventory,
+    Question,
+    by_tag,
+    pending,
+    row,
+    tag_specification,
+    tags_of,
+    unless_gone,
+)
 from runbook_lib.launch.inventory import GONE as ENDED
 from runbook_lib.topology.model import Node, Topology
 from runbook_lib.waiting import wait_until
@@ -60,37 +74,37 @@ def _instance(item: dict[str, Any], connect_via: str) -> Instance:
     )
 
 
-def observe(site: Site) -> None:
-    machines = [machine for machine in instances_of(site.aws, site.deployment) if site.concerns(machine.role)]
-    site.instances = [machine for machine in machines if machine.state not in ENDED]
-    site.ended = [f"{machine.node}={machine.id}" for machine in machines if machine.state == "terminated"]
+def observe(inventory: Inventory) -> None:
+    machines = [machine for machine in instances_of(inventory.aws, inventory.deployment) if inventory.concerns(machine.role)]
+    inventory.instances = [machine for machine in machines if machine.state not in ENDED]
+    inventory.ended = [f"{machine.node}={machine.id}" for machine in machines if machine.state == "terminated"]
 
 
-def plan(site: Site) -> Iterator[Pending]:
+def plan(inventory: Inventory) -> Iterator[Pending]:
     """Machines to make, to replace, to modify, to start and to end."""
-    for node in site.topology.nodes:
-        machines = site.of_node(node.name)
+    for node in inventory.topology.nodes:
+        machines = inventory.of_node(node.name)
         if machines:
-            yield from _one_machine(site, node, machines[0])
+            yield from _one_machine(inventory, node, machines[0])
         else:
-            detail = f"{node.instance_type} at {node.address}, {site.spec.cloud.disk_gb} GiB gp3 encrypted, IMDSv2"
+            detail = f"{node.instance_type} at {node.address}, {inventory.spec.cloud.disk_gb} GiB gp3 encrypted, IMDSv2"
             yield pending("create", "machine", node.name, detail, node)
         for double in machines[1:]:
             yield pending("delete", "machine", node.name, f"{double.id}: a second machine with this node's tag", double)
-    for machine in surplus(site):
+    for machine in surplus(inventory):
         yield pending("delete", "machine", machine.node or machine.id, f"{machine.id}: {SURPLUS}", machine)
 
 
-def _one_machine(site: Site, node: Node, machine: Instance) -> Iterator[Pending]:
+def _one_machine(inventory: Inventory, node: Node, machine: Instance) -> Iterator[Pending]:
     if machine.address != node.address:
         detail = f"{machine.id} has {machine.address}, its address is {node.address}; what is on its disk is lost"
         yield pending("replace", "machine", node.name, detail, machine)
         return
-    lacking = _lacking_tags(site.topology, node, machine)
+    lacking = _lacking_tags(inventory.topology, node, machine)
     differences = (
         (machine.instance_type != node.instance_type, f"type {machine.instance_type} → {node.instance_type} (stops and starts it)"),
         (not machine.imdsv2, "IMDSv2 only"),
-        (node.role in site.groups and machine.groups != {site.groups[node.role].id}, f"group {node.role} and no other"),
+        (node.role in inventory.groups and machine.groups != {inventory.groups[node.role].id}, f"group {node.role} and no other"),
         (lacking, f"tags {', '.join(sorted(lacking))}"),
     )
     if words := "; ".join(text for differs, text in differences if differs):
@@ -99,10 +113,10 @@ def _one_machine(site: Site, node: Node, machine: Instance) -> Iterator[Pending]
         yield pending("start", "machine", node.name, f"{machine.id} is {machine.state}", machine)
 
 
-def surplus(site: Site) -> list[Instance]:
+def surplus(inventory: Inventory) -> list[Instance]:
     """Machines of the deployment that the topology names no more."""
-    names = {node.name for node in site.topology.nodes}
-    return [machine for machine in site.instances if machine.node not in names]
+    names = {node.name for node in inventory.topology.nodes}
+    return [machine for machine in inventory.instances if machine.node not in names]
 
 
 def machine_tags(topology: Topology, node: Node) -> dict[str, str]:
@@ -116,125 +130,125 @@ def _lacking_tags(topology: Topology, node: Node, machine: Instance) -> dict[str
     return {key: value for key, value in machine_tags(topology, node).items() if machine.tags.get(key) != value}
 
 
-def apply(site: Site) -> None:
+def apply(inventory: Inventory) -> None:
     """Replaced and second machines end, then each node has one that runs. Surplus machines stay until `end_surplus`."""
-    doubles = [p.subject for p in plan(site) if p.change.verb in ("delete", "replace")]
-    staying = surplus(site)
-    _end(site, [machine for machine in doubles if machine not in staying])
-    changes = [p for p in plan(site) if p.change.verb == "modify"]
-    _launch(site)
+    doubles = [p.subject for p in plan(inventory) if p.change.verb in ("delete", "replace")]
+    staying = surplus(inventory)
+    _end(inventory, [machine for machine in doubles if machine not in staying])
+    changes = [p for p in plan(inventory) if p.change.verb == "modify"]
+    _launch(inventory)
     for p in changes:
-        site.say(p.host, p.change.summary)
-        _modify(site, site.topology.node(p.host), p.subject)
-    _start(site)
-    _wait_until_running(site)
+        inventory.say(p.host, p.change.summary)
+        _modify(inventory, inventory.topology.node(p.host), p.subject)
+    _start(inventory)
+    _wait_until_running(inventory)
 
 
-def end_surplus(site: Site) -> None:
+def end_surplus(inventory: Inventory) -> None:
     """Machines that the topology names no more, and their pinned host keys."""
-    going = surplus(site)
-    _end(site, going)
+    going = surplus(inventory)
+    _end(inventory, going)
     for node in (machine.node for machine in going if machine.node):
-        site.vault.delete(pin_name(node))
+        inventory.vault.delete(pin_name(node))
 
 
-def _end(site: Site, going: list[Instance]) -> None:
+def _end(inventory: Inventory, going: list[Instance]) -> None:
     """Machines that go, wholly gone before anything takes their address or their group is deleted."""
     for machine in going:
-        site.say(machine.node or machine.id, f"terminating {machine.id}")
+        inventory.say(machine.node or machine.id, f"terminating {machine.id}")
     ids = {machine.id for machine in going}
     if going:
-        site.ec2.terminate_instances(InstanceIds=sorted(ids))
-    _poll(site, "machines to end", lambda m: m.state == "shutting-down" or (m.id in ids and m.state != "terminated"))
-    observe(site)
+        inventory.ec2.terminate_instances(InstanceIds=sorted(ids))
+    _poll(inventory, "machines to end", lambda m: m.state == "shutting-down" or (m.id in ids and m.state != "terminated"))
+    observe(inventory)
 
 
-def _launch(site: Site) -> None:
-    absent = [node for node in site.topology.nodes if node.name not in site.here]
+def _launch(inventory: Inventory) -> None:
+    absent = [node for node in inventory.topology.nodes if node.name not in inventory.here]
     if absent:
-        image = find_image(site.spec.cloud.image, site.spec.cloud.login_user, site.ec2, site.aws.client("ssm"))
+        image = find_image(inventory.spec.cloud.image, inventory.spec.cloud.login_user, inventory.ec2, inventory.aws.client("ssm"))
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lambda node: _run_instance(site, node, image), absent))
+            list(pool.map(lambda node: _run_instance(inventory, node, image), absent))
 
 
-def _run_instance(site: Site, node: Node, image: Ami) -> None:
+def _run_instance(inventory: Inventory, node: Node, image: Ami) -> None:
     """One machine. By the token a repeated request (after a timeout) gives the same machine, not a second."""
-    assert site.subnet
-    site.say(node.name, f"launching a {node.instance_type}")
-    tags = machine_tags(site.topology, node)
-    disk = {"VolumeSize": site.spec.cloud.disk_gb, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
+    assert inventory.subnet
+    inventory.say(node.name, f"launching a {node.instance_type}")
+    tags = machine_tags(inventory.topology, node)
+    disk = {"VolumeSize": inventory.spec.cloud.disk_gb, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
     request: dict[str, Any] = {
         "ImageId": image.id,
         "InstanceType": node.instance_type,
-        "KeyName": key_pair.name_of(site),
-        "SubnetId": site.subnet["SubnetId"],
+        "KeyName": key_pair.name_of(inventory),
+        "SubnetId": inventory.subnet["SubnetId"],
         "PrivateIpAddress": node.address,
-        "SecurityGroupIds": [site.groups[node.role].id],
+        "SecurityGroupIds": [inventory.groups[node.role].id],
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
         "BlockDeviceMappings": [{"DeviceName": image.root_device, "Ebs": disk}],
         "UserData": USER_DATA.format(name=node.name),
         "TagSpecifications": [tag_specification(kind, tags) for kind in ("instance", "volume", "network-interface")],
     }
-    before = sorted(one for one in site.ended if one.startswith(f"{node.name}="))
+    before = sorted(one for one in inventory.ended if one.startswith(f"{node.name}="))
     token = hashlib.sha256(json.dumps([request, before], sort_keys=True).encode()).hexdigest()
-    site.ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **request)
+    inventory.ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **request)
 
 
-def _modify(site: Site, node: Node, machine: Instance) -> None:
-    ec2, group = site.ec2, site.groups[node.role].id
+def _modify(inventory: Inventory, node: Node, machine: Instance) -> None:
+    ec2, group = inventory.ec2, inventory.groups[node.role].id
     if machine.groups != {group}:
         ec2.modify_instance_attribute(InstanceId=machine.id, Groups=[group])
     if not machine.imdsv2:
         ec2.modify_instance_metadata_options(InstanceId=machine.id, HttpTokens="required", HttpEndpoint="enabled")
-    if lacking := _lacking_tags(site.topology, node, machine):
+    if lacking := _lacking_tags(inventory.topology, node, machine):
         ec2.create_tags(Resources=[machine.id], Tags=[{"Key": key, "Value": value} for key, value in lacking.items()])
     if machine.instance_type != node.instance_type:
         ec2.stop_instances(InstanceIds=[machine.id])
-        _poll(site, f"{node.name} to stop", lambda m: m.id == machine.id and m.state != "stopped")
+        _poll(inventory, f"{node.name} to stop", lambda m: m.id == machine.id and m.state != "stopped")
         ec2.modify_instance_attribute(InstanceId=machine.id, InstanceType={"Value": node.instance_type})
         ec2.start_instances(InstanceIds=[machine.id])
 
 
-def _start(site: Site) -> None:
-    _poll(site, "machines to stop", lambda m: m.state == "stopping")
-    observe(site)
-    for machine in site.here.values():
+def _start(inventory: Inventory) -> None:
+    _poll(inventory, "machines to stop", lambda m: m.state == "stopping")
+    observe(inventory)
+    for machine in inventory.here.values():
         if machine.state == "stopped":
-            site.say(machine.node, f"starting {machine.id}")
-            site.ec2.start_instances(InstanceIds=[machine.id])
+            inventory.say(machine.node, f"starting {machine.id}")
+            inventory.ec2.start_instances(InstanceIds=[machine.id])
 
 
-def _wait_until_running(site: Site) -> None:
-    nodes = {node.name for node in site.topology.nodes}
-    _poll(site, "machines to run", lambda m: m.node in nodes and m.state in ("pending", "stopped"))
-    observe(site)
-    for node in site.topology.nodes:
-        if node.name not in site.here or not site.here[node.name].running:
-            what = f"{node.name} does not run: {_why_not(site, node.name)}"
-            raise CloudError(what, site.deployment, "put right what the reason names, then run chapter 01 again")
+def _wait_until_running(inventory: Inventory) -> None:
+    nodes = {node.name for node in inventory.topology.nodes}
+    _poll(inventory, "machines to run", lambda m: m.node in nodes and m.state in ("pending", "stopped"))
+    observe(inventory)
+    for node in inventory.topology.nodes:
+        if node.name not in inventory.here or not inventory.here[node.name].running:
+            what = f"{node.name} does not run: {_why_not(inventory, node.name)}"
+            raise CloudError(what, inventory.deployment, "put right what the reason names, then run chapter 01 again")
 
 
-def _why_not(site: Site, node: str) -> str:
-    wanted = [{"Name": f"tag:{NODE}", "Values": [node]}, *by_tag(site.deployment)]
-    found = site.ec2.pages("describe_instances", "Reservations", Filters=wanted)
+def _why_not(inventory: Inventory, node: str) -> str:
+    wanted = [{"Name": f"tag:{NODE}", "Values": [node]}, *by_tag(inventory.deployment)]
+    found = inventory.ec2.pages("describe_instances", "Reservations", Filters=wanted)
     reasons = [m.get("StateReason", {}).get("Message", "") for r in found for m in r["Instances"]]
     return next((reason for reason in reversed(reasons) if reason), "EC2 gives no reason")
 
 
-def _poll(site: Site, what: str, late: Callable[[Instance], bool]) -> None:
+def _poll(inventory: Inventory, what: str, late: Callable[[Instance], bool]) -> None:
     """Wait until `late` holds of no machine of the deployment, at most `timeouts.running`. Raises `CloudError`."""
-    seconds = site.spec.timeouts.running
+    seconds = inventory.spec.timeouts.running
     machines = wait_until(
-        lambda: [machine for machine in instances_of(site.aws, site.deployment) if late(machine)],
+        lambda: [machine for machine in instances_of(inventory.aws, inventory.deployment) if late(machine)],
         seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda found: not found,
     )  # fmt: skip
     if machines:
         names = ", ".join(f"{machine.node} ({machine.id}, {machine.state})" for machine in machines)
-        raise CloudError(f"waited {seconds} s for {what}: {names}", site.ec2.about, "look at these machines in EC2; then run this step again")
+        raise CloudError(f"waited {seconds} s for {what}: {names}", inventory.ec2.about, "look at these machines in EC2; then run this step again")
 
 
-def check(site: Site) -> Iterator[Check]:
-    here, nodes = site.here, site.topology.nodes
+def check(inventory: Inventory) -> Iterator[Check]:
+    here, nodes = inventory.here, inventory.topology.nodes
     states = {node.name: here[node.name].state if node.name in here else "absent" for node in nodes}
     idle = [f"{name}: {state}" for name, state in states.items() if state != "running"]
     yield row("launch-machines-run", "Every machine runs", idle, f"{len(nodes)} running", f"{len(here)} running")
@@ -244,16 +258,16 @@ def check(site: Site) -> Iterator[Check]:
     yield row("launch-addresses", title, elsewhere, "as in the topology", "all as in the topology", here)
     old = [name for name, machine in here.items() if not machine.imdsv2]
     yield row("launch-imdsv2", "Metadata only with a session token (IMDSv2)", old, "required", "required on all", here)
-    volumes = _root_volumes(site, [machine.id for machine in here.values()])
+    volumes = _root_volumes(inventory, [machine.id for machine in here.values()])
     disks = {name: volumes.get(machine.id, {}) for name, machine in here.items()}
     wrong = [f"{name}: {_disk(disk)}" for name, disk in disks.items() if not (disk.get("Encrypted") and disk.get("VolumeType") == "gp3")]
     yield row("launch-disks", "Root disks are encrypted gp3", wrong, "encrypted, gp3", "all encrypted gp3", here)
 
 
-def _root_volumes(site: Site, instance_ids: list[str]) -> dict[str, dict[str, Any]]:
+def _root_volumes(inventory: Inventory, instance_ids: list[str]) -> dict[str, dict[str, Any]]:
     if not instance_ids:
         return {}
-    found = site.ec2.pages("describe_volumes", "Volumes", Filters=[{"Name": "attachment.instance-id", "Values": instance_ids}])
+    found = inventory.ec2.pages("describe_volumes", "Volumes", Filters=[{"Name": "attachment.instance-id", "Values": instance_ids}])
     return {volume["Attachments"][0]["InstanceId"]: volume for volume in found if volume.get("Attachments")}
 
 
@@ -261,50 +275,50 @@ def _disk(volume: dict[str, Any]) -> str:
     return f"{'encrypted' if volume.get('Encrypted') else 'not encrypted'} {volume.get('VolumeType')}" if volume else "no disk found"
 
 
-def remove(site: Site) -> None:
+def remove(inventory: Inventory) -> None:
     """Ended, and seen to have ended: a group or a subnet cannot go before the last machine in it has. Then what disks and interfaces are left."""
     told: set[str] = set()
 
     def end_them() -> list[Instance]:
         """Terminate those that were not told yet; returns all that have not ended."""
-        alive = [m for m in instances_of(site.aws, site.deployment) if m.state != "terminated"]
+        alive = [m for m in instances_of(inventory.aws, inventory.deployment) if m.state != "terminated"]
         going = [machine for machine in alive if machine.state != "shutting-down" and machine.id not in told]
         if going:
             for machine in going:
-                site.say(machine.node or machine.id, f"terminating {machine.id}")
-            site.ec2.terminate_instances(InstanceIds=[machine.id for machine in going])
+                inventory.say(machine.node or machine.id, f"terminating {machine.id}")
+            inventory.ec2.terminate_instances(InstanceIds=[machine.id for machine in going])
             told.update(machine.id for machine in going)
         return alive
 
-    seconds = site.spec.timeouts.running
+    seconds = inventory.spec.timeouts.running
     if alive := wait_until(end_them, seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda alive: not alive):
         names = ", ".join(f"{machine.id} ({machine.state})" for machine in alive)
-        raise CloudError(f"these machines do not end within {seconds} s: {names}", site.aws.about, "look at them in EC2; then run this again")
-    for volume in _volumes(site):
-        site.say(volume, "deleting the volume")
-        unless_gone(site.ec2.delete_volume, VolumeId=volume)
-    for interface in _interfaces(site):
-        site.say(interface, "deleting the network interface")
-        unless_gone(site.ec2.delete_network_interface, NetworkInterfaceId=interface)
+        raise CloudError(f"these machines do not end within {seconds} s: {names}", inventory.aws.about, "look at them in EC2; then run this again")
+    for volume in _volumes(inventory):
+        inventory.say(volume, "deleting the volume")
+        unless_gone(inventory.ec2.delete_volume, VolumeId=volume)
+    for interface in _interfaces(inventory):
+        inventory.say(interface, "deleting the network interface")
+        unless_gone(inventory.ec2.delete_network_interface, NetworkInterfaceId=interface)
 
 
-def _volumes(site: Site) -> list[str]:
-    return [volume["VolumeId"] for volume in site.tagged("describe_volumes", "Volumes") if volume.get("State") != "deleting"]
+def _volumes(inventory: Inventory) -> list[str]:
+    return [volume["VolumeId"] for volume in inventory.tagged("describe_volumes", "Volumes") if volume.get("State") != "deleting"]
 
 
-def _interfaces(site: Site) -> list[str]:
+def _interfaces(inventory: Inventory) -> list[str]:
     """Of the deployment's VPCs: an interface does not carry its machine's tags everywhere."""
-    vpcs = [vpc["VpcId"] for vpc in site.tagged("describe_vpcs", "Vpcs")]
+    vpcs = [vpc["VpcId"] for vpc in inventory.tagged("describe_vpcs", "Vpcs")]
     wanted = [{"Name": "vpc-id", "Values": vpcs}]
-    found = site.ec2.pages("describe_network_interfaces", "NetworkInterfaces", Filters=wanted) if vpcs else []
+    found = inventory.ec2.pages("describe_network_interfaces", "NetworkInterfaces", Filters=wanted) if vpcs else []
     return [interface["NetworkInterfaceId"] for interface in found]
 
 
-def _live(site: Site) -> Iterable[str]:
-    return (f"{m.id} ({m.state})" for m in instances_of(site.aws, site.deployment) if m.state != "terminated")
+def _live(inventory: Inventory) -> Iterable[str]:
+    return (f"{m.id} ({m.state})" for m in instances_of(inventory.aws, inventory.deployment) if m.state != "terminated")
 
 
 GONE: tuple[Question, ...] = (
     ("gone-machines", f"Machines with the tag {DEPLOYMENT}", _live),
-    ("gone-disks", "Volumes and network interfaces", lambda site: [*_volumes(site), *_interfaces(site)]),
+    ("gone-disks", "Volumes and network interfaces", lambda inventory: [*_volumes(inventory), *_interfaces(inventory)]),
 )

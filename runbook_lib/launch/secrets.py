@@ -21,7 +21,7 @@ from runbook_lib import pki
 from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.changes import Pending
 from runbook_lib.check import Check
-from runbook_lib.launch.inventory import Question, Site, pending, row
+from runbook_lib.launch.inventory import Inventory, Question, pending, row
 from runbook_lib.topology.model import Topology
 
 # letters and digits only: a password stands in XML, JSON, SQL, a JDBC URL and a shell file, unescaped and the same
@@ -106,31 +106,31 @@ def _tier_key_maker(topology: Topology, name: str) -> Callable[[], str]:
     return lambda: pki.make_tier_key(hosts[0], hosts)
 
 
-def observe(site: Site) -> None:
-    site.stored = site.vault.read_all()
+def observe(inventory: Inventory) -> None:
+    inventory.stored = inventory.vault.read_all()
 
 
-def plan(site: Site) -> Iterator[Pending]:
+def plan(inventory: Inventory) -> Iterator[Pending]:
     """Values to make, and certificates to renew."""
-    for item in missing(site.topology, site.stored):
+    for item in missing(inventory.topology, inventory.stored):
         yield pending("replace" if item.why else "create", "secret", item.name, item.why)
 
 
-def apply(site: Site) -> None:
-    for made in ensure(site.vault, site.topology):
-        site.say(made.name, "made and stored")
-    observe(site)
+def apply(inventory: Inventory) -> None:
+    for made in ensure(inventory.vault, inventory.topology):
+        inventory.say(made.name, "made and stored")
+    observe(inventory)
 
 
-def check(site: Site) -> Iterator[Check]:
-    lacking = [f"{item.name} {item.why}".strip() for item in missing(site.topology, site.stored)]
+def check(inventory: Inventory) -> Iterator[Check]:
+    lacking = [f"{item.name} {item.why}".strip() for item in missing(inventory.topology, inventory.stored)]
     yield row("launch-secrets", "Every secret that later chapters read is stored", lacking, "all stored", "all stored")
 
 
-def remove(site: Site) -> None:
+def remove(inventory: Inventory) -> None:
     """Everything below the deployment's path, the pinned host keys too."""
-    if removed := site.vault.delete_all():
-        site.say("SSM", f"{len(removed)} parameters deleted")
+    if removed := inventory.vault.delete_all():
+        inventory.say("SSM", f"{len(removed)} parameters deleted")
 
 
-GONE: tuple[Question, ...] = (("gone-secrets", "Parameters below the deployment's SSM path", lambda site: site.vault.names()),)
+GONE: tuple[Question, ...] = (("gone-secrets", "Parameters below the deployment's SSM path", lambda inventory: inventory.vault.names()),)

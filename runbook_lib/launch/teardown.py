@@ -23,14 +23,14 @@ def destroy(cloud: Cloud, progress: Progress | None = None) -> CheckTable:
 
     Raises `CloudError` when something does not go; what went stays gone, and the next run goes on.
     """
-    site = replace(cloud.site(), say=Reporter(progress, "tear down", 1))
+    inventory = replace(cloud.inventory(), say=Reporter(progress, "tear down", 1))
     for step in STEPS:
-        step(site)
+        step(inventory)
     return prove_gone(cloud)
 
 
 def prove_gone(cloud: Cloud) -> CheckTable:
     """One row per kind of thing: what still carries the deployment's tag, or lies below its SSM path."""
-    site = cloud.site()
-    left = [(id_, title, ", ".join(find(site))) for id_, title, find in QUESTIONS]
+    inventory = cloud.inventory()
+    left = [(id_, title, ", ".join(find(inventory))) for id_, title, find in QUESTIONS]
     return CheckTable(Check(id_, title, "fail" if there else "pass", "nothing", there or "nothing", "EC2 and SSM API", CHAPTER) for id_, title, there in left)

@@ -392,7 +392,7 @@ def test_a_machine_that_ends_right_after_its_launch_is_told_with_the_reason(make
     cloud = make_cloud()
     original = machines._launch
 
-    def dies(site: inventory.Site) -> None:
+    def dies(site: inventory.Inventory) -> None:
         original(site)
         site.ec2.terminate_instances(InstanceIds=[cloud.instance("greg-1").id])
 
@@ -517,7 +517,7 @@ def test_what_is_still_in_use_is_waited_for_and_then_named(monkeypatch: pytest.M
 def test_a_deployment_that_half_exists_can_be_torn_down(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = make_cloud()
 
-    def dies(site: inventory.Site) -> None:
+    def dies(site: inventory.Inventory) -> None:
         raise Killed
 
     with monkeypatch.context() as patch:
