@@ -1,1 +1,1 @@
-"""The program `runbook`: the library's commands, and those that need the lab and the practice packs beside it."""
+"""The program `runbook`: the library's commands, and those that also need the lab and the practice packs."""

@@ -1,4 +1,4 @@
-"""Chromium for the lab: knows the deployments' names and trusts their certificates, and touches no other profile."""
+"""Chromium for the lab, in a temporary profile: it resolves the deployments' host names and trusts their certificates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def open_browser(lab: Lab, url: str | None = None) -> int:
-    """Open `url` (default: the first host); returns when the browser is closed."""
+    """Open `url` (default: the first host) and return the browser's exit status when it is closed.
+
+    Raises RunbookError when there is no host name, no Chromium or no display.
+    """
     names = hosts(lab)
     if not names:
         raise RunbookError("no deployment in the lab has a host name yet", f"lab {lab.name}", "run chapters 01 to 05 first")
@@ -40,7 +43,7 @@ def open_browser(lab: Lab, url: str | None = None) -> int:
 
 
 def flags(names: dict[str, str], keys: list[str], profile: str) -> list[str]:
-    """Chromium's flags: names resolved to the lab's addresses, and only the listed server keys trusted."""
+    """Return Chromium's flags: `names` are resolved to their addresses, and the server keys `keys` are trusted."""
     rules = ",".join(f"MAP {name} {address}" for name, address in names.items())
     return [
         f"--user-data-dir={profile}",
@@ -52,9 +55,9 @@ def flags(names: dict[str, str], keys: list[str], profile: str) -> list[str]:
 
 
 def trusted_keys(names: dict[str, str], authority: str) -> list[str]:
-    """The public keys of those servers whose certificate is right: by a deployment's CA, for the server's own name.
+    """Return the public keys of the servers whose certificate is valid: signed by a CA in `authority` (PEM), for the server's name.
 
-    Chromium gets exactly these keys (SHA-256 of the SubjectPublicKeyInfo, base64), so a wrong certificate still warns.
+    A key is the SHA-256 of the SubjectPublicKeyInfo in base64. Chromium trusts only these keys, so it still warns of a wrong certificate.
     """
     if not authority:
         return []
@@ -67,7 +70,7 @@ def trusted_keys(names: dict[str, str], authority: str) -> list[str]:
                 context.wrap_socket(plain, server_hostname=name) as secure,
             ):
                 certificate = x509.load_der_x509_certificate(secure.getpeercert(binary_form=True) or b"")
-        except OSError:  # not listening, or not by our CA: the browser will say so
+        except OSError:  # not listening, or not signed by the CA: the browser shows it
             continue
         spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         keys.append(base64.b64encode(hashlib.sha256(spki).digest()).decode())

@@ -1,4 +1,4 @@
-"""`./runbook lab …`: the lab's verbs, with the practice packs in its bucket, and those that know the deployments in it."""
+"""`./runbook lab …`: the lab's verbs, with the practice packs uploaded to its bucket, and verbs for the deployments in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACK_BUCKET = "runbook-packs"
 
 
 def main(argv: list[str]) -> int:
-    """Returns the exit status: 0, or 1 after an error, or that of the command run by `ssh`."""
+    """Return the exit status: 0, 1 after an error, or that of the command run by `ssh` or of the browser."""
     line = CommandLine("runbook lab")
     line.add_for_machine("ssh", "open a shell on a machine", "store-1, deployment/store-1, an instance id or an address")
     line.add("hosts", "print lines for /etc/hosts: the deployments' names")
@@ -52,12 +52,12 @@ def main(argv: list[str]) -> int:
 
 
 def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: lifecycle.Say = print) -> None:
-    """Bring the lab up with the practice packs in the bucket `runbook-packs`. Raises LabError when this machine cannot."""
+    """Start the lab with the practice packs in the bucket `runbook-packs`. Raises LabError when this machine cannot run it."""
 
     def packs() -> Mapping[str, Sequence[Path]]:
         try:
             return {PACK_BUCKET: build(CACHE / "packs")}
-        except Exception as problem:  # the lab is of use without packs; say so and go on
+        except Exception as problem:  # the lab is useful without packs: report it and continue
             say(f"the practice packs could not be built, and the bucket {PACK_BUCKET} is empty: {problem}")
             return {PACK_BUCKET: []}
 

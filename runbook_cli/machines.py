@@ -1,4 +1,4 @@
-"""The deployments' machines in a lab, found by the tags that the runbook gives them: host names, node names, SSH."""
+"""The deployments' machines in a lab, found by the tags that the runbook sets: host names, node names, SSH."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ LOGIN_USER = "admin"
 
 
 def hosts(lab: Lab) -> dict[str, str]:
-    """Public host names of the deployments and the address each leads to, from the tag `runbook:hosts`."""
+    """Return the address of each public host name of the deployments, by name, from the tag `runbook:hosts`."""
     found = [each for each in status.instances(lab) if each.get("PrivateIpAddress")]
     return {name: each["PrivateIpAddress"] for each in found for name in status.tags(each).get("runbook:hosts", "").split()}
 
 
 def names_of(instance: dict[str, Any]) -> set[str]:
-    """What a machine can be called by: as the lab does, by its node, by deployment/node."""
+    """Return the names of a machine: those that the lab knows, its node name, and deployment/node."""
     node, name = _place(status.tags(instance))
     return status.names_of(instance) | ({node, f"{name}/{node}"} if node else set())
 
 
 def described(lab: Lab) -> dict[str, Any]:
-    """The lab's status with the deployment and the node of each machine ("" where it is none of ours)."""
+    """Return the lab's status with the deployment and the node of each machine ("" where it has no such tag)."""
     found = status.status(lab)
     for machine in found["machines"]:
         machine["node"], machine["deployment"] = _place(machine["tags"])
@@ -43,7 +43,7 @@ def _place(tags: dict[str, str]) -> tuple[str, str]:
 
 
 def authorities(lab: Lab) -> str:
-    """The CA certificates of the deployments in the lab, PEM."""
+    """Return the CA certificates of the deployments in the lab, as PEM."""
     names = {status.tags(each).get("runbook:deployment") for each in status.instances(lab)}
     return "".join(_parameter(lab, f"/runbook/{name}/ca.pem") or "" for name in names if name)
 
@@ -55,14 +55,17 @@ def _parameter(lab: Lab, name: str) -> str | None:
 
 
 def _pinned(stored: str | None, instance_id: str) -> list[str]:
-    """The host keys that the deployment pinned for this machine; those of a machine that it replaced say nothing about it."""
+    """Return the host keys that the deployment pinned for this instance; empty when they belong to an instance that it replaced."""
     found = Pinned.read(stored) if stored else None
     return list(found.keys) if found and found.instance == instance_id else []
 
 
 def ssh(lab: Lab, wanted: str, command: list[str]) -> int:
-    """A shell on a machine (or `command` there): by SSH with the deployment's key and the machine's pinned host keys
-    where the deployment published both, else as root without SSH. Returns its exit status."""
+    """Open a shell on a machine, or run `command` there, and return the exit status.
+
+    By SSH with the deployment's private key and the machine's host keys, pinned or from its console, where both are known;
+    otherwise as root without SSH.
+    """
     instance = status.find_instance(lab, wanted, names_of)
     instance_id, address = instance["InstanceId"], instance["PrivateIpAddress"]
     node, deployment = _place(status.tags(instance))

@@ -1,4 +1,4 @@
-"""The program's front door: the library's commands, and those that need the lab beside it."""
+"""The entry point of the program: the library's commands, and those that also need the lab."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pathlib import Path
 from runbook_lib.errors import RunbookError
 from runbook_lib.headless import cli
 
-FRONT = [sys.executable, "-X", "utf8", "-m", "runbook_cli"]  # this program once more, as another user
+FRONT = [sys.executable, "-X", "utf8", "-m", "runbook_cli"]  # the command to run this program again as root
 STATE = Path("/run/ec2lab")
-LAB_SETTINGS = {"EC2LAB_NAME": "RUNBOOK_LAB", "EC2LAB_DEBIAN_MIRROR": "RUNBOOK_DEBIAN_MIRROR"}  # of the lab's own, by ours
+LAB_SETTINGS = {"EC2LAB_NAME": "RUNBOOK_LAB", "EC2LAB_DEBIAN_MIRROR": "RUNBOOK_DEBIAN_MIRROR"}  # the lab's variable: the runbook's variable
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status of the command (see `cli.COMMANDS`)."""
+    """Run the command and return its exit status (see `cli.COMMANDS`)."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    os.environ["EC2LAB_COMMAND"] = "./runbook lab"  # what the lab's messages tell people to type
+    os.environ["EC2LAB_COMMAND"] = "./runbook lab"  # the command that the lab's messages name
     os.environ.update({theirs: os.environ[ours] for theirs, ours in LAB_SETTINGS.items() if ours in os.environ})
     if argv[:1] == ["lab"]:
         if os.geteuid() != 0 and argv[1:2] in (["up"], ["down"], ["ssh"]):
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def rehearse(args: argparse.Namespace) -> int:
-    """The lab up, then the pattern end to end; says how long each part took."""
+    """Start the lab, run the pattern's chapters, and return their exit status; prints how long each part took."""
     began = time.monotonic()
     ensure_lab(args)
     up = time.monotonic()
@@ -52,13 +52,16 @@ def open_(args: argparse.Namespace) -> int:
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """What the library finds, then what the lab lacks on this machine; the latter fails only where the params name a lab."""
+    """Print what the library finds, then which packages the lab lacks here, and return 1 when something needed is missing, else 0.
+
+    The lab's packages are needed only when the params name a lab.
+    """
     from runbook_cli import prerequisites
 
     found = cli.VERBS["doctor"](args)
     missing = prerequisites.missing_packages()
     needed = False
-    with suppress(RunbookError):  # of the params: told above
+    with suppress(RunbookError):  # of the params: the library reported it above
         needed = bool(args.params and lab_of(args))
     mark = "○" if missing and not needed else ("✘" if missing else "✔")
     fix = f"missing: {' '.join(missing)} (./runbook lab up installs them)" if missing else "everything it needs is installed"
@@ -67,7 +70,7 @@ def doctor(args: argparse.Namespace) -> int:
 
 
 def lab_of(args: argparse.Namespace) -> str | None:
-    """The name of the lab that the params name, None when they speak of AWS itself."""
+    """Return the name of the lab that the params name, or None when they name none (AWS itself)."""
     from runbook_lib.spec.loader import load_spec, parse_overrides
 
     config = load_spec(args.params, parse_overrides(args.set)).cloud.aws_config
@@ -76,7 +79,7 @@ def lab_of(args: argparse.Namespace) -> str | None:
 
 
 def ensure_lab(args: argparse.Namespace) -> None:
-    """Bring up the lab that the params name, if they name one; asks for root's password at most once."""
+    """Start the lab that the params name, if any. sudo may ask for a password, once. Raises RunbookError when the lab does not start."""
     name = lab_of(args)
     if name is None:
         return
@@ -86,10 +89,10 @@ def ensure_lab(args: argparse.Namespace) -> None:
 
 
 def as_root(command: list[str]) -> int:
-    """Run a command as root, by sudo where we are not; RunbookError where there is no way."""
+    """Run a command as root (by sudo when this process is not root) and return its exit status. Raises RunbookError when there is no sudo."""
     if os.geteuid() == 0:
         return subprocess.run(command).returncode
     if not shutil.which("sudo"):
         raise RunbookError("the lab makes machines and networks, which needs root", None, "run it as root, or install sudo")
-    # what root imports is compiled into a folder of root's: a file of root's in somebody's environment could not be removed by its owner
+    # root's bytecode goes to a separate folder: the owner of an environment could not remove root's files from it
     return subprocess.run(["sudo", "--", "env", "PYTHONPYCACHEPREFIX=/var/cache/runbook/bytecode", *command]).returncode

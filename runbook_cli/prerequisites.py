@@ -1,6 +1,6 @@
-"""The Debian packages that the lab, the practice packs and the tests need; nothing but the standard library is imported here.
+"""The Debian packages that the lab, the practice packs and the tests need. Only the standard library is needed to import this module.
 
-`python -m runbook_cli.prerequisites` prints them all, before there is any environment.
+`python -m runbook_cli.prerequisites` prints them all, and works before the Python environment exists.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TESTS = (  # only the tests need these
 
 
 def missing_packages() -> list[str]:
-    """The Debian packages to install before the lab can run and the practice packs can be built, sorted."""
+    """Return the Debian packages, sorted, that are missing for running the lab and building the practice packs."""
     return lab.missing_packages({**lab.COMMANDS, **practice.COMMANDS}, {**lab.FILES, **practice.FILES})
 
 

@@ -1,6 +1,6 @@
-"""What a lab has on this machine, found by looking at the machine and not at any record; and its removal.
+"""Finding and removing everything that a lab has on this machine. It is found by examining the machine, not from a record.
 
-`down` and the clean-up after a death by kill -9 are this one path.
+`down` and the clean-up after a daemon was killed (kill -9) use the same code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ec2lab.paths import Lab
 from ec2lab.shell import lines, run
 
 NSPAWN_LOCKS = Path("/run/systemd/nspawn/locks")
-PATIENCE_SECONDS = 3  # for supervisors to end by themselves, which leaves less behind than killing them
+PATIENCE_SECONDS = 3  # time for supervisors to end by themselves, which leaves less behind than killing them
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Remain:
 
 
 def find(lab: Lab) -> list[Remain]:
-    """Everything of the lab that is here now, in the order in which it can be removed."""
+    """Return everything of the lab that exists now, in the order in which it can be removed."""
     spaces = [path.name for path in Path("/run/netns").glob(f"{lab.namespace_prefix}*")]
     pids = daemons(lab) + [pid for space in spaces for pid in links.pids_in(space)]
     return [
@@ -51,12 +51,12 @@ def find(lab: Lab) -> list[Remain]:
 
 
 def daemons(lab: Lab) -> list[int]:
-    """Pids of the lab's daemon, by its command line: also one whose pid file is gone."""
+    """Return the pids of the lab's daemon, found by its command line, so that one without a pid file is found too."""
     return _with_words("ec2lab.daemon", lab.name)
 
 
 def supervisors(lab: Lab) -> list[int]:
-    """Pids of the machines' systemd-nspawn processes, which end by themselves when their machine does."""
+    """Return the pids of the machines' systemd-nspawn processes, which end by themselves when their machine ends."""
     return [pid for pid, words in _processes() if any(word.startswith(f"--directory={lab.disks}/") for word in words)]
 
 
@@ -67,7 +67,7 @@ def _with_words(*wanted: str) -> list[int]:
 def _processes() -> list[tuple[int, list[str]]]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # gone, or a zombie (empty command line)
+        with suppress(OSError):  # the process has ended; a zombie has an empty command line
             words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
             if words != [""]:
                 found.append((int(folder.name), words))
@@ -80,8 +80,10 @@ def _mounts(lab: Lab) -> list[str]:
 
 
 def _links(lab: Lab) -> list[str]:
-    """The lab's bridges and the wires plugged into them, wires first. Not by the range: who takes a lab down need not
-    say which it had, and another lab may have it now."""
+    """Return the lab's bridges and the links attached to them, links first.
+
+    They are not found by the range: `down` need not be given it, and another lab may use it by now.
+    """
     found = json.loads(run("ip", "-json", "link"))
     wires = [link["ifname"] for link in found if lab.owns_bridge(link.get("master", ""))]
     return wires + [link["ifname"] for link in found if lab.owns_bridge(link["ifname"])]
@@ -93,7 +95,7 @@ def _folders(lab: Lab) -> list[Path]:
 
 
 def sweep(lab: Lab) -> list[Remain]:
-    """Remove all of it; returns what was found. Raises LabError when something stays."""
+    """Remove everything of the lab and return what was found. Raises LabError when something is left after 30 seconds."""
     found = find(lab)
     _end_daemon(lab)
     began = time.monotonic()
@@ -117,7 +119,7 @@ def sweep(lab: Lab) -> list[Remain]:
 
 
 def _end_daemon(lab: Lab) -> None:
-    """The daemon goes first, so that nothing new appears while the rest is removed."""
+    """End the daemon, waiting up to 3 seconds. It is ended first, so that nothing new is created while the rest is removed."""
     for pid in daemons(lab):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
@@ -147,7 +149,7 @@ def _remove(lab: Lab, thing: Remain) -> None:
 
 
 def _forget_nspawn_lock(root: Path) -> None:
-    """The lock file that a killed nspawn leaves for its machine's root directory."""
+    """Remove the lock file that a killed systemd-nspawn leaves for its machine's root directory."""
     with suppress(OSError):
         status = root.stat()
         (NSPAWN_LOCKS / f"inode-{status.st_dev}:{status.st_ino}").unlink()

@@ -13,7 +13,7 @@ from ec2lab.paths import DEFAULT_RANGE, find_lab
 
 
 class LabParser(argparse.ArgumentParser):
-    """argparse ends with 2 on a wrong option; every failure of this command line is 1."""
+    """A parser that exits with 1 on a wrong option, as every failure of this command line does; argparse exits with 2."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -21,7 +21,7 @@ class LabParser(argparse.ArgumentParser):
 
 
 class CommandLine:
-    """A parser with the lab's verbs; a program around the lab adds its own with `add`."""
+    """A parser with the lab's verbs. A program that embeds the lab adds its own with `add`."""
 
     def __init__(self, prog: str):
         self._common = LabParser(add_help=False)
@@ -41,14 +41,14 @@ class CommandLine:
         return made
 
     def add_for_machine(self, name: str, text: str, names: str) -> None:
-        """A verb that takes a machine and, after it, a command to run there."""
+        """Add a verb that takes a machine and then a command to run there. `names`: what the machine may be named by, for the help."""
         made = self.add(name, text)
         made.add_argument("machine", help=names)
         made.add_argument("command", nargs=argparse.REMAINDER, help="run this instead of a shell")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, or 1 after an error, or that of the command run by `shell`."""
+    """Return the exit status: 0, 1 after an error, or that of the command run by `shell`."""
     line = CommandLine("ec2lab")
     line.add_for_machine("shell", "open root's shell on a machine, without SSH", "an instance id, an address or the tag Name")
     args = line.parser.parse_args(argv)

@@ -1,6 +1,6 @@
-"""The lab's one process: API, hypervisor and package proxy. Started by `lifecycle.up`, ended by a signal.
+"""The lab's daemon: API, hypervisor and package proxy in one process. Started by `lifecycle.up`, ended by a signal.
 
-It owns nothing that outlives it: whatever it leaves (also after kill -9) is found and removed by `cleanup.sweep`.
+Whatever it leaves behind, also after kill -9, is found and removed by `cleanup.sweep`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ endpoint_url = {endpoint}
 
 
 def serve(lab: Lab, allowed: list[str]) -> None:
-    """Run until SIGTERM. The pid file appears when the process lives, `aws-config` when the lab answers."""
+    """Run until SIGTERM or SIGINT. The pid file is written at the start, `aws-config` when the lab answers."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s", stream=sys.stderr)
     for noisy in ("werkzeug", "httpx2", "httpcore2", "botocore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -56,7 +56,7 @@ def _serve(lab: Lab, built: image.Image, allowed: list[str], asked_to_end: threa
     logging.info("lab %s answers at %s with image %s (%s)", lab.name, lab.endpoint, built.ami, built.key)
     asked_to_end.wait()
     logging.info("lab %s ends", lab.name)
-    os._exit(0)  # threads wait for machines; the sweep that follows ends those
+    os._exit(0)  # without waiting for the machines' threads; the sweep that follows ends the machines
 
 
 def main(argv: list[str]) -> None:

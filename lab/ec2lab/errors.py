@@ -1,4 +1,4 @@
-"""The one error of the lab, and how its messages name the command that helps."""
+"""The error class of the lab, and the command line that its messages name."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ class LabError(Exception):
 
 
 def lab_command(words: str) -> str:
-    """The command line that runs the lab's verb `words`; a program around the lab names its own in EC2LAB_COMMAND."""
+    """Return the command line that runs the lab's verb `words`. A program that embeds the lab names its own command in EC2LAB_COMMAND."""
     return f"{os.environ.get('EC2LAB_COMMAND', 'ec2lab')} {words}"

@@ -1,4 +1,4 @@
-"""up, down and what both need: one at a time, again and again, also after a death."""
+"""Starting (`up`) and removing (`down`) a lab: one at a time, repeatable, also after the daemon was killed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Uploads = Callable[[], Mapping[str, Sequence[Path]]]  # returns the files to put
 
 @contextlib.contextmanager
 def exclusive(lab: Lab) -> Iterator[None]:
-    """One `up` or `down` of this lab at a time; others wait. The lock file goes when no lab is left to lock."""
+    """Hold the lab's lock for the block, so that only one `up` or `down` of it runs at a time. The lock file is removed with the lab."""
     while True:
         lab.lock.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -40,7 +40,7 @@ def exclusive(lab: Lab) -> Iterator[None]:
         with handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             if not lab.lock.exists() or os.fstat(handle.fileno()).st_ino != lab.lock.stat().st_ino:
-                continue  # its holder removed it while we waited: take the new one
+                continue  # its holder removed the file while this process waited: lock the new one
             try:
                 yield
             finally:
@@ -52,7 +52,7 @@ def exclusive(lab: Lab) -> Iterator[None]:
 
 
 def client(lab: Lab, service: str) -> Any:
-    """A boto3 client of this lab, whatever AWS settings or HTTP proxies the environment holds."""
+    """Return a boto3 client of this lab, regardless of AWS settings and HTTP proxies in the environment."""
     return boto3.client(  # type: ignore[call-overload]  # the stubs know literal names of services only
         service,
         endpoint_url=lab.endpoint,
@@ -64,7 +64,7 @@ def client(lab: Lab, service: str) -> Any:
 
 
 def alive(lab: Lab) -> bool:
-    """Whether the daemon runs and answers."""
+    """Return whether the daemon runs and answers."""
     if not lab.aws_config.exists():
         return False
     with contextlib.suppress(BotoCoreError, ClientError, ResponseParserError):
@@ -74,9 +74,10 @@ def alive(lab: Lab) -> bool:
 
 
 def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: Say = print, uploads: Uploads = dict) -> None:
-    """Bring the lab up; does nothing when it is. Raises LabError with the way out when this machine cannot.
+    """Start the lab; does nothing when it is up. Raises LabError, with the next step, when this machine cannot run it.
 
-    `allowed`: hosts that machines may reach by HTTPS. `uploads` is called beside everything else, in a thread of its own.
+    `allowed`: hosts that machines may reach by HTTPS. `assume_yes`: install missing packages without asking.
+    `uploads`: returns the files for each bucket; it is called in a thread of its own while the lab starts.
     """
     prerequisites.check_machine()
     prerequisites.offer(prerequisites.missing_packages(), assume_yes, say)
@@ -98,7 +99,7 @@ def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: S
                 image.ensure(say)
                 _start_daemon(lab, allowed)
                 _upload(lab, files.result())
-        except BaseException:  # also when interrupted: half a lab is no lab
+        except BaseException:  # also when interrupted: a partly started lab is of no use
             cleanup.sweep(lab)
             limits.restore_limits(lab)
             raise
@@ -143,7 +144,7 @@ def _upload(lab: Lab, files: Mapping[str, Sequence[Path]]) -> None:
 
 
 def down(lab: Lab, say: Say = print) -> None:
-    """Take the lab and everything in it away, in whatever state it is. Its image and package cache stay."""
+    """Remove the lab and everything in it, in whatever state it is. The caches of images and packages are kept."""
     prerequisites.check_machine()
     with exclusive(lab):
         found = cleanup.sweep(lab)

@@ -1,4 +1,4 @@
-"""Where a lab lives: every name, address and path of it, derived from its name and address range."""
+"""Every name, address and path of a lab, derived from its name and its address range."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_RANGE = "10.213.0.0/16"
 API_PORT = 5000
 PROXY_PORT = 3128
 REGION = "us-east-1"
-CACHE = Path("/var/cache/ec2lab")  # images and packages: shared by all labs, survives them
+CACHE = Path("/var/cache/ec2lab")  # images and packages: shared by all labs, and kept when a lab is removed
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Lab:
 
     @property
     def gateway(self) -> IPv4Address:
-        """The only address that the lab's own services listen on: the first of the range."""
+        """Return the first address of the range, the only one that the lab's own services listen on."""
         return self.network.network_address + 1
 
     @property
@@ -64,11 +64,11 @@ class Lab:
 
     @property
     def bridge(self) -> str:
-        """The bridge that carries the gateway address; each VPC gets one of its own beside it."""
+        """Return the name of the bridge with the gateway address. Each VPC has another bridge of its own."""
         return f"ec-{self.name}"
 
     def owns_bridge(self, link: str) -> bool:
-        """Whether a link is the lab's bridge or one of its VPCs' bridges. A name has no hyphen, so no other lab's are."""
+        """Return whether a link is the lab's bridge or a bridge of one of its VPCs. Names have no hyphen, so another lab's never match."""
         return link == self.bridge or link.startswith(f"{self.bridge}-")
 
     def vpc_bridge(self, vpc_id: str) -> str:
@@ -84,7 +84,7 @@ class Lab:
 
     @property
     def table(self) -> str:
-        """The nftables table on the host that keeps the lab's networks to themselves."""
+        """Return the name of the nftables table on the host that isolates the lab's networks."""
         return f"ec2lab_{self.name}"
 
     @property
@@ -93,9 +93,10 @@ class Lab:
 
 
 def find_lab(name: str | None = None, network: str | None = None) -> Lab:
-    """The lab that options, EC2LAB_NAME, or what is running already stand for.
+    """Return the lab of this name and address range.
 
-    Raises LabError when the name or range cannot be used.
+    `name` defaults to EC2LAB_NAME or DEFAULT_NAME, `network` to the range that the lab already runs with or DEFAULT_RANGE.
+    Raises LabError when the name or the range cannot be used.
     """
     name = name or os.environ.get("EC2LAB_NAME") or DEFAULT_NAME
     if not re.fullmatch(r"[a-z][a-z0-9]{0,6}", name):  # 'ec-' + name + '-' + 4 must fit an interface name (15)

@@ -1,4 +1,4 @@
-"""What a machine needs to run the lab, and how to get it."""
+"""The requirements of the lab on this machine, and the installation of missing packages."""
 
 from __future__ import annotations
 
@@ -25,14 +25,17 @@ FILES = {"/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyri
 
 
 def missing_packages(commands: Mapping[str, str] = COMMANDS, files: Mapping[str, str] = FILES) -> list[str]:
-    """The Debian packages to install for these commands and files (default: those that the lab needs), sorted."""
+    """Return the Debian packages, sorted, of those commands and files that are missing (default: those that the lab needs)."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     lacking = {package for command, package in commands.items() if not shutil.which(command, path=path)}
     return sorted(lacking | {package for file, package in files.items() if not Path(file).exists()})
 
 
 def offer(lacking: list[str], assume_yes: bool = False, say: Callable[[str], None] = print) -> None:
-    """Install these Debian packages, once the person at the terminal agreed. Raises LabError when nobody can agree, or nobody did."""
+    """Install Debian packages after asking at the terminal, or with `assume_yes` without asking.
+
+    Raises LabError when there is no terminal to ask at, when the answer is no, or when the installation fails.
+    """
     if not lacking:
         return
     install_them = f"sudo apt-get install --no-install-recommends {' '.join(lacking)}"
@@ -45,7 +48,7 @@ def offer(lacking: list[str], assume_yes: bool = False, say: Callable[[str], Non
 
 
 def install(packages: list[str], say: Callable[[str], None] = print) -> None:
-    """Install Debian packages. Raises LabError where there is no apt, or when it fails."""
+    """Install Debian packages. Raises LabError when there is no apt-get, or when it fails."""
     words = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
     if not shutil.which("apt-get"):
         raise LabError(
@@ -61,7 +64,7 @@ def install(packages: list[str], say: Callable[[str], None] = print) -> None:
 
 
 def check_machine() -> None:
-    """Raise LabError, with the way out, for what no package can give."""
+    """Raise LabError, with the next step, when this machine lacks something that no package provides."""
     if sys.platform != "linux":
         raise LabError(f"the lab's machines need Linux; this is {platform.system()}", next_step="run it in a Linux virtual machine")
     if os.geteuid() != 0:
@@ -96,7 +99,7 @@ _KERNEL: list[tuple[Callable[[], bool], str, str]] = [
 
 
 def _warn_of_bridge_filter() -> None:
-    """Docker sets this and drops what it does not know: machines then cannot reach each other."""
+    """Raise LabError when iptables drops traffic inside bridges. Docker sets it so, and machines then cannot reach each other."""
     switch = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
     if switch.exists() and switch.read_text().strip() == "1" and shutil.which("iptables"):
         policy = subprocess.run(["iptables", "-S", "FORWARD"], capture_output=True, text=True, check=False).stdout

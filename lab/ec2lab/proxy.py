@@ -1,8 +1,8 @@
-"""The machines' way to Debian packages: an HTTP proxy with a disk cache, for this machine's mirrors only.
+"""The HTTP proxy through which the machines get Debian packages: it has a disk cache and serves this machine's mirrors only.
 
-Packages and by-hash indexes never change, so they are fetched once. Release files are asked for again after ten
-minutes, and served from the cache when the mirror cannot be reached. How this machine itself reaches the
-mirror (a proxy, https) stays here; machines see plain HTTP.
+Packages and by-hash indexes never change, so they are fetched once. Release files are requested again after ten
+minutes, and served from the cache when the mirror cannot be reached. How this machine itself reaches the mirror
+(a proxy, https) is handled here; the machines use plain HTTP.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from ec2lab.shell import lines
 
 log = logging.getLogger("proxy")
 UNCHANGING = ("/pool/", "/by-hash/")
-FRESH_SECONDS = 600  # for how long a Release file is not asked for again
+FRESH_SECONDS = 600  # age up to which a cached Release file is served without a request to the mirror
 KEPT_HEADERS = ("content-type", "last-modified", "etag")
 
 
 class PackageCache:
-    """Answers of the mirrors, kept on disk; `fetched` counts what was really downloaded."""
+    """Responses of the mirrors, kept on disk. `fetched` counts the files downloaded from a mirror."""
 
     def __init__(self, folder: Path = CACHE / "packages"):
         self.folder = folder
@@ -53,7 +53,10 @@ class PackageCache:
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, url: str) -> tuple[int, dict[str, str], Path | None]:
-        """Status, headers and file for `url`; one download at a time for each file, others wait for it."""
+        """Return status, headers and file (None without one) for `url`. Simultaneous requests for the same URL wait for one download.
+
+        The status is 403 for a host that is not a mirror, 504 when the mirror cannot be reached and the file is not cached.
+        """
         parts = urlsplit(url)
         if parts.netloc not in self.schemes:
             return 403, {}, None
@@ -82,7 +85,7 @@ class PackageCache:
             return (200, known, kept) if kept.is_file() else (504, {}, None)
 
     def _keep(self, answer: httpx2.Response, kept: Path) -> None:
-        """Write beside the final place and rename: a reader never sees half a file."""
+        """Write the response to a temporary file and rename it, so that a reader never sees a partial file."""
         kept.parent.mkdir(parents=True, exist_ok=True)
         headers = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
         with tempfile.NamedTemporaryFile(dir=kept.parent, delete=False) as half:
@@ -106,7 +109,7 @@ def _is_fresh(kept: Path) -> bool:
 
 
 def _file_name(path: str) -> str:
-    """Readable, and unlike for every path."""
+    """Return a file name that is readable and unique for the path."""
     return f"{hashlib.sha256(path.encode()).hexdigest()[:16]}-{path.rsplit('/', 1)[-1][-80:]}"
 
 
@@ -117,7 +120,7 @@ def _read_headers(kept: Path) -> dict[str, str]:
 
 
 def serve(address: str, port: int, cache: PackageCache, allowed: Iterable[str] = ()) -> ThreadingHTTPServer:
-    """A listening proxy (not yet serving). `allowed` hosts may also be reached by CONNECT, uncached."""
+    """Return a listening proxy that does not serve yet. `allowed`: hosts that may also be reached by CONNECT, uncached."""
     tunnels = frozenset(allowed)
 
     class Handler(BaseHTTPRequestHandler):
@@ -166,7 +169,7 @@ def serve(address: str, port: int, cache: PackageCache, allowed: Iterable[str] =
 
 
 def _relay(near: socket.socket, far: socket.socket) -> None:
-    """Carry bytes both ways until one side closes."""
+    """Copy bytes both ways until one side closes, or nothing was sent for 300 seconds."""
     while True:
         ready, _, _ = select.select([near, far], [], [], 300)
         if not ready:

@@ -1,4 +1,4 @@
-"""Running the host's own programs, with their words in the error."""
+"""Running the host's own programs, with their output in the error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from ec2lab.errors import LabError
 
 
 def run(*command: str, stdin: str | None = None, check: bool = True, timeout: float = 60) -> str:
-    """Run `command` and return its standard output. Raises LabError with its last words when it fails."""
+    """Run `command` and return its standard output. Raises LabError when it is not installed or, with its last lines, when it fails.
+
+    `check=False`: a failure is not an error. `timeout`: seconds after which subprocess.TimeoutExpired is raised.
+    """
     try:
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout)
     except FileNotFoundError:
@@ -22,7 +25,7 @@ def run(*command: str, stdin: str | None = None, check: bool = True, timeout: fl
 
 
 def lines(*command: str) -> Sequence[str]:
-    """The lines that `command` prints; none when it fails or is not installed."""
+    """Return the lines that `command` prints to standard output, whatever its exit status; none when it is not installed."""
     with suppress(LabError):
         return run(*command, check=False).splitlines()
     return []

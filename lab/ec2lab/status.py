@@ -1,4 +1,4 @@
-"""A running lab seen from outside, as any AWS client sees it: instances, their memory, exports, consoles."""
+"""The state of a running lab, read through its API as by any AWS client, with the machines' memory and shells on them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def require(lab: Lab) -> None:
 
 
 def instances(lab: Lab) -> list[dict[str, Any]]:
-    """The instances that are not terminated, as DescribeInstances shows them, by name and address."""
+    """Return the instances that are not terminated, as in DescribeInstances, ordered by name and address. Raises LabError when the lab is not up."""
     require(lab)
     pages = client(lab, "ec2").get_paginator("describe_instances").paginate()
     found = [each for page in pages for reservation in page["Reservations"] for each in reservation["Instances"]]
@@ -39,12 +39,12 @@ def _order(instance: dict[str, Any]) -> tuple[str, str]:
 
 
 def tags(instance: dict[str, Any]) -> dict[str, str]:
-    """The instance's tags, value by key."""
+    """Return the instance's tags, value by key."""
     return {tag["Key"]: tag["Value"] for tag in instance.get("Tags", [])}
 
 
 def exports(lab: Lab) -> str:
-    """Shell lines that make any AWS client speak to this lab."""
+    """Return shell lines that make any AWS client use this lab. Raises LabError when the lab is not up."""
     require(lab)
     values = {
         "AWS_ENDPOINT_URL": lab.endpoint,
@@ -60,7 +60,10 @@ def exports(lab: Lab) -> str:
 
 
 def status(lab: Lab) -> dict[str, Any]:
-    """The lab and its machines as plain data, for JSON. Memory is in MB, and None where only root can measure it."""
+    """Return the lab and its machines as plain data, for JSON. Memory is in MB, or None when this process is not root.
+
+    Raises LabError when the lab is not up.
+    """
     machines = [
         {
             "id": each["InstanceId"],
@@ -81,7 +84,7 @@ def status(lab: Lab) -> dict[str, Any]:
 
 
 def memory_mb(lab: Lab, instance_id: str) -> float | None:
-    """The machine's share of memory: the sum of its processes' proportional set sizes, in MB."""
+    """Return the machine's memory in MB, the sum of its processes' proportional set sizes; None when this process is not root."""
     if os.geteuid() != 0:
         return None
     kilobytes = 0
@@ -93,7 +96,7 @@ def memory_mb(lab: Lab, instance_id: str) -> float | None:
 
 
 def status_table(lab_status: dict[str, Any]) -> str:
-    """The same as lines of text."""
+    """Return the result of `status` as lines of text."""
     table = Table("machine", "state", "address", "groups", "memory", "instance", box=None)
     for machine in lab_status["machines"]:
         memory = f"{machine['memory_mb']:.0f} MB" if machine["memory_mb"] else "-"
@@ -106,12 +109,15 @@ def status_table(lab_status: dict[str, Any]) -> str:
 
 
 def names_of(instance: dict[str, Any]) -> set[str]:
-    """What an instance can be called by: its id, its private address, its tag Name."""
+    """Return the names of an instance: its id, its private address, its tag Name."""
     return {instance["InstanceId"], instance.get("PrivateIpAddress", ""), tags(instance).get("Name", "")} - {""}
 
 
 def find_instance(lab: Lab, wanted: str, names: Callable[[dict[str, Any]], set[str]] = names_of) -> dict[str, Any]:
-    """The one instance that `wanted` is a name of. Raises LabError when there is none or more than one."""
+    """Return the instance that has the name `wanted`. Raises LabError when there is none or more than one.
+
+    `names`: returns all names of an instance.
+    """
     found = instances(lab)
     matching = [each for each in found if wanted in names(each)]
     if len(matching) == 1:
@@ -122,7 +128,7 @@ def find_instance(lab: Lab, wanted: str, names: Callable[[dict[str, Any]], set[s
 
 
 def console_host_keys(console: str) -> list[str]:
-    """The host keys that cloud-init printed on a console: 'ssh-ed25519 AAAA... comment' lines."""
+    """Return the host keys that cloud-init printed on a console, as 'ssh-ed25519 AAAA... comment' lines."""
     if KEYS_BEGIN not in console:
         return []
     block = console.rsplit(KEYS_BEGIN, 1)[1].split(KEYS_END)[0]
@@ -130,7 +136,10 @@ def console_host_keys(console: str) -> list[str]:
 
 
 def open_shell(lab: Lab, instance_id: str, words: list[str]) -> int:
-    """Root's shell on a machine, or the command `words` there, by its namespaces and without SSH; returns its exit status."""
+    """Open root's shell on a machine (or run the command `words` there) by its namespaces, without SSH, and return the exit status.
+
+    Raises LabError when this process is not root or the machine is not running.
+    """
     if os.geteuid() != 0:
         raise LabError(f"only root can open a shell on {instance_id} without SSH", next_step=f"sudo {lab_command('shell ' + instance_id)}")
     pids = links.pids_in(lab.namespace(instance_id))

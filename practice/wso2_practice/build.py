@@ -1,4 +1,4 @@
-"""Building the practice packs: compile the server, lay the product's files around it, zip.
+"""Building the practice packs: compile the server, add the product's files, zip.
 
 The zips are deterministic (fixed times, sorted names) and cached by the content of everything that goes into them.
 """
@@ -30,9 +30,9 @@ EPOCH = (2016, 2, 1, 0, 0, 0)
 
 
 def build(destination: Path) -> list[Path]:
-    """Put wso2greg-5.1.0.zip and wso2as-5.3.0.zip into `destination`; returns their paths.
+    """Write wso2greg-5.1.0.zip and wso2as-5.3.0.zip to `destination` and return their paths.
 
-    Raises PackError where the JDK or one of Debian's jars is missing, or the server does not compile.
+    Raises PackError when the JDK or one of Debian's jars is missing, or the server does not compile.
     """
     key = content_key()
     destination.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ def build(destination: Path) -> list[Path]:
 
 
 def content_key() -> str:
-    """What the packs are made of, as one short hash."""
+    """Return a short hash of everything that the packs are built from. Raises PackError when one of Debian's jars is missing."""
     digest = hashlib.sha256()
     for folder in ("server", "pack", "keys", "probe", "build.py"):
         for path in _files(HERE / folder):
@@ -82,7 +82,7 @@ def _make(product: str, name: str, target: Path) -> None:
 
 
 def lay_out(product: str, home: Path) -> None:
-    """The unpacked pack at `home`: the common files, the product's own over them, the server's jars in lib/."""
+    """Write the unpacked pack to `home`: the common files, then the product's own (which replace common ones), and the server's jars in lib/."""
     for part in ("common", product):
         for path in _files(HERE / "pack" / part):
             at = home / path.relative_to(HERE / "pack" / part)
@@ -99,14 +99,14 @@ def lay_out(product: str, home: Path) -> None:
 
 
 def server_jar(target: Path) -> None:
-    """Compile the server against Debian's jars."""
+    """Compile the server against Debian's jars and write its jar to `target`. Raises PackError when it does not compile."""
     with tempfile.TemporaryDirectory() as classes:
         _compile(_files(HERE / "server"), Path(classes), "17")
         _zip(Path(classes), target, top="")
 
 
 def probe_war(target: Path) -> None:
-    """An application that tells node, session and counter; runs on a real AS 5.3.0 too (Java 8, Servlet 3.0)."""
+    """Write the probe application to `target`; it reports node, session and counter. It also runs on a real AS 5.3.0 (Java 8, Servlet 3.0)."""
     with tempfile.TemporaryDirectory() as work:
         classes = Path(work) / "WEB-INF/classes"
         classes.mkdir(parents=True)
@@ -128,7 +128,7 @@ def _compile(sources: list[Path], classes: Path, release: str) -> None:
 
 
 def _zip(folder: Path, target: Path, top: str | None = None) -> None:
-    """Zip `folder` under its own name (or `top`), the same bytes for the same content."""
+    """Zip `folder` to `target`, with the prefix `top` (default: its own name). The same content gives the same bytes."""
     prefix = f"{folder.name}/" if top is None else top
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):

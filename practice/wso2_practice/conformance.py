@@ -39,7 +39,7 @@ ANONYMOUS = Login("", "")
 
 @dataclass(frozen=True)
 class ServerUnderTest:
-    """The server asked: where it is, who administers it, and how its certificate is verified (None: not at all)."""
+    """The server under test: its origin, its administrator, the CA that its certificate is verified against (None: not verified), its other names."""
 
     origin: str
     admin: Login
@@ -51,7 +51,7 @@ class ServerUnderTest:
         return urlsplit(self.origin).hostname or ""
 
     def visitor(self, *_place: object) -> Client:
-        """A fresh browser that knows this server and its other names."""
+        """Return a new client, without cookies, that resolves this server's name and its other names."""
         return Client({self.host: self.host, **self.addresses}, self.ca, timeout=30)
 
     @property
@@ -59,7 +59,7 @@ class ServerUnderTest:
         return (ProductNode("the server", self.host, lambda *_: _never(), urlsplit(self.origin).port or 443),)
 
     def users(self) -> Any:
-        """Test users for the time of a `with` (the administrator's password goes over the verified connection)."""
+        """Return a context manager that yields test users and removes them. The administrator's password is sent to the server."""
         return test_users(cast(Scene, self))
 
 
@@ -68,7 +68,7 @@ def _never() -> Any:
 
 
 class Browser:
-    """One row's browser: each verb of the table is one method; the outcome of the last one is compared."""
+    """The browser of one row. Each verb of the table is one method; the outcome of the last step that has one is compared."""
 
     def __init__(self, target: ServerUnderTest, login: Login):
         self.target, self.login = target, login
@@ -148,7 +148,7 @@ def _outcome(flow: Flow) -> StepAnswers:
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that a row expects and the server does otherwise."""
+    """One expectation of a row that the server does not meet."""
 
     row: str
     what: str
@@ -157,7 +157,7 @@ class Difference:
 
 
 def differences(target: ServerUnderTest, row: dict[str, Any], logins: dict[str, Login]) -> list[Difference]:
-    """Run one row; empty when the server answers as the table says."""
+    """Run one row and return its differences; empty when the server responds as the table says."""
     browser = Browser(target, logins.get(row.get("who", ""), ANONYMOUS))
     try:
         outcome = browser.run(row["do"])
@@ -173,7 +173,7 @@ def differences(target: ServerUnderTest, row: dict[str, Any], logins: dict[str, 
 
 
 def load(path: Path = TABLE) -> list[dict[str, Any]]:
-    """The table; a row with a verb or an expectation that nobody understands is a `RunbookError`."""
+    """Return the rows of the table. Raises RunbookError when a row has an unknown verb or expectation."""
     rows = yaml.safe_load(path.read_text(encoding="utf-8"))
     for row in rows:
         unknown = {key for key in row if key not in ABOUT and key not in EXPECTATIONS}
@@ -184,7 +184,7 @@ def load(path: Path = TABLE) -> list[dict[str, Any]]:
 
 
 def script_rows(path: Path = SCRIPTS) -> list[dict[str, Any]]:
-    """Two rows for every script that answers under its own path: asked with GET, and with an empty POST."""
+    """Return two rows for every script that responds under its own path: one with a GET, one with an empty POST."""
     table = yaml.safe_load(path.read_text(encoding="utf-8"))
     rows = []
     for script, words in (table["measured"] | table["derived"]).items():
@@ -202,7 +202,7 @@ def _script(word: str) -> dict[str, Any]:
 
 
 def with_other_names(target: ServerUnderTest) -> ServerUnderTest:
-    """A server without HostName writes its address into its forms: that name, too, leads to it."""
+    """Return `target` with the name in its SAML form added to its names, because a server without HostName writes its address there."""
     form = target.visitor().get(target.origin + "/publisher/pages/sso-login").saml_form
     name = urlsplit(form.action).hostname if form else None
     if not name or name in (target.host, *target.addresses):
@@ -211,7 +211,7 @@ def with_other_names(target: ServerUnderTest) -> ServerUnderTest:
 
 
 def run(target: ServerUnderTest, rows: Iterable[dict[str, Any]]) -> list[Difference]:
-    """Every row against the server, with users made for it. Raises `RunbookError` if they cannot be made."""
+    """Run every row against the server, with test users, and return the differences. Raises RunbookError when the users cannot be created."""
     target = with_other_names(target)
     with target.users() as logins:
         found = [difference for row in rows for difference in differences(target, row, logins)]
@@ -242,7 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def show(found: list[Difference], rows: int) -> None:
-    """The table of differences, and one line that counts them."""
+    """Print the table of differences, and one line with the numbers of rows."""
     console = Console()
     if found:
         table = Table("row", "what", "expected", "observed")

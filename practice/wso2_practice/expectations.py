@@ -1,6 +1,6 @@
-"""What a row of the conformance table may expect of a step's outcome.
+"""The expectations that a row of the conformance table may have of a step's outcome.
 
-Each expectation gives None when it holds, else what was observed instead.
+Each function returns None when the expectation holds, else what was observed instead.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from runbook_lib.webclient.response import Answer
 
 @dataclass(frozen=True)
 class StepAnswers:
-    """The answers of one step; the last is the page that the step ended at. `asked`: for a password."""
+    """The responses of one step; the last is the page at which the step ended. `asked`: whether a password was asked for during it."""
 
     hops: tuple[Answer, ...] = ()
     asked: bool = False
@@ -31,12 +31,12 @@ class StepAnswers:
 
     @property
     def asked_or_asking(self) -> bool:
-        """Whether a password was asked for, be it that the step stands before the form now."""
+        """Return whether a password was asked for during the step or is asked for by its last page."""
         return self.asked or self.final.login_form is not None
 
 
 def _path(url: str) -> str:
-    """The path as an application sees it, without parameters."""
+    """Return the path as an application sees it, without path parameters."""
     return urlsplit(url).path.split(";")[0]
 
 
@@ -49,7 +49,7 @@ def status(outcome: StepAnswers, expected: int) -> object:
 
 
 def location(outcome: StepAnswers, expected: str) -> object:
-    # split by hand: `//publisher/login` is a path here, not a host
+    # not with urlsplit: `//publisher/login` is a path here, not a host
     path = re.sub(r"^https?://[^/]*", "", _location(outcome)).split("?")[0].split(";")[0]
     return None if re.fullmatch(expected, path) else path or "no Location"
 
@@ -60,13 +60,13 @@ def location_host(outcome: StepAnswers, expected: str) -> object:
 
 
 def content_type(outcome: StepAnswers, expected: str) -> object:
-    """The content type without its parameters; the empty string without one."""
+    """Compare the content type without its parameters; an empty string expects none."""
     found = outcome.final.header("content-type").split(";")[0]
     return None if found == expected else found or "no content type"
 
 
 def opens_session(outcome: StepAnswers, expected: bool) -> object:
-    """Whether the last answer sets a JSESSIONID: a script does at the first visit, a file does not."""
+    """Compare whether the last response sets a JSESSIONID: a script does at the first visit, a file does not."""
     opened = any(cookie.name == "JSESSIONID" for cookie in outcome.final.set_cookies)
     return None if opened == expected else opened
 
@@ -107,7 +107,7 @@ def empty(outcome: StepAnswers, expected: bool) -> object:
 
 
 def lacks(outcome: StepAnswers, expected: str) -> object:
-    """An attribute that the page's SAMLRequest does not have."""
+    """Expect that the page's SAMLRequest does not have this attribute."""
     form = outcome.final.form("SAMLRequest")
     if form is None:
         return "no SAMLRequest"
@@ -116,7 +116,7 @@ def lacks(outcome: StepAnswers, expected: str) -> object:
 
 
 def saml_text(encoded: str) -> str:
-    """The XML of a SAML message: base64, with or without URL encoding and deflation (both are in use)."""
+    """Return the XML of a SAML message in base64, with or without URL encoding and deflation (all occur); "" when it is not base64."""
     try:
         raw = base64.b64decode(unquote(encoded) if "%" in encoded else encoded)
     except binascii.Error:
@@ -130,7 +130,7 @@ def saml_text(encoded: str) -> str:
 
 
 def cookies(outcome: StepAnswers, expected: dict[str, dict[str, Any]]) -> object:
-    """Every cookie of this name (or name@path) set during the step has these attributes, and there is at least one."""
+    """Expect that at least one cookie of each name (or name@path) was set during the step, and that all of them have these attributes."""
     wrong = []
     for name, attributes in expected.items():
         live = [pair for pair in _set_cookies(outcome) if not pair[0].expired]
@@ -163,7 +163,7 @@ def _set_cookies(outcome: StepAnswers) -> list[tuple[Cookie, str]]:
     ]
 
 
-TOLERANCE = 5.0  # seconds between Expires and the answer's Date (or our own clock) that say nothing
+TOLERANCE = 5.0  # seconds by which a lifetime (Expires minus the response's Date, or this machine's clock) may differ
 ATTRIBUTES: dict[str, Callable[[Cookie, str], Any]] = {
     "value": lambda cookie, raw: cookie.value,
     "path": lambda cookie, raw: cookie.path,

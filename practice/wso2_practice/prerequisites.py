@@ -1,4 +1,4 @@
-"""What a machine needs to build the practice packs, by Debian package."""
+"""The commands and files needed to build the practice packs, each with its Debian package."""
 
 from __future__ import annotations
 

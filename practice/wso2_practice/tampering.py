@@ -1,4 +1,4 @@
-"""An assertion as a forger would send it: another name in it, or without its signature."""
+"""Forged assertions: with another name, or without the signature."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAMESPACES = {"saml": "urn:oasis:names:tc:SAML:2.0:assertion", "ds": "http://www
 
 
 def tampered(form: Form, what: str) -> Form:
-    """The form with its SAMLResponse altered. `what`: `name` (the administrator's, signature kept) or `signature`."""
+    """Return the form with its SAMLResponse altered. `what`: `name` (replaced by admin, signature kept) or `signature` (removed)."""
     parser = etree.XMLParser(resolve_entities=False, no_network=True)
     message = etree.fromstring(base64.b64decode(form.fields["SAMLResponse"]), parser)
     if what == "name":

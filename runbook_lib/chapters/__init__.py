@@ -1,1 +1,1 @@
-"""What a notebook calls: one object per chapter with plan, apply, verify."""
+"""The interface of the notebooks: one object per chapter with plan, apply and verify."""

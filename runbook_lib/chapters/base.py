@@ -1,6 +1,6 @@
-"""The chapters' verbs: plan, apply and verify of one step, under the deployment's lock and with every attempt in the journal.
+"""The chapters' verbs: plan, apply and verify. An apply holds the deployment's lock; every attempt is written to the journal.
 
-The steps say what a node should be, `converge` brings it about, the checks ask the running system. Here they are only put together.
+`roles` defines the desired state of a node, `converge` applies it, `checks` verify the running system. This module combines them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Verbs:
-    """What all chapters share: a deployment, a name, and checks that are shown, kept and raised when one fails."""
+    """Base class of all chapters: a deployment, the chapter's name, and its checks."""
 
     name = ""
 
@@ -31,7 +31,7 @@ class Verbs:
         self.deployment = deployment
 
     def verify(self) -> CheckTable:
-        """Run the checks of the running system and return them. Raises ChecksFailed, after the table was shown, when one fails."""
+        """Run the checks of the running system and return them. Raises ChecksFailed, after the table was shown, when one did not pass."""
         with self.deployment.journal.attempt(self.name, "verify"):
             checks = CheckTable([*self.checks()])
             self.deployment.journal.checked(self.name, checks)
@@ -45,7 +45,7 @@ class Verbs:
 
 
 class Converging(Verbs):
-    """A chapter whose work is the desired state of some nodes."""
+    """A chapter that brings some nodes to their desired state."""
 
     title = ""
 
@@ -61,7 +61,7 @@ class Converging(Verbs):
         return {node.name: tuple(self.desired(node, context)) for node in self.nodes()}
 
     def plan(self) -> Plan:
-        """Return the difference between the hosts and the desired state; changes nothing. Before the launch everything is pending."""
+        """Return the difference between the hosts and the desired state, without changing anything. Before the launch everything is pending."""
         with self.deployment.journal.attempt(self.name, "plan"):
             wish = self.wish()
             if not self.deployment.launched():
@@ -69,7 +69,7 @@ class Converging(Verbs):
             return engine.plan(self.deployment.fleet(), wish, self.title)
 
     def apply(self, plan: Plan) -> Result:
-        """Do what the plan says. Raises PlanOvertaken when the hosts changed since, LockHeld when somebody else is applying."""
+        """Apply the plan and return what was changed. Raises PlanOvertaken when the hosts changed since, LockHeld when somebody else has the lock."""
         d = self.deployment
         with d.writing(), d.journal.attempt(self.name, "apply"), progress_.progress(self.title, list(plan.wish)) as progress:
             try:

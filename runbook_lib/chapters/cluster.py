@@ -1,4 +1,4 @@
-"""Chapter 06, and the drill of chapter 07: membership, balance, and what a power cut costs."""
+"""Chapter 06, and the drill of chapter 07: membership, load balancing, and the requests lost in a failover."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from runbook_lib.notebook import display
 
 
 class Cluster(Verbs):
-    """Chapter 06, and the drill of chapter 07: membership, balance, and what a power cut costs."""
+    """Chapter 06, and the drill of chapter 07: membership, load balancing, and the requests lost in a failover."""
 
     name = "06_verify_as_cluster"
 
@@ -22,7 +22,10 @@ class Cluster(Verbs):
         return verify_cluster(self.deployment)
 
     def failover(self, **options: Any) -> Any:
-        """Cut a node's power under a steady stream of requests, restore it, count what was lost. ChecksFailed when a GET failed."""
+        """Run a failover drill and return its result. By default a node's power is cut under a steady stream of requests and then restored.
+
+        `options`: those of `checks.drill.failover.drill`. Raises ChecksFailed when a check failed, as when a GET was lost.
+        """
         from runbook_lib.checks.drill.failover import drill
 
         d = self.deployment
@@ -38,7 +41,7 @@ class Cluster(Verbs):
         return found
 
     def drill(self, kind: str = "power-cut") -> Any:
-        """`failover` where the parameters ask for drills; else how to ask."""
+        """Return the result of `failover` when the parameters enable drills, else a text that says how to enable them."""
         if self.deployment.spec.drill:
             return self.failover(kind=kind)
         return "no drill asked for: `drill: true` or `drill: {rate: 20}` in the params file, or overrides = {'drill': True} above"

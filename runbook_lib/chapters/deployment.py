@@ -1,4 +1,4 @@
-"""What the notebooks hold in their hands: one deployment, with an object per chapter.
+"""The object that the notebooks work with: one deployment, with an object per chapter.
 
 deployment = open_deployment("params/greg-separated.lab.yaml")
 plan = deployment.mysql.plan()
@@ -27,7 +27,7 @@ from runbook_lib.topology.model import Topology
 
 
 class Deployment(Session):
-    """One deployment. Each chapter's verbs hang on an attribute of its own: plan, apply, verify."""
+    """One deployment. Each chapter is an attribute with the verbs plan, apply and verify."""
 
     def __init__(self, spec: Spec, journal: Journal):
         super().__init__(spec, journal)
@@ -40,27 +40,27 @@ class Deployment(Session):
         self.sso = sso.Sso(self)
 
     def cost(self) -> MonthlyCost:
-        """What the machines cost per month on AWS, before they are launched."""
+        """Return the cost of the machines per month on AWS. They need not be launched."""
         return monthly_cost(self.topology)
 
     def rules(self) -> Table:
-        """Every rule of every security group, with its reason."""
+        """Return every rule of every security group, with its reason."""
         return tables.rules(self.topology)
 
     def databases(self) -> Table:
-        """The databases, their accounts, and the schema that each is loaded with."""
+        """Return the databases, their accounts, and the schema that each is loaded with."""
         return tables.databases(self.spec)
 
     def status(self) -> Any:
-        """The board at the top of every chapter: machines, chapters that hold, what comes next; read from the cloud."""
+        """Return the status board, read from the cloud: machines, the state of each chapter, and the next chapter."""
         return status_board.status_board(self)
 
     def destroy(self, confirm: str = "") -> Any:
-        """Remove everything that carries the deployment's tag, then prove that nothing is left. `confirm` is the deployment's name."""
+        """Remove everything that carries the deployment's tag and return the checks that nothing is left. `confirm`: the deployment's name."""
         return teardown.destroy(self, confirm)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """For a notebook: picture and board from one look at the cloud, as HTML and as text."""
+        """Return the topology picture and the status board for a notebook, as HTML and as text, read from the cloud once."""
         return status_board.overview(self)
 
     def __str__(self) -> str:
@@ -68,9 +68,9 @@ class Deployment(Session):
 
 
 def open_deployment(params_file: str | Path | Spec, overrides: Mapping[str, Any] | None = None) -> Deployment:
-    """Read the parameters, unless they are read already, and look at the cloud; changes nothing.
+    """Return the deployment of a params file or of parameters already read. Nothing in the cloud is changed.
 
-    ParamsError names a wrong key, CloudError an endpoint or credentials that do not work.
+    Raises ParamsError when a key is wrong, CloudError when the endpoint or the credentials do not work.
     """
     display.install({Topology: draw})
     spec = params_file if isinstance(params_file, Spec) else load_spec(params_file, overrides)

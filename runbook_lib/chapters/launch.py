@@ -1,4 +1,4 @@
-"""Chapter 01: the machines and what they need in EC2."""
+"""Chapter 01: the machines and the resources that they need in EC2."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Launch(Verbs):
     name = "01_launch_ec2"
 
     def plan(self) -> Any:
-        """What the cloud lacks; changes nothing."""
+        """Return what is missing or different in the cloud, without changing anything."""
         with self.deployment.journal.attempt(self.name, "plan"):
             return self.deployment.cloud.plan()
 
     def apply(self, plan: Any) -> Any:
-        """Make it so, then wait until every machine accepts our key."""
+        """Apply the plan, wait until every machine accepts SSH with the deployment's key, and return what was changed."""
         d = self.deployment
         with d.writing(), d.journal.attempt(self.name, "apply"), progress_.progress("Launch", [n.name for n in d.topology.nodes]) as progress:
             done = d.cloud.apply(plan, progress, self._drain)
@@ -31,7 +31,7 @@ class Launch(Verbs):
         return done
 
     def _drain(self) -> None:
-        """Before surplus machines end: Nginx sends to the nodes of the parameters only."""
+        """Configure Nginx to send requests only to the nodes of the parameters, before surplus machines are terminated."""
         d = self.deployment
         d.fleet().wait_for_ssh([lb.name for lb in d.topology.lbs], d.spec.timeouts.ssh)
         if any(node.name in d.context().booted for node in d.topology.wso2_nodes):

@@ -29,14 +29,15 @@ class Mysql(Converging):
         return mysql.desired(node, context)
 
     def checks(self) -> CheckTable:
-        from runbook_lib.checks.database import verify_database  # its client is only loaded when asked for
+        from runbook_lib.checks.database import verify_database  # imported here so that the database client is loaded only when needed
 
         return verify_database(self.deployment)
 
     def recreate(self, *names: str, confirm: str = "") -> tuple[Recreated, ...]:
-        """Drop databases (all of them when none is named) and make them anew, each dumped first. The product's nodes are stopped for it.
+        """Drop databases and create them again, each dumped first; return what was recreated. `names`: all databases when empty.
 
-        `confirm` must be the deployment's name. After it the nodes have their first boots again: run their chapter.
+        The product's nodes are stopped, and their first boots are due again afterwards: run their chapter.
+        Raises RunbookError unless `confirm` is the deployment's name.
         """
         d = self.deployment
         if confirm != d.spec.deployment:
@@ -50,7 +51,7 @@ class Mysql(Converging):
             return recreate_databases(hosts[d.topology.db.name], schemas)
 
     def dump(self, *names: str) -> Table:
-        """A dump of databases (all of them when none is named), kept on their host where only root reads it. Nothing is stopped."""
+        """Dump databases (`names`; all of them when empty) to files on their host that only root can read; return a table of them. Nothing is stopped."""
         d = self.deployment
         with d.writing(), d.journal.attempt(self.name, "dump"):
             host = d.fleet()[d.topology.db.name]
@@ -61,9 +62,10 @@ class Mysql(Converging):
             return as_table(made, host.name)
 
     def restore(self, *dumps: str, confirm: str = "") -> Table:
-        """Put dumps in the place of what the databases hold, which is dumped first. The product's nodes are stopped for it.
+        """Replace the content of databases by `dumps` (paths on their host); return a table of them. The present content is dumped first.
 
-        `confirm` must be the deployment's name. Restore dumps of one moment together. Then run the nodes' chapter: it starts them.
+        The product's nodes are stopped; run their chapter afterwards to start them. Restore dumps of the same time together.
+        Raises RunbookError unless `confirm` is the deployment's name, or when no dump is named.
         """
         d = self.deployment
         if confirm != d.spec.deployment:
@@ -73,7 +75,7 @@ class Mysql(Converging):
         with d.writing(), d.journal.attempt(self.name, "restore"):
             context, host = d.context(), d.fleet()[d.topology.db.name]
             for dump in dumps:
-                mysql.schema_of(database_of(dump), context)  # before anything is stopped: is it one of ours
+                mysql.schema_of(database_of(dump), context)  # raises for an unknown database, before anything is stopped
             startup.stop_all(d.fleet(), context)
             made = [restore_database(host, dump) for dump in dumps]
             for each in made:

@@ -30,7 +30,7 @@ class Nginx(Converging):
         return verify_nginx(self.deployment)
 
     def try_faults(self, balancer: str) -> Table:
-        """What `nginx -t` of the machine `balancer` says to known faults and their repairs; its running configuration is not touched."""
+        """Return what `nginx -t` on the machine `balancer` reports for known faults and their repairs. Its running configuration is not changed."""
         from runbook_lib.checks.nginx_faults import try_faults
 
         return try_faults(self.deployment.fleet()[balancer])

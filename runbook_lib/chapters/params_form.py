@@ -1,4 +1,4 @@
-"""The parameters as a form: every key with its meaning, checked as it is typed; saves a commented params file."""
+"""A form for the parameters: every key with its meaning, checked when it is entered; saves a commented params file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from runbook_lib.topology.tables import Gallery
 
 @dataclass(frozen=True)
 class Chosen:
-    """The form's static shape: the params file that was given, and the table of its keys."""
+    """The static form: the params file that was given, and the table of its keys."""
 
     params_file: str
     table: Table
@@ -47,7 +47,7 @@ class Chosen:
 
 
 def choose_params(params_file: str | Path) -> Any:
-    """A form that begins with `params_file`; headless the table of the keys and their values.
+    """Return a form that starts with `params_file`; headless, the table of the keys and their values.
 
     `.params_file` of either is the file in use: the given one, or the one that was saved last.
     """
@@ -59,7 +59,7 @@ def choose_params(params_file: str | Path) -> Any:
 
 
 class Fields:
-    """What the form knows, without any widget: the keys, their values as text, and what the values amount to."""
+    """The form's data without widgets: the keys, their values, and the parameters that the values give."""
 
     def __init__(self, spec: Spec):
         self.rows: list[KeyReference] = Spec.reference()
@@ -68,18 +68,18 @@ class Fields:
         self.given = _given(spec.source)
 
     def groups(self) -> dict[str, list[KeyReference]]:
-        """The keys under the heading of their group, in the order of the model."""
+        """Return the keys by group, in the order of the model."""
         groups: dict[str, list[KeyReference]] = {}
         for row in self.rows:
             groups.setdefault(row.group, []).append(row)
         return groups
 
     def text(self, key: str) -> str:
-        """A value as one line of YAML, as it would stand in the file."""
+        """Return a value as one line of YAML, as it is written to the file."""
         return one_line(self.values[key])
 
     def set(self, key: str, text: str) -> None:
-        """Take what was typed. Raises ParamsError when it is no YAML."""
+        """Set a key from entered text. Raises ParamsError when the text is not YAML."""
         try:
             value = yaml.safe_load(text) if text.strip() else None
         except yaml.YAMLError:
@@ -91,32 +91,32 @@ class Fields:
             self.given[key] = value
 
     def choose(self, pattern: str) -> None:
-        """Begin anew with the params file of another pattern."""
+        """Start again with the params file of another pattern."""
         self.__init__(load_spec(ROOT / "params" / f"{pattern}.lab.yaml"))  # type: ignore[misc]
 
     def spec(self) -> Spec:
-        """The parameters as typed. Raises ParamsError that names the key and what is allowed."""
+        """Return the parameters as entered. Raises ParamsError, which names the key and what is allowed, when one is wrong."""
         try:
             return load_spec(nested(self.given))
         except ParamsError as error:
             raise ParamsError(error.what, THE_FORM, error.next_step, error.key) from None
 
     def yaml(self) -> str:
-        """The params file: only what differs from the defaults, each key with its meaning as a comment."""
+        """Return the text of the params file: only the keys that are given, each with its meaning as a comment."""
         meaning = {row.key: row.description for row in self.rows}
         head = f"# {self.given.get('deployment', '')}: {self.given.get('pattern', '')}"
         lines = [head, "# Keys that are not here have their defaults."]
         return "\n".join([*lines, *_lines(nested(self.given), meaning, "")]) + "\n"
 
     def save(self) -> Path:
-        """Write params/<deployment>.yaml. ParamsError when the values are wrong; nothing is written then."""
+        """Write params/<deployment>.yaml and return its path. Raises ParamsError, before anything is written, when a value is wrong."""
         path = ROOT / "params" / f"{self.spec().deployment}.yaml"
         write_whole(path, self.yaml())
         return path
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"cloud.region": x}` as `{"cloud": {"region": x}}`."""
+    """Return `{"cloud.region": x}` as `{"cloud": {"region": x}}`."""
     tree: dict[str, Any] = {}
     for key, value in flat.items():
         *above, last = key.split(".")
@@ -147,7 +147,7 @@ def _value(spec: Spec, key: str) -> Any:
 
 
 def _given(source: Path | None) -> dict[str, Any]:
-    """The keys that a params file sets, dotted as the form has them."""
+    """Return the keys that a params file sets, dotted as in the form, with their values."""
     keys = {row.key for row in Spec.reference()}
     flat: dict[str, Any] = {}
 
@@ -164,15 +164,15 @@ def _given(source: Path | None) -> dict[str, Any]:
 
 
 def show_patterns() -> Gallery:
-    """The four systems that the runbook builds: picture, name, story."""
+    """Return the patterns that the runbook builds, each with picture, name and description."""
     display.install()
     return Gallery(tuple(topology_of(sample(name)) for name in PATTERNS))
 
 
 class ParamsForm:
-    """The parameters as widgets: what is typed is checked at once; picture and cost follow.
+    """The parameters as widgets. Each entered value is checked at once; picture and cost are updated.
 
-    `params_file` is the file that the form began with, after *Save* the saved one.
+    `params_file` is the file that the form started with; after *Save*, the saved one.
     """
 
     def __init__(self, fields: Fields, params_file: str = ""):
@@ -180,7 +180,7 @@ class ParamsForm:
         self._w, self.fields, self.params_file = w, fields, params_file
         self.pattern = w.Dropdown(options=list(PATTERNS), value=fields.values["pattern"], description="Pattern")
         self.pattern.observe(lambda change: self._chosen(change["new"]), "value")
-        self.keys = w.Tab()  # an accordion's headings cannot be reached by keyboard
+        self.keys = w.Tab()  # not an accordion: its headings cannot be reached by keyboard
         self.answer, self.saved = Shown(w), Shown(w)
         self.picture = w.HTML()
         self.save = w.Button(description="Save", icon="save", tooltip="write a params file", button_style="primary")
@@ -208,7 +208,7 @@ class ParamsForm:
         self._check()
 
     def _field(self, row: KeyReference) -> Any:
-        """One key: choices, a check box or a line of YAML, and beside it what it means and what is allowed."""
+        """Return the widget of one key (choices, a check box or a line of YAML), with its meaning and its allowed values beside it."""
         value, style = self.fields.values[row.key], {"description_width": "14em"}
         common = {"description": row.key, "style": style, "layout": {"flex": "0 1 40em", "min_width": "0"}}
         if row.choices:
@@ -222,7 +222,7 @@ class ParamsForm:
         box.observe(lambda change: self._typed(row.key, change["new"]), "value")
         allowed = f" <small>({html.escape(row.allowed)}{f', {row.unit}' if row.unit else ''})</small>" if row.allowed else ""
         words = self._w.HTML(f"{html.escape(row.description)}{allowed}", layout={"flex": "1 1 16em", "min_width": "0"})
-        return self._w.HBox([box, words], layout={"flex_flow": "row wrap"})  # where it is narrow, the words stand below
+        return self._w.HBox([box, words], layout={"flex_flow": "row wrap"})  # in a narrow window, the description is below the field
 
     def _typed(self, key: str, value: Any) -> None:
         try:
@@ -244,7 +244,7 @@ class ParamsForm:
         self.picture.value = f'<figure class="rb-picture">{draw(topology)}</figure>'
 
     def _save(self) -> None:
-        """Write the file; into the chapters too when asked; then the chapters in order, each with its state."""
+        """Save the params file, write its name into the chapters when the box is checked, and show the chapters with their states."""
         try:
             path, pattern = self.fields.save(), self.fields.spec().pattern
             self.params_file = os.path.relpath(path)
@@ -256,7 +256,7 @@ class ParamsForm:
 
 
 def saved_words(path: Path, changed: Sequence[str], everywhere: bool) -> str:
-    """What Save did, and what is left to the person."""
+    """Return, as HTML, what Save did and what remains to be done by hand."""
     name = html.escape(os.path.relpath(path, ROOT))
     if not everywhere:
         line = html.escape(f'params_file = "{os.path.relpath(path, here())}"')
@@ -267,7 +267,7 @@ def saved_words(path: Path, changed: Sequence[str], everywhere: bool) -> str:
 
 
 def chapter_list(path: Path, pattern: str) -> str:
-    """The chapters in order as links, each with its state in the cloud."""
+    """Return the chapters in order as HTML links, each with its state in the cloud."""
     states = chapter_states(path)
     items = "".join(
         f'<li><a href="{chapter.name}.ipynb">{chapter.number} {html.escape(chapter.title)}</a>: {html.escape(states.get(chapter.name, "○ to do"))}</li>'

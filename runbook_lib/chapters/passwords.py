@@ -1,6 +1,6 @@
-"""Passwords of one's own choice: stored in SSM before chapter 01 would make them at random, and nowhere else.
+"""Chosen passwords: stored in SSM, and nowhere else, before chapter 01 generates those that are missing.
 
-A value goes from the field to SSM and into the redactor in the same step; nothing here keeps, returns or prints it.
+A value is passed from the field to the redactor and to SSM in the same step; this module never keeps, returns or prints it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from runbook_lib.topology.databases import databases_of
 if TYPE_CHECKING:
     from runbook_lib.session import Session
 
-# The product's own rule is 5 to 30 characters without blanks (user-mgt.xml, PasswordJavaRegEx); the least length is ours.
+# The product's own rule is 5 to 30 characters without blanks (user-mgt.xml, PasswordJavaRegEx); the minimum length is our choice.
 SHORTEST, LONGEST = 12, 30
 ALLOWED = f"{SHORTEST} to {LONGEST} letters and digits, with a small letter, a capital and a digit"
 COLUMNS = ("Secret", "State", "Used by")
@@ -30,7 +30,7 @@ COLUMNS = ("Secret", "State", "Used by")
 
 @dataclass(frozen=True)
 class Secret:
-    """One password that a person may choose. `users`: where it stands once it is in use."""
+    """One password that a person may choose. `users`: the account that it belongs to, in words."""
 
     name: str
     users: str
@@ -45,7 +45,7 @@ class Secret:
 
 
 def secrets_of(deployment: Session) -> tuple[Secret, ...]:
-    """The passwords that may be chosen, and which are set. Values are not read."""
+    """Return the passwords that may be chosen, with whether each is set and in use. Their values are not read."""
     stored, machines = deployment.vault.names(), bool(deployment.instances())
     accounts = {f"db/{db.account}": f"database account {db.account}" for db in databases_of(deployment.spec.pattern)}
     users = {ADMIN_PASSWORD: "the product's administrator, admin"} | accounts
@@ -54,7 +54,7 @@ def secrets_of(deployment: Session) -> tuple[Secret, ...]:
 
 
 def check_password(name: str, value: str) -> None:
-    """Raises RunbookError unless `value` is `ALLOWED`; the error never quotes it."""
+    """Raise RunbookError unless `value` is as `ALLOWED` says. The error never contains the value."""
     problem = ""
     if not SHORTEST <= len(value) <= LONGEST:
         problem = f"{len(value)} characters"
@@ -68,8 +68,11 @@ def check_password(name: str, value: str) -> None:
 
 
 def set_password(deployment: Session, name: str, value: str) -> None:
-    """Store `value` as a SecureString below /runbook/<deployment>/. Raises RunbookError: not allowed, or in use already."""
-    redactor.add(name, value)  # before anything can fail with the value in its words
+    """Store `value` as a SecureString below /runbook/<deployment>/.
+
+    Raises RunbookError when the value is not allowed, the name is unknown, or the password is in use already.
+    """
+    redactor.add(name, value)  # first, so that no error message can show the value
     check_password(name, value)
     with deployment.writing():
         secret = next((one for one in secrets_of(deployment) if one.name == name), None)
@@ -85,13 +88,13 @@ def set_password(deployment: Session, name: str, value: str) -> None:
 
 
 def passwords_table(deployment: Session) -> Table:
-    """Names and whether they are set; never a value."""
+    """Return a table of the passwords' names and states, without values."""
     rows = [(secret.name, secret.state, secret.users) for secret in secrets_of(deployment)]
     return Table(COLUMNS, rows, f"Passwords of {deployment.spec.deployment}", f"Your own: {ALLOWED}.")
 
 
 def choose_passwords(deployment: Session) -> Any:
-    """Password fields for those that are not in use yet; headless the table of names and states."""
+    """Return a form with a field per password; headless, the table of names and states."""
     if not display.interactive():
         return passwords_table(deployment)
     pass
@@ -100,10 +103,10 @@ def choose_passwords(deployment: Session) -> Any:
 
 
 class PasswordForm:
-    """A password field per secret that is not in use. Enter stores the value in SSM and empties the field.
+    """A field per password, disabled for those in use. Enter stores the value in SSM and empties the field.
 
-    `continuous_update=False`: a value is sent to the kernel when it is entered, not letter by letter, and the answer
-    is the empty field, so that no widget state holds it (JupyterLab can save widget state into the notebook).
+    `continuous_update=False` sends a value to the kernel when it is entered, not letter by letter. The field is emptied
+    afterwards, so that no widget state holds the value (JupyterLab can save widget state into the notebook).
     """
 
     def __init__(self, deployment: Session):
@@ -119,7 +122,7 @@ class PasswordForm:
     def _ipython_display_(self) -> None:
         show(self.box)
         for field in self.fields.values():
-            heard_while_busy(field)  # a value does not lie in the page until some cell ends
+            heard_while_busy(field)  # otherwise an entered value stays in the page until the running cell ends
 
     def _row(self, secret: Secret) -> Any:
         style = {"description_width": "16em"}
@@ -133,7 +136,7 @@ class PasswordForm:
         return self._w.HBox([field, self.states[secret.name]])
 
     def _entered(self, name: str, value: str) -> None:
-        """Take what was entered; the field is empty again whatever comes of it."""
+        """Store the entered value. The field is emptied whether or not this succeeds."""
         if not value:
             return
         try:

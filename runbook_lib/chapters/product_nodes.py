@@ -1,7 +1,7 @@
-"""Chapters 03 and 04: the product's nodes. Settings first, then first boots one after the other, then the nodes are systemd's.
+"""Chapters 03 and 04: the product's nodes. Settings are applied first, then the first boots one after the other; afterwards systemd runs the nodes.
 
-A change to a cluster that serves already goes in batches, one node of each role at a time, each batch waited for; what it restarts is
-out of Nginx meanwhile.
+A change to a cluster that is already serving is applied in batches, one node of each role at a time, and each batch is waited for.
+Nodes that are restarted are taken out of Nginx meanwhile.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ProductNodes(Converging):
         return self.deployment.topology.wso2_nodes
 
     def plan(self) -> Plan:
-        """The difference between the nodes and the wish, first boots included."""
+        """Return the difference between the nodes and their desired state, including the first boots that are due."""
         plan = super().plan()
         booted = self.deployment.context().booted
         boots = tuple(
@@ -53,7 +53,7 @@ class ProductNodes(Converging):
             return done
         try:
             startup.first_boots(hosts, before, d.record_first_boot, lambda: self._recreate(before), progress, progress.stop)
-            after = engine.plan(hosts, self.wish(), self.title)  # from here on systemd starts them, also after a failure
+            after = engine.plan(hosts, self.wish(), self.title)  # from here on systemd starts the nodes, also after a failure
             rest = engine.apply(hosts, after, progress, progress.stop)
         except RunbookError as error:
             error.changed = done.changed + error.changed
@@ -90,12 +90,14 @@ class Appserver(ProductNodes):
         return appserver.desired(node, context)
 
     def deploy(self, archive: str = demo_app.NAME) -> deploy_archive.Deployed:
-        """Put an archive (path of a .war, .car or .aar; by default the demonstration application) on the manager, and wait until
-        every node has deployed it: the workers fetch it by themselves."""
+        """Copy an archive to the manager, wait until every node has deployed it, and return the result. The workers fetch it by themselves.
+
+        `archive`: path of a .war, .car or .aar file; by default the demonstration application.
+        """
         return self._followed("deploy", archive, deploy_archive.deploy)
 
     def undeploy(self, name: str) -> deploy_archive.Deployed:
-        """Take an archive (its name, such as app.war) from the manager, and wait until it is gone from every node."""
+        """Remove an archive from the manager, wait until no node has it, and return the result. `name`: the archive's name, such as app.war."""
         return self._followed("undeploy", name, deploy_archive.undeploy)
 
     def _followed(self, what: str, archive: str, how: Callable[..., deploy_archive.Deployed]) -> deploy_archive.Deployed:

@@ -1,4 +1,4 @@
-"""Chapters 06 and 07: nothing is configured, everything is asked of the running system, from outside and from within."""
+"""Chapter 07: verification that Store and Publisher are separated. Nothing is configured; the running system is tested."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from runbook_lib.notebook import display
 
 
 class Sso(Verbs):
-    """Chapter 07: whether Store and Publisher are separate."""
+    """Chapter 07: whether Store and Publisher are separated."""
 
     name = "07_verify_sso_separation"
 
     @contextmanager
     def scene(self) -> Iterator[Scene]:
-        """The deployment as the proof sees it, with a machine in the subnet that nothing trusts for as long as it takes."""
+        """Yield the deployment for the proof, with a probe machine in the subnet whose security group no rule admits. The probe is terminated afterwards."""
         d = self.deployment
         with d.writing():
-            d.fleet()  # every machine of the design runs: where one does not there is nothing to prove, and nothing is made
+            d.fleet()  # raises, before the probe is launched, unless every machine of the design runs
             d.cloud.launch_probe()
             try:
                 d.fleet().wait_for_ssh(["probe-1"], d.spec.timeouts.ssh)
@@ -37,7 +37,10 @@ class Sso(Verbs):
                 d.cloud.terminate_probe()
 
     def prove(self, agreed: bool = False) -> Proof:
-        """Make every attempt of the matrix; look at `.verdict`. Test users live only meanwhile; on AWS `agreed` must say yes to them."""
+        """Make every attempt of the matrix and return the proof; its `verdict` is the result.
+
+        Test users are created and removed afterwards; on AWS only when `agreed` is true.
+        """
         with self.deployment.journal.attempt(self.name, "prove"), self.scene() as scene:
             proof = prove(scene, agreed=agreed)
         self.deployment.journal.checked(self.name, proof.checks)
@@ -47,7 +50,7 @@ class Sso(Verbs):
         return proof
 
     def browser(self, agreed: bool = False) -> Shots:
-        """What a person sees, as screenshots; says so where no browser is installed."""
+        """Return screenshots of the proof in a browser. Where no browser is installed, the result says so."""
         d = self.deployment
         with d.journal.attempt(self.name, "browser"), d.writing():
             shots = prove_in_browser(scene_of(d), agreed=agreed)
@@ -57,9 +60,9 @@ class Sso(Verbs):
         return shots
 
     def walk_pages(self, agreed: bool = False) -> CheckTable:
-        """What the users' own pages ask for and Nginx refuses, one row per user and application; says so where no browser is installed.
+        """Return the requests of the users' own pages that Nginx refuses, one row per user and application.
 
-        ChecksFailed when a request was refused, or when a walk could not tell.
+        Where no browser is installed, the rows say so. Raises ChecksFailed when a request was refused or a row is undecided.
         """
         d = self.deployment
         with d.journal.attempt(self.name, "walk_pages"), d.writing():
@@ -72,15 +75,18 @@ class Sso(Verbs):
         return checks
 
     def beside(self) -> SideBySide:
-        """What a person saw in this run, and in the newest run kept here that came out the other way."""
+        """Return the screenshots of this run beside those of the newest run with the opposite result."""
         return side_by_side(self.deployment.journal.folder)
 
     def exchanges(self, proof: Proof) -> Exchanges:
-        """The requests and answers of the product's two holes in this proof, one table each, cookies by name."""
+        """Return the requests and responses of the product's two holes in this proof, one table each, with cookies by name."""
         return as_tables(proof.exchanges)
 
     def works(self, agreed: bool = False) -> CheckTable:
-        """That what is kept apart still works together: an asset of the Publisher is seen in the Store, each tier is one cluster."""
+        """Check that the separated applications still work together: an asset of the Publisher is seen in the Store, each tier is one cluster.
+
+        Return the checks. Raises ChecksFailed when one did not pass.
+        """
         from runbook_lib.checks.cluster import verify_membership
         from runbook_lib.checks.sso.publishing import verify_published
 
@@ -91,7 +97,7 @@ class Sso(Verbs):
         return checks.raise_if_failed()
 
     def verify(self, proof: Proof | None = None) -> CheckTable:
-        """The proof's table; ChecksFailed unless it found what the parameters expect (`expect: leak | separated`)."""
+        """Return the checks of `proof` (default: a new one). Raises ChecksFailed unless it found what the parameters expect (`expect: leak | separated`)."""
         found = proof or self.prove()
         store_verification(self.deployment, self.name, found.as_expected)
         with self.deployment.journal.attempt(self.name, "verify"):

@@ -1,4 +1,4 @@
-"""Where a deployment stands: machines as the cloud knows them, chapters as they were last proven, what comes next."""
+"""The state of a deployment: its machines in the cloud, the last result of each chapter, and the next chapter."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ HOLDS, FAILED, OPEN, DRIFT = "✔ verified", "✘ failed", "○ to do", "△ cha
 
 @dataclass(frozen=True)
 class Board:
-    """`running`: how many of the machines run; `next_chapter`: the first chapter that is not verified, None when all are.
+    """The status board: machines, chapters, and the next chapter.
 
-    `at_work`: who else has the lock and since when, "" when nobody has.
+    `running`: how many of the machines run; `next_chapter`: the first chapter that is not verified, None when all are;
+    `trouble`: why the cloud could not be asked, "" when it could; `at_work`: who else has the lock and since when, "" when nobody has.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Board:
 
     @property
     def headline(self) -> str:
-        """The state in one line."""
+        """Return the state in one line."""
         then = f"next: {self.next_chapter.name} ({self.next_chapter.title})" if self.next_chapter else "every chapter is verified"
         return f"{self.name} ({self.pattern}): {self.running} of {len(self.machines)} machines run; {then}"
 
@@ -70,9 +71,9 @@ class Board:
 
 
 def read_board(deployment: Session, drift: bool = False) -> Board:
-    """Ask the cloud, and put the chapters' last proofs beside it; `drift` compares proven chapters with hosts.
+    """Return the board from the state of the cloud and the chapters' last results. `drift`: also compare verified chapters with their hosts.
 
-    A cloud that does not answer makes a board that says so, not an error: one looks here when something is wrong.
+    When the cloud does not answer, the board says so and no error is raised, because the board is read when something is wrong.
     """
     spec, topology = deployment.spec, deployment.topology
     try:
@@ -95,7 +96,7 @@ def read_board(deployment: Session, drift: bool = False) -> Board:
 
 
 def chapter_states(params_file: str | Path) -> dict[str, str]:
-    """State in words by chapter, for a list of links; what cannot be asked now is left out."""
+    """Return the state of each chapter in words, by name; empty when the parameters are wrong or the cloud cannot be asked."""
     from runbook_lib.session import Session
 
     try:
@@ -106,7 +107,7 @@ def chapter_states(params_file: str | Path) -> dict[str, str]:
 
 
 def _at_work(deployment: Session) -> str:
-    """Who else holds the deployment's lock; what this run or this notebook holds itself needs no word."""
+    """Return who else holds the deployment's lock, in words; "" when nobody or this run itself holds it."""
     held = holder(deployment.vault)
     if held is None or held.expired or held.owner == deployment.owner:
         return ""
@@ -114,7 +115,7 @@ def _at_work(deployment: Session) -> str:
 
 
 def proofs_of(deployment: Session) -> dict[str, tuple[str, str, str]]:
-    """(state, when, by whom) per chapter: from the cloud, where every verification is stored, and from the journals here."""
+    """Return (state, when, by whom) by chapter, from the verifications stored in the cloud and the journals on this machine."""
     proofs = {}
     for chapter in chapters_of(deployment.spec.pattern):
         if note := deployment.vault.find(f"chapters/{chapter.name}"):
@@ -127,7 +128,7 @@ def proofs_of(deployment: Session) -> dict[str, tuple[str, str, str]]:
 
 
 def store_verification(deployment: Session, chapter: str, ok: bool) -> None:
-    """Store in the cloud how a chapter's verification ended, so that a colleague on another machine sees it."""
+    """Store the result of a chapter's verification in the cloud, so that a colleague on another machine sees it."""
     note = json.dumps({"ok": ok, "utc": journal.now()[:19] + "Z", "by": deployment.person})
     deployment.vault.put(f"chapters/{chapter}", note, secure=False)
 
@@ -139,12 +140,12 @@ def _state(instance: Any) -> str:
 
 
 def status_board(deployment: Session, drift: bool = True) -> Board:
-    """Machines, chapters, what comes next; with `drift` every proven chapter is compared with its hosts again."""
+    """Return the status board; with `drift`, every verified chapter is compared with its hosts again."""
     return read_board(deployment, drift)
 
 
 def overview(deployment: Session) -> dict[str, str]:
-    """The top of a chapter: the picture, then the board; the same in words."""
+    """Return the top of a chapter, the topology picture and the board, as HTML and as text."""
     board = read_board(deployment)
     picture = f'<figure class="rb-picture">{draw(deployment.topology)}</figure>'
     return {"text/html": f"{picture}{board._repr_html_()}", "text/plain": str(board)}

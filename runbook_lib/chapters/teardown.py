@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 
 
 def destroy(deployment: Session, confirm: str) -> Any:
-    """Remove everything that is tagged with the deployment, and prove that nothing is left. LockHeld while somebody else is at work,
-    ChecksFailed when something is left."""
+    """Remove everything that is tagged with the deployment, and return the checks that nothing is left.
+
+    Raises RunbookError unless `confirm` is the deployment's name, LockHeld while somebody else has the lock, ChecksFailed when something is left.
+    """
     if confirm != deployment.spec.deployment:
         raise RunbookError(f"everything of {deployment.spec.deployment} is to be removed", "confirm", f'say so: confirm = "{deployment.spec.deployment}"')
     with deployment.writing(), deployment.journal.attempt("99_tear_down", "destroy"), progress_.progress("Tear down", []) as progress:

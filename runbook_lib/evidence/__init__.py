@@ -1,1 +1,1 @@
-"""What a run leaves behind: journal, report, comparison of runs, static site."""
+"""The evidence of a run: journal, report, comparison of runs, static site."""

@@ -1,4 +1,4 @@
-"""A finding beside the opposite one: the leak and the repair, each with what a person saw, from the newest runs kept here."""
+"""Comparison of two runs: one whose proof found a leak and one that found the applications separated, each with its screenshots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from runbook_lib.evidence import runs as runs_
 from runbook_lib.tables import text_table
 
-KINDS = ("leak", "separated")  # the columns, in this order; a proof that is undecided stands in neither
+KINDS = ("leak", "separated")  # the columns, in this order; an undecided proof is in neither
 SIGNS = {"leak": "✘", "separated": "✔"}
 MISSING = (
     "There is nothing to set beside this run yet: run a leaking pattern (params/greg-original.lab.yaml or greg-single) "
@@ -22,7 +22,7 @@ MISSING = (
 
 @dataclass(frozen=True)
 class Picture:
-    """A screenshot of a run: what was done, what was seen, and the PNG file. `id`: the same in every run."""
+    """A screenshot of a run: `title` says what was done, `caption` what was seen, `path` is the PNG file. `id` is the same in every run."""
 
     id: str
     title: str
@@ -31,14 +31,16 @@ class Picture:
 
     @property
     def data(self) -> str:
-        """As an address that a page can hold in itself."""
+        """Return the picture as a `data:` URL, so that a page can embed it."""
         return f"data:image/png;base64,{base64.b64encode(self.path.read_bytes()).decode()}"
 
 
 @dataclass(frozen=True)
 class RunProof:
-    """What one run's proof came to, and what a person saw. `kind`: leak, separated or undecided; `verdict`: the same in words;
-    `expected`: it is the one that the parameters name; `attempts`: their rows by id and place, as `check.Check` has them.
+    """The result of one run's proof, with its screenshots.
+
+    `kind`: leak, separated or undecided; `verdict`: the same in words; `expected`: whether the parameters expect this result;
+    `attempts`: the rows of the attempts by id and place, with the fields of `check.Check`.
     """
 
     folder: Path
@@ -53,13 +55,13 @@ class RunProof:
 
     @property
     def name(self) -> str:
-        """The deployment, with its hardening where that is not all of it."""
+        """Return the deployment's name, followed by its hardening when greg-separated is not fully hardened."""
         partly = self.pattern == "greg-separated" and self.hardening != "full"
         return f"{self.deployment}, hardening {self.hardening}" if partly else self.deployment
 
 
 def pictures_of(folder: Path, entries: Iterable[runs_.Entry]) -> tuple[Picture, ...]:
-    """The screenshots that a run's journal names and that are still there."""
+    """Return the screenshots that a run's journal names and whose files still exist."""
     return tuple(
         Picture(entry["key"], entry.get("title", ""), entry["change"], folder / entry["file"])
         for entry in entries
@@ -68,7 +70,7 @@ def pictures_of(folder: Path, entries: Iterable[runs_.Entry]) -> tuple[Picture, 
 
 
 def finding(folder: Path) -> RunProof | None:
-    """What a run found; None when it made no proof."""
+    """Return the result of a run's proof, or None when the run made no proof."""
     entries = runs_.read(folder)
     verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
     if verdict is None:
@@ -81,13 +83,13 @@ def finding(folder: Path) -> RunProof | None:
 
 
 def counterpart(mine: RunProof, runs: Path | None = None) -> RunProof | None:
-    """The newest finding of another deployment that came out the other way and has pictures; None when there is none."""
+    """Return the newest result of another deployment that is of the other kind and has pictures; None when there is none."""
     others = [other for other in findings(runs) if other.pictures and other.kind != mine.kind and other.deployment != mine.deployment]
     return max(others, key=lambda other: other.folder.name, default=None)
 
 
 def findings(runs: Path | None = None) -> Iterable[RunProof]:
-    """Of each deployment the newest run that came to a leak or a repair."""
+    """Yield, for each deployment, the result of the newest run that found a leak or a separation."""
     for deployment in sorted((runs or runs_.runs_folder()).glob("*/")):
         newest_first = sorted(deployment.glob("2*T*Z*"), reverse=True)
         decided = (found for run in newest_first if (found := finding(run)) and found.kind in KINDS)
@@ -97,7 +99,7 @@ def findings(runs: Path | None = None) -> Iterable[RunProof]:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """The leak in one column, the repair in the other: verdict, then what a person saw at each step."""
+    """Two results in two columns, the leak first: the verdict, then the screenshot of each step."""
 
     found: tuple[RunProof, ...]
 
@@ -118,13 +120,13 @@ class SideBySide:
         return f'<table class="rb-table rb-beside"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 
     def _rows(self) -> list[tuple[str, list[Picture | None]]]:
-        """A picture of each under its title, in the order in which they were taken."""
+        """Return (title, one picture per run or None) for each step, in the order in which the pictures were taken."""
         titles = {picture.id: picture.title for one in self.found for picture in one.pictures}
         return [(title, [next((p for p in one.pictures if p.id == id), None) for one in self.found]) for id, title in titles.items()]
 
 
 def side_by_side(folder: Path, runs: Path | None = None) -> SideBySide:
-    """A run's finding and its counterpart, the leak first; without either it says how to get there."""
+    """Return a run's result and its counterpart, the leak first. Without both, the table is empty and its text says which runs are missing."""
     mine = finding(folder)
     other = counterpart(mine, runs) if mine and mine.kind in KINDS else None
     return SideBySide(tuple(sorted((mine, other), key=lambda one: KINDS.index(one.kind))) if mine and other else ())

@@ -1,4 +1,4 @@
-"""The requests and answers of a proof's attempts as tables."""
+"""The requests and responses of a proof's attempts as tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from runbook_lib.webclient.response import Exchange
 
 @dataclass(frozen=True)
 class Exchanges:
-    """What browser and cluster said to each other, attempt by attempt: one table each."""
+    """The requests and responses between browser and cluster, one table per attempt."""
 
     tables: tuple[Table, ...]
 
@@ -25,7 +25,7 @@ class Exchanges:
 
 
 def as_tables(exchanges: Iterable[tuple[str, Sequence[Exchange]]]) -> Exchanges:
-    """One table per title, a row per exchange."""
+    """Return one table per title, with a row per request and response."""
     columns = ("", "Request", "Answer", "Cookies sent", "Cookies set")
     return Exchanges(tuple(Table(columns, [_row(*one) for one in enumerate(met, 1)], title) for title, met in exchanges))
 

@@ -1,8 +1,8 @@
-"""Evidence: every attempt of a run as one line, and what the lines add up to.
+"""The journal of a run: one line per attempt, and the result that is computed from the lines.
 
-A run is a folder `runs/<deployment>/<utc>/`. Its `journal.jsonl` is only ever appended to; `result.json`, the report,
-the status board and `--resume` are all read out of it. Nothing that matters to the deployment lies here (design,
-decision 2): the folder can be deleted.
+A run is a folder `runs/<deployment>/<utc>/`. Its `journal.jsonl` is only appended to; `result.json`, the report, the
+status board and `--resume` are all computed from it. No state of the deployment is stored here (design, decision 2):
+the folder can be deleted.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from runbook_lib.evidence.runs import SCHEMA, Entry, read, runs_folder, summaris
 from runbook_lib.files import ROOT, write_whole
 from runbook_lib.redaction import redactor
 
-CLOSING = ("verify", "prove", "failover", "destroy")  # what ends a chapter
+CLOSING = ("verify", "prove", "failover", "destroy")  # the verbs that end a chapter
 
 
 class _Deployed(Protocol):
-    """What a journal must know of the parameters."""
+    """The parameters that a journal needs."""
 
     @property
     def deployment(self) -> str: ...
@@ -35,15 +35,15 @@ class _Deployed(Protocol):
 
 
 def now() -> str:
-    """UTC, ISO 8601, to the millisecond."""
+    """Return the time in UTC as ISO 8601, with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Journal:
-    """One run's evidence. Safe to use from several threads; several processes may append to the same run."""
+    """The journal of one run. Safe to use from several threads; several processes may append to the same run."""
 
     def __init__(self, folder: Path, head: Mapping[str, Any] | None = None, ended: Callable[[Journal], Any] | None = None):
-        """`head` becomes the first line when this journal is the one that makes the folder. `ended` is called after what ends a chapter."""
+        """`head` becomes the first line when this journal creates the file. `ended` is called after a verb that ends a chapter, and after a failure."""
         self._ended = ended
         self.folder = folder
         self._head = dict(head or {})
@@ -52,9 +52,9 @@ class Journal:
 
     @classmethod
     def begin(cls, spec: _Deployed, runs: Path | None = None, ended: Callable[[Journal], Any] | None = None) -> Journal:
-        """The run that $RUNBOOK_RUN names (the runner's chapters share one), or a new one.
+        """Return the journal of the run that $RUNBOOK_RUN names (the runner's chapters share one), or of a new run.
 
-        The folder is made by the first line that is more than a look: plans alone leave no run behind.
+        The folder is created with the first line that is not a plan, so that plans alone create no run.
         """
         head = {name: getattr(spec, name, None) for name in ("deployment", "pattern", "hardening", "expect")}
         if shared := os.environ.get("RUNBOOK_RUN"):
@@ -77,7 +77,10 @@ class Journal:
         ok: bool = True,
         **more: Any,
     ) -> None:
-        """Append one attempt. `seconds`: how long it took; `more`: what only this verb has (a check's row)."""
+        """Append one line. `seconds`: how long the attempt took; `more`: fields that only this verb has, such as a check's row.
+
+        Lines of plans are held back until the journal's file exists.
+        """
         entry = {
             "utc": now(),
             "chapter": chapter,
@@ -94,7 +97,7 @@ class Journal:
                 self._flush()
 
     def open(self) -> Journal:
-        """Make the folder now, for whoever wants to put files beside the journal."""
+        """Create the run's folder now, so that files can be put beside the journal; return this journal."""
         with self._lock:
             self._flush()
         return self
@@ -111,7 +114,7 @@ class Journal:
 
     @contextmanager
     def attempt(self, chapter: str, verb: str) -> Iterator[None]:
-        """One line for what happens inside: how long, and how it ended. The error goes on to the caller."""
+        """Write one line for the block: how long it took and how it ended. An error is written and raised again."""
         began, ends = time.monotonic(), verb in CLOSING
         try:
             yield
@@ -124,12 +127,12 @@ class Journal:
         else:
             self.write(chapter, verb, seconds=time.monotonic() - began)
         finally:
-            if ends and self._ended and not os.environ.get("RUNBOOK_RUN"):  # by hand: nobody else will write the report
+            if ends and self._ended and not os.environ.get("RUNBOOK_RUN"):  # not in a run of the runner, which writes the report itself
                 with suppress(OSError):
                     self._ended(self)
 
     def changed(self, chapter: str, result: Any) -> None:
-        """One line per resource that an apply changed (`result`: a `changes.Result`)."""
+        """Write one line per resource that an apply changed. `result`: a `changes.Result`, or an error with `changed`."""
         for pending in result.changed:
             change = pending.change
             self.write(
@@ -143,17 +146,17 @@ class Journal:
             )
 
     def checked(self, chapter: str, checks: Iterable[Any]) -> None:
-        """One line per check; a later run of the same check counts."""
+        """Write one line per check. When a check is made again, the later line counts."""
         for check in checks:
             row = {**asdict(check), "chapter": chapter}
             self.write(chapter, "check", host=row.get("where", ""), key=row["id"], ok=row["status"] == "pass", check=row)
 
     def verdict(self, chapter: str, kind: str, text: str, passed: bool) -> None:
-        """What the proof found (leak, separated or undecided), the same in words, and whether that is what the parameters expect."""
+        """Write the result of the proof. `kind`: leak, separated or undecided; `text`: the same in words; `passed`: the parameters expect it."""
         self.write(chapter, "verdict", kind=kind, change=text, ok=passed)
 
     def screenshot(self, chapter: str, id: str, title: str, png: bytes, caption: str = "") -> Path:
-        """Keep a picture beside the journal and name it there. `id`: of what it is a picture, the same in every run."""
+        """Write a PNG beside the journal and a line that names it; return its path. `id`: what it shows, the same in every run."""
         path = self.open().folder / "screenshots" / f"{id}.png"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(png)
@@ -161,7 +164,7 @@ class Journal:
         return path
 
     def table(self, chapter: str, title: str, table: Any) -> None:
-        """A table for the report: anything with `columns` and `rows`."""
+        """Write a table for the report. `table`: an object with `columns`, `rows` and `note`."""
         self.write(
             chapter,
             "table",
@@ -172,20 +175,20 @@ class Journal:
         )
 
     def keep(self, name: str, text: str) -> None:
-        """A text file beside the journal (the topology picture), replaced whole, redacted."""
+        """Write a text file beside the journal (such as the topology picture), redacted; an existing one is replaced."""
         write_whole(self.open().folder / name, redact(text))
 
     def entries(self) -> list[Entry]:
-        """All lines of the run, oldest first."""
+        """Return all lines of the run, oldest first."""
         return read(self.folder)
 
     def result(self) -> dict[str, Any]:
-        """The run so far in the shape of `result.json`."""
+        """Return the result of the run so far, in the form of `result.json`."""
         return summarise(self.entries())
 
 
 def redact(text: str) -> str:
-    """`text` without any secret's value, and without the path that this checkout happens to have."""
+    """Return `text` without the values of secrets and without the path of this checkout."""
     return redactor.redact(text).replace(str(ROOT) + "/", "")
 
 
@@ -196,7 +199,7 @@ def _unused(parent: Path) -> Path:
 
 
 def _point_latest(folder: Path) -> None:
-    """`latest` -> this run, switched in one step; a machine without symbolic links goes without."""
+    """Point the symbolic link `latest` to this run, in one step. Where links cannot be made, there is none."""
     beside = folder.parent / f".latest.{os.getpid()}.{threading.get_ident()}"
     try:
         beside.symlink_to(folder.name)
@@ -206,7 +209,7 @@ def _point_latest(folder: Path) -> None:
 
 
 def _clean(value: Any) -> Any:
-    """The value as JSON can hold it, every text in it redacted (before it is escaped: keys span lines)."""
+    """Return the value in a form that JSON can hold, with every text redacted. Redaction comes before escaping, because keys span lines."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, Mapping):

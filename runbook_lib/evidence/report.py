@@ -1,4 +1,4 @@
-"""report.html: one page with all that a run found, for somebody who was not there. No external resource, no script."""
+"""report.html: one page with everything that a run found. It loads no external resource and has no script."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MARKS = {"pass": "✔ pass", "fail": "✘ fail", "skipped": "– skipped", "unde
 
 
 def finish(journal: Journal) -> dict[str, Any]:
-    """Write result.json and report.html from what the journal holds; safe to call again. Returns the result."""
+    """Write result.json and report.html from the journal and return the result. Safe to call again."""
     found = journal.open().result()
     write_whole(journal.folder / "result.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     write_report(journal.folder)
@@ -31,14 +31,14 @@ def finish(journal: Journal) -> dict[str, Any]:
 
 
 def write_report(folder: Path) -> Path:
-    """Write `report.html` beside a journal, from what lies there; a run that was cut short has a report too."""
+    """Write `report.html` from the files of a run's folder and return its path. Works for an interrupted run too."""
     path = folder / "report.html"
     write_whole(path, redact(render(folder)))
     return path
 
 
 def render(folder: Path) -> str:
-    """The page as text."""
+    """Return the page as HTML text."""
     from jinja2 import Environment
 
     entries = read(folder)
@@ -72,7 +72,7 @@ def _exchanges(entry: Entry) -> list[Exchange]:
 
 
 def _sentence(result: Mapping[str, Any]) -> str:
-    """The finding in one sentence."""
+    """Return the result of the run as one phrase."""
     expected = f"; expected was {result['expect']}" if result["expect"] else ""
     if result["verdict"]:
         return f"{result['verdict']}{expected}"
@@ -91,13 +91,13 @@ def _by_chapter(checks: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[s
 
 
 def svg_of(run: Path) -> str:
-    """The picture that a run kept, as it can stand inside of HTML; "" when it kept none."""
+    """Return the topology picture of a run as SVG to embed in HTML; "" when the run has none."""
     path = run / "topology.svg"
     return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _beside(folder: Path) -> str:
-    """The opposite finding beside this one, where the runs kept here have one."""
+    """Return the comparison with a run of the opposite result as HTML; "" when there is no such run."""
     both = side_by_side(folder, folder.parent.parent)
     return both._repr_html_() if both.found else ""
 
@@ -107,7 +107,7 @@ def _notebooks(folder: Path) -> list[tuple[str, str]]:
 
 
 def _timings(entries: Sequence[Entry]) -> list[tuple[str, float, float, bool]]:
-    """(what, start in seconds after the run's, duration, ok) of every attempt that took time."""
+    """Return (what, start, duration, ok) of every timed attempt; start and duration in seconds, start counted from the run's first line."""
     verbs = ("plan", "apply", "verify", "prove", "browser", "walk_pages", "failover", "destroy", "deploy")
     if not entries:
         return []

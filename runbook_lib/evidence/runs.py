@@ -1,4 +1,4 @@
-"""Runs as they are read back: their lines, what these add up to, and the newest state of each chapter."""
+"""Reading runs back: their lines, the result computed from these, and the newest state of each chapter."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Entry = dict[str, Any]
 
 
 def runs_folder() -> Path:
-    """Where runs are kept: `runs/` of the repository, or where $RUNBOOK_RUNS says."""
+    """Return the folder of all runs: $RUNBOOK_RUNS, or `runs/` of the repository."""
     return Path(os.environ.get("RUNBOOK_RUNS") or ROOT / "runs")
 
 
 def read(folder: Path) -> list[Entry]:
-    """The lines of a run's journal; a last line cut short by a power failure is left out."""
+    """Return the lines of a run's journal, empty without a journal. Incomplete lines, such as a last one cut by a power failure, are left out."""
     found = []
     try:
         text = (folder / "journal.jsonl").read_text(encoding="utf-8", errors="replace")
@@ -35,13 +35,13 @@ def read(folder: Path) -> list[Entry]:
 
 
 def latest(deployment: str, runs: Path | None = None) -> Path | None:
-    """The newest run of a deployment, if there is one."""
+    """Return the folder of a deployment's newest run, or None."""
     link = (runs or runs_folder()) / deployment / "latest"
     return link.resolve() if link.exists() else None
 
 
 def history(deployment: str, runs: Path | None = None) -> dict[str, Entry]:
-    """Per chapter the newest chapter-deciding line of any run on this machine: a verify, or the failure after it."""
+    """Return, by chapter, the newest line of any run on this machine that decides its state: a verification, a proof or a failed apply."""
     newest: dict[str, Entry] = {}
     for folder in sorted(((runs or runs_folder()) / deployment).glob("2*T*Z*")):
         for entry in read(folder):
@@ -52,7 +52,7 @@ def history(deployment: str, runs: Path | None = None) -> dict[str, Entry]:
 
 
 def summarise(entries: list[Entry]) -> dict[str, Any]:
-    """The journal's lines as `result.json`: schema 1 of the command-line contract."""
+    """Return the content of `result.json` for a journal's lines: schema 1 of the command-line contract."""
     head = next((entry for entry in entries if entry["verb"] == "begin"), {})
     chapters = [_chapter(name, entries) for name in _chapters_seen(entries)]
     verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
@@ -72,7 +72,7 @@ def summarise(entries: list[Entry]) -> dict[str, Any]:
 
 
 def checks_of(entries: list[Entry]) -> dict[tuple[str, str], dict[str, Any]]:
-    """The checks' rows by id and place, all of their fields; of a check that was made again the last."""
+    """Return the rows of the checks by id and place, with all fields; the last row of a check that was made several times."""
     rows = (entry["check"] for entry in entries if entry["verb"] == "check")
     return {(row["id"], row.get("where", "")): row for row in rows}
 
@@ -82,7 +82,7 @@ def _chapters_seen(entries: list[Entry]) -> list[str]:
 
 
 def _chapter(name: str, entries: list[Entry]) -> dict[str, Any]:
-    """All right when the runner says so; without a runner, when the newest attempt of each verb went well."""
+    """Return a chapter's entry of `result.json`. `ok` is what the runner wrote; without a runner, whether the newest attempt of each verb succeeded."""
     mine = [entry for entry in entries if entry.get("chapter") == name]
     decisive = ("apply", "verify", "prove", "verdict", "works", "failover", "browser", "walk_pages", "destroy")
     newest = {entry["verb"]: entry for entry in mine if entry["verb"] in decisive}
@@ -98,13 +98,13 @@ def _chapter(name: str, entries: list[Entry]) -> dict[str, Any]:
 
 
 def proven(folder: Path) -> set[str]:
-    """The chapters that a run went through to the end with everything all right."""
+    """Return the names of the chapters that a run completed successfully."""
     return {chapter["name"] for chapter in summarise(read(folder))["chapters"] if chapter["ok"]}
 
 
 @dataclass(frozen=True)
 class LatestAttempt:
-    """How often a chapter was tried in a run, and how the last try ended; for the status board."""
+    """How the last attempt at a chapter ended, and in which run; for the status board."""
 
     chapter: str
     ok: bool
@@ -114,7 +114,7 @@ class LatestAttempt:
 
 
 def attempts(deployment: str, runs: Path | None = None) -> dict[str, LatestAttempt]:
-    """The newest known state of each chapter."""
+    """Return the newest known state of each chapter, by name."""
     return {
         name: LatestAttempt(name, entry["ok"], entry["utc"], entry["run"], entry.get("error", "") or entry.get("change", ""))
         for name, entry in history(deployment, runs).items()

@@ -1,4 +1,4 @@
-"""A static site from executed chapters: nbconvert renders them, `site.html.j2` holds the pages around them. Reads well from `file://`."""
+"""A static site from executed chapters: nbconvert renders them, `site.html.j2` has the other pages. It can be read from `file://`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MERMAID = re.compile(r'<script type="module">(?:(?!</script>).)*mermaid.*?</scri
 
 @dataclass(frozen=True)
 class Page:
-    """One page of the site: where it lies, what it is called, what can be found on it."""
+    """One page of the site: its relative address, its title, and the words for the search."""
 
     href: str
     title: str
@@ -38,8 +38,9 @@ class Page:
 
 
 def build_site(runs: Sequence[Path], out: Path) -> Path:
-    """Render the executed chapters of `runs` (default: the newest run with notebooks of each deployment) below `out`.
+    """Render the executed chapters of `runs` below `out` and return `out`. Whatever was in `out` is removed.
 
+    Without `runs`: of each deployment the run with the most executed chapters, the newest of these.
     Raises RunbookError when there is no executed chapter to show.
     """
     chosen = [run.resolve() for run in runs] or list(_newest())
@@ -58,7 +59,7 @@ def build_site(runs: Sequence[Path], out: Path) -> Path:
 
 
 def _newest() -> Iterable[Path]:
-    """Of each deployment the newest of the runs that executed the most chapters."""
+    """Yield, for each deployment, the newest of the runs with the most executed chapters."""
     for folder in sorted(runs_.runs_folder().glob("*/")):
         runs = [run for run in sorted(folder.glob("2*T*Z*")) if any(run.glob("*.ipynb"))]
         if runs:
@@ -66,7 +67,7 @@ def _newest() -> Iterable[Path]:
 
 
 def _run_pages(run: Path, out: Path) -> Iterable[Page]:
-    """The chapters of one run, and its report."""
+    """Write the pages of one run (its chapters and its report) and yield each."""
     folder = out / run.parent.name
     folder.mkdir(exist_ok=True)
     for notebook in sorted(run.glob("*.ipynb")):
@@ -81,7 +82,7 @@ def _run_pages(run: Path, out: Path) -> Iterable[Page]:
 
 
 def _render(notebook: Path) -> str:
-    """A chapter as one page that loads nothing from elsewhere; links lead to pages of the site."""
+    """Return a chapter as one HTML page that loads nothing from elsewhere; its links point to pages of the site."""
     import nbformat
     from nbconvert import HTMLExporter
 
@@ -98,14 +99,14 @@ def _render(notebook: Path) -> str:
 
 
 def _words(page: str) -> str:
-    """What stands on a page, for the search: no tags, no styles, no pictures."""
+    """Return the distinct words of a page for the search, without tags, styles and pictures."""
     page = re.sub(r"<(script|style|svg)\b.*?</\1>", " ", page, flags=re.DOTALL | re.IGNORECASE)
     page = re.sub(r"<[^>]+>", " ", page)
     return " ".join(sorted(set(html.unescape(page).lower().split())))[:40_000]
 
 
 def _write(out: Path, name: str, title: str, **facts: Any) -> Page:
-    """Make one of the template's pages from what is to be said on it."""
+    """Write the template's page `name` with `facts` as its variables, and return it."""
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     text = journals.redact(template.render(page=name, title=title, sheet=STYLE.read_text(encoding="utf-8"), **facts))
     (out / f"{name}.html").write_text(text, encoding="utf-8")
@@ -113,7 +114,7 @@ def _write(out: Path, name: str, title: str, **facts: Any) -> Page:
 
 
 def _section(run: Path) -> dict[str, Any]:
-    """One deployment: what it is, what was found, its chapters in order, what a person saw."""
+    """Return the variables of one deployment's section: the result of its run, its picture, and its executed chapters in order."""
     result = runs_.summarise(runs_.read(run))
     pattern = str(result["pattern"])
     chapters = [chapter for chapter in chapters_of(pattern) if (run / f"{chapter.name}.ipynb").exists()] if pattern in STORIES else []
@@ -122,7 +123,7 @@ def _section(run: Path) -> dict[str, Any]:
 
 
 def sides_of(runs: Sequence[Path]) -> list[RunProof]:
-    """The runs that made a proof, in the order of the story: what leaks first, the simplest pattern first."""
+    """Return the results of the runs that made a proof, leaks first, and within a kind the simplest pattern first."""
     found = [side for run in runs if (side := finding(run)) and side.pattern in PATTERNS]
     order = list(PATTERNS)
     return sorted(found, key=lambda side: (side.kind == "separated", order.index(side.pattern), side.hardening != "full"))
@@ -133,10 +134,10 @@ def _both(sides: Sequence[RunProof]) -> bool:
 
 
 def proof_facts(sides: Sequence[RunProof]) -> dict[str, Any]:
-    """What the proof's page says: the first side of each kind beside each other, then every side's verdict.
+    """Return the variables of the proof's page: the first result of each kind (`shown`), then every result's verdict (`sides`).
 
-    `counts`: per side shown how many attempts got through, of how many that the verdict counts. `rows`: with two sides the
-    attempts that ended otherwise, with one all of them, a row of each side; `both`: titles of what got through on both sides.
+    `counts`: for each result shown, how many attempts leaked and how many the verdict counts. `rows`: one row per result shown,
+    of the attempts that ended differently (with a single result: of all attempts). `both`: titles of the attempts that leaked in both.
     """
     shown = [side for kind in KINDS for side in [one for one in sides if one.kind == kind][:1]]
     counted = [[row["state"] for row in side.attempts.values() if row["kind"] == "attempt"] for side in shown]

@@ -1,1 +1,1 @@
-"""The chapters without a person: runner, batch, doctor, command line."""
+"""The chapters executed without a person: runner, batch, doctor, command line."""

@@ -1,4 +1,4 @@
-"""Several deployments in one go: each params file as `./runbook run` would, one after the other, then one table for all."""
+"""Several deployments in one run: each params file is run as by `./runbook run`, one after the other, then one table shows all results."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ COLUMNS = ("", "Params", "Deployment", "Found", "Checks", "Seconds", "Report")
 
 
 def run_all(params_files: Sequence[str], overrides: Mapping[str, Any], say: runner.Say, **options: Any) -> int:
-    """0 when every deployment is verified and as its parameters expect; one that is not does not keep the others from being tried.
+    """Run every params file and return 0 when every deployment is verified and as its parameters expect, else 1.
 
-    Raises ParamsError before anything starts, when any of the files is wrong.
+    A deployment that fails does not prevent the others from being run. `options`: those of `runner.run`.
+    Raises ParamsError, before anything starts, when one of the files is wrong.
     """
     specs = [load_spec(params, overrides) for params in params_files]
     rows, good = [], []
@@ -45,7 +46,7 @@ def _tried(work: Callable[[], int], say: runner.Say) -> int:
 
 
 def _found(run: Path | None) -> tuple[str, str, str, str]:
-    """What the newest run of a deployment came to; nothing when there was no run this time."""
+    """Return the cells of a run's row (result, checks, seconds, report); `run` is None when no run was begun."""
     if run is None:
         return "not begun", "", "", ""
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The command line: a contract that other programs rely on (exit codes in `COMMANDS`); the work is elsewhere."""
+"""The command line: the arguments and exit statuses (in `COMMANDS`) that other programs rely on. Other modules do the work."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OF_CHAPTERS = "a parameter that a chapter has of its own, as with papermill: -p 
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse ends with 2 on a wrong option; here 2 means pending changes, so a mistake is 1."""
+    """A parser that exits with 1 on a wrong option. argparse exits with 2, which means pending changes here."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -90,7 +90,7 @@ def parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None, more: dict[str, Callable[[argparse.Namespace], int]] | None = None) -> int:
-    """Returns the exit status. `more`: commands that live outside of this package (the lab's), by name."""
+    """Run the command and return its exit status. `more`: commands defined outside of this package (the lab's), by name."""
     args, unknown = parser().parse_known_args(_spelled(list(sys.argv[1:] if argv is None else argv)))
     if unknown and args.command != "test":
         parser().error(f"{args.command or ''}: unknown {' '.join(unknown)}")
@@ -176,7 +176,7 @@ def _destroy(args: argparse.Namespace) -> int:
     spec = load_spec(args.params, _overrides(args))
     name = spec.deployment
     confirm = name if args.yes else ""
-    if not args.yes and sys.stdin and sys.stdin.isatty():  # there is none at all where it was closed
+    if not args.yes and sys.stdin and sys.stdin.isatty():  # sys.stdin is None where it was closed
         with suppress(EOFError):
             confirm = input(f"Everything of {name} will be removed. Type its name to go on: ").strip()
     if confirm != name:
@@ -185,7 +185,7 @@ def _destroy(args: argparse.Namespace) -> int:
 
 
 def _new(args: argparse.Namespace) -> int:
-    """A folder to work in for those who installed the package; what is there already is left alone."""
+    """Create a folder to work in, for those who installed the package, and return 0. Existing files are not changed."""
     folder = Path(args.folder)
     made = make_workspace(folder)
     _say(f"{folder}: {len(made)} files made" if made else f"{folder}: nothing to make, it has every file")
@@ -194,7 +194,7 @@ def _new(args: argparse.Namespace) -> int:
 
 
 def _open(args: argparse.Namespace) -> int:
-    """JupyterLab in the foreground until Ctrl-C; without a display it prints the address and looks for no browser."""
+    """Run JupyterLab in the foreground until Ctrl-C and return its exit status. Without a display it prints its address and opens no browser."""
     from runbook_lib.spec.loader import find_params
 
     if not (ROOT / "notebooks").is_dir():
@@ -222,12 +222,12 @@ def _site(args: argparse.Namespace) -> int:
 
 
 def _test(args: argparse.Namespace) -> int:
-    """pytest over everything, or over what needs no root; pytest itself names what was skipped and why (-ra)."""
+    """Run pytest over all tests, or over those that need no root, and return its exit status. pytest reports what was skipped and why (-ra)."""
     if not (ROOT / "tests").is_dir():
         raise RunbookError("there are no tests here", str(ROOT), "they come with a clone of the repository")
     rest = [*args.unknown, *args.rest]
     chosen = ["--full"] if args.full else []
-    if args.fast:  # the other folders are not even read; the end of the output names them
+    if args.fast:  # the other folders are not collected; the end of the output names them
         chosen = ["--fast", "-n", "auto", *([] if args.rest else ["tests/unit", "tests/repository"])]
     environment = {name: value for name, value in os.environ.items() if name != "RUNBOOK_HOME"}  # tests make folders of their own
     return subprocess.run([sys.executable, "-m", "pytest", *chosen, *rest], cwd=ROOT, env=environment).returncode

@@ -1,4 +1,4 @@
-"""What this machine, this account and these parameters lack, each with the fix."""
+"""Diagnosis of what is missing on this machine, in the account and in the parameters, each with the fix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. `needed`: without it the answer is no; else something is merely left out."""
+    """One thing examined. `needed`: whether the runbook cannot work without it; otherwise only an optional part is left out."""
 
     what: str
     ok: bool
@@ -30,7 +30,7 @@ class Finding:
 
 
 def examine(params: str | None, overrides: Mapping[str, Any], say: Callable[[str], None]) -> int:
-    """Say every finding; 1 when something that is needed is lacking."""
+    """Print every finding with `say` and return 1 when something needed is missing, else 0."""
     lacking = False
     for finding in (*_machine(), *(_deployment(params, overrides) if params else ())):
         say(str(finding))
@@ -39,7 +39,7 @@ def examine(params: str | None, overrides: Mapping[str, Any], say: Callable[[str
 
 
 def chromium() -> str:
-    """Path of a Chromium on this machine, or nothing."""
+    """Return the path of Chromium or Chrome on this machine, or "" when there is none."""
     return next(filter(None, map(shutil.which, BROWSERS)), "") or ""
 
 
@@ -66,7 +66,7 @@ def _machine() -> Iterator[Finding]:
 
 
 def _deployment(params: str, overrides: Mapping[str, Any]) -> Iterator[Finding]:
-    """The parameters, then the account behind them, then what stands there."""
+    """Yield the findings about the parameters, then the account and the pack, then the machines."""
     from runbook_lib.chapters.deployment import open_deployment
     from runbook_lib.spec.loader import load_spec
 

@@ -1,4 +1,4 @@
-"""Chapters headless: papermill executes the notebooks in order up to the first failure; and verbs without kernels."""
+"""Headless execution: papermill runs the chapters in order up to the first failure; `plan`, `verify` and `destroy` run without notebooks."""
 
 from __future__ import annotations
 
@@ -46,14 +46,15 @@ def run(
     say: Say = print,
     parameters: Mapping[str, Any] | None = None,
 ) -> int:
-    """Execute the pattern's chapters. 0: all verified and as the parameters expect; 1: not, and why was said.
+    """Execute the pattern's chapters and return 0 when all are verified and as the parameters expect, else 1 (the reason was printed).
 
-    `params`: a file, or what was read from it with the same `overrides`: the chapters' kernels read both for themselves.
+    `params`: a params file, or the parameters read from it with the same `overrides`; the chapters' kernels read both again.
+    `first`, `last`: chapter numbers. `resume` leaves out the chapters that the newest run proved and whose plan is empty now;
+    chapters that only verify are always run. `agreed`: the proof may create its test users where it would ask.
+    `parameters`: parameters that single chapters have, such as `war`.
 
-    The deployment's lock is held from the first chapter to the last: of two runs at once the second is refused before
-    it changes anything. Raises ParamsError, LockHeld and CloudError before anything starts. `resume` leaves out the
-    chapters that the newest run proved and whose plan is empty now; what only verifies is always run. `agreed`: the
-    proof may make its test users where it asks. `parameters`: further ones of the chapters' own, such as `war`.
+    The deployment's lock is held from the first chapter to the last, so that a second run at the same time is refused
+    before it changes anything. Raises ParamsError, LockHeld or CloudError before anything starts.
     """
     spec = params if isinstance(params, Spec) else load_spec(params, overrides)
     chosen = chapters_of(spec.pattern, first, last)
@@ -68,7 +69,7 @@ def run(
             try:
                 with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
                     _chapters(deployment, overrides or {}, chosen, before, given, say)
-            except BaseException:  # nobody reads on (`| head`), or an interrupt between two chapters
+            except BaseException:  # the reader closed the pipe (`| head`), or an interrupt between two chapters
                 report.finish(journal)
                 raise
         _scrub_all(deployment)
@@ -86,7 +87,7 @@ def _chapters(
     given: Mapping[str, Mapping[str, Any]],
     say: Say,
 ) -> None:
-    """One after the other, up to the first that fails. What is given to a chapter is something for it to do."""
+    """Execute the chapters in order, up to the first that fails. `given`: parameters by chapter; a chapter that has any is not left out."""
     idle = tuple(itertools.takewhile(lambda chapter: not given.get(chapter.name), chosen))
     skipped = _still_holding(deployment, idle, before, say) if before else set()
     for chapter in chosen:
@@ -98,14 +99,14 @@ def _chapters(
 
 @contextmanager
 def _alone(deployment: Deployment) -> Any:
-    """Nobody else writes to the deployment meanwhile; the kernels of this run do it in our name, and nobody clicks."""
+    """Hold the deployment's lock for the block. The kernels of this run act as the same owner, and without interaction."""
     owner = f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
     with _environment(RUNBOOK_HEADLESS="1", RUNBOOK_OWNER=owner), deployment.writing():
         yield
 
 
 def begin(deployment: Deployment, what: str) -> Journal:
-    """A new run of the deployment, with who and what in its first lines and the topology's picture beside them."""
+    """Begin a new run of the deployment and return its journal. Its first lines say who runs what; the topology picture is kept beside them."""
     spec = deployment.spec
     journal = deployment.journal = Journal.begin(spec).open()
     versions = {"runbook": version_here(), "python": platform.python_version()}
@@ -117,15 +118,15 @@ def begin(deployment: Deployment, what: str) -> Journal:
 
 
 def version_here() -> str:
-    """The version of this library, and the commit where it runs from a clone that git knows; `changed`: files differ from it."""
+    """Return the version of this library and, in a git clone, the commit. `changed` is added when tracked files differ from it."""
     commit = _git("rev-parse", "--short", "HEAD")
     details = ", ".join(filter(None, [commit, commit and _git("status", "--porcelain", "--untracked-files=no") and "changed"]))
     return f"{__version__} ({details})" if details else __version__
 
 
 def _git(*words: str) -> str:
-    """What git says of this clone; nothing where it is none, or there is no git."""
-    if not (journals.ROOT / "runbook_lib").is_dir():  # a folder to work in may lie in a repository of its own
+    """Return what git prints about this clone; "" when it is no clone or there is no git."""
+    if not (journals.ROOT / "runbook_lib").is_dir():  # a folder to work in may be inside a repository of the user
         return ""
     with suppress(OSError, subprocess.SubprocessError):
         done = subprocess.run(["git", "-C", str(journals.ROOT), *words], capture_output=True, text=True, timeout=10)
@@ -134,7 +135,7 @@ def _git(*words: str) -> str:
 
 
 def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal: Journal, say: Say, given: Mapping[str, Any]) -> bool:
-    """One notebook with papermill, kept beside the journal; False when it stopped, with its error said."""
+    """Execute one notebook with papermill and keep it beside the journal. Return whether it succeeded; its error is printed with `say`."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
@@ -142,7 +143,7 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
     say(f"{chapter.name}  {chapter.title} …")
     error = ""
     try:
-        with tempfile.TemporaryDirectory(prefix="runbook-") as sockets:  # each run's own: two at once must not meet
+        with tempfile.TemporaryDirectory(prefix="runbook-") as sockets:  # a folder per run, so that two runs at once do not share sockets
             papermill.execute_notebook(
                 os.path.relpath(chapter.notebook),
                 os.path.relpath(executed),
@@ -171,8 +172,10 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
 
 
 def _kernels(sockets: str) -> Any:
-    """How a chapter's kernel is reached and ended. By TCP every user of this machine would reach it. It is ended at once: a
-    chapter is done with its last cell, and a kernel that is asked to go takes a second, at times with a traceback of its own.
+    """Return the configuration of the kernels: reached by Unix sockets in the folder `sockets`, and ended at once.
+
+    By TCP every user of this machine could reach a kernel. A chapter is done after its last cell; a kernel that is asked to
+    shut down takes a second, and sometimes prints a traceback.
     """
     from traitlets.config import Config
 
@@ -187,7 +190,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _still_holding(deployment: Deployment, chosen: tuple[Chapter, ...], before: Path, say: Say) -> set[str]:
-    """Chapters to leave out: proven by the run before, and nothing to change now."""
+    """Return the names of the first chapters that the run `before` proved and whose plan is empty now; they are left out."""
     proven = runs.proven(before)
     held: set[str] = set()
     for chapter in chosen:
@@ -201,12 +204,12 @@ def _still_holding(deployment: Deployment, chosen: tuple[Chapter, ...], before: 
         seconds = time.monotonic() - began
         deployment.journal.write(chapter.name, "chapter", seconds=seconds, skipped=f"proven by {before.name}, nothing to change")
         say(f"{chapter.name}  ✔ holds since {before.name}: left out")
-    deployment.close()  # the kernels make connections of their own
+    deployment.close()  # the kernels open their own connections
     return held
 
 
 def plan(params: str, overrides: Mapping[str, Any] | None = None, say: Say = print) -> int:
-    """Show every pending change of every chapter; changes nothing. 0: none, 2: some."""
+    """Print every pending change of every chapter, without changing anything. Return 0 when there is none, else 2."""
     pending = False
     with opened(params, overrides) as deployment:
         for chapter in chapters_of(deployment.spec.pattern):
@@ -218,7 +221,7 @@ def plan(params: str, overrides: Mapping[str, Any] | None = None, say: Say = pri
 
 
 def verify(params: str, overrides: Mapping[str, Any] | None = None, agreed: bool = False, say: Say = print) -> int:
-    """Make the checks of every chapter, all of them even when one fails. 0: all passed and as expected."""
+    """Run the checks of every chapter, also after one failed. Return 0 when all passed and the result is as expected, else 1."""
     with opened(params, overrides) as deployment:
         journal = begin(deployment, "verify-only")
         with _environment(RUNBOOK_RUN=str(journal.folder.resolve()), RUNBOOK_HEADLESS="1"):
@@ -244,7 +247,7 @@ def _verify_chapter(deployment: Deployment, chapter: Chapter, agreed: bool, say:
 
 
 def destroy(spec: Spec, confirm: str, say: Say = print) -> int:
-    """Tear down what carries the deployment's tag, and prove that nothing is left. LockHeld before anything is written."""
+    """Remove everything that carries the deployment's tag, check that nothing is left, and return 0. Raises LockHeld before anything is written."""
     with opened(spec) as deployment, _alone(deployment):
         journal = begin(deployment, "destroy-run")
         with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
@@ -257,7 +260,7 @@ def destroy(spec: Spec, confirm: str, say: Say = print) -> int:
 
 @contextmanager
 def opened(params: str | Spec, overrides: Mapping[str, Any] | None = None) -> Any:
-    """The deployment as a library object, closed in the end."""
+    """Yield the deployment, and close it after the block."""
     from runbook_lib.chapters.deployment import open_deployment
 
     deployment = open_deployment(params, dict(overrides or {}))
@@ -269,7 +272,7 @@ def opened(params: str | Spec, overrides: Mapping[str, Any] | None = None) -> An
 
 @contextmanager
 def _environment(**new: str) -> Any:
-    """What the kernels started within the block must know of this run."""
+    """Set environment variables for the block and the kernels started in it; restore them afterwards."""
     before = {name: os.environ.get(name) for name in new}
     os.environ.update(new)
     try:
@@ -280,7 +283,7 @@ def _environment(**new: str) -> Any:
 
 
 def _scrub(path: Path) -> bytes:
-    """The executed notebook without secrets and without paths of this machine; written back whole."""
+    """Remove secrets and paths of this machine from an executed notebook, write it back, and return its bytes."""
     import nbformat
 
     book = nbformat.read(path, as_version=4)
@@ -300,11 +303,11 @@ def _redacted(value: Any) -> Any:
 
 
 def _scrub_all(deployment: Deployment) -> None:
-    """Once more with every secret of the deployment: a kernel may have known others than we did."""
+    """Redact the run's notebooks and JSON files again with every secret of the deployment: a kernel may have read secrets that this process had not."""
     try:
         deployment.vault.read_all()
     except RunbookError:
-        return  # the cloud does not answer: the chapters' own redaction stands
+        return  # the cloud does not answer: only the first redaction applies
     folder = deployment.journal.folder
     for path in folder.glob("*.ipynb"):
         _scrub(path)
@@ -313,7 +316,7 @@ def _scrub_all(deployment: Deployment) -> None:
 
 
 def _reference(path: Path | None, start: Path = journals.ROOT) -> str:
-    """A params file as it is named in evidence: relative, so that it means the same on a colleague's machine."""
+    """Return a params file's path relative to `start`, so that it means the same on a colleague's machine; "" for None."""
     return os.path.relpath(path, start) if path else ""
 
 

@@ -1,1 +1,1 @@
-"""What JupyterLab shows beyond a cell's value: styles, error cards, progress, the parameters cell."""
+"""Display in JupyterLab beyond a cell's value: styles, error cards, progress, the parameters cell."""

@@ -1,4 +1,4 @@
-"""What a notebook shows beyond its cells' values: style, errors as cards, progress. The only module that imports ipywidgets.
+"""Display in notebooks beyond a cell's value: style, errors as cards, widgets. The only module that imports ipywidgets.
 
 Everything here has a static form: headless (papermill, a terminal, a test) nothing waits for a click or a front end.
 """
@@ -23,18 +23,18 @@ STYLE = files("runbook_lib") / "style.css"
 
 
 def in_notebook() -> bool:
-    """Whether our output goes into a notebook, executed by whomever."""
+    """Return whether the output goes into a notebook, executed by a person or headless."""
     shell = sys.modules.get("IPython")
     return bool(shell and (running := shell.get_ipython()) and hasattr(running, "kernel"))
 
 
 def interactive() -> bool:
-    """Whether a person sits before the notebook and can click."""
+    """Return whether a person uses the notebook and can click."""
     return in_notebook() and not os.environ.get("RUNBOOK_HEADLESS") and not os.environ.get("PYTEST_CURRENT_TEST")
 
 
 def show(thing: Any) -> None:
-    """The value as a notebook shows it; as text in a terminal."""
+    """Show a value: in a notebook as its display form, in a terminal as redacted text."""
     if in_notebook():
         from IPython.display import display
 
@@ -44,7 +44,7 @@ def show(thing: Any) -> None:
 
 
 class Html:
-    """A piece of HTML with the text that says the same."""
+    """HTML with an equivalent text; both are redacted."""
 
     def __init__(self, markup: str, text: str):
         self.markup, self.text = redactor.redact(markup), redactor.redact(text)
@@ -57,8 +57,9 @@ class Html:
 
 
 def install(pictures: Mapping[type, Callable[[Any], str]] | None = None) -> None:
-    """Make this notebook show our errors as cards, our tables in our style, values of the types in `pictures` as the HTML that their
-    function returns, and nothing secret, whatever a cell ends with. Does nothing outside of a notebook.
+    """Set up the display of this notebook: errors as cards, the tables' style, redaction of every shown value. Does nothing outside of a notebook.
+
+    `pictures`: functions that return the HTML of a value, by the value's type.
     """
     if not in_notebook():
         return
@@ -71,7 +72,7 @@ def install(pictures: Mapping[type, Callable[[Any], str]] | None = None) -> None
 
 
 def redact_what_is_shown(formatter: Any) -> None:
-    """Make IPython's display formatter redact every text form of every value; once is enough for a kernel."""
+    """Make IPython's display formatter redact every text form of every value, for the rest of the kernel's life."""
     shown = type(formatter).format
 
     def redacted(*arguments: Any, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -82,7 +83,7 @@ def redact_what_is_shown(formatter: Any) -> None:
 
 
 def _render_error(error: RunbookError) -> list[str]:
-    """IPython's hook for errors that draw themselves: the card once (it asks twice), then the words for the log."""
+    """Show the error's card and return the lines of its traceback. IPython calls this hook twice for an error; the card is shown once."""
     if not getattr(error, "_shown", False):
         error._shown = True  # type: ignore[attr-defined]
         show(Html(error_card(error), str(error)))
@@ -92,25 +93,25 @@ def _render_error(error: RunbookError) -> list[str]:
 
 
 def toolkit() -> Any:
-    """The module of widgets; loaded when a person is there to click. The forms of `chapters/` are built from it."""
+    """Return the module ipywidgets, imported only when a person can click. The forms of `chapters/` are built with it."""
     import ipywidgets
 
     return ipywidgets
 
 
 def heard_while_busy(widget: Any) -> None:
-    """Let what a person does with `widget` reach the kernel while a cell runs.
+    """Let the kernel handle a person's actions on `widget` while a cell runs.
 
-    JupyterLab sends it to a second shell of the kernel (a subshell, ipykernel 7). ipykernel 7.4 sends it on to the shell
-    that spoke last for the widget: that is the one which the running cell keeps busy, until this forgets who spoke. With
-    an older kernel it waits for the end of the cell, and only an interrupt is heard.
+    JupyterLab sends them to a second shell of the kernel (a subshell, ipykernel 7). ipykernel 7.4 forwards them to the
+    shell that last sent a message for the widget, which is the one that the running cell keeps busy; deleting the stored
+    id prevents this. With an older kernel they wait for the end of the cell, and only an interrupt is handled at once.
     """
     with suppress(AttributeError):
         del widget.comm._reply_subshell_id
 
 
 class Shown:
-    """HTML that a form shows, as a cell's output would be: only there JupyterLab follows links to chapters and docs."""
+    """HTML in a form, shown like a cell's output, because only in outputs JupyterLab follows links to chapters and docs."""
 
     def __init__(self, w: Any):
         self.box = w.Output()

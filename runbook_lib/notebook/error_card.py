@@ -1,6 +1,6 @@
-"""An error as a card: what, where, what to do next, and links to the place that explains it; how it came to it folded below.
+"""An error as a card: what, where, what to do next, and links to explanations; the traceback is folded below.
 
-Links are relative to `notebooks/`, where the chapters lie: JupyterLab opens them as documents, the site rewrites them to its pages.
+Links are relative to `notebooks/`, the folder of the chapters: JupyterLab opens them as documents, the site rewrites them to its pages.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from runbook_lib.spec.model import Spec
 from runbook_lib.spec.reference import KeyReference
 
 REFERENCE = "../docs/parameters.md"
-THE_FORM = "the form"  # `where` of an error in what was typed: the place is before one's eyes
+THE_FORM = "the form"  # `where` of an error in a value entered in the form: the reader sees the place, so no link to it is needed
 NOTEBOOKS = {"00": "00_start_here", **{chapter.number: name for name, chapter in CHAPTERS.items()}, "99": "99_tear_down"}
 # a chapter as it is named in a text: "chapter 01", "chapter 01_launch_ec2", "chapters 04 and 05"
 NAMED = re.compile(r"(?<=chapter )\d\d\w*|(?<=chapters )\d\d\w*|(?<=\d\d and )\d\d\w*|(?<=\d\d or )\d\d\w*|(?<=\d\d, )\d\d\w*")
-# headings that every chapter has which can raise the error (a test compares): where to go on in this notebook
+# the section of the notebook in which to continue, by error; every chapter that can raise the error has it (a test compares)
 SECTIONS: dict[type[RunbookError], tuple[str, str]] = {
     ParamsError: ("Parameters", "the parameters cell of this chapter"),
     PlanOvertaken: ("Plan", "the plan of this chapter"),
@@ -31,7 +31,7 @@ SECTIONS: dict[type[RunbookError], tuple[str, str]] = {
 
 
 def error_card(error: RunbookError) -> str:
-    """The card as HTML; paths in it are told from the repository's root."""
+    """Return the card as HTML. Paths in it are relative to the repository's root."""
     key = reference_of(error)
     rows = [("What", linked(error.what)), ("Where", linked(error.where or "")), ("Next", linked(error.next_step or ""))]
     if key:
@@ -44,7 +44,7 @@ def error_card(error: RunbookError) -> str:
 
 
 def links_of(error: RunbookError) -> list[tuple[str, str]]:
-    """(address, words) of what explains this error: a section of the chapter, a key's line in the reference."""
+    """Return (address, words) of the places that explain this error, such as a section of the chapter or a key's line in the reference."""
     links = [(f"#{anchor}", words) for kind, (anchor, words) in SECTIONS.items() if isinstance(error, kind) and error.where != THE_FORM]
     if key := reference_of(error):
         links.append((f"{REFERENCE}#{key.key}", f"{key.key} among all parameters"))
@@ -56,7 +56,7 @@ def links_of(error: RunbookError) -> list[tuple[str, str]]:
 
 
 def linked(text: str) -> str:
-    """`text` as HTML in which every chapter that it names is a link to it."""
+    """Return `text` as HTML in which every chapter name is a link to that chapter."""
 
     def link(match: re.Match[str]) -> str:
         name = NOTEBOOKS.get(match[0][:2], "")
@@ -66,7 +66,7 @@ def linked(text: str) -> str:
 
 
 def reference_of(error: RunbookError) -> KeyReference | None:
-    """What the reference says about the key that is wrong: its own line, or that of the mapping which holds it."""
+    """Return the reference's entry for the key that is wrong, or for the mapping that contains it; None when there is none."""
     rows = {row.key: row for row in Spec.reference()}
     parts = (getattr(error, "key", "") or "").split(".")
     return next((rows[name] for name in _prefixes(parts) if name in rows), None)

@@ -1,8 +1,7 @@
-"""What the chapters' parameters cells say: the params file, in a line where everybody sees it and nowhere else, and the
-parameters that a chapter has of its own.
+"""The parameters cells of the chapters: the line with the params file, and the parameters that single chapters have.
 
-There is no marker and no remembered choice: what stands in the cell is what the chapter uses. Papermill's `-p params_file`
-replaces it as ever.
+The choice of a params file is stored nowhere else: a chapter uses the file that its cell names. Papermill's `-p params_file`
+overrides it as usual.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ EVERY_CHAPTERS = ("params_file", "overrides")
 
 
 def here() -> Path:
-    """The folder of the chapters that are being read: the kernel's own when they lie there, else the repository's."""
+    """Return the folder of the chapters: the working directory when it contains them, else that of the repository."""
     return Path.cwd() if (Path.cwd() / f"{TEAR_DOWN}.ipynb").is_file() else NOTEBOOKS
 
 
 def use_in_chapters(params: Path, pattern: str, folder: Path | None = None) -> tuple[str, ...]:
-    """Write `params_file = …` into the parameters cell of every chapter of `pattern`, and of the tear-down.
+    """Write `params_file = …` into the parameters cell of every chapter of `pattern` and of the tear-down.
 
-    All else in the notebooks stays byte for byte. Returns the chapters that named another file until now.
+    Return the chapters that named another file before. Everything else in the notebooks stays the same, byte for byte.
     Raises RunbookError, before anything is written, when a chapter has no such line.
     """
     folder = folder or here()
@@ -47,9 +46,9 @@ def use_in_chapters(params: Path, pattern: str, folder: Path | None = None) -> t
 
 
 def shared_out(parameters: Mapping[str, Any], chapters: Iterable[Chapter]) -> dict[str, dict[str, Any]]:
-    """By chapter, those of `parameters` that its parameters cell has besides the two that every chapter has.
+    """Return, by chapter, those of `parameters` that its parameters cell has, without the two that every chapter has.
 
-    Raises RunbookError when none of the chapters has one of them.
+    Raises RunbookError when no chapter has one of `parameters`.
     """
     from papermill import inspect_notebook
 
@@ -66,7 +65,7 @@ def shared_out(parameters: Mapping[str, Any], chapters: Iterable[Chapter]) -> di
 
 
 def _with_line(text: str, line: str, path: Path) -> str:
-    """The notebook's text with another line, found in the tagged cell and replaced in the text, where it comes first."""
+    """Return the notebook's text with the tagged cell's params_file line replaced by `line`; only its first occurrence in the text is replaced."""
     old = _old_line(text, path)
     return text.replace(_in_json(old), _in_json(line), 1)
 
@@ -83,5 +82,5 @@ def _old_line(text: str, path: Path) -> str:
 
 
 def _in_json(line: str) -> str:
-    """The line inside of a notebook's JSON; without the quotes, because a line end may follow."""
+    """Return the line as it is written in a notebook's JSON, without the quotes, because a line end may follow."""
     return json.dumps(line, ensure_ascii=False)[1:-1]

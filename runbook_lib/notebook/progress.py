@@ -1,4 +1,4 @@
-"""How far each host is while something is applied: bars in JupyterLab, nothing but the log headless."""
+"""Progress of each host during an apply: bars in JupyterLab; headless, only a line for a waiting terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from runbook_lib.notebook.display import Html, heard_while_busy, interactive, sh
 
 
 class Progress:
-    """What `engine.apply` reports to. `stop` is set by Cancel or an interrupt: hosts end at the next stage."""
+    """Receiver of the events of an apply. `stop` is set by Cancel or an interrupt; hosts then stop before the next stage."""
 
     def __init__(self, title: str, hosts: Sequence[str]):
         self.title, self.stop, self.began = title, threading.Event(), time.monotonic()
@@ -29,7 +29,7 @@ class Progress:
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
-        """Raises RunbookError after a Cancel between two calls to the cloud: nothing of these is half-done on a host."""
+        """Record and show an event. Raises RunbookError after a Cancel when `event.may_stop`: between two calls to the cloud, where no host is half-changed."""
         if self.stop.is_set() and event.may_stop:
             raise RunbookError(f"stopped at {event.host} ({event.doing}), as asked", event.stage, "run the cell again: it goes on from here")
         with self._lock:
@@ -41,16 +41,16 @@ class Progress:
         return time.monotonic() - self.began
 
     def draw(self, event: Event) -> None:
-        """A front end shows the event; headless only tells a terminal that waits for it."""
+        """Show the event. Headless, it is only written to the file $RUNBOOK_PROGRESS, for a terminal that waits."""
         if note := os.environ.get("RUNBOOK_PROGRESS"):
             with suppress(OSError):
                 Path(note).write_text(f"{self.title}: {event.host}: {event.doing}", encoding="utf-8")
 
     def close(self) -> None:
-        """The apply went well; what it changed is the cell's value, so nothing of the progress needs to stay."""
+        """Remove the progress after a successful apply; the cell's value shows what changed."""
 
     def fail(self) -> None:
-        """The apply did not go well: leave where each host stood."""
+        """Show the last event of each host after a failed apply."""
         if self.last:
             rows = "".join(f"<li>{html.escape(_standing(event))}</li>" for event in self.last.values())
             show(Html(f'<ul class="rb-standing">{rows}</ul>', "\n".join(map(_standing, self.last.values()))))
@@ -61,12 +61,12 @@ def _standing(event: Event) -> str:
 
 
 def _bar(host: str, done: int, of: int) -> str:
-    """The browser's own bar: it says to a screen reader that it is one and how far it is, which the widget's does not."""
+    """Return a `<progress>` element as HTML. Unlike the widget's bar, it tells a screen reader what it is and how far it is."""
     return f'<progress max="{max(of, 1)}" value="{done}" aria-label="{html.escape(host)}" style="width:16em"></progress>'
 
 
 class WidgetProgress(Progress):
-    """The same with a bar per host, the elapsed time, Cancel, and the last lines on demand."""
+    """Progress with a bar per host, the elapsed time, a Cancel button, and the last lines in a tab."""
 
     def __init__(self, title: str, hosts: Sequence[str]):
         super().__init__(title, hosts)
@@ -78,7 +78,7 @@ class WidgetProgress(Progress):
         self.cancel.on_click(lambda _: self._cancelled())
         self.output = w.HTML()
         self.rows = w.VBox()
-        self.log = w.Tab(children=[self.rows, self.output], titles=("Hosts", "Output"))  # the last lines on demand, by keyboard too
+        self.log = w.Tab(children=[self.rows, self.output], titles=("Hosts", "Output"))  # a tab can be reached by keyboard
         self._w = w
         for host in hosts:
             self._row(host)
@@ -121,7 +121,7 @@ class WidgetProgress(Progress):
 
 @contextmanager
 def progress(title: str, hosts: Sequence[str]) -> Iterator[Progress]:
-    """Show how far each host is while something is applied. An interrupt stops at the next stage, as Cancel does."""
+    """Yield the progress of an apply, shown while the block runs. An interrupt stops the apply at the next stage, as Cancel does."""
     shown = WidgetProgress(title, hosts) if interactive() else Progress(title, hosts)
     with _interruptible(shown.stop):
         try:
@@ -134,7 +134,7 @@ def progress(title: str, hosts: Sequence[str]) -> Iterator[Progress]:
 
 @contextmanager
 def _interruptible(stop: threading.Event) -> Iterator[None]:
-    """Set `stop` on SIGINT before the usual KeyboardInterrupt, so that threads that are waited for end soon."""
+    """Set `stop` on SIGINT before the usual KeyboardInterrupt, so that the awaited threads end soon."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,1 +1,1 @@
-"""The AWS endpoint: moto, made to answer as AWS does, with real machines behind EC2."""
+"""The AWS endpoint: moto, corrected to respond as AWS does, with real machines behind EC2."""

@@ -1,7 +1,7 @@
-"""Where moto differs from AWS in ways that matter here, each put right in one function.
+"""Corrections of moto where it differs from AWS in ways that matter here, one function each.
 
-`@corrects(Class, "method")` replaces a method of moto; the function gets the original first. The functions run under
-the hypervisor's guard (see api.py).
+`@corrects(Class, "method")` replaces a method of moto; the function receives the original as its first argument. The
+functions run under the hypervisor's guard (see server.py).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def corrects(owner: type, method: str) -> Callable[[Callable[..., Any]], Callabl
 
 
 def install(hypervisor: Hypervisor) -> None:
-    """Put every correction in place, for this process."""
+    """Install every correction in this process."""
     global _lab
     _lab = hypervisor
     for owner, method, function in _table:
@@ -63,7 +63,7 @@ def _bind(function: Callable[..., Any], original: Callable[..., Any] | None) -> 
 
 @corrects(InstanceResponse, "run_instances")
 def run_instances(original: Callable[..., Any], self: Any) -> Any:
-    """Unknown images, keys and addresses are refused; one ClientToken makes one reservation; a machine is started."""
+    """Refuse unknown images, keys and addresses, create one reservation per ClientToken, and start a machine for each instance."""
     token = self._get_param("ClientToken")
     request = json.dumps(self.params, sort_keys=True, default=str)
     if token in _tokens:
@@ -72,7 +72,7 @@ def run_instances(original: Callable[..., Any], self: Any) -> Any:
         return ActionResult(_tokens[token][1])
     _refuse_unknown(self)
     self.error_on_dryrun()
-    self.params["MinCount"] = self._get_param("MaxCount", 1)  # as many as asked for; moto makes the minimum
+    self.params["MinCount"] = self._get_param("MaxCount", 1)  # launch as many as requested; moto launches the minimum
     result = original(self)
     reservation = result.result
     for instance in reservation.instances:
@@ -83,7 +83,7 @@ def run_instances(original: Callable[..., Any], self: Any) -> Any:
     return result
 
 
-ALLOWED = re.compile(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{0,255}")  # EC2's API model, of a group's and a rule's description
+ALLOWED = re.compile(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{0,255}")  # descriptions of groups and rules, from EC2's API model
 
 
 def _refuse_description(text: str, name: str) -> None:
@@ -95,7 +95,7 @@ def _refuse_description(text: str, name: str) -> None:
 
 @corrects(SecurityGroups, "create_security_group")
 def create_security_group(original: Callable[..., Any], self: Any) -> Any:
-    """Descriptions with other characters than EC2 takes are refused (moto takes any)."""
+    """Refuse descriptions with characters that EC2 does not accept (moto accepts any)."""
     _refuse_description(str(self._get_param("Description", "") or ""), "security group description")
     return original(self)
 
@@ -144,7 +144,7 @@ def _refuse_unknown(self: Any) -> None:
 
 
 def _settle(ec2: Any, instance: Any) -> None:
-    """One list of groups for instance and interface (the VPC's default one when none was named), no public address."""
+    """Give the instance and its interface the same groups (by default the VPC's default group) and no public address."""
     nic = instance.nics[0]
     groups = list({group.id: group for group in [*instance.security_groups, *nic._group_set]}.values())
     if not groups:
@@ -153,7 +153,7 @@ def _settle(ec2: Any, instance: Any) -> None:
     nic.public_ip, nic.public_ip_auto_assign = None, False
     nic.delete_on_termination = True
     for _, device in instance.get_block_device_mapping:
-        device.delete_on_termination = True  # moto keeps what no mapping says should go
+        device.delete_on_termination = True  # moto keeps the devices that no mapping marks for deletion
 
 
 @corrects(InstanceBackend, "modify_instance_security_groups")
@@ -185,7 +185,10 @@ def start_instances(original: Callable[..., Any], self: Any, instance_ids: list[
 
 @corrects(InstanceResponse, "stop_instances")
 def stop_instances(original: Callable[..., Any], self: Any) -> Any:
-    """`stopping` until the machine is off. `SkipOsShutdown` is a power cut; `Force` alone shuts the system down in order, as EC2 does (moto knows none)."""
+    """Stop instances; they are `stopping` until the machine is off. `SkipOsShutdown` cuts the power.
+
+    `Force` alone shuts the system down in order, as EC2 does. moto supports neither.
+    """
     self.error_on_dryrun()
     instances = self.ec2_backend.get_multi_instances_by_id(self._get_param("InstanceIds", []))
     force = bool(self._get_param("SkipOsShutdown", False))
@@ -237,7 +240,7 @@ def _copy_state(instance: Any) -> dict[str, Any]:
 
 @corrects(Instance, "instance_status")
 def instance_status(original: Callable[..., Any], self: Any) -> dict[str, Any]:
-    """`ok` once the machine answers on port 22, not before."""
+    """Return the status `ok` only when the machine listens on port 22, before that `initializing`."""
     status = original(self)
     if status["Status"] != "ok" or _lab.answers(self.id):
         return status
@@ -246,7 +249,7 @@ def instance_status(original: Callable[..., Any], self: Any) -> dict[str, Any]:
 
 @corrects(General, "get_console_output")
 def get_console_output(original: Callable[..., Any], self: Any) -> Any:
-    """The machine's own console, with cloud-init's host keys."""
+    """Return the machine's own console output, which includes the host keys that cloud-init prints."""
     instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
     text = _lab.console(instance.id).decode(errors="replace")
     return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": Base64EncodedString.from_raw_string(text)})
@@ -257,7 +260,7 @@ def get_console_output(original: Callable[..., Any], self: Any) -> Any:
 
 @corrects(AmisResponse, "create_image")
 def create_image(original: Callable[..., Any], self: Any) -> Any:
-    """`pending` until the disk has really become an image."""
+    """Create an image from the machine's disk; it is `pending` until the disk has been taken."""
     name, instance = self._get_param("Name"), self.ec2_backend.get_instance(self._get_param("InstanceId"))
     _refuse_state(instance, () if _lab.imaging(instance.id) else ("running", "stopped"), "imaged")
     if any(image.name == name for image in self.ec2_backend.amis.values()):
@@ -290,7 +293,7 @@ def no_other_images(original: Callable[..., Any], self: Any) -> Any:
 
 @corrects(SubnetBackend, "create_subnet")
 def create_subnet(original: Callable[..., Any], self: Any, vpc_id: str, cidr_block: str, *rest: Any, **more: Any) -> Any:
-    """Only inside the lab's range, and never twice, for the host must reach every subnet."""
+    """Refuse a subnet outside the lab's range or overlapping one of another VPC, because the host must reach every subnet."""
     try:
         network = IPv4Network(cidr_block)
     except ValueError:
@@ -320,7 +323,7 @@ def delete_subnet(original: Callable[..., Any], self: Any, subnet_id: str) -> An
 
 @corrects(VPCBackend, "delete_vpc")
 def delete_vpc(original: Callable[..., Any], self: Any, vpc_id: str) -> Any:
-    """moto forgets the internet gateways and the groups that were made in the VPC."""
+    """Refuse to delete a VPC that still has internet gateways or security groups (moto ignores these)."""
     gateways = [gateway for gateway in self.internet_gateways.values() if gateway.vpc and gateway.vpc.id == vpc_id]
     groups = [group for group in self.groups.get(vpc_id, {}).values() if group.name != "default"]
     if gateways or groups:
@@ -330,7 +333,7 @@ def delete_vpc(original: Callable[..., Any], self: Any, vpc_id: str) -> Any:
 
 @corrects(SecurityGroupBackend, "delete_security_group")
 def delete_security_group(original: Callable[..., Any], self: Any, name: str | None = None, group_id: str | None = None) -> Any:
-    """A group that an interface or another group's rule needs cannot be deleted (moto deletes it)."""
+    """Refuse to delete a group that an interface or a rule of another group uses (moto deletes it)."""
     used_by_nic = any(group.id == group_id for eni in self.enis.values() for group in eni.group_set)
     if group_id and (used_by_nic or group_id in _referenced_groups(self, other_than=group_id)):
         raise DependencyViolationError(f"resource {group_id} has a dependent object")
@@ -339,7 +342,7 @@ def delete_security_group(original: Callable[..., Any], self: Any, name: str | N
 
 @corrects(SecurityGroupRule, "__eq__")
 def same_rule(original: Callable[..., Any], self: Any, other: Any) -> bool:
-    """A description does not make another rule of it (in moto it does, where the source is a group)."""
+    """Return whether two rules are equal apart from their descriptions (moto compares these when the source is a group)."""
     return isinstance(other, SecurityGroupRule) and _essence(self) == _essence(other)
 
 

@@ -18,7 +18,7 @@ IMAGE_PARAMETER = "/aws/service/debian/release/12/latest/{}"  # wiki.debian.org/
 
 
 def describe_image(image: Image) -> dict[str, Any]:
-    """The image as DescribeImages shows it, in the form of moto's list of images."""
+    """Return the description of the image for DescribeImages, in the form of moto's list of images."""
     debian = {"x86_64": "amd64", "arm64": "arm64"}[image.architecture]
     name = f"debian-12-{debian}-{image.key}"
     return {
@@ -30,7 +30,10 @@ def describe_image(image: Image) -> dict[str, Any]:
 
 
 def make_server(lab: Lab, image: Image, hypervisor: Hypervisor, scratch: Path) -> Any:
-    """A listening server (not yet serving). moto reads its settings when it is imported, so that happens here."""
+    """Return a listening server that does not serve yet. moto reads its settings when it is imported, so it is imported here.
+
+    `scratch`: a file to write for moto, with the list of images.
+    """
     scratch.write_text(json.dumps([describe_image(image)]))
     os.environ["MOTO_AMIS_PATH"] = str(scratch)
     os.environ["MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION"] = "true"
@@ -53,7 +56,7 @@ def make_server(lab: Lab, image: Image, hypervisor: Hypervisor, scratch: Path) -
 
 
 def _remove_default_vpc(ec2: Any) -> None:
-    """Its addresses are not the lab's; an account without a default VPC is an ordinary one."""
+    """Remove the default VPC, whose addresses are not in the lab's range. AWS accounts without a default VPC exist too."""
     for zone in ec2.subnets.values():
         zone.clear()
     for vpc_id in list(ec2.vpcs):
@@ -82,7 +85,7 @@ def _publish_image(ssm: Any, image: Image) -> None:
 
 
 def _guard_ec2(hypervisor: Hypervisor) -> None:
-    """Every EC2 call, one at a time: refuse other regions, honour DryRun everywhere, keep the machines in step."""
+    """Make every EC2 call run alone under the guard, refuse other regions, support DryRun, and update the machines after a change."""
     from moto.core.responses import ActionResult
     from moto.ec2.exceptions import DryRunClientError, EC2ClientError
     from moto.ec2.responses import EC2Response

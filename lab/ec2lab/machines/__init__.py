@@ -1,1 +1,1 @@
-"""The machines: their image, and each of them as a systemd-nspawn container with a network, a disk and a console of its own."""
+"""The machines: their image, and each machine as a systemd-nspawn container with its own network, disk and console."""

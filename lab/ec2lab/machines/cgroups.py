@@ -1,4 +1,4 @@
-"""A control group for each machine, so that the machines' service managers never meet.
+"""A control group for each machine, so that the machines' service managers do not interfere with each other.
 
 On a host run by systemd each machine becomes a scope with delegation; elsewhere (version 1, 2 or both, without systemd)
 a directory is made in the hierarchies that a machine's systemd uses.
@@ -19,12 +19,12 @@ _ENTER = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done; shi
 
 
 def systemd_is_here() -> bool:
-    """sd_booted(3)'s own test."""
+    """Return whether this host is run by systemd: the test of sd_booted(3), and the name of process 1."""
     return Path("/run/systemd/system").is_dir() and Path("/proc/1/comm").read_text().strip() == "systemd"
 
 
 def hierarchies() -> list[Path]:
-    """The roots in which a machine gets a group of its own."""
+    """Return the roots of the hierarchies in which each machine gets a group."""
     if (MOUNT / "cgroup.procs").exists():
         return [MOUNT]
     named = [MOUNT / name for name in ("systemd", "unified", "memory", "pids")]
@@ -32,7 +32,7 @@ def hierarchies() -> list[Path]:
 
 
 def command_prefix(lab: Lab, machine: str) -> list[str]:
-    """What to write before a machine's command so that it starts in a group of its own."""
+    """Return the words to put before a machine's command so that it starts in its own group. Creates the group where systemd does not."""
     if systemd_is_here():
         unit = f"--unit={lab.cgroup}-{machine}"
         return ["systemd-run", "--scope", "--quiet", "--collect", unit, "--property=Delegate=yes", "--"]
@@ -43,7 +43,7 @@ def command_prefix(lab: Lab, machine: str) -> list[str]:
 
 
 def remains(lab: Lab) -> Iterator[Path]:
-    """The lab's own groups, innermost first."""
+    """Yield the lab's groups that exist, innermost first."""
     for root in hierarchies():
         if (root / lab.cgroup).is_dir():
             for folder, _, _ in os.walk(root / lab.cgroup, topdown=False):
@@ -51,7 +51,10 @@ def remains(lab: Lab) -> Iterator[Path]:
 
 
 def remove(lab: Lab, machine: str = "") -> None:
-    """Remove the machine's groups (all of the lab's without one). The kernel needs a moment after the last process."""
+    """Remove the groups of a machine (default: of the whole lab).
+
+    Retries for up to 2 seconds, because the kernel keeps a group for a moment after its last process.
+    """
     deadline = time.monotonic() + 2
     while True:
         mine = [group for group in remains(lab) if machine in group.parts or not machine]

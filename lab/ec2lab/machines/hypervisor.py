@@ -1,7 +1,7 @@
-"""Makes the machines what the API says: one thread for each live machine, one that keeps wires and rules in step.
+"""Runs the machines as the API requests: one thread for each running machine, and one that updates links and firewall rules.
 
-The API's handlers (`api`) call the verbs of Hypervisor while they hold `guard`; the verbs only note
-the wish and return. The machine's thread then does the work and writes the instance's state back under the same guard.
+The API's handlers (`api`) call the methods of Hypervisor while they hold `guard`; the methods only record what is
+wanted and return. The machine's thread then does the work and writes the instance's state back under the same guard.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Hypervisor:
         self._changed = threading.Event()
         threading.Thread(target=self._keep_in_step, name="in-step", daemon=True).start()
 
-    # --- verbs of the API (the caller holds the guard)
+    # --- called by the API's handlers, which hold the guard
 
     def launch(self, instance: Any) -> None:
-        """A new instance: make its machine and power it on."""
+        """Create the machine of a new instance and start it."""
         key = self.ec2.key_pairs.get(instance.key_name)
         subnet = self.ec2.get_subnet(instance.subnet_id)
         nic = links.Nic(instance.id, IPv4Address(instance.private_ip), instance.nics[0].mac_address, self._wire(subnet))
@@ -62,7 +62,7 @@ class Hypervisor:
         threading.Thread(target=self._live, args=(instance,), name=instance.id, daemon=True).start()
 
     def stop(self, instance: Any, force: bool = False) -> None:
-        """An orderly shutdown, or with `force` a power cut."""
+        """Shut the machine down in order, or with `force` cut its power."""
         set_state(instance, "stopping", "User initiated")
         self._wishes[instance.id] = "cut" if force else "stop"
         machine = self.machines[instance.id]
@@ -73,7 +73,7 @@ class Hypervisor:
         self.machines[instance.id].reboot()
 
     def terminate(self, instance: Any) -> None:
-        """Take the machine away; a stopped one has no thread that could do it."""
+        """Remove the machine: by its own thread, or by a new one when it is stopped and has none."""
         alive = instance.state != "stopped"
         set_state(instance, "shutting-down", "User initiated")
         self._wishes[instance.id] = "terminate"
@@ -83,8 +83,10 @@ class Hypervisor:
             threading.Thread(target=self._bury, args=(instance,), daemon=True).start()
 
     def create_image(self, ami: Any, instance: Any, no_reboot: bool) -> None:
-        """A new image from an instance's disk: at once for a stopped one, after a shutdown for a running one
-        (which then starts again), or with `no_reboot` from a copy of the disk as it is."""
+        """Create an image from an instance's disk: at once when it is stopped, otherwise after a shutdown, and then it starts again.
+
+        `no_reboot`: a running machine keeps running, and its disk is copied as it is.
+        """
         ami.state = "pending"
         if instance.state == "stopped":
             self._take_image(ami, instance, copy=False)
@@ -96,7 +98,7 @@ class Hypervisor:
             self.machines[instance.id].shut_down()
 
     def imaging(self, instance_id: str) -> bool:
-        """Whether an image of this instance waits for its shutdown."""
+        """Return whether an image of this instance waits for its shutdown."""
         return instance_id in self._imaging
 
     def forget_image(self, ami_id: str) -> None:
@@ -112,10 +114,10 @@ class Hypervisor:
         return bool(machine and machine.answers_ssh())
 
     def changed(self) -> None:
-        """Something that wires or rules may depend on is no longer as it was."""
+        """Tell the updating thread that something which links or firewall rules depend on has changed."""
         self._changed.set()
 
-    # --- a machine's life, on its own thread
+    # --- called by the machine's own thread
 
     def _live(self, instance: Any) -> None:
         machine, fresh = self.machines[instance.id], True
@@ -133,13 +135,13 @@ class Hypervisor:
             else:
                 status = 0
             self._end(instance, status)
-        except Exception as problem:  # a machine's failure must be seen in its state, and must not end the lab
+        except Exception as problem:  # a machine's failure must show in its state, and must not end the lab
             log.exception("%s failed", instance.id)
             machine.power_off()
             self._end(instance, 1, f"Server.InternalError: {problem}")
 
     def _power_on(self, instance: Any, machine: Machine, fresh: bool) -> bool:
-        """Boot, and see to what was wished meanwhile; False when the machine is to go without having booted."""
+        """Boot the machine and then do what was requested meanwhile. Return False, without booting, when it is to be terminated."""
         with self.guard:
             if self._wishes[instance.id] == "terminate":
                 return False
@@ -160,7 +162,7 @@ class Hypervisor:
         return True
 
     def _end(self, instance: Any, status: int, reason: str = "") -> None:
-        """The machine is off for good (until it is started): by wish, or because it switched itself off."""
+        """Set the instance to stopped, or remove it, after its machine went off by request or by itself. `status`: exit status of systemd-nspawn."""
         with self.guard:
             wish = self._wishes.get(instance.id, "terminate")
             itself = wish == "run" and instance.instance_initiated_shutdown_behavior == "terminate" and not reason
@@ -202,7 +204,7 @@ class Hypervisor:
             self._take_image(ami, instance, copy=False)
 
     def _take_image(self, ami: Any, instance: Any, copy: bool) -> None:
-        """Turn the disk into a layer: moved (the machine goes on with an empty one above it) or copied."""
+        """Make the disk a layer of a new image: copied, or moved, and then the machine continues with an empty disk above it."""
         machine = self.machines[instance.id]
         layer = self.lab.disks / "layers" / ami.id
         layer.parent.mkdir(exist_ok=True)
@@ -211,7 +213,7 @@ class Hypervisor:
             run("cp", "--archive", "--reflink=auto", str(machine.folder / "upper"), str(layer), timeout=900)
         else:
             (machine.folder / "upper").rename(layer)
-            shutil.rmtree(machine.folder / "work", ignore_errors=True)  # belongs to the disk that has just gone
+            shutil.rmtree(machine.folder / "work", ignore_errors=True)  # belongs to the disk that was just moved
             machine.layers = (layer, *below)
         with self.guard:
             self.images[ami.id] = (layer, *below)
@@ -227,7 +229,7 @@ class Hypervisor:
                 if pending is None or pending.state != "pending":
                     shutil.rmtree(layer, ignore_errors=True)
 
-    # --- wires and rules
+    # --- links and firewall rules
 
     def _wire(self, subnet: Any) -> links.Subnet:
         vpc = self.ec2.get_vpc(subnet.vpc_id)
@@ -265,7 +267,7 @@ class Hypervisor:
 
 
 def _allow(rule: Any, members: dict[str, list[str]]) -> firewall.Allow:
-    """moto's rule (one source each) as a permission."""
+    """Return a rule of moto, which has one source, as a permission. `members`: the addresses of each group's members."""
     peers: tuple[IPv4Network, ...] = ()
     if rule.cidr_ipv4:
         peers = (IPv4Network(rule.cidr_ipv4, strict=False),)
@@ -277,6 +279,6 @@ def _allow(rule: Any, members: dict[str, list[str]]) -> firewall.Allow:
 
 
 def set_state(instance: Any, name: str, reason: str = "") -> None:
-    """Set moto's state of an instance."""
+    """Set the state of an instance in moto."""
     instance._state.name, instance._state.code = name, STATES[name]
     instance._reason = reason

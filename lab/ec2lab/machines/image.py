@@ -1,4 +1,4 @@
-"""The Debian 12 tree that every machine's disk is laid upon: built once by mmdebstrap, cached by its recipe."""
+"""The image: the Debian 12 tree below every machine's disk, built once by mmdebstrap and cached by a hash of its recipe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ec2lab.paths import CACHE
 from ec2lab.shell import lines, run
 
 SUITE = "bookworm"
-MIRROR = "EC2LAB_DEBIAN_MIRROR"  # environment: the archive's URI where this machine's apt knows none, as on Ubuntu
+MIRROR = "EC2LAB_DEBIAN_MIRROR"  # environment variable: the archive's URI, needed where this machine's apt has none, as on Ubuntu
 OWNER = "136693071363"  # Debian's AWS account (wiki.debian.org/Cloud/AmazonEC2Image)
 ARCHITECTURES = {"x86_64": ("amd64", "x86_64"), "aarch64": ("arm64", "arm64")}  # machine -> (Debian's, EC2's) name
 PACKAGES = [
@@ -28,8 +28,8 @@ PACKAGES = [
     "apt-utils",
 ]
 
-# What the image holds beyond its packages. `manage_etc_hosts` and `admin` are as in Debian's own EC2 image; unlike
-# there, no RSA host key is made: it took half of the time that six machines need to come up on two cores.
+# Files of the image beside those of its packages. `manage_etc_hosts` and `admin` are as in Debian's own EC2 image; unlike
+# there, no RSA host key is generated: it took half of the time that six machines need to start on two cores.
 FILES = {
     "etc/cloud/cloud.cfg.d/01_image.cfg": """\
 datasource_list: [ NoCloud ]
@@ -51,7 +51,7 @@ system_info:
     "etc/resolv.conf": "# names are resolved by /etc/hosts\n",
     "etc/systemd/journald.conf.d/size.conf": "[Journal]\nRuntimeMaxUse=32M\nSystemMaxUse=64M\n",
 }
-# Units that have nothing to do in a machine without hardware, or that would do it at a moment of their own choosing.
+# Units that have nothing to do in a machine without hardware, or that would start work at unpredictable times.
 MASKED = [
     *("apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "man-db.timer"),
     *("e2scrub_all.timer", "fstrim.timer", "systemd-pstore.service", "systemd-networkd.service"),
@@ -62,7 +62,7 @@ SECRETS = ("etc/ssh/ssh_host_*", "var/lib/systemd/random-seed", "var/lib/dbus/ma
 
 @dataclass(frozen=True)
 class Image:
-    """A built tree. `key` changes with anything that goes into it."""
+    """A built tree. `key` is a hash of its recipe."""
 
     key: str
     tree: Path
@@ -74,9 +74,9 @@ class Image:
 
 
 def mirrors() -> dict[str, str]:
-    """Archive URIs by suite suffix: the mirror that the environment names, else what this machine's apt uses.
+    """Return archive URIs by suite suffix: the mirror that the environment names, else those that this machine's apt uses.
 
-    Raises LabError where neither knows a Debian archive.
+    Raises LabError when neither names a Debian archive.
     """
     named = os.environ.get(MIRROR, "").rstrip("/")
     found = {"": named, "-security": f"{named}-security"} if named else {}
@@ -95,13 +95,13 @@ def mirrors() -> dict[str, str]:
 
 
 def sources(on_machine: bool) -> str:
-    """apt's sources.list. Machines speak plain HTTP to the lab's package proxy, whatever the mirror speaks."""
+    """Return the text of apt's sources.list, for a machine or for this host. Machines use plain HTTP, by way of the lab's package proxy."""
     at = {suffix: uri.replace("https://", "http://") if on_machine else uri for suffix, uri in mirrors().items()}
     return f"deb {at['']} {SUITE} main\ndeb {at['']} {SUITE}-updates main\ndeb {at['-security']} {SUITE}-security main\n"
 
 
 def wanted() -> Image:
-    """The image this machine's recipe asks for, whether it is built yet or not."""
+    """Return the image of the current recipe, whether or not it is built yet."""
     debian, ec2 = ARCHITECTURES[os.uname().machine]
     recipe = repr((SUITE, debian, PACKAGES, sorted(FILES.items()), MASKED, SECRETS, sources(on_machine=True)))
     key = hashlib.sha256(recipe.encode()).hexdigest()[:12]
@@ -110,7 +110,7 @@ def wanted() -> Image:
 
 @contextlib.contextmanager
 def builders_lock() -> Iterator[IO[str]]:
-    """One builder at a time; the lock dies with its holder, so a killed build blocks nobody."""
+    """Hold the lock for building images. The kernel releases it when its holder ends, so a killed build blocks nobody."""
     folder = CACHE / "images"
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as handle:
@@ -119,7 +119,7 @@ def builders_lock() -> Iterator[IO[str]]:
 
 
 def ensure(say: Callable[[str], None] = print) -> Image:
-    """The built image, building it first when there is none. Raises LabError with mmdebstrap's last words."""
+    """Return the image, building it first when there is none. Raises LabError, with mmdebstrap's output, when the build fails."""
     image = wanted()
     if image.tree.is_dir():
         return image
@@ -138,7 +138,7 @@ def ensure(say: Callable[[str], None] = print) -> Image:
 
 @contextlib.contextmanager
 def in_use(image: Image) -> Iterator[None]:
-    """While this holds, nobody removes the image."""
+    """Hold a shared lock on the image for the block, so that it is not removed."""
     with open(_use_file(image.tree), "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_SH)
         yield
@@ -149,7 +149,7 @@ def _use_file(tree: Path) -> Path:
 
 
 def _forget_older_images(image: Image) -> None:
-    """Remove images of former recipes, unless a lab lives on them."""
+    """Remove images of other recipes, unless a lab uses them."""
     for tree in image.tree.parent.glob("debian-12-????????????"):
         with open(_use_file(tree), "w") as handle, contextlib.suppress(BlockingIOError):
             if tree != image.tree:
@@ -164,7 +164,10 @@ def _forget_killed_builds(folder: Path) -> None:
 
 
 def _mmdebstrap(target: Path) -> None:
-    """In a mount and PID namespace of its own: whatever a killed build leaves mounted or running goes with it."""
+    """Build the tree. Raises LabError when that fails.
+
+    It runs in mount and PID namespaces of its own, so that mounts and processes of a killed build vanish with these.
+    """
     proxy = lines("apt-config", "dump", "--format", "%v%n", "Acquire::http::Proxy")
     options = [f'--aptopt=Acquire::http::Proxy "{proxy[0]}";'] if proxy and proxy[0] else []
     command = [

@@ -1,6 +1,6 @@
-"""Kernel limits that many machines need: raised while a lab is up, put back when the last one has gone.
+"""Kernel limits that many machines need: raised while a lab is up, restored when the last lab is down.
 
-Each machine's systemd takes half a dozen inotify instances, all counted for root; the usual 128 end at twenty machines.
+Each machine's systemd takes half a dozen inotify instances, all counted for root; the usual limit of 128 allows only about twenty machines.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BEFORE = Path("/run/ec2lab/limits")  # what the limits were before the first lab
 
 
 def raise_limits() -> None:
-    """Raise what is too low, and note what it was."""
+    """Raise the limits that are too low, and record their former values."""
     low = {name: (SYSCTL / name).read_text().strip() for name, least in NEEDED.items() if _value(name) < least}
     if low and not BEFORE.exists():
         BEFORE.parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def raise_limits() -> None:
 
 
 def restore_limits(lab: Lab) -> None:
-    """Put the limits back, unless another lab than `lab` is still here."""
+    """Restore the limits, unless another lab than `lab` still exists."""
     others = [folder for folder in BEFORE.parent.glob("*/") if folder != lab.run]
     if others or not BEFORE.exists():
         return

@@ -1,4 +1,4 @@
-"""One machine: a disk laid over the image, booted by systemd-nspawn in the namespace that `network` made for it."""
+"""One machine: an overlay disk on the image, booted by systemd-nspawn in a network namespace made by `network`."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from ec2lab.shell import run
 
 REBOOTED = 133  # nspawn's exit status when the machine asked to be started again (systemd's EXIT_FORCE_RESTART)
 PROPAGATE = Path("/run/systemd/nspawn/propagate")  # where nspawn makes a folder for each machine
-CONSOLE_BYTES = 64 * 1024  # as much as GetConsoleOutput gives on AWS
-SHUTDOWN_SECONDS = 60  # then the power goes, as on AWS
+CONSOLE_BYTES = 64 * 1024  # as much as GetConsoleOutput returns on AWS
+SHUTDOWN_SECONDS = 60  # then the power is cut, as on AWS
 
 
 @dataclass
 class Machine:
-    """A machine of the lab; `layers` are the trees below its disk, uppermost first.
+    """A machine of the lab. `layers`: the trees below its disk, uppermost first.
 
-    The methods run on the machine's own thread (see hypervisor), except `cut` and `shut_down`, which any thread may
-    call to end a running machine.
+    `boot`, `wait`, `power_off` and `free` are called by the thread that runs the machine (see hypervisor); any thread may call
+    the other methods.
     """
 
     lab: Lab
@@ -62,7 +62,10 @@ class Machine:
         return self.folder / "console"
 
     def boot(self, rules: str, fresh_console: bool = True) -> None:
-        """Power on: mount the disk, plug the wire, put `rules` in force, start init. Returns once init runs."""
+        """Start the machine: mount the disk, connect the network, load `rules`, start init. Returns when init runs.
+
+        `fresh_console`: begin a new console file. Raises LabError when the disk cannot be mounted or init does not start.
+        """
         first = not self.folder.exists()
         self._mount()
         if first:
@@ -74,7 +77,7 @@ class Machine:
             *cgroups.command_prefix(self.lab, self.id),
             *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--boot", "--console=read-only"),
             *("--settings=no", "--resolv-conf=off", "--timezone=off", "--link-journal=no"),
-            "--drop-capability=CAP_NET_ADMIN",  # the security groups are not the machine's to change
+            "--drop-capability=CAP_NET_ADMIN",  # the machine must not change the rules of its security groups
             f"--machine={self.lab.namespace(self.id)}",
             f"--directory={self.root}",
             f"--network-namespace-path={space}",
@@ -94,8 +97,8 @@ class Machine:
         for name in ("upper", "work", "root"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
-        # `volatile` leaves out syncing: a disk of the lab need not survive the host, and power cuts here are the
-        # machine's only. The kernel marks such a disk as unclean; for us it is not.
+        # `volatile` leaves out syncing: a disk of the lab need not survive a crash of the host, and a power cut here
+        # affects the machine only. The kernel marks such a disk as unclean, and this mark is removed.
         shutil.rmtree(self.folder / "work/work/incompat", ignore_errors=True)
         options = f"lowerdir={':'.join(map(str, self.layers))},upperdir={self.folder}/upper,workdir={self.folder}/work"
         for extra in (",volatile", ""):
@@ -105,7 +108,7 @@ class Machine:
         raise LabError("the machine's disk cannot be mounted", str(self.root), "look at the last lines of dmesg")
 
     def _imprint(self) -> None:
-        """What makes a new instance of an image: an identity for systemd and the seed that cloud-init reads."""
+        """Write the files that make a disk a new instance: an empty machine-id, apt's proxy, and the seed that cloud-init reads."""
         (self.root / "etc/machine-id").write_text("")
         (self.root / "etc/apt/apt.conf.d/90proxy").write_text(f'Acquire::http::Proxy "{self.lab.proxy}";\n')
         seed = self.root / "var/lib/cloud/seed/nocloud"
@@ -131,21 +134,21 @@ class Machine:
         raise LabError("the machine did not start", self.id, f"its last words are in {self.console_file}")
 
     def apply_rules(self, rules: str) -> None:
-        """Put the security groups in force unless they are already, or the machine has gone off meanwhile."""
+        """Load the rules of the security groups, unless they are loaded already or the machine is off."""
         with self._rules_lock:
             if rules != self.rules and self._wired:
                 firewall.load(self.lab.namespace(self.id), rules)
                 self.rules = rules
 
     def wait(self) -> int:
-        """Wait for the machine to end, take away wire and mount; returns nspawn's exit status."""
+        """Wait for the machine to end, remove its network and mount, and return the exit status of systemd-nspawn."""
         assert self.process is not None
         status = self.process.wait()
         self.power_off()
         return status
 
     def power_off(self) -> None:
-        """Leave only the disk. Safe to repeat, and to call for a machine that never came up."""
+        """Remove everything of the machine except its disk. Safe to repeat, and to call for a machine that never started."""
         self.init = None
         if self.process and self.process.poll() is None:
             self.process.kill()
@@ -169,8 +172,7 @@ class Machine:
         self._ask(signal.SIGRTMIN + 5)
 
     def _ask(self, request: int) -> None:
-        """Send init what systemd takes as poweroff or reboot (systemd(1), signals), again while it is too young to
-        have heard it."""
+        """Send init the signal for poweroff or reboot (systemd(1), signals), repeatedly, because an init that has just started may miss it."""
         init, process = self.init, self.process
 
         def insist() -> None:
@@ -186,24 +188,24 @@ class Machine:
         threading.Thread(target=insist, name=f"{self.id} asked", daemon=True).start()
 
     def cut(self) -> None:
-        """A power cut: first the wire, then init, which takes every process of the machine along."""
+        """Cut the power: remove the network link, then kill init, which ends every process of the machine."""
         links.cut(self.nic)
         if self.init:
             with suppress(ProcessLookupError):
                 os.kill(self.init, signal.SIGKILL)
 
     def free(self) -> None:
-        """Give the disk back."""
+        """Remove the disk."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def console(self) -> bytes:
-        """The newest 64 KB of what the machine wrote to its console."""
+        """Return the newest 64 KB that the machine wrote to its console."""
         with suppress(FileNotFoundError):
             return self.console_file.read_bytes()[-CONSOLE_BYTES:]
         return b""
 
     def answers_ssh(self) -> bool:
-        """Whether something in the machine listens on port 22."""
+        """Return whether a process in the machine listens on port 22."""
         if self.init is None:
             return False
         with suppress(OSError):

@@ -1,1 +1,1 @@
-"""What carries and fences the machines' traffic: bridges, namespaces and nftables rules."""
+"""The machines' network: bridges, network namespaces and nftables rules."""

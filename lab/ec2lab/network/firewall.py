@@ -1,7 +1,7 @@
 """Security groups as nftables rules inside each machine's network namespace.
 
-As on AWS: what no rule allows is dropped, answers to what was allowed pass (stateful), a rule's source is a range of
-addresses or the members of a group. Machines lack CAP_NET_ADMIN, so their own root cannot change these rules.
+As on AWS: traffic that no rule allows is dropped, replies to allowed traffic pass (stateful), and a rule's source is a
+range of addresses or the members of a group. Machines lack CAP_NET_ADMIN, so their own root cannot change these rules.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Allow:
     to_port: int | None = None
 
     def match(self, side: str) -> str:
-        """The nft statement; `side` is saddr for inbound and daddr for outbound permissions."""
+        """Return the nft statement of the permission. `side`: saddr for an inbound and daddr for an outbound permission."""
         peers = ", ".join(str(peer) for peer in sorted(set(self.peers)))
         return f"ip {side} {{ {peers} }} {self._service()}accept"
 
@@ -45,12 +45,12 @@ class Allow:
 
 
 def group_members(addresses: Iterable[str]) -> tuple[IPv4Network, ...]:
-    """The addresses of a group's members as peers of a permission."""
+    """Return the addresses of a group's members as peers of a permission."""
     return tuple(IPv4Network(IPv4Address(address)) for address in addresses)
 
 
 def ruleset(inbound: Iterable[Allow], outbound: Iterable[Allow]) -> str:
-    """The whole table as text; loading it replaces the table in one transaction."""
+    """Return the whole table as nft text. Loading it replaces the table in one transaction."""
     entry = "\n    ".join(sorted({allow.match("saddr") for allow in inbound if allow.peers}))
     leave = "\n    ".join(sorted({allow.match("daddr") for allow in outbound if allow.peers}))
     return f"""\
@@ -74,5 +74,5 @@ table inet {TABLE} {{
 
 
 def load(space: str, rules: str) -> None:
-    """Put `rules` in force in the network namespace named `space`."""
+    """Load `rules` in the network namespace named `space`."""
     run("nsenter", f"--net=/run/netns/{space}", "nft", "-f", "-", stdin=rules)

@@ -1,7 +1,7 @@
-"""Bridges, subnets' gateways and the machines' network namespaces: the lab's wires.
+"""Bridges, subnets' gateways, and the machines' links and network namespaces.
 
-One bridge per VPC, so that VPCs cannot reach each other at all; one more bridge carries the lab's own gateway address.
-The host never forwards for the lab: its table lets the bridges reach the API and the package proxy, and nothing else.
+One bridge per VPC, so that VPCs cannot reach each other; one more bridge has the lab's own gateway address.
+The host does not forward traffic for the lab: its table lets the bridges reach the API and the package proxy, and nothing else.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Subnet:
 
 @dataclass(frozen=True)
 class Nic:
-    """A machine's wire: what RunInstances promised for it."""
+    """A machine's network interface, as RunInstances returned it."""
 
     instance_id: str
     address: IPv4Address
@@ -39,12 +39,12 @@ class Nic:
 
     @property
     def link(self) -> str:
-        """The host's end of the wire, named after the machine's address, which no other has."""
+        """Return the name of the link's end on the host, made from the machine's address, which is unique."""
         return f"rb{int(self.address):08x}"
 
 
 def clash(lab: Lab) -> str | None:
-    """What already uses addresses of the lab's range on this machine, or None."""
+    """Return, in words, the address or route on this machine that already uses the lab's range; None when there is none."""
     for link in json.loads(run("ip", "-json", "-4", "address")):
         if lab.owns_bridge(link["ifname"]):
             continue
@@ -68,7 +68,7 @@ def range_taken(lab: Lab, by: str) -> LabError:
 
 
 def open_lab(lab: Lab) -> None:
-    """Make the bridge with the gateway address and the table around it. Raises LabError when the range is taken."""
+    """Create the bridge with the gateway address and the host's table. Raises LabError when the range is already in use."""
     taken = clash(lab)
     if taken:
         raise range_taken(lab, taken)
@@ -88,12 +88,12 @@ def _bridge(name: str, *addresses: str) -> None:
 
 
 def fence(lab: Lab, bridges: Iterable[str]) -> None:
-    """(Re)write the host's table: bridges speak within themselves, to the API and to the proxy; the rest is refused.
+    """Write or replace the host's table: traffic inside a bridge, to the API and to the proxy is allowed, everything else is refused.
 
-    Frames that stay on one bridge appear here too where br_netfilter is loaded, hence the first rule of `forward`.
+    Where br_netfilter is loaded, the table also sees frames that stay on one bridge; the first rule of `forward` allows these.
     """
     within = "\n".join(f'iifname "{bridge}" oifname "{bridge}" accept' for bridge in sorted(bridges))
-    ours = (f'"{lab.bridge}"', f'"{lab.bridge}-*"')  # not "{bridge}*": a lab `two` is none of lab `tw`
+    ours = (f'"{lab.bridge}"', f'"{lab.bridge}-*"')  # not "{bridge}*", which for a lab `tw` would also match a lab `two`
     outside = "\n".join(f"iifname {one} ip daddr != {lab.network} reject with icmp type admin-prohibited" for one in ours)
     shut = "\n".join(f"{way} {one} drop" for one in ours for way in ("iifname", "oifname"))
     entry = "\n".join(f"iifname {one} goto own" for one in ours)
@@ -130,7 +130,7 @@ table inet {lab.table} {{
 
 
 def sync_subnets(lab: Lab, subnets: Iterable[Subnet]) -> None:
-    """Make the bridges and gateways those of `subnets`: add what lacks, remove what is no longer wanted."""
+    """Create the missing bridges and gateway addresses of `subnets`, and remove the lab's others."""
     wanted: dict[str, set[str]] = {}
     for subnet in subnets:
         bridge = lab.vpc_bridge(subnet.vpc_id)
@@ -147,7 +147,7 @@ def sync_subnets(lab: Lab, subnets: Iterable[Subnet]) -> None:
 
 
 def vpc_bridges(lab: Lab) -> dict[str, set[str]]:
-    """The VPC bridges that exist, each with its gateway addresses."""
+    """Return the gateway addresses of each existing VPC bridge, by the bridge's name."""
     return {
         link["ifname"]: {f"{at['local']}/{at['prefixlen']}" for at in link["addr_info"] if at["family"] == "inet"}
         for link in json.loads(run("ip", "-json", "address", "show", "type", "bridge"))
@@ -156,10 +156,10 @@ def vpc_bridges(lab: Lab) -> dict[str, set[str]]:
 
 
 def plug(lab: Lab, nic: Nic) -> Path:
-    """Make the machine's namespace and wire; returns the namespace's path. The link on the bridge is still down."""
+    """Create the machine's network namespace and link, and return the namespace's path."""
     space = lab.namespace(nic.instance_id)
     run("ip", "netns", "add", space)
-    bridge = lab.vpc_bridge(nic.subnet.vpc_id)  # from its first moment, so that a clean-up can tell whose the wire is
+    bridge = lab.vpc_bridge(nic.subnet.vpc_id)  # given when the link is created, so that a clean-up can always tell which lab it belongs to
     wire = ("ip", "link", "add", nic.link, "master", bridge, "type", "veth")
     run(*wire, "peer", "name", "eth0", "address", nic.mac, "netns", space)
     run(
@@ -182,16 +182,16 @@ route replace default via {nic.subnet.gateway} src {nic.address}
 
 
 def cut(nic: Nic) -> None:
-    """Pull the wire: peers hear nothing from now on, not even a reset."""
+    """Remove the machine's link. Peers then receive nothing from it, not even a reset."""
     run("ip", "link", "delete", nic.link, check=False)
 
 
 def unplug(lab: Lab, nic: Nic) -> None:
-    """Remove the wire and the namespace."""
+    """Remove the machine's link and namespace."""
     cut(nic)
     run("ip", "netns", "delete", lab.namespace(nic.instance_id), check=False)
 
 
 def pids_in(space: str) -> list[int]:
-    """The processes in a network namespace."""
+    """Return the pids of the processes in a network namespace."""
     return [int(pid) for pid in lines("ip", "netns", "pids", space)]
