@@ -113,7 +113,7 @@ def sweep(lab: Lab) -> list[Remain]:
             raise LabError(
                 "something of the lab cannot be removed: " + ", ".join(map(str, left)),
                 lab.name,
-                "see who uses it (lsof, ip netns pids), end that, and run this again: {lab_command('down')}",
+                f"see who uses it (lsof, ip netns pids), end that, and run this again: {lab_command('down')}",
             )
         time.sleep(0.05)
 

@@ -97,7 +97,6 @@ def choose_passwords(deployment: Session) -> Any:
     """Return a form with a field per password; headless, the table of names and states."""
     if not display.interactive():
         return passwords_table(deployment)
-    pass
 
     return PasswordForm(deployment)
 

@@ -10,14 +10,11 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runbook_lib.errors import RunbookError
 from runbook_lib.notebook.error_card import error_card
 from runbook_lib.redaction import redactor
-
-if TYPE_CHECKING:
-    pass
 
 STYLE = files("runbook_lib") / "style.css"
 
