@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ec2lab.errors import LabError
+from ec2lab.errors import LabError, lab_command
 from ec2lab.machines import cgroups
 from ec2lab.machines.machine import PROPAGATE
 from ec2lab.network import links
