@@ -1,1 +1,1 @@
-"""Questions to the running system, each module answers with a CheckTable."""
+"""Checks of the running system. The functions return a `CheckTable` or the checks that make one."""

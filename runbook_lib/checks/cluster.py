@@ -1,8 +1,8 @@
-"""Whether a cluster is one: members by their logs, requests spread, sessions that stay, doors that are shut.
+"""Checks of a cluster: membership from the logs, distribution of requests, sticky sessions, refused administration.
 
-    verify_cluster(deployment)      # chapter 06 for the Application Server; the rows on membership for G-Reg too
+    verify_cluster(deployment)      # chapter 06 for the Application Server; membership and distribution for G-Reg too
 
-Nginx names the node that answered when it is asked to (header X-Runbook-Probe), so the spread is seen and not guessed.
+When a request has the header X-Runbook-Probe, Nginx names the node that responded in the header X-Served-By.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from runbook_lib.topology.model import Node
 
 CHAPTER = {"as": "06_verify_as_cluster", "greg": "07_verify_sso_separation"}
-HTTPS_PORT = 9443  # of the product; no offset on a machine of its own (facts 1.1)
-MOST_VISITORS = 200  # a node that none of so many fresh visitors met gets no requests
+HTTPS_PORT = 9443  # the product's port; there is no port offset because each node has a host of its own (facts 1.1)
+MOST_VISITORS = 200  # a node that none of so many new visitors reached is taken to get no requests
 REPEATS = 10
 DEMONSTRATION = f"webapps/{NAME}"
 SERVICES = ("/services/RemoteUserStoreManagerService", "/services/UserAdmin", "/services/ServerAdmin")
 
 
 def verify_cluster(deployment: Session) -> CheckTable:
-    """Every row for the deployment's pattern, in the order a reader wants them."""
+    """Return every cluster check for the deployment's pattern. Raises `HostError` when the applications of an AS node cannot be listed."""
     product = deployment.topology.spec.design.product
     table = verify_membership(deployment)
     front = Front(deployment)
@@ -53,7 +53,7 @@ def verify_cluster(deployment: Session) -> CheckTable:
 
 
 def verify_membership(deployment: Session) -> CheckTable:
-    """Members, coordinator and domain of each tier of two or more nodes; no row where clustering is off."""
+    """Return the checks of members, coordinator and domain for each tier of two or more nodes; an empty table when clustering is off."""
     d = deployment
     table = CheckTable()
     if not d.spec.clustering:
@@ -71,7 +71,7 @@ def verify_membership(deployment: Session) -> CheckTable:
 
 
 class Front:
-    """The public hosts as a visitor meets them, and as a neighbour in the subnet does."""
+    """Clients for the public hosts: from outside, and from another host in the subnet."""
 
     def __init__(self, deployment: Session):
         self._d = deployment
@@ -80,10 +80,11 @@ class Front:
         self._outside = {host: found[deployment.topology.lb_for(host).name] for host in deployment.spec.hosts.values()}
 
     def visitor(self) -> Client:
+        """Return a client without cookies that connects from outside."""
         return Client(self._outside, self._ca)
 
     def neighbour(self) -> Client:
-        """A browser on the database machine: it belongs to no group that Nginx or the product trusts."""
+        """Return a client that connects from the database host, which is in no security group that Nginx or the product trusts."""
         inside = {host: self._d.topology.lb_for(host).address for host in self._d.spec.hosts.values()}
         return Client(inside, self._ca, through(self._d.fleet()[self._d.topology.db.name], PORT_SECONDS))
 
@@ -94,12 +95,12 @@ class Front:
         return self._d.topology.upstream(key)
 
     def served_by(self, visitor: Client, url: str) -> str:
-        """Name of the node that answered, as Nginx says it."""
+        """Send one GET and return the name of the node that responded, from the header X-Served-By (empty without it)."""
         return visitor.get(url, headers={"X-Runbook-Probe": "1"}).header("x-served-by")
 
 
 def spread(front: Front, key: str, chapter: str) -> list[Check]:
-    """New visitors meet every node behind a host, and each one keeps meeting the same."""
+    """Return two checks: new visitors reach every node behind the host, and each visitor stays on its node."""
     target = {"as": PROBE, "store": "/store/pages/top-assets", "publisher": "/publisher/"}[key]
     url, wanted = front.url(key, target), {node.name for node in front.nodes(key)}
     met: dict[str, int] = {}
@@ -123,7 +124,10 @@ def spread(front: Front, key: str, chapter: str) -> list[Check]:
 
 
 def sessions(front: Front) -> list[Check]:
-    """One visitor's session of the probe application: the same node and session, its counter going up by one."""
+    """Return the check that one visitor of the probe application keeps its node and session, with the counter rising by one.
+
+    It is undecided when the application does not respond.
+    """
     url, chapter = front.url("as", PROBE), CHAPTER["as"]
     visitor = front.visitor()
     told = [_probe(visitor.get(url)) for _ in range(REPEATS)]
@@ -139,7 +143,7 @@ def sessions(front: Front) -> list[Check]:
 
 
 def archives(deployment: Session) -> dict[str, dict[str, str]]:
-    """By AS node the archives that were put there: sha256 by folder and name. HostError for a node that cannot be looked at."""
+    """Return the deployed archives per AS node, as SHA-256 by folder and name. Raises `HostError` when a node cannot list them."""
     nodes = [node.name for node in deployment.topology.wso2_nodes]
     folder = f"{carbon.home_of(deployment.spec)}/{DEPLOYMENT}"
     names = " ".join(f"{below}/*{suffix}" for suffix, below in FOLDERS.items())
@@ -147,7 +151,7 @@ def archives(deployment: Session) -> dict[str, dict[str, str]]:
 
     def ask(host: Host) -> dict[str, str]:
         told = host.run(f"sudo -n sh -c {shlex.quote(script)}", timeout=60)
-        if not told.succeeded:  # silence is no answer: with it, every worker would have all of nothing
+        if not told.succeeded:  # an empty answer would make every worker look complete
             raise HostError(f"the applications cannot be listed: {told.stderr.strip()}", f"{host.name}: {folder}", "run chapter 03, then this one again")
         return {name: digest for digest, name in (line.split(maxsplit=1) for line in told.stdout.splitlines())}
 
@@ -155,12 +159,12 @@ def archives(deployment: Session) -> dict[str, dict[str, str]]:
 
 
 def lacking_of(there: Mapping[str, Mapping[str, str]], manager: str, workers: Sequence[str]) -> dict[str, list[str]]:
-    """By worker the manager's archives that it lacks or has otherwise."""
+    """Return, for each worker, the manager's archives that it lacks or has with other content."""
     return {name: [archive for archive, digest in there[manager].items() if there[name].get(archive) != digest] for name in workers}
 
 
 def on_every_worker(deployment: Session, there: Mapping[str, Mapping[str, str]]) -> list[Check]:
-    """Every worker has the archives of the manager, byte for byte; the demonstration application answers on each itself."""
+    """Return the check that every worker has the manager's archives, byte for byte, and serves the demonstration application itself."""
     d = deployment
     manager, workers = d.topology.of("as-manager")[0].name, [node.name for node in d.topology.of("as-worker")]
     lacking = lacking_of(there, manager, workers)
@@ -174,6 +178,7 @@ def on_every_worker(deployment: Session, there: Mapping[str, Mapping[str, str]])
 
 
 def _answers(deployment: Session, host: Host) -> bool:
+    """Return whether the demonstration application responds on this node, requested from the node itself."""
     address = deployment.topology.node(host.name).address
     try:
         return _probe(Client({address: address}, None, through(host)).get(f"https://{address}:{HTTPS_PORT}{PROBE}")) is not None
@@ -182,7 +187,10 @@ def _answers(deployment: Session, host: Host) -> bool:
 
 
 def shut(front: Front, deployment: Session) -> list[Check]:
-    """Console and administration: refused on the worker host and on workers, open to the operator at the manager's."""
+    """Return the checks of who reaches the console and the administration services.
+
+    They are refused on the worker host, on the workers and from the rest of the subnet; the operator reaches the console at the manager host.
+    """
     visitor, login = front.visitor(), "/carbon/admin/login.jsp"
     title = "The worker host has no console"
     table = [_refused("cluster-console-worker-host", title, visitor, front.url("as", login), by_nginx=True)]
@@ -201,7 +209,10 @@ def shut(front: Front, deployment: Session) -> list[Check]:
 
 
 def _refused(id: str, title: str, visitor: Client, url: str, by_nginx: bool = False) -> Check:
-    """403 or 404 from Nginx (its own page says so) or 403 from the product itself (facts 3.7)."""
+    """Return the check that a request is refused (facts 3.7); undecided when there is no response.
+
+    With `by_nginx` only a 403 or 404 page of Nginx counts as refused, otherwise a 403.
+    """
     status: Status
     try:
         answer = visitor.request("POST" if "/services/" in url else "GET", url, data=b"")
@@ -214,6 +225,7 @@ def _refused(id: str, title: str, visitor: Client, url: str, by_nginx: bool = Fa
 
 
 def _console(visitor: Client, url: str) -> Check:
+    """Return the check that the URL shows the console's login form."""
     answer = visitor.get(url)
     there = answer.status == 200 and answer.form("password") is not None
     return answered("cluster-console-manager-host", "The manager host shows the console's login", there, "login form",
@@ -221,7 +233,7 @@ def _console(visitor: Client, url: str) -> Check:
 
 
 def _probe(answer: Answer) -> dict[str, object] | None:
-    """What the probe application says of itself; None when something else answered."""
+    """Return what the probe application reports (node, session, counter), or None when the response is not from it."""
     try:
         told = json.loads(answer.text)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Whether the databases are there, whole, closed to strangers and open to the nodes that need them.
+"""Checks of chapter 02: the databases exist with all tables, and only the nodes that need them can sign in.
 
-The server is asked as root on its machine; each account signs in over TCP from every product node, through our own SSH
-session with that node, so that the security group and the account's network are tried as the product meets them.
+The server is asked as root on its host. Each account signs in over TCP from every product node, through our SSH
+session with that node, so that the security group and the account's allowed network apply as they do to the product.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SECONDS = 10
 
 
 def verify_database(deployment: Session) -> CheckTable:
-    """Every row of chapter 02; nothing is changed by asking."""
+    """Return every check of chapter 02, or only a failed one when the server does not respond. Nothing is changed."""
     d = deployment
     databases = databases_of(d.spec.pattern)
     report = _report(d, databases)
@@ -39,13 +39,14 @@ def verify_database(deployment: Session) -> CheckTable:
 
 
 def _report(d: Session, databases: tuple[Database, ...]) -> Mapping[str, Any]:
+    """Return the facts of the database server; `server` is None when it does not respond, and `why` says why."""
     registries = [database.name for database in databases if database.script == REGISTRY.script]
     question = {"kind": "mysql", "key": "report", "what": "report", "registries": registries}
     return ask(d.fleet()[d.topology.db.name], "probe", [question], timeout=60)["facts"][0]
 
 
 def _server(d: Session, report: Mapping[str, Any]) -> list[Check]:
-    """What was found, where it listens, whether it tells errors instead of cutting values short."""
+    """Return the checks of the server: its version, the address it listens on, and a strict `sql_mode` (errors instead of cut values)."""
     db = d.topology.db
     bound = [f"{db.address}:{PORT}"]
     strict = any(mode in report["sql_mode"] for mode in ("STRICT_TRANS_TABLES", "STRICT_ALL_TABLES"))
@@ -61,7 +62,10 @@ def _server(d: Session, report: Mapping[str, Any]) -> list[Check]:
 
 
 def _tables(d: Session, databases: tuple[Database, ...], report: Mapping[str, Any]) -> list[Check]:
-    """Whole schemas, and no resource of the registry twice, as simultaneous first boots leave it (golden run 7)."""
+    """Return one check per database that it has all its tables, and one that no registry resource exists twice.
+
+    Simultaneous first boots leave such duplicates (golden run 7).
+    """
     rows = []
     for database in databases:
         found = report["tables"].get(database.name)
@@ -77,7 +81,7 @@ def _tables(d: Session, databases: tuple[Database, ...], report: Mapping[str, An
 
 
 def _logins(d: Session, databases: tuple[Database, ...]) -> list[Check]:
-    """One row per account: every product node signs in with it and sees its own tables, and no other database."""
+    """Return one check per account: it signs in from every product node and sees its own database only."""
     nodes = [node.name for node in d.topology.wso2_nodes]
     passwords = {database.account: d.vault.get(database.secret) for database in databases}
 
@@ -95,8 +99,9 @@ def _logins(d: Session, databases: tuple[Database, ...]) -> list[Check]:
 
 
 def _login(host: Host, address: str, database: Database, password: str) -> str:
-    """ "" when it got in, else why not, in the server's or the network's words."""
-    # without TLS of its own, which needs a file descriptor below: the connection travels inside of SSH up to the node, and from there as the product's own do
+    """Sign in from `host`; return an empty string on success, else the error message or the databases seen."""
+    # No TLS for MySQL: it needs the file descriptor of a socket, which an SSH channel does not have. The connection is inside SSH up to the
+    # node, and from there it is like the product's own connections.
     connection = pymysql.connections.Connection(
         user=database.account, password=password, database=database.name, read_timeout=SECONDS, defer_connect=True, ssl_disabled=True
     )

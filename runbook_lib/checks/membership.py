@@ -1,7 +1,7 @@
-"""Whether the nodes of a tier form one cluster, read from what each wrote since its present start (facts 3.5).
+"""Checks that the nodes of a tier form one cluster, from the log of each node's present start (facts 3.5).
 
-The oldest node must have seen all others join, and exactly one says that it was elected coordinator: two mean that the
-cluster is split. Pure: text in, rows out.
+The oldest node must have logged that all others joined, and exactly one node that it was elected coordinator. Two
+coordinators mean that the cluster is split. The module reads text and opens no connection.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ LEFT = re.compile(r"Member left \[([^]]*)\]")
 ELECTED = re.compile(r"Elected this member \[[^]]*\] as the Coordinator")
 READY = re.compile(r"Cluster initialization completed")
 WHEN = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3})\]")
-# what a node's log is cut down to before it travels
+# grep pattern that reduces a log on its node before it is transferred
 INTERESTING = "Cluster domain|Member joined|Member left|Elected this member|Cluster initialization|Clustering has been"
 
 
 @dataclass(frozen=True)
 class Membership:
-    """What one node's log says of its cluster: since when (as logged), its domain, who is with it, whether it leads."""
+    """One node's cluster as its log tells it: time it was ready (as logged), domain, addresses of the other members, whether it is coordinator."""
 
     since: str = ""
     domain: str = ""
@@ -33,10 +33,10 @@ class Membership:
 
 
 def read(log: str) -> Membership:
-    """The membership as the lines of one start tell it; a node that left is gone until it joins again.
+    """Return the membership from the log lines of one start; a node that left counts again only after it has joined again.
 
-    Each start of a node is a member of its own. One whose power was cut is back before its former self is given up, so
-    that "left" may come after "joined" for one and the same address.
+    Each start of a node has a member id of its own. After a power cut the new member may join before the old one is
+    given up, so "left" may follow "joined" for the same address. Members are therefore counted by id.
     """
     others: dict[str, str] = {}
     since = domain = ""
@@ -55,14 +55,18 @@ def read(log: str) -> Membership:
 
 
 def rows(tier: str, domain: str, addresses: Mapping[str, str], logs: Mapping[str, str], chapter: str) -> list[Check]:
-    """Members, coordinator and domain of one tier. `addresses` and `logs` by node name."""
+    """Return the checks of members, coordinator and domain of one tier; only a failed one when a node logged no cluster.
+
+    `addresses` and `logs` are by node name.
+    """
     said = {name: read(log) for name, log in logs.items()}
     silent = [name for name, membership in said.items() if not membership.since]
     if silent:
         text = f"no cluster in the log of the present start: {', '.join(silent)}"
         return [_row(tier, "members", "The nodes form one cluster", False, "one cluster", text, silent[0], chapter)]
-    # Who saw most others join, and of those the first that was ready: two that start in the same second may be ready in
-    # the other order than they joined. Where nobody saw all others, the cluster is split or too small, whoever is taken.
+    # The oldest node is the one that saw most others join, and of several the one that was ready first. The time alone is not
+    # enough: two nodes that start in the same second may be ready in another order than they joined. If no node saw all others,
+    # the cluster is split or incomplete, and the check fails whichever node is chosen.
     oldest = min(said, key=lambda name: (-len(said[name].others), said[name].since))
     wanted = {address for name, address in addresses.items() if name != oldest}
     seen = said[oldest].others

@@ -1,4 +1,7 @@
-"""Whether Nginx serves what was configured, to whom it was meant: asked from outside by name, and on the machine."""
+"""Checks of chapter 05: Nginx runs the planned configuration, and the public hosts respond as configured.
+
+The hosts are requested from outside by name; the configuration is compared on the host of each Nginx.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,11 @@ if TYPE_CHECKING:
 CHAPTER = "05_configure_nginx"
 _row = partial(answered, chapter=CHAPTER)
 OURS = {80, 443, nginx.STATUS_PORT}
-WITHIN_MACHINE = (22, 53, 68, 323, 5355)  # SSH and what a cloud image runs for itself
+WITHIN_MACHINE = (22, 53, 68, 323, 5355)  # ports of SSH and of services that a cloud image runs by default
 STRANGER = "unknown.invalid"
-ATTEMPTS = 40  # fresh visitors; of two nodes one is missed with a chance of 2 in 10^12
+ATTEMPTS = 40  # new visitors; with two nodes, the chance that all of them get the same node is 2 in 10^12
 
-# What a guarding Nginx answers itself, with 404, on each host (facts 5.3, 6.5).
+# Paths per public host that Nginx refuses with its own 404 page where it lets through only what a host needs (facts 5.3, 6.5).
 GUARDED: Mapping[str, tuple[str, ...]] = {
     "store": ("/publisher/", "/store/..;/publisher/", "/store/config/store.json", "/store/apis/authenticate",
               "/carbon/", "/services/"),
@@ -43,7 +46,7 @@ ENTRY = {"store": "/store/", "publisher": "/publisher/", "as": "/", "mgt": "/car
 
 
 def verify_nginx(deployment: Session) -> CheckTable:
-    """Every row of chapter 05; requests without a session only."""
+    """Return every check of chapter 05. Only requests without a session are sent."""
     context = deployment.context()
     table = CheckTable()
     for lb in deployment.topology.lbs:
@@ -55,7 +58,7 @@ def verify_nginx(deployment: Session) -> CheckTable:
 
 
 def _machine(host: Host, lb: Node, context: Context) -> list[Check]:
-    """The wanted configuration is the one that runs, it still passes its test, and nothing else listens."""
+    """Return three checks of one Nginx host: the planned configuration runs, it passes `nginx -t`, and no other port listens."""
     wanted = nginx.tree(lb, context)
     version = ask(host, "probe", [wanted.question()], timeout=60)["facts"][0]["running"]
     look = "nginx -t -q 2>&1; echo rc=$?; ss -Hltn"
@@ -74,7 +77,7 @@ def _machine(host: Host, lb: Node, context: Context) -> list[Check]:
 
 
 class _Outside:
-    """The public hosts as visitors meet them."""
+    """Checks of the public hosts, requested from outside."""
 
     def __init__(self, deployment: Session, context: Context):
         self.spec, self.topology, self.context = deployment.spec, deployment.topology, context
@@ -83,6 +86,7 @@ class _Outside:
         self.addresses = {host: found[self.topology.lb_for(host).name] for host in self.spec.hosts.values()}
 
     def rows(self, key: str) -> list[Check]:
+        """Return every check of the public host with this key (`store`, `publisher`, `as`, `mgt`)."""
         host = self.spec.hosts[key]
         found = [self._certificate(host), self._old_tls(host), self._plain(host), self._served(key, host)]
         found += self._spread(key, host)
@@ -91,10 +95,11 @@ class _Outside:
         return found
 
     def visitor(self) -> Client:
+        """Return a client without cookies that trusts the deployment's CA."""
         return Client(self.addresses, self.ca)
 
     def _certificate(self, host: str) -> Check:
-        """A visitor who trusts our CA gets a certificate for this name, with days left."""
+        """Return the check that the host shows a certificate of our CA for its name, valid for more than 7 days."""
         try:
             tls = ssl.create_default_context(cadata=self.ca)
             with (
@@ -115,7 +120,10 @@ class _Outside:
         )
 
     def _old_tls(self, host: str) -> Check:
-        """TLS 1.1 is refused. Our own library must be able to offer it, or nothing was asked."""
+        """Return the check that TLS 1.0 and 1.1 are refused.
+
+        It is undecided when the local TLS library cannot offer these versions: then the server was not asked.
+        """
         status: Status
         old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
@@ -153,7 +161,7 @@ class _Outside:
         )
 
     def _spread(self, key: str, host: str) -> list[Check]:
-        """Fresh visitors meet every node; one with a route cookie meets the same node again and again."""
+        """Return two checks: new visitors reach every node, and a visitor with a route cookie stays on one. None for `mgt`, which has one node."""
         if key == "mgt":
             return []
         asked = {"X-Runbook-Probe": "1"}
@@ -205,7 +213,11 @@ class _Outside:
 
 @dataclass(frozen=True)
 class _Met:
-    """What a request met: status (0 without an answer), whether an error page was Nginx's own, Location; or `trouble` instead of an answer."""
+    """The result of one request.
+
+    `status`: HTTP status, 0 without a response. `by_nginx`: the response is an error page of Nginx itself. `location`: the
+    Location header. `trouble`: the error, when there was no response.
+    """
 
     status: int
     by_nginx: bool = False
@@ -214,6 +226,7 @@ class _Met:
 
     @property
     def closed(self) -> bool:
+        """Whether Nginx itself answered 404."""
         return self.status == 404 and self.by_nginx
 
     def __str__(self) -> str:
@@ -221,6 +234,7 @@ class _Met:
 
 
 def _meet(visitor: Client, url: str) -> _Met:
+    """Send one GET and return its result; a connection error is part of the result."""
     try:
         answer = visitor.request("GET", url)
     except OSError as error:
@@ -229,6 +243,7 @@ def _meet(visitor: Client, url: str) -> _Met:
 
 
 def _header(visitor: Client, url: str, headers: Mapping[str, str]) -> str:
+    """Return the node named in X-Served-By, or a text that says why none is named."""
     try:
         answer = visitor.request("GET", url, headers=headers)
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Known faults of Nginx configurations, tried on the learner's own Nginx: which of them does `nginx -t` notice?
+"""Known faults of Nginx configurations, tested on the learner's own Nginx to show which of them `nginx -t` reports.
 
-Each is tested as a scratch file in a temporary folder; the running configuration is not touched.
+Each is tested as a file in a temporary folder; the running configuration is not changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from runbook_lib.errors import HostError
 from runbook_lib.ssh import Host
 from runbook_lib.tables import Table
 
-# Tests one configuration from stdin in a folder that is gone afterwards; a certificate is made there for it.
+# Tests each configuration of the JSON list on stdin in a temporary folder, with a certificate made there. Prints exit codes and messages as JSON.
 PROGRAM = """
 import json, os, subprocess, sys, tempfile
 answers = []
@@ -38,7 +38,7 @@ print(json.dumps(answers))
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault: the wrong lines, the right ones, what happens, how to see it."""
+    """One fault: the wrong lines, the right lines, what happens, and how to see it."""
 
     id: str
     title: str
@@ -50,13 +50,16 @@ class Fault:
 
 @cache
 def faults() -> tuple[Fault, ...]:
-    """The faults of `nginx_faults.yaml`."""
+    """Return the faults of `nginx_faults.yaml`."""
     text = files("runbook_lib.checks").joinpath("nginx_faults.yaml").read_text()
     return tuple(Fault(**row) for row in yaml.safe_load(text))
 
 
 def try_faults(host: Host) -> Table:
-    """A row per fault: what this host's `nginx -t` says to it and to its repair. Raises HostError when the host has no Nginx."""
+    """Return a table with the result of this host's `nginx -t` on each fault and on its repair.
+
+    Raises `HostError` when they cannot be tested, for example without Nginx on the host.
+    """
     texts = [_whole(text) for fault in faults() for text in (fault.wrong, fault.right)]
     done = host.run(f"sudo -n python3 -IS -c {shlex.quote(PROGRAM)}", json.dumps(texts).encode(), timeout=60)
     if not done.succeeded:
@@ -69,12 +72,12 @@ def try_faults(host: Host) -> Table:
 
 
 def _whole(http: str) -> str:
-    """A whole configuration file around the contents of its http block; `@FOLDER@` stands for the temporary folder."""
+    """Return a complete configuration file for these contents of its http block; `@FOLDER@` stands for the temporary folder."""
     return f"error_log stderr;\npid @FOLDER@/pid;\nevents {{}}\nhttp {{\naccess_log off;\n{http}}}\n"
 
 
 def _verdict(code: int, message: str) -> str:
-    """What `nginx -t` decided, by its exit code, and the first line of its message without time and file name."""
+    """Return the result of `nginx -t` in words: refused or accepted, and the first line of its message without time and file name."""
     first = next((line for line in message.splitlines() if "[" in line), "")
     shown = re.sub(r"^\d+#\d+: ", "", first.partition("] ")[2].rpartition(" in /")[0])
     if code:

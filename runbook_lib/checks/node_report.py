@@ -1,6 +1,7 @@
-"""What a node says of its present start, and what it shows: mounts, service providers, listeners, its tier's key (golden run 2, 5).
+"""Checks of a node's running process: mounts, service providers, listeners, its tier's key (golden run 2, 5).
 
-The plans compare files. These rows ask the process that read them. Pure: text in, rows out.
+The plans compare files; these checks look at the process that read them. The module builds a command and reads its
+output; it opens no connection.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from runbook_lib.roles import carbon
 from runbook_lib.spec.model import Spec
 from runbook_lib.topology.model import Node
 
-PORTS = (9443, 9763)  # of the product; no offset on a machine of its own (facts 4)
-MOUNTS = 2  # config and governance (facts 1.4; golden run 2: the success lines)
+PORTS = (9443, 9763)  # the product's ports; there is no port offset because each node has a host of its own (facts 4)
+MOUNTS = 2  # config and governance (facts 1.4; golden run 2: the log lines of success)
 LINES = "Connected to mount at [^ ]+|SSO Service Provider is registered for : [^ ]+|WSO2 Carbon started"
-# For root on a node: lines of this start, then who listens, then the certificate that 9443 shows. Nothing is sent to anybody else.
+# Run as root on a node. Prints three JSON lines: log lines of the present start, listening sockets, the certificate on 9443.
+# It connects to no other host.
 ASK = """\
 {log} | grep -oE {lines} | python3 -c 'import json, sys; print(json.dumps(sys.stdin.read().splitlines()))'
 ss -Hltn {ports} | awk '{{print $4}}' | sort -u | python3 -c 'import json, sys; print(json.dumps(sys.stdin.read().split()))'
@@ -35,7 +37,7 @@ print(json.dumps(ssl.get_server_certificate((sys.argv[1], 9443))))' {address} ||
 
 @dataclass(frozen=True)
 class Running:
-    """What one node answered: log lines of its present start, the product's listeners, the certificate on 9443 (PEM)."""
+    """The answer of one node: log lines of its present start, the product's listeners, the certificate on 9443 (PEM)."""
 
     lines: Sequence[str]
     listening: Sequence[str]
@@ -43,22 +45,26 @@ class Running:
 
 
 def question(node: Node, spec: Spec) -> str:
-    """The command that asks a node."""
+    """Return the shell command that asks the node; `answer` reads its output."""
     ports = shlex.quote(" or ".join(f"sport = :{port}" for port in PORTS))
     text = ASK.format(log=carbon.log_of_this_start(spec), lines=shlex.quote(LINES), ports=ports, address=node.address)
     return f"sudo -n sh -c {shlex.quote(text)}"
 
 
 def answer(stdout: str) -> Running:
-    """What it printed. A node that printed less is read as one that said nothing."""
+    """Return the output of `question` as a `Running`; fields without a line stay empty. Raises `ValueError` when a line is not JSON."""
     said = dict(zip(("lines", "listening", "certificate"), map(json.loads, stdout.splitlines()), strict=False))
     return Running(said.get("lines", []), said.get("listening", []), said.get("certificate", ""))
 
 
 def rows(node: Node, running: Running, providers: Sequence[str], tier_certificate: str, chapter: str) -> list[Check]:
-    """`providers`: names of the applications that the node's identity provider must know, none for a product without one;
-    `tier_certificate`: PEM of the certificate that belongs to the tier's key."""
-    told = any("started" in line for line in running.lines)  # else its log is no longer kept, and silence means nothing
+    """Return the checks of one node.
+
+    `providers`: names of the applications that the node's identity provider must know, none for a product without one;
+    `tier_certificate`: PEM of the certificate that belongs to the tier's key. The checks of mounts and providers are
+    undecided when they do not hold and the log of the present start is no longer kept.
+    """
+    told = any("started" in line for line in running.lines)  # otherwise the log of this start is no longer kept, and a missing line proves nothing
     mounts = [line.split()[-1] for line in running.lines if "mount" in line]
     known = sorted({line.split()[-1] for line in running.lines if "Service Provider" in line})
     listens = [f"{node.address}:{port}" for port in PORTS]
@@ -81,7 +87,7 @@ def rows(node: Node, running: Running, providers: Sequence[str], tier_certificat
 
 
 def _fingerprint(pem: str) -> str:
-    """The beginning of a certificate's SHA-256, as browsers write it."""
+    """Return the first 8 bytes of the certificate's SHA-256 as browsers write them, or "none" when `pem` has no certificate."""
     if not re.search("BEGIN CERTIFICATE", pem):
         return "none"
     return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex(":")[:23].upper()

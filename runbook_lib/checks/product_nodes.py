@@ -1,4 +1,4 @@
-"""Whether the product's nodes serve, and whether what they share is sound."""
+"""Checks of the product's nodes and of the registry database that they share."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 
 def verify_nodes(deployment: Session, chapter: str) -> CheckTable:
-    """Per node: running, started, answering; its mounts, service providers, listeners and certificate. For all: first boots
-    recorded, no duplicate registry rows, no lock left, no settings of yesterday (facts 1.11, 2.4, golden run 2, 7).
+    """Return the checks of all product nodes, as rows of `chapter`.
+
+    Per node: it is started and responds on 9443; its mounts, service providers, listeners and certificate are as expected.
+    For all: every first boot is recorded, the registry has no duplicate rows, no start-up lock and no outdated settings
+    (facts 1.11, 2.4, golden run 2, 7).
     """
     d = deployment
     context, hosts = d.context(), d.fleet()
@@ -52,7 +55,7 @@ def verify_nodes(deployment: Session, chapter: str) -> CheckTable:
 
 
 def _running(d: Session, context: Context, chapter: str) -> list[Check]:
-    """What each node says of its present start and shows of itself: the files that the plan compares may be read since, or not."""
+    """Return the checks of each node's running process: its configuration files may have changed since it read them."""
     nodes = {node.name: node for node in d.topology.wso2_nodes}
     said = d.fleet().each(lambda host: node_report.answer(host.run(node_report.question(nodes[host.name], d.spec), timeout=60).stdout), list(nodes))
     found: list[Check] = []
@@ -64,7 +67,7 @@ def _running(d: Session, context: Context, chapter: str) -> list[Check]:
 
 
 def _frozen_settings(context: Context, database: Host, chapter: str) -> Check:
-    """Whether the copy that the first boot put into the registry says what the parameters say today (facts 1.11)."""
+    """Return the check that the settings which the first boot copied into the registry match the present parameters (facts 1.11)."""
     wanted = greg.frozen_settings(context)
     there = registry.content(database, greg.FROZEN)
     if there is None:
@@ -80,7 +83,7 @@ def _frozen_settings(context: Context, database: Host, chapter: str) -> Check:
 
 
 def _says(content: bytes, edit: edits.Edit) -> bool:
-    """Whether a setting holds in this copy; a copy that has no place for it does not say it."""
+    """Return whether `content` already has this setting; False also when there is no place for it."""
     try:
         return edits.apply(content, (edit,), greg.FROZEN) == content
     except RunbookError:
@@ -88,6 +91,6 @@ def _says(content: bytes, edit: edits.Edit) -> bool:
 
 
 def _short(line: str) -> str:
-    """The log line's time and message, without its category and thread."""
+    """Return the log line's time and message without category and thread, or its last 160 characters when it has another form."""
     found = re.search(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d).*(WSO2 Carbon started in \d+ sec)", line)
     return f"{found[1]} {found[2]}" if found else line[-160:]

@@ -1,4 +1,4 @@
-"""Whether the machines let us in: SSH with the pinned key, sudo, the name they believe to have."""
+"""Checks that every host accepts SSH: pinned host key, sudo without a password, expected host name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def verify_ssh(deployment: Session) -> CheckTable:
-    """One row per machine, asked in parallel."""
+    """Return one check per host, asked in parallel: `sudo -n hostname` must print the host's name."""
 
     def ask(host: Host) -> str:
         try:

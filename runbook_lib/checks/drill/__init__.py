@@ -1,1 +1,1 @@
-"""Failover under load: machines lose power while visitors browse."""
+"""The failover drill: nodes lose power or restart while a stream of requests runs."""

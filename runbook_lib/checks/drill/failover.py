@@ -1,15 +1,15 @@
-"""The failover drill: what visitors lose while a node's power is cut, while nodes restart in turn, while Nginx reloads.
+"""The failover drill: counts failed requests and lost sessions during a power cut, a rolling restart or a reload of Nginx.
 
     drill(deployment)                                   # cut a node of the first host, and restore it
-    drill(deployment, rate=20)                          # requests per second; else it is measured first (`ramp.py`)
+    drill(deployment, rate=20)                          # requests per second; by default `drill.rate` or measured (`ramp.py`)
     drill(deployment, kind="rolling-restart")
     drill(deployment, kind="nginx-reload", seconds=15)
-    drill(deployment, kind="manager-cut")               # the manager of an AS cluster: applications go on
+    drill(deployment, kind="manager-cut")               # the manager of an AS cluster; its applications stay available
 
-A steady stream of GETs over TLS runs meanwhile (`load.py`). Failed is: an error status, a connection that ends
-without an answer, no whole answer within 10 s. Sessions are not replicated by the product (facts 3.8): visitors of a
-node that goes lose theirs, and lose the next one when it is back and the route cookie leads them home. The drill
-counts both, apart.
+A steady stream of GET requests over TLS runs meanwhile (`load.py`). A request has failed when it gets an error status,
+when its connection ends without a response, or when there is no complete response within 10 s. The product does not
+replicate sessions (facts 3.8): visitors of a stopped node lose their session, and they lose the next one when the node
+is back and the route cookie sends them to it again. The drill counts the two losses separately.
 """
 
 from __future__ import annotations
@@ -34,20 +34,23 @@ if TYPE_CHECKING:
     from runbook_lib.session import Session
     from runbook_lib.topology.model import Node
 
-# Pages that give everybody a session, or none could be lost: the Store's first page gives strangers none.
+# Pages that create a session for every visitor, so that a loss can be seen. The Store's first page creates none for visitors who are not signed in.
 PATHS = {"as": demo_app.PATH, "store": "/store/pages/sso-login", "publisher": "/publisher/pages/sso-login"}
 CHAPTERS = {"as": "06_verify_as_cluster", "greg": "07_verify_sso_separation"}
-SLOW = 1.0  # seconds; a request above it had to wait for a node to be given up
-FAIR = 0.5  # of a node's share before: with so much of it again, the balance is back
-WINDOW, ENOUGH = 2.0, 20  # seconds over which the share is taken; longer where that makes fewer requests
-VISITORS, LEAST, OFTEN = 60, 20, 5  # a visitor comes every five seconds or more often: few requests, fewer visitors
+SLOW = 1.0  # seconds; a slower request had to wait until Nginx gave up a node
+FAIR = 0.5  # part of a node's former share of the requests from which the balance counts as restored
+WINDOW, ENOUGH = 2.0, 20  # seconds and requests over which a share is taken at least
+VISITORS, LEAST, OFTEN = 60, 20, 5  # most and least visitors; each makes a request at least every OFTEN seconds where LEAST allows it
 
 
 @dataclass(frozen=True)
 class Drill:
-    """What came of it. `balance`: seconds from the node's power coming back until it served its share again (None: it
-    never did, or nothing was cut). `touched`: nodes that went; only their visitors may lose sessions. `ramp`: how the rate
-    was found (None: it was given). `homes`: the node at which each visitor arrived.
+    """The result of a drill.
+
+    `rate`: requests per second asked for; `seconds`: how long the stream ran; `marks`: events, with seconds after the start.
+    `balance`: seconds from the node's restored power until it served its share again (None: it never did, or no node was cut).
+    `touched`: nodes that were stopped; only their visitors may lose sessions. `ramp`: how the rate was measured (None: it was
+    given). `homes`: the node that served each visitor first.
     """
 
     kind: str
@@ -61,37 +64,38 @@ class Drill:
     touched: tuple[str, ...]
     visitors: int
     balance: float | None = None
-    holders: int | None = None  # visitors who had a session; None: all of them
+    holders: int | None = None  # number of visitors who had a session; None: all of them
     ramp: Ramp | None = None
     homes: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> tuple[Sample, ...]:
+        """The requests that failed."""
         return tuple(sample for sample in self.samples if sample.failure)
 
     @property
     def achieved(self) -> float:
-        """Requests per second that were really made."""
+        """Requests per second that were made; 0 when the stream did not run."""
         return len(self.samples) / self.seconds if self.seconds else 0.0
 
     @property
     def lost(self) -> int:
-        """Visitors who lost a session at least once."""
+        """Number of visitors who lost a session at least once."""
         return len({sample.visitor for sample in self.samples if sample.lost})
 
     @property
     def lost_away(self) -> int:
-        """Visitors who lost their session because their own node was gone."""
+        """Number of visitors who lost their session because their first node was stopped."""
         return len({sample.visitor for sample in self._losses() if sample.node != self._homes[sample.visitor]})
 
     @property
     def lost_home(self) -> int:
-        """Visitors who lost the session they had elsewhere meanwhile, because their own node served again."""
+        """Number of visitors who lost the session made on another node meanwhile, because their first node served again."""
         return len({sample.visitor for sample in self._losses() if sample.node == self._homes[sample.visitor]})
 
     @cached_property
     def _homes(self) -> Mapping[int, str]:
-        """The node of each visitor before anything happened: where it arrived, else its first answer's."""
+        """The first node of each visitor: from `homes`, else the node of its first response."""
         by_time = sorted(self.samples, key=lambda sample: sample.at, reverse=True)
         return {**{sample.visitor: sample.node for sample in by_time if sample.node}, **self.homes}
 
@@ -100,11 +104,11 @@ class Drill:
 
     @property
     def longest(self) -> float:
-        """Seconds that the slowest answer took."""
+        """Seconds that the slowest request took."""
         return max((sample.took for sample in self.samples), default=0.0)
 
     def per_second(self) -> Sequence[Mapping[str, int]]:
-        """For each second: answers per node, and `failed`."""
+        """Return, for each second, the number of responses per node, and of failures as `failed`."""
         found = [Counter[str]() for _ in range(int(max((s.at for s in self.samples), default=0)) + 1)]
         for sample in self.samples:
             found[int(sample.at)]["failed" if sample.failure else sample.node or "?"] += 1
@@ -112,6 +116,7 @@ class Drill:
 
     @property
     def table(self) -> Table:
+        """The measured values, in words."""
         reasons = Counter(sample.failure for sample in self.failed)
         took = sorted(sample.took for sample in self.samples) or [0.0]
         rows: list[tuple[str, object]] = [
@@ -150,10 +155,11 @@ class Drill:
 
     @property
     def note(self) -> str:
-        """What a reader must know to judge the sessions; empty where none are lost by nature."""
+        """Why sessions were lost; empty when no node was stopped."""
         return SESSIONS_NOTE if self.touched else ""
 
     def svg(self) -> str:
+        """Return the chart of responses per second and node, with the events, as SVG."""
         return draw(f"{TITLES[self.kind]}: {self.host}", self.per_second(), self.nodes, self.marks)
 
     def _repr_html_(self) -> str:
@@ -167,11 +173,13 @@ class Drill:
 
     @property
     def checks(self) -> CheckTable:
-        """Zero failed GETs is the bar; the stream must have been what was asked, or the zero says nothing."""
+        """The checks: the stream had the rate asked for, no GET failed, no session was lost without a reason, the node serves its share again."""
         asked, made = f"{self.rate:.0f}/s", f"{self.achieved:.0f}/s"
         steady = self.achieved >= 0.95 * self.rate
         rate = self._row("rate", "the stream was as steady as asked", steady, asked, made)
-        table = CheckTable([rate if steady else replace(rate, status="undecided")])  # the visitors' machine was busy: not the cluster's fault
+        table = CheckTable(
+            [rate if steady else replace(rate, status="undecided")]
+        )  # too low a rate is the fault of the host that runs the drill, not of the cluster
         table.append(self._row("failed", "no GET failed", not self.failed, "0", str(len(self.failed))))
         if not self.touched:
             table.append(self._row("sessions", "no session was lost", self.lost == 0, "0", str(self.lost)))
@@ -183,7 +191,7 @@ class Drill:
         return table
 
     def _sessions(self) -> Check:
-        """Each loss must have a reason: the visitor was served by a node that went."""
+        """Return the check that only visitors served by a stopped node lost a session; undecided when no visitor had one."""
         met: dict[int, set[str]] = {visitor: {node} for visitor, node in self.homes.items()}
         strange = set()
         for sample in sorted(self.samples, key=lambda sample: sample.at):
@@ -194,7 +202,7 @@ class Drill:
         observed = f"of {self._with_session} {self.lost_away} lost it when it went, {self.lost_home} the next one when it was back"
         observed += f"; {len(strange)} without a reason" if strange else ""
         title = "sessions are lost with their node only"
-        if self.holders == 0:  # then it says nothing that none was lost
+        if self.holders == 0:  # without a session none can be lost
             return replace(self._row("sessions", title, False, expected, "nobody had a session: this page gives none"), status="undecided")
         return self._row("sessions", title, not strange, expected, observed)
 
@@ -225,12 +233,13 @@ def drill(
     seconds: float = 30.0,
     visitors: int | None = None,
 ) -> Drill:
-    """Run `kind` (power-cut, manager-cut, rolling-restart, nginx-reload) under `rate` requests per second on the public `host`.
+    """Run a drill on a public host and return its result.
 
-    `host` is a key (`as`, `store`, …; default: the pattern's first), `node` the one to cut (default: the last behind
-    the host), `seconds` the least length of the stream: it goes on until the node serves again, or has had its time.
-    `rate` is by default that of the parameters (`drill.rate`), else what the cluster is measured to serve; `visitors` 60,
-    or fewer where the rate is low.
+    `kind`: power-cut, manager-cut, rolling-restart or nginx-reload. `host`: key of the public host (`as`, `store`, …; default:
+    the pattern's first). `node`: the node to cut (default: the last behind the host). `path`: the page to request. `rate`:
+    requests per second (default: `drill.rate` of the parameters, else a rate that is measured). `seconds`: the least length of
+    the stream, which goes on until the node serves again or its time limit is over. `visitors`: 60 by default, fewer at a low rate.
+    Raises `RunbookError` for an unknown kind or node, when requests fail before the drill, and when an operation of the drill fails.
     """
     if kind not in KINDS:
         raise RunbookError(f"no drill {kind!r}", "kind", f"there is: {', '.join(KINDS)}")
@@ -270,19 +279,19 @@ def drill(
 
 
 def people_for(rate: float) -> int:
-    """How many visitors make so many requests per second, so that each is heard of often enough to miss its session."""
+    """Return the number of visitors for this rate (requests per second): few enough that each sends a request often and notices a lost session."""
     return min(VISITORS, max(LEAST, round(OFTEN * rate)))
 
 
 def target_of(deployment: Session, key: str, path: str = "") -> Target:
-    """What a stream asks for: `path` (by default a page of the host's application) on the public host `key`."""
+    """Return the target of a stream: `path` (default: a page of the host's application) on the public host `key`."""
     host, lb = deployment.topology.host(key), deployment.topology.lb_for(key)
     return Target(host, deployment.public_addresses()[lb.name], path or PATHS.get(key, "/"), deployment.vault.get("ca.pem"))
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What a kind of drill works with."""
+    """One drill: the deployment, the node to cut, the nodes behind the public host, the length in seconds."""
 
     deployment: Session
     node: Node
@@ -290,9 +299,10 @@ class _Run:
     seconds: float
 
     def power_cut(self, stream: Stream) -> float | None:
-        """A quarter of the time in balance, a quarter without the node, then until it serves its share again.
+        """Cut the node's power and restore it; return the seconds from then until it serves its share again, or None if it does not.
 
-        It has the time that its machine and then the product may take to boot.
+        A quarter of the time passes before the cut, and a quarter without the node. The limit is the time that the host and then the
+        product may take to boot. Raises `RunbookError` when EC2 does not report the instance as stopped in time.
         """
         cloud, name, patience = self.deployment.cloud, self.node.name, self.deployment.spec.timeouts
         stream.until(self.seconds / 4)
@@ -312,7 +322,10 @@ class _Run:
         return at - restored
 
     def manager_cut(self, stream: Stream) -> None:
-        """Nobody of the stream is on the manager: they must not notice."""
+        """Cut the manager's power and restore it. The stream uses the workers only, so no request may fail.
+
+        Raises `RunbookError` when there is no manager, or when it does not start again in time.
+        """
         d, name = self.deployment, next((node.name for node in self.deployment.topology.of("as-manager")), "")
         if not name:
             raise RunbookError("there is no manager here", "kind", "this drill is for an Application Server cluster")
@@ -327,7 +340,7 @@ class _Run:
         stream.mark(f"{name} serves again")
 
     def _cut(self, stream: Stream, name: str) -> None:
-        self.deployment.fleet()[name].close()  # our own session to it would go silent too, and be taken for a live one
+        self.deployment.fleet()[name].close()  # after the cut our SSH session would get no response but look open
         stream.mark(f"power of {name} cut")
         self.deployment.cloud.power_cut(name)
         _state(self.deployment, name, "stopped")
@@ -338,7 +351,7 @@ class _Run:
         stream.until(stream.now + WINDOW)
 
     def nginx_reload(self, stream: Stream) -> None:
-        """Three reloads, spread over the time."""
+        """Reload Nginx three times, at equal intervals."""
         host = self.deployment.fleet()[self.deployment.topology.lb_for(_key(self.deployment, self.behind)).name]
         for part in (1, 2, 3):
             stream.until(self.seconds * part / 4)
@@ -355,26 +368,30 @@ KINDS: Mapping[str, Callable[[_Run, Stream], float | None]] = {
 
 
 def _key(deployment: Session, behind: Sequence[Node]) -> str:
+    """Return the key of the first public host that has exactly these nodes."""
     return next(key for key in deployment.spec.design.hosts if tuple(deployment.topology.upstream(key)) == tuple(behind))
 
 
 def share(samples: Sequence[Sample], node: str) -> float:
-    """The part of the answers that came from this node."""
+    """Return the share (0 to 1) of the requests that this node served; 0 without requests."""
     return sum(sample.node == node for sample in samples) / len(samples) if samples else 0.0
 
 
 def window(rate: float) -> float:
-    """The seconds over which a share is taken: long enough for enough requests."""
+    """Return the seconds over which a share is taken: at least WINDOW, and enough for ENOUGH requests."""
     return max(WINDOW, ENOUGH / rate)
 
 
 def _balanced(stream: Stream, node: str, before: float) -> bool:
-    """Whether the node's share of the last seconds is most of what it was."""
+    """Return whether the node's share over the last `window` seconds is at least FAIR of `before`; False when it had no share before."""
     return share(stream.ended_since(stream.now - window(stream.rate)), node) >= FAIR * before > 0
 
 
 def _state(deployment: Session, node: str, wanted: str) -> None:
-    """Until EC2 says so: a cut machine cannot be started before it counts as stopped."""
+    """Wait until the instance has the wanted EC2 state: it cannot be started before it is stopped.
+
+    Raises `RunbookError` when it does not reach the state in time.
+    """
     seconds = deployment.spec.timeouts.running
     state = wait_until(lambda: deployment.cloud.instance(node).state, seconds, pause=0.5, enough=lambda state: state == wanted)
     if state != wanted:

@@ -1,4 +1,4 @@
-"""A steady stream of requests through Nginx, as many visitors make it, and a note of what became of each.
+"""A steady stream of requests through Nginx from many visitors, with the result of each request.
 
     with Stream(target, rate=200) as stream:
         stream.until(5)
@@ -6,9 +6,9 @@
         ...
     stream.samples
 
-The stream is open: requests leave at their time whether earlier ones were answered or not, so a stall is seen as it is.
-Visitors keep their connections and cookies, as browsers do. A kept connection that the server closed before it said a
-word is tried once more on a new one, as browsers do with GET (RFC 9112, 9.3.1); that is counted, not hidden.
+Each request is sent at its due time, whether earlier ones have a response or not, so that a delay is measured in full.
+Connections are kept and each visitor keeps its cookies, as browsers do. When the server closes a kept connection without
+a response, the request is retried once on a new connection, as browsers do with GET (RFC 9112, 9.3.1). Retries are counted.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ import httpcore2
 from runbook_lib.errors import RunbookError
 from runbook_lib.waiting import wait_until
 
-ANSWER_SECONDS = 10.0  # without a whole answer by then a request has failed
-POLL = 0.05
-ARRIVING = 8  # visitors that come at once before the clock starts
+ANSWER_SECONDS = 10.0  # timeout: a request without a complete response by then has failed
+POLL = 0.05  # seconds between two looks at the stream, and the longest sleep within it
+ARRIVING = 8  # visitors that make their first request at the same time
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked: `https://host:port path`, at this address, believed by this CA (PEM)."""
+    """What is requested: `path` of `https://host:port`, at this address, with a certificate of this CA (PEM)."""
 
     host: str
     address: str
@@ -46,10 +46,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Sample:
-    """One request. `at`: seconds after the stream's start that it was due; `took`: seconds until its whole answer.
+    """One request that has ended.
 
-    `node` is what the answer's X-Served-By says; `failure` is empty when the answer came and its status is below 400;
-    `lost`: the visitor had a session and was given another.
+    `at`: seconds after the stream's start at which it was due; `took`: seconds from then until it ended. `visitor`: the
+    visitor's number. `node`: value of X-Served-By. `failure`: empty for a response with a status below 400, else the reason.
+    `retried`: a kept connection was closed and a new one used. `lost`: the visitor's session was replaced by another.
     """
 
     at: float
@@ -63,30 +64,31 @@ class Sample:
 
 @dataclass
 class Visitor:
-    """The cookies of one browser that matter here."""
+    """One visitor: its cookies, how many sessions it was given, and its first node."""
 
     cookies: dict[str, str] = field(default_factory=dict)
     sessions: int = 0
     home: str = ""  # the node that served it first
 
     def header(self) -> str:
+        """Return the value of the Cookie header."""
         return "; ".join(f"{name}={value}" for name, value in self.cookies.items())
 
 
 @dataclass
 class Stream:
-    """`rate` requests per second in all (`pace` changes it), made in turn by `visitors`. Runs in a thread of its own within `with`."""
+    """A stream of `rate` requests per second in all (`pace` changes it), made in turn by `visitors`. It runs in a thread within `with`."""
 
     target: Target
     rate: float = 200.0
     visitors: int = 60
     samples: list[Sample] = field(default_factory=list)
     marks: list[tuple[float, str]] = field(default_factory=list)
-    seconds: float = 0.0  # how long it ran, once it has ended
+    seconds: float = 0.0  # how long it ran; set when it has ended
     people: list[Visitor] = field(default_factory=list)
 
     def __enter__(self) -> Stream:
-        """Every visitor comes once before the clock starts. `RunbookError` when that already fails."""
+        """Start the stream and return it once every visitor has made a first request. Raises `RunbookError` when one of these fails."""
         self._ended, self._arrived = threading.Event(), threading.Event()
         self._began = time.monotonic()
         self._error: BaseException | None = None
@@ -98,7 +100,7 @@ class Stream:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """No new requests; what is under way is waited for."""
+        """Send no new requests and wait for the open ones. Raises the error that ended the stream, unless the block raised one."""
         self._ended.set()
         self._thread.join(ANSWER_SECONDS + 5)
         if self._error and not error:
@@ -110,51 +112,55 @@ class Stream:
         return time.monotonic() - self._began
 
     def pace(self, rate: float) -> float:
-        """From now on another rate; returns when that was."""
+        """Change the rate to `rate` requests per second; return the time of the change in seconds after the start."""
         self.rate = rate
         return self.now
 
     @property
     def homes(self) -> dict[int, str]:
-        """The node at which each visitor arrived, by the visitor's number."""
+        """The first node of each visitor, by the visitor's number."""
         return {number: visitor.home for number, visitor in enumerate(self.people) if visitor.home}
 
     @property
     def holders(self) -> int:
-        """Visitors who were given a session."""
+        """Number of visitors who were given a session."""
         return sum(visitor.sessions > 0 for visitor in self.people)
 
     def mark(self, text: str) -> float:
-        """Note that something happened now; returns when."""
+        """Record an event; return its time in seconds after the start."""
         self.marks.append((self.now, text))
         return self.marks[-1][0]
 
     def until(self, second: float) -> None:
-        """Let it run until that second after its start."""
+        """Wait until `second` seconds after the start, or until the stream has ended."""
         self.wait(lambda: self.now >= second, second - self.now + 1)
 
     def wait(self, reached: Callable[[], bool], seconds: float) -> bool:
-        """Let it run until `reached()`, at most so many more seconds; whether it was reached."""
+        """Wait until `reached()` is true or the stream has ended, at most `seconds`; return whether it is true."""
         wait_until(lambda: reached() or not self._thread.is_alive(), seconds, pause=POLL)
         return reached()
 
     def since(self, second: float) -> list[Sample]:
-        """Requests that were due after that second and have ended."""
+        """Return the ended requests that were due at `second` after the start or later."""
         return [sample for sample in list(self.samples) if sample.at >= second]
 
     def ended_since(self, second: float) -> list[Sample]:
-        """Requests that ended after that second, the last one first. Where this machine lags, they were due long before."""
+        """Return the requests that ended at `second` after the start or later, newest first.
+
+        When the local host is overloaded, they may have been due long before.
+        """
         return list(takewhile(lambda sample: sample.at + sample.took >= second, reversed(self.samples)))
 
     def _run(self) -> None:
         try:
             asyncio.run(self._flow())
-        except BaseException as error:  # told to whoever holds the stream
+        except BaseException as error:  # raised again in the caller's thread by __enter__ or __exit__
             self._error = error
         finally:
             self._arrived.set()
 
     async def _flow(self) -> None:
+        """Send the first request of every visitor, start the clock, then send requests at the rate until the stream is ended."""
         people = self.people = [Visitor() for _ in range(self.visitors)]
         under_way: set[asyncio.Task[None]] = set()
         connections = _Connections(self.target)
@@ -164,7 +170,7 @@ class Stream:
         self._refuse_failures()
         self.samples.clear()
         self._began, number = time.monotonic(), 0
-        rate, since, first = self.rate, 0.0, 0  # the pace, since when, and which request began it
+        rate, since, first = self.rate, 0.0, 0  # the rate, when it began, and the number of its first request
         self._arrived.set()
         while not self._ended.is_set():
             if rate != self.rate:
@@ -184,7 +190,7 @@ class Stream:
         await connections.close()
 
     def _refuse_failures(self) -> None:
-        """A drill on something that does not work says nothing."""
+        """Raise `RunbookError` when a first request failed: a drill of a deployment that does not work proves nothing."""
         failed = [sample.failure for sample in self.samples if sample.failure]
         if failed:
             url = f"https://{self.target.host}{self.target.path}"
@@ -192,13 +198,14 @@ class Stream:
             raise RunbookError(what, url, "verify the chapters before; then drill again")
 
     def _account(self, done: asyncio.Task[None], under_way: set[asyncio.Task[None]]) -> None:
-        """An error of ours is no failure of the cluster's: it ends the stream and is raised to its holder."""
+        """Remove an ended task. An unexpected exception in it is an error of this program, not a failed request: it ends the stream."""
         under_way.discard(done)
         if not done.cancelled() and (error := done.exception()):
             self._error = error
             self._ended.set()
 
     async def _one(self, connections: _Connections, number: int, visitor: Visitor, due: float) -> None:
+        """Send one request and append its `Sample`."""
         sent, node, failure, retried, lost = dict(visitor.cookies), "", "", False, False
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -216,8 +223,10 @@ class Stream:
 
 
 class _Connections:
-    """Kept connections; the one used last is used first. A library's pool looks at every connection for every request,
-    which the stream of a hundred stalled ones cannot afford."""
+    """Kept connections; the one used last is used first.
+
+    The library's own pool inspects every connection for every request, which is too slow with a hundred open requests.
+    """
 
     def __init__(self, target: Target):
         self._to = target
@@ -225,7 +234,7 @@ class _Connections:
         self._idle: list[httpcore2.AsyncHTTPConnection] = []
 
     async def ask(self, cookies: str) -> tuple[httpcore2.Response, bool]:
-        """The answer, and whether a kept connection that turned out to be closed made another attempt necessary."""
+        """Send the request; return the response, and whether it was retried because a kept connection was closed."""
         to = self._to
         url = httpcore2.URL(scheme="https", host=to.address, port=to.port, target=to.path)
         headers = {"Host": to.host, "X-Runbook-Probe": "1", "User-Agent": "runbook-drill"}
@@ -234,7 +243,7 @@ class _Connections:
         if kept := await self._kept():
             with suppress(httpcore2.RemoteProtocolError, httpcore2.ReadError, httpcore2.WriteError):
                 return await self._ask_on(kept, request), False
-        # Not the next of the kept ones: what closed the first (a reload of Nginx) closes all of them.
+        # The retry does not use another kept connection: what closed the first one (a reload of Nginx) closes all of them.
         fresh = httpcore2.AsyncHTTPConnection(url.origin, ssl_context=self._tls, keepalive_expiry=60)
         return await self._ask_on(fresh, request), kept is not None
 
@@ -251,6 +260,7 @@ class _Connections:
         return answer
 
     async def _kept(self) -> httpcore2.AsyncHTTPConnection | None:
+        """Return the last used idle connection that has not expired, or None."""
         while self._idle:
             connection = self._idle.pop()
             if not connection.has_expired():
@@ -264,9 +274,9 @@ class _Connections:
 
 
 def _keep(visitor: Visitor, sent: dict[str, str], given: list[str]) -> bool:
-    """Keep the cookies of an answer; whether it replaced the session that the request carried.
+    """Store the cookies of a response; return whether it replaced the session that the request had sent.
 
-    Of several requests under way with the same old session only the first answer counts as a loss.
+    When several open requests sent the same old session, only the first response counts as a loss.
     """
     lost = False
     for text in given:

@@ -1,13 +1,12 @@
-"""How many requests per second a cluster can serve: a short ramp before a drill, so that the drill measures the power cut
-and not an overload.
+"""Measures how many requests per second a cluster can serve, so that a drill measures the power cut and not an overload.
 
     ramp = measured(target, visitors=60)
     ramp.rate            # requests per second for the drill
     ramp.why             # how it was chosen, in words
 
-Steps double as long as they hold: nothing failed, and 95 of 100 requests were answered within half a second. Half of
-the best step is drilled at: while one of two nodes is gone, the other serves everybody. A real node serves 9 to 216 pages a
-second (facts 12.3), depending on the page and the machine.
+The rate doubles from step to step while the steps hold: no request failed, and 95 of 100 had a response within half a
+second. The drill uses half of the best step, because the other node serves all visitors while one of two is stopped. A real
+node serves 9 to 216 pages a second (facts 12.3), depending on the page and the machine.
 """
 
 from __future__ import annotations
@@ -17,18 +16,21 @@ from dataclasses import dataclass
 
 from runbook_lib.checks.drill.load import POLL, Sample, Stream, Target
 
-STEPS = (12.0, 25.0, 50.0, 100.0, 200.0, 400.0)  # requests per second; half of the last is the most that is drilled at
+STEPS = (12.0, 25.0, 50.0, 100.0, 200.0, 400.0)  # requests per second; a drill uses half of the last one at most
 STEP_SECONDS = 1.5
-SOON = 0.5  # seconds within which a request is to be answered
-MOST = 0.95  # so many of them
-SHARE = 0.5  # of the best step
-TRIES = 2  # a step that does not hold is tried once more: a pause of the node's garbage collection is no limit
+SOON = 0.5  # seconds within which a request should have its response
+MOST = 0.95  # share of the requests of a step that must meet SOON
+SHARE = 0.5  # share of the best step that is the rate of the drill
+TRIES = 2  # a step that does not hold is tried once more, because a single garbage collection of the node can make it fail
 
 
 @dataclass(frozen=True)
 class RampStep:
-    """One step: `asked` requests were due, `soon` of them were answered well within half a second, `failed` failed;
-    `within`: the seconds that 95 of 100 took, None when they took longer than half a second."""
+    """One step at `rate` requests per second.
+
+    `asked`: requests that were due; `soon`: those with a good response within half a second; `failed`: those that failed.
+    `within`: seconds that 95 of 100 took, None when they took longer than half a second.
+    """
 
     rate: float
     asked: int
@@ -38,6 +40,7 @@ class RampStep:
 
     @property
     def holds(self) -> bool:
+        """Whether no request failed and enough of them had their response in time."""
         return not self.failed and self.soon >= MOST * self.asked
 
     def __str__(self) -> str:
@@ -50,21 +53,23 @@ class RampStep:
 
 @dataclass(frozen=True)
 class Ramp:
-    """The steps as they were tried, and what follows from them. `rate`: requests per second to drill at."""
+    """The steps in the order in which they were tried, and the rate of the drill that follows from them."""
 
     steps: tuple[RampStep, ...]
 
     @property
     def best(self) -> float | None:
-        """The fastest step that held; None when not even the first did."""
+        """The rate of the fastest step that held; None when none did."""
         return max((step.rate for step in self.steps if step.holds), default=None)
 
     @property
     def rate(self) -> float:
+        """Requests per second for the drill: half of the best step, or half of the first step when none held."""
         return SHARE * (self.best or STEPS[0])
 
     @property
     def why(self) -> str:
+        """How the rate was chosen, in words."""
         share = f"{self.rate:.0f}/s: {SHARE:.0%} of"
         if self.best is None:
             return f"{share} {STEPS[0]:.0f}/s, the slowest that was tried; not even that held, so expect failures"
@@ -72,7 +77,7 @@ class Ramp:
 
 
 def climb(try_at: Callable[[float], RampStep]) -> Ramp:
-    """Try the steps in order, each at most twice, up to the first that does not hold."""
+    """Try the steps in order, each at most twice, up to the first that does not hold; return all that were tried."""
     tried: list[RampStep] = []
     for rate in STEPS:
         for _ in range(TRIES):
@@ -85,22 +90,28 @@ def climb(try_at: Callable[[float], RampStep]) -> Ramp:
 
 
 def measured(target: Target, visitors: int) -> Ramp:
-    """What the cluster behind `target` serves to so many visitors now: takes up to 10 s where all steps hold. Raises
-    `RunbookError` where it serves nobody."""
+    """Measure what the cluster behind `target` can serve to so many visitors and return the ramp.
+
+    This takes about 13 s when every step holds at once. Raises `RunbookError` when first requests already fail.
+    """
     with Stream(target, STEPS[0], visitors) as stream:
         return climb(lambda rate: _tried(stream, rate))
 
 
 def _tried(stream: Stream, rate: float) -> RampStep:
-    began = stream.pace(rate) + 2 * POLL  # by then the stream has changed its pace
-    stream.until(began + STEP_SECONDS + SOON)  # the last ones have their half second too
+    """Run one step on the stream and return it."""
+    began = stream.pace(rate) + 2 * POLL  # the stream has changed its rate by then
+    stream.until(began + STEP_SECONDS + SOON)  # so that the last requests of the step have half a second too
     due = [sample for sample in stream.since(began) if sample.at < began + STEP_SECONDS]
     return step_of(rate, int(rate * STEP_SECONDS) - 1, due)
 
 
 def step_of(rate: float, asked: int, answered: Sequence[Sample]) -> RampStep:
-    """The step that these requests make, of `asked` at least. One that is not among them was not answered yet, or never made:
-    then this machine is too slow to ask more, and the step does not hold either."""
+    """Return the step that these requests make; `asked` is the number that was due.
+
+    A due request that is missing in `answered` has no response yet, or was never sent because the local host is too slow.
+    Missing requests count as late, so the step does not hold in either case.
+    """
     took = sorted(sample.took for sample in answered if not sample.failure and sample.took <= SOON)
     failed = sum(bool(sample.failure) for sample in answered)
     asked = max(asked, len(answered))

@@ -1,1 +1,1 @@
-"""The proof of chapter 07: attempts from outside and inside, decided on what came back."""
+"""The proof of chapter 07: attempts from outside and inside, each decided by the responses it got."""

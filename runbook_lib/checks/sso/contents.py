@@ -1,4 +1,4 @@
-"""What a product's pack has on offer: the files of its applications, their URL mappings, its web archives."""
+"""Reads from a product's pack the files of its applications, their URL mappings, and its web archives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WEBAPPS = "repository/deployment/server/webapps/"
 
 @dataclass(frozen=True)
 class Contents:
-    """What a pack has on offer: paths of its applications' files ("/store/acs.jag"), the URL mappings of each, its web archives' contexts."""
+    """Contents of a pack: paths of its applications' files ("/store/acs.jag"), their URL mappings, the context paths of its web archives."""
 
     files: tuple[str, ...]
     mappings: tuple[str, ...]
@@ -20,7 +20,7 @@ class Contents:
 
 
 def contents_of(members: Iterable[str], read: Callable[[str], bytes]) -> Contents:
-    """What lies in a pack: `members` are its file names, `read` gives the bytes of one (Pack.members, Pack.member)."""
+    """Return the contents of a pack; `members` are its file names, `read` returns the bytes of one (Pack.members, Pack.member)."""
     names = sorted(members)
     paths = [name.removeprefix(APPS) for name in names if name.startswith(APPS) and "/" in name.removeprefix(APPS)]
     configurations = {path.split("/")[0]: read(APPS + path).decode("utf-8", "replace") for path in paths if re.fullmatch(r"[^/]+/jaggery\.conf", path)}

@@ -1,8 +1,8 @@
-"""That the applications work behind Nginx: a browser walks every page its user is led to and notes what Nginx refuses.
+"""Checks that the applications work behind Nginx: a browser opens the linked pages and records which requests Nginx refuses.
 
-Nginx lists what is needed and refuses the rest. That the list is too short shows only where somebody uses the
-application, so each kind of user does: over the links of its own application, through one form that makes an asset,
-and out again. Certificates, names and signing in are those of `browser`.
+Nginx lets through a list of requests and refuses all others. A list that is too short shows only when the applications are
+used. Each kind of user therefore signs in, follows the links of an application, sends one form that makes an asset, and
+signs out. Certificates, host names and signing in are handled by `screenshots.py`.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from runbook_lib.webclient.response import Answer
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-PAGES, SECONDS = 25, 20.0  # per user and application
-LAST = 6.0  # of these seconds, kept for the form and for signing out
-KEEPING = 3_000  # milliseconds for a form's script to read its answer
-NAMED = 20  # refused requests that a row names
-# who (part of the row's id), kind of user, application, and what a reader calls that user
+PAGES, SECONDS = 25, 20.0  # most pages, and most seconds, per user and application
+LAST = 6.0  # of these seconds, reserved for the form and for signing out
+KEEPING = 3_000  # milliseconds that a form's script has to read its response
+NAMED = 20  # most refused requests that a check names
+# user in the check's id, kind of user, application, user in the check's title
 WALKS = (
     ("visitor", "", "store", "a visitor"),
     ("store-only", "store-only", "store", "a Store user"),
@@ -41,12 +41,12 @@ WALKS = (
     ("admin", "admin", "publisher", "the administrator"),
 )
 SIGNED_IN = {"store": "store-signed-in", "publisher": "publisher-landing"}
-# what a page links to, and whether it holds the form that makes an asset
+# Returns the links of a page, and whether it has the form that makes an asset.
 CONTENTS = """() => [[...document.querySelectorAll('a[href], area[href]')].map(link => String(link.href)),
   Boolean(document.querySelector('form [name=overview_name]'))]"""
-PREFERRED = "/restservice/"  # of several forms the one that is sent: its fields are known
+PREFERRED = "/restservice/"  # of several forms this one is sent, because its fields are known
 FORM = "form:has([name=overview_name])"
-# Keeps what a form's script was answered: the browser throws it away when the script goes on to another page.
+# Keeps the response that a form's script gets: the browser discards it when the script opens another page.
 KEEP = """() => {
   const keep = text => sessionStorage.setItem('runbook-answer', text);
   sessionStorage.removeItem('runbook-answer');
@@ -63,7 +63,7 @@ KEEP = """() => {
   };
 }"""
 KEPT = "() => sessionStorage.getItem('runbook-answer')"
-# every asset of that name and the one that the answer named: removed; [how many, what is left]
+# Removes every asset of that name, and the one that the response named. Returns their number and the ones that are left.
 REMOVE = """async ([assets, type, name, made]) => {
   const ask = (url, method) => fetch(url, {method, signal: AbortSignal.timeout(10000)});
   const ids = new Set(made ? [made] : []), left = [];
@@ -79,11 +79,11 @@ REMOVE = """async ([assets, type, name, made]) => {
 
 
 def crawl(scene: Scene, *, agreed: bool = False) -> CheckTable:
-    """One row per user and application: the pages that were walked and each request of theirs that Nginx refused.
+    """Return one check per user and application, with the pages opened and each request that Nginx refused.
 
     `fail`: a request was refused, or the asset that the form made could not be removed. `undecided`: signing in or
-    walking failed. `skipped`: no browser. At most `PAGES` pages and `SECONDS` seconds each. Raises `RunbookError` when
-    nobody agreed to test users, or when a certificate is not ours.
+    opening pages failed. `skipped`: there is no browser. Each walk has at most `PAGES` pages and `SECONDS` seconds. Raises
+    `RunbookError` when nobody agreed to test users, or when a certificate is not of our CA.
     """
     if reason := missing():
         return CheckTable(_row(scene, walk, "skipped", reason) for walk in WALKS)
@@ -92,13 +92,14 @@ def crawl(scene: Scene, *, agreed: bool = False) -> CheckTable:
 
 
 def _walked(browser: Browser, scene: Scene, walk: tuple[str, str, str, str], logins: Mapping[str, Login]) -> Check:
+    """Make one walk in a browser context of its own and return its check."""
     _who, kind, app, _words = walk
     context = browser.new_context(viewport=SIZE, locale="en-GB", accept_downloads=False)  # type: ignore[arg-type]
     try:
         crawler = Crawler(context.new_page(), scene, app)
         try:
             crawler.all_of_it(logins.get(kind))
-        except Exception as error:  # a browser that fails is no refusal
+        except Exception as error:  # an error of the browser is not a refusal by Nginx
             crawler.troubles.append(_first_line(error))
             with suppress(Exception):
                 crawler.record.settle()
@@ -116,16 +117,16 @@ def _row(scene: Scene, walk: tuple[str, str, str, str], status: Status, observed
 
 
 class Crawler:
-    """One user's walk through one application; what its page asks for is in `record`."""
+    """One user's walk through one application; `record` has the requests of its page."""
 
     def __init__(self, page: Page, scene: Scene, app: str):
         self.page, self.scene, self.app = page, scene, app
         self.record = Recorder(page, tuple(scene.hosts.values()))
         self.origin = f"https://{scene.hosts[app]}"
-        self.walked: list[str] = []  # paths in the order in which they were opened
+        self.walked: list[str] = []  # paths, in the order in which they were opened
         self.troubles: list[str] = []
         self.left_behind: list[str] = []
-        self.form = ""  # what became of it
+        self.form = ""  # the result of the form, in words
         self._form_at = ""
         self._not_walked = 0
         self._until = time.monotonic() + SECONDS
@@ -133,7 +134,7 @@ class Crawler:
         page.on("dialog", lambda dialog: dialog.accept())
 
     def all_of_it(self, login: Login | None) -> None:
-        """Sign in where there is a `login`, walk, send one form, and sign out."""
+        """Sign in when there is a `login`, follow links, send one form when one was found, and sign out."""
         start = f"{self.origin}/{self.app}/"
         if login:
             sign_in(self.page, f"{start}login", login)
@@ -142,7 +143,7 @@ class Crawler:
             if seen.page != SIGNED_IN[self.app]:
                 self.troubles.append(f"could not sign in: {seen}")
                 return
-        self._until = time.monotonic() + SECONDS  # signing in has a patience of its own
+        self._until = time.monotonic() + SECONDS  # signing in has a timeout of its own and does not count
         self.walk(start, bool(login))
         if self._form_at:
             self.send_form(f"proof-asset-{secrets.token_hex(4)}")
@@ -150,7 +151,7 @@ class Crawler:
             self.open(f"{start}logout", TYPED)
 
     def walk(self, start: str, signed_in: bool) -> None:
-        """Breadth first over the application's own links, each pattern of address once; the last page is kept for `logout`."""
+        """Open the application's own links breadth first, each URL pattern once. One page of `PAGES` is reserved for signing out."""
         queue, seen = deque([(start, TYPED)]), {pattern(start)}
         while queue and len(self.walked) < PAGES - 1 and self._left() > LAST:
             self.open(*queue.popleft())
@@ -170,7 +171,7 @@ class Crawler:
         self._not_walked = len(queue)
 
     def _contents(self) -> tuple[list[str], bool]:
-        """`CONTENTS` of the page; asked once more where a script went on to another page just then."""
+        """Return the result of `CONTENTS`; it is read once more when a script opened another page meanwhile."""
         try:
             links, has_form = self.page.evaluate(CONTENTS)
         except Exception:
@@ -179,19 +180,19 @@ class Crawler:
         return links, has_form
 
     def open(self, url: str, opener: str) -> None:
-        """One page and all that it loads; `opener` is the page that links it."""
+        """Open one page and wait for what it loads; `opener` is the page that links it. Errors are recorded, not raised."""
         self.walked.append(shown(url))
         self.record.opener = opener
         try:
             go(self.page, url, timeout=self._patience())
         except Exception as error:
-            words = _first_line(error)  # what is no page (a download) and what gets no answer is on record already
+            words = _first_line(error)  # a download, or a request without a response, is no trouble here: the recorder has it
             if self._left() > 0 and "Download is starting" not in words and "net::ERR_" not in words:
                 self.troubles.append(f"{shown(url)}: {words}")
         self.record.settle()
 
     def send_form(self, name: str) -> None:
-        """Fill in the form that makes an asset, send it once, and remove what it made."""
+        """Fill in the form that makes an asset, send it once, and remove the asset. `name`: the name of the asset."""
         self.record.opener = TYPED
         go(self.page, self._form_at, timeout=self._patience())
         form = self.page.locator(FORM).first
@@ -219,14 +220,14 @@ class Crawler:
             self.troubles.append(f"whether {name} was made is not known: the answer names no id")
 
     def _kept(self) -> str:
-        """The body of the answer that the form's script got; empty when the script did not read it in `KEEPING` ms."""
-        with suppress(Exception):  # the wait goes on over a navigation, a plain evaluation does not
+        """Return the body of the response that the form's script got; empty when the script did not read it within `KEEPING` ms."""
+        with suppress(Exception):  # a wait survives a navigation, a plain evaluation does not
             return str(self.page.wait_for_function(KEPT, timeout=KEEPING).json_value())
         return ""
 
     def remove(self, kind: str, name: str, made: str | None) -> int:
-        """Remove the assets of that name and the one with the id that the form's answer told, where it did; how many there were."""
-        tab = self.page.context.new_page()  # its own: the form's script may go on to another page at any moment
+        """Remove the assets with this name, and the one with the id `made` when there is one; return how many there were."""
+        tab = self.page.context.new_page()  # a tab of its own, because the form's script may open another page at any moment
         try:
             go(tab, f"{self.origin}/{self.app}/", timeout=PATIENCE)
             count, self.left_behind = tab.evaluate(REMOVE, [f"{self.origin}/{self.app}/apis/assets", kind, name, made])
@@ -236,7 +237,7 @@ class Crawler:
         return count
 
     def result(self) -> tuple[Status, str]:
-        """Status and text of the row."""
+        """Return the status and the text of the check."""
         bound = f"{self._not_walked} more linked" if self._not_walked else "all that are linked"
         pages = f"{len(self.walked)} pages ({bound}; at most {PAGES} and {SECONDS:.0f} s)" if self.walked else "no page walked"
         parts = [f"{pages}, {len(self.record.asked)} requests"]
@@ -255,14 +256,15 @@ class Crawler:
         return status, "; ".join(parts)
 
     def _own(self, url: str) -> bool:
-        """Whether an address lies in the user's own application."""
+        """Return whether a URL belongs to the application of this walk."""
         return url.startswith(self.origin + "/") and urlsplit(url).path.split("/")[1] == self.app
 
     def _left(self) -> float:
+        """Return the seconds that are left; negative after the time limit."""
         return self._until - time.monotonic()
 
     def _patience(self) -> float:
-        """Milliseconds for the next step: what is left, and a second where nothing is."""
+        """Return the timeout of the next step in milliseconds: the time that is left, at least one second and at most `PATIENCE`."""
         return min(max(self._left(), 1.0) * 1000, PATIENCE)
 
 

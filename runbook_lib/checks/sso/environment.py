@@ -1,8 +1,8 @@
-"""What an attempt is given: the public hosts, the nodes, the users, and the places from which it may be made.
+"""The scene of an attempt: the public hosts, the nodes, the users, and the places from which it can be made.
 
-A place is a callable that opens a connection (`connect(address, port)`), so every attempt runs the same code: from the
-operator's machine it is a socket, from a node or from a neighbour in the subnet it is a channel of that machine's SSH
-connection (what it reaches is what that machine reaches).
+A place is a callable that opens a connection (`connect(address, port)`), so that every attempt runs the same code. From the
+operator's machine the connection is a socket. From a node or another host in the subnet it is a channel of the SSH connection
+with that host, so it reaches what that host reaches.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from runbook_lib.session import Session
     from runbook_lib.spec.model import Spec
 
-# Without a handler of its own its errors go to the reader's screen; here a refused connection is a finding.
+# Without a handler, paramiko prints its errors on the screen; here a refused connection is an expected result.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 OUTSIDE, NODE, NEIGHBOUR = "outside", "node", "neighbour"
-EVIL = "evil.example"  # reserved for examples: nobody's
+EVIL = "evil.example"  # a name reserved for examples, which nobody can own
 CONFIGURATIONS = {"greg-single": "single", "greg-original": "original"}
 
 
 @dataclass(frozen=True)
 class Login:
-    """A user's name and password; None of it is ever shown."""
+    """A user's name and password; the password is left out of the representation."""
 
     user: str
     password: str = field(repr=False)
@@ -42,7 +42,7 @@ class Login:
 
 @dataclass(frozen=True)
 class ProductNode:
-    """A node of the product: `address` as its neighbours see it, `connect` opens connections from this very machine."""
+    """A node of the product: `address` is its private address, `connect` opens connections from the node itself."""
 
     name: str
     address: str
@@ -51,18 +51,21 @@ class ProductNode:
 
     @property
     def origin(self) -> str:
+        """Scheme, address and port of the node's URLs."""
         return f"https://{self.address}:{self.port}"
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything the proof may know.
+    """The deployment as the proof sees it.
 
-    `configuration`: bare, single, original, hosts, allow-list, app-removed or full (see `attempts.yaml`). `fronts`: address
-    (or address:port) of the Nginx behind each public host, seen from outside; `inner_fronts` from inside the subnet.
-    `nodes`: the machines behind each host. `outside_nodes`: their addresses from outside. `neighbour`: another machine
-    of the subnet, with its name. `ask_first`: the user store is not ours alone: test users only after a yes. `doors`: by
-    host, what Nginx has to let through. `pack`: what lies in the product's pack; attempts are made from both.
+    `configuration`: bare, single, original, hosts, allow-list, app-removed or full (see `attempts.yaml`). `expect`: the
+    expected verdict, `separated` or `leak`. `hosts`: names of the public hosts by key. `fronts`: address (or address:port) of
+    the Nginx of each public host, from outside; `inner_fronts`: the same from inside the subnet. `nodes`: the nodes behind
+    each public host. `outside_nodes`: their addresses from outside, by name. `neighbour`: name and connection of another host
+    in the subnet. `traits`: see `traits_of`. `ask_first`: the user store may belong to others, so test users need agreement.
+    `doors`: by host key, the requests that Nginx has to let through. `pack`: contents of the product's pack. Attempts are
+    generated from the last two.
     """
 
     configuration: str
@@ -83,16 +86,19 @@ class Scene:
 
     @property
     def machines(self) -> tuple[ProductNode, ...]:
-        """Every node of the product, once."""
+        """Every node of the product, each once."""
         return tuple({machine.name: machine for tier in self.nodes.values() for machine in tier}.values())
 
     def words(self, user: str = "") -> dict[str, str]:
-        """What the placeholders of `attempts.yaml` stand for."""
+        """Return the values of the placeholders of `attempts.yaml`."""
         return {**self.hosts, "evil": EVIL, "user": user or "nobody-at-all"}
 
     def visitor(self, place: str = OUTSIDE, at: ProductNode | None = None, verify: bool = True) -> Client:
-        """A fresh browser at `place`. At a node only that node is within its reach, and its certificate is not
-        verified: SSH has already proven who the machine is, and the connection does not leave it."""
+        """Return a client without cookies that connects from `place`. Raises `RunbookError` when there is no neighbour to connect from.
+
+        At a node it reaches that node only, and the certificate is not verified: SSH has verified the host, and the connection
+        does not leave it.
+        """
         if place == NODE and at is not None:
             return Client({at.address: f"{at.address}:{at.port}"}, None, at.connect)
         if place == NEIGHBOUR:
@@ -101,8 +107,10 @@ class Scene:
         return Client(self._named(self.fronts), self.ca if verify else None, self.outside)
 
     def visitor_of(self, node: ProductNode) -> Client:
-        """A fresh browser for which every public host is this very node, reached from the node itself as in `visitor`:
-        names, redirects and sign-on stay the public ones, and Nginx is not asked."""
+        """Return a client without cookies for which every public host is this node, reached from the node itself.
+
+        Host names, redirects and sign-on are the public ones, but the requests do not pass Nginx.
+        """
         return Client(dict.fromkeys(self.hosts.values(), f"{node.address}:{node.port}"), None, node.connect)
 
     def _named(self, fronts: Mapping[str, str]) -> dict[str, str]:
@@ -114,7 +122,7 @@ def _no_neighbour() -> tuple[str, Connect]:
 
 
 def scene_of(deployment: Session) -> Scene:
-    """The scene of a deployment that stands. Raises `RunbookError` where machines or secrets are missing."""
+    """Return the scene of a running deployment. Raises `RunbookError` when hosts or secrets are missing."""
     spec, topology, fleet = deployment.spec, deployment.topology, deployment.fleet()
     addresses = deployment.public_addresses()
 
@@ -142,7 +150,11 @@ def scene_of(deployment: Session) -> Scene:
 
 
 def traits_of(spec: Spec, fronts: int) -> frozenset[str]:
-    """What an attempt may need (`needs` in `attempts.yaml`): how many Nginx there are, whether the Publisher is for some only, which forms are open."""
+    """Return the traits of a deployment that attempts may need (`needs` in `attempts.yaml`).
+
+    They tell whether there is one Nginx or more (`fronts` is their number), whether the Publisher is limited to some addresses,
+    and whether the forms for registration and account recovery are open.
+    """
     guarded = spec.hardening == "full"
     return frozenset(
         [

@@ -1,10 +1,10 @@
-"""Attempts that nobody wrote down: every file of the pack's applications, every URL mapping, by every spelling, method and user.
+"""Generated attempts: every file and URL mapping of the pack's applications, in many spellings, with several methods and users.
 
-    requests = generate(contents, doors)                 # what no browser needs, by application
-    found = scan(scene, requests["publisher"], logins)   # which of them Nginx passed on
+    requests = generate(contents, doors)                 # requests that no browser needs, by application
+    found = scan(scene, requests["publisher"], logins)   # the requests that Nginx let through
 
-A table of attempts knows the holes that somebody thought of. These are made from what is really there: whatever the front
-doors do not name must be refused, by Nginx itself, or it is named here.
+The matrix of attempts covers only the holes that somebody thought of. These requests are made from the files of the pack:
+Nginx itself must refuse each one that the front doors do not name, and the scan reports those that it let through.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from runbook_lib.webclient.cookies import Jar
 from runbook_lib.webclient.transport import Closed, Timeout, Wire
 
 MOST = 6000  # requests for all applications together
-SECONDS = 60.0  # for one application; where Nginx answers by itself it is done in a few
+SECONDS = 60.0  # time limit for one application; it takes a few seconds when Nginx refuses every request itself
 THREADS = 6
 REFUSED = "refused"
 SCRIPT = ".jag"
-REST = "product"  # what belongs to none of the four applications
+REST = "product"  # key for requests to none of the four applications
 KNOWN = ("store", "publisher", "sso", "social")
-# Contexts of the product that lie in no folder of the pack (facts 5.3, 12.3)
+# Paths of the product that have no folder in the pack (facts 5.3, 12.3)
 ROOTS = (
     "/carbon/", "/carbon/admin/login.jsp", "/services/", "/services/RemoteUserStoreManagerService", "/services/RemoteUserStoreManagerService?wsdl",
     "/registry", "/registry/atom", "/registry/resource/_system", "/governance/", "/resource/1.0.0/", "/cmis", "/fileupload/", "/filedownload",
@@ -38,11 +38,11 @@ ROOTS = (
     "/openid", "/openidserver", "/passivests", "/oauth2/token", "/oauth/request-token", "/wso2registry/", "/uddi/",
 )  # fmt: skip
 HOSTS = ("store", "publisher")
-# By whom: nobody, or a user signed in at his own application, whose cookies go to the other host as well
+# Who sends a request: nobody, or a user signed in at the own application, whose cookies are sent to the other host too
 ANYBODY, STORE_USER, PUBLISHER_USER = "", "store-only", "publisher-only"
 USERS = (ANYBODY, STORE_USER, PUBLISHER_USER)
 HOME = {STORE_USER: "store", PUBLISHER_USER: "publisher"}
-# How a path may be written that the application server takes for the plain one, or that a careless rule takes for a harmless one
+# Spellings of a path that the application server may read as the plain path, or that a careless rule may let through
 SPELLINGS: Mapping[str, Callable[[str], str]] = {
     "an encoded letter": lambda path: path[:-1] + f"%{ord(path[-1]):02x}",
     "an encoded dot": lambda path: "%2e".join(path.rsplit(".", 1)),
@@ -71,7 +71,7 @@ SPELLINGS: Mapping[str, Callable[[str], str]] = {
 
 @dataclass(frozen=True)
 class Request:
-    """One attempt: `host` is a key of the public hosts, `target` goes out as it is written."""
+    """One request: `host` is a key of the public hosts, `target` is sent exactly as written, `who` is the kind of user."""
 
     host: str
     method: str
@@ -84,7 +84,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Found:
-    """A request that Nginx passed on, and what the answer was."""
+    """A request that Nginx did not refuse, and the response to it in words."""
 
     request: Request
     answer: str
@@ -95,7 +95,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Scan:
-    """What came of it. `made` of `wanted` requests were sent in `seconds`; `passed` are those that Nginx did not refuse."""
+    """The result of a scan: `made` of `wanted` requests were sent in `seconds`; `passed` are those that Nginx did not refuse."""
 
     wanted: int
     made: int
@@ -112,9 +112,10 @@ class Scan:
 
 @lru_cache(maxsize=4)
 def generate(contents: Contents, store: tuple[Door, ...], publisher: tuple[Door, ...], most: int = MOST) -> Mapping[str, tuple[Request, ...]]:
-    """The requests that no front door of their host lets in, by application; `product` is all that belongs to none.
+    """Return the requests that no front door of their host names, by application (`product`: requests to none of them).
 
-    Each kind in its turn until `most` are made, so that a large pack loses spellings, not files. The same for the same pack.
+    `store`, `publisher`: the front doors of the two hosts. `most`: the greatest number of requests. The kinds are made one after
+    the other, so that a large pack loses spellings and not files. The result is the same for the same pack.
     """
     doors = {"store": store, "publisher": publisher}
     every = itertools.chain(_plain(contents), _by_users(contents), _mapped(contents), _addressed(contents), _rest(contents), _spelt(contents))
@@ -122,11 +123,13 @@ def generate(contents: Contents, store: tuple[Door, ...], publisher: tuple[Door,
     by_app: dict[str, list[Request]] = {app: [] for app in (*KNOWN, REST)}
     for request in itertools.islice(dict.fromkeys(itertools.islice(outside, 2 * most)), most):
         by_app[_app_of(request.target)].append(request)
-    return {app: tuple(sorted(found, key=lambda request: "logout" in request.target)) for app, found in by_app.items()}  # who is signed out sees less
+    return {
+        app: tuple(sorted(found, key=lambda request: "logout" in request.target)) for app, found in by_app.items()
+    }  # sign-out last: a user who is signed out reaches less
 
 
 def _app_of(target: str) -> str:
-    """Whose path it is; a trick in front of it counts for the application that it leads to."""
+    """Return the application of a path. A path with a prefix that leads elsewhere belongs to the application it leads to."""
     plain = re.sub(r"%([0-9a-fA-F]{2})", lambda code: chr(int(code[1], 16)), target.split("?")[0]).lower()
     for trick in ("/sso/views/css/../../..", "/sso/login/..;/.."):
         plain = plain.removeprefix(trick)
@@ -139,23 +142,23 @@ def _scripts(contents: Contents) -> list[str]:
 
 
 def _plain(contents: Contents) -> Iterator[Request]:
-    """Every file as it lies there, on both hosts."""
+    """Return a GET of every file under its own path, on both hosts."""
     return (Request(host, "GET", _written(path)) for path in contents.files for host in HOSTS)
 
 
 def _by_users(contents: Contents) -> Iterator[Request]:
-    """Every script by each user, read and posted to."""
+    """Return a POST and a GET of every script, for each user and host."""
     return (Request(host, method, _written(path), who) for path in _scripts(contents) for host in HOSTS for method in ("POST", "GET") for who in USERS)
 
 
 def _mapped(contents: Contents) -> Iterator[Request]:
-    """Every URL mapping with every method; for a star, something."""
+    """Return every URL mapping with every method and host; `*` is replaced by `x` and by nothing."""
     targets = [mapping.replace("*", rest) for mapping in contents.mappings for rest in (("x", "") if "*" in mapping else ("",))]
     return (Request(host, method, target) for target in targets for host in HOSTS for method in METHODS)
 
 
 def _addressed(contents: Contents) -> Iterator[Request]:
-    """The address that an extension's script answers at, besides its own path: apis/x and pages/x of the application or of a type of assets."""
+    """Yield requests for the URLs of extension scripts besides their own paths: apis/x and pages/x of the application or of an asset type."""
     for path in _scripts(contents):
         if found := re.fullmatch(r"/(\w+)/extensions/(app|assets)/([^/]+)/(apis|pages)/(.+)\.jag", path):
             app, kind, name, folder, script = found.groups()
@@ -165,12 +168,12 @@ def _addressed(contents: Contents) -> Iterator[Request]:
 
 
 def _rest(contents: Contents) -> Iterator[Request]:
-    """What else the product serves."""
+    """Return requests for the product's other paths: `ROOTS` and the web archives of the pack."""
     return (Request(host, method, target) for target in (*ROOTS, *contents.roots) for host in HOSTS for method in ("GET", "POST"))
 
 
 def _spelt(contents: Contents) -> Iterator[Request]:
-    """Every script by every spelling: at the host that serves it, then at the other one; method and user take turns."""
+    """Yield every script in every spelling: first on the hosts that serve it, then on the other ones; method and user alternate."""
     turns = itertools.cycle(itertools.product(("POST", "GET"), USERS))
     for own in (True, False):
         for spell in SPELLINGS.values():
@@ -179,16 +182,16 @@ def _spelt(contents: Contents) -> Iterator[Request]:
                 for host in (host for host in HOSTS if (host in serving) == own):
                     method, who = next(turns)
                     yield Request(host, method, spell(_written(path)), who)
-            next(turns)  # so that the next spelling meets other users
+            next(turns)  # so that the next spelling starts with another user
 
 
 def _written(path: str) -> str:
-    """A file's path as a request target."""
+    """Return a file's path as a request target, percent-encoded."""
     return re.sub(r"[^\w/.~!&'()*+,=:@-]", lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), path, flags=re.ASCII)
 
 
 def scan(scene: Scene, requests: tuple[Request, ...], logins: Mapping[str, Login]) -> Scan:
-    """Send them, several at a time; Nginx's own refusals (and a connection that it closes) are what is expected of all of them."""
+    """Send the requests over `THREADS` connections, at most `SECONDS` seconds; return those that Nginx did not refuse with a page of its own."""
     jars = {who: _signed_in(scene, logins[who], HOME[who]) for who in HOME if who in logins and any(request.who == who for request in requests)}
     began = time.monotonic()
     turns = [requests[first::THREADS] for first in range(THREADS)]
@@ -201,13 +204,13 @@ def scan(scene: Scene, requests: tuple[Request, ...], logins: Mapping[str, Login
 
 
 def _send(scene: Scene, requests: Iterable[Request], jars: Mapping[str, Jar], deadline: float) -> tuple[int, list[Found]]:
-    """How many were sent before the deadline, and which came through."""
+    """Send requests until the deadline; return how many were sent, and those that Nginx did not refuse."""
     wire, made, passed = _wire(scene), 0, []
     try:
         for request in requests:
             if time.monotonic() > deadline:
                 break
-            if (answer := _ask(wire, scene, request, jars)) is None:  # a kept connection ends some time: once more on a fresh one
+            if (answer := _ask(wire, scene, request, jars)) is None:  # a kept connection may have been closed: retry once on a new one
                 wire.close()
                 wire = _wire(scene)
                 answer = _ask(wire, scene, request, jars)
@@ -224,7 +227,7 @@ def _wire(scene: Scene) -> Wire:
 
 
 def _ask(wire: Wire, scene: Scene, request: Request, jars: Mapping[str, Jar]) -> str | None:
-    """What was answered: `REFUSED` by Nginx, or status and Location; None where the connection was closed without an answer."""
+    """Return the response: `REFUSED` by Nginx, or status and Location; None when the connection was closed without a response."""
     name = scene.hosts[request.host]
     cookies = jars[request.who].header(name, request.target.split("?")[0], True) if request.who in jars else ""
     headers = {"Host": name, "Accept": "*/*"} | ({"Cookie": cookies} if cookies else {})
@@ -239,7 +242,7 @@ def _ask(wire: Wire, scene: Scene, request: Request, jars: Mapping[str, Jar]) ->
 
 
 def _signed_in(scene: Scene, login: Login, app: str) -> Jar:
-    """The cookies of a user at his own host, and the same as if the other host had set them for its application."""
+    """Sign in and return the user's cookies for the own host, with copies as if the other host had set them for its application."""
     visitor = scene.visitor()
     visitor.sign_in_at(scene.hosts[app], app, login.user, login.password)
     other = "publisher" if app == "store" else "store"

@@ -1,7 +1,7 @@
-"""Which page is this? Decided on what only the right page has (form fields, where a redirect leads, words of the body).
+"""Recognises a page by what only this page has: form fields, the target of a redirect, words of the body.
 
-A status tells little here: the product answers 302 to everything it does not know (facts 10.1). The pages and their
-conditions are data, in `attempts.yaml`; this is the whole of their meaning.
+The status alone is not enough: the product answers 302 to every request it does not know (facts 10.1). The pages and their
+conditions are data, in `attempts.yaml`; this module defines what the conditions mean.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from runbook_lib.webclient.response import Answer
 
 @dataclass(frozen=True)
 class Seen:
-    """What a step ended at. `page`: its name in `attempts.yaml`, or `unknown`; `says`: the word of the golden table."""
+    """The page or finding that a step ended at. `page`: its name in `attempts.yaml`, or `unknown`; `says`: its word in the golden table."""
 
     page: str
     says: str
@@ -30,7 +30,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class PageSignature:
-    """One page of the catalogue: its name, its word, what it means in a sentence, and its conditions."""
+    """One page of the catalogue: its name, its word in the golden table, its meaning in a sentence, and its conditions."""
 
     name: str
     says: str
@@ -38,12 +38,12 @@ class PageSignature:
     when: Mapping[str, Any]
 
     def fits(self, answer: Answer, hops: Sequence[Answer], words: Mapping[str, str]) -> bool:
-        """Whether every condition holds. `words` fill the placeholders; `hops` are the answers on the way."""
+        """Return whether every condition holds. `words` fill the placeholders; `hops` are the responses before this one."""
         return all(CONDITIONS[key](wanted, answer, hops, words) for key, wanted in self.when.items())
 
 
 def _fill(pattern: str, words: Mapping[str, str]) -> str:
-    """The regular expression with host names in it; braces of the expression itself stay as they are."""
+    """Return the regular expression with its placeholders filled; other braces in it are kept."""
     return re.sub(r"\{(\w+)\}", lambda match: re.escape(words.get(match[1], match[0])), pattern)
 
 
@@ -64,7 +64,7 @@ def _location(answer: Answer) -> str:
 
 
 def _without_parameters(path: str) -> str:
-    """The path as the application sees it: `/sso/login;jsessionid=…` is `/sso/login`."""
+    """Return the path as the application sees it: `/sso/login` for `/sso/login;jsessionid=…`."""
     return path.split(";")[0]
 
 
@@ -85,7 +85,10 @@ CONDITIONS = {
 
 
 class Catalogue:
-    """The pages in the order in which they are tried: the first that fits is it."""
+    """The known pages, in the order in which they are compared: the first that fits is used.
+
+    Raises `ValueError` when a page has an unknown condition.
+    """
 
     def __init__(self, table: Mapping[str, Mapping[str, Any]], findings: Mapping[str, Mapping[str, str]] | None = None):
         self._findings = findings or {}
@@ -97,15 +100,16 @@ class Catalogue:
 
     @property
     def names(self) -> set[str]:
+        """Names of all pages and findings."""
         return {page.name for page in self.pages} | set(self._findings)
 
     def finding(self, name: str, detail: str) -> Seen:
-        """What a step found out without a page."""
+        """Return the finding `name` of a step that does not end at a page. Raises `KeyError` when it is unknown."""
         row = self._findings[name]
         return Seen(name, row["says"], row["means"], detail)
 
     def recognise(self, answer: Answer, hops: Sequence[Answer], words: Mapping[str, str]) -> Seen:
-        """The page that `answer` is. `{host}` in a condition is the host of the page itself."""
+        """Return the first page that fits `answer`, else one named `unknown`. `{host}` in a condition is the host of the page itself."""
         filled = {**words, "host": urlsplit(answer.url).netloc}
         detail = described(answer)
         for page in self.pages:
@@ -115,7 +119,7 @@ class Catalogue:
 
 
 def described(answer: Answer) -> str:
-    """Status, and where it leads or lies: enough to look it up again, without a query or a session in it."""
+    """Return the status and the URL or redirect target, without query and session id."""
     if location := answer.header("location"):
         return f"{answer.status} to {_shown(location)}"
     return f"{answer.status} at {_shown(answer.url)}"

@@ -1,9 +1,9 @@
-"""The SSO proof: make every attempt of the matrix, decide each on what it met, say whether the two are separate.
+"""The SSO proof: makes every attempt of the matrix, decides each by its responses, and tells whether Store and Publisher are separate.
 
     proof = prove(scene)
     proof.verdict        # "separated" | "leaks (n ways)" | "not decided"
 
-The matrix is `attempts.yaml`; nothing about a single attempt is written here.
+The matrix is `attempts.yaml`; this module has no code for a single attempt.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ EXPECTED = {
     "hygiene": ("as it should be", "it is missing"),
     "limit": ("refused", "it succeeds (a limit of the product)"),
 }
-# the three holes (facts 10.2, 12.1), told with the exchange of this run
+# the three holes of the product (facts 10.2, 12.1), shown with the requests and responses of this run
 HOLES = ("click-through-store-only", "basic-api-without-role", "direct-script-without-role")
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One row of the matrix; the meaning of every field is at the head of `attempts.yaml`."""
+    """One row of the matrix; the head of `attempts.yaml` explains every field."""
 
     id: str
     title: str
@@ -67,11 +67,14 @@ class Attempt:
     golden: Any = "page"
 
     def applies(self, scene: Scene) -> bool:
-        """Whether it has a meaning in this scene."""
+        """Return whether the attempt has a meaning in this scene."""
         return (not self.only_in or scene.configuration in self.only_in) and self.needs in ("", *scene.traits)
 
     def expected(self, scene: Scene) -> frozenset[str]:
-        """The states that pass: refused everywhere, unless this configuration is known, and expected, to leak."""
+        """Return the states that pass: `leak` where this configuration is expected to leak, both where either is accepted, else `held`.
+
+        Both are accepted for a limit of the product, and in the configurations of `either_in`.
+        """
         if self.kind == "limit":
             return frozenset(["held", "leak"])
         if scene.expect == "separated" and self.kind != "limit":
@@ -83,9 +86,10 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one attempt came to. `seen` per step that counts; `exchanges`: its requests and answers, as they may be shown.
+    """The result of one attempt.
 
-    `notes`: what the steps noted in words beside these.
+    `seen`: the page or finding of each step that counts. `where`: the place from which it was made. `reason`: why it could not
+    be decided. `exchanges`: its requests and responses, redacted. `notes`: texts that the steps recorded besides.
     """
 
     attempt: Attempt
@@ -98,14 +102,14 @@ class Outcome:
 
     @property
     def observed(self) -> str:
-        """In words: what was met at the step that decided it."""
+        """The pages of the deciding steps in words, or the reason why there is no decision."""
         if self.reason:
             return self.reason
         texts = dict.fromkeys(str(one) for one in _deciding(self.attempt, self.seen))
         return "; ".join(texts)
 
     def as_evidence(self) -> dict[str, Any]:
-        """Who tried what, request by request, why it matters, and the setting that closes it: for the report."""
+        """Return the data for the report: user, requests, why the attempt matters, and the setting that closes it."""
         steps = [f"{verb} {argument}" for step in self.attempt.steps for verb, argument in list(step.items())[:1]]
         return {
             "title": self.attempt.title,
@@ -120,7 +124,7 @@ class Outcome:
         }
 
     def as_check(self, scene: Scene) -> Check:
-        """The row of the table: it passes when it came out as this configuration is expected to."""
+        """Return the check of this attempt, which passes when its state is expected in this configuration."""
         wanted = self.attempt.expected(scene)
         held, leak = EXPECTED[self.attempt.kind]
         words = " or ".join(word for state, word in (("held", held), ("leak", leak)) if state in wanted)
@@ -131,7 +135,7 @@ class Outcome:
 
 @cache
 def settings() -> Mapping[str, str]:
-    """The settings that close an attempt, by the short word that `closed_by` is."""
+    """Return the settings that close an attempt, by the word used in `closed_by`."""
     return _table()["settings"]
 
 
@@ -142,7 +146,10 @@ def _table() -> Mapping[str, Any]:
 
 @cache
 def matrix() -> tuple[tuple[Attempt, ...], Catalogue]:
-    """The attempts and the pages of `attempts.yaml`; `ValueError` names a page that an attempt uses and nobody described."""
+    """Return the attempts and the pages of `attempts.yaml`.
+
+    Raises `ValueError` when an attempt names an unknown page or setting, or has one page in both `held` and `leak`.
+    """
     table = _table()
     catalogue = Catalogue(table["pages"], table["findings"])
     attempts = tuple(_attempt(row) for row in table["attempts"])
@@ -166,7 +173,7 @@ def _attempt(row: Mapping[str, Any]) -> Attempt:
 
 
 def decide(attempt: Attempt, seen: Iterable[Seen]) -> State:
-    """One page that leaks is a leak; a page that is neither leaves it undecided; refused everywhere is held."""
+    """Return the state: `leak` when a deciding page leaks, `held` when all of them are refusals, else `undecided`."""
     pages = [one.page for one in _deciding(attempt, tuple(seen))]
     if any(page in attempt.leak for page in pages):
         return "leak"
@@ -174,11 +181,15 @@ def decide(attempt: Attempt, seen: Iterable[Seen]) -> State:
 
 
 def _deciding(attempt: Attempt, seen: tuple[Seen, ...]) -> tuple[Seen, ...]:
+    """Return the pages that decide the attempt: the last one or all, as its `decided_by` says."""
     return seen[-1:] if attempt.decided_by == "last" else seen
 
 
 def try_out(attempt: Attempt, scene: Scene, logins: Mapping[str, Login]) -> Outcome:
-    """Make one attempt, at every node of its tier where it stands at nodes. Never raises for what it meets."""
+    """Make one attempt and return its outcome. An attempt from a node is made at every node of its tier.
+
+    An error leaves the outcome undecided, with the error as its reason; nothing is raised.
+    """
     stands: tuple[ProductNode | None, ...] = scene.nodes.get(attempt.at, ()) if attempt.place == NODE else (None,)
     where = ", ".join(node.name for node in stands if node) or _place(attempt, scene)
     if attempt.who not in ("no one", "anybody", *logins):
@@ -197,13 +208,13 @@ def try_out(attempt: Attempt, scene: Scene, logins: Mapping[str, Login]) -> Outc
         state = decide(attempt, seen)
     except CannotTell as error:
         reason = str(error)
-    except Exception as error:  # a broken check must never be read as a refusal
+    except Exception as error:  # an error of the check must not count as a refusal
         reason = f"{type(error).__name__}: {error}"
     return Outcome(attempt, state, tuple(seen), where, reason, tuple(met), tuple(notes))
 
 
 def _walked(walk: Walk, attempt: Attempt) -> list[Exchange]:
-    """The exchanges of an attempt's steps, fit to be shown."""
+    """Make the steps of an attempt and return their requests and responses, redacted."""
     found: list[Exchange] = []
     for step in attempt.steps:
         done = walk.visitor
@@ -221,32 +232,32 @@ def _place(attempt: Attempt, scene: Scene) -> str:
 
 @dataclass(frozen=True)
 class Proof:
-    """The proof as it came out."""
+    """The result of the proof."""
 
     scene: Scene
     outcomes: tuple[Outcome, ...]
     left_out: tuple[Attempt, ...] = field(default=())
-    clean_up: Check | None = None  # whether the test users are gone: a row of its own, no part of the verdict
+    clean_up: Check | None = None  # the check that the test users are removed; it does not count for the verdict
 
     @property
     def ways(self) -> tuple[str, ...]:
-        """Titles of the attempts that got through."""
+        """Titles of the attempts that succeeded."""
         return tuple(o.attempt.title for o in self.outcomes if o.state == "leak" and o.attempt.kind == "attempt")
 
     @property
     def repairs(self) -> dict[str, str]:
-        """The setting that closes each way, by the way's title."""
+        """The setting that closes each successful attempt, by its title."""
         attempts = {outcome.attempt.title: outcome.attempt for outcome in self.outcomes}
         return {way: settings().get(attempts[way].closed_by, "") for way in self.ways}
 
     @property
     def open_questions(self) -> tuple[str, ...]:
-        """Titles of what is undecided, and of what had to work and did not."""
+        """Titles of the undecided attempts, and of the controls that did not work."""
         return tuple(o.attempt.title for o in self.outcomes if o.state == "undecided" or (o.attempt.kind == "control" and o.state != "held"))
 
     @property
     def kind(self) -> str:
-        """leak, separated or undecided; `separated` only when every attempt was made, decided and refused."""
+        """`leak`, `separated` or `undecided`. It is `separated` only when every attempt was made, decided and refused."""
         if self.ways:
             return "leak"
         return "undecided" if self.open_questions or not self.outcomes else "separated"
@@ -258,17 +269,18 @@ class Proof:
 
     @property
     def as_expected(self) -> bool:
-        """Whether the notebook passes: the verdict is the expected one and so is every row."""
+        """Whether the notebook passes: the verdict is the expected one and every check holds."""
         return self.kind == self.scene.expect and self.checks.ok
 
     @property
     def checks(self) -> CheckTable:
+        """One check per attempt, and the one on the removal of the test users."""
         rows = [outcome.as_check(self.scene) for outcome in self.outcomes]
         return CheckTable([*rows, self.clean_up] if self.clean_up else rows)
 
     @property
     def exchanges(self) -> tuple[tuple[str, tuple[Exchange, ...]], ...]:
-        """The three holes of the product as this run met them, each under its title."""
+        """The requests and responses of this run for the three holes of the product, by title."""
         return tuple((o.attempt.title, o.exchanges) for o in self.outcomes if o.attempt.id in HOLES)
 
     def _repr_html_(self) -> str:
@@ -298,10 +310,11 @@ def _item(title: str, setting: str) -> str:
 
 
 def prove(scene: Scene, *, agreed: bool = False, only: Iterable[str] = ()) -> Proof:
-    """Make every attempt that has a meaning here; test users live only meanwhile.
+    """Make every attempt that has a meaning in this scene and return the proof. Test users exist only during the call.
 
-    `agreed`: the owner of the user store said yes; without it nothing is touched where the scene asks first, and
-    `RunbookError` says how to agree. `only`: ids, for one attempt again; its verdict is about those alone.
+    `agreed`: the owner of the user store agreed to the test users. `only`: ids of attempts to make; the verdict is about
+    these alone. Raises `RunbookError` when the scene asks first and nobody agreed (then nothing is changed), or when the test
+    users cannot be made.
     """
     if scene.ask_first and not agreed:
         raise RunbookError(
@@ -318,8 +331,11 @@ def prove(scene: Scene, *, agreed: bool = False, only: Iterable[str] = ()) -> Pr
 
 
 def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login]) -> dict[str, Outcome]:
-    """What must work goes first, one after the other: a user's first sign-in makes its private role, once. What
-    writes a role goes last, after what needs the machines for itself. The rest runs side by side."""
+    """Make the attempts and return the outcomes by id.
+
+    Controls are made first, one after the other, because a user's first sign-in creates its private role. Attempts that must
+    run alone come last, and of these the ones that write a role at the end. All others run in parallel.
+    """
     first = [attempt for attempt in rows if attempt.kind == "control"]
     last = sorted((attempt for attempt in rows if attempt.alone or attempt.writes), key=lambda attempt: attempt.writes)
     outcomes = {attempt.id: try_out(attempt, scene, logins) for attempt in first}

@@ -1,8 +1,8 @@
-"""Test users of a proof: made fresh, named as such, removed with every role that they caused.
+"""Test users of a proof: made for each proof, recognisable by name, and removed with the roles made for them.
 
-By SOAP at a node's /services/RemoteUserStoreManagerService (facts 10.6), which is never public: the connection starts
-on the node itself. Names are `proof-<kind>-<six hex digits>`, at most 22 characters, because the product makes a role
-`private_<user>` and a role's name ends at 30.
+They are managed by SOAP at a node's /services/RemoteUserStoreManagerService (facts 10.6), which is never public: the
+connection starts on the node itself. Names are `proof-<kind>-<six hex digits>`, at most 22 characters, because the product
+makes a role `private_<user>` and a role's name has at most 30 characters.
 """
 
 from __future__ import annotations
@@ -31,24 +31,27 @@ ROLES = {
     "newcomer": ("Internal/publisher",),
 }
 SHORT = {"store-only": "store", "publisher-only": "publisher", "neither": "neither", "newcomer": "newcomer"}
-CLEAN_UP = "sso.clean-up"  # the id of the row about it
+CLEAN_UP = "sso.clean-up"  # id of the check that the users are removed
 OURS = re.compile(rf"proof-({'|'.join(SHORT.values())})-[0-9a-f]{{6}}")
 PRIVATE = "Internal/private_"
-TRIES, PAUSE = 5, 0.2  # a deletion that met a deadlock; seconds before the second try, doubled each time
+TRIES, PAUSE = 5, 0.2  # attempts of an operation with a deadlock; seconds before the first retry, doubled each time
 
 
 class Deadlock(RunbookError):
-    """The database gave up a transaction because of another one: nothing was done, and it may be asked again."""
+    """The database rolled back a transaction because of a deadlock: nothing was changed, and the operation may be retried."""
 
 
 class UserStore:
-    """The user store as one node offers it to the administrator."""
+    """The user store, used through one node as the administrator."""
 
     def __init__(self, scene: Scene, node: ProductNode):
         self._scene, self._node = scene, node
 
     def call(self, operation: str, **arguments: object) -> list[str]:
-        """One SOAP operation; the texts of its `return` elements. A list is sent as a repeated element."""
+        """Call one SOAP operation and return the texts of its `return` elements. A list is sent as a repeated element.
+
+        Raises `Deadlock` when the database reports one, and `RunbookError` for another error or when there is no response.
+        """
         url = self._node.origin + SERVICE
         visitor = self._scene.visitor(NODE, self._node)
         try:
@@ -73,6 +76,7 @@ class UserStore:
         return [found.text or "" for found in root.iter(f"{{{NAMESPACE}}}return", f"{{{NAMESPACE}}}Return")]
 
     def _failed(self, operation: str, why: str, kind: type[RunbookError] = RunbookError) -> RunbookError:
+        """Return the error of a failed operation; the caller raises it."""
         return kind(
             f"the user store refuses {operation}: {why}",
             f"{self._node.name}: {self._node.origin}{SERVICE}",
@@ -80,6 +84,7 @@ class UserStore:
         )
 
     def add(self, login: Login, roles: tuple[str, ...]) -> None:
+        """Make a user with these roles."""
         self.call(
             "addUser",
             userName=login.user,
@@ -89,16 +94,18 @@ class UserStore:
         )
 
     def users(self, like: str = "*") -> list[str]:
+        """Return the names of the users that match a pattern with `*`."""
         return self.call("listUsers", filter=like, maxItemLimit="-1")
 
     def roles(self) -> list[str]:
+        """Return the names of all roles."""
         return self.call("getRoleNames")
 
     def remove(self, *users: str) -> None:
-        """These test users, as far as they are there, and the roles that exist for them alone.
+        """Remove these test users, if they exist, and their private roles.
 
-        One after the other: two deletions at once deadlock in the product's database (facts 12.3). Raises `RunbookError`
-        for the first that failed, after all were tried.
+        They are removed one after the other, because parallel deletions deadlock in the product's database (facts 12.3).
+        Raises `RunbookError` for the first deletion that failed, after all were tried.
         """
         there = set(self.users("proof-*")) & set(users)
         private = set(self.roles()) & {PRIVATE + user for user in users}
@@ -113,13 +120,13 @@ class UserStore:
             raise failures[0]
 
     def of(self, *users: str) -> list[str]:
-        """What is there of these users: their names, and the roles that exist for them alone."""
+        """Return which of these users still exist, and their private roles that still exist."""
         there = [user for user in self.users("proof-*") if user in users]
         return there + [role for role in self.roles() if role.startswith(PRIVATE) and role.removeprefix(PRIVATE) in users]
 
 
 def patiently(work: Callable[[], object]) -> None:
-    """`work`, and again when it met a deadlock: a few times, then the `Deadlock` is raised."""
+    """Call `work`, and retry it after a deadlock. Raises the `Deadlock` when the last of `TRIES` attempts has one too."""
     Retrying(stop=stop_after_attempt(TRIES), wait=wait_exponential(PAUSE), retry=retry_if_exception_type(Deadlock), reraise=True)(work)
 
 
@@ -128,7 +135,7 @@ def _basic(login: Login) -> str:
 
 
 def _envelope(operation: str, arguments: Mapping[str, object]) -> str:
-    """The order of the arguments is the order of the elements: Axis2 wants that of the WSDL."""
+    """Return the SOAP request. Axis2 needs the elements in the order of the WSDL, so the arguments must be in that order."""
     fields = "".join(
         f"<ser:{name}>{escape(str(one))}</ser:{name}>" for name, value in arguments.items() for one in (value if isinstance(value, tuple | list) else (value,))
     )
@@ -140,12 +147,16 @@ def _envelope(operation: str, arguments: Mapping[str, object]) -> str:
 
 
 def _fault(text: str) -> str:
+    """Return the fault string of a SOAP response, or an empty string."""
     found = re.search(r"<(?:\w+:)?faultstring[^>]*>([^<]*)<", text)
     return found[1] if found else ""
 
 
 def sweep(store: UserStore) -> list[str]:
-    """Remove what an earlier proof left behind when it was cut short. Only names of our own making are touched."""
+    """Remove the test users and private roles that an interrupted proof left; return the names of these users.
+
+    Only names that match `OURS` are removed. Raises `RunbookError` when one cannot be removed.
+    """
     left = [user for user in store.users("proof-*") if OURS.fullmatch(user)]
     orphans = [role.removeprefix(PRIVATE) for role in store.roles() if role.startswith(PRIVATE)]
     if names := {*left, *(name for name in orphans if OURS.fullmatch(name))}:
@@ -154,16 +165,16 @@ def sweep(store: UserStore) -> list[str]:
 
 
 class Logins(dict[str, Login]):
-    """The users of a proof by kind, the administrator among them.
+    """The users of a proof by kind, with the administrator as `admin`.
 
-    `left`, once the proof is over: names of the users and roles of it that are still there; `why`: what their removal met.
+    After the proof, `left` has the names of its users and roles that still exist, and `why` the error of their removal.
     """
 
     left: tuple[str, ...] = ()
     why: str = ""
 
     def clean_up(self, store: UserStore) -> None:
-        """Remove them and look whether they are gone. Raises nothing: a proof that is done is not lost to its clean-up."""
+        """Remove the test users and set `left` and `why`. It raises nothing, so that the result of the proof is not lost."""
         names = [login.user for login in self.values() if OURS.fullmatch(login.user)]
         try:
             store.remove(*names)
@@ -175,7 +186,7 @@ class Logins(dict[str, Login]):
             self.left, self.why = tuple(names), f"nobody could look whether they are gone: {str(error).splitlines()[0]}"
 
     def check(self, chapter: str, after: str) -> Check:
-        """The row that says whether anything is left, what, and how it is removed. `after`: whose users they were."""
+        """Return the check that no test user is left; otherwise it says what is left and how to remove it. `after`: what they were used for."""
         seen = "nothing is left"
         if self.left:
             seen = f"still there: {', '.join(self.left)}{f' ({self.why})' if self.why else ''}; remove them in the console "
@@ -187,10 +198,10 @@ class Logins(dict[str, Login]):
 
 @contextlib.contextmanager
 def test_users(scene: Scene) -> Iterator[Logins]:
-    """One user per role for the time of a proof, by kind; the administrator is among them.
+    """Make one test user of each kind in `ROLES` for the time of a `with` block; yield them with the administrator.
 
-    Removed whatever happens, and looked for afterwards: `.left` and `.check()` say what came of it. Raises `RunbookError`
-    where they cannot be made, or where an earlier proof's cannot be removed.
+    They are removed in any case at the end; `.left` and `.check()` then tell whether that succeeded. Raises `RunbookError`
+    when they cannot be made, or when the users of an earlier proof cannot be removed.
     """
     store = UserStore(scene, scene.machines[0])
     sweep(store)
@@ -203,7 +214,7 @@ def test_users(scene: Scene) -> Iterator[Logins]:
         )
     logins = Logins({kind: _fresh(kind) for kind in ROLES}, admin=scene.admin)
     try:
-        # One after the other as well: a creation that a deadlock broke off could be half done, and not be made again.
+        # They are made one after the other too: a creation that a deadlock interrupts may be incomplete and cannot be retried.
         for kind, roles in ROLES.items():
             store.add(logins[kind], roles)
         yield logins
@@ -211,10 +222,11 @@ def test_users(scene: Scene) -> Iterator[Logins]:
         logins.clean_up(store)
 
 
-test_users.__test__ = False  # type: ignore[attr-defined]  # a name for readers, not a test for pytest
+test_users.__test__ = False  # type: ignore[attr-defined]  # pytest must not collect it as a test
 
 
 def _fresh(kind: str) -> Login:
+    """Return a new name and password for this kind of user; the password is redacted from now on."""
     login = Login(f"proof-{SHORT[kind]}-{secrets.token_hex(3)}", "Pw1-" + secrets.token_urlsafe(15))
     redactor.add(f"proof/{kind}", login.password)
     return login

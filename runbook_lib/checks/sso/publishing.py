@@ -1,8 +1,8 @@
-"""What is published at the Publisher is seen in the Store: by a Store user through Nginx, and on every Store node itself.
+"""Checks that an asset published at the Publisher is shown in the Store, through Nginx and on every Store node itself.
 
-The product indexes with a delay (35 s after a node's start, then every 3 s; facts 1.4), so the rows poll, at most 90 s.
-Who is not signed in sees no asset at all: wso2.anonymous.role may not read them (facts 12.3). The asset is made and
-removed by the test user of the proof; its name says what it is.
+The product indexes with a delay (35 s after a node's start, then every 3 s; facts 1.4), so the checks poll for at most 90 s.
+A visitor who is not signed in sees no asset: wso2.anonymous.role may not read them (facts 12.3). A test user of the proof
+makes and removes the asset; its name begins with `proof-asset-`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ TYPE = "restservice"
 ASSETS = f"/apis/assets?type={TYPE}"
 PUBLISHES = "A Publisher user publishes an asset"
 SECONDS = 90.0
-PAUSE = 0.5  # seconds between two looks
+PAUSE = 0.5  # seconds between two requests while polling
 
 
 def verify_published(scene: Scene, *, agreed: bool = False) -> CheckTable:
-    """Publish an asset, look for it at every place where the Store is served, remove it again.
+    """Publish an asset, look for it at Nginx and at every Store node, remove it, and return the checks.
 
-    Raises `RunbookError` where the user store is not ours alone and nobody agreed.
+    Raises `RunbookError` when the scene asks first and nobody agreed, or when the test users cannot be made.
     """
     if scene.ask_first and not agreed:
         raise RunbookError("an asset is published by a test user, and nobody agreed to make one", next_step="say agreed=True")
@@ -76,12 +76,12 @@ def _pair(login: Login) -> tuple[str, str]:
 
 
 def _places(scene: Scene) -> list[tuple[str, Client]]:
-    """The Store through Nginx, then each of its nodes under the Store's name."""
+    """Return the places with a client each: the Store through Nginx, then each Store node under the Store's host name."""
     return [("store", scene.visitor()), *((node.name, scene.visitor_of(node)) for node in scene.nodes["store"])]
 
 
 def _look(scene: Scene, place: str, visitor: Client, name: str, login: Login) -> Check:
-    """Sign in there as a Store user, and look until the asset is there."""
+    """Sign in at one place as a Store user, poll for the asset up to `SECONDS` seconds, and return the check."""
     url = _list_of(scene)
     started = time.monotonic()
     flow = visitor.sign_in_at(scene.hosts["store"], "store", *_pair(login))
@@ -93,7 +93,10 @@ def _look(scene: Scene, place: str, visitor: Client, name: str, login: Login) ->
 
 
 def _look_unasked(scene: Scene, name: str, known: bool) -> Check:
-    """Who is not signed in; `known`: the Store has the asset by now, so that seeing none says something."""
+    """Return the check that a visitor who is not signed in sees no asset.
+
+    `known`: every place shows the asset to a Store user; otherwise not seeing it proves nothing and the check is undecided.
+    """
     url = _list_of(scene)
     answer = scene.visitor().get(url)
     shown = f'"{name}"' in answer.text
@@ -103,11 +106,12 @@ def _look_unasked(scene: Scene, name: str, known: bool) -> Check:
 
 
 def _list_of(scene: Scene) -> str:
+    """Return the URL of the Store's list of assets."""
     return f"https://{scene.hosts['store']}/store{ASSETS}"
 
 
 def made_id(answer: Answer) -> str | None:
-    """Id of the asset that was made; the product answers with it, at the top or below `data`."""
+    """Return the id of the asset that was made, from the top of the JSON response or below `data`; None when there is none."""
     try:
         told = json.loads(answer.text)
     except ValueError:

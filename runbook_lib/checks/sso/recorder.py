@@ -1,7 +1,7 @@
-"""What a page asks for, and who refuses it: every request of a browser's page to our hosts, with the page that asked.
+"""Records every request of a browser's page to our hosts, which page made it, and whether Nginx refused it.
 
-Nginx answers for itself with pages of its own (nginx-404 and its like in `attempts.yaml`); every other error is the
-product's. Bodies are read of errors only, once the page stands still.
+Nginx refuses with error pages of its own (nginx-404 and others in `attempts.yaml`); every other error is the product's.
+Only the bodies of errors are read, after the page has loaded.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Request, Response
 
-QUIET = 3.0  # seconds for what a page goes on to load once it stands
+QUIET = 3.0  # most seconds to wait for what a page still loads after its load event
 NGINX = re.compile("<center>nginx|runbook-refused")
 BY_ITSELF = {"/favicon.ico": "asked by the browser for the tab's picture, whatever the page says; the product has none there"}
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 AGAIN = "url => fetch(url, {signal: AbortSignal.timeout(5000)}).then(answer => answer.text())"
-TYPED = "the address bar"  # what asks for a page that no page linked
+TYPED = "the address bar"  # opener of a page that no page links
 
 
 class Recorder:
-    """Listens to one page. `opener`: what asks for the next address that is opened; set it before each `goto`.
+    """Listens to the requests of one page.
 
-    `refused`: request -> the page that asked for it first. `by_product`: status -> how many errors the product itself
-    answered. `unclear`: errors of which it could not be told whose they are.
+    `opener`: the page that links the next URL to be opened; set it before each `goto`. `asked`: requests, with the page that
+    made each. `refused`: refused requests in words, with the page that made each first. `by_product`: number of errors of the
+    product itself by status. `unclear`: errors that may be of Nginx or of the product. `statuses`: last status by URL.
     """
 
     def __init__(self, page: Page, hosts: Collection[str]):
@@ -38,7 +39,7 @@ class Recorder:
         self.refused: dict[str, str] = {}
         self.by_product: Counter[int] = Counter()
         self.unclear: list[str] = []
-        self.statuses: dict[str, int] = {}  # address -> its last status
+        self.statuses: dict[str, int] = {}
         self._asking_again = False
         self._pending: set[Request] = set()
         self._unread: list[Response] = []
@@ -48,7 +49,7 @@ class Recorder:
         page.on("requestfailed", self._on_failure)
 
     def settle(self) -> None:
-        """Wait for what the page still loads, then read the errors among its answers."""
+        """Wait up to `QUIET` seconds for what the page still loads, then sort its errors into `refused`, `by_product` and `unclear`."""
         until = time.monotonic() + QUIET
         self._page.wait_for_timeout(20)
         while self._pending and time.monotonic() < until:
@@ -67,7 +68,10 @@ class Recorder:
                 self.by_product[response.status] += 1
 
     def _body(self, response: Response) -> str | None:
-        """The body of an error. The browser throws that of a style sheet or a script away: then it is asked for again."""
+        """Return the body of an error response, or None when it cannot be read.
+
+        The browser discards the body for a style sheet or a script; then the URL is requested again.
+        """
         body = text_of(response)
         if body or response.headers.get("content-length") == "0" or response.request.method != "GET":
             return body
@@ -90,7 +94,7 @@ class Recorder:
             by = shown(frame.parent_frame.url)
         elif request.redirected_from:
             by = self.asked.get(request.redirected_from, TYPED)
-        else:  # the first is the crawler's own; what follows it the page asks for: a form that sends itself
+        else:  # the first navigation is the crawler's own, later ones are the page's, such as a form that posts itself
             by, self.opener = self.opener or shown(frame.url), ""
         if self._ours(request.url) and not self._asking_again:
             self.asked[request] = by
@@ -105,7 +109,7 @@ class Recorder:
         self._pending.discard(request)
 
     def _on_failure(self, request: Request) -> None:
-        """No answer at all; aborted is what the browser itself gave up, because it went on to another page."""
+        """Record a request without a response. Aborted requests are left out: the browser gave them up to open another page."""
         self._pending.discard(request)
         word = (request.failure or "").removeprefix("net::")
         if request in self.asked and not word.startswith(("ERR_ABORTED", "ERR_BLOCKED")):
@@ -117,11 +121,12 @@ class Recorder:
 
     @staticmethod
     def _named(request: Request, word: object) -> str:
+        """Return the request in words; `word` is the status or the error."""
         return f"{request.method} {pattern(request.url)} {word}"
 
 
 def text_of(response: Response) -> str | None:
-    """The body; None where the browser has it no longer."""
+    """Return the body of a response, or None when the browser no longer has it."""
     try:
         return response.text()
     except Exception:
@@ -129,10 +134,10 @@ def text_of(response: Response) -> str | None:
 
 
 def shown(url: str) -> str:
-    """The path of an address as it may be shown: no query and no session in it."""
+    """Return the path of a URL without query and session id, for display."""
     return re.sub(r";[^/]*", "", urlsplit(url).path)
 
 
 def pattern(url: str) -> str:
-    """The same for all pages that differ by an id only."""
+    """Return the path with ids replaced, so that pages that differ only by an id have the same pattern."""
     return ID.sub("<id>", shown(url)).rstrip("/") or "/"

@@ -1,8 +1,8 @@
-"""The proof as a person sees it: Chromium signs in at the Store, then opens the Publisher; a screenshot of each page.
+"""The proof in a browser: Chromium signs in at the Store, then opens the Publisher, with a screenshot of each page.
 
-Certificates are trusted honestly: each host's is fetched and verified against the deployment's CA first, and the
-browser is told to accept exactly these keys. Names are mapped to addresses on its command line, and every name but
-ours leads nowhere. Each person gets a browser context of their own: nothing is shared but the network.
+The certificate of each host is first fetched and verified against the deployment's CA; the browser accepts exactly these
+keys. Host names are mapped to addresses on its command line, and no other name resolves. Each user gets a browser context
+of its own, so that no cookies are shared.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ FLAGS = (
     "--disable-component-update", "--disable-sync", "--disable-extensions", "--disable-dev-shm-usage",
 )  # fmt: skip
 SIZE = {"width": 1000, "height": 640}
-PATIENCE = 10_000  # milliseconds for one page
+PATIENCE = 10_000  # timeout of one page in milliseconds
 SETTLED = "() => document.readyState == 'complete' && !document.querySelector('[name=SAMLRequest],[name=SAMLResponse]')"
-CROSSED = ("interrupted by another navigation", "net::ERR_ABORTED")  # how Chromium names an address that another one overtook
-# id, kind of user, and what a reader calls that user
+CROSSED = ("interrupted by another navigation", "net::ERR_ABORTED")  # Chromium's messages when another navigation replaced this one
+# id of the check, kind of user, user in the check's title
 WALKS = (
     ("browser-store-only", "store-only", "a Store user"),
     ("browser-admin", "admin", "the administrator"),
@@ -54,7 +54,7 @@ SEPARATE, LEAK = frozenset(["login-form"]), frozenset(["publisher-landing", "acs
 
 @dataclass(frozen=True)
 class Shot:
-    """A screenshot (PNG) with what it shows; `id` says whose and where, `page` is the page's name in `attempts.yaml`."""
+    """A screenshot (PNG) with its caption; `id` names the user and the application, `page` is the page's name in `attempts.yaml`."""
 
     id: str
     title: str
@@ -76,7 +76,7 @@ class Shot:
 
 
 class Shots(list[Shot]):
-    """The screenshots as they were taken, and what they decide. Empty, with rows `skipped`, without a browser."""
+    """The screenshots in the order in which they were taken, and their checks. Without a browser it is empty and the checks are `skipped`."""
 
     def __init__(self, shots: Iterable[Shot], checks: CheckTable):
         super().__init__(shots)
@@ -94,7 +94,7 @@ class Shots(list[Shot]):
 
 
 def missing() -> str:
-    """Why no browser can be driven here; empty when one can."""
+    """Return why no browser can be used here; empty when one can."""
     if importlib.util.find_spec("playwright") is None:
         return "the Python package playwright is not installed (pip install playwright)"
     if not program():
@@ -103,15 +103,15 @@ def missing() -> str:
 
 
 def program() -> str | None:
-    """The browser that would be used."""
+    """Return the path of the browser that is used, or None when none is installed."""
     return next(filter(None, map(shutil.which, PROGRAMS)), None)
 
 
 def prove_in_browser(scene: Scene, *, agreed: bool = False) -> Shots:
-    """Sign in at the Store as a Store user and as the administrator, then open the Publisher: four screenshots.
+    """Sign in at the Store as a Store user and as the administrator, open the Publisher, and return the screenshots with their checks.
 
-    Works inside a notebook's event loop too. Raises `RunbookError` when nobody agreed to test users, or when a
-    certificate is not ours. Where there is no browser the rows are `skipped` with the reason.
+    There are up to four screenshots. It also works inside a notebook's event loop. Without a browser the checks are `skipped`
+    with the reason. Raises `RunbookError` when nobody agreed to test users, or when a certificate is not of our CA.
     """
     if reason := missing():
         return Shots([], CheckTable(_row(scene, id_, who, "skipped", reason) for id_, _kind, who in WALKS))
@@ -121,20 +121,20 @@ def prove_in_browser(scene: Scene, *, agreed: bool = False) -> Shots:
 
 
 def with_test_users(scene: Scene, agreed: bool, after: str, work: Callable[[Browser, Mapping[str, Login]], T]) -> tuple[T, Check]:
-    """What `work` returns, called with a browser that knows this scene and with users that live only meanwhile; and
-    the row that says whether these are gone again, `after` what.
+    """Call `work` with a browser for this scene and with test users; return its result and the check that the users are removed.
 
-    Works inside a notebook's event loop too. Raises `RunbookError` when nobody agreed to test users, or when a
-    certificate is not ours.
+    The test users exist only during the call. `after`: what they were used for, as text in the check. It also works inside a
+    notebook's event loop. Raises `RunbookError` when nobody agreed to test users, or when a certificate is not of our CA.
     """
     if scene.ask_first and not agreed:
         raise RunbookError("the browser needs test users in this deployment's user store", "user store", "say agreed=True")
-    with test_users(scene) as logins, ThreadPoolExecutor(max_workers=1) as pool:  # playwright wants a thread without a loop
+    with test_users(scene) as logins, ThreadPoolExecutor(max_workers=1) as pool:  # playwright needs a thread without an event loop
         done = pool.submit(_launched, scene, lambda browser: work(browser, logins)).result()
     return done, logins.check(CHAPTER, after)
 
 
 def _launched(scene: Scene, work: Callable[[Browser], T]) -> T:
+    """Start Chromium, return what `work` returns, and close Chromium."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -156,7 +156,7 @@ def _proven(browser: Browser, scene: Scene, logins: Mapping[str, Login]) -> Shot
 
 
 def arguments(scene: Scene) -> list[str]:
-    """Chromium's command line: our names at our addresses, nothing else resolves, exactly our keys accepted."""
+    """Return Chromium's arguments: only our host names resolve, and only our keys are accepted. Raises `RunbookError` as `key_of` does."""
     rules = [f"MAP {scene.hosts[key]} {address}" for key, address in scene.fronts.items()]
     keys = {key_of(scene, key) for key in scene.fronts}
     return [
@@ -167,7 +167,7 @@ def arguments(scene: Scene) -> list[str]:
 
 
 def key_of(scene: Scene, key: str) -> str:
-    """SHA-256 of the public key that a host shows, base64; `RunbookError` unless its certificate is from our CA."""
+    """Return the SHA-256 of a host's public key in base64. Raises `RunbookError` when the host shows no certificate of our CA."""
     host = scene.hosts[key]
     address, _, port = scene.fronts[key].partition(":")
     try:
@@ -187,7 +187,7 @@ def key_of(scene: Scene, key: str) -> str:
 
 
 def _walk(browser: Browser, scene: Scene, id_: str, who: str, login: Login) -> tuple[list[Shot], Check]:
-    """One person's visit: Store first, then the Publisher."""
+    """Sign in at the Store, then open the Publisher, as one user; return the screenshots and the check."""
     store, publisher = (f"https://{scene.hosts[key]}/{key}" for key in ("store", "publisher"))
     context = browser.new_context(viewport=SIZE, locale="en-GB")  # type: ignore[arg-type]
     shots: list[Shot] = []
@@ -207,14 +207,14 @@ def _walk(browser: Browser, scene: Scene, id_: str, who: str, login: Login) -> t
         state = "leak" if seen.page in LEAK else "held" if seen.page in SEPARATE else "undecided"
         status: Status = "undecided" if state == "undecided" else "pass" if (state == "leak") == _leaks(scene) else "fail"
         return shots, _row(scene, id_, who, status, f"{state}: {_caption(seen)}", state)
-    except Exception as error:  # a browser that fails is no refusal
+    except Exception as error:  # an error of the browser is not a refusal
         return shots, _row(scene, id_, who, "undecided", redactor.redact(str(error).splitlines()[0]))
     finally:
         context.close()
 
 
 def sign_in(page: Page, url: str, login: Login) -> None:
-    """Open an application's login page and answer its form; returns at the page that all redirects and forms end at."""
+    """Open an application's login page, submit its form, and wait for the page at which all redirects and SAML forms end."""
     go(page, url)
     page.fill("input[name=username]", login.user)
     page.fill("input[name=password]", login.password)
@@ -224,9 +224,9 @@ def sign_in(page: Page, url: str, login: Login) -> None:
 
 
 def go(page: Page, url: str, timeout: float | None = None) -> None:
-    """Open an address, at most `timeout` milliseconds, and wait until no SAML form is on its way any more.
+    """Open a URL and wait until no SAML form is left to be sent; `timeout` in milliseconds applies to each step.
 
-    Where a script of the page before goes on to an address of its own at that moment, the address is opened again.
+    When a script of the previous page replaces the navigation by its own, the URL is opened again, at most three times in all.
     """
     for last in (False, False, True):
         try:
@@ -240,7 +240,7 @@ def go(page: Page, url: str, timeout: float | None = None) -> None:
 
 
 def seen_in(scene: Scene, page: Page, statuses: Mapping[str, int], login: Login) -> Seen:
-    """The page that stands in the window, by the same conditions as in the matrix."""
+    """Return the page that the browser shows, recognised by the conditions of the matrix."""
     answer = Answer(statuses.get(page.url, 200), page.url, [], page.content(), [], 0.0)
     return matrix()[1].recognise(answer, (), scene.words(login.user))
 
@@ -250,7 +250,7 @@ def _caption(seen: Seen) -> str:
 
 
 def _leaks(scene: Scene) -> bool:
-    """Whether one sign-in is expected to open both applications here."""
+    """Return whether one sign-in is expected to open both applications in this scene."""
     return scene.expect == "leak" and scene.configuration in ("bare", "single", "original")
 
 

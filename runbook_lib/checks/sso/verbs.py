@@ -1,6 +1,7 @@
-"""The verbs of the matrix: what a step of an attempt does, and which page or finding it ends at.
+"""The verbs of the matrix: each makes one step of an attempt and records the page or finding at which it ends.
 
-One `Walk` is one attempt under way: a browser, a user, a place. A verb is a method; its name in `attempts.yaml` has hyphens.
+A `Walk` is one attempt in progress, with a client, a user and a place. Each verb is a method `do_…`; its name in
+`attempts.yaml` has hyphens instead of underscores.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from runbook_lib.webclient.transport import Closed, Refused, Timeout, TlsRefused
 
 LANDING = {"store": "/store/pages/top-assets", "publisher": "/publisher/"}
 SIGNED_IN = {"store": "store-signed-in", "publisher": "publisher-landing"}
-TOLD = 50  # generated requests that the report shows one by one
+TOLD = 50  # most generated requests that the report lists one by one
 ENDINGS = {Closed: "closed", Refused: "refused", Timeout: "timeout", TlsRefused: "tls-refused"}
 
 
 class CannotTell(Exception):
-    """A step that had to succeed did not: the attempt stays undecided, with this reason."""
+    """A step that had to succeed failed; the attempt is undecided, with this reason."""
 
 
 @dataclass
 class Walk:
-    """One attempt under way. `seen` collects what its steps ended at, `notes` what is worth telling beside the exchanges."""
+    """One attempt in progress. `seen`: the pages and findings at which its steps ended; `notes`: texts for the report besides the requests."""
 
     scene: Scene
     catalogue: Catalogue
@@ -54,7 +55,11 @@ class Walk:
         self.visitor = self._fresh()
 
     def step(self, step: Mapping[str, Any]) -> None:
-        """Do one step. `must`: pages of which it has to end at one; `any`: where it ends does not matter."""
+        """Do one step. `must`: it has to end at one of these pages; `any`: the page at which it ends does not count.
+
+        A connection error is recorded as a finding. Raises `CannotTell` when the step did not end at a page of `must`, or when its verb
+        raises it and `any` is not set.
+        """
         verb, argument = next(iter(step.items()))
         options = {key: value for key, value in step.items() if key not in (verb, "must", "any")}
         before = len(self.seen)
@@ -72,41 +77,43 @@ class Walk:
 
     # requests
     def do_get(self, where: str, **options: Any) -> None:
-        """One GET, target as written, no redirect followed. `plain`: HTTP; `host`, `sni`: other names."""
+        """Send one GET with the target as written; redirects are not followed. `plain`: over HTTP; `host`, `sni`: other names to send."""
         self._request("GET", where, **options)
 
     def do_post(self, where: str, login: bool = False, **options: Any) -> None:
-        """One POST, empty or with name and password (`login`)."""
+        """Send one POST, empty or with name and password (`login`)."""
         self._request("POST", where, form=self._credentials() if login else {}, **options)
 
     def do_open(self, where: str) -> None:
-        """Open a page as a person does, up to a page for a person."""
+        """Open a page as a browser does: follow redirects and forms that post themselves."""
         self._arrive(self.visitor.open(self._url(where)))
 
     def do_follow(self, where: str) -> None:
-        """Follow redirects up to the sign-in form that posts itself, and stay there."""
+        """Follow redirects up to the SAML form that posts itself; do not send it."""
         self._arrive(self.visitor.open(self._url(where), hold=lambda answer: answer.saml_form is not None))
 
     # signing in
     def do_sign_in(self, app: str) -> None:
-        """Sign in; the attempt is undecided when the user does not get in."""
+        """Sign in without recording a page. Raises `CannotTell` when the user does not get in."""
         flow = self._sign_in(app)
         page = self._page(flow)
         if page.page != SIGNED_IN[app]:
             raise CannotTell(f"could not sign in at the {app.title()} first: {page}")
 
     def do_try_sign_in(self, app: str) -> None:
+        """Sign in and record the page at which that ends."""
         self._arrive(self._sign_in(app))
 
     def do_authenticate(self, app: str, via: str | None = None) -> None:
-        """POST name and password to the application's basic authentication API."""
+        """Send name and password to the application's basic authentication API, on its own host or on the host `via`."""
         self._request("POST", f"{via or app} /{app}/apis/authenticate", form=self._credentials())
 
     def do_basic_page(self, app: str, via: str | None = None) -> None:
+        """Send name and password to the application's page for basic authentication, on its own host or on the host `via`."""
         self._request("POST", f"{via or app} /{app}/pages/basic-authenticator", form=self._credentials())
 
     def do_register(self, where: str) -> None:
-        """Make an account as the registration form would, then look whether the user store has it; it is removed at once."""
+        """Register an account as the form does, and record whether the user store has it. The account is removed at once."""
         name = f"proof-newcomer-{secrets.token_hex(3)}"
         password = "Pw1-" + secrets.token_urlsafe(15)
         form = {"action": "register", "reg-username": name, "reg-password": password, "reg-claims": "{}", "secret-question": "q", "secret-answer": "a"}
@@ -117,9 +124,12 @@ class Walk:
             store.remove(name)
         self._find("account-made" if made else "no-account", f"{where.split()[1]} answered {answer.status}")
 
-    # what nobody wrote down
+    # generated requests, and the front doors
     def do_generated(self, app: str) -> None:
-        """Every request of an application's files and mappings that no browser needs: is each refused?"""
+        """Send the generated requests of an application and record whether Nginx refused every one.
+
+        Raises `CannotTell` when the pack cannot be read, or when time ran out before all were sent and all until then were refused.
+        """
         if self.scene.pack is None or not self.scene.doors:
             raise CannotTell("the pack could not be looked into")
         found = scan(self.scene, generate(self.scene.pack, *(self.scene.doors[key] for key in ("store", "publisher")))[app], self.logins)
@@ -129,7 +139,7 @@ class Walk:
         self._find("came-through" if found.passed else "all-refused", str(found))
 
     def do_doors(self, host: str) -> None:
-        """One request for every row of the front doors, as a browser would make it: does Nginx let it pass?"""
+        """Send requests for every row of the front doors as a browser makes them, and record whether Nginx lets all of them through."""
         shut = []
         for door in self.scene.doors[host]:
             for path in examples(door):
@@ -139,12 +149,15 @@ class Walk:
         self._find("doors-shut" if shut else "doors-open", ", ".join(shut) or f"{len(self.scene.doors[host])} rows on the {host.title()} host")
 
     def do_forget(self, what: str) -> None:
-        """Go on with a fresh browser."""
+        """Continue with a new client without cookies."""
         self.visitor = self._fresh()
 
     # replay
     def do_carry(self, names: str | list[str], to: str, **source: str) -> None:
-        """Give a fresh browser the cookies of one host as if the other had set them, aimed at its application."""
+        """Continue with a new client that has the cookies of one host, as if the other host had set them for its application.
+
+        `names`: names of the cookies, or `all`. Raises `CannotTell` when the first host did not set one of them.
+        """
         source_host, target_host = self.scene.hosts[source["from"]], self.scene.hosts[to]
         thief = self._fresh()
         taken = [c for c in self.visitor.jar if c.host == source_host and (names == "all" or c.name in names)]
@@ -156,7 +169,10 @@ class Walk:
         self.visitor = thief
 
     def do_replay(self, app: str, alter: str = "") -> None:
-        """Post the last assertion to an application from a fresh browser, then look whether it opened."""
+        """Post the last assertion to an application from a new client, and record whether the application opened.
+
+        `alter`: `signature` removes the signature, another value changes the name. Raises `CannotTell` when there is no assertion.
+        """
         if self.assertion is None:
             raise CannotTell("no assertion was seen to replay")
         form, thief = self.assertion, self._fresh()
@@ -171,7 +187,10 @@ class Walk:
         self.seen.append(replace(landing, detail=f"/{app}/acs answered {answer.status}{empty}; then {landing.detail}"))
 
     def do_ask_idp(self, at: str, password: bool = False, **options: str) -> None:
-        """Take an application's sign-in request to a host's identity provider; stop before anything posts itself."""
+        """Send an application's sign-in request to the identity provider of the host `at`; record the page and send no form that posts itself.
+
+        `password`: also fill in the login form. Raises `CannotTell` when the application shows no sign-in form.
+        """
         app = options["as"]
         asking = self._fresh().open(self._url(f"{app} /{app}/login"), hold=lambda a: a.form("SAMLRequest") is not None)
         request = asking.final.form("SAMLRequest")
@@ -180,14 +199,15 @@ class Walk:
         target = f"https://{self.scene.hosts[at]}/samlsso"
         answer = self.visitor.request("POST", target, form=request.fields, follow=True)
         hops = (*answer.hops, answer)
-        form = answer.form("sessionDataKey")  # the identity provider's own; the console's has no such field
+        form = answer.form("sessionDataKey")  # only the identity provider's login form has this field, the console's has not
         if password and form is not None:
             answer = self.visitor.request("POST", form.action, form=form.fields | self._credentials(), follow=True)
             hops += (*answer.hops, answer)
         self._arrive(Flow(hops))
 
-    # looking
+    # inspection
     def do_assertion_went_to(self, app: str) -> None:
+        """Record whether the last assertion was sent to the application's own ACS. Raises `CannotTell` when there was none."""
         action = self.assertion.action if self.assertion else ""
         own = re.fullmatch(rf"https://{re.escape(self.scene.hosts[app])}(:443)?/{app}/acs", action)
         if not action:
@@ -195,7 +215,7 @@ class Walk:
         self._find("own-acs" if own else "other-acs", action)
 
     def do_redirects(self, where: str) -> None:
-        """Whether every redirect on the way names a public host and no port."""
+        """Record whether every redirect leads to a public host without a port other than 443."""
 
         def enough(answer: Answer) -> bool:
             leads = urljoin(answer.url, answer.location) if answer.location else ""
@@ -210,6 +230,7 @@ class Walk:
         self._find("private-redirects" if wrong else "public-redirects", shortened((wrong or places)[0]))
 
     def do_cookie_flags(self, names: list[str]) -> None:
+        """Record whether these cookies are all Secure and HttpOnly. Raises `CannotTell` when one was never set."""
         cookies = [cookie for cookie in self.visitor.jar if cookie.name in names]
         if missing := set(names) - {cookie.name for cookie in cookies}:
             raise CannotTell(f"never set: {', '.join(sorted(missing))}")
@@ -217,12 +238,16 @@ class Walk:
         self._find("flags-missing" if wrong else "flags-set", ", ".join(wrong or sorted({c.name for c in cookies})))
 
     def do_hsts(self, where: str) -> None:
+        """Record whether the response sets Strict-Transport-Security."""
         value = self.visitor.get(self._url(where)).header("strict-transport-security")
         age = re.search(r"max-age=(\d+)", value)
         self._find("hsts-set" if age and int(age[1]) > 0 else "hsts-missing", value or where)
 
     def do_ports(self, ports: list[int]) -> None:
-        """Knock at every node's ports at once. A refusal is an answer too: the packet got through to the machine."""
+        """Connect to these ports of every node in parallel, and record whether one answers.
+
+        A refused connection is an answer too, because the packet reached the host. Raises `CannotTell` when not even Nginx can be reached.
+        """
         connect = self.scene.neighbour[1] if self.place == NEIGHBOUR and self.scene.neighbour else self.scene.outside
         outside = self.scene.outside_nodes if self.place == OUTSIDE else {}
         doors = [(m.name, outside.get(m.name, m.address), port) for m in self.scene.machines for port in ports]
@@ -241,7 +266,7 @@ class Walk:
         return self.scene.visitor(self.place, self.node, verify)
 
     def _url(self, where: str, plain: bool = False) -> str:
-        """`store /path` -> the public host; `node /path` -> the node at which the attempt stands."""
+        """Return the URL: `store /path` is on the public host, `node /path` on the node from which the attempt is made."""
         place, _, target = where.partition(" ")
         if place == NODE:
             if self.node is None:
@@ -265,6 +290,7 @@ class Walk:
         self._arrive(Flow((visitor.request(method, self._url(where, plain), form=form, host=host, sni=sni),)))
 
     def _sign_in(self, app: str) -> Flow:
+        """Sign in, keep the assertion, and return the responses."""
         login = self._who()
         flow = self.visitor.sign_in_at(self.scene.hosts[app], app, login.user, login.password)
         if flow.saml_response is not None:
@@ -281,6 +307,7 @@ class Walk:
         return {"username": login.user, "password": login.password}
 
     def _page(self, flow: Flow) -> Seen:
+        """Return the page at which the flow ended."""
         words = self.scene.words(self.login.user if self.login else "")
         return self.catalogue.recognise(flow.final, flow.hops[:-1], words)
 
@@ -291,6 +318,7 @@ class Walk:
         self.seen.append(self.catalogue.finding(name, detail))
 
     def _public(self, url: str) -> bool:
+        """Return whether the URL is on a public host, by name, at the standard port 443."""
         parts = urlsplit(url)
         try:
             ipaddress.ip_address(parts.hostname or "")
@@ -300,7 +328,7 @@ class Walk:
 
 
 def _altered(form: Form, what: str) -> Form:
-    """The assertion with another name in it, or without any signature: what a forger without the key can make."""
+    """Return the assertion without its signatures (`signature`), or with the name `admin`: both can be made without the signing key."""
     text = base64.b64decode(form.fields["SAMLResponse"]).decode()
     if what == "signature":
         text = re.sub(r"<(\w+:)?Signature[ >].*?</(\w+:)?Signature>", "", text, flags=re.DOTALL)
