@@ -42,7 +42,7 @@ def plan(inventory: Inventory) -> Iterator[Pending]:
         if role not in inventory.topology.groups:
             yield pending("delete", "group", role, "no machine of this role is left", role)
     names = {group.id: role for role, group in inventory.groups.items()}
-    for role, permissions in _wanted(inventory, OPERATOR).items():
+    for role, permissions in _wanted(inventory).items():
         group = inventory.groups.get(role)
         present = group.permissions if group else frozenset()
         for permission in _ordered(permissions - present):
@@ -57,9 +57,9 @@ def plan(inventory: Inventory) -> Iterator[Pending]:
             )
 
 
-def _wanted(inventory: Inventory, unknown: str) -> dict[str, set[Permission]]:
-    """The rules of each group. Before there is a network to reach, the operator's range is `unknown`: it is found out once there is."""
-    operator = operator_cidr(inventory.spec.cloud) if inventory.subnet else unknown
+def _wanted(inventory: Inventory) -> dict[str, set[Permission]]:
+    """The rules of each group. Before there is a network to reach, the operator's range is left as `OPERATOR`."""
+    operator = operator_cidr(inventory.spec.cloud) if inventory.subnet else OPERATOR
     return wanted_permissions(inventory.topology, {role: group.id for role, group in inventory.groups.items()}, operator)
 
 
@@ -95,7 +95,7 @@ def apply(inventory: Inventory) -> None:
 
 def apply_rules(inventory: Inventory) -> None:
     """What is missing is added before surplus is taken away: a change of range locks nobody out in between."""
-    for role, wanted in _wanted(inventory, OPERATOR).items():
+    for role, wanted in _wanted(inventory).items():
         group = inventory.groups[role]
         if EVERYWHERE not in group.outward:
             inventory.say(role, "opening the way out")
