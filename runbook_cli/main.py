@@ -94,5 +94,6 @@ def as_root(command: list[str]) -> int:
         return subprocess.run(command).returncode
     if not shutil.which("sudo"):
         raise RunbookError("the lab makes machines and networks, which needs root", None, "run it as root, or install sudo")
-    # root's bytecode goes to a separate folder: the owner of an environment could not remove root's files from it
-    return subprocess.run(["sudo", "--", "env", "PYTHONPYCACHEPREFIX=/var/cache/runbook/bytecode", *command]).returncode
+    # sudo drops the environment. Root's bytecode goes to a separate folder: an environment's owner could not remove root's files from it
+    settings = [f"{name}={os.environ[name]}" for name in LAB_SETTINGS.values() if name in os.environ]
+    return subprocess.run(["sudo", "--", "env", "PYTHONPYCACHEPREFIX=/var/cache/runbook/bytecode", *settings, *command]).returncode

@@ -23,7 +23,9 @@ PYTHON = """\
 here="$(dirname "$0")"
 case "$*" in
   *sysconfig*) echo "$here/../site" ;;
-  "-m pip --version" | "-c "*) ;;
+  "-m pip --version") ;;
+  *ec2lab.machines.image*) echo "$PYTHONPATH" >"$here/image" ;;
+  "-c "*) ;;
   "-m pip install"*/dev/stdin) { printf 'python %s: ' "$*"; grep -o '^[a-z].*==[^ ]*'; } >>"$here/calls"; exit "$(cat "$here/pip-exit")" ;;
   "-m pip install"*) echo "python $*" >>"$here/calls"; exit "$(cat "$here/pip-exit")" ;;
   *) echo "python $*" >>"$here/calls" ;;
@@ -49,8 +51,8 @@ class Clone:
         kind = "tests" if TESTS in locks else "chapters"
         return f"{kind} {hashlib.sha256(b''.join((self.folder / name).read_bytes() for name in (*locks, 'runbook'))).hexdigest()}"
 
-    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([str(self.folder / "runbook"), *words], capture_output=True, text=True, timeout=60)
+    def call(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([str(self.folder / "runbook"), *words], env=os.environ | environment, capture_output=True, text=True, timeout=60)
 
     def installed(self) -> list[str]:
         """The lock files that were installed, in order, each with the program that did it; what is between is not told."""
@@ -149,3 +151,47 @@ def test_what_could_not_be_installed_is_tried_again(clone: Clone) -> None:
     clone.set(uv_exit=0, calls="")
     assert clone.call("doctor").returncode == 0 and clone.installed() == [f"uv {TESTS}"]
     assert (clone.venv / ".runbook").read_text().strip() == clone.state(CHAPTERS, TESTS)
+
+
+@pytest.mark.parametrize(("command", "builds"), [("rehearse", True), ("lab", True), ("doctor", False), ("test", False)])
+def test_the_machines_image_is_built_while_packages_come_for_commands_that_start_a_lab(clone: Clone, command: str, builds: bool) -> None:
+    """The uv of this environment is done when the image is, so the image began before it ended; only root with mmdebstrap builds."""
+    mmdebstrap = clone.folder / "bin/mmdebstrap"
+    mmdebstrap.parent.mkdir()
+    for name, text in (("mmdebstrap", "#!/bin/sh\n"), ("id", "#!/bin/sh\necho 0\n")):
+        (mmdebstrap.parent / name).write_text(text)
+        os.chmod(mmdebstrap.parent / name, 0o755)
+    image = clone.venv / "bin/image"
+    waiting = f'for turn in $(seq 100); do [ -e "{image}" ] && exit 0; sleep 0.1; done; exit 1' if builds else "exit 0"
+    clone.set(uv=UV_PROGRAM.replace('exit "$(cat', f'({waiting}) || exit 9\nexit "$(cat'))
+    done = clone.call(command, PATH=f"{mmdebstrap.parent}:{os.environ['PATH']}")
+    assert done.returncode == 0 and "pip does it" not in done.stderr
+    assert image.exists() == builds
+    if builds:
+        assert image.read_text().strip() == str(clone.folder / "lab")
+
+
+def test_a_python_without_its_venv_module_gets_it_from_apt(clone: Clone) -> None:
+    """As on a fresh Debian: `python3 -m venv` fails until the package python3.11-venv is installed."""
+    programs = clone.folder / "bin"
+    programs.mkdir()
+    shutil.move(clone.venv, clone.folder / "made")
+    texts = {
+        "id": "echo 0",
+        "uv": "exit 1",
+        "apt-get": f'echo "apt-get $*" >>{programs}/apt-calls; [ "$1" != install ] || touch {programs}/has-venv',
+        "python3": f"""\
+case "$*" in
+  *"import venv"* | *virtualenv*) [ -e {programs}/has-venv ] ;;
+  *"sys.exit"*) ;;
+  *print*) echo python3.11 ;;
+  "-m venv "*) [ -e {programs}/has-venv ] && cp -r {clone.folder}/made "$3" ;;
+esac""",
+    }
+    for name, text in texts.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        os.chmod(programs / name, 0o755)
+    done = clone.call("doctor", PATH=f"{programs}:{os.environ['PATH']}")
+    assert done.returncode == 0, done.stderr
+    assert "install -y -qq --no-install-recommends python3.11-venv" in (programs / "apt-calls").read_text()
+    assert clone.installed() == [f"uv {CHAPTERS}"]
