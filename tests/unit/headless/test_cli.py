@@ -170,6 +170,17 @@ def test_a_lab_is_brought_up_only_for_params_that_name_one(tmp_path: Path) -> No
     assert front.lab_of(args("cloud.aws_config=null")) is None
 
 
+def test_sudo_passes_on_which_lab_and_which_mirror_were_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "sudo").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/called\n')
+    (tmp_path / "sudo").chmod(0o755)
+    for name, value in (("PATH", f"{tmp_path}:{os.environ['PATH']}"), ("RUNBOOK_DEBIAN_MIRROR", "http://mirror.test/debian"), ("RUNBOOK_LAB", "mine")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert front.main(["lab", "up"]) == 0
+    called = (tmp_path / "called").read_text().split()
+    assert {"RUNBOOK_DEBIAN_MIRROR=http://mirror.test/debian", "RUNBOOK_LAB=mine"} <= set(called) and called[-2:] == ["lab", "up"]
+
+
 def test_doctor_fails_only_for_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     def findings(needed: bool) -> list[doctor.Finding]:
         return [doctor.Finding("x", False, "lacking", "get it", needed)]
