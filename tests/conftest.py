@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import wso2_practice
+from hypothesis import settings
 
 pytest_plugins = ["tests.support.lab_fixtures", "tests.support.deployments"]  # the lab and its clusters: one of each for all folders
 
@@ -36,6 +37,12 @@ def need(condition: object, reason: str) -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run the long sequences")
     parser.addoption("--fast", action="store_true", help="leave out unit tests that take seconds each")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Properties are tried 70 times each, 700 times with --full; an example may take five seconds."""
+    settings.register_profile("here", max_examples=700 if config.getoption("--full") else 70, deadline=5000, print_blob=True)
+    settings.load_profile("here")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from runbook_lib.chapters.status_board import chapter_states
 from runbook_lib.errors import ParamsError, RunbookError
 from runbook_lib.files import ROOT, write_whole
@@ -18,6 +16,7 @@ from runbook_lib.notebook import display
 from runbook_lib.notebook.display import Shown, show, toolkit
 from runbook_lib.notebook.error_card import THE_FORM, error_card
 from runbook_lib.notebook.parameters_cell import here, use_in_chapters
+from runbook_lib.spec import params_yaml
 from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.loader import load_spec, sample
 from runbook_lib.spec.model import Spec
@@ -81,9 +80,9 @@ class Fields:
     def set(self, key: str, text: str) -> None:
         """Set a key from entered text. Raises ParamsError when the text is not YAML."""
         try:
-            value = yaml.safe_load(text) if text.strip() else None
-        except yaml.YAMLError:
-            raise ParamsError(f"{key}: {text!r} is not YAML", THE_FORM, "quote what holds a colon or a bracket", key) from None
+            value = params_yaml.read(text, THE_FORM)
+        except ParamsError as error:
+            raise ParamsError(f"{key}: {error.what}", THE_FORM, "quote what holds a colon or a bracket", key) from None
         self.values[key] = value
         if value is None or value == next(row.default for row in self.rows if row.key == key):
             self.given.pop(key, None)
@@ -159,7 +158,7 @@ def _given(source: Path | None) -> dict[str, Any]:
             else:
                 flat[key] = value
 
-    walk(yaml.safe_load(source.read_text(encoding="utf-8")) if source else {}, "")
+    walk(params_yaml.read(source.read_text(encoding="utf-8"), str(source)) if source else {}, "")
     return flat
 
 

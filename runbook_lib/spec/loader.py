@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from runbook_lib.errors import ParamsError
 from runbook_lib.files import ROOT
+from runbook_lib.spec import params_yaml
 from runbook_lib.spec.model import Spec
+from runbook_lib.spec.params_yaml import Key
 from runbook_lib.spec.patterns import PATTERNS
 from runbook_lib.spec.reference import describe, strip_none
 
-Key = tuple[str | int, ...]
+LONGEST_LINE = 400  # characters of a message's line; the longest list of allowed values has 350
+MOST_MISTAKES = 5  # that one message names
+SEE_PARAMETERS = "docs/parameters.md says what each key takes"
 
 
 def load_spec(params: str | Path | Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Spec:
@@ -53,14 +56,17 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
 def typed(option: str, text: str) -> Any:
     """Return a value from the command line, read as YAML: 3 is a number, true is true. Raises ParamsError."""
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ParamsError(f"the value is not YAML: {text}", option, "quote it for the shell and for YAML") from None
+        return params_yaml.read(text, option)
+    except ParamsError as error:
+        raise ParamsError(f"{error.what}: {shortened(text)}", option, "quote it for the shell and for YAML") from None
 
 
 def find_params(params_file: str | Path) -> Path:
     """Return the file itself, or the same path from the repository's root. Raises ParamsError, listing the files there are."""
-    path = Path(params_file).expanduser()
+    try:
+        path = Path(params_file).expanduser()
+    except RuntimeError as error:
+        raise ParamsError(f"no params file {params_file}: {error}", None, "name a path that exists") from None
     for candidate in (path, ROOT / path, ROOT / "params" / path):
         if candidate.is_file():
             return candidate.resolve()
@@ -71,40 +77,25 @@ def find_params(params_file: str | Path) -> Path:
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
-    """Return the mapping of a YAML file, and the line of each key. A key given twice is an error: YAML would take the last."""
-    where = str(path)
+    """Return the mapping of a params file, and the line of each key. Raises ParamsError."""
     try:
+        if path.stat().st_size > params_yaml.LONGEST * 4:
+            raise ParamsError("the params file is too large", str(path), "start from one of the files in params/")
         text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
     except UnicodeDecodeError:
-        raise ParamsError("the params file is not UTF-8 text", where, "save it as UTF-8") from None
+        raise ParamsError("the params file is not UTF-8 text", str(path), "save it as UTF-8") from None
     except OSError as error:
-        raise ParamsError(f"the params file cannot be read: {error.strerror}", where) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else where
-        raise ParamsError(f"not YAML: {getattr(error, 'problem', error)}", place, "mind the indentation and the colons") from None
-    if not isinstance(values, dict):
-        raise ParamsError("the params file has no keys", where, "start from one of the files in params/")
+        raise ParamsError(f"the params file cannot be read: {error.strerror}", str(path), "name a file that you may read") from None
     lines: dict[Key, int] = {}
-    for key, line in _lines(node, ()):
-        if key in lines:
-            raise ParamsError(f"{_dotted(key)} is given twice", f"{path}:{line}", f"first on line {lines[key]}: keep one")
-        lines[key] = line
+    values = params_yaml.read(text, str(path), lines)
+    if not isinstance(values, dict):
+        raise ParamsError("the params file has no keys", str(path), "start from one of the files in params/")
     return values, lines
 
 
-def _lines(node: yaml.Node | None, above: Key) -> Iterator[tuple[Key, int]]:
-    """Yield every key of a YAML document with its line."""
-    if isinstance(node, yaml.MappingNode):
-        for name, value in node.value:
-            key = (*above, name.value)
-            yield key, name.start_mark.line + 1
-            yield from _lines(value, key)
-    elif isinstance(node, yaml.SequenceNode):
-        for number, value in enumerate(node.value):
-            yield (*above, number), value.start_mark.line + 1
+def shortened(text: str) -> str:
+    """Return the text, without its middle when it is longer than a message's line may be."""
+    return text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE - 60]} … {text[-50:]}"
 
 
 def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
@@ -116,15 +107,14 @@ def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
             inner = values[name] = {}
         if not isinstance(inner, dict):
             above = ".".join(parents[: number + 1])
-            raise ParamsError(f"{dotted}: {above} is a single value, it has nothing below it", "overrides")
+            raise ParamsError(f"{dotted}: {above} is a single value, it has nothing below it", "overrides", f"set {above}, or a key that has others below it")
         values = inner
     values[last] = value
 
 
 def _params_error(error: ValidationError, path: Path | None, lines: dict[Key, int], overridden: set[str]) -> ParamsError:
     """Return all mistakes that pydantic found as one error, with the line of the first."""
-    problems = error.errors(include_url=False)
-    found = [_problem(problem) for problem in problems]
+    found = [_problem(problem) for problem in error.errors(include_url=False)]
     keys = [key for key, _, _ in found]
     first = keys[0]
     laid_over = next((key for key in overridden if f"{_dotted(first)}.".startswith(f"{key}.")), None)
@@ -133,8 +123,10 @@ def _params_error(error: ValidationError, path: Path | None, lines: dict[Key, in
     else:
         line = next((lines[first[:depth]] for depth in range(len(first), 0, -1) if first[:depth] in lines), None)
         where = f"{path}:{line}" if line else str(path or "") or None
-    steps = [step for _, _, step in found if step]
-    return ParamsError("\n".join(what for _, what, _ in found), where, "; ".join(steps) or None, ".".join(map(str, first)))
+    more = [f"and {len(found) - MOST_MISTAKES} more mistakes"] if len(found) > MOST_MISTAKES else []
+    whats = [shortened(what) for _, what, _ in found[:MOST_MISTAKES]]
+    steps = [shortened(step) for _, _, step in found[:MOST_MISTAKES] if step]
+    return ParamsError("\n".join(whats + more), where and shortened(where), "; ".join(steps) or SEE_PARAMETERS, ".".join(map(str, first)))
 
 
 def _problem(problem: Any) -> tuple[Key, str, str]:

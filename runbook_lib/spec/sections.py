@@ -31,7 +31,7 @@ class CloudSpec(_Closed):
     image: str = _field("debian-12", "operating system of every machine", allowed="debian-12, ubuntu-22.04 or ami-…")
     login_user: str | None = _field(None, "first user of the image; known for debian-12 and ubuntu-22.04", allowed="a user name")
     instance_type: dict[str, str] = _field({}, "instance type per role, `default` for the rest", allowed="role or default: type", validate_default=True)
-    disk_gb: int = _field(20, "size of each root volume (gp3, encrypted)", unit="GiB", ge=8, le=1000)
+    disk_gb: StrictInt = _field(20, "size of each root volume (gp3, encrypted)", unit="GiB", ge=8, le=1000)
     operator_cidr: str = _field("auto", "who may use SSH", allowed="auto or a CIDR")
     connect_via: Literal["private", "public", "bastion"] = _field("private", "address that the operator's machine connects to")
     bastion: str | None = _field(None, "jump host for connect_via: bastion; you sign in there with your own SSH key", allowed="user@host")
@@ -44,7 +44,7 @@ class ProductSpec(_Closed):
 
     pack: str = Field(description="the pack", json_schema_extra={"allowed": "s3://, https:// or file:// URL of a zip", "unit": ""})
     sha256: str | None = _field(None, "checksum of the pack; required for https", allowed="64 hexadecimal digits")
-    home: str = _field("/opt/wso2", "directory below which the pack is unpacked", allowed="an absolute path", pattern=r"^/[\w./-]+$")
+    home: str = _field("/opt/wso2", "directory below which the pack is unpacked", allowed="below /opt, /srv, /data, /usr/local, /var/opt, /home/… or /mnt/…")
     user: str = _field("wso2carbon", "system user that runs the product", pattern=r"^[a-z_][a-z0-9_-]{0,30}$")
 
 
@@ -102,13 +102,13 @@ class MemorySpec(_Closed):
 class TimeoutsSpec(_Closed):
     """How long to wait before a wait is an error."""
 
-    running: int = _field(300, "until a launched machine runs", unit="seconds", ge=1)
-    console: int = _field(600, "until the console shows the host keys (AWS may take minutes)", unit="seconds", ge=1)
-    ssh: int = _field(180, "until SSH answers", unit="seconds", ge=1)
-    packages: int = _field(900, "for installing packages", unit="seconds", ge=1)
-    first_boot: int = _field(900, "until a node's first boot says started", unit="seconds", ge=1)
-    boot: int = _field(300, "until a later boot says started", unit="seconds", ge=1)
-    stop: int = _field(120, "until a stopped service is down", unit="seconds", ge=1)
+    running: StrictInt = _field(300, "until a launched machine runs", unit="seconds", ge=1)
+    console: StrictInt = _field(600, "until the console shows the host keys (AWS may take minutes)", unit="seconds", ge=1)
+    ssh: StrictInt = _field(180, "until SSH answers", unit="seconds", ge=1)
+    packages: StrictInt = _field(900, "for installing packages", unit="seconds", ge=1)
+    first_boot: StrictInt = _field(900, "until a node's first boot says started", unit="seconds", ge=1)
+    boot: StrictInt = _field(300, "until a later boot says started", unit="seconds", ge=1)
+    stop: StrictInt = _field(120, "until a stopped service is down", unit="seconds", ge=1)
 
 
 def check_java(java: JavaSpec) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.spec.patterns import PATTERNS, ROLE_OF_COUNT
@@ -15,6 +16,16 @@ if TYPE_CHECKING:
 HOST_NAME = re.compile(r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 INSTANCE_TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
 ARM_TYPE = re.compile(r"(a1|[a-z]+\d+[a-z]*g[a-z]*)\.")
+# users of Debian's and Ubuntu's images (base-passwd, systemd, sshd, MySQL, Nginx): the product's user is made, and owns its files
+SYSTEM_USERS = re.compile(
+    "root|daemon|bin|sys|sync|games|man|lp|mail|news|uucp|proxy|www-data|backup|list|irc|_apt|nobody|sshd|messagebus|mysql|nginx|syslog"
+    "|systemd-.*|polkitd|ntp|tss|uuidd|landscape|pollinate|admin|debian|ubuntu|sudo|adm"
+)
+LOGIN_USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
+HOME = re.compile(r"/(opt|srv|data|usr/local|var/opt|(home|mnt)/\w[\w.-]*)(/\w[\w.-]*)*")
+HOMES = "below /opt, /srv, /data, /usr/local, /var/opt, /home/… or /mnt/…"
+PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.]")  # apt takes a name that ends in - as a package to remove
+HEAPS = (64, 512 * 1024)  # MiB
 HOST_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-nistp\d+|ssh-rsa) AAAA[0-9A-Za-z+/]+={0,3}( .*)?")
 IMAGES = ("debian-12", "ubuntu-22.04")
 PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
@@ -44,6 +55,7 @@ def check_together(spec: Parameters) -> None:
     _network(spec)
     _access(spec)
     _machines(spec)
+    _on_the_hosts(spec)
     check_source("product.pack", spec.product.pack, "product.sha256", spec.product.sha256)
     driver = spec.database.driver
     if driver.url:
@@ -182,11 +194,38 @@ def _machines(spec: Parameters) -> None:
                 "an ARM machine; the images here are for x86-64",
                 "such as t3.small",
             )
+    if (login := spec.cloud.login_user) and not LOGIN_USER.fullmatch(login):
+        refuse("cloud.login_user", login, "not a user name", "admin, ubuntu, …")
     image = spec.cloud.image
     if image not in IMAGES and not re.fullmatch(r"ami-[0-9a-f]{8,17}", image):
         refuse("cloud.image", image, "not an image that can be looked up", (*IMAGES, "ami-…"))
     if image.startswith("ami-") and not spec.cloud.login_user:
         refuse("cloud.login_user", None, f"needed with {image}: an image does not tell its first user", "admin, ubuntu, …")
+
+
+def _on_the_hosts(spec: Parameters) -> None:
+    """Names that the hosts' own programs take: users, packages, a folder, a heap."""
+    user = spec.product.user
+    if SYSTEM_USERS.fullmatch(user) or user == spec.cloud.login_user:
+        refuse("product.user", user, "a user that the system or its administrator has", "a user of the product's own, such as wso2carbon")
+    if not HOME.fullmatch(spec.product.home):
+        refuse("product.home", spec.product.home, "not a folder for software", HOMES)
+    packages = (
+        ("java.package", spec.java.package),
+        ("database.package", spec.database.package),
+        ("database.driver.package", spec.database.driver.package),
+    )
+    for key, name in packages:
+        if name and not PACKAGE.fullmatch(name):
+            refuse(key, name, "not the name of a package", "letters a-z, digits and + - . as in the distribution's archive")
+    heap = spec.memory.heap
+    if heap[0].isdigit() and not HEAPS[0] <= int(heap[:-1]) * (1024 if heap.endswith("g") else 1) <= HEAPS[1]:
+        refuse("memory.heap", heap, "not a heap that the product runs with", f"{HEAPS[0]}m to {HEAPS[1] // 1024}g")
+    if (config := spec.cloud.aws_config) and config.startswith("~"):
+        try:
+            Path(config).expanduser()
+        except RuntimeError:
+            refuse("cloud.aws_config", config, "this machine has no such user", "~/… or an absolute path")
 
 
 def roles_of(spec: Parameters) -> tuple[str, ...]:
@@ -200,13 +239,16 @@ def roles_of(spec: Parameters) -> tuple[str, ...]:
 
 
 def _cidr(key: str, value: str) -> ipaddress.IPv4Network:
+    """Return the network that is written as ADDRESS/LENGTH, the only way that EC2 takes it."""
     try:
-        return ipaddress.IPv4Network(value)
+        network = ipaddress.IPv4Network(value, strict=False)
     except ValueError as error:
-        nearest = ""
-        if "has host bits set" in str(error):
-            nearest = f"; the network that it lies in is {ipaddress.IPv4Network(value, strict=False)}"
-        refuse(key, value, f"not an IPv4 network: {error}{nearest}", "such as 10.0.0.0/24")
+        refuse(key, value, f"not an IPv4 network: {error}", "such as 10.0.0.0/24")
+    if value != str(network):
+        refuse(
+            key, value, f"not an IPv4 network as EC2 takes it (ADDRESS/LENGTH without host bits); the one that is meant may be {network}", "such as 10.0.0.0/24"
+        )
+    return network
 
 
 def _without_none(given: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Packages:
         names = [r["name"] for r in resources]
         quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}  # l: only list services that need a restart, and restart none on a live node
         options = ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold", "--no-install-recommends"]
-        install = ["apt-get", *options, "install", *names]
+        install = ["apt-get", *options, "install", "--", *names]
         try:
             unlocked(install, quiet)
         except Failed:  # an earlier installation was interrupted, or the package lists are missing or older than the mirror
