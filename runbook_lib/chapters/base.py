@@ -15,6 +15,7 @@ from runbook_lib.converge import engine
 from runbook_lib.errors import RunbookError
 from runbook_lib.notebook import display
 from runbook_lib.notebook import progress as progress_
+from runbook_lib.roles import machine
 from runbook_lib.roles.context import Context
 from runbook_lib.topology.model import Node
 
@@ -45,9 +46,10 @@ class Verbs:
 
 
 class Converging(Verbs):
-    """A chapter that brings some nodes to their desired state."""
+    """A chapter that brings some nodes to their desired state. `services`: the units that it confines."""
 
     title = ""
+    services: tuple[str, ...] = ()
 
     def nodes(self) -> tuple[Node, ...]:
         raise TypeError(f"{type(self).__name__} has no nodes")
@@ -55,10 +57,19 @@ class Converging(Verbs):
     def desired(self, node: Node, context: Context) -> Sequence[engine.Stage]:
         raise TypeError(f"{type(self).__name__} has no desired state")
 
+    def checks(self) -> CheckTable:
+        """Return the rows of the chapter's own checks, then those of the machines."""
+        from runbook_lib.checks.machine import verify_machines
+
+        return CheckTable([*self.own_checks(), *verify_machines(self.deployment, self.nodes(), self.services, self.name)])
+
+    def own_checks(self) -> CheckTable:
+        raise TypeError(f"{type(self).__name__} has no checks")
+
     def wish(self) -> engine.Wish:
-        """Return the desired state by node name."""
+        """Return the desired state by node name: what every machine has, then what its role adds."""
         context = self.deployment.context()
-        return {node.name: tuple(self.desired(node, context)) for node in self.nodes()}
+        return {node.name: (*machine.desired(), *self.desired(node, context)) for node in self.nodes()}
 
     def plan(self) -> Plan:
         """Return the difference between the hosts and the desired state, without changing anything. Before the launch everything is pending."""

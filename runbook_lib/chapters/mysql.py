@@ -28,7 +28,7 @@ class Mysql(Converging):
     def desired(self, node: Node, context: Context) -> Sequence[engine.Stage]:
         return mysql.desired(node, context)
 
-    def checks(self) -> CheckTable:
+    def own_checks(self) -> CheckTable:
         from runbook_lib.checks.database import verify_database  # imported here so that the database client is loaded only when needed
 
         return verify_database(self.deployment)

@@ -17,6 +17,7 @@ class Nginx(Converging):
     """Chapter 05: the load balancers."""
 
     name, title = "05_configure_nginx", "Nginx"
+    services = ("nginx.service",)
 
     def nodes(self) -> tuple[Node, ...]:
         return self.deployment.topology.lbs
@@ -24,7 +25,7 @@ class Nginx(Converging):
     def desired(self, node: Node, context: Context) -> Sequence[engine.Stage]:
         return nginx.desired(node, context)
 
-    def checks(self) -> CheckTable:
+    def own_checks(self) -> CheckTable:
         from runbook_lib.checks.nginx import verify_nginx
 
         return verify_nginx(self.deployment)

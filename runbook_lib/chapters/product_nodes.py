@@ -18,13 +18,15 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.operations import demo_app, deploy_archive, rolling_restart, startup
 from runbook_lib.operations.backup import recreate_databases
-from runbook_lib.roles import appserver, greg, mysql
+from runbook_lib.roles import appserver, carbon, greg, mysql
 from runbook_lib.roles.context import Context
 from runbook_lib.topology.model import Node
 
 
 class ProductNodes(Converging):
     """Nodes of either product."""
+
+    services = (carbon.UNIT,)
 
     def nodes(self) -> tuple[Node, ...]:
         return self.deployment.topology.wso2_nodes
@@ -68,7 +70,7 @@ class ProductNodes(Converging):
         for made in recreate_databases(d.fleet()[d.topology.db.name], mysql.schemas_of(context)):
             d.journal.write(self.name, "recreate", host=d.topology.db.name, key=made.database, change=str(made))
 
-    def checks(self) -> CheckTable:
+    def own_checks(self) -> CheckTable:
         return verify_nodes(self.deployment, self.name)
 
 

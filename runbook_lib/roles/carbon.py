@@ -15,6 +15,7 @@ from runbook_lib.pki import certificate_of
 from runbook_lib.roles.carbon_settings import CONF, STORE_PASSWORD, clustered, driver_of
 from runbook_lib.roles.context import Context
 from runbook_lib.roles.java import Java, java
+from runbook_lib.roles.machine import CONFINED
 from runbook_lib.spec.model import Spec
 from runbook_lib.topology.model import Node
 
@@ -78,6 +79,11 @@ KillMode=control-group
 TimeoutStopSec=120
 LimitNOFILE=65536
 LimitNPROC=20000
+# The product writes below its home and nowhere else, and needs no right of root's. (Java compiles while it runs: memory that is written is executed.)
+ReadWritePaths={home}
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+{confined}
 # Restart is set by {restart} once the first boot is recorded complete:
 # what a broken first boot leaves in the databases is not cured by another start (golden run 1, 7).
 Restart=no
@@ -190,6 +196,7 @@ def service(node: Node, ctx: Context, runtime: Java, arguments: str) -> str:
         wait_for_database=WAIT_FOR_DATABASE.format(address=ctx.topology.db.address),
         log=LOG,
         log_start=LOG_START,
+        confined=CONFINED.format(home="no" if home_of(ctx.spec).startswith("/home/") else "yes"),
     )
 
 

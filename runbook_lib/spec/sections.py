@@ -88,6 +88,16 @@ class DatabaseSpec(_Closed):
     driver: DriverSpec = _field(DriverSpec(), "JDBC driver")
 
 
+class NginxSpec(_Closed):
+    """What Nginx asks of visitors and tells their browsers."""
+
+    tls: Literal["intermediate", "modern"] = _field("intermediate", "Mozilla's profile of TLS: 1.2 and 1.3, or 1.3 alone")
+    content_security_policy: Literal["enforce", "report-only", "off"] = _field(
+        "enforce", "what the pages of Store and Publisher may load: forbidden, only told in the browser's console, or not sent"
+    )
+    sign_ins_per_second: StrictInt = _field(5, "passwords that one address may send; ten times as many at once", unit="requests per second", ge=1, le=1000)
+
+
 class MemorySpec(_Closed):
     """Heap of the WSO2 nodes."""
 
@@ -164,6 +174,7 @@ class Parameters(_Closed):
         allowed="true, false or {rate: 1 to 1000}, requests per second",
     )
     database: DatabaseSpec = _field(DatabaseSpec(), "the shared databases")
+    nginx: NginxSpec = _field(NginxSpec(), "what Nginx asks of visitors")
     memory: MemorySpec = _field(MemorySpec(), "heap of the WSO2 nodes")
     timeouts: TimeoutsSpec = _field(TimeoutsSpec(), "how long to wait")
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +16,7 @@ import yaml
 from runbook_lib.spec import front_doors
 from tests.fakes import context
 from tests.support.lab_fixtures import eventually
-from tests.support.nginx_process import HTTP, secrets_of, site, with_secrets
+from tests.support.nginx_process import HTTP, HTTPS, secrets_of, site, with_secrets
 
 PATHS = yaml.safe_load((Path(__file__).parent / "nginx_paths.yaml").read_text())
 NET = 64 + os.getpid() % 128  # so that two test runs on one machine do not meet
@@ -239,3 +241,34 @@ def test_what_runs_can_be_asked_on_loopback(guarded):
     address = guarded.moved[guarded.lb.address]
     assert httpx2.get(f"http://{address}:8099/version").text == "test"
     assert "Active connections" in httpx2.get(f"http://{address}:8099/status").text
+
+
+def test_passwords_are_tried_slowly_from_one_address_and_pages_are_not_counted(tmp_path):
+    ctx = with_secrets("greg-separated", "full", nginx={"sign_ins_per_second": 1})
+    with site(ctx, tmp_path, NET + 16) as found:
+        statuses = [found.get("store", "/commonauth", "POST", body=b"username=a&password=b").status for _ in range(30)]
+        assert statuses[:11] == [200] * 11 and statuses[-10:].count(429) >= 8  # one a second and ten at once; the thirty took less than a second or two
+        assert {found.get("store", "/store/").status for _ in range(30)} == {200}
+
+
+@pytest.mark.parametrize(
+    ("policy", "header", "other"),
+    [
+        ("enforce", "Content-Security-Policy", "Content-Security-Policy-Report-Only"),
+        ("report-only", "Content-Security-Policy-Report-Only", "Content-Security-Policy"),
+    ],
+)
+def test_browsers_are_told_what_pages_may_do(tmp_path, policy, header, other):
+    with site(with_secrets("greg-separated", "full", nginx={"content_security_policy": policy}), tmp_path, NET + 17) as found:
+        headers = found.get("store", "/store/").headers
+    assert "frame-ancestors 'self'" in headers[header] and "https://publisher." in headers[header] and other not in headers
+    assert (headers["X-Content-Type-Options"], headers["Referrer-Policy"]) == ("nosniff", "strict-origin-when-cross-origin")
+
+
+def test_modern_tls_is_1_3_alone(tmp_path):
+    with site(with_secrets("greg-separated", "full", nginx={"tls": "modern"}), tmp_path, NET + 18) as found:
+        assert found.get("store", "/store/").status == 200
+        tls = ssl.create_default_context(cafile=str(found.ca))
+        tls.maximum_version = ssl.TLSVersion.TLSv1_2
+        with socket.create_connection((found.moved[found.lb.address], HTTPS)) as plain, pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
+            tls.wrap_socket(plain, server_hostname=found.ctx.spec.hosts["store"])

@@ -25,7 +25,7 @@ ARCHITECTURES = {"x86_64": ("amd64", "x86_64"), "aarch64": ("arm64", "arm64")}  
 PACKAGES = [
     *("systemd", "systemd-sysv", "dbus", "libpam-systemd", "openssh-server", "cloud-init", "sudo", "python3"),
     *("ca-certificates", "iproute2", "iputils-ping", "procps", "curl", "wget", "unzip", "xz-utils", "less", "vim-tiny"),
-    "apt-utils",
+    *("apt-utils", "unattended-upgrades"),
 ]
 
 # Files of the image beside those of its packages. `manage_etc_hosts` and `admin` are as in Debian's own EC2 image; unlike

@@ -1,0 +1,81 @@
+"""What programs that this project did not write say of what it configures: sslyze, gixy-ng, ssh-audit, lynis, systemd.
+
+They are installed for these tests, the first three in an environment of their own: sslyze needs an older pydantic than the library has.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.deployments import Deployed, in_lab, made, on
+from tests.support.wheel import UV, run
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(1500)]
+
+JUDGES = ("sslyze==6.3.1", "gixy-ng==0.2.59", "ssh-audit==3.9.0")
+# What gixy-ng finds and we keep: the default server answers nobody (444), so there is no answer to put HSTS into.
+NOT_TRUE = {"hsts_header"}
+POSSESSIVE = re.compile(r"([*+?])\+")  # PCRE's quantifiers that give nothing back, which gixy's parser does not know
+LEAST_LYNIS = 75
+
+
+@pytest.fixture(scope="module")
+def judges(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the judges' programs."""
+    folder = tmp_path_factory.mktemp("judges")
+    run(UV, "venv", "--quiet", folder)
+    run(UV, "pip", "install", "--quiet", "--python", folder / "bin/python", *JUDGES)
+    return folder / "bin"
+
+
+@pytest.fixture(scope="module", params=["greg-separated", "as-cluster"])
+def judged(request: pytest.FixtureRequest, lab: Any) -> Iterator[Deployed]:
+    nodes = {"nodes__store": 1, "nodes__publisher": 1} if request.param == "greg-separated" else {"nodes__worker": 2}
+    with made(in_lab(lab, request.param, f"judged-{request.param[:4]}", 12, drill=False, **nodes), "--to", "05") as deployed:
+        yield deployed
+
+
+def test_tls_is_as_mozilla_recommends(judged: Deployed, judges: Path, tmp_path: Path) -> None:
+    deployment = judged.open()
+    (tmp_path / "ca.pem").write_text(deployment.context().secrets["ca.pem"])
+    for host in deployment.spec.hosts.values():
+        address = deployment.public_addresses()[deployment.topology.lb_for(host).name]
+        said = run(judges / "sslyze", "--mozilla_config=intermediate", f"--certinfo_ca_file={tmp_path / 'ca.pem'}", f"{host}:443{{{address}}}")
+        assert f"{host}:443: OK - Compliant." in said, said[-1500:]
+
+
+def test_nginx_has_no_known_fault(judged: Deployed, judges: Path, tmp_path: Path) -> None:
+    text = on(judged.open(), "lb-1", "cat /etc/nginx/nginx.conf")
+    (tmp_path / "nginx.conf").write_text(POSSESSIVE.sub(r"\1", text))
+    done = subprocess.run([judges / "gixy", "--format", "json", tmp_path / "nginx.conf"], capture_output=True, text=True, timeout=120)
+    found = {row["plugin"] for row in json.loads(done.stdout)}
+    assert found <= NOT_TRUE, done.stdout
+
+
+def test_sshd_is_within_the_hardened_profile_of_debian_12(judged: Deployed, judges: Path, tmp_path: Path) -> None:
+    built_in = "import json, ssh_audit.builtin_policies as b; print(json.dumps(b.BUILTIN_POLICIES['Hardened Debian 12 (version 3)']))"
+    profile = json.loads(run(judges / "python", "-c", built_in))
+    lists = {"host keys": profile["host_keys"], "key exchanges": profile["kex"], "ciphers": profile["ciphers"], "macs": profile["macs"]}
+    head = ['name = "Debian 12, or stricter"', "version = 1", "allow_algorithm_subset_and_reordering = true"]
+    (tmp_path / "policy").write_text("\n".join([*head, *(f"{name} = {', '.join(values)}" for name, values in lists.items())]) + "\n")
+    deployment = judged.open()
+    for node in deployment.topology.nodes:
+        command = [judges / "ssh-audit", "--no-colors", "-P", tmp_path / "policy", node.address]
+        said = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+        assert "Passed" in said, f"{node.name}: {said}"
+
+
+def test_lynis_gives_every_machine_a_good_index(judged: Deployed) -> None:
+    deployment = judged.open()
+    install = "apt-get -qq update >/dev/null; DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends lynis >/dev/null 2>&1"
+    for name in (node.name for node in deployment.topology.nodes):
+        said = on(deployment, name, f"{install}; lynis audit system --quick --no-colors 2>/dev/null")
+        index = re.search(r"Hardening index : (\d+)", said)
+        assert index and int(index[1]) >= LEAST_LYNIS, f"{name}: {index and index[0]}"

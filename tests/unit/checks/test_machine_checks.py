@@ -1,0 +1,71 @@
+"""What sshd and systemd answer, read."""
+
+from __future__ import annotations
+
+import pytest
+
+from runbook_lib.checks.machine import exposure, sshd_differences
+from runbook_lib.roles.machine import SSHD
+
+# `sshd -T` of OpenSSH 9.2 on Debian 12 with the planned file, only the settings that it names
+GOOD = """\
+permitrootlogin no
+passwordauthentication no
+kbdinteractiveauthentication no
+maxauthtries 3
+logingracetime 30
+x11forwarding no
+allowagentforwarding no
+allowtcpforwarding local
+permituserenvironment no
+compression no
+loglevel VERBOSE
+tcpkeepalive no
+clientaliveinterval 60
+clientalivecountmax 2
+ciphers chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes256-ctr,aes192-ctr,aes128-gcm@openssh.com,aes128-ctr
+macs hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,umac-128-etm@openssh.com
+kexalgorithms sntrup761x25519-sha512,sntrup761x25519-sha512@openssh.com,curve25519-sha256,diffie-hellman-group16-sha512,diffie-hellman-group18-sha512
+hostkeyalgorithms ssh-ed25519-cert-v01@openssh.com,sk-ssh-ed25519-cert-v01@openssh.com,ssh-ed25519,sk-ssh-ed25519@openssh.com
+"""
+
+
+def test_what_was_planned_is_no_difference() -> None:
+    assert sshd_differences(GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("there", "instead", "found"),
+    [
+        ("passwordauthentication no", "passwordauthentication yes", "PasswordAuthentication yes"),
+        ("permitrootlogin no", "permitrootlogin without-password", "PermitRootLogin without-password"),
+        ("x11forwarding no\n", "", "X11Forwarding absent"),
+        ("kexalgorithms ", "kexalgorithms ecdh-sha2-nistp256,", "KexAlgorithms ecdh-sha2-nistp256"),
+        ("kexalgorithms ", "kexalgorithms diffie-hellman-group14-sha256,", "KexAlgorithms diffie-hellman-group14-sha256"),
+        ("hostkeyalgorithms ", "hostkeyalgorithms ecdsa-sha2-nistp256,", "HostKeyAlgorithms ecdsa-sha2-nistp256"),
+        ("hostkeyalgorithms ", "hostkeyalgorithms rsa-sha2-512,", "HostKeyAlgorithms rsa-sha2-512"),
+        ("macs ", "macs hmac-sha1,", "MACs hmac-sha1"),
+        ("ciphers ", "ciphers 3des-cbc,", "Ciphers 3des-cbc"),
+    ],
+)
+def test_a_setting_that_somebody_weakened_is_named(there: str, instead: str, found: str) -> None:
+    assert GOOD.count(there) == 1
+    (difference,) = sshd_differences(GOOD.replace(there, instead))
+    assert difference.startswith(found)
+
+
+def test_no_answer_is_everything_different() -> None:
+    assert len(sshd_differences("")) == len(SSHD.strip().splitlines()) - 1  # but its comment
+
+
+@pytest.mark.parametrize(
+    ("said", "points"),
+    [
+        ("→ Overall exposure level for nginx.service: 2.7 OK :-)", 2.7),
+        ("→ Overall exposure level for nginx.service: 9.6 UNSAFE :-{", 9.6),
+        ("Failed to get unit nginx.service", None),
+        ("→ Overall exposure level for other.service: 1.0 OK", None),
+    ],
+)
+def test_the_exposure_is_read(said: str, points: float | None) -> None:
+    assert exposure(said, "nginx.service") == points
