@@ -7,11 +7,12 @@ import hashlib
 import itertools
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -137,13 +138,14 @@ def _git(*words: str) -> str:
 def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal: Journal, say: Say, given: Mapping[str, Any]) -> bool:
     """Execute one notebook with papermill and keep it beside the journal. Return whether it succeeded; its error is printed with `say`."""
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     began, executed = time.monotonic(), journal.folder / f"{chapter.name}.ipynb"
     say(f"{chapter.name}  {chapter.title} …")
     error = ""
     try:
-        with tempfile.TemporaryDirectory(prefix="runbook-") as sockets:  # a folder per run, so that two runs at once do not share sockets
+        with _sockets() as sockets:
             papermill.execute_notebook(
                 os.path.relpath(chapter.notebook),
                 os.path.relpath(executed),
@@ -157,8 +159,10 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
         error = problem.evalue if _is_ours(problem.ename) else f"{problem.ename}: {problem.evalue}"
     except KeyboardInterrupt:
         error = "interrupted: run again, it goes on where it stopped"
-    except Exception as problem:  # a kernel that died, a disk that is full
-        error = f"{type(problem).__name__}: {problem}"
+    except DeadKernelError:
+        error = "the chapter's kernel died: it was killed, or memory is short (dmesg tells)\n  next:  run again with --resume, which goes on where it stopped"
+    except Exception as problem:  # a disk that is full, a notebook that is none
+        error = f"{type(problem).__name__}: {problem}\n  next:  put that right, then run again with --resume"
     seconds = time.monotonic() - began
     sha256 = hashlib.sha256(_scrub(executed)).hexdigest() if executed.exists() else ""
     journal.write(chapter.name, "chapter", seconds=seconds, ok=not error, error=error, sha256=sha256)
@@ -169,6 +173,17 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
     if error:
         say(journals.redact(error))
     return not error
+
+
+@contextmanager
+def _sockets() -> Iterator[str]:
+    """Give a folder of this run's own for its kernels' sockets, gone with the block. Folders of runs that were killed are removed."""
+    for left in Path(tempfile.gettempdir()).glob("runbook-run-*-*"):
+        owner = left.name.split("-")[2]
+        if left.owner() == getpass.getuser() and not Path("/proc", owner).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"runbook-run-{os.getpid()}-") as folder:
+        yield folder
 
 
 def _kernels(sockets: str) -> Any:

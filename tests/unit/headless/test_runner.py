@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,18 @@ def test_a_kernel_that_dies_is_a_failed_chapter(notebooks: Path) -> None:
     status, folder = run(said)
     assert status == 1
     assert json.loads((folder / "result.json").read_text())["chapters"][0]["ok"] is False
+    assert any("kernel died" in line and "next:  run again with --resume" in line for line in said)
+
+
+def test_what_killed_runs_left_for_temporary_files_goes_with_the_next_run(notebooks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tempfile.TemporaryDirectory() as temporary:  # not pytest's folder: a socket's path has at most 107 bytes
+        monkeypatch.setattr("tempfile.tempdir", temporary)
+        killed, running = (Path(temporary, f"runbook-run-{pid}-x") for pid in (2**22 + 1, os.getpid()))  # the first is above the kernel's highest
+        killed.mkdir()
+        running.mkdir()
+        write(notebooks, "01_launch_ec2", "1")
+        run([], last="01")
+        assert list(Path(temporary).iterdir()) == [running]
 
 
 def test_executed_notebooks_hold_no_secret_and_no_path_of_this_machine(notebooks: Path) -> None:
