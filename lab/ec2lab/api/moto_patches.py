@@ -77,6 +77,7 @@ def run_instances(original: Callable[..., Any], self: Any) -> Any:
     reservation = result.result
     for instance in reservation.instances:
         _settle(self.ec2_backend, instance)
+        _tag_interface(self, instance.nics[0])
         _lab.launch(instance)
     if token:
         _tokens[token] = (request, reservation)
@@ -154,6 +155,13 @@ def _settle(ec2: Any, instance: Any) -> None:
     nic.delete_on_termination = True
     for _, device in instance.get_block_device_mapping:
         device.delete_on_termination = True  # moto keeps the devices that no mapping marks for deletion
+
+
+def _tag_interface(self: Any, nic: Any) -> None:
+    """Give the interface the tags that the launch gives to interfaces (moto forgets them)."""
+    for given in self._get_param("TagSpecifications", []) or []:
+        if given.get("ResourceType") == "network-interface":
+            self.ec2_backend.create_tags([nic.id], {tag["Key"]: tag["Value"] for tag in given.get("Tags", [])})
 
 
 @corrects(InstanceBackend, "modify_instance_security_groups")
