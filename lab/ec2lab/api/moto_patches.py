@@ -26,6 +26,7 @@ from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.responses.security_groups import SecurityGroups
+from moto.servicequotas.models import ServiceQuotasBackend
 
 from ec2lab.machines.hypervisor import Hypervisor
 
@@ -378,3 +379,17 @@ def _referenced_groups(ec2: Any, other_than: str) -> Iterator[str]:
 def _all_subnets(ec2: Any) -> Iterator[Any]:
     for zone in ec2.subnets.values():
         yield from zone.values()
+
+
+# --- quotas
+
+# those that a launch of ordinary machines meets, raised as in an account that is in use (AWS's defaults: 5 each)
+QUOTAS = {"L-1216C47A": 256.0, "L-F678F1CE": 100.0, "L-0263D0A3": 20.0}
+
+
+@corrects(ServiceQuotasBackend, "get_service_quota")
+def get_service_quota(original: Callable[..., Any], self: Any, service_code: str, quota_code: str) -> dict[str, Any]:
+    """Return the quotas above (moto knows a few of VPC only)."""
+    if quota_code in QUOTAS:
+        return {"ServiceCode": service_code, "QuotaCode": quota_code, "Value": QUOTAS[quota_code]}
+    return dict(original(self, service_code=service_code, quota_code=quota_code))

@@ -3,59 +3,27 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
-from ec2lab.api import authorization
 from ec2lab.api.policies import Question, allowed, as_list, statements
 
 from runbook_lib.aws import packs
-from runbook_lib.aws.host_keys import read_console
 from runbook_lib.aws.lock import Lock
 from runbook_lib.errors import CloudError
-from runbook_lib.launch import host_keys, teardown
+from runbook_lib.headless.account import findings as examine_account
+from runbook_lib.launch import teardown
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.spec.loader import load_spec
 from tests.conftest import ROOT
 from tests.support.iam_user import EVERYTHING, operator_policy, recorded, user_with, words_of
 
-pytest_plugins = ["tests.support.aws_endpoint"]
+pytest_plugins = ["tests.support.aws_endpoint", "tests.support.aws_account"]
 OPERATOR = {"cloud.operator_cidr": "198.51.100.7/32"}
 POLICY = operator_policy()
 TAG = "runbook:deployment"
-
-
-@pytest.fixture(scope="module")
-def world(endpoint: str) -> Iterator[Any]:
-    """The account as root sees it: an image of Debian with its public parameter, a bucket of packs, and users held to their policies."""
-    authorization.install()
-    root = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1", "endpoint_url": endpoint}
-    clients = {name: boto3.client(name, config=Config(proxies={}), **root) for name in ("ec2", "s3")}  # type: ignore[call-overload]
-    image = clients["ec2"].register_image(Name="debian-12-amd64-20260101-1", RootDeviceName="/dev/xvda")["ImageId"]
-    clients["s3"].create_bucket(Bucket="runbook-packs")
-    clients["s3"].put_object(Bucket="runbook-packs", Key="pack.zip", Body=b"a pack")
-    with pytest.MonkeyPatch.context() as patch:
-        _publish("/aws/service/debian/release/12/latest/amd64", image)
-
-        def keys_of(ec2: Any, name: str, id_: str, seconds: float) -> tuple[str, ...]:
-            read_console(ec2, id_)  # a machine of moto prints no keys
-            return (f"ssh-ed25519 AAAAC3Nza{id_[2:]}",)
-
-        patch.setattr(host_keys, "wait_for_keys", keys_of)
-        yield clients
-
-
-def _publish(name: str, value: str) -> None:
-    from moto.core import DEFAULT_ACCOUNT_ID
-    from moto.ssm.models import Parameter, ssm_backends
-
-    fields = dict.fromkeys(("description", "allowed_pattern", "keyid"))
-    more = {"last_modified_date": 0, "version": 1, "data_type": "text", "parameter_type": "String"}
-    ssm_backends[DEFAULT_ACCOUNT_ID]["us-east-1"]._parameters[name].append(Parameter(DEFAULT_ACCOUNT_ID, name, value=value, **fields, **more))  # type: ignore[arg-type,abstract]
 
 
 def live_a_life(config: Path, name: str, root: Any, folder: Path) -> None:
@@ -67,9 +35,11 @@ def live_a_life(config: Path, name: str, root: Any, folder: Path) -> None:
 
     first = cloud()
     first.identity()
+    _doctor(first)
     with Lock(first.vault, "somebody"):
         first.apply()
     assert cloud().verify().ok and not cloud().plan()
+    _doctor(first)
     _packs(first, folder)
     _drift(cloud(), root)
     assert cloud().plan()
@@ -86,6 +56,11 @@ def live_a_life(config: Path, name: str, root: Any, folder: Path) -> None:
     scaled_in.terminate_probe()
     _remains(scaled_in, root)
     assert teardown.destroy(scaled_in).ok
+
+
+def _doctor(cloud: Cloud) -> None:
+    against = [str(finding) for finding in examine_account(cloud) if not finding.ok and finding.needed]
+    assert not against, "\n".join(against)
 
 
 def _packs(cloud: Cloud, folder: Path) -> None:
@@ -122,12 +97,12 @@ def _remains(cloud: Cloud, root: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def asked(world: Any, endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> list[Question]:
+def asked(account: Any, endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> list[Question]:
     """What AWS asks of the policies in the course of a life, of a user who may do everything."""
     folder = tmp_path_factory.mktemp("recorded")
     with pytest.MonkeyPatch.context() as patch, recorded() as questions:
         patch.setenv("XDG_CACHE_HOME", str(folder))
-        live_a_life(user_with(EVERYTHING, endpoint, folder), "recorded", world, folder)
+        live_a_life(user_with(EVERYTHING, endpoint, folder), "recorded", account, folder)
     return list({str(question): question for question in questions}.values())
 
 
@@ -157,9 +132,10 @@ def test_what_does_not_carry_the_tag_is_out_of_reach(asked: list[Question]) -> N
     assert open_to_all == {"ec2:CreateRoute", "ec2:RunInstances"} and all("::image/" in resource for resource in images)
 
 
-def test_a_user_with_this_policy_lives_the_whole_life(world: Any, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_a_user_with_this_policy_lives_the_whole_life(account: Any, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    live_a_life(user_with(POLICY, endpoint, tmp_path), "held-to-policy", world, tmp_path)
+    live_a_life(user_with(POLICY, endpoint, tmp_path), "held-to-policy", account, tmp_path)
 
 
 FOREIGN: tuple[tuple[str, str, Callable[[Any, str], Any]], ...] = (
@@ -181,9 +157,9 @@ REFUSED = ("UnauthorizedOperation", "AccessDeniedException", "AccessDenied")
 
 @pytest.mark.parametrize(("service", "says", "call"), FOREIGN, ids=[f"{number} {says}" for number, (_, says, _) in enumerate(FOREIGN)])
 def test_the_endpoint_refuses_what_the_policy_does_not_allow(
-    world: Any, endpoint: str, tmp_path: Path, service: str, says: str, call: Callable[[Any, str], Any]
+    account: Any, endpoint: str, tmp_path: Path, service: str, says: str, call: Callable[[Any, str], Any]
 ) -> None:
-    vpc = world["ec2"].create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    vpc = account["ec2"].create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
     settings = {"deployment": "mine", "cloud.aws_config": str(user_with(POLICY, endpoint, tmp_path)), **OPERATOR}
     cloud = Cloud(load_spec(ROOT / "params/greg-single.lab.yaml", settings))
     with pytest.raises(CloudError) as caught:
