@@ -100,7 +100,7 @@ def _operator(cloud: Cloud) -> Iterator[Finding]:
 
 def _prices(cloud: Cloud) -> Iterator[Finding]:
     why = stale(cloud.spec.cloud.region)
-    fix = "python -m runbook_lib.topology.refresh_prices: reads AWS's public price list"
+    fix = f"python -m runbook_cli.refresh_prices --region {cloud.spec.cloud.region} reads AWS's public price list"
     yield Finding("prices", not why, why or f"known for {cloud.spec.cloud.region}, and recent", fix, needed=False)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import CloudError
+from runbook_lib.headless import account
 from runbook_lib.launch import teardown
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.spec.loader import load_spec
@@ -26,6 +27,10 @@ def test_a_deployment_lives_and_goes_with_the_operator_s_policy(lab: Any, tmp_pa
     cloud().apply()
     try:
         assert cloud().verify().ok
+        before = {name: (machine.id, machine.state) for name, machine in cloud().describe().items()}
+        lacking = [str(finding) for finding in account.findings(cloud()) if finding.needed and not finding.ok]
+        assert not lacking, "\n".join(lacking)
+        assert {name: (machine.id, machine.state) for name, machine in cloud().describe().items()} == before, "a dry run changes nothing"
         cloud(cloud__instance_type={"store": "t3.large"}, nodes__store=2).apply()
         assert cloud(cloud__instance_type={"store": "t3.large"}, nodes__store=2).verify().ok
         cloud().apply()

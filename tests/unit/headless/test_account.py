@@ -137,7 +137,7 @@ def test_every_right_of_the_policy_is_asked_for_once_the_deployment_is_there_and
 
 
 def test_prices_are_told_when_they_are_old_or_of_another_region(monkeypatch: pytest.MonkeyPatch) -> None:
-    of = datetime.date.fromisoformat(f"{prices.prices()['as_of']}-01")
+    of = datetime.date.fromisoformat(prices.prices()["as_of"])
     assert prices.stale("us-east-1", of + datetime.timedelta(days=180)) == ""
     assert "181 days old" in prices.stale("us-east-1", of + datetime.timedelta(days=181))
     assert "xx-nowhere-1" in prices.stale("xx-nowhere-1", of)
