@@ -13,7 +13,7 @@ from runbook_lib.launch import teardown
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.spec.loader import load_spec
 from tests.conftest import ROOT
-from tests.support.deployments import network
+from tests.support.deployments import in_lab, made, network
 from tests.support.iam_user import operator_policy, user_with
 
 
@@ -43,6 +43,16 @@ def test_a_deployment_lives_and_goes_with_the_operator_s_policy(lab: Any, tmp_pa
     finally:
         gone = teardown.destroy(cloud())
     assert gone.ok, str(gone)
+
+
+@pytest.mark.full
+def test_every_chapter_runs_with_the_operator_s_policy(lab: Any, tmp_path: Path) -> None:
+    config = user_with(operator_policy(), lab.lab.endpoint, tmp_path)
+    with made(in_lab(lab, "greg-single", "held-single", 61, cloud__aws_config=str(config)), "--yes") as deployed:
+        assert deployed.result["ok"]
+        assert deployed.cli("doctor").returncode == 0
+        gone = deployed.cli("destroy", "--yes")
+    assert gone.returncode == 0, gone.stdout + gone.stderr
 
 
 def test_an_interface_carries_the_tags_of_its_launch(lab: Any, net: Any, launch: Any) -> None:

@@ -184,7 +184,8 @@ def _of_ssm(self: Any, action: str, parameters: Mapping[str, Any], place: str) -
     if action == "PutParameter" and parameters.get("KeyId", "alias/aws/ssm") != "alias/aws/ssm":
         yield Question("kms:Encrypt", _key_arn(parameters["KeyId"], place))
     if parameters.get("WithDecryption"):
-        keys = {stored[-1].keyid for name, stored in self.ssm_backend._parameters.items() if any(name == one or name.startswith(one) for one in names)}
+        stored = self.ssm_backend._parameters.items()
+        keys = {versions[-1].keyid for name, versions in stored if versions and name.startswith(tuple(names))}
         yield from (Question("kms:Decrypt", _key_arn(key, place)) for key in keys if key and key != "alias/aws/ssm")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,42 @@ def test_the_endpoint_refuses_what_the_policy_does_not_allow(
     cloud = Cloud(load_spec(ROOT / "params/greg-single.lab.yaml", settings))
     with pytest.raises(CloudError) as caught:
         call(cloud.aws.client(service), vpc)
+    assert caught.value.code in REFUSED and says in str(caught.value)
+
+
+OF_OTHER_SERVICES: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
+    ("ec2", "kms:CreateGrant on resource: arn:aws:kms:us-east-1:123456789012:key/1234", lambda ec2: ec2.run_instances(**LAUNCH, BlockDeviceMappings=DISK)),
+    (
+        "ec2",
+        "iam:PassRole on resource: arn:aws:iam::123456789012:role/machines",
+        lambda ec2: ec2.run_instances(**LAUNCH, IamInstanceProfile={"Name": "machines"}),
+    ),
+    ("ssm", "kms:Encrypt on resource: arn:aws:kms:us-east-1:123456789012:alias/mine", lambda ssm: ssm.put_parameter(**SECRET, KeyId="alias/mine")),
+    (
+        "ssm",
+        "kms:Decrypt on resource: arn:aws:kms:us-east-1:123456789012:alias/mine",
+        lambda ssm: ssm.get_parameter(Name="/others/secret", WithDecryption=True),
+    ),
+)
+LAUNCH = {"ImageId": "ami-12345678", "MinCount": 1, "MaxCount": 1}
+DISK = [{"DeviceName": "/dev/xvda", "Ebs": {"Encrypted": True, "KmsKeyId": "1234"}}]
+PROFILE = {"Name": "machines"}
+SECRET = {"Name": "/runbook/x/y", "Value": "z", "Type": "SecureString"}
+
+
+@pytest.mark.parametrize(("service", "says", "call"), OF_OTHER_SERVICES, ids=[says.partition(" ")[0] for _, says, _ in OF_OTHER_SERVICES])
+def test_what_a_call_needs_of_another_service_is_asked_too(
+    account: Any, endpoint: str, tmp_path: Path, service: str, says: str, call: Callable[[Any], Any]
+) -> None:
+    account["ssm"].put_parameter(Name="/others/secret", Value="z", Type="SecureString", KeyId="alias/mine", Overwrite=True)
+    with suppress(account["iam"].exceptions.EntityAlreadyExistsException):
+        account["iam"].create_role(RoleName="machines", AssumeRolePolicyDocument="{}")
+        account["iam"].create_instance_profile(InstanceProfileName="machines")
+        account["iam"].add_role_to_instance_profile(InstanceProfileName="machines", RoleName="machines")
+    both = {"Statement": [{"Effect": "Allow", "Action": ["ec2:*", "ssm:*"], "Resource": "*"}], "Version": "2012-10-17"}
+    settings = {"deployment": "mine", "cloud.aws_config": str(user_with(both, endpoint, tmp_path)), **OPERATOR}
+    with pytest.raises(CloudError) as caught:
+        call(Cloud(load_spec(ROOT / "params/greg-single.lab.yaml", settings)).aws.client(service))
     assert caught.value.code in REFUSED and says in str(caught.value)
 
 
