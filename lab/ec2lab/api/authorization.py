@@ -175,6 +175,12 @@ SIGNED_AS = {"service-quotas": "servicequotas"}
 
 
 def _of_ssm(self: Any, action: str, parameters: Mapping[str, Any], place: str) -> Iterator[Question]:
+    if action == "StartSession":
+        yield from _of_session(self, parameters, place)
+        return
+    if session := parameters.get("SessionId"):
+        yield Question(f"ssm:{action}", f"arn:aws:ssm:{place}:session/{session}")
+        return
     names = [parameters[key] for key in ("Name", "Path") if key in parameters] or parameters.get("Names", [])
     for name in names:
         of = place.partition(":")[0] + ":" if name.startswith(PUBLIC_PARAMETERS) else place
@@ -187,6 +193,18 @@ def _of_ssm(self: Any, action: str, parameters: Mapping[str, Any], place: str) -
         stored = self.ssm_backend._parameters.items()
         keys = {versions[-1].keyid for name, versions in stored if versions and name.startswith(tuple(names))}
         yield from (Question("kms:Decrypt", _key_arn(key, place)) for key in keys if key and key != "alias/aws/ssm")
+
+
+def _of_session(self: Any, parameters: Mapping[str, Any], place: str) -> Iterator[Question]:
+    """Yield the questions of a session: about the machine, by its tags, and about the document. Those of AWS name no account."""
+    from moto.ec2.models import ec2_backends
+
+    tags = _own_tags(ec2_backends[self.current_account][self.region], parameters["Target"])
+    named = {f"ssm:resourceTag/{key.partition('/')[2]}": value for key, value in tags.items()}
+    yield Question("ssm:StartSession", _arn("instance", parameters["Target"], place), tags | named)
+    if document := parameters.get("DocumentName"):
+        of = f"{self.region}:" if document.startswith("AWS-") else place
+        yield Question("ssm:StartSession", f"arn:aws:ssm:{of}:document/{document}")
 
 
 def _key_arn(key: str, place: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -108,8 +109,13 @@ def asked(account: Any, endpoint: str, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_everything_that_the_runbook_asks_for_is_allowed(asked: list[Question]) -> None:
-    lacking = [f"{question}: {_hint(question)}" for question in asked if not allowed([POLICY], question)]
+    lacking = {f"{each.action} on {_kind(each.resource)}: {_hint(each)}" for each in asked if not allowed([POLICY], each)}
     assert not lacking, "docs/iam/operator.json lacks:\n" + "\n".join(sorted(lacking))
+
+
+def _kind(arn: str) -> str:
+    """The ARN with `*` for what comes after the kind of an EC2 resource, as a statement has it."""
+    return re.sub(r"(?<=^arn:aws:ec2:)([^/]*):([^:/]*)/.*", r"*:*:\2/*", arn)
 
 
 def _hint(question: Question) -> str:
@@ -149,6 +155,8 @@ FOREIGN: tuple[tuple[str, str, Callable[[Any, str], Any]], ...] = (
     ("ec2", "no row StartVpcEndpointServicePrivateDnsVerification", lambda ec2, vpc: ec2.start_vpc_endpoint_service_private_dns_verification(ServiceId="x")),
     ("ssm", "ssm:GetParameter", lambda ssm, vpc: ssm.get_parameter(Name="/others/password")),
     ("ssm", "ssm:DeleteParameters", lambda ssm, vpc: ssm.delete_parameters(Names=["/runbook/mine/x", "/others/password"])),
+    ("ssm", "ssm:StartSession on resource: arn:aws:ec2:us-east-1:123456789012:instance/i-1", lambda ssm, vpc: ssm.start_session(Target="i-1")),
+    ("ssm", "ssm:TerminateSession on resource: arn:aws:ssm:us-east-1:123456789012:session/s-1", lambda ssm, vpc: ssm.terminate_session(SessionId="s-1")),
     ("ssm", "ssm:DescribeParameters", lambda ssm, vpc: ssm.describe_parameters()),
     ("s3", "may not do this", lambda s3, vpc: s3.get_object(Bucket="others", Key="x")),
     ("s3", "may not do this", lambda s3, vpc: s3.create_bucket(Bucket="runbook-packs-too")),
