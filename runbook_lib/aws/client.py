@@ -207,7 +207,7 @@ def _refused(code: str, message: str) -> tuple[str, str]:
     if code in DENIED:
         return (
             f"the credentials may not do this ({answer})",
-            "ask for the permission named; docs/security.md lists all that are needed",
+            "ask for the permission named; docs/iam/operator.json is a policy with all that are needed",
         )
     if code in QUOTA:
         return (

@@ -6,27 +6,12 @@ import importlib.util
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from runbook_lib.errors import RunbookError
+from runbook_lib.headless.finding import Finding
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing examined. `needed`: whether the runbook cannot work without it; otherwise only an optional part is left out."""
-
-    what: str
-    ok: bool
-    words: str
-    fix: str = ""
-    needed: bool = True
-
-    def __str__(self) -> str:
-        mark = "✔" if self.ok else ("✘" if self.needed else "○")
-        return f"{mark} {self.what}: {self.words}" + (f"\n    fix: {self.fix}" if self.fix and not self.ok else "")
 
 
 def examine(params: str | None, overrides: Mapping[str, Any], say: Callable[[str], None]) -> int:
@@ -68,6 +53,7 @@ def _machine() -> Iterator[Finding]:
 def _deployment(params: str, overrides: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield the findings about the parameters, then the account and the pack, then the machines."""
     from runbook_lib.chapters.deployment import open_deployment
+    from runbook_lib.headless import account
     from runbook_lib.spec.loader import load_spec
 
     try:
@@ -75,6 +61,7 @@ def _deployment(params: str, overrides: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding("params", True, f"{spec.deployment}, pattern {spec.pattern}")
         deployment = open_deployment(spec)
         yield Finding("AWS account", True, f"{deployment.cloud.identity()}")
+        yield from account.findings(deployment.cloud)
         yield Finding("pack", True, f"{spec.product.pack} is there and is what it should be ({deployment.pack.sha256[:12]}…)")
     except RunbookError as error:
         yield Finding(

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from runbook_lib.tables import Table
-from runbook_lib.topology.prices import prices
+from runbook_lib.topology.prices import prices, stale
 
 if TYPE_CHECKING:
     from runbook_lib.topology.model import Topology
@@ -21,11 +21,13 @@ class MonthlyCost(Table):
     total: float
     unknown: tuple[str, ...]
 
-    def __init__(self, rows: list[tuple[str, ...]], total: float, unknown: tuple[str, ...]):
-        book = prices()
+    def __init__(self, rows: list[tuple[str, ...]], total: float, unknown: tuple[str, ...], region: str):
+        book = prices(region)
         least = "at least " if unknown else ""
         note = f"Prices of {book['as_of']} for {book['region']} on demand ({book['source']}). "
         note += f"Not included: {book['not_included']}."
+        if why := stale(region):
+            note += f" Take them as a rough guess: {why} (python -m runbook_cli.refresh_prices makes them anew)."
         if unknown:
             note += f" No price known for {', '.join(unknown)}."
         rows = [*rows, ("Total", "", "", f"{least}{total:,.2f}")]
@@ -36,7 +38,8 @@ class MonthlyCost(Table):
 
 def monthly_cost(topology: Topology) -> MonthlyCost:
     """Return the cost of machines, disks and public addresses for one month (730 hours)."""
-    book, cloud = prices(), topology.spec.cloud
+    cloud = topology.spec.cloud
+    book = prices(cloud.region)
     rows: list[tuple[str, ...]] = []
     total, unknown = 0.0, []
     for type_, count in Counter(node.instance_type for node in topology.nodes).items():
@@ -54,4 +57,4 @@ def monthly_cost(topology: Topology) -> MonthlyCost:
     for name, each in extras:
         total += each * count
         rows.append((name, str(count), f"{each:,.2f}", f"{each * count:,.2f}"))
-    return MonthlyCost(rows, total, tuple(unknown))
+    return MonthlyCost(rows, total, tuple(unknown), cloud.region)

@@ -26,6 +26,7 @@ from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.responses.security_groups import SecurityGroups
+from moto.servicequotas.models import ServiceQuotasBackend
 
 from ec2lab.machines.hypervisor import Hypervisor
 
@@ -77,6 +78,7 @@ def run_instances(original: Callable[..., Any], self: Any) -> Any:
     reservation = result.result
     for instance in reservation.instances:
         _settle(self.ec2_backend, instance)
+        _tag_interface(self, instance.nics[0])
         _lab.launch(instance)
     if token:
         _tokens[token] = (request, reservation)
@@ -154,6 +156,13 @@ def _settle(ec2: Any, instance: Any) -> None:
     nic.delete_on_termination = True
     for _, device in instance.get_block_device_mapping:
         device.delete_on_termination = True  # moto keeps the devices that no mapping marks for deletion
+
+
+def _tag_interface(self: Any, nic: Any) -> None:
+    """Give the interface the tags that the launch gives to interfaces (moto forgets them)."""
+    for given in self._get_param("TagSpecifications", []) or []:
+        if given.get("ResourceType") == "network-interface":
+            self.ec2_backend.create_tags([nic.id], {tag["Key"]: tag["Value"] for tag in given.get("Tags", [])})
 
 
 @corrects(InstanceBackend, "modify_instance_security_groups")
@@ -370,3 +379,17 @@ def _referenced_groups(ec2: Any, other_than: str) -> Iterator[str]:
 def _all_subnets(ec2: Any) -> Iterator[Any]:
     for zone in ec2.subnets.values():
         yield from zone.values()
+
+
+# --- quotas
+
+# those that a launch of ordinary machines meets, raised as in an account that is in use (AWS's defaults: 5 each)
+QUOTAS = {"L-1216C47A": 256.0, "L-F678F1CE": 100.0, "L-0263D0A3": 20.0}
+
+
+@corrects(ServiceQuotasBackend, "get_service_quota")
+def get_service_quota(original: Callable[..., Any], self: Any, service_code: str, quota_code: str) -> dict[str, Any]:
+    """Return the quotas above (moto knows a few of VPC only)."""
+    if quota_code in QUOTAS:
+        return {"ServiceCode": service_code, "QuotaCode": quota_code, "Value": QUOTAS[quota_code]}
+    return dict(original(self, service_code=service_code, quota_code=quota_code))

@@ -42,12 +42,13 @@ def make_server(lab: Lab, image: Image, hypervisor: Hypervisor, scratch: Path) -
     from moto.ssm.models import ssm_backends
     from werkzeug.serving import make_server as listen
 
-    from ec2lab.api import moto_patches
+    from ec2lab.api import authorization, moto_patches
 
     hypervisor.ec2 = ec2_backends[ACCOUNT][REGION]
     _remove_default_vpc(hypervisor.ec2)
     _publish_image(ssm_backends[ACCOUNT][REGION], image)
     moto_patches.install(hypervisor)
+    authorization.install()
     _guard_ec2(hypervisor)
     application = DomainDispatcherApplication(create_backend_app)
     server = listen(str(lab.gateway), API_PORT, application, threaded=True, request_handler=MotoRequestHandler)
@@ -85,9 +86,9 @@ def _publish_image(ssm: Any, image: Image) -> None:
 
 
 def _guard_ec2(hypervisor: Hypervisor) -> None:
-    """Make every EC2 call run alone under the guard, refuse other regions, support DryRun, and update the machines after a change."""
+    """Make every EC2 call run alone under the guard, refuse other regions, and update the machines after a change."""
     from moto.core.responses import ActionResult
-    from moto.ec2.exceptions import DryRunClientError, EC2ClientError
+    from moto.ec2.exceptions import EC2ClientError
     from moto.ec2.responses import EC2Response
 
     original = EC2Response.call_action
@@ -99,8 +100,6 @@ def _guard_ec2(hypervisor: Hypervisor) -> None:
             if self.region != REGION:
                 refusal = EC2ClientError("OptInRequired", f"The lab has the region {REGION} only.")
                 return self.serialized(ActionResult(refusal))
-            if self._get_param("DryRun", False) and action != "RunInstances":
-                return self.serialized(ActionResult(DryRunClientError()))
             status, headers, body = original(self)
             if not reads:
                 log.info("%s %s", action, status)

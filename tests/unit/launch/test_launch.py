@@ -109,6 +109,7 @@ def test_machines_are_as_designed(cloud: Cloud) -> None:
     assert machine["PrivateIpAddress"] == node.address and machine["InstanceType"] == node.instance_type
     assert machine["MetadataOptions"]["HttpTokens"] == "required"
     assert machine["KeyName"] == "runbook-shared"
+    assert "IamInstanceProfile" not in machine  # a machine has no rights in the account
     [volume] = ec2(cloud).describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [machine["InstanceId"]]}])["Volumes"]
     assert (volume["Encrypted"], volume["VolumeType"], volume["Size"]) == (True, "gp3", 20)
     expected = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
 import re
 import xml.etree.ElementTree as ElementTree
@@ -18,6 +19,7 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.spec.patterns import PATTERNS
+from runbook_lib.topology import prices
 from runbook_lib.topology.cost import monthly_cost
 from runbook_lib.topology.diagram import draw
 from runbook_lib.topology.model import Topology, probe_only, topology_of
@@ -197,6 +199,13 @@ def test_the_cost_is_machines_disks_and_public_addresses() -> None:
     public = monthly_cost(build("greg-single", cloud__instance_type={"default": "t3.micro"}, cloud__connect_via="public"))
     assert public.total == round(cost.total + 3 * 0.005 * 730, 2)
     assert "us-east-1" in cost.note and "Not included" in cost.note
+
+
+def test_prices_that_are_old_or_of_another_region_are_called_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "rough guess: no prices of eu-west-3" in monthly_cost(build("greg-single", cloud__region="eu-west-3")).note
+    recent = {"as_of": datetime.datetime.now(datetime.UTC).date().isoformat()}
+    monkeypatch.setitem(prices.book()["regions"], "us-east-1", prices.book()["regions"]["us-east-1"] | recent)
+    assert "rough guess" not in monthly_cost(build("greg-single")).note
 
 
 def test_a_type_without_a_known_price_is_named_and_the_total_says_at_least() -> None:

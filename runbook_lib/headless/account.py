@@ -1,0 +1,114 @@
+"""What a launch will ask of the AWS account, asked before it: image, instance types, quotas, the operator's address, rights, and how old the prices are.
+
+Nothing is changed. `QUESTIONS` is the table; a question that AWS does not answer becomes a finding too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from runbook_lib.aws.images import find_image
+from runbook_lib.errors import CloudError
+from runbook_lib.headless import permissions
+from runbook_lib.headless.finding import Finding
+from runbook_lib.launch.cloud import Cloud
+from runbook_lib.launch.inventory import by_tag
+from runbook_lib.topology.prices import stale
+
+STANDARD = tuple("acdhimrtz")  # families that the vCPU quota of ordinary machines counts, by the first letter of the type
+RAISE = "ask for more in AWS Service Quotas (code {code}), or free what is not needed, or choose another cloud.region"
+
+
+def findings(cloud: Cloud) -> Iterator[Finding]:
+    """Yield what the account says to each question."""
+    for what, ask in QUESTIONS:
+        try:
+            yield from ask(cloud)
+        except CloudError as error:
+            yield Finding(what, False, error.what, error.next_step or "")
+
+
+def _image(cloud: Cloud) -> Iterator[Finding]:
+    spec = cloud.spec.cloud
+    image = find_image(spec.image, spec.login_user, cloud.aws.client("ec2"), cloud.aws.client("ssm"))
+    yield Finding("image", True, f"{spec.image} is {image.id} in {spec.region}")
+
+
+def _instance_types(cloud: Cloud) -> Iterator[Finding]:
+    """Every type must be had in the zone of the parameters, or all of them in one zone: the machines share a subnet."""
+    types, zone = sorted({node.instance_type for node in cloud.topology.nodes}), cloud.spec.cloud.availability_zone
+    offered: dict[str, set[str]] = {}
+    wanted = [{"Name": "instance-type", "Values": types}]
+    for offer in cloud.aws.client("ec2").pages("describe_instance_type_offerings", "InstanceTypeOfferings", LocationType="availability-zone", Filters=wanted):
+        offered.setdefault(offer["Location"], set()).add(offer["InstanceType"])
+    whole = sorted(name for name, there in offered.items() if there >= set(types))
+    if zone and zone not in whole:
+        lacking = sorted(set(types) - offered.get(zone, set()))
+        words = f"{zone} does not offer {', '.join(lacking)}"
+        yield Finding("instance types", False, words, f"cloud.availability_zone: {' or '.join(whole) or 'another'}, or another cloud.instance_type")
+    elif not whole:
+        yield Finding("instance types", False, f"no zone offers all of {', '.join(types)}", "another cloud.instance_type or cloud.region")
+    else:
+        yield Finding("instance types", True, f"{', '.join(types)}: offered in {zone or ', '.join(whole)}")
+
+
+def _quotas(cloud: Cloud) -> Iterator[Finding]:
+    """How much of each quota is used, how much a launch adds. A limit that cannot be read is told, and is no obstacle."""
+    for what, service, code, count in QUOTAS:
+        used, more = count(cloud)
+        try:
+            limit = cloud.aws.client("service-quotas").get_service_quota(ServiceCode=service, QuotaCode=code)["Quota"]["Value"]
+        except CloudError as error:
+            yield Finding(what, False, f"{used} used; the limit cannot be read ({error.what})", f"look it up in AWS Service Quotas (code {code})", False)
+            continue
+        yield Finding(what, used + more <= limit, f"{used} of {limit:.0f} used, {more} more to come", RAISE.format(code=code))
+
+
+def _vcpus(cloud: Cloud) -> tuple[int, int]:
+    """Return the vCPUs of the account's machines that run in this region, and of those that a launch adds."""
+    ec2, there = cloud.aws.client("ec2"), cloud.describe()
+    states = [{"Name": "instance-state-name", "Values": ["pending", "running"]}]
+    running = Counter(machine["InstanceType"] for each in ec2.pages("describe_instances", "Reservations", Filters=states) for machine in each["Instances"])
+    coming = Counter(node.instance_type for node in cloud.topology.nodes if node.name not in there or not there[node.name].running)
+    types = sorted({*running, *coming})
+    sizes = {item["InstanceType"]: item["VCpuInfo"]["DefaultVCpus"] for item in ec2.pages("describe_instance_types", "InstanceTypes", InstanceTypes=types)}
+    counts = [sum(sizes.get(type_, 0) * count for type_, count in these.items() if type_.startswith(STANDARD)) for these in (running, coming)]
+    return counts[0], counts[1]
+
+
+def _vpcs(cloud: Cloud) -> tuple[int, int]:
+    ec2 = cloud.aws.client("ec2")
+    mine = ec2.pages("describe_vpcs", "Vpcs", Filters=by_tag(cloud.spec.deployment))
+    return len(ec2.pages("describe_vpcs", "Vpcs")), 0 if mine else 1
+
+
+def _elastic_ips(cloud: Cloud) -> tuple[int, int]:
+    return len(cloud.aws.client("ec2").describe_addresses()["Addresses"]), 0  # a launch takes none
+
+
+QUOTAS: tuple[tuple[str, str, str, Callable[[Cloud], tuple[int, int]]], ...] = (
+    ("vCPUs of running machines", "ec2", "L-1216C47A", _vcpus),
+    ("VPCs", "vpc", "L-F678F1CE", _vpcs),
+    ("Elastic IPs", "ec2", "L-0263D0A3", _elastic_ips),
+)
+
+
+def _operator(cloud: Cloud) -> Iterator[Finding]:
+    yield Finding("operator's address", True, f"SSH is for {cloud.operator_cidr()} alone")
+
+
+def _prices(cloud: Cloud) -> Iterator[Finding]:
+    why = stale(cloud.spec.cloud.region)
+    fix = f"python -m runbook_cli.refresh_prices --region {cloud.spec.cloud.region} reads AWS's public price list"
+    yield Finding("prices", not why, why or f"known for {cloud.spec.cloud.region}, and recent", fix, needed=False)
+
+
+QUESTIONS: tuple[tuple[str, Callable[[Cloud], Iterator[Finding]]], ...] = (
+    ("image", _image),
+    ("instance types", _instance_types),
+    ("quotas", _quotas),
+    ("operator's address", _operator),
+    ("rights", permissions.findings),
+    ("prices", _prices),
+)
