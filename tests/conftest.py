@@ -40,8 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Properties are tried 70 times each, 700 times with --full; an example may take five seconds."""
-    settings.register_profile("here", max_examples=700 if config.getoption("--full") else 70, deadline=5000, print_blob=True)
+    """Properties are tried 70 times each, 700 times with --full; an example that takes 20 seconds is an error, 5 would be one on a calm machine."""
+    settings.register_profile("here", max_examples=700 if config.getoption("--full") else 70, deadline=20_000, print_blob=True)
     settings.load_profile("here")
 
 
