@@ -121,7 +121,6 @@ class Inventory:
     stored: dict[str, str] = field(default_factory=dict)  # what the vault holds
     key_pair: dict[str, Any] | None = None
     instances: list[Instance] = field(default_factory=list)  # terminated ones left out
-    ended: list[str] = field(default_factory=list)  # terminated machines that are still shown, as `node=id`
 
     @cached_property
     def ec2(self) -> Api:

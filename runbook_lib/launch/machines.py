@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from runbook_lib.aws.client import Aws
+from runbook_lib.aws.client_tokens import ClientTokens
 from runbook_lib.aws.host_keys import pin_name
 from runbook_lib.aws.images import Ami, find_image
 from runbook_lib.changes import Pending
@@ -45,6 +44,8 @@ disable_root: true
 SURPLUS = "not among the nodes any more: Nginx stops sending to it, then it is terminated and its disk is lost"
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two looks at a machine's state, growing
 AT_ONCE = 8  # calls in flight
+SPENT_TOKEN = ("IdempotentInstanceTerminated", "IdempotentParameterMismatch")  # the token was used: for a machine that ended, or for another one
+SHOWN = 60.0  # seconds within which EC2 describes what it has made
 
 
 def instances_of(aws: Aws, deployment: str) -> list[Instance]:
@@ -77,7 +78,6 @@ def _instance(item: dict[str, Any], connect_via: str) -> Instance:
 def observe(inventory: Inventory) -> None:
     machines = [machine for machine in instances_of(inventory.aws, inventory.deployment) if inventory.concerns(machine.role)]
     inventory.instances = [machine for machine in machines if machine.state not in ENDED]
-    inventory.ended = [f"{machine.node}={machine.id}" for machine in machines if machine.state == "terminated"]
 
 
 def plan(inventory: Inventory) -> Iterator[Pending]:
@@ -165,19 +165,42 @@ def _end(inventory: Inventory, going: list[Instance]) -> None:
 
 def _launch(inventory: Inventory) -> None:
     absent = [node for node in inventory.topology.nodes if node.name not in inventory.here]
-    if absent:
-        image = find_image(inventory.spec.cloud.image, inventory.spec.cloud.login_user, inventory.ec2, inventory.aws.client("ssm"))
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lambda node: _run_instance(inventory, node, image), absent))
+    if not absent:
+        return
+    image = find_image(inventory.spec.cloud.image, inventory.spec.cloud.login_user, inventory.ec2, inventory.aws.client("ssm"))
+    tokens = ClientTokens(inventory.vault)
+    kept = tokens.keep(node.name for node in absent)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        made = set(pool.map(lambda node: _run_instance(inventory, node, image, tokens, kept[node.name]), absent))
+    _await_shown(inventory, made)
+    tokens.forget(node.name for node in inventory.topology.nodes)  # also what a killed run left of nodes that it did launch
 
 
-def _run_instance(inventory: Inventory, node: Node, image: Ami) -> None:
-    """One machine. By the token a repeated request (after a timeout) gives the same machine, not a second."""
-    assert inventory.subnet
+def _run_instance(inventory: Inventory, node: Node, image: Ami, tokens: ClientTokens, token: str) -> str:
+    """Launch one machine and return its id; by `token`, the one that an earlier request for this node made, where there is one."""
     inventory.say(node.name, f"launching a {node.instance_type}")
+    request = _launch_request(inventory, node, image)
+    try:
+        return _instance_id(inventory.ec2.run_instances(ClientToken=token, **request))
+    except CloudError as error:
+        if error.code not in SPENT_TOKEN:
+            raise
+        if error.code == "IdempotentParameterMismatch" and (earlier := _shown_late(inventory, node)):
+            return earlier.id
+    return _instance_id(inventory.ec2.run_instances(ClientToken=tokens.renew(node.name), **request))
+
+
+def _instance_id(answer: dict[str, Any]) -> str:
+    return str(answer["Instances"][0]["InstanceId"])
+
+
+def _launch_request(inventory: Inventory, node: Node, image: Ami) -> dict[str, Any]:
+    assert inventory.subnet
     tags = machine_tags(inventory.topology, node)
     disk = {"VolumeSize": inventory.spec.cloud.disk_gb, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
-    request: dict[str, Any] = {
+    return {
+        "MinCount": 1,
+        "MaxCount": 1,
         "ImageId": image.id,
         "InstanceType": node.instance_type,
         "KeyName": key_pair.name_of(inventory),
@@ -189,9 +212,30 @@ def _run_instance(inventory: Inventory, node: Node, image: Ami) -> None:
         "UserData": USER_DATA.format(name=node.name),
         "TagSpecifications": [tag_specification(kind, tags) for kind in ("instance", "volume", "network-interface")],
     }
-    before = sorted(one for one in inventory.ended if one.startswith(f"{node.name}="))
-    token = hashlib.sha256(json.dumps([request, before], sort_keys=True).encode()).hexdigest()
-    inventory.ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **request)
+
+
+def _shown_late(inventory: Inventory, node: Node) -> Instance | None:
+    """Return the machine that an earlier run launched with other parameters, which EC2 may not show yet; None when it has ended.
+
+    It is taken as it is: the next plan says what differs.
+    """
+
+    def look() -> Instance | None:
+        shown = instances_of(inventory.aws, inventory.deployment)
+        return next((machine for machine in shown if machine.node == node.name and machine.state not in ENDED), None)
+
+    return wait_until(look, SHOWN, pause=FIRST_PAUSE, longest=LONGEST_PAUSE)
+
+
+def _await_shown(inventory: Inventory, ids: set[str]) -> None:
+    """Wait until EC2 describes machines that it has just made: DescribeInstances follows RunInstances by some seconds."""
+
+    def lacking() -> set[str]:
+        return ids - {machine.id for machine in instances_of(inventory.aws, inventory.deployment)}
+
+    if missing := wait_until(lacking, SHOWN, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda missing: not missing):
+        what = f"EC2 launched {', '.join(sorted(missing))} and does not show it within {SHOWN:.0f} s"
+        raise CloudError(what, inventory.ec2.about, "run chapter 01 again: it goes on with the machines that it finds")
 
 
 def _modify(inventory: Inventory, node: Node, machine: Instance) -> None:

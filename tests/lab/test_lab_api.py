@@ -98,6 +98,12 @@ def test_one_client_token_makes_one_instance_and_never_another(lab, net, launch)
     assert refused(lab.ec2.run_instances, **other) == "IdempotentParameterMismatch"
 
 
+def test_a_client_token_whose_instance_has_ended_is_refused(lab, net, launch):
+    lab.ec2.terminate_instances(InstanceIds=[launch(48, ClientToken="spent").id])
+    assert refused(lab.ec2.run_instances, **lab.request(net, 48, ClientToken="spent")) == "IdempotentInstanceTerminated"
+    assert refused(lab.ec2.run_instances, **lab.request(net, 48, ClientToken="t" * 65)) == "InvalidParameterValue"
+
+
 def test_launch_options_are_accepted_and_shown(lab, launch):
     box = launch(
         42,

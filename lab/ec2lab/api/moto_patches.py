@@ -6,7 +6,6 @@ functions run under the hypervisor's guard (see server.py).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
@@ -27,11 +26,12 @@ from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.responses.security_groups import SecurityGroups
 
+from ec2lab.api.client_tokens import SeenTokens
 from ec2lab.machines.hypervisor import Hypervisor
 
 _table: list[tuple[type, str, Callable[..., Any]]] = []
 _lab: Hypervisor  # set by install(); one lab per process
-_tokens: dict[str, tuple[str, Any]] = {}  # ClientToken -> (the request, its reservation)
+_tokens = SeenTokens()
 
 
 def corrects(owner: type, method: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -65,11 +65,8 @@ def _bind(function: Callable[..., Any], original: Callable[..., Any] | None) -> 
 def run_instances(original: Callable[..., Any], self: Any) -> Any:
     """Refuse unknown images, keys and addresses, create one reservation per ClientToken, and start a machine for each instance."""
     token = self._get_param("ClientToken")
-    request = json.dumps(self.params, sort_keys=True, default=str)
-    if token in _tokens:
-        if _tokens[token][0] != request:
-            raise EC2ClientError("IdempotentParameterMismatch", f"The client token '{token}' was used with different parameters.")
-        return ActionResult(_tokens[token][1])
+    if (reservation := _tokens.recall(token, self.params)) is not None:
+        return ActionResult(reservation)
     _refuse_unknown(self)
     self.error_on_dryrun()
     self.params["MinCount"] = self._get_param("MaxCount", 1)  # launch as many as requested; moto launches the minimum
@@ -78,8 +75,7 @@ def run_instances(original: Callable[..., Any], self: Any) -> Any:
     for instance in reservation.instances:
         _settle(self.ec2_backend, instance)
         _lab.launch(instance)
-    if token:
-        _tokens[token] = (request, reservation)
+    _tokens.note(token, self.params, reservation)
     return result
 
 
