@@ -31,6 +31,7 @@ OF_NODES = ("machine", "host keys")  # kinds that concern one node
 IN_USE = ("DependencyViolation", "InvalidNetworkInterface.InUse", "VolumeInUse")
 VANISHED = ("NotFound", "Malformed", "InvalidKeyPair.NotFound", "Gateway.NotAttached")
 SETTLE = 90.0  # seconds that something may still be said to be in use after what used it ended
+SHOWN = 60.0  # seconds within which EC2 describes what it has made
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0  # seconds between two tries, growing
 
 
@@ -151,6 +152,15 @@ class Inventory:
         """What `operation` describes of this deployment, by its tag."""
         return list(self.ec2.pages(operation, key, Filters=by_tag(self.deployment)))
 
+    def await_shown(self, operation: str, key: str, id_key: str, *ids: str) -> None:
+        """Wait until EC2 describes what it has just made: its descriptions follow by some seconds. Raises `CloudError` when they do not."""
+
+        def lacking() -> set[str]:
+            return set(ids) - {str(item[id_key]) for item in self.tagged(operation, key)}
+
+        if ids and (missing := wait_until(lacking, SHOWN, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda missing: not missing)):
+            raise not_shown(self, missing)
+
     def only(self, found: list[dict[str, Any]], id_key: str) -> dict[str, Any] | None:
         """The one that was found, or None. Raises `CloudError` when there are more."""
         if len(found) > 1:
@@ -161,6 +171,12 @@ class Inventory:
     def tags(self, kind: str, **more: str) -> dict[str, Any]:
         """The tags with which a thing of this kind is made."""
         return tag_specification(kind, {"Name": self.deployment, DEPLOYMENT: self.deployment, **more})
+
+
+def not_shown(inventory: Inventory, ids: Iterable[str]) -> CloudError:
+    """The error about what was made and is not described."""
+    what = f"EC2 made {', '.join(sorted(ids))} and does not show it within {SHOWN:.0f} s"
+    return CloudError(what, inventory.ec2.about, "run chapter 01 again: it goes on with what it finds")
 
 
 Question = tuple[str, str, Callable[[Inventory], Iterable[str]]]  # a check's id, its title, and what speaks against it

@@ -19,10 +19,12 @@ from runbook_lib.launch.inventory import (
     HOSTS,
     NODE,
     ROLE,
+    SHOWN,
     Instance,
     Inventory,
     Question,
     by_tag,
+    not_shown,
     pending,
     row,
     tag_specification,
@@ -45,7 +47,6 @@ SURPLUS = "not among the nodes any more: Nginx stops sending to it, then it is t
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two looks at a machine's state, growing
 AT_ONCE = 8  # calls in flight
 SPENT_TOKEN = ("IdempotentInstanceTerminated", "IdempotentParameterMismatch")  # the token was used: for a machine that ended, or for another one
-SHOWN = 60.0  # seconds within which EC2 describes what it has made
 
 
 def instances_of(aws: Aws, deployment: str) -> list[Instance]:
@@ -228,14 +229,13 @@ def _shown_late(inventory: Inventory, node: Node) -> Instance | None:
 
 
 def _await_shown(inventory: Inventory, ids: set[str]) -> None:
-    """Wait until EC2 describes machines that it has just made: DescribeInstances follows RunInstances by some seconds."""
+    """Wait until EC2 describes machines that it has just made: DescribeInstances follows RunInstances by some seconds. Raises `CloudError`."""
 
     def lacking() -> set[str]:
         return ids - {machine.id for machine in instances_of(inventory.aws, inventory.deployment)}
 
     if missing := wait_until(lacking, SHOWN, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda missing: not missing):
-        what = f"EC2 launched {', '.join(sorted(missing))} and does not show it within {SHOWN:.0f} s"
-        raise CloudError(what, inventory.ec2.about, "run chapter 01 again: it goes on with the machines that it finds")
+        raise not_shown(inventory, missing)
 
 
 def _modify(inventory: Inventory, node: Node, machine: Instance) -> None:

@@ -6,7 +6,20 @@ from collections.abc import Iterator
 
 from runbook_lib.changes import Pending
 from runbook_lib.errors import CloudError
-from runbook_lib.launch.inventory import HARDENING, PATTERN, Inventory, Question, pending, tags_of, unless_gone
+from runbook_lib.launch.inventory import (
+    FIRST_PAUSE,
+    HARDENING,
+    LONGEST_PAUSE,
+    PATTERN,
+    SHOWN,
+    Inventory,
+    Question,
+    not_shown,
+    pending,
+    tags_of,
+    unless_gone,
+)
+from runbook_lib.waiting import wait_until
 
 PARTS = (
     ("describe_vpcs", "Vpcs", "VpcId"),
@@ -62,6 +75,7 @@ def apply(inventory: Inventory) -> None:
 def _make_vpc(inventory: Inventory) -> None:
     marks = {PATTERN: inventory.spec.pattern, HARDENING: inventory.spec.hardening}
     inventory.vpc = inventory.ec2.create_vpc(CidrBlock=inventory.spec.cloud.network, TagSpecifications=[inventory.tags("vpc", **marks)])["Vpc"]
+    inventory.await_shown(*PARTS[0], inventory.vpc["VpcId"])
     inventory.ec2.wait("vpc_available", VpcIds=[inventory.vpc["VpcId"]])
 
 
@@ -71,6 +85,7 @@ def _make_subnet(inventory: Inventory) -> None:
     zone = {"AvailabilityZone": cloud.availability_zone} if cloud.availability_zone else {}
     answer = inventory.ec2.create_subnet(VpcId=inventory.vpc["VpcId"], CidrBlock=cloud.network, TagSpecifications=[inventory.tags("subnet")], **zone)
     inventory.subnet = answer["Subnet"]
+    inventory.await_shown(*PARTS[1], inventory.subnet["SubnetId"])
     if cloud.connect_via != "private":
         inventory.ec2.modify_subnet_attribute(SubnetId=inventory.subnet["SubnetId"], MapPublicIpOnLaunch={"Value": True})
 
@@ -81,11 +96,15 @@ def _make_gateway(inventory: Inventory) -> None:
     vpc = inventory.vpc["VpcId"]
     if inventory.gateway is None:
         inventory.gateway = inventory.ec2.create_internet_gateway(TagSpecifications=[inventory.tags("internet-gateway")])["InternetGateway"]
+        inventory.await_shown(*PARTS[2], inventory.gateway["InternetGatewayId"])
     gateway = inventory.gateway["InternetGatewayId"]
     if not inventory.gateway.get("Attachments"):
         inventory.ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
     wanted = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "association.main", "Values": ["true"]}]
-    table = inventory.ec2.describe_route_tables(Filters=wanted)["RouteTables"][0]
+    found = wait_until(lambda: inventory.ec2.describe_route_tables(Filters=wanted)["RouteTables"], SHOWN, pause=FIRST_PAUSE, longest=LONGEST_PAUSE)
+    if not found:
+        raise not_shown(inventory, [f"the main route table of {vpc}"])
+    table = found[0]
     if not any(route.get("DestinationCidrBlock") == "0.0.0.0/0" for route in table["Routes"]):
         inventory.ec2.create_route(RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
 

@@ -27,10 +27,12 @@ from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.responses.security_groups import SecurityGroups
 
 from ec2lab.api.client_tokens import SeenTokens
+from ec2lab.api.pace import Pace
 from ec2lab.machines.hypervisor import Hypervisor
 
 _table: list[tuple[type, str, Callable[..., Any]]] = []
 _lab: Hypervisor  # set by install(); one lab per process
+_pace: Pace | None = None
 _tokens = SeenTokens()
 
 
@@ -42,10 +44,10 @@ def corrects(owner: type, method: str) -> Callable[[Callable[..., Any]], Callabl
     return register
 
 
-def install(hypervisor: Hypervisor) -> None:
-    """Install every correction in this process."""
-    global _lab
-    _lab = hypervisor
+def install(hypervisor: Hypervisor, pace: Pace | None = None) -> None:
+    """Install every correction in this process. `pace`: how slow the lab is, if it is to be as slow as AWS."""
+    global _lab, _pace
+    _lab, _pace = hypervisor, pace
     for owner, method, function in _table:
         original = getattr(owner, method)
         if isinstance(original, property):
@@ -247,7 +249,8 @@ def instance_status(original: Callable[..., Any], self: Any) -> dict[str, Any]:
 def get_console_output(original: Callable[..., Any], self: Any) -> Any:
     """Return the machine's own console output, which includes the host keys that cloud-init prints."""
     instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
-    text = _lab.console(instance.id).decode(errors="replace")
+    shows = _pace is None or _pace.console_shows(instance.id)
+    text = _lab.console(instance.id).decode(errors="replace") if shows else ""
     return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": Base64EncodedString.from_raw_string(text)})
 
 

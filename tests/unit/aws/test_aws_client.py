@@ -303,9 +303,3 @@ def test_a_presigned_url_names_the_region_of_its_bucket(region: str, monkeypatch
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     url = Aws(CloudSpec(region=region)).client("s3").generate_presigned_url("get_object", Params={"Bucket": "packs", "Key": "x.zip"})
     assert url.startswith(f"https://packs.s3.{region}.amazonaws.com/x.zip?")
-
-
-def test_parameter_store_is_asked_patiently_on_aws_alone(tmp_path: Path) -> None:
-    here = Aws(config(tmp_path, f"[default]\nendpoint_url = http://127.0.0.1:9\n{KEYS}"))
-    attempts = {where: aws.client("ssm").client.meta.config.retries for where, aws in (("AWS", Aws(CloudSpec())), ("lab", here))}
-    assert (attempts["AWS"]["total_max_attempts"], attempts["AWS"]["mode"], attempts["lab"]["mode"]) == (10, "adaptive", "standard")
