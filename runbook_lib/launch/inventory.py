@@ -25,6 +25,7 @@ from runbook_lib.waiting import wait_until
 
 DEPLOYMENT, ROLE, NODE = "runbook:deployment", "runbook:role", "runbook:node"
 HOSTS, PATTERN, HARDENING, PUBLIC_KEY = "runbook:hosts", "runbook:pattern", "runbook:hardening", "runbook:public-key"
+IMAGE = "runbook:image"
 GONE = ("shutting-down", "terminated")
 CHAPTER = "01_launch_ec2"
 OF_NODES = ("machine", "host keys")  # kinds that concern one node
@@ -52,6 +53,7 @@ class Instance:
     groups: frozenset[str] = frozenset()  # group ids
     imdsv2: bool = True
     key_name: str = ""
+    root_volume: str = ""  # its id
 
     @property
     def running(self) -> bool:
@@ -118,10 +120,12 @@ class Inventory:
     vpc: dict[str, Any] | None = None
     subnet: dict[str, Any] | None = None
     gateway: dict[str, Any] | None = None
+    zone: str = ""  # where a subnet is made: one that offers every instance type
     groups: dict[str, Group] = field(default_factory=dict)
     stored: dict[str, str] = field(default_factory=dict)  # what the vault holds
     key_pair: dict[str, Any] | None = None
     instances: list[Instance] = field(default_factory=list)  # terminated ones left out
+    disks: dict[str, dict[str, Any]] = field(default_factory=dict)  # root volumes as EC2 describes them, by the machine's id
 
     @cached_property
     def ec2(self) -> Api:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from runbook_lib.aws.zones import zone_for
 from runbook_lib.changes import Pending
 from runbook_lib.errors import CloudError
 from runbook_lib.launch.inventory import (
     FIRST_PAUSE,
     HARDENING,
+    IMAGE,
     LONGEST_PAUSE,
     PATTERN,
     SHOWN,
@@ -48,14 +50,17 @@ def plan(inventory: Inventory) -> Iterator[Pending]:
 
 
 def refuse_other_design(inventory: Inventory) -> None:
-    """A live deployment keeps its pattern, hardening and network: what its machines hold was made for them."""
+    """A live deployment keeps its pattern, hardening, network, zone and image: what its machines hold was made for them."""
     if inventory.vpc is None:
         return
     spec, tags = inventory.spec, tags_of(inventory.vpc)
+    zone = inventory.subnet["AvailabilityZone"] if inventory.subnet else spec.cloud.availability_zone
     for key, live, asked in (
         ("pattern", tags.get(PATTERN, spec.pattern), spec.pattern),
         ("hardening", tags.get(HARDENING, spec.hardening), spec.hardening),
         ("cloud.network", inventory.vpc["CidrBlock"], spec.cloud.network),
+        ("cloud.availability_zone", zone, spec.cloud.availability_zone or zone),
+        ("cloud.image", tags.get(IMAGE, spec.cloud.image), spec.cloud.image),
     ):
         if live != asked:
             raise CloudError(
@@ -66,6 +71,15 @@ def refuse_other_design(inventory: Inventory) -> None:
             )
 
 
+def choose_zone(inventory: Inventory) -> None:
+    """Note the zone of the subnet to make. Raises `CloudError` where a type that is to be launched is not offered in the deployment's zone."""
+    here = inventory.here
+    types = {node.instance_type for node in inventory.topology.nodes if node.name not in here or here[node.name].instance_type != node.instance_type}
+    live = inventory.subnet["AvailabilityZone"] if inventory.subnet else None
+    if types:
+        inventory.zone = zone_for(inventory.ec2, types, live or inventory.spec.cloud.availability_zone)
+
+
 def apply(inventory: Inventory) -> None:
     for missing in list(plan(inventory)):
         inventory.say(missing.change.key.removeprefix("network "), "creating")
@@ -73,7 +87,7 @@ def apply(inventory: Inventory) -> None:
 
 
 def _make_vpc(inventory: Inventory) -> None:
-    marks = {PATTERN: inventory.spec.pattern, HARDENING: inventory.spec.hardening}
+    marks = {PATTERN: inventory.spec.pattern, HARDENING: inventory.spec.hardening, IMAGE: inventory.spec.cloud.image}
     inventory.vpc = inventory.ec2.create_vpc(CidrBlock=inventory.spec.cloud.network, TagSpecifications=[inventory.tags("vpc", **marks)])["Vpc"]
     inventory.await_shown(*PARTS[0], inventory.vpc["VpcId"])
     inventory.ec2.wait("vpc_available", VpcIds=[inventory.vpc["VpcId"]])
@@ -82,8 +96,9 @@ def _make_vpc(inventory: Inventory) -> None:
 def _make_subnet(inventory: Inventory) -> None:
     assert inventory.vpc
     cloud = inventory.spec.cloud
-    zone = {"AvailabilityZone": cloud.availability_zone} if cloud.availability_zone else {}
-    answer = inventory.ec2.create_subnet(VpcId=inventory.vpc["VpcId"], CidrBlock=cloud.network, TagSpecifications=[inventory.tags("subnet")], **zone)
+    answer = inventory.ec2.create_subnet(
+        VpcId=inventory.vpc["VpcId"], CidrBlock=cloud.network, AvailabilityZone=inventory.zone, TagSpecifications=[inventory.tags("subnet")]
+    )
     inventory.subnet = answer["Subnet"]
     inventory.await_shown(*PARTS[1], inventory.subnet["SubnetId"])
     if cloud.connect_via != "private":

@@ -16,7 +16,9 @@ from moto.core.types import Base64EncodedString
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import DependencyViolationError, EC2ClientError
 from moto.ec2.models.amis import AmiBackend
+from moto.ec2.models.elastic_block_store import EBSBackend
 from moto.ec2.models.elastic_network_interfaces import NetworkInterfaceBackend
+from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import Instance, InstanceBackend
 from moto.ec2.models.security_groups import SecurityGroupBackend, SecurityGroupRule
 from moto.ec2.models.subnets import SubnetBackend
@@ -25,6 +27,7 @@ from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.responses.security_groups import SecurityGroups
+from moto.ec2.responses.subnets import Subnets
 
 from ec2lab.api.client_tokens import SeenTokens
 from ec2lab.api.pace import Pace
@@ -132,6 +135,7 @@ def _refuse_unknown(self: Any) -> None:
     if not subnet_id:
         raise EC2ClientError("MissingInput", "No subnets found for the default VPC. Please specify a subnet.")
     subnet = ec2.get_subnet(subnet_id)
+    _refuse_type_of_another_zone(ec2, self._get_param("InstanceType"), subnet.availability_zone)
     addresses = [self._get_param("PrivateIpAddress"), *(nic.get("PrivateIpAddress") for nic in nics)]
     for address in filter(None, addresses):
         if IPv4Address(address) not in subnet.cidr:
@@ -139,6 +143,15 @@ def _refuse_unknown(self: Any) -> None:
         reserved = [*list(subnet.cidr)[:4], subnet.cidr.broadcast_address]
         if address in subnet._subnet_ips or IPv4Address(address) in reserved:
             raise EC2ClientError("InvalidIPAddress.InUse", f"Address {address} is in use.")
+
+
+def _refuse_type_of_another_zone(ec2: Any, instance_type: str, zone: str) -> None:
+    """Refuse a type that the zone does not offer ("Error codes for the Amazon EC2 API": Unsupported), by moto's copy of AWS's own table."""
+    if instance_type not in INSTANCE_TYPES:
+        return  # moto refuses it
+    offered = ec2.describe_instance_type_offerings("availability-zone", {"instance-type": [instance_type]})
+    if zone not in {offer["Location"] for offer in offered}:
+        raise EC2ClientError("Unsupported", f"Your requested instance type ({instance_type}) is not supported in your requested Availability Zone ({zone}).")
 
 
 def _settle(ec2: Any, instance: Any) -> None:
@@ -152,6 +165,15 @@ def _settle(ec2: Any, instance: Any) -> None:
     nic.delete_on_termination = True
     for _, device in instance.get_block_device_mapping:
         device.delete_on_termination = True  # moto keeps the devices that no mapping marks for deletion
+
+
+@corrects(EBSBackend, "modify_volume")
+def modify_volume(original: Callable[..., Any], self: Any, volume_id: str, target_size: int | None = None, *rest: Any) -> Any:
+    """Refuse to make a volume smaller (ModifyVolume in the EC2 API reference); moto does it."""
+    volume = self.get_volume(volume_id)
+    if target_size is not None and int(target_size) < volume.size:
+        raise EC2ClientError("InvalidParameterValue", f"New size cannot be smaller than existing size: {target_size} < {volume.size}")
+    return original(self, volume_id, target_size, *rest)
 
 
 @corrects(InstanceBackend, "modify_instance_security_groups")
@@ -288,6 +310,14 @@ def no_other_images(original: Callable[..., Any], self: Any) -> Any:
 
 
 # --- networks
+
+
+@corrects(Subnets, "create_subnet")
+def create_subnet_somewhere(original: Callable[..., Any], self: Any) -> Any:
+    """Choose the first zone where none is asked for; moto takes any, also one that does not offer today's instance types."""
+    if not self._get_param("AvailabilityZone") and not self._get_param("AvailabilityZoneId"):
+        self.params["AvailabilityZone"] = f"{self.region}a"
+    return original(self)
 
 
 @corrects(SubnetBackend, "create_subnet")
