@@ -15,6 +15,8 @@ import botocore.session
 import pytest
 import yaml
 from botocore import exceptions, xform_name
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from runbook_lib.aws import host_keys, images, operator_cidr
 from runbook_lib.aws.client import Aws, translate
@@ -128,18 +130,28 @@ def test_a_refusal_of_the_endpoint_carries_awss_own_code(make_cloud: Callable[..
     assert caught.value.code == "InvalidVpcID.NotFound"
 
 
-BLOCK = """\
+ED25519, ECDSA, RSA = (
+    key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    for key in (ed25519.Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048))
+)
+BLOCK = f"""\
 ci-info: no authorized keys
 -----BEGIN SSH HOST KEY FINGERPRINTS-----
 256 SHA256:abc root@x (ED25519)
 -----END SSH HOST KEY FINGERPRINTS-----
 -----BEGIN SSH HOST KEY KEYS-----
-ecdsa-sha2-nistp256 AAAAE2VjZHNh+/ab= root@x
-ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 root@x
+{ECDSA} root@x
+{ED25519} root@x
 -----END SSH HOST KEY KEYS-----
 Cloud-init finished
 """
-BOTH = ("ecdsa-sha2-nistp256 AAAAE2VjZHNh+/ab=", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5")
+BOTH = (ECDSA, ED25519)
+KERNEL = "[   41.318822] IPv6: ADDRCONF(NETDEV_CHANGE): ens5: link becomes ready\n"
+
+
+def broken_at(key: str, place: int) -> str:
+    """The block in which the kernel speaks in the middle of a key."""
+    return BLOCK.replace(key, key[:place] + KERNEL + key[place:])
 
 
 @pytest.mark.parametrize(
@@ -150,9 +162,17 @@ BOTH = ("ecdsa-sha2-nistp256 AAAAE2VjZHNh+/ab=", "ssh-ed25519 AAAAC3NzaC1lZDI1NT
         ("".join(f"[   12.3] cloud-init[411]: {line}\n" for line in BLOCK.splitlines()), BOTH),
         (BLOCK[: BLOCK.index("ssh-ed25519")], ()),
         ("", ()),
-        (BLOCK.replace("AAAAC3", "AAAAold") + BLOCK, BOTH),
+        (BLOCK.replace(ED25519, RSA) + BLOCK, BOTH),
         (BLOCK + "-----BEGIN SSH HOST KEY KEYS-----\nssh-ed25519 AAAAhalf", BOTH),
-        ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 outside any block", ()),
+        (f"{ED25519} outside any block", ()),
+        (BLOCK.replace(ECDSA, RSA), (RSA, ED25519)),
+        (broken_at(ED25519, 40), (ECDSA,)),
+        (broken_at(ED25519, len(ED25519) - 4), (ECDSA,)),
+        (broken_at(ECDSA, 60), (ED25519,)),
+        (broken_at(ED25519, 8), (ECDSA,)),
+        (BLOCK.replace(ED25519, ED25519[:-8]), (ECDSA,)),
+        (BLOCK.replace(ED25519, ED25519 + "AAAA"), (ECDSA,)),
+        (BLOCK.replace(ECDSA, "ssh-ed25519 " + ECDSA.split()[1]), (ED25519,)),
     ],
     ids=[
         "plain",
@@ -163,6 +183,14 @@ BOTH = ("ecdsa-sha2-nistp256 AAAAE2VjZHNh+/ab=", "ssh-ed25519 AAAAC3NzaC1lZDI1NT
         "two boots",
         "second boot under way",
         "no block",
+        "an RSA key",
+        "the kernel in the middle of a key",
+        "the kernel before the last letters of a key",
+        "the kernel in another key",
+        "the kernel in the type",
+        "a key without its end",
+        "a key that is too long",
+        "a key of another type than it says",
     ],
 )
 def test_host_keys_are_taken_from_the_last_complete_block_of_the_console(text: str, keys: tuple[str, ...]) -> None:
@@ -195,6 +223,13 @@ def test_keys_that_do_not_come_are_told_with_the_consoles_last_words() -> None:
     with pytest.raises(CloudError, match="Kernel panic") as caught:
         host_keys.wait_for_keys(Ec2("booting\nKernel panic - not syncing\n\n"), "store-1", "i-1", 0)
     assert "store-1" in caught.value.what and "timeouts.console" in (caught.value.next_step or "")
+
+
+def test_keys_that_the_kernel_spoiled_are_told_with_the_way_out() -> None:
+    spoiled = broken_at(ED25519, 40).replace(ECDSA, "")
+    with pytest.raises(CloudError, match="in the middle of them") as caught:
+        host_keys.wait_for_keys(Ec2(spoiled), "store-1", "i-1", 0)
+    assert "terminate this machine" in (caught.value.next_step or "")
 
 
 class Images:
