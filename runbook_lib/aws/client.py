@@ -17,6 +17,7 @@ from botocore import exceptions as aws_errors
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
+from runbook_lib.aws.mfa import share_sessions
 from runbook_lib.errors import CloudError
 from runbook_lib.spec.sections import CloudSpec
 from runbook_lib.waiting import wait_until
@@ -194,6 +195,7 @@ class Aws:
         """Return a session. A config file that the parameters name replaces the environment, so that no exported key or endpoint is used by mistake."""
         session = botocore.session.Session()
         session.register_component("data_loader", _descriptions())
+        session.set_config_variable("region", self.cloud.region)  # also for the calls by which a profile gets its role
         if self.cloud.aws_config:
             path = Path(self.cloud.aws_config).expanduser()
             self._settings = _profile_in(path, self.cloud.profile or "default")
@@ -201,6 +203,10 @@ class Aws:
             session.set_config_variable("profile", self.cloud.profile or "default")
         elif self.cloud.profile:
             session.set_config_variable("profile", self.cloud.profile)
+        try:
+            share_sessions(session, self.about)
+        except aws_errors.ProfileNotFound as error:
+            raise translate(error, "credentials", self.about) from None
         return session
 
     def _make(self, service: str) -> Any:
@@ -264,6 +270,8 @@ def translate(error: Exception, call: str, about: str) -> CloudError:
 def _refused(code: str, message: str) -> tuple[str, str]:
     """Return (what went wrong, what to do) for an error code of AWS."""
     answer = f"{code}: {message}"
+    if "MultiFactorAuthentication" in message:
+        return f"the MFA code is not accepted ({answer})", "run this step again with the next code of the device: each works once"
     if code in EXPIRED:
         return (
             f"the credentials have expired ({answer})",
@@ -301,6 +309,11 @@ def _not_reached(error: Exception) -> tuple[str, str]:
         )
     if isinstance(error, aws_errors.TokenRetrievalError | aws_errors.SSOTokenLoadError | aws_errors.UnauthorizedSSOTokenError):
         return f"the sign-in of AWS SSO has run out ({error})", "aws sso login, then run this step again"
+    if isinstance(error, aws_errors.RefreshWithMFAUnsupportedError):  # botocore asks for a code once in a session's life
+        return (
+            "the session of this AWS profile, which needs an MFA code, has ended or never began",
+            "sign in in a terminal (./runbook doctor PARAMS), then open the deployment again: the first cell, or the command",
+        )
     if isinstance(error, aws_errors.ProfileNotFound):
         return f"{error}", "cloud.profile must be one of: aws configure list-profiles"
     if isinstance(error, aws_errors.HTTPClientError | aws_errors.ConnectionError | aws_errors.EndpointConnectionError):
