@@ -3,7 +3,8 @@
 A kind is a module: `network`, `groups`, `secrets`, `key_pair`, `machines`, `host_keys`. Each has `plan` (what differs between the cloud and
 the topology) and `apply` (make it so; may be killed anywhere and repeated), and where it applies `observe` (ask the cloud, and note on the
 inventory what there is), `check` (rows of chapter 01's verification), `remove` (what is found by tag, whatever was observed) and `GONE`, the
-questions that a tear-down must answer.
+questions that a tear-down must answer. EC2 describes what was made some seconds later: `apply` waits for it (`Inventory.await_shown`) before
+anything is observed again, and the client repeats calls that name it until EC2 knows it.
 """
 
 from __future__ import annotations

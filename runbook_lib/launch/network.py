@@ -41,7 +41,7 @@ def plan(inventory: Inventory) -> Iterator[Pending]:
     if inventory.vpc is None:
         yield pending("create", "network", "VPC", cloud.network, _make_vpc)
     if inventory.subnet is None:
-        yield pending("create", "network", "subnet", cloud.network, _make_subnet)
+        yield pending("create", "network", "subnet", f"{cloud.network} in {inventory.zone}", _make_subnet)
     if cloud.connect_via != "private":
         attached = inventory.gateway and inventory.vpc and any(item.get("VpcId") == inventory.vpc["VpcId"] for item in inventory.gateway.get("Attachments", []))
         if not attached:
@@ -73,9 +73,9 @@ def refuse_other_design(inventory: Inventory) -> None:
 
 def choose_zone(inventory: Inventory) -> None:
     """Note the zone of the subnet to make. Raises `CloudError` where a type that is to be launched is not offered in the deployment's zone."""
-    here = inventory.here
-    types = {node.instance_type for node in inventory.topology.nodes if node.name not in here or here[node.name].instance_type != node.instance_type}
-    live = inventory.subnet["AvailabilityZone"] if inventory.subnet else None
+    here, live = inventory.here, inventory.subnet["AvailabilityZone"] if inventory.subnet else None
+    unchanged = {name for name, machine in here.items() if machine.instance_type == inventory.topology.node(name).instance_type} if live else set()
+    types = {node.instance_type for node in inventory.topology.nodes if node.name not in unchanged}
     if types:
         inventory.zone = zone_for(inventory.ec2, types, live or inventory.spec.cloud.availability_zone)
 

@@ -11,7 +11,7 @@ from ec2lab.lifecycle import down
 from ec2lab.paths import find_lab
 
 from runbook_cli.lab import up
-from runbook_lib.launch import teardown
+from runbook_lib.launch import network, teardown
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.spec.loader import load_spec
 from tests.support.deployments import in_lab, made
@@ -40,8 +40,24 @@ def test_machines_are_launched_and_taken_down(slow_lab: Any) -> None:
     assert not Cloud(spec).plan()
     checks = Cloud(spec).verify()
     assert checks.ok, str(checks)
+    larger = load_spec(deployed.params, {**deployed.overrides, "cloud.disk_gb": 32})
+    assert [p.change.verb for p in Cloud(larger).apply().changed] == ["modify"] * len(Cloud(spec).topology.nodes)
+    assert not Cloud(larger).plan()
     assert "throttled" in slow_lab.lab.log.read_text(), "Parameter Store refused writes, and got them later"
     left = teardown.destroy(Cloud(spec))
+    assert left.ok, str(left)
+
+
+@pytest.mark.timeout(120)
+def test_a_network_with_a_gateway_is_made_at_once(slow_lab: Any) -> None:
+    deployed = in_lab(slow_lab, "greg-single", "slow-network", 3, cloud__connect_via="public", cloud__operator_cidr="198.51.100.7/32")
+    cloud = Cloud(load_spec(deployed.params, deployed.overrides))
+    inventory = cloud.observe()
+    network.choose_zone(inventory)
+    network.apply(inventory)
+    afterwards = cloud.observe()
+    assert not list(network.plan(afterwards)) and afterwards.gateway
+    left = teardown.destroy(cloud)
     assert left.ok, str(left)
 
 

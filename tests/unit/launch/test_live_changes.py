@@ -37,6 +37,8 @@ def test_without_a_zone_one_is_chosen_that_offers_every_type(make_cloud: MakeClo
     offers = {"t3.small": {"us-east-1a", "us-east-1b", "us-east-1c"}, "t3.medium": {"us-east-1c", "us-east-1b"}}
     monkeypatch.setattr(zones, "zones_by_type", lambda ec2, types: {type_: offers[type_] for type_ in types})
     cloud = make_cloud(overrides={"cloud.instance_type": {"default": "t3.small", "greg": "t3.medium"}})
+    [subnet] = [p for p in cloud.plan().pending if p.change.key == "network subnet"]
+    assert "in us-east-1b" in subnet.change.summary
     cloud.apply()
     assert [subnet["AvailabilityZone"] for subnet in described(cloud, "describe_subnets", "Subnets")] == ["us-east-1b"]
     assert not Cloud(cloud.spec).plan()
