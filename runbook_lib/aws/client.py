@@ -188,8 +188,9 @@ class Aws:
     @property
     def about(self) -> str:
         """The name of this cloud in error messages."""
-        origin = self.endpoint or f"AWS {self.cloud.region}"
-        return f"{origin} (cloud.aws_config: {self.cloud.aws_config})" if self.cloud.aws_config else origin
+        given = {"cloud.aws_config": self.cloud.aws_config, "cloud.profile": self.cloud.profile}
+        keys = ", ".join(f"{key}: {value}" for key, value in given.items() if value)
+        return (self.endpoint or f"AWS {self.cloud.region}") + (f" ({keys})" if keys else "")
 
     def _session(self) -> botocore.session.Session:
         """Return a session. A config file that the parameters name replaces the environment, so that no exported key or endpoint is used by mistake."""
@@ -275,10 +276,10 @@ def _refused(code: str, message: str) -> tuple[str, str]:
     if code in EXPIRED:
         return (
             f"the credentials have expired ({answer})",
-            "sign in again (aws sso login, or fresh keys), then run this step again",
+            "sign in again (aws sso login, or fresh keys), or name another cloud.profile; then run this step again",
         )
     if code in WRONG:
-        return f"the credentials are not valid ({answer})", "check them with: aws sts get-caller-identity"
+        return f"the credentials are not valid ({answer})", "check them with: aws sts get-caller-identity; another profile is named by cloud.profile"
     if code in DENIED:
         return (
             f"the credentials may not do this ({answer})",
@@ -301,11 +302,11 @@ def _refused(code: str, message: str) -> tuple[str, str]:
 
 def _not_reached(error: Exception) -> tuple[str, str]:
     """Return (what went wrong, what to do) for a call that got no answer from AWS."""
-    here = "is the lab up (./runbook lab status), is the network there, is the endpoint right?"
+    here = "is the lab up (./runbook lab status), is the network there, are cloud.region and the endpoint right?"
     if isinstance(error, aws_errors.NoCredentialsError | aws_errors.PartialCredentialsError | aws_errors.CredentialRetrievalError):
         return (
             f"no usable AWS credentials ({error})",
-            "aws configure, aws sso login, or AWS_PROFILE; in the lab: cloud.aws_config",
+            "aws configure, aws sso login, cloud.profile or AWS_PROFILE; in the lab: cloud.aws_config",
         )
     if isinstance(error, aws_errors.TokenRetrievalError | aws_errors.SSOTokenLoadError | aws_errors.UnauthorizedSSOTokenError):
         return f"the sign-in of AWS SSO has run out ({error})", "aws sso login, then run this step again"

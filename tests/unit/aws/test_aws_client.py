@@ -57,6 +57,11 @@ def test_a_missing_config_file_points_to_the_lab() -> None:
     assert "./runbook lab up" in (caught.value.next_step or "")
 
 
+def test_an_error_names_the_parameters_that_chose_the_credentials(tmp_path: Path) -> None:
+    spec = CloudSpec(aws_config=config(tmp_path, f"[profile work]\n{KEYS}").aws_config, profile="work")
+    assert Aws(spec).about == f"AWS us-east-1 (cloud.aws_config: {spec.aws_config}, cloud.profile: work)"
+
+
 def test_a_missing_profile_is_told_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(CloudError, match="no profile default") as caught:
         Aws(config(tmp_path, "[profile other]\nregion = us-east-1\n"))
