@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     try:
         lab = find_lab(args.name, args.range)
         if args.verb == "up":
-            up(lab, tuple(args.allow), args.yes)
+            up(lab, tuple(args.allow), args.yes, pace=args.as_slow_as_aws)
         elif args.verb == "down":
             lifecycle.down(lab)
         elif args.verb == "status":
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: lifecycle.Say = print) -> None:
+def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: lifecycle.Say = print, pace: float | None = None) -> None:
     """Start the lab with the practice packs in the bucket `runbook-packs`. Raises LabError when this machine cannot run it."""
 
     def packs() -> Mapping[str, Sequence[Path]]:
@@ -63,4 +63,4 @@ def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: l
 
     check_machine()
     offer(missing_packages(), assume_yes, say)
-    lifecycle.up(lab, allowed, assume_yes, say, packs)
+    lifecycle.up(lab, allowed, assume_yes, say, packs, pace)

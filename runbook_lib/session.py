@@ -13,6 +13,7 @@ from functools import cached_property
 from runbook_lib.aws import packs
 from runbook_lib.aws.lock import Lock
 from runbook_lib.aws.parameter_store import Vault
+from runbook_lib.aws.staging import stage
 from runbook_lib.errors import HostError, PackError
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.launch.cloud import Cloud
@@ -141,7 +142,7 @@ class Session:
         except PackError as error:
             error.where = f"{key}: {error.where or url}"
             raise
-        return Download(found.sha256, packs.stage(found, self.cloud.aws), found.member, found.members)
+        return Download(found.sha256, stage(found, self.cloud.aws, self.spec.deployment), found.member, found.members)
 
     def node(self, name: str) -> Node:
         return self.topology.node(name)

@@ -73,16 +73,18 @@ def alive(lab: Lab) -> bool:
     return False
 
 
-def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: Say = print, uploads: Uploads = dict) -> None:
+def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: Say = print, uploads: Uploads = dict, pace: float | None = None) -> None:
     """Start the lab; does nothing when it is up. Raises LabError, with the next step, when this machine cannot run it.
 
     `allowed`: hosts that machines may reach by HTTPS. `assume_yes`: install missing packages without asking.
-    `uploads`: returns the files for each bucket; it is called in a thread of its own while the lab starts.
+    `uploads`: returns the files for each bucket; it is called in a thread of its own while the lab starts. `pace`: be as slow as AWS, with
+    consoles that are empty for so many seconds (see api.pace).
     """
     prerequisites.check_machine()
     prerequisites.offer(prerequisites.missing_packages(), assume_yes, say)
     with exclusive(lab):
         _refuse_other_range(lab)
+        _refuse_other_pace(lab, pace)
         if alive(lab):
             say(f"lab {lab.name} is up: {lab.endpoint}")
             return
@@ -97,7 +99,7 @@ def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: S
             with ThreadPoolExecutor(1) as beside:
                 files = beside.submit(uploads)
                 image.ensure(say)
-                _start_daemon(lab, allowed)
+                _start_daemon(lab, allowed, pace)
                 _upload(lab, files.result())
         except BaseException:  # also when interrupted: a partly started lab is of no use
             cleanup.sweep(lab)
@@ -117,11 +119,18 @@ def _refuse_other_range(lab: Lab) -> None:
         )
 
 
-def _start_daemon(lab: Lab, allowed: tuple[str, ...]) -> None:
+def _refuse_other_pace(lab: Lab, pace: float | None) -> None:
+    if pace is not None and cleanup.daemons(lab) and not lab.pace_file.exists():
+        raise LabError(f"lab {lab.name} is up, and not as slow as AWS", "--as-slow-as-aws", f"take it down first, or use another --name than {lab.name}")
+
+
+def _start_daemon(lab: Lab, allowed: tuple[str, ...], pace: float | None) -> None:
     for folder, mode in ((lab.run, 0o755), (lab.disks, 0o700)):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(mode)
     (lab.run / "range").write_text(f"{lab.network}\n")
+    if pace is not None:
+        lab.pace_file.write_text(f"{pace}\n")
     with open(lab.log, "ab") as log:
         command = [sys.executable, "-m", "ec2lab.daemon", lab.name, str(lab.network), *allowed]
         root = str(Path(__file__).resolve().parent.parent)

@@ -51,6 +51,11 @@ class Lab:
         return self.run / "daemon.pid"
 
     @property
+    def pace_file(self) -> Path:
+        """Return the file of a lab that is as slow as AWS: the seconds until a console shows something."""
+        return self.run / "pace"
+
+    @property
     def log(self) -> Path:
         return self.run / "log"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import configparser
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from botocore import exceptions as aws_errors
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
+from runbook_lib.aws.mfa import share_sessions
 from runbook_lib.errors import CloudError
 from runbook_lib.spec.sections import CloudSpec
+from runbook_lib.waiting import wait_until
 
 TIMEOUTS: dict[str, Any] = {"connect_timeout": 5, "read_timeout": 60, "retries": {"mode": "standard", "total_max_attempts": 4}}
-# Parameter Store takes three writes a second and refuses more; a launch makes many.
-PATIENT: dict[str, Any] = {"retries": {"mode": "adaptive", "total_max_attempts": 10}}
 EXPIRED = ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired")
 WRONG = (
     "AuthFailure",
@@ -56,28 +57,77 @@ QUOTA = (
 )
 SHORT = ("InsufficientInstanceCapacity", "Unsupported", "InsufficientFreeAddressesInSubnet")
 THROTTLED = ("RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown")
+# What EC2 answers of an id that it does not know, by the first part of the id; of what it has just made it may say so for some seconds
+# ("Eventual consistency in the Amazon EC2 API").
+NOT_FOUND = {
+    "i": "InvalidInstanceID.NotFound",
+    "vpc": "InvalidVpcID.NotFound",
+    "subnet": "InvalidSubnetID.NotFound",
+    "sg": "InvalidGroup.NotFound",
+    "igw": "InvalidInternetGatewayID.NotFound",
+    "rtb": "InvalidRouteTableID.NotFound",
+    "eni": "InvalidNetworkInterfaceID.NotFound",
+    "vol": "InvalidVolume.NotFound",
+    "eipalloc": "InvalidAllocationID.NotFound",
+    "nat": "NatGatewayNotFound",
+    "vpce": "InvalidVpcEndpointId.NotFound",
+}
+KEY_NOT_FOUND = "InvalidKeyPair.NotFound"
+NEW = 60.0  # seconds after which what was made must be known
+THROTTLED_FOR = 120.0  # seconds that a call is repeated which AWS refuses as one too many (Parameter Store takes three writes a second)
+FIRST_PAUSE, LONGEST_PAUSE = 0.3, 5.0  # seconds between two tries, growing
+MAKERS, ENDERS = ("create_", "run_", "import_", "allocate_"), ("delete_", "terminate_", "release_")
 
 # the last two: botocore met an answer that is not AWS's (a login page of the network, another server)
 FAILURES = (aws_errors.ClientError, aws_errors.BotoCoreError, ResponseParserError, KeyError)
 
 
 class Api:
-    """A botocore client whose calls raise `CloudError` (with AWS's error code as `.code`) instead of botocore's exceptions."""
+    """A botocore client whose calls raise `CloudError` (with AWS's error code as `.code`) instead of botocore's exceptions.
+
+    A call is repeated for some time where AWS refuses it as one too many, or does not know yet what was just made by this client.
+    """
 
     def __init__(self, client: Any, about: str):
         self.client, self.about = client, about
+        self._made: dict[str, tuple[str, float]] = {}  # what was made lately: the code of AWS when it does not know it, and until when to bear that
 
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         call = getattr(self.client, operation)
         service = self.client.meta.service_model.service_name
 
         def guarded(*args: Any, **options: Any) -> Any:
-            try:
-                return call(*args, **options)
-            except FAILURES as error:
-                raise translate(error, f"{service}:{operation}", self.about) from None
+            answer = self._patiently(lambda: call(*args, **options), f"{service}:{operation}", options)
+            if operation.startswith(MAKERS):
+                given = set(_words(options))
+                until = time.monotonic() + NEW
+                self._made.update((name, (code, until)) for name, code in _names_in(answer) if name not in given or code == KEY_NOT_FOUND)
+            elif operation.startswith(ENDERS):
+                for name in set(_words(options)) & set(self._made):
+                    del self._made[name]
+            return answer
 
         return guarded
+
+    def _patiently(self, call: Callable[[], Any], name: str, options: dict[str, Any]) -> Any:
+        """Return the answer of `call`, the client's operation `name` with `options`. Raises `CloudError`."""
+        began = time.monotonic()
+
+        def attempt() -> Any:
+            try:
+                return call()
+            except FAILURES as error:
+                raise translate(error, name, self.about) from None
+
+        def passes(error: BaseException) -> bool:
+            code = getattr(error, "code", "")
+            known = (self._made[word] for word in _words(options) if word in self._made)
+            return (code in THROTTLED and time.monotonic() < began + THROTTLED_FOR) or any(
+                code == unknown and time.monotonic() < until for unknown, until in known
+            )
+
+        seconds = max(NEW, THROTTLED_FOR)
+        return wait_until(attempt, seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda answer: True, again_after=passes)
 
     def wait(self, waiter: str, **options: Any) -> None:
         """Wait with one of the waiters of EC2, which asks every second for a minute."""
@@ -88,11 +138,29 @@ class Api:
 
     def pages(self, operation: str, key: str, **options: Any) -> list[Any]:
         """Return all items below `key` of a paginated call."""
-        pages = self.client.get_paginator(operation).paginate(**options)
-        try:
-            return [item for page in pages for item in page.get(key, [])]
-        except FAILURES as error:
-            raise translate(error, operation, self.about) from None
+        paginator = self.client.get_paginator(operation)
+        found = self._patiently(lambda: [item for page in paginator.paginate(**options) for item in page.get(key, [])], operation, options)
+        return list(found)
+
+
+def _words(value: Any) -> Iterator[str]:
+    """All texts in a request."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple | set):
+        for each in value:
+            yield from _words(each)
+    elif isinstance(value, str):
+        yield value
+
+
+def _names_in(answer: Any) -> Iterator[tuple[str, str]]:
+    """The ids in the answer to a call that makes something, each with the code of AWS when it does not know that id; a key pair goes by its name."""
+    for word in _words(answer):
+        if code := NOT_FOUND.get(word.partition("-")[0] if "-" in word else ""):
+            yield word, code
+    if isinstance(answer, Mapping) and "KeyPairId" in answer:
+        yield answer["KeyName"], KEY_NOT_FOUND
 
 
 class Aws:
@@ -120,13 +188,15 @@ class Aws:
     @property
     def about(self) -> str:
         """The name of this cloud in error messages."""
-        origin = self.endpoint or f"AWS {self.cloud.region}"
-        return f"{origin} (cloud.aws_config: {self.cloud.aws_config})" if self.cloud.aws_config else origin
+        given = {"cloud.aws_config": self.cloud.aws_config, "cloud.profile": self.cloud.profile}
+        keys = ", ".join(f"{key}: {value}" for key, value in given.items() if value)
+        return (self.endpoint or f"AWS {self.cloud.region}") + (f" ({keys})" if keys else "")
 
     def _session(self) -> botocore.session.Session:
         """Return a session. A config file that the parameters name replaces the environment, so that no exported key or endpoint is used by mistake."""
         session = botocore.session.Session()
         session.register_component("data_loader", _descriptions())
+        session.set_config_variable("region", self.cloud.region)  # also for the calls by which a profile gets its role
         if self.cloud.aws_config:
             path = Path(self.cloud.aws_config).expanduser()
             self._settings = _profile_in(path, self.cloud.profile or "default")
@@ -134,6 +204,10 @@ class Aws:
             session.set_config_variable("profile", self.cloud.profile or "default")
         elif self.cloud.profile:
             session.set_config_variable("profile", self.cloud.profile)
+        try:
+            share_sessions(session, self.about)
+        except aws_errors.ProfileNotFound as error:
+            raise translate(error, "credentials", self.about) from None
         return session
 
     def _make(self, service: str) -> Any:
@@ -141,7 +215,7 @@ class Aws:
         # A presigned URL must name the bucket's own region: the address without one redirects, and the signature is void there.
         style: Any = {"addressing_style": "path"} if self.endpoint else {"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"}
         config = Config(
-            **(TIMEOUTS | (PATIENT if service == "ssm" and not self.endpoint else {})),
+            **TIMEOUTS,
             signature_version="s3v4" if service == "s3" else None,
             s3=style,
             proxies={} if _is_plain_http(self.endpoint) else None,
@@ -197,13 +271,15 @@ def translate(error: Exception, call: str, about: str) -> CloudError:
 def _refused(code: str, message: str) -> tuple[str, str]:
     """Return (what went wrong, what to do) for an error code of AWS."""
     answer = f"{code}: {message}"
+    if "MultiFactorAuthentication" in message:
+        return f"the MFA code is not accepted ({answer})", "run this step again with the next code of the device: each works once"
     if code in EXPIRED:
         return (
             f"the credentials have expired ({answer})",
-            "sign in again (aws sso login, or fresh keys), then run this step again",
+            "sign in again (aws sso login, or fresh keys), or name another cloud.profile; then run this step again",
         )
     if code in WRONG:
-        return f"the credentials are not valid ({answer})", "check them with: aws sts get-caller-identity"
+        return f"the credentials are not valid ({answer})", "check them with: aws sts get-caller-identity; another profile is named by cloud.profile"
     if code in DENIED:
         return (
             f"the credentials may not do this ({answer})",
@@ -226,14 +302,19 @@ def _refused(code: str, message: str) -> tuple[str, str]:
 
 def _not_reached(error: Exception) -> tuple[str, str]:
     """Return (what went wrong, what to do) for a call that got no answer from AWS."""
-    here = "is the lab up (./runbook lab status), is the network there, is the endpoint right?"
+    here = "is the lab up (./runbook lab status), is the network there, are cloud.region and the endpoint right?"
     if isinstance(error, aws_errors.NoCredentialsError | aws_errors.PartialCredentialsError | aws_errors.CredentialRetrievalError):
         return (
             f"no usable AWS credentials ({error})",
-            "aws configure, aws sso login, or AWS_PROFILE; in the lab: cloud.aws_config",
+            "aws configure, aws sso login, cloud.profile or AWS_PROFILE; in the lab: cloud.aws_config",
         )
     if isinstance(error, aws_errors.TokenRetrievalError | aws_errors.SSOTokenLoadError | aws_errors.UnauthorizedSSOTokenError):
         return f"the sign-in of AWS SSO has run out ({error})", "aws sso login, then run this step again"
+    if isinstance(error, aws_errors.RefreshWithMFAUnsupportedError):  # botocore asks for a code once in a session's life
+        return (
+            "the session of this AWS profile, which needs an MFA code, has ended or never began",
+            "sign in in a terminal (./runbook doctor PARAMS), then open the deployment again: the first cell, or the command",
+        )
     if isinstance(error, aws_errors.ProfileNotFound):
         return f"{error}", "cloud.profile must be one of: aws configure list-profiles"
     if isinstance(error, aws_errors.HTTPClientError | aws_errors.ConnectionError | aws_errors.EndpointConnectionError):

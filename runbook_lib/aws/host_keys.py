@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+
 from runbook_lib.errors import CloudError
 from runbook_lib.waiting import wait_until
 
@@ -54,9 +57,22 @@ def pinned_in(stored: Mapping[str, str]) -> dict[str, Pinned]:
 
 
 def keys_in(console: str) -> tuple[str, ...]:
-    """Return the host keys (`type base64`) in the last complete block of a console's text; empty when there is none."""
+    """Return the host keys (`type base64`) in the last complete block of a console's text; empty when there is none.
+
+    The kernel writes to the console as well, also into the middle of a key: what is not a whole key of its type is left out.
+    """
     blocks = BLOCK.findall(console)
-    return tuple(dict.fromkeys(f"{kind} {key}" for kind, key in KEY.findall(blocks[-1]))) if blocks else ()
+    found = dict.fromkeys(f"{kind} {key}" for kind, key in KEY.findall(blocks[-1])) if blocks else {}
+    return tuple(key for key in found if _is_whole(key))
+
+
+def _is_whole(key: str) -> bool:
+    """Return whether a public key is complete and of the type that it says: its parts fill it exactly (RFC 4253, 5656, 8709)."""
+    try:
+        load_ssh_public_key(key.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def read_console(ec2: Any, instance_id: str) -> str:
@@ -77,6 +93,12 @@ def wait_for_keys(ec2: Any, name: str, instance_id: str, seconds: float) -> tupl
     text = wait_until(lambda: read_console(ec2, instance_id), seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=keys_in)
     if keys := keys_in(text):
         return keys
+    if BLOCK.search(text):
+        raise CloudError(
+            f"the console of {name} shows its SSH host keys with other lines in the middle of them, and shows them only once",
+            f"{instance_id} at {ec2.about}",
+            "terminate this machine in EC2, then run chapter 01: it launches another one",
+        )
     last = next((line for line in reversed(text.splitlines()) if line.strip()), "nothing yet")
     raise CloudError(
         f"no SSH host keys on the console of {name} within {seconds:.0f} s; last line: {last.strip()[:200]}",

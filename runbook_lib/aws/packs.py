@@ -1,4 +1,4 @@
-"""Packs and archives by URL: fetched once, verified, kept by checksum; given to the machines as a presigned URL.
+"""Packs and archives by URL: fetched once, verified, kept by checksum. `staging` gives them to the machines.
 
 A pack of many hundred megabytes is transferred over the operator's connection twice at most (down to be read here, up to
 the staging bucket); the machines fetch it from S3.
@@ -25,7 +25,6 @@ from runbook_lib.aws.client import Api, Aws
 from runbook_lib.errors import CloudError, PackError
 
 BLOCK = 1 << 20
-VALID = 6 * 3600  # seconds that a presigned URL works: longer than any run
 ABSENT = ("404", "NoSuchKey", "NoSuchBucket", "NotFound")
 
 
@@ -99,24 +98,6 @@ def fetch(url: str, sha256: str | None, aws: Aws) -> Pack:
     return _fetch_s3(url, wanted, aws.client("s3"))
 
 
-def stage(pack: Pack, aws: Aws) -> str:
-    """Return a URL by which the machines get the pack during the next six hours.
-
-    It gives access to the pack, so never show it. An object in S3 is presigned where it is; anything else is put into
-    `runbook-<account>-<region>` once.
-    """
-    s3 = aws.client("s3")
-    if pack.url.startswith("s3://"):
-        bucket, key = _bucket_and_key(pack.url)
-    else:
-        bucket = _staging_bucket(aws)
-        key = f"{pack.sha256}/{pack.path.name if pack.path.suffix else Path(urllib.parse.urlsplit(pack.url).path).name}"
-        if not _exists(s3, bucket, key):
-            with pack.path.open("rb") as body:
-                s3.put_object(Bucket=bucket, Key=key, Body=body)
-    return str(s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=VALID))
-
-
 def cache() -> Path:
     """Return the folder of the verified copies, by checksum. Only the user can read it."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "runbook" / "packs"
@@ -126,7 +107,7 @@ def cache() -> Path:
 
 def _fetch_s3(url: str, wanted: str | None, s3: Api) -> Pack:
     """Return the pack of an S3 object: the copy of an earlier fetch where the object is the same, else a new copy."""
-    bucket, key = _bucket_and_key(url)
+    bucket, key = bucket_and_key(url)
     with _as_pack_error(url):
         head = s3.head_object(Bucket=bucket, Key=key)
     if wanted is None and (kept := _remembered(url, head)):
@@ -244,32 +225,10 @@ def _remembered(url: str, head: dict[str, Any]) -> Pack | None:
     return Pack(url, kept, seen["sha256"]) if kept else None
 
 
-def _bucket_and_key(url: str) -> tuple[str, str]:
+def bucket_and_key(url: str) -> tuple[str, str]:
+    """Return the two parts of an s3:// URL."""
     bucket, _, key = url.removeprefix("s3://").partition("/")
     return bucket, key
-
-
-def _staging_bucket(aws: Aws) -> str:
-    """Return the account's own private bucket for packs, created when first needed. It is not removed: other deployments use it too."""
-    s3, region = aws.client("s3"), aws.cloud.region
-    name = f"runbook-{aws.client('sts').get_caller_identity()['Account']}-{region}"
-    if not _exists(s3, name):
-        place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-        s3.create_bucket(Bucket=name, **place)
-        blocked = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
-        s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=blocked)
-    return name
-
-
-def _exists(s3: Api, bucket: str, key: str | None = None) -> bool:
-    """Return whether a bucket, or an object in it, exists and is visible."""
-    try:
-        s3.head_object(Bucket=bucket, Key=key) if key else s3.head_bucket(Bucket=bucket)
-    except CloudError as error:
-        if error.code in ABSENT:
-            return False
-        raise
-    return True
 
 
 @contextmanager

@@ -186,6 +186,8 @@ class Cloud:
 
 def _plan(inventory: Inventory) -> Plan:
     """The difference between the machines that should be and what was observed, in the order in which it is made up."""
+    network.refuse_other_design(inventory)
+    network.choose_zone(inventory)
     return Plan(inventory.deployment, {}, tuple(change for kind in KINDS for change in kind.plan(inventory)))
 
 

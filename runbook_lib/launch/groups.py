@@ -79,6 +79,7 @@ def _ordered(permissions: Iterable[Permission]) -> list[Permission]:
 def apply(inventory: Inventory) -> None:
     """Groups and rules; surplus groups stay until `remove_surplus`, when no machine stands in them any more."""
     assert inventory.vpc
+    made = []
     for role in inventory.topology.groups:
         if role not in inventory.groups:
             inventory.say(role, "creating its security group")
@@ -90,6 +91,8 @@ def apply(inventory: Inventory) -> None:
                 TagSpecifications=[inventory.tags("security-group", Name=name, **{ROLE: role})],
             )
             inventory.groups[role] = Group(answer["GroupId"], role, frozenset())
+            made.append(answer["GroupId"])
+    inventory.await_shown("describe_security_groups", "SecurityGroups", "GroupId", *made)
     apply_rules(inventory)
 
 

@@ -3,7 +3,8 @@
 A kind is a module: `network`, `groups`, `secrets`, `key_pair`, `machines`, `host_keys`. Each has `plan` (what differs between the cloud and
 the topology) and `apply` (make it so; may be killed anywhere and repeated), and where it applies `observe` (ask the cloud, and note on the
 inventory what there is), `check` (rows of chapter 01's verification), `remove` (what is found by tag, whatever was observed) and `GONE`, the
-questions that a tear-down must answer.
+questions that a tear-down must answer. EC2 describes what was made some seconds later: `apply` waits for it (`Inventory.await_shown`) before
+anything is observed again, and the client repeats calls that name it until EC2 knows it.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from runbook_lib.waiting import wait_until
 
 DEPLOYMENT, ROLE, NODE = "runbook:deployment", "runbook:role", "runbook:node"
 HOSTS, PATTERN, HARDENING, PUBLIC_KEY = "runbook:hosts", "runbook:pattern", "runbook:hardening", "runbook:public-key"
+IMAGE = "runbook:image"
 GONE = ("shutting-down", "terminated")
 CHAPTER = "01_launch_ec2"
 OF_NODES = ("machine", "host keys")  # kinds that concern one node
 IN_USE = ("DependencyViolation", "InvalidNetworkInterface.InUse", "VolumeInUse")
 VANISHED = ("NotFound", "Malformed", "InvalidKeyPair.NotFound", "Gateway.NotAttached")
 SETTLE = 90.0  # seconds that something may still be said to be in use after what used it ended
+SHOWN = 60.0  # seconds within which EC2 describes what it has made
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0  # seconds between two tries, growing
 
 
@@ -51,6 +54,7 @@ class Instance:
     groups: frozenset[str] = frozenset()  # group ids
     imdsv2: bool = True
     key_name: str = ""
+    root_volume: str = ""  # its id
 
     @property
     def running(self) -> bool:
@@ -117,11 +121,12 @@ class Inventory:
     vpc: dict[str, Any] | None = None
     subnet: dict[str, Any] | None = None
     gateway: dict[str, Any] | None = None
+    zone: str = ""  # where a subnet is made: one that offers every instance type
     groups: dict[str, Group] = field(default_factory=dict)
     stored: dict[str, str] = field(default_factory=dict)  # what the vault holds
     key_pair: dict[str, Any] | None = None
     instances: list[Instance] = field(default_factory=list)  # terminated ones left out
-    ended: list[str] = field(default_factory=list)  # terminated machines that are still shown, as `node=id`
+    disks: dict[str, dict[str, Any]] = field(default_factory=dict)  # root volumes as EC2 describes them, by the machine's id
 
     @cached_property
     def ec2(self) -> Api:
@@ -152,6 +157,15 @@ class Inventory:
         """What `operation` describes of this deployment, by its tag."""
         return list(self.ec2.pages(operation, key, Filters=by_tag(self.deployment)))
 
+    def await_shown(self, operation: str, key: str, id_key: str, *ids: str) -> None:
+        """Wait until EC2 describes what it has just made: its descriptions follow by some seconds. Raises `CloudError` when they do not."""
+
+        def lacking() -> set[str]:
+            return set(ids) - {str(item[id_key]) for item in self.tagged(operation, key)}
+
+        if ids and (missing := wait_until(lacking, SHOWN, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda missing: not missing)):
+            raise not_shown(self, missing)
+
     def only(self, found: list[dict[str, Any]], id_key: str) -> dict[str, Any] | None:
         """The one that was found, or None. Raises `CloudError` when there are more."""
         if len(found) > 1:
@@ -162,6 +176,12 @@ class Inventory:
     def tags(self, kind: str, **more: str) -> dict[str, Any]:
         """The tags with which a thing of this kind is made."""
         return tag_specification(kind, {"Name": self.deployment, DEPLOYMENT: self.deployment, **more})
+
+
+def not_shown(inventory: Inventory, ids: Iterable[str]) -> CloudError:
+    """The error about what was made and is not described."""
+    what = f"EC2 made {', '.join(sorted(ids))} and does not show it within {SHOWN:.0f} s"
+    return CloudError(what, inventory.ec2.about, "run chapter 01 again: it goes on with what it finds")
 
 
 Question = tuple[str, str, Callable[[Inventory], Iterable[str]]]  # a check's id, its title, and what speaks against it

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from runbook_lib.aws.client import Aws
+from runbook_lib.aws.client_tokens import ClientTokens
 from runbook_lib.aws.host_keys import pin_name
 from runbook_lib.aws.images import Ami, find_image
 from runbook_lib.changes import Pending
@@ -20,10 +19,12 @@ from runbook_lib.launch.inventory import (
     HOSTS,
     NODE,
     ROLE,
+    SHOWN,
     Instance,
     Inventory,
     Question,
     by_tag,
+    not_shown,
     pending,
     row,
     tag_specification,
@@ -45,6 +46,7 @@ disable_root: true
 SURPLUS = "not among the nodes any more: Nginx stops sending to it, then it is terminated and its disk is lost"
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two looks at a machine's state, growing
 AT_ONCE = 8  # calls in flight
+SPENT_TOKEN = ("IdempotentInstanceTerminated", "IdempotentParameterMismatch")  # the token was used: for a machine that ended, or for another one
 
 
 def instances_of(aws: Aws, deployment: str) -> list[Instance]:
@@ -71,17 +73,32 @@ def _instance(item: dict[str, Any], connect_via: str) -> Instance:
         groups=frozenset(group["GroupId"] for group in item.get("SecurityGroups", [])),
         imdsv2=item.get("MetadataOptions", {}).get("HttpTokens") == "required",
         key_name=item.get("KeyName", ""),
+        root_volume=_root_volume(item),
     )
+
+
+def _root_volume(item: dict[str, Any]) -> str:
+    volumes = {each["DeviceName"]: str(each["Ebs"]["VolumeId"]) for each in item.get("BlockDeviceMappings", []) if "Ebs" in each}
+    return volumes.get(item.get("RootDeviceName", ""), next(iter(volumes.values()), ""))
 
 
 def observe(inventory: Inventory) -> None:
     machines = [machine for machine in instances_of(inventory.aws, inventory.deployment) if inventory.concerns(machine.role)]
     inventory.instances = [machine for machine in machines if machine.state not in ENDED]
-    inventory.ended = [f"{machine.node}={machine.id}" for machine in machines if machine.state == "terminated"]
+    inventory.disks = _root_disks(inventory)
+
+
+def _root_disks(inventory: Inventory) -> dict[str, dict[str, Any]]:
+    volumes = {machine.root_volume: machine.id for machine in inventory.instances if machine.root_volume}
+    if not volumes:
+        return {}
+    found = inventory.ec2.pages("describe_volumes", "Volumes", Filters=[{"Name": "volume-id", "Values": sorted(volumes)}])
+    return {volumes[volume["VolumeId"]]: volume for volume in found}
 
 
 def plan(inventory: Inventory) -> Iterator[Pending]:
-    """Machines to make, to replace, to modify, to start and to end."""
+    """Machines to make, to replace, to modify, to start and to end. Raises `CloudError` for disks that would have to shrink."""
+    _refuse_smaller_disks(inventory)
     for node in inventory.topology.nodes:
         machines = inventory.of_node(node.name)
         if machines:
@@ -100,8 +117,9 @@ def _one_machine(inventory: Inventory, node: Node, machine: Instance) -> Iterato
         detail = f"{machine.id} has {machine.address}, its address is {node.address}; what is on its disk is lost"
         yield pending("replace", "machine", node.name, detail, machine)
         return
-    lacking = _lacking_tags(inventory.topology, node, machine)
+    lacking, larger = _lacking_tags(inventory.topology, node, machine), _larger_disk(inventory, machine)
     differences = (
+        (larger, f"disk {larger} → {inventory.spec.cloud.disk_gb} GiB in place; its file system takes the room when the machine next starts (cloud-init)"),
         (machine.instance_type != node.instance_type, f"type {machine.instance_type} → {node.instance_type} (stops and starts it)"),
         (not machine.imdsv2, "IMDSv2 only"),
         (node.role in inventory.groups and machine.groups != {inventory.groups[node.role].id}, f"group {node.role} and no other"),
@@ -111,6 +129,22 @@ def _one_machine(inventory: Inventory, node: Node, machine: Instance) -> Iterato
         yield pending("modify", "machine", node.name, words, machine)
     if machine.state in ("stopped", "stopping"):
         yield pending("start", "machine", node.name, f"{machine.id} is {machine.state}", machine)
+
+
+def _larger_disk(inventory: Inventory, machine: Instance) -> int | None:
+    """The size of a machine's disk in GiB where it should be larger, else None."""
+    size = inventory.disks.get(machine.id, {}).get("Size")
+    return size if size is not None and size < inventory.spec.cloud.disk_gb else None
+
+
+def _refuse_smaller_disks(inventory: Inventory) -> None:
+    wanted = inventory.spec.cloud.disk_gb
+    sizes = {name: inventory.disks.get(machine.id, {}).get("Size", wanted) for name, machine in inventory.here.items()}
+    if larger := {name: size for name, size in sizes.items() if size > wanted}:
+        disks = ", ".join(f"{name} has {size} GiB" for name, size in larger.items())
+        what = f"cloud.disk_gb is {wanted}, and {disks}: a disk in EC2 grows and never shrinks"
+        step = f"set cloud.disk_gb to {max(larger.values())} or more; or destroy the deployment first (./runbook destroy), or choose another `deployment` name"
+        raise CloudError(what, str(inventory.spec.source or "cloud.disk_gb"), step)
 
 
 def surplus(inventory: Inventory) -> list[Instance]:
@@ -165,19 +199,42 @@ def _end(inventory: Inventory, going: list[Instance]) -> None:
 
 def _launch(inventory: Inventory) -> None:
     absent = [node for node in inventory.topology.nodes if node.name not in inventory.here]
-    if absent:
-        image = find_image(inventory.spec.cloud.image, inventory.spec.cloud.login_user, inventory.ec2, inventory.aws.client("ssm"))
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(lambda node: _run_instance(inventory, node, image), absent))
+    if not absent:
+        return
+    image = find_image(inventory.spec.cloud.image, inventory.spec.cloud.login_user, inventory.ec2, inventory.aws.client("ssm"))
+    tokens = ClientTokens(inventory.vault)
+    kept = tokens.keep(node.name for node in absent)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        made = set(pool.map(lambda node: _run_instance(inventory, node, image, tokens, kept[node.name]), absent))
+    _await_shown(inventory, made)
+    tokens.forget(node.name for node in inventory.topology.nodes)  # also what a killed run left of nodes that it did launch
 
 
-def _run_instance(inventory: Inventory, node: Node, image: Ami) -> None:
-    """One machine. By the token a repeated request (after a timeout) gives the same machine, not a second."""
-    assert inventory.subnet
+def _run_instance(inventory: Inventory, node: Node, image: Ami, tokens: ClientTokens, token: str) -> str:
+    """Launch one machine and return its id; by `token`, the one that an earlier request for this node made, where there is one."""
     inventory.say(node.name, f"launching a {node.instance_type}")
+    request = _launch_request(inventory, node, image)
+    try:
+        return _instance_id(inventory.ec2.run_instances(ClientToken=token, **request))
+    except CloudError as error:
+        if error.code not in SPENT_TOKEN:
+            raise
+        if error.code == "IdempotentParameterMismatch" and (earlier := _shown_late(inventory, node)):
+            return earlier.id
+    return _instance_id(inventory.ec2.run_instances(ClientToken=tokens.renew(node.name), **request))
+
+
+def _instance_id(answer: dict[str, Any]) -> str:
+    return str(answer["Instances"][0]["InstanceId"])
+
+
+def _launch_request(inventory: Inventory, node: Node, image: Ami) -> dict[str, Any]:
+    assert inventory.subnet
     tags = machine_tags(inventory.topology, node)
     disk = {"VolumeSize": inventory.spec.cloud.disk_gb, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
-    request: dict[str, Any] = {
+    return {
+        "MinCount": 1,
+        "MaxCount": 1,
         "ImageId": image.id,
         "InstanceType": node.instance_type,
         "KeyName": key_pair.name_of(inventory),
@@ -189,9 +246,29 @@ def _run_instance(inventory: Inventory, node: Node, image: Ami) -> None:
         "UserData": USER_DATA.format(name=node.name),
         "TagSpecifications": [tag_specification(kind, tags) for kind in ("instance", "volume", "network-interface")],
     }
-    before = sorted(one for one in inventory.ended if one.startswith(f"{node.name}="))
-    token = hashlib.sha256(json.dumps([request, before], sort_keys=True).encode()).hexdigest()
-    inventory.ec2.run_instances(MinCount=1, MaxCount=1, ClientToken=token, **request)
+
+
+def _shown_late(inventory: Inventory, node: Node) -> Instance | None:
+    """Return the machine that an earlier run launched with other parameters, which EC2 may not show yet; None when it has ended.
+
+    It is taken as it is: the next plan says what differs.
+    """
+
+    def look() -> Instance | None:
+        shown = instances_of(inventory.aws, inventory.deployment)
+        return next((machine for machine in shown if machine.node == node.name and machine.state not in ENDED), None)
+
+    return wait_until(look, SHOWN, pause=FIRST_PAUSE, longest=LONGEST_PAUSE)
+
+
+def _await_shown(inventory: Inventory, ids: set[str]) -> None:
+    """Wait until EC2 describes machines that it has just made: DescribeInstances follows RunInstances by some seconds. Raises `CloudError`."""
+
+    def lacking() -> set[str]:
+        return ids - {machine.id for machine in instances_of(inventory.aws, inventory.deployment)}
+
+    if missing := wait_until(lacking, SHOWN, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda missing: not missing):
+        raise not_shown(inventory, missing)
 
 
 def _modify(inventory: Inventory, node: Node, machine: Instance) -> None:
@@ -202,11 +279,22 @@ def _modify(inventory: Inventory, node: Node, machine: Instance) -> None:
         ec2.modify_instance_metadata_options(InstanceId=machine.id, HttpTokens="required", HttpEndpoint="enabled")
     if lacking := _lacking_tags(inventory.topology, node, machine):
         ec2.create_tags(Resources=[machine.id], Tags=[{"Key": key, "Value": value} for key, value in lacking.items()])
+    if _larger_disk(inventory, machine):
+        _grow(inventory, machine)
     if machine.instance_type != node.instance_type:
         ec2.stop_instances(InstanceIds=[machine.id])
         _poll(inventory, f"{node.name} to stop", lambda m: m.id == machine.id and m.state != "stopped")
         ec2.modify_instance_attribute(InstanceId=machine.id, InstanceType={"Value": node.instance_type})
         ec2.start_instances(InstanceIds=[machine.id])
+
+
+def _grow(inventory: Inventory, machine: Instance) -> None:
+    """Enlarge the root volume of a machine, running or not. cloud-init enlarges partition and file system at each boot (growpart, resizefs)."""
+    wanted = inventory.spec.cloud.disk_gb
+    inventory.ec2.modify_volume(VolumeId=machine.root_volume, Size=wanted)
+    if not wait_until(lambda: _root_disks(inventory)[machine.id]["Size"] >= wanted, SHOWN, pause=FIRST_PAUSE, longest=LONGEST_PAUSE):
+        what = f"the disk of {machine.node} ({machine.root_volume}) is not {wanted} GiB within {SHOWN:.0f} s"
+        raise CloudError(what, inventory.ec2.about, "look at the volume in EC2; then run chapter 01 again")
 
 
 def _start(inventory: Inventory) -> None:
@@ -258,17 +346,9 @@ def check(inventory: Inventory) -> Iterator[Check]:
     yield row("launch-addresses", title, elsewhere, "as in the topology", "all as in the topology", here)
     old = [name for name, machine in here.items() if not machine.imdsv2]
     yield row("launch-imdsv2", "Metadata only with a session token (IMDSv2)", old, "required", "required on all", here)
-    volumes = _root_volumes(inventory, [machine.id for machine in here.values()])
-    disks = {name: volumes.get(machine.id, {}) for name, machine in here.items()}
+    disks = {name: inventory.disks.get(machine.id, {}) for name, machine in here.items()}
     wrong = [f"{name}: {_disk(disk)}" for name, disk in disks.items() if not (disk.get("Encrypted") and disk.get("VolumeType") == "gp3")]
     yield row("launch-disks", "Root disks are encrypted gp3", wrong, "encrypted, gp3", "all encrypted gp3", here)
-
-
-def _root_volumes(inventory: Inventory, instance_ids: list[str]) -> dict[str, dict[str, Any]]:
-    if not instance_ids:
-        return {}
-    found = inventory.ec2.pages("describe_volumes", "Volumes", Filters=[{"Name": "attachment.instance-id", "Values": instance_ids}])
-    return {volume["Attachments"][0]["InstanceId"]: volume for volume in found if volume.get("Attachments")}
 
 
 def _disk(volume: dict[str, Any]) -> str:

@@ -1,20 +1,30 @@
 """Take a deployment down, in the order in which nothing is still needed, and prove that nothing of it is left.
 
-Repeatable: it works on what it finds by tag, so a run that was cut short is finished by the next. The account's staging
-bucket stays, other deployments use it; SSM goes last, so that until then a colleague can still sign in to a machine.
+Repeatable: it works on what it finds by tag, so a run that was cut short is finished by the next. The account's staging bucket goes with
+the last deployment that used it; SSM goes last, so that until then a colleague can still sign in to a machine.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from runbook_lib.aws import staging
 from runbook_lib.changes import Progress, Reporter
 from runbook_lib.check import Check, CheckTable
 from runbook_lib.launch import groups, key_pair, machines, network, secrets
 from runbook_lib.launch.cloud import Cloud
+from runbook_lib.launch.inventory import Inventory
 
 CHAPTER = "99_tear_down"
-STEPS = (machines.remove, groups.remove, key_pair.remove, network.remove, secrets.remove)
+
+
+def unstage(inventory: Inventory) -> None:
+    """Packs that were put up for the machines, which are gone by now."""
+    if removed := staging.unstage(inventory.aws, inventory.deployment):
+        inventory.say("S3", f"removed {removed}")
+
+
+STEPS = (machines.remove, groups.remove, key_pair.remove, network.remove, unstage, secrets.remove)
 QUESTIONS = (*machines.GONE, *groups.GONE, *key_pair.GONE, *network.GONE, *secrets.GONE)
 
 

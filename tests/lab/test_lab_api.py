@@ -98,6 +98,12 @@ def test_one_client_token_makes_one_instance_and_never_another(lab, net, launch)
     assert refused(lab.ec2.run_instances, **other) == "IdempotentParameterMismatch"
 
 
+def test_a_client_token_whose_instance_has_ended_is_refused(lab, net, launch):
+    lab.ec2.terminate_instances(InstanceIds=[launch(48, ClientToken="spent").id])
+    assert refused(lab.ec2.run_instances, **lab.request(net, 48, ClientToken="spent")) == "IdempotentInstanceTerminated"
+    assert refused(lab.ec2.run_instances, **lab.request(net, 48, ClientToken="t" * 65)) == "InvalidParameterValue"
+
+
 def test_launch_options_are_accepted_and_shown(lab, launch):
     box = launch(
         42,
@@ -136,6 +142,27 @@ def test_without_groups_a_machine_is_in_its_network_s_default_group(lab, net):
 def test_an_address_in_use_is_refused(lab, net, launch):
     launch(45)
     assert refused(lab.ec2.run_instances, **lab.request(net, 45)) == "InvalidIPAddress.InUse"
+
+
+def test_a_zone_that_does_not_offer_a_type_launches_none_of_it(lab, net):
+    prefix = f"{lab.lab.network.network_address + 256 * 98}".removesuffix(".0")
+    vpc = lab.ec2.create_vpc(CidrBlock=f"{prefix}.0/24")["Vpc"]["VpcId"]
+    subnet = lab.ec2.create_subnet(VpcId=vpc, CidrBlock=f"{prefix}.0/24", AvailabilityZone="us-east-1e")["Subnet"]["SubnetId"]
+    group = lab.group(vpc, "none")
+    elsewhere = {"SubnetId": subnet, "PrivateIpAddress": f"{prefix}.10", "SecurityGroupIds": [group]}
+    assert refused(lab.ec2.run_instances, **lab.request(net, 10) | elsewhere) == "Unsupported"
+    lab.ec2.delete_security_group(GroupId=group)
+    lab.ec2.delete_subnet(SubnetId=subnet)
+    lab.ec2.delete_vpc(VpcId=vpc)
+
+
+def test_a_disk_grows_and_never_shrinks(lab, launch):
+    box = launch(49)
+    volume = box.describe()["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]
+    size = lab.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["Size"]
+    lab.ec2.modify_volume(VolumeId=volume, Size=size + 8)
+    assert lab.ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["Size"] == size + 8
+    assert refused(lab.ec2.modify_volume, VolumeId=volume, Size=size) == "InvalidParameterValue"
 
 
 def test_groups_subnets_and_networks_go_only_when_nothing_needs_them(lab):

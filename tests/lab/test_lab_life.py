@@ -101,6 +101,8 @@ def test_up_twice_is_up_once_and_down_leaves_nothing(other):
     daemon = cleanup.daemons(other)
     assert "is up" in runbook("up", "--name", NAME).stdout
     assert cleanup.daemons(other) == daemon and len(daemon) == 1
+    slow = runbook("up", "--name", NAME, "--as-slow-as-aws", check=False)
+    assert slow.returncode == 1 and "not as slow as AWS" in slow.stderr
     with_machines(other)
     assert everything_of(NAME)  # the scan sees a lab when there is one
     runbook("down", "--name", NAME)

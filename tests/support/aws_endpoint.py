@@ -29,12 +29,32 @@ def endpoint() -> Iterator[str]:
     """moto on loopback, one for all tests."""
     os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # 1301 images that nobody asks for
     server_module = pytest.importorskip("moto.server")
+    _keep_the_rules_of_tokens()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
+
+
+def _keep_the_rules_of_tokens() -> None:
+    """moto makes another machine for each request, whatever its ClientToken; the lab's rules, which are EC2's, replace that."""
+    from ec2lab.api.client_tokens import SeenTokens
+    from moto.core.responses import ActionResult
+    from moto.ec2.responses.instances import InstanceResponse
+
+    tokens, original = SeenTokens(), InstanceResponse.run_instances
+
+    def run_instances(self: Any) -> Any:
+        token = self._get_param("ClientToken")
+        if (reservation := tokens.recall(token, self.params)) is not None:
+            return ActionResult(reservation)
+        made = original(self)
+        tokens.note(token, self.params, made.result)
+        return made
+
+    InstanceResponse.run_instances = run_instances  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +73,22 @@ def machines() -> Iterator[None]:
         patch.setattr(host_keys, "wait_for_keys", lambda ec2, name, id_, seconds: (f"ssh-ed25519 AAAAC3Nza{id_[2:]}",))
         patch.setattr(machines_, "find_image", lambda *args: Ami("ami-0123456789abcdef0", "/dev/xvda", "admin"))
         yield
+
+
+@pytest.fixture
+def forget() -> Callable[[str], None]:
+    """`forget(id)`: EC2 shows a machine that has ended no more, as after an hour; moto would keep it, and its address, for ever."""
+
+    def remove(machine_id: str) -> None:
+        from moto.ec2.models import ec2_backends
+
+        for backend in (account["us-east-1"] for account in ec2_backends.values()):
+            for reservation in list(backend.reservations.values()):
+                for instance in [one for one in reservation.instances if one.id == machine_id]:
+                    backend.get_subnet(instance.subnet_id).del_subnet_ip(instance.private_ip)
+                    backend.reservations.pop(reservation.id)
+
+    return remove
 
 
 @pytest.fixture

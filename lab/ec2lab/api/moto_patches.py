@@ -6,7 +6,6 @@ functions run under the hypervisor's guard (see server.py).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
@@ -17,7 +16,9 @@ from moto.core.types import Base64EncodedString
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import DependencyViolationError, EC2ClientError
 from moto.ec2.models.amis import AmiBackend
+from moto.ec2.models.elastic_block_store import EBSBackend
 from moto.ec2.models.elastic_network_interfaces import NetworkInterfaceBackend
+from moto.ec2.models.instance_types import INSTANCE_TYPES
 from moto.ec2.models.instances import Instance, InstanceBackend
 from moto.ec2.models.security_groups import SecurityGroupBackend, SecurityGroupRule
 from moto.ec2.models.subnets import SubnetBackend
@@ -26,13 +27,17 @@ from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.responses.security_groups import SecurityGroups
+from moto.ec2.responses.subnets import Subnets
 from moto.servicequotas.models import ServiceQuotasBackend
 
+from ec2lab.api.client_tokens import SeenTokens
+from ec2lab.api.pace import Pace
 from ec2lab.machines.hypervisor import Hypervisor
 
 _table: list[tuple[type, str, Callable[..., Any]]] = []
 _lab: Hypervisor  # set by install(); one lab per process
-_tokens: dict[str, tuple[str, Any]] = {}  # ClientToken -> (the request, its reservation)
+_pace: Pace | None = None
+_tokens = SeenTokens()
 
 
 def corrects(owner: type, method: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -43,10 +48,10 @@ def corrects(owner: type, method: str) -> Callable[[Callable[..., Any]], Callabl
     return register
 
 
-def install(hypervisor: Hypervisor) -> None:
-    """Install every correction in this process."""
-    global _lab
-    _lab = hypervisor
+def install(hypervisor: Hypervisor, pace: Pace | None = None) -> None:
+    """Install every correction in this process. `pace`: how slow the lab is, if it is to be as slow as AWS."""
+    global _lab, _pace
+    _lab, _pace = hypervisor, pace
     for owner, method, function in _table:
         original = getattr(owner, method)
         if isinstance(original, property):
@@ -66,11 +71,8 @@ def _bind(function: Callable[..., Any], original: Callable[..., Any] | None) -> 
 def run_instances(original: Callable[..., Any], self: Any) -> Any:
     """Refuse unknown images, keys and addresses, create one reservation per ClientToken, and start a machine for each instance."""
     token = self._get_param("ClientToken")
-    request = json.dumps(self.params, sort_keys=True, default=str)
-    if token in _tokens:
-        if _tokens[token][0] != request:
-            raise EC2ClientError("IdempotentParameterMismatch", f"The client token '{token}' was used with different parameters.")
-        return ActionResult(_tokens[token][1])
+    if (reservation := _tokens.recall(token, self.params)) is not None:
+        return ActionResult(reservation)
     _refuse_unknown(self)
     self.error_on_dryrun()
     self.params["MinCount"] = self._get_param("MaxCount", 1)  # launch as many as requested; moto launches the minimum
@@ -80,8 +82,7 @@ def run_instances(original: Callable[..., Any], self: Any) -> Any:
         _settle(self.ec2_backend, instance)
         _tag_interface(self, instance.nics[0])
         _lab.launch(instance)
-    if token:
-        _tokens[token] = (request, reservation)
+    _tokens.note(token, self.params, reservation)
     return result
 
 
@@ -136,6 +137,7 @@ def _refuse_unknown(self: Any) -> None:
     if not subnet_id:
         raise EC2ClientError("MissingInput", "No subnets found for the default VPC. Please specify a subnet.")
     subnet = ec2.get_subnet(subnet_id)
+    _refuse_type_of_another_zone(ec2, self._get_param("InstanceType"), subnet.availability_zone)
     addresses = [self._get_param("PrivateIpAddress"), *(nic.get("PrivateIpAddress") for nic in nics)]
     for address in filter(None, addresses):
         if IPv4Address(address) not in subnet.cidr:
@@ -143,6 +145,15 @@ def _refuse_unknown(self: Any) -> None:
         reserved = [*list(subnet.cidr)[:4], subnet.cidr.broadcast_address]
         if address in subnet._subnet_ips or IPv4Address(address) in reserved:
             raise EC2ClientError("InvalidIPAddress.InUse", f"Address {address} is in use.")
+
+
+def _refuse_type_of_another_zone(ec2: Any, instance_type: str, zone: str) -> None:
+    """Refuse a type that the zone does not offer ("Error codes for the Amazon EC2 API": Unsupported), by moto's copy of AWS's own table."""
+    if instance_type not in INSTANCE_TYPES:
+        return  # moto refuses it
+    offered = ec2.describe_instance_type_offerings("availability-zone", {"instance-type": [instance_type]})
+    if zone not in {offer["Location"] for offer in offered}:
+        raise EC2ClientError("Unsupported", f"Your requested instance type ({instance_type}) is not supported in your requested Availability Zone ({zone}).")
 
 
 def _settle(ec2: Any, instance: Any) -> None:
@@ -163,6 +174,15 @@ def _tag_interface(self: Any, nic: Any) -> None:
     for given in self._get_param("TagSpecifications", []) or []:
         if given.get("ResourceType") == "network-interface":
             self.ec2_backend.create_tags([nic.id], {tag["Key"]: tag["Value"] for tag in given.get("Tags", [])})
+
+
+@corrects(EBSBackend, "modify_volume")
+def modify_volume(original: Callable[..., Any], self: Any, volume_id: str, target_size: int | None = None, *rest: Any) -> Any:
+    """Refuse to make a volume smaller (ModifyVolume in the EC2 API reference); moto does it."""
+    volume = self.get_volume(volume_id)
+    if target_size is not None and int(target_size) < volume.size:
+        raise EC2ClientError("InvalidParameterValue", f"New size cannot be smaller than existing size: {target_size} < {volume.size}")
+    return original(self, volume_id, target_size, *rest)
 
 
 @corrects(InstanceBackend, "modify_instance_security_groups")
@@ -260,7 +280,8 @@ def instance_status(original: Callable[..., Any], self: Any) -> dict[str, Any]:
 def get_console_output(original: Callable[..., Any], self: Any) -> Any:
     """Return the machine's own console output, which includes the host keys that cloud-init prints."""
     instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
-    text = _lab.console(instance.id).decode(errors="replace")
+    shows = _pace is None or _pace.console_shows(instance.id)
+    text = _lab.console(instance.id).decode(errors="replace") if shows else ""
     return ActionResult({"InstanceId": instance.id, "Timestamp": utcnow(), "Output": Base64EncodedString.from_raw_string(text)})
 
 
@@ -298,6 +319,14 @@ def no_other_images(original: Callable[..., Any], self: Any) -> Any:
 
 
 # --- networks
+
+
+@corrects(Subnets, "create_subnet")
+def create_subnet_somewhere(original: Callable[..., Any], self: Any) -> Any:
+    """Choose the first zone where none is asked for; moto takes any, also one that does not offer today's instance types."""
+    if not self._get_param("AvailabilityZone") and not self._get_param("AvailabilityZoneId"):
+        self.params["AvailabilityZone"] = f"{self.region}a"
+    return original(self)
 
 
 @corrects(SubnetBackend, "create_subnet")

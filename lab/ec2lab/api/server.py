@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
+from ec2lab.api.pace import Pace
 from ec2lab.machines.hypervisor import Hypervisor
 from ec2lab.machines.image import OWNER, Image
 from ec2lab.paths import API_PORT, REGION, Lab
@@ -47,9 +49,12 @@ def make_server(lab: Lab, image: Image, hypervisor: Hypervisor, scratch: Path) -
     hypervisor.ec2 = ec2_backends[ACCOUNT][REGION]
     _remove_default_vpc(hypervisor.ec2)
     _publish_image(ssm_backends[ACCOUNT][REGION], image)
-    moto_patches.install(hypervisor)
+    pace = Pace(float(lab.pace_file.read_text())) if lab.pace_file.exists() else None
+    moto_patches.install(hypervisor, pace)
     authorization.install()
-    _guard_ec2(hypervisor)
+    _guard_ec2(hypervisor, pace)
+    if pace:
+        _throttle_ssm(pace)
     application = DomainDispatcherApplication(create_backend_app)
     server = listen(str(lab.gateway), API_PORT, application, threaded=True, request_handler=MotoRequestHandler)
     server.daemon_threads = True  # type: ignore[attr-defined]
@@ -85,7 +90,7 @@ def _publish_image(ssm: Any, image: Image) -> None:
     )
 
 
-def _guard_ec2(hypervisor: Hypervisor) -> None:
+def _guard_ec2(hypervisor: Hypervisor, pace: Pace | None) -> None:
     """Make every EC2 call run alone under the guard, refuse other regions, and update the machines after a change."""
     from moto.core.responses import ActionResult
     from moto.ec2.exceptions import EC2ClientError
@@ -100,10 +105,31 @@ def _guard_ec2(hypervisor: Hypervisor) -> None:
             if self.region != REGION:
                 refusal = EC2ClientError("OptInRequired", f"The lab has the region {REGION} only.")
                 return self.serialized(ActionResult(refusal))
+            if pace and (refused := pace.ec2_refusal(action, self.params)):
+                return self.serialized(ActionResult(EC2ClientError(*refused)))
             status, headers, body = original(self)
+            if pace:
+                body = pace.answer(action, self.params, body)
             if not reads:
                 log.info("%s %s", action, status)
                 hypervisor.changed()
             return status, headers, body
 
     EC2Response.call_action = call_action  # type: ignore[method-assign]
+
+
+def _throttle_ssm(pace: Pace) -> None:
+    """Make Parameter Store refuse what comes faster than AWS takes it."""
+    from moto.ssm.responses import SimpleSystemManagerResponse
+
+    original, guard = SimpleSystemManagerResponse.call_action, threading.Lock()
+
+    def call_action(self: Any) -> Any:
+        with guard:
+            refused = pace.ssm_refusal(self._get_action())
+        if refused:
+            log.info("%s throttled", self._get_action())
+            return 400, {"status": 400}, json.dumps({"__type": "ThrottlingException", "message": "Rate exceeded"})
+        return original(self)
+
+    SimpleSystemManagerResponse.call_action = call_action  # type: ignore[method-assign]

@@ -15,6 +15,8 @@ import botocore.session
 import pytest
 import yaml
 from botocore import exceptions, xform_name
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from runbook_lib.aws import host_keys, images, operator_cidr
 from runbook_lib.aws.client import Aws, translate
@@ -53,6 +55,11 @@ def test_a_missing_config_file_points_to_the_lab() -> None:
     with pytest.raises(CloudError, match="no AWS config file /run/nowhere") as caught:
         Aws(CloudSpec(aws_config="/run/nowhere"))
     assert "./runbook lab up" in (caught.value.next_step or "")
+
+
+def test_an_error_names_the_parameters_that_chose_the_credentials(tmp_path: Path) -> None:
+    spec = CloudSpec(aws_config=config(tmp_path, f"[profile work]\n{KEYS}").aws_config, profile="work")
+    assert Aws(spec).about == f"AWS us-east-1 (cloud.aws_config: {spec.aws_config}, cloud.profile: work)"
 
 
 def test_a_missing_profile_is_told_with_those_there_are(tmp_path: Path) -> None:
@@ -128,18 +135,28 @@ def test_a_refusal_of_the_endpoint_carries_awss_own_code(make_cloud: Callable[..
     assert caught.value.code == "InvalidVpcID.NotFound"
 
 
-BLOCK = """\
+ED25519, ECDSA, RSA = (
+    key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    for key in (ed25519.Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP256R1()), rsa.generate_private_key(65537, 2048))
+)
+BLOCK = f"""\
 ci-info: no authorized keys
 -----BEGIN SSH HOST KEY FINGERPRINTS-----
 256 SHA256:abc root@x (ED25519)
 -----END SSH HOST KEY FINGERPRINTS-----
 -----BEGIN SSH HOST KEY KEYS-----
-ecdsa-sha2-nistp256 AAAAE2VjZHNh+/ab= root@x
-ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 root@x
+{ECDSA} root@x
+{ED25519} root@x
 -----END SSH HOST KEY KEYS-----
 Cloud-init finished
 """
-BOTH = ("ecdsa-sha2-nistp256 AAAAE2VjZHNh+/ab=", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5")
+BOTH = (ECDSA, ED25519)
+KERNEL = "[   41.318822] IPv6: ADDRCONF(NETDEV_CHANGE): ens5: link becomes ready\n"
+
+
+def broken_at(key: str, place: int) -> str:
+    """The block in which the kernel speaks in the middle of a key."""
+    return BLOCK.replace(key, key[:place] + KERNEL + key[place:])
 
 
 @pytest.mark.parametrize(
@@ -150,9 +167,17 @@ BOTH = ("ecdsa-sha2-nistp256 AAAAE2VjZHNh+/ab=", "ssh-ed25519 AAAAC3NzaC1lZDI1NT
         ("".join(f"[   12.3] cloud-init[411]: {line}\n" for line in BLOCK.splitlines()), BOTH),
         (BLOCK[: BLOCK.index("ssh-ed25519")], ()),
         ("", ()),
-        (BLOCK.replace("AAAAC3", "AAAAold") + BLOCK, BOTH),
+        (BLOCK.replace(ED25519, RSA) + BLOCK, BOTH),
         (BLOCK + "-----BEGIN SSH HOST KEY KEYS-----\nssh-ed25519 AAAAhalf", BOTH),
-        ("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 outside any block", ()),
+        (f"{ED25519} outside any block", ()),
+        (BLOCK.replace(ECDSA, RSA), (RSA, ED25519)),
+        (broken_at(ED25519, 40), (ECDSA,)),
+        (broken_at(ED25519, len(ED25519) - 4), (ECDSA,)),
+        (broken_at(ECDSA, 60), (ED25519,)),
+        (broken_at(ED25519, 8), (ECDSA,)),
+        (BLOCK.replace(ED25519, ED25519[:-8]), (ECDSA,)),
+        (BLOCK.replace(ED25519, ED25519 + "AAAA"), (ECDSA,)),
+        (BLOCK.replace(ECDSA, "ssh-ed25519 " + ECDSA.split()[1]), (ED25519,)),
     ],
     ids=[
         "plain",
@@ -163,6 +188,14 @@ BOTH = ("ecdsa-sha2-nistp256 AAAAE2VjZHNh+/ab=", "ssh-ed25519 AAAAC3NzaC1lZDI1NT
         "two boots",
         "second boot under way",
         "no block",
+        "an RSA key",
+        "the kernel in the middle of a key",
+        "the kernel before the last letters of a key",
+        "the kernel in another key",
+        "the kernel in the type",
+        "a key without its end",
+        "a key that is too long",
+        "a key of another type than it says",
     ],
 )
 def test_host_keys_are_taken_from_the_last_complete_block_of_the_console(text: str, keys: tuple[str, ...]) -> None:
@@ -195,6 +228,13 @@ def test_keys_that_do_not_come_are_told_with_the_consoles_last_words() -> None:
     with pytest.raises(CloudError, match="Kernel panic") as caught:
         host_keys.wait_for_keys(Ec2("booting\nKernel panic - not syncing\n\n"), "store-1", "i-1", 0)
     assert "store-1" in caught.value.what and "timeouts.console" in (caught.value.next_step or "")
+
+
+def test_keys_that_the_kernel_spoiled_are_told_with_the_way_out() -> None:
+    spoiled = broken_at(ED25519, 40).replace(ECDSA, "")
+    with pytest.raises(CloudError, match="in the middle of them") as caught:
+        host_keys.wait_for_keys(Ec2(spoiled), "store-1", "i-1", 0)
+    assert "terminate this machine" in (caught.value.next_step or "")
 
 
 class Images:
@@ -304,9 +344,3 @@ def test_a_presigned_url_names_the_region_of_its_bucket(region: str, monkeypatch
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
     url = Aws(CloudSpec(region=region)).client("s3").generate_presigned_url("get_object", Params={"Bucket": "packs", "Key": "x.zip"})
     assert url.startswith(f"https://packs.s3.{region}.amazonaws.com/x.zip?")
-
-
-def test_parameter_store_is_asked_patiently_on_aws_alone(tmp_path: Path) -> None:
-    here = Aws(config(tmp_path, f"[default]\nendpoint_url = http://127.0.0.1:9\n{KEYS}"))
-    attempts = {where: aws.client("ssm").client.meta.config.retries for where, aws in (("AWS", Aws(CloudSpec())), ("lab", here))}
-    assert (attempts["AWS"]["total_max_attempts"], attempts["AWS"]["mode"], attempts["lab"]["mode"]) == (10, "adaptive", "standard")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,7 +17,6 @@ import pytest
 from runbook_lib.aws import packs
 from runbook_lib.errors import CloudError, PackError
 from runbook_lib.launch.cloud import Cloud
-from runbook_lib.redaction import redactor
 
 pytest_plugins = ["tests.support.aws_endpoint"]
 
@@ -191,26 +189,6 @@ def test_what_is_no_zip_is_told_when_it_is_opened(cloud: Cloud, tmp_path: Path) 
     (tmp_path / "page.zip").write_text("<html>")
     with pytest.raises(PackError, match="not a zip"):
         packs.fetch((tmp_path / "page.zip").as_uri(), None, cloud.aws).member("x")
-
-
-@pytest.mark.parametrize("kind", ["file", "s3"])
-def test_the_machines_get_it_by_a_url_that_needs_no_credentials(cloud: Cloud, pack: Path, kind: str) -> None:
-    url = pack.as_uri() if kind == "file" else upload(cloud, pack, "packs-staged")
-    handed = packs.stage(packs.fetch(url, None, cloud.aws), cloud.aws)
-    with urllib.request.urlopen(handed) as answer:
-        assert answer.read() == pack.read_bytes()
-    assert "X-Amz-Signature=[signature]" in redactor.redact(handed)
-
-
-def test_a_file_is_put_up_once(cloud: Cloud, pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = packs.fetch(pack.as_uri(), None, cloud.aws)
-    packs.stage(found, cloud.aws)
-    s3 = cloud.aws.client("s3")
-    monkeypatch.setattr(s3, "put_object", lambda **options: pytest.fail("put up again"), raising=False)
-    assert f"{found.sha256}/{pack.name}" in packs.stage(found, cloud.aws)
-    account = cloud.aws.client("sts").get_caller_identity()["Account"]
-    blocked = s3.get_public_access_block(Bucket=f"runbook-{account}-us-east-1")["PublicAccessBlockConfiguration"]
-    assert all(blocked.values())
 
 
 def test_the_cache_is_the_users_own(cloud: Cloud) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ec2lab.api.policies import Question, allowed, as_list, statements
 
-from runbook_lib.aws import packs
+from runbook_lib.aws import packs, staging
 from runbook_lib.aws.lock import Lock
 from runbook_lib.errors import CloudError
 from runbook_lib.headless.account import findings as examine_account
@@ -48,7 +48,8 @@ def live_a_life(config: Path, name: str, root: Any, folder: Path) -> None:
     cloud().apply()
     cloud(cloud__instance_type={"store": "t3.large"}).apply()
     cloud(nodes__store=3).apply()
-    scaled_in = cloud()
+    cloud(cloud__disk_gb=24).apply()
+    scaled_in = cloud(cloud__disk_gb=24)
     scaled_in.apply()
     scaled_in.tag("store-1", "runbook:first-boot", "now")
     scaled_in.untag("store-1", "runbook:first-boot")
@@ -66,11 +67,11 @@ def _doctor(cloud: Cloud) -> None:
 
 
 def _packs(cloud: Cloud, folder: Path) -> None:
-    packs.stage(packs.fetch("s3://runbook-packs/pack.zip", None, cloud.aws), cloud.aws)
+    staging.stage(packs.fetch("s3://runbook-packs/pack.zip", None, cloud.aws), cloud.aws, cloud.spec.deployment)
     path = folder / f"{cloud.spec.deployment}.zip"
     with zipfile.ZipFile(path, "w") as pack:
         pack.writestr("x", cloud.spec.deployment)
-    packs.stage(packs.fetch(f"file://{path}", None, cloud.aws), cloud.aws)
+    staging.stage(packs.fetch(f"file://{path}", None, cloud.aws), cloud.aws, cloud.spec.deployment)
 
 
 def _drift(cloud: Cloud, root: Any) -> None:

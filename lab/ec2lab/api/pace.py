@@ -1,0 +1,130 @@
+"""How AWS lags behind itself and holds callers back: for a lab that is as slow as AWS (`lab up --as-slow-as-aws`).
+
+- What was just made is not described, and calls that name it answer NotFound ("Eventual consistency in the Amazon EC2 API").
+- Each action has a bucket of tokens that fills at a rate ("Request throttling for the Amazon EC2 API"; for Parameter Store "AWS Systems
+  Manager endpoints and quotas").
+- The console shows nothing at first (GetConsoleOutput in the EC2 API reference; on AWS it takes minutes).
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+from xml.etree import ElementTree
+
+INVISIBLE = 2.0  # seconds during which AWS may not know what it has just made; mostly less, sometimes more
+CONSOLE = 90.0  # seconds from the launch until the console shows something
+MAKERS = ("Create", "Run", "Import", "Allocate")
+ID = re.compile(r"(?P<kind>[a-z]+)-[0-9a-f]{8,17}")
+
+# By the first part of an id: what EC2 answers about one that it does not know ("Error codes for the Amazon EC2 API").
+NOT_FOUND = {
+    "i": "InvalidInstanceID.NotFound",
+    "vpc": "InvalidVpcID.NotFound",
+    "subnet": "InvalidSubnetID.NotFound",
+    "sg": "InvalidGroup.NotFound",
+    "igw": "InvalidInternetGatewayID.NotFound",
+    "rtb": "InvalidRouteTableID.NotFound",
+    "eni": "InvalidNetworkInterfaceID.NotFound",
+    "vol": "InvalidVolume.NotFound",
+    "eipalloc": "InvalidAllocationID.NotFound",
+    "nat": "NatGatewayNotFound",
+    "vpce": "InvalidVpcEndpointId.NotFound",
+    "key": "InvalidKeyPair.NotFound",
+}
+# By what a description is told apart; what stands in a network that is not visible yet is not visible either.
+DESCRIBED_BY = {
+    "DescribeInstances": ("instanceId",),
+    "DescribeVpcs": ("vpcId",),
+    "DescribeSubnets": ("subnetId", "vpcId"),
+    "DescribeSecurityGroups": ("groupId", "vpcId"),
+    "DescribeInternetGateways": ("internetGatewayId",),
+    "DescribeRouteTables": ("routeTableId", "vpcId"),
+    "DescribeNetworkInterfaces": ("networkInterfaceId",),
+    "DescribeVolumes": ("volumeId",),
+    "DescribeAddresses": ("allocationId",),
+    "DescribeNatGateways": ("natGatewayId",),
+    "DescribeVpcEndpoints": ("vpcEndpointId",),
+    "DescribeKeyPairs": ("keyName",),
+}
+# (tokens in a full bucket, tokens per second)
+EC2_RATES = {"RunInstances": (5, 2), "StartInstances": (5, 2)}
+READS, UNFILTERED_READS, CHANGES = (100, 20), (50, 10), (50, 5)
+SSM_RATES = {"PutParameter": (3, 3), "GetParameter": (40, 40), "GetParameters": (40, 40), "GetParametersByPath": (40, 40)}
+
+
+class Pace:
+    """What was made when, and how many calls are left to each action. The API's handlers call it one at a time."""
+
+    def __init__(self, console: float = CONSOLE, clock: Callable[[], float] = time.monotonic):
+        self.console, self.clock = console, clock
+        self._born: dict[str, float] = {}
+        self._buckets: dict[str, tuple[float, float]] = {}  # tokens left, when
+
+    def ec2_refusal(self, action: str, params: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Return code and message of the error with which EC2 refuses the call now, or None."""
+        reads = action.startswith(("Describe", "Get"))
+        rate = (READS if params else UNFILTERED_READS) if reads else CHANGES
+        if not self._take(f"ec2 {action}", *EC2_RATES.get(action, rate)):
+            return "RequestLimitExceeded", "Request limit exceeded."
+        for name in _words({key: value for key, value in params.items() if key != "Filters"}):
+            if self._unseen(name):
+                kind = ID.fullmatch(name)
+                return NOT_FOUND[kind["kind"] if kind else "key"], f"'{name}' does not exist"
+        return None
+
+    def ssm_refusal(self, action: str) -> bool:
+        """Return whether Parameter Store refuses the call now."""
+        return action in SSM_RATES and not self._take(f"ssm {action}", *SSM_RATES[action])
+
+    def answer(self, action: str, params: Mapping[str, Any], body: str | bytes) -> str:
+        """Return the answer to a call as AWS gives it: what it made is noted, and what is too new is left out."""
+        body = body.decode() if isinstance(body, bytes) else body
+        if action.startswith(MAKERS):
+            made = {found[0] for found in ID.finditer(body) if found["kind"] in NOT_FOUND} - set(_words(params))
+            made |= {str(params["KeyName"])} if action in ("ImportKeyPair", "CreateKeyPair") else set()
+            for name in made:
+                self._born.setdefault(name, self.clock())
+        if action not in DESCRIBED_BY or not any(map(self._unseen, self._born)):
+            return body
+        return self._without_unseen(body, DESCRIBED_BY[action])
+
+    def console_shows(self, instance_id: str) -> bool:
+        """Return whether the console of an instance shows something by now."""
+        return self.clock() >= self._born.get(instance_id, float("-inf")) + self.console
+
+    def _unseen(self, name: str) -> bool:
+        return self.clock() < self._born.get(name, float("-inf")) + INVISIBLE
+
+    def _take(self, bucket: str, size: float, rate: float) -> bool:
+        left, when = self._buckets.get(bucket, (size, self.clock()))
+        left = min(size, left + rate * (self.clock() - when))
+        self._buckets[bucket] = (left - 1 if left >= 1 else left, self.clock())
+        return left >= 1
+
+    def _without_unseen(self, body: str, names: tuple[str, ...]) -> str:
+        root = ElementTree.fromstring(body)
+        space = root.tag.rpartition("}")[0] + "}" if "}" in root.tag else ""
+        for parent in list(root.iter()):
+            for item in parent.findall(f"{space}item"):
+                if any(self._unseen(item.findtext(f"{space}{name}") or "") for name in names):
+                    parent.remove(item)
+        for parent in list(root.iter()):  # a reservation all of whose instances were left out
+            for item in parent.findall(f"{space}item"):
+                instances = item.find(f"{space}instancesSet")
+                if instances is not None and not len(instances):
+                    parent.remove(item)
+        return ElementTree.tostring(root, encoding="unicode")
+
+
+def _words(value: Any) -> Iterator[str]:
+    """All texts in a request."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for each in value:
+            yield from _words(each)
+    elif isinstance(value, str):
+        yield value

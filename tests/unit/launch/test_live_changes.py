@@ -1,0 +1,91 @@
+"""Where machines are launched, and what other parameters do to machines that live: grow the disk, or a refusal with the reason; nothing is ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runbook_lib.aws import zones
+from runbook_lib.errors import CloudError
+from runbook_lib.launch.cloud import Cloud
+from runbook_lib.launch.inventory import by_tag
+
+pytest_plugins = ["tests.support.aws_endpoint"]
+MakeCloud = Callable[..., Cloud]
+REFUSED = yaml.safe_load(Path(__file__).with_name("launch_errors.yaml").read_text())
+
+
+def described(cloud: Cloud, call: str, key: str) -> list[dict[str, Any]]:
+    return list(cloud.aws.client("ec2").pages(call, key, Filters=by_tag(cloud.spec.deployment)))
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=[case["it"] for case in REFUSED])
+def test_a_launch_that_cannot_be_is_one_error_before_anything_is_created(make_cloud: MakeCloud, case: dict[str, Any]) -> None:
+    cloud = make_cloud(overrides=case["with"])
+    for call in (cloud.plan, cloud.apply):
+        with pytest.raises(CloudError) as caught:
+            call()
+        assert case["what"] in caught.value.what and case["next"] in (caught.value.next_step or "")
+    assert not described(cloud, "describe_vpcs", "Vpcs") and not cloud.vault.names()
+
+
+def test_without_a_zone_one_is_chosen_that_offers_every_type(make_cloud: MakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    offers = {"t3.small": {"us-east-1a", "us-east-1b", "us-east-1c"}, "t3.medium": {"us-east-1c", "us-east-1b"}}
+    monkeypatch.setattr(zones, "zones_by_type", lambda ec2, types: {type_: offers[type_] for type_ in types})
+    cloud = make_cloud(overrides={"cloud.instance_type": {"default": "t3.small", "greg": "t3.medium"}})
+    [subnet] = [p for p in cloud.plan().pending if p.change.key == "network subnet"]
+    assert "in us-east-1b" in subnet.change.summary
+    cloud.apply()
+    assert [subnet["AvailabilityZone"] for subnet in described(cloud, "describe_subnets", "Subnets")] == ["us-east-1b"]
+    assert not Cloud(cloud.spec).plan()
+
+
+def test_types_that_no_zone_offers_together_are_told(make_cloud: MakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    offers = {"t3.small": {"us-east-1a"}, "t3.medium": {"us-east-1b"}}
+    monkeypatch.setattr(zones, "zones_by_type", lambda ec2, types: {type_: offers[type_] for type_ in types})
+    cloud = make_cloud(overrides={"cloud.instance_type": {"default": "t3.small", "greg": "t3.medium"}})
+    with pytest.raises(CloudError, match=r"no zone offers all of these types \(t3.medium: us-east-1b; t3.small: us-east-1a\)"):
+        cloud.plan()
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, Any]:
+    return {"cloud.availability_zone": "us-east-1b", "cloud.disk_gb": 20}
+
+
+LIVE = (
+    ({"cloud.availability_zone": "us-east-1c"}, "cloud.availability_zone of the live deployment", "us-east-1b"),
+    ({"cloud.image": "ubuntu-22.04"}, "cloud.image of the live deployment", "debian-12"),
+    ({"cloud.image": "ami-0123456789abcdef1", "cloud.login_user": "admin"}, "cloud.image of the live deployment", "debian-12"),
+    ({"cloud.disk_gb": 10}, "cloud.disk_gb is 10, and lb-1 has 20 GiB", "never shrinks"),
+    ({"cloud.instance_type": {"greg": "t3.colossal"}}, "t3.colossal is not offered", ""),
+)
+
+
+def test_what_a_live_deployment_cannot_become_is_refused_with_the_reason(make_cloud: MakeCloud, settings: dict[str, Any]) -> None:
+    cloud = make_cloud(overrides=settings)
+    cloud.apply()
+    for changed, what, reason in LIVE:
+        other = make_cloud(overrides=settings | changed)
+        for call in (other.plan, other.apply):
+            with pytest.raises(CloudError) as caught:
+                call()
+            assert what in caught.value.what and reason in caught.value.what, changed
+    assert not make_cloud(overrides={"cloud.disk_gb": 20}).plan(), "without a zone the live one stays"
+
+
+def test_a_larger_disk_is_planned_and_grown_in_place(make_cloud: MakeCloud) -> None:
+    cloud, larger = make_cloud(), make_cloud(overrides={"cloud.disk_gb": 40})
+    cloud.apply()
+    before = {name: machine.id for name, machine in cloud.describe().items()}
+    plan = larger.plan()
+    assert [p.change.verb for p in plan.pending] == ["modify"] * len(before)
+    assert "disk 20 → 40 GiB in place" in plan.pending[0].change.summary and "next starts" in plan.pending[0].change.summary
+    larger.apply(plan)
+    assert {volume["Size"] for volume in described(cloud, "describe_volumes", "Volumes")} == {40}
+    assert {name: machine.id for name, machine in cloud.describe().items()} == before
+    assert not larger.plan() and larger.verify().ok
