@@ -106,7 +106,7 @@ class Aws:
         self._lock = threading.Lock()
 
     def client(self, service: str) -> Api:
-        """Return the client of `service` (ec2, ssm, s3, sts)."""
+        """Return the client of `service` (ec2, ssm, s3, sts, iam)."""
         with self._lock:
             if service not in self._clients:
                 self._clients[service] = Api(self._make(service), self.about)
@@ -116,6 +116,11 @@ class Aws:
     def endpoint(self) -> str | None:
         """The endpoint that replaces AWS's own address, or None."""
         return self._settings.get("endpoint_url")
+
+    @property
+    def partition(self) -> str:
+        """The part of AWS that the region belongs to, as ARNs name it: aws, aws-cn or aws-us-gov."""
+        return str(self.session.get_partition_for_region(self.cloud.region))
 
     @property
     def about(self) -> str:

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from runbook_lib.changes import Progress, Reporter
 from runbook_lib.check import Check, CheckTable
-from runbook_lib.launch import groups, key_pair, machines, network, secrets
+from runbook_lib.launch import groups, instance_profile, key_pair, machines, network, secrets
 from runbook_lib.launch.cloud import Cloud
 
 CHAPTER = "99_tear_down"
-STEPS = (machines.remove, groups.remove, key_pair.remove, network.remove, secrets.remove)
+STEPS = (machines.remove, groups.remove, instance_profile.remove, key_pair.remove, network.remove, secrets.remove)
 QUESTIONS = (*machines.GONE, *groups.GONE, *key_pair.GONE, *network.GONE, *secrets.GONE)
 
 
@@ -32,5 +32,6 @@ def destroy(cloud: Cloud, progress: Progress | None = None) -> CheckTable:
 def prove_gone(cloud: Cloud) -> CheckTable:
     """One row per kind of thing: what still carries the deployment's tag, or lies below its SSM path."""
     inventory = cloud.inventory()
-    left = [(id_, title, ", ".join(find(inventory))) for id_, title, find in QUESTIONS]
+    questions = QUESTIONS + (instance_profile.GONE if instance_profile.concerned(inventory) else ())
+    left = [(id_, title, ", ".join(find(inventory))) for id_, title, find in questions]
     return CheckTable(Check(id_, title, "fail" if there else "pass", "nothing", there or "nothing", "EC2 and SSM API", CHAPTER) for id_, title, there in left)

@@ -47,7 +47,7 @@ def install(hypervisor: Hypervisor) -> None:
     global _lab
     _lab = hypervisor
     for owner, method, function in _table:
-        original = getattr(owner, method)
+        original = getattr(owner, method, None)
         if isinstance(original, property):
             setattr(owner, method, property(_bind(function, original.fget)))
         else:
