@@ -100,7 +100,7 @@ class Session:
         """How to connect to a machine where that is by neither its address nor a bastion."""
         if self.spec.cloud.connect_via != "session-manager":
             return None
-        return lambda at, timeout: session_manager.connect(self.cloud.aws, at.address, at.port, timeout)
+        return lambda at, timeout: session_manager.connect(self.cloud.aws, at.name, at.address, at.port, timeout)
 
     def launched(self) -> bool:
         """Return whether every machine of the topology exists, and the deployment's SSH key as well."""

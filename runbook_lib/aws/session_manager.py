@@ -82,8 +82,8 @@ def acknowledgement(of: AgentMessage) -> AgentMessage:
     return AgentMessage("acknowledge", 0, json.dumps(content).encode(), flags=ACKNOWLEDGEMENT_FLAGS)
 
 
-def connect(aws: Aws, instance_id: str, port: int, timeout: float) -> socket.socket:
-    """Return a socket whose other end is `port` of the machine. Closing it ends the session.
+def connect(aws: Aws, name: str, instance_id: str, port: int, timeout: float) -> socket.socket:
+    """Return a socket whose other end is `port` of the machine, which errors call `name`. Closing it ends the session.
 
     `timeout` is in seconds, for each step until the machine's agent is ready. Raises HostError when the machine is not Online, its agent does
     not answer, or the session's settings cannot be met; CloudError when AWS refuses the call.
@@ -93,9 +93,9 @@ def connect(aws: Aws, instance_id: str, port: int, timeout: float) -> socket.soc
         session = ssm.start_session(Target=instance_id, DocumentName=DOCUMENT, Parameters={"portNumber": [str(port)]})
     except CloudError as error:
         if error.code == "TargetNotConnected":
-            raise HostError(f"Session Manager has no connection to {instance_id}", f"{instance_id} at {aws.about}", ONLINE) from None
+            raise HostError(f"Session Manager has no connection to {name}", f"{instance_id} at {aws.about}", ONLINE) from None
         raise
-    where = f"{instance_id}, session {session['SessionId']}"
+    where = f"{name} ({instance_id}), session {session['SessionId']}"
     with ExitStack() as opened:
         try:
             websocket = opened.enter_context(_websocket(aws, session["StreamUrl"], timeout))
@@ -104,7 +104,7 @@ def connect(aws: Aws, instance_id: str, port: int, timeout: float) -> socket.soc
         except (OSError, WebSocketException) as error:
             _terminate(ssm, session["SessionId"])
             step = "is port 443 of this address open from here, and a proxy named in https_proxy if one is needed?"
-            raise HostError(f"the session's data channel cannot be opened: {error}", session["StreamUrl"], step) from None
+            raise HostError(f"the session's data channel to {name} cannot be opened: {error}", session["StreamUrl"], step) from None
         opened.callback(_terminate, ssm, session["SessionId"])
         return DataChannel(websocket, opened.pop_all(), where).open(timeout)
 

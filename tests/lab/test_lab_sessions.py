@@ -121,7 +121,7 @@ def said(transport: paramiko.Transport, command: str, given: bytes = b"") -> byt
 def test_a_session_leads_to_sshd_where_a_direct_connection_leads_nowhere(managed: Box, aws: Aws) -> None:
     with pytest.raises(TimeoutError):
         socket.create_connection((managed.address, 22), timeout=2)
-    transport = signed_in(managed, session_manager.connect(aws, managed.id, 22, 20))
+    transport = signed_in(managed, session_manager.connect(aws, "managed", managed.id, 22, 20))
     assert said(transport, "echo $SSH_CONNECTION").split()[0] in (b"127.0.0.1", b"::1")
     data = os.urandom(1 << 20)
     assert said(transport, "cat", data) == data
@@ -129,14 +129,14 @@ def test_a_session_leads_to_sshd_where_a_direct_connection_leads_nowhere(managed
 
 
 def test_a_session_to_a_port_where_nobody_listens_says_so(managed: Box, aws: Aws) -> None:
-    wire = session_manager.connect(aws, managed.id, 2222, 20)
+    wire = session_manager.connect(aws, "managed", managed.id, 2222, 20)
     assert wire.recv(1) == b""
 
 
 def test_the_end_of_one_side_is_the_end_of_the_other(lab: LabClient, managed: Box, aws: Aws) -> None:
-    transport = signed_in(managed, session_manager.connect(aws, managed.id, 22, 20))
+    transport = signed_in(managed, session_manager.connect(aws, "managed", managed.id, 22, 20))
     count = "ss -Htn state established 'sport = :22' | wc -l"
-    other = signed_in(managed, session_manager.connect(aws, managed.id, 22, 20))
+    other = signed_in(managed, session_manager.connect(aws, "managed", managed.id, 22, 20))
     assert int(said(other, count)) == 2
     transport.close()
     eventually(lambda: int(said(other, count)) == 1, "sshd sees the first go")
@@ -147,7 +147,7 @@ def test_a_data_channel_without_the_session_s_token_is_closed(lab: LabClient, ma
     client, real = aws.client("ssm"), aws.client("ssm").start_session
     monkeypatch.setattr(client, "start_session", lambda **options: {**real(**options), "TokenValue": "guessed"}, raising=False)
     with pytest.raises(HostError, match="data channel broke"):
-        session_manager.connect(aws, managed.id, 22, 5)
+        session_manager.connect(aws, "managed", managed.id, 22, 5)
 
 
 def test_aws_s_own_client_reaches_the_machine_as_well(lab: LabClient, managed: Box, tmp_path: Path) -> None:
@@ -172,10 +172,10 @@ def test_aws_s_own_client_reaches_the_machine_as_well(lab: LabClient, managed: B
 
 
 def test_an_agent_that_ends_is_a_connection_lost(lab: LabClient, managed: Box, aws: Aws) -> None:
-    transport = signed_in(managed, session_manager.connect(aws, managed.id, 22, 20))
+    transport = signed_in(managed, session_manager.connect(aws, "managed", managed.id, 22, 20))
     said(transport, "sudo systemctl stop amazon-ssm-agent")
     assert eventually(lambda: pings(lab).get(managed.id), "still shown") == "ConnectionLost"
     with pytest.raises(HostError, match="no connection to") as told:
-        session_manager.connect(aws, managed.id, 22, 5)
+        session_manager.connect(aws, "managed", managed.id, 22, 5)
     assert "Online" in (told.value.next_step or "")
     transport.close()
