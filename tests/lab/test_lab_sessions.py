@@ -14,6 +14,9 @@ from typing import Any
 import paramiko
 import pytest
 from botocore.exceptions import ClientError
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
+from websockets.sync.client import connect as websocket_to
 
 from runbook_lib.aws import session_manager
 from runbook_lib.aws.client import Aws
@@ -148,6 +151,26 @@ def test_a_data_channel_without_the_session_s_token_is_closed(lab: LabClient, ma
     monkeypatch.setattr(client, "start_session", lambda **options: {**real(**options), "TokenValue": "guessed"}, raising=False)
     with pytest.raises(HostError, match="data channel broke"):
         session_manager.connect(aws, "managed", managed.id, 22, 5)
+
+
+def hello(websocket: ClientConnection, token: str) -> None:
+    websocket.send(json.dumps({"MessageSchemaVersion": "1.0", "RequestId": "a-request-of-a-test", "TokenValue": token, "ClientId": "a-test"}))
+
+
+def test_a_session_is_resumed_where_it_was_with_a_new_token(lab: LabClient, managed: Box) -> None:
+    session = lab.ssm.start_session(Target=managed.id, DocumentName=session_manager.DOCUMENT, Parameters={"portNumber": ["22"]})
+    with websocket_to(session["StreamUrl"], proxy=None) as first:
+        hello(first, session["TokenValue"])
+        asked = session_manager.unpack(first.recv(5))
+    again = lab.ssm.resume_session(SessionId=session["SessionId"])
+    with websocket_to(again["StreamUrl"], proxy=None) as second:
+        hello(second, again["TokenValue"])
+        assert session_manager.unpack(second.recv(5)) == asked, "what was not acknowledged is sent again"
+    with websocket_to(session["StreamUrl"], proxy=None) as third, pytest.raises(ConnectionClosed):
+        hello(third, session["TokenValue"])
+        third.recv(5)
+    lab.ssm.terminate_session(SessionId=session["SessionId"])
+    assert refusal(lab.ssm.resume_session, SessionId=session["SessionId"]) == "DoesNotExistException"
 
 
 def test_aws_s_own_client_reaches_the_machine_as_well(lab: LabClient, managed: Box, tmp_path: Path) -> None:

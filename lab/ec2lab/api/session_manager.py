@@ -129,7 +129,8 @@ class AgentSession:
                 self._send_again()
         except (ConnectionClosed, ValueError) as problem:
             log.info("%s: the client's connection ended: %s", self.id, problem)
-        self._websocket = None
+        if self._websocket is websocket:  # not resumed already
+            self._websocket = None
         threading.Timer(RESUMED_WITHIN, self._end_unless_resumed).start()
 
     def _end_unless_resumed(self) -> None:
