@@ -55,6 +55,7 @@ def test_no_group_lets_anybody_to_port_22_and_a_direct_connection_gets_no_answer
     opened.close()
 
 
+@pytest.mark.full
 def test_a_second_run_changes_nothing(deployed: Deployed) -> None:
     done = deployed.cli("run", "--to", "02")
     assert done.returncode == 0, done.stdout[-3000:]
@@ -84,6 +85,7 @@ def test_the_tear_down_leaves_neither_profile_nor_role(deployed: Deployed, lab: 
     assert not [one for one in iam.list_instance_profiles()["InstanceProfiles"] if deployed.name in one["InstanceProfileName"]]
 
 
+@pytest.mark.full
 def test_an_agent_that_is_not_the_one_of_the_checksum_is_not_installed_and_the_launch_says_what_is_missing(lab: LabClient, agent: dict[str, str]) -> None:
     wrong = by_session(lab, "no-agent", THIRD + 1, {**agent, "sha256": "0" * 64}, timeouts__agent=15)
     opened = wrong.open()
