@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -56,6 +57,7 @@ QUOTA = (
 )
 SHORT = ("InsufficientInstanceCapacity", "Unsupported", "InsufficientFreeAddressesInSubnet")
 THROTTLED = ("RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown")
+INVALID = re.compile(r"for parameter (\S+) is invalid")  # as EC2 words it
 
 # the last two: botocore met an answer that is not AWS's (a login page of the network, another server)
 FAILURES = (aws_errors.ClientError, aws_errors.BotoCoreError, ResponseParserError, KeyError)
@@ -191,11 +193,13 @@ def translate(error: Exception, call: str, about: str) -> CloudError:
     """Return botocore's exception as a `CloudError`: what failed, at which call, what to do. `.code` is AWS's code, or empty."""
     if isinstance(error, aws_errors.ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
-        what, step = _refused(code, str(error.response.get("Error", {}).get("Message", "")))
+        message = str(error.response.get("Error", {}).get("Message", ""))
+        what, step = _refused(code, message)
     else:
-        code, (what, step) = "", _not_reached(error)
+        code, message, (what, step) = "", "", _not_reached(error)
     found = CloudError(what, f"{call} at {about}", step)
-    found.code = code
+    found.code, named = code, INVALID.search(message)
+    found.parameter = named[1] if named else ""
     return found
 
 

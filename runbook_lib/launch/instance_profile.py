@@ -120,7 +120,7 @@ def of_launch(inventory: Inventory) -> dict[str, Any]:
 def once_known(call: Callable[..., Any], **options: Any) -> Any:
     """Make EC2's call; again while EC2 does not know the new profile yet.
 
-    The code is that of every wrong value, so what the request is about decides: a wrong value of another kind is refused a minute later.
+    The code is that of every wrong value; the parameter that EC2 names tells whether it is the profile's.
     """
     return wait_until(
         lambda: call(**options),
@@ -128,7 +128,7 @@ def once_known(call: Callable[..., Any], **options: Any) -> Any:
         pause=FIRST_PAUSE,
         longest=LONGEST_PAUSE,
         enough=lambda answer: True,
-        again_after=lambda error: isinstance(error, CloudError) and error.code == "InvalidParameterValue" and "iamInstanceProfile" in error.what,
+        again_after=lambda error: isinstance(error, CloudError) and error.code == "InvalidParameterValue" and error.parameter.startswith("iamInstanceProfile"),
     )
 
 

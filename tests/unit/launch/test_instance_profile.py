@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
+from runbook_lib.aws.client import translate
 from runbook_lib.changes import Reporter
 from runbook_lib.errors import CloudError
 from runbook_lib.launch import instance_profile, teardown
@@ -128,9 +130,7 @@ def test_a_profile_that_ec2_does_not_know_yet_is_waited_for_and_another_wrong_va
     tries: list[dict[str, Any]] = []
 
     def refusal(message: str) -> CloudError:
-        error = CloudError(f"the cloud refused (InvalidParameterValue: {message})", "ec2:run_instances")
-        error.code = "InvalidParameterValue"
-        return error
+        return translate(ClientError({"Error": {"Code": "InvalidParameterValue", "Message": message}}, "RunInstances"), "ec2:run_instances", "AWS")
 
     def run(**options: Any) -> str:
         tries.append(options)
