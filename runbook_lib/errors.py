@@ -34,9 +34,13 @@ class ParamsError(RunbookError):
 
 
 class CloudError(RunbookError):
-    """The cloud refused a call or does not answer; the message names the call and the resource. `code` is the error code of AWS, if any."""
+    """The cloud refused a call or does not answer; the message names the call and the resource. `code` is the error code of AWS, if any.
+
+    `parameter` is the one whose value AWS calls invalid, where it names one: codes alone do not tell.
+    """
 
     code: str = ""
+    parameter: str = ""
 
 
 class HostError(RunbookError):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 
-from runbook_lib.aws import packs
+from runbook_lib.aws import packs, session_manager
 from runbook_lib.aws.lock import Lock
 from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.aws.staging import stage
@@ -20,7 +20,7 @@ from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import Instance
 from runbook_lib.roles.context import Context, Download
 from runbook_lib.spec.model import Spec
-from runbook_lib.ssh import Address, Fleet, fleet
+from runbook_lib.ssh import Address, Dial, Fleet, fleet
 from runbook_lib.topology.model import Node, Topology, topology_of
 
 EVERY_PACK = ("bin/wso2server.sh", "dbscripts/mysql.sql", "repository/conf/carbon.xml")  # files that every WSO2 pack contains
@@ -87,7 +87,7 @@ class Session:
         if self._hosts is None or {name: host.at for name, host in self._hosts.hosts.items()} != wanted:
             if self._hosts:
                 self._hosts.close()
-            self._hosts = fleet(wanted, self.vault.get("ssh-private-key"), self._bastion())
+            self._hosts = fleet(wanted, self.vault.get("ssh-private-key"), self._bastion(), self._dial())
         return self._hosts
 
     def _address(self, name: str, instance: Instance) -> Address:
@@ -96,6 +96,12 @@ class Session:
     def _bastion(self) -> Address | None:
         jump = self.cloud.bastion()
         return Address(jump.name, jump.address, jump.user, jump.host_keys, jump.port) if jump else None
+
+    def _dial(self) -> Dial | None:
+        """How to connect to a machine where that is by neither its address nor a bastion."""
+        if self.spec.cloud.connect_via != "session-manager":
+            return None
+        return lambda at, timeout: session_manager.connect(self.cloud.aws, at.name, at.address, at.port, timeout)
 
     def launched(self) -> bool:
         """Return whether every machine of the topology exists, and the deployment's SSH key as well."""

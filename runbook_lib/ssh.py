@@ -55,15 +55,19 @@ class Address:
     port: int = 22
 
 
+Dial = Callable[[Address, float], socket.socket]
+
+
 class Host:
     """One machine. It connects at first use, and again when the connection is broken.
 
     It authenticates with `private_key`, or without one with the operator's own keys from the SSH agent or ~/.ssh, as for a
-    bastion, which belongs to the operator. `via` is the host to connect through; `timeout` is in seconds, for connecting.
+    bastion, which belongs to the operator. `via` is the host to connect through; `dial` makes the connection in another way, and is
+    given the address and the timeout; `timeout` is in seconds, for connecting.
     """
 
-    def __init__(self, at: Address, private_key: str | None, via: Host | None = None, timeout: float = 20.0):
-        self.name, self.at, self.via, self.timeout = at.name, at, via, timeout
+    def __init__(self, at: Address, private_key: str | None, via: Host | None = None, timeout: float = 20.0, dial: Dial | None = None):
+        self.name, self.at, self.via, self.timeout, self._dial = at.name, at, via, timeout, dial
         self._key = paramiko.Ed25519Key.from_private_key(StringIO(private_key)) if private_key else None
         self._transport: paramiko.Transport | None = None
         self._lock = threading.Lock()
@@ -81,7 +85,9 @@ class Host:
     def _connect(self) -> paramiko.Transport:
         where = f"{self.name} ({self.at.user}@{self.at.address}:{self.at.port})"
         try:
-            if self.via is None:
+            if self._dial is not None:
+                wire = self._dial(self.at, self.timeout)
+            elif self.via is None:
                 wire = socket.create_connection((self.at.address, self.at.port), timeout=self.timeout)
                 wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux only; without it, a host that lost power is waited for 15 minutes
@@ -275,10 +281,13 @@ def own_keys() -> list[paramiko.PKey]:
     return found
 
 
-def fleet(addresses: Mapping[str, Address], private_key: str, bastion: Address | None = None) -> Fleet:
-    """Return the hosts by node name, authenticated with the deployment's key. With a bastion they are reached through it, with the operator's keys."""
+def fleet(addresses: Mapping[str, Address], private_key: str, bastion: Address | None = None, dial: Dial | None = None) -> Fleet:
+    """Return the hosts by node name, authenticated with the deployment's key.
+
+    With a bastion they are reached through it, with the operator's keys; with `dial`, in the way that it connects.
+    """
     via = Host(bastion, None) if bastion else None
-    return Fleet({name: Host(at, private_key, via) for name, at in addresses.items()})
+    return Fleet({name: Host(at, private_key, via, dial=dial) for name, at in addresses.items()})
 
 
 def knock(address: str, port: int, connect: Connect | None) -> str:

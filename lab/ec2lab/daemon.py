@@ -12,7 +12,7 @@ import sys
 import threading
 
 from ec2lab import proxy
-from ec2lab.api.server import make_server
+from ec2lab.api.server import make_servers
 from ec2lab.machines import image
 from ec2lab.machines.hypervisor import Hypervisor
 from ec2lab.network import links
@@ -45,9 +45,9 @@ def serve(lab: Lab, allowed: list[str]) -> None:
 def _serve(lab: Lab, built: image.Image, allowed: list[str], asked_to_end: threading.Event) -> None:
     links.open_lab(lab)
     hypervisor = Hypervisor(lab, built)
-    api = make_server(lab, built, hypervisor, lab.run / "images.json")
+    answering = make_servers(lab, built, hypervisor, lab.run / "images.json")
     packages = proxy.serve(str(lab.gateway), PROXY_PORT, proxy.PackageCache(), allowed)
-    for server in (api, packages):
+    for server in (*answering, packages):
         threading.Thread(target=server.serve_forever, daemon=True).start()
     half = lab.aws_config.with_suffix(".new")
     half.write_text(AWS_CONFIG.format(path=lab.aws_config, region=REGION, endpoint=lab.endpoint))

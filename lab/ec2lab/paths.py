@@ -14,6 +14,7 @@ DEFAULT_NAME = "lab"
 DEFAULT_RANGE = "10.213.0.0/16"
 API_PORT = 5000
 PROXY_PORT = 3128
+SESSION_PORT = 5001  # data channels of Session Manager
 REGION = "us-east-1"
 CACHE = Path("/var/cache/ec2lab")  # images and packages: shared by all labs, and kept when a lab is removed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -57,6 +58,7 @@ QUOTA = (
 )
 SHORT = ("InsufficientInstanceCapacity", "Unsupported", "InsufficientFreeAddressesInSubnet")
 THROTTLED = ("RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown")
+INVALID = re.compile(r"for parameter (\S+) is invalid")  # as EC2 words it
 # What EC2 answers of an id that it does not know, by the first part of the id; of what it has just made it may say so for some seconds
 # ("Eventual consistency in the Amazon EC2 API").
 NOT_FOUND = {
@@ -174,7 +176,7 @@ class Aws:
         self._lock = threading.Lock()
 
     def client(self, service: str) -> Api:
-        """Return the client of `service` (ec2, ssm, s3, sts)."""
+        """Return the client of `service` (ec2, ssm, s3, sts, iam)."""
         with self._lock:
             if service not in self._clients:
                 self._clients[service] = Api(self._make(service), self.about)
@@ -184,6 +186,11 @@ class Aws:
     def endpoint(self) -> str | None:
         """The endpoint that replaces AWS's own address, or None."""
         return self._settings.get("endpoint_url")
+
+    @property
+    def partition(self) -> str:
+        """The part of AWS that the region belongs to, as ARNs name it: aws, aws-cn or aws-us-gov."""
+        return str(self.session.get_partition_for_region(self.cloud.region))
 
     @property
     def about(self) -> str:
@@ -260,11 +267,13 @@ def translate(error: Exception, call: str, about: str) -> CloudError:
     """Return botocore's exception as a `CloudError`: what failed, at which call, what to do. `.code` is AWS's code, or empty."""
     if isinstance(error, aws_errors.ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
-        what, step = _refused(code, str(error.response.get("Error", {}).get("Message", "")))
+        message = str(error.response.get("Error", {}).get("Message", ""))
+        what, step = _refused(code, message)
     else:
-        code, (what, step) = "", _not_reached(error)
+        code, message, (what, step) = "", "", _not_reached(error)
     found = CloudError(what, f"{call} at {about}", step)
-    found.code = code
+    found.code, named = code, INVALID.search(message)
+    found.parameter = named[1] if named else ""
     return found
 
 

@@ -21,7 +21,7 @@ def operator_cidr(cloud: CloudSpec) -> str:
     """
     if cloud.operator_cidr != "auto":
         return cloud.operator_cidr
-    address = _public_address() if cloud.connect_via == "public" else _source_towards(cloud.network)
+    address = _public_address() if cloud.connect_via in ("public", "session-manager") else _source_towards(cloud.network)
     return f"{address}/32"
 
 

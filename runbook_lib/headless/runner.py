@@ -138,7 +138,6 @@ def _git(*words: str) -> str:
 def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal: Journal, say: Say, given: Mapping[str, Any]) -> bool:
     """Execute one notebook with papermill and keep it beside the journal. Return whether it succeeded; its error is printed with `say`."""
     import papermill
-    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     began, executed = time.monotonic(), journal.folder / f"{chapter.name}.ipynb"
@@ -159,10 +158,10 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
         error = problem.evalue if _is_ours(problem.ename) else f"{problem.ename}: {problem.evalue}"
     except KeyboardInterrupt:
         error = "interrupted: run again, it goes on where it stopped"
-    except DeadKernelError:
-        error = "the chapter's kernel died: it was killed, or memory is short (dmesg tells)\n  next:  run again with --resume, which goes on where it stopped"
-    except Exception as problem:  # a disk that is full, a notebook that is none
-        error = f"{type(problem).__name__}: {problem}\n  next:  put that right, then run again with --resume"
+    except Exception as problem:  # a kernel that died, a disk that is full, a notebook that is none
+        kind = type(problem).__name__
+        what = "the chapter's kernel died: it was killed, or memory is short (dmesg tells)" if kind == "DeadKernelError" else f"{kind}: {problem}"
+        error = f"{what}\n  next:  put that right, then run again with --resume, which goes on where it stopped"
     seconds = time.monotonic() - began
     sha256 = hashlib.sha256(_scrub(executed)).hexdigest() if executed.exists() else ""
     journal.write(chapter.name, "chapter", seconds=seconds, ok=not error, error=error, sha256=sha256)

@@ -16,14 +16,14 @@ from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.changes import Plan, Progress, Reporter, Result
 from runbook_lib.check import CheckTable
 from runbook_lib.errors import CloudError, PlanOvertaken
-from runbook_lib.launch import groups, host_keys, key_pair, machines, network, secrets
+from runbook_lib.launch import groups, host_keys, instance_profile, key_pair, machines, network, secrets
 from runbook_lib.launch.inventory import GONE, Instance, Inventory
 from runbook_lib.spec.model import Spec
 from runbook_lib.topology.model import Topology, probe_only, topology_of
 
 STEPS_PER_MACHINE = 3  # launching, console, pinned
 PROBE = "probe"
-KINDS = (network, groups, secrets, key_pair, machines, host_keys)  # each after those it needs
+KINDS = (network, groups, secrets, key_pair, instance_profile, machines, host_keys)  # each after those it needs
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Cloud:
     def observe(self, topology: Topology | None = None, role: str = "") -> Inventory:
         """The same with everything that the cloud has of it now. Raises `CloudError`."""
         inventory = self.inventory(topology, role)
-        for kind in (network, groups, secrets, key_pair, machines):
+        for kind in (network, groups, secrets, key_pair, machines, instance_profile):
             kind.observe(inventory)
         return inventory
 
@@ -108,7 +108,7 @@ class Cloud:
     def verify(self) -> CheckTable:
         """Whether the machines are up, reachable only as designed, and known by their host keys."""
         inventory = self.observe()
-        return CheckTable(row for kind in (machines, groups, host_keys, secrets) for row in kind.check(inventory))
+        return CheckTable(row for kind in (machines, groups, instance_profile, host_keys, secrets) for row in kind.check(inventory))
 
     def bastion(self) -> JumpHost | None:
         """The jump host of the parameters, if any."""
@@ -164,7 +164,7 @@ class Cloud:
         topology = probe_only(self.topology)
         inventory = self.observe(topology, PROBE)
         plan = _plan(inventory)
-        if lacking := plan.of("network", "secret", "key pair"):
+        if lacking := plan.of("network", "secret", "key pair", "instance profile"):
             words = ", ".join(p.change.key for p in lacking[:3]) + (" …" if len(lacking) > 3 else "")
             raise CloudError(f"{self.spec.deployment} lacks what chapter 01 makes: {words}", self.aws.about, "run chapter 01: it makes all of it")
         if plan:
@@ -199,10 +199,12 @@ def _apply(inventory: Inventory, before_surplus_ends: Callable[[], None] = lambd
     for kind in KINDS:
         kind.apply(inventory)
     groups.apply_rules(inventory)  # the operator's own address may be another one now that the network is there
+    instance_profile.wait_online(inventory)
     if machines.surplus(inventory):
         before_surplus_ends()
         machines.end_surplus(inventory)
     groups.remove_surplus(inventory)
+    instance_profile.remove_surplus(inventory)
 
 
 def _local_user() -> str:

@@ -59,7 +59,8 @@ def plan(inventory: Inventory) -> Iterator[Pending]:
 
 def _wanted(inventory: Inventory) -> dict[str, set[Permission]]:
     """The rules of each group. Before there is a network to reach, the operator's range is left as `OPERATOR`."""
-    operator = operator_cidr(inventory.spec.cloud) if inventory.subnet else OPERATOR
+    asked = inventory.subnet and any(rule.source == OPERATOR for rule in inventory.topology.rules)
+    operator = operator_cidr(inventory.spec.cloud) if asked else OPERATOR
     return wanted_permissions(inventory.topology, {role: group.id for role, group in inventory.groups.items()}, operator)
 
 

@@ -1,6 +1,6 @@
 """What a deployment has in the cloud, as values, and the `Inventory` on which each kind of thing is observed, planned, made, checked and removed.
 
-A kind is a module: `network`, `groups`, `secrets`, `key_pair`, `machines`, `host_keys`. Each has `plan` (what differs between the cloud and
+A kind is a module: `network`, `groups`, `secrets`, `key_pair`, `instance_profile`, `machines`, `host_keys`. Each has `plan` (what differs between the cloud and
 the topology) and `apply` (make it so; may be killed anywhere and repeated), and where it applies `observe` (ask the cloud, and note on the
 inventory what there is), `check` (rows of chapter 01's verification), `remove` (what is found by tag, whatever was observed) and `GONE`, the
 questions that a tear-down must answer. EC2 describes what was made some seconds later: `apply` waits for it (`Inventory.await_shown`) before
@@ -39,7 +39,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 10.0  # seconds between two tries, growing
 
 @dataclass(frozen=True)
 class Instance:
-    """One machine as the cloud describes it. `dial` is the address that the operator connects to."""
+    """One machine as the cloud describes it. `dial` is what the operator connects to: an address, or for Session Manager the id."""
 
     id: str
     node: str
@@ -55,6 +55,7 @@ class Instance:
     imdsv2: bool = True
     key_name: str = ""
     root_volume: str = ""  # its id
+    profile: str = ""  # ARN of its instance profile
 
     @property
     def running(self) -> bool:
@@ -127,6 +128,8 @@ class Inventory:
     key_pair: dict[str, Any] | None = None
     instances: list[Instance] = field(default_factory=list)  # terminated ones left out
     disks: dict[str, dict[str, Any]] = field(default_factory=dict)  # root volumes as EC2 describes them, by the machine's id
+    profile: str = ""  # ARN of the deployment's instance profile
+    profile_lacks: tuple[str, ...] = ()  # what is missing or wrong of it, in words
 
     @cached_property
     def ec2(self) -> Api:
@@ -203,7 +206,7 @@ def tag_specification(kind: str, tags: Mapping[str, str]) -> dict[str, Any]:
 
 
 def pending(verb: str, kind: str, name: str, why: str = "", subject: Any = None) -> Pending:
-    """One thing to do in the cloud. `kind`: network, group, rule, key pair, secret, machine, host keys; `subject` is its object."""
+    """One thing to do in the cloud. `kind`: network, group, rule, key pair, secret, instance profile, machine, host keys; `subject` is its object."""
     return Pending(name if kind in OF_NODES else "", kind, Change(f"{kind} {name}", verb, why), subject)
 
 

@@ -13,7 +13,7 @@ from runbook_lib.aws.images import Ami, find_image
 from runbook_lib.changes import Pending
 from runbook_lib.check import Check
 from runbook_lib.errors import CloudError
-from runbook_lib.launch import key_pair
+from runbook_lib.launch import instance_profile, key_pair
 from runbook_lib.launch.inventory import (
     DEPLOYMENT,
     HOSTS,
@@ -66,7 +66,7 @@ def _instance(item: dict[str, Any], connect_via: str) -> Instance:
         state=item["State"]["Name"],
         address=address,
         public_address=public,
-        dial=address if connect_via == "private" else public or address,
+        dial={"private": address, "session-manager": item["InstanceId"]}.get(connect_via, public or address),
         instance_type=item.get("InstanceType", ""),
         tags=tags,
         launched=item["LaunchTime"],
@@ -74,6 +74,7 @@ def _instance(item: dict[str, Any], connect_via: str) -> Instance:
         imdsv2=item.get("MetadataOptions", {}).get("HttpTokens") == "required",
         key_name=item.get("KeyName", ""),
         root_volume=_root_volume(item),
+        profile=item.get("IamInstanceProfile", {}).get("Arn", ""),
     )
 
 
@@ -124,6 +125,7 @@ def _one_machine(inventory: Inventory, node: Node, machine: Instance) -> Iterato
         (not machine.imdsv2, "IMDSv2 only"),
         (node.role in inventory.groups and machine.groups != {inventory.groups[node.role].id}, f"group {node.role} and no other"),
         (lacking, f"tags {', '.join(sorted(lacking))}"),
+        (instance_profile.differs(inventory, machine), f"instance profile for connect_via: {inventory.spec.cloud.connect_via}"),
     )
     if words := "; ".join(text for differs, text in differences if differs):
         yield pending("modify", "machine", node.name, words, machine)
@@ -215,13 +217,13 @@ def _run_instance(inventory: Inventory, node: Node, image: Ami, tokens: ClientTo
     inventory.say(node.name, f"launching a {node.instance_type}")
     request = _launch_request(inventory, node, image)
     try:
-        return _instance_id(inventory.ec2.run_instances(ClientToken=token, **request))
+        return _instance_id(instance_profile.once_known(inventory.ec2.run_instances, ClientToken=token, **request))
     except CloudError as error:
         if error.code not in SPENT_TOKEN:
             raise
         if error.code == "IdempotentParameterMismatch" and (earlier := _shown_late(inventory, node)):
             return earlier.id
-    return _instance_id(inventory.ec2.run_instances(ClientToken=tokens.renew(node.name), **request))
+    return _instance_id(instance_profile.once_known(inventory.ec2.run_instances, ClientToken=tokens.renew(node.name), **request))
 
 
 def _instance_id(answer: dict[str, Any]) -> str:
@@ -243,8 +245,9 @@ def _launch_request(inventory: Inventory, node: Node, image: Ami) -> dict[str, A
         "SecurityGroupIds": [inventory.groups[node.role].id],
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
         "BlockDeviceMappings": [{"DeviceName": image.root_device, "Ebs": disk}],
-        "UserData": USER_DATA.format(name=node.name),
+        "UserData": USER_DATA.format(name=node.name) + instance_profile.user_data(inventory),
         "TagSpecifications": [tag_specification(kind, tags) for kind in ("instance", "volume", "network-interface")],
+        **instance_profile.of_launch(inventory),
     }
 
 
@@ -277,6 +280,8 @@ def _modify(inventory: Inventory, node: Node, machine: Instance) -> None:
         ec2.modify_instance_attribute(InstanceId=machine.id, Groups=[group])
     if not machine.imdsv2:
         ec2.modify_instance_metadata_options(InstanceId=machine.id, HttpTokens="required", HttpEndpoint="enabled")
+    if instance_profile.differs(inventory, machine):
+        instance_profile.set_on(inventory, machine)
     if lacking := _lacking_tags(inventory.topology, node, machine):
         ec2.create_tags(Resources=[machine.id], Tags=[{"Key": key, "Value": value} for key, value in lacking.items()])
     if _larger_disk(inventory, machine):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from runbook_lib.aws import staging
 from runbook_lib.changes import Progress, Reporter
 from runbook_lib.check import Check, CheckTable
-from runbook_lib.launch import groups, key_pair, machines, network, secrets
+from runbook_lib.launch import groups, instance_profile, key_pair, machines, network, secrets
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import Inventory
 
@@ -24,7 +24,7 @@ def unstage(inventory: Inventory) -> None:
         inventory.say("S3", f"removed {removed}")
 
 
-STEPS = (machines.remove, groups.remove, key_pair.remove, network.remove, unstage, secrets.remove)
+STEPS = (machines.remove, groups.remove, instance_profile.remove, key_pair.remove, network.remove, unstage, secrets.remove)
 QUESTIONS = (*machines.GONE, *groups.GONE, *key_pair.GONE, *network.GONE, *secrets.GONE)
 
 
@@ -42,5 +42,6 @@ def destroy(cloud: Cloud, progress: Progress | None = None) -> CheckTable:
 def prove_gone(cloud: Cloud) -> CheckTable:
     """One row per kind of thing: what still carries the deployment's tag, or lies below its SSM path."""
     inventory = cloud.inventory()
-    left = [(id_, title, ", ".join(find(inventory))) for id_, title, find in QUESTIONS]
+    questions = QUESTIONS + (instance_profile.GONE if instance_profile.concerned(inventory) else ())
+    left = [(id_, title, ", ".join(find(inventory))) for id_, title, find in questions]
     return CheckTable(Check(id_, title, "fail" if there else "pass", "nothing", there or "nothing", "EC2 and SSM API", CHAPTER) for id_, title, there in left)

@@ -20,6 +20,15 @@ class _Closed(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
 
+class SsmAgentSpec(_Closed):
+    """AWS's SSM Agent, for images that come without it (connect_via: session-manager)."""
+
+    url: str | None = _field(
+        None, "the agent's .deb, fetched by each machine at its first boot", allowed="http:// or https:// URL", pattern=r"^https?://[\w.:/~%+-]+$"
+    )
+    sha256: str | None = _field(None, "checksum of the .deb", allowed="64 hexadecimal digits", pattern=r"^[0-9a-fA-F]{64}$")
+
+
 class CloudSpec(_Closed):
     """Where the machines are made, and how the operator reaches them."""
 
@@ -33,9 +42,12 @@ class CloudSpec(_Closed):
     instance_type: dict[str, str] = _field({}, "instance type per role, `default` for the rest", allowed="role or default: type", validate_default=True)
     disk_gb: StrictInt = _field(20, "size of each root volume (gp3, encrypted); grows in place, never shrinks", unit="GiB", ge=8, le=1000)
     operator_cidr: str = _field("auto", "who may use SSH", allowed="auto or a CIDR")
-    connect_via: Literal["private", "public", "bastion"] = _field("private", "address that the operator's machine connects to")
+    connect_via: Literal["private", "public", "bastion", "session-manager"] = _field(
+        "private", "how the operator's machine connects: to a private or public address, by a jump host, or by AWS's Session Manager without any open port 22"
+    )
     bastion: str | None = _field(None, "jump host for connect_via: bastion; you sign in there with your own SSH key", allowed="user@host")
     bastion_host_keys: tuple[str, ...] = _field((), "host keys of the jump host, the public parts from its own disk or console", allowed="list of: type base64")
+    ssm_agent: SsmAgentSpec = _field(SsmAgentSpec(), "AWS's SSM Agent, for connect_via: session-manager and an image without it (Debian's)")
     probe: bool = _field(False, "also launch a small machine that belongs to no trusted group, as a vantage point of the proof")
 
 
@@ -114,6 +126,7 @@ class TimeoutsSpec(_Closed):
 
     running: StrictInt = _field(300, "until a launched machine runs", unit="seconds", ge=1)
     console: StrictInt = _field(600, "until the console shows the host keys (AWS may take minutes)", unit="seconds", ge=1)
+    agent: StrictInt = _field(600, "until the SSM Agent is Online (connect_via: session-manager)", unit="seconds", ge=1)
     ssh: StrictInt = _field(180, "until SSH answers", unit="seconds", ge=1)
     packages: StrictInt = _field(900, "for installing packages", unit="seconds", ge=1)
     first_boot: StrictInt = _field(900, "until a node's first boot says started", unit="seconds", ge=1)

@@ -173,6 +173,19 @@ def _access(spec: Parameters) -> None:
             f"connect_via is {cloud.connect_via}",
             "leave it out, or connect_via: bastion",
         )
+    _ssm_agent(spec)
+
+
+def _ssm_agent(spec: Parameters) -> None:
+    """An image of Debian's comes without AWS's agent, and without it nobody could sign in to the machines."""
+    cloud, agent = spec.cloud, spec.cloud.ssm_agent
+    if agent.url and not agent.sha256:
+        refuse("cloud.ssm_agent.sha256", None, "the agent runs as root: it needs its checksum", "64 hexadecimal digits (sha256sum FILE)")
+    if cloud.connect_via == "session-manager" and cloud.image.startswith("debian-") and not agent.url:
+        where = f"https://s3.{cloud.region}.amazonaws.com/amazon-ssm-{cloud.region}/VERSION/debian_amd64/amazon-ssm-agent.deb"
+        refuse(
+            "cloud.ssm_agent.url", None, f"connect_via is session-manager, and {cloud.image} comes without AWS's SSM Agent", f"{where}, or an image that has it"
+        )
 
 
 def _machines(spec: Parameters) -> None:

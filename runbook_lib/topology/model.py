@@ -228,7 +228,7 @@ def _rules(spec: Spec, roles: set[str], nodes: tuple[Node, ...]) -> list[Rule]:
     def allow(group: str, port: int, source: str, why: str) -> None:
         rules.append(Rule(group, "tcp", port, port, source, why))
 
-    for role in dict.fromkeys(node.role for node in nodes):
+    for role in dict.fromkeys(node.role for node in nodes if spec.cloud.connect_via != "session-manager"):
         allow(role, 22, OPERATOR, "SSH of the operator")
     for role in lbs:
         _public_rules(spec, role, allow)

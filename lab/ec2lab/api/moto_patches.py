@@ -53,7 +53,7 @@ def install(hypervisor: Hypervisor, pace: Pace | None = None) -> None:
     global _lab, _pace
     _lab, _pace = hypervisor, pace
     for owner, method, function in _table:
-        original = getattr(owner, method)
+        original = getattr(owner, method, None)
         if isinstance(original, property):
             setattr(owner, method, property(_bind(function, original.fget)))
         else:

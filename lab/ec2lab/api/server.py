@@ -31,8 +31,10 @@ def describe_image(image: Image) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def make_server(lab: Lab, image: Image, hypervisor: Hypervisor, scratch: Path) -> Any:
-    """Return a listening server that does not serve yet. moto reads its settings when it is imported, so it is imported here.
+def make_servers(lab: Lab, image: Image, hypervisor: Hypervisor, scratch: Path) -> tuple[Any, ...]:
+    """Return the listening servers, of the API and of the sessions' data channels, which do not serve yet.
+
+    moto reads its settings when it is imported, so it is imported here.
 
     `scratch`: a file to write for moto, with the list of images.
     """
@@ -44,7 +46,7 @@ def make_server(lab: Lab, image: Image, hypervisor: Hypervisor, scratch: Path) -
     from moto.ssm.models import ssm_backends
     from werkzeug.serving import make_server as listen
 
-    from ec2lab.api import authorization, moto_patches
+    from ec2lab.api import authorization, moto_patches, session_manager
 
     hypervisor.ec2 = ec2_backends[ACCOUNT][REGION]
     _remove_default_vpc(hypervisor.ec2)
@@ -58,7 +60,7 @@ def make_server(lab: Lab, image: Image, hypervisor: Hypervisor, scratch: Path) -
     application = DomainDispatcherApplication(create_backend_app)
     server = listen(str(lab.gateway), API_PORT, application, threaded=True, request_handler=MotoRequestHandler)
     server.daemon_threads = True  # type: ignore[attr-defined]
-    return server
+    return server, session_manager.open_channels(hypervisor)
 
 
 def _remove_default_vpc(ec2: Any) -> None:

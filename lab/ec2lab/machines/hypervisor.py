@@ -113,6 +113,10 @@ class Hypervisor:
         machine = self.machines.get(instance_id)
         return bool(machine and machine.answers_ssh())
 
+    def agent_runs(self, instance_id: str) -> bool:
+        machine = self.machines.get(instance_id)
+        return bool(machine and machine.runs("amazon-ssm-agent"))
+
     def changed(self) -> None:
         """Tell the updating thread that something which links or firewall rules depend on has changed."""
         self._changed.set()

@@ -216,6 +216,16 @@ class Machine:
                         return True
         return False
 
+    def runs(self, program: str) -> bool:
+        """Return whether a process of this name runs in the machine. The kernel keeps 15 characters of a name."""
+        if self.init is None:
+            return False
+        for pid in links.pids_in(self.lab.namespace(self.id)):
+            with suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text().strip() == program[:15]:
+                    return True
+        return False
+
 
 def _children(pid: int) -> list[int]:
     with suppress(OSError):

@@ -120,7 +120,7 @@ def test_a_kernel_that_dies_is_a_failed_chapter(notebooks: Path) -> None:
     status, folder = run(said)
     assert status == 1
     assert json.loads((folder / "result.json").read_text())["chapters"][0]["ok"] is False
-    assert any("kernel died" in line and "next:  run again with --resume" in line for line in said)
+    assert any("kernel died" in line and "next:  put that right, then run again with --resume" in line for line in said)
 
 
 def test_what_killed_runs_left_for_temporary_files_goes_with_the_next_run(notebooks: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -212,3 +212,13 @@ def test_a_type_without_a_known_price_is_named_and_the_total_says_at_least() -> 
     cost = monthly_cost(build("greg-single", cloud__instance_type={"greg": "x9.huge"}))
     assert cost.unknown == ("x9.huge",)
     assert "at least" in str(cost.rows[-1]) and "x9.huge" in cost._repr_html_()
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_by_session_manager_nobody_may_reach_port_22(pattern: str) -> None:
+    agent = {"url": "https://agents.example.com/agent.deb", "sha256": "ab" * 32}
+    topology = build(pattern, cloud__connect_via="session-manager", cloud__ssm_agent=agent, cloud__probe=True)
+    assert not [rule for rule in topology.rules if rule.from_port <= 22 <= rule.to_port or rule.source == "operator"]
+    assert not [rule for rule in probe_only(topology).rules]
+    without = {group: {source: ports for source, ports in sources.items() if source != "operator"} for group, sources in RULES[pattern].items()}
+    assert doors(topology) == {group: sources for group, sources in without.items() if sources}

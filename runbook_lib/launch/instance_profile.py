@@ -1,0 +1,225 @@
+"""What connect_via: session-manager needs beside the machines: an instance profile for their SSM Agents. No other way of connecting has one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from runbook_lib.changes import Pending
+from runbook_lib.check import Check
+from runbook_lib.errors import CloudError
+from runbook_lib.launch.inventory import DEPLOYMENT, Instance, Inventory, Question, pending, row
+from runbook_lib.waiting import wait_until
+
+PATH, POLICY = "/runbook/", "session-manager"
+# AWS's minimum for Session Manager (user guide, "Create a custom IAM role for Session Manager"). Its managed policy AmazonSSMManagedInstanceCore allows
+# ssm:GetParameter on everything as well, and with it any process on any machine could read the deployment's secrets.
+ACTIONS = (
+    "ssm:UpdateInstanceInformation",
+    *(f"ssmmessages:{verb}{channel}Channel" for verb in ("Create", "Open") for channel in ("Control", "Data")),
+)
+ABSENT, PRESENT = "NoSuchEntity", "EntityAlreadyExists"
+SETTLE = 60.0  # seconds until EC2 knows a new profile: IAM is eventually consistent
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0  # seconds between two looks, growing
+
+
+def name_of(inventory: Inventory) -> str:
+    """The deployment's profile, and its role. IAM has no regions, deployments do."""
+    return f"runbook-{inventory.deployment}-{inventory.spec.cloud.region}"
+
+
+def wanted(inventory: Inventory) -> bool:
+    """Return whether the parameters need the profile."""
+    return inventory.spec.cloud.connect_via == "session-manager"
+
+
+def ours(inventory: Inventory, machine: Instance) -> bool:
+    """Return whether the machine has the deployment's profile."""
+    return machine.profile.endswith(f"/{name_of(inventory)}")
+
+
+def concerned(inventory: Inventory) -> bool:
+    """Return whether to ask IAM at all: who never used Session Manager needs no right there."""
+    return wanted(inventory) or any(ours(inventory, machine) for machine in inventory.instances)
+
+
+def _policy() -> dict[str, Any]:
+    return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": list(ACTIONS), "Resource": "*"}]}
+
+
+def _trust(partition: str) -> dict[str, Any]:
+    service = "ec2.amazonaws.com.cn" if partition == "aws-cn" else "ec2.amazonaws.com"
+    return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": service}}]}
+
+
+def _look(call: Callable[..., Any], **options: Any) -> dict[str, Any] | None:
+    """What IAM says, or None where there is no such thing."""
+    try:
+        return dict(call(**options))
+    except CloudError as error:
+        if error.code == ABSENT:
+            return None
+        raise
+
+
+def observe(inventory: Inventory) -> None:
+    """The profile, and of its role what is not as it should be."""
+    inventory.profile, inventory.profile_lacks = "", ()
+    if not concerned(inventory):
+        return
+    iam, name = inventory.aws.client("iam"), name_of(inventory)
+    policy = _look(iam.get_role_policy, RoleName=name, PolicyName=POLICY)
+    profile = _look(iam.get_instance_profile, InstanceProfileName=name)
+    inventory.profile = profile["InstanceProfile"]["Arn"] if profile else ""
+    lacks = {
+        "profile": profile is None,
+        "role in it": not (profile and profile["InstanceProfile"]["Roles"]),
+        "policy": policy is None or policy["PolicyDocument"] != _policy(),
+    }
+    inventory.profile_lacks = tuple(part for part, lacking in lacks.items() if lacking)
+
+
+def plan(inventory: Inventory) -> Iterator[Pending]:
+    if wanted(inventory) and inventory.profile_lacks:
+        verb = "modify" if inventory.profile else "create"
+        yield pending(verb, "instance profile", name_of(inventory), f"for the machines' SSM Agents: {', '.join(inventory.profile_lacks)}")
+    if not wanted(inventory) and inventory.profile:
+        yield pending("delete", "instance profile", name_of(inventory), f"connect_via is {inventory.spec.cloud.connect_via}")
+
+
+def apply(inventory: Inventory) -> None:
+    """The role with its policy, and the profile with the role. What is no longer wanted stays until `remove_surplus`, when no machine has it."""
+    if not (wanted(inventory) and inventory.profile_lacks):
+        return
+    iam, name = inventory.aws.client("iam"), name_of(inventory)
+    inventory.say(name, "making the instance profile")
+    tags = [{"Key": key, "Value": value} for key, value in {"Name": inventory.deployment, DEPLOYMENT: inventory.deployment}.items()]
+    trust = json.dumps(_trust(inventory.aws.partition))
+    _unless(PRESENT, iam.create_role, Path=PATH, RoleName=name, AssumeRolePolicyDocument=trust, Tags=tags)
+    iam.put_role_policy(RoleName=name, PolicyName=POLICY, PolicyDocument=json.dumps(_policy()))
+    _unless(PRESENT, iam.create_instance_profile, Path=PATH, InstanceProfileName=name, Tags=tags)
+    if "role in it" in inventory.profile_lacks:
+        iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+    observe(inventory)
+
+
+def _unless(code: str, call: Callable[..., Any], **options: Any) -> None:
+    try:
+        call(**options)
+    except CloudError as error:
+        if error.code != code:
+            raise
+
+
+def of_launch(inventory: Inventory) -> dict[str, Any]:
+    """What RunInstances is told of the profile."""
+    return {"IamInstanceProfile": {"Arn": inventory.profile}} if wanted(inventory) else {}
+
+
+def once_known(call: Callable[..., Any], **options: Any) -> Any:
+    """Make EC2's call; again while EC2 does not know the new profile yet.
+
+    The code is that of every wrong value; the parameter that EC2 names tells whether it is the profile's.
+    """
+    return wait_until(
+        lambda: call(**options),
+        SETTLE if "IamInstanceProfile" in options else 0.0,
+        pause=FIRST_PAUSE,
+        longest=LONGEST_PAUSE,
+        enough=lambda answer: True,
+        again_after=lambda error: isinstance(error, CloudError) and error.code == "InvalidParameterValue" and error.parameter.startswith("iamInstanceProfile"),
+    )
+
+
+def user_data(inventory: Inventory) -> str:
+    """Lines of cloud-config that install the SSM Agent at the first boot, for an image without it."""
+    agent = inventory.spec.cloud.ssm_agent
+    if not (wanted(inventory) and agent.url):
+        return ""
+    file = "/var/tmp/amazon-ssm-agent.deb"
+    fetch = f"import urllib.request; urllib.request.urlretrieve('{agent.url}', '{file}')"
+    steps = f'python3 -c "{fetch}" && echo "{str(agent.sha256).lower()}  {file}" | sha256sum --check && dpkg --install {file}'
+    return f"runcmd:\n- {json.dumps(['sh', '-c', steps])}\n"
+
+
+def differs(inventory: Inventory, machine: Instance) -> bool:
+    """Return whether a machine lacks the profile, or still has it."""
+    return wanted(inventory) != ours(inventory, machine)
+
+
+def set_on(inventory: Inventory, machine: Instance) -> None:
+    """Give a machine that was launched without it the profile, or take it off."""
+    if wanted(inventory):
+        once_known(inventory.ec2.associate_iam_instance_profile, IamInstanceProfile={"Arn": inventory.profile}, InstanceId=machine.id)
+        return
+    here = [{"Name": "instance-id", "Values": [machine.id]}]
+    for found in inventory.ec2.describe_iam_instance_profile_associations(Filters=here)["IamInstanceProfileAssociations"]:
+        inventory.ec2.disassociate_iam_instance_profile(AssociationId=found["AssociationId"])
+
+
+def states(inventory: Inventory) -> dict[str, str]:
+    """The state of each machine's agent, by node: Online, ConnectionLost, Inactive, or `not registered`."""
+    ids = {machine.id: name for name, machine in inventory.here.items()}
+    if not ids:
+        return {}
+    filters = [{"Key": "InstanceIds", "Values": sorted(ids)}]
+    found = inventory.aws.client("ssm").pages("describe_instance_information", "InstanceInformationList", Filters=filters)
+    known = {item["InstanceId"]: item["PingStatus"] for item in found}
+    return {name: known.get(id_, "not registered") for id_, name in ids.items()}
+
+
+def _offline(inventory: Inventory) -> list[str]:
+    return [f"{name} ({inventory.here[name].id}): {state}" for name, state in states(inventory).items() if state != "Online"]
+
+
+def wait_online(inventory: Inventory) -> None:
+    """Wait until Systems Manager has every machine's agent. Raises `CloudError` after `timeouts.agent`."""
+    if not wanted(inventory):
+        return
+    inventory.say(name_of(inventory), "waiting for the SSM Agents")
+    seconds = inventory.spec.timeouts.agent
+    left = wait_until(lambda: _offline(inventory), seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda found: not found)
+    if left:
+        step = (
+            "see on the machine's console whether the agent was installed (cloud.ssm_agent) and runs; it needs a way out to ssm and ssmmessages, "
+            f"port 443, and the instance profile {name_of(inventory)}; then run chapter 01 again"
+        )
+        raise CloudError(f"waited {seconds} s (timeouts.agent) for the SSM Agent of {'; '.join(left)}", inventory.aws.about, step)
+
+
+def check(inventory: Inventory) -> Iterator[Check]:
+    if wanted(inventory):
+        there = inventory.here
+        yield row("launch-agents-online", "Systems Manager reaches every machine's agent", _offline(inventory), "Online", f"{len(there)} Online", there)
+
+
+def remove_surplus(inventory: Inventory) -> None:
+    if inventory.profile and not wanted(inventory):
+        remove(inventory)
+
+
+def remove(inventory: Inventory) -> None:
+    """The profile without its role, then the role without its policy: neither goes while it holds something."""
+    if not any(_left(inventory)):
+        return
+    iam, name = inventory.aws.client("iam"), name_of(inventory)
+    inventory.say(name, "deleting the instance profile")
+    _unless(ABSENT, iam.remove_role_from_instance_profile, InstanceProfileName=name, RoleName=name)
+    _unless(ABSENT, iam.delete_instance_profile, InstanceProfileName=name)
+    _unless(ABSENT, iam.delete_role_policy, RoleName=name, PolicyName=POLICY)
+    _unless(ABSENT, iam.delete_role, RoleName=name)
+    inventory.profile = ""
+
+
+def _left(inventory: Inventory) -> Iterable[str]:
+    if not (concerned(inventory) or inventory.profile):
+        return
+    iam, name = inventory.aws.client("iam"), name_of(inventory)
+    if _look(iam.get_instance_profile, InstanceProfileName=name):
+        yield f"instance profile {name}"
+    if _look(iam.get_role, RoleName=name):
+        yield f"role {name}"
+
+
+GONE: tuple[Question, ...] = (("gone-instance-profile", "Instance profile and role of Session Manager", _left),)
