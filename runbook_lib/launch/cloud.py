@@ -16,14 +16,14 @@ from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.changes import Plan, Progress, Reporter, Result
 from runbook_lib.check import CheckTable
 from runbook_lib.errors import CloudError, PlanOvertaken
-from runbook_lib.launch import groups, host_keys, key_pair, machines, network, secrets
+from runbook_lib.launch import elastic_ips, groups, host_keys, key_pair, machines, network, routes, secrets
 from runbook_lib.launch.inventory import GONE, Instance, Inventory
 from runbook_lib.spec.model import Spec
 from runbook_lib.topology.model import Topology, probe_only, topology_of
 
 STEPS_PER_MACHINE = 3  # launching, console, pinned
 PROBE = "probe"
-KINDS = (network, groups, secrets, key_pair, machines, host_keys)  # each after those it needs
+KINDS = (network, elastic_ips, routes, groups, secrets, key_pair, machines, host_keys)  # each after those it needs
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Cloud:
     def observe(self, topology: Topology | None = None, role: str = "") -> Inventory:
         """The same with everything that the cloud has of it now. Raises `CloudError`."""
         inventory = self.inventory(topology, role)
-        for kind in (network, groups, secrets, key_pair, machines):
+        for kind in (machines, network, elastic_ips, routes, groups, secrets, key_pair):
             kind.observe(inventory)
         return inventory
 
@@ -108,7 +108,7 @@ class Cloud:
     def verify(self) -> CheckTable:
         """Whether the machines are up, reachable only as designed, and known by their host keys."""
         inventory = self.observe()
-        return CheckTable(row for kind in (machines, groups, host_keys, secrets) for row in kind.check(inventory))
+        return CheckTable(row for kind in (machines, elastic_ips, routes, groups, host_keys, secrets) for row in kind.check(inventory))
 
     def bastion(self) -> JumpHost | None:
         """The jump host of the parameters, if any."""
@@ -196,6 +196,7 @@ def _apply(inventory: Inventory, before_surplus_ends: Callable[[], None] = lambd
     """
     for kind in KINDS:
         kind.apply(inventory)
+    elastic_ips.associate(inventory)  # after the machines, which have their addresses only now
     groups.apply_rules(inventory)  # the operator's own address may be another one now that the network is there
     if machines.surplus(inventory):
         before_surplus_ends()

@@ -1,9 +1,9 @@
 """What a deployment has in the cloud, as values, and the `Inventory` on which each kind of thing is observed, planned, made, checked and removed.
 
-A kind is a module: `network`, `groups`, `secrets`, `key_pair`, `machines`, `host_keys`. Each has `plan` (what differs between the cloud and
-the topology) and `apply` (make it so; may be killed anywhere and repeated), and where it applies `observe` (ask the cloud, and note on the
-inventory what there is), `check` (rows of chapter 01's verification), `remove` (what is found by tag, whatever was observed) and `GONE`, the
-questions that a tear-down must answer.
+A kind is a module: `network`, `elastic_ips`, `routes`, `groups`, `secrets`, `key_pair`, `machines`, `host_keys`. Each has `plan` (what differs
+between the cloud and the topology) and `apply` (make it so; may be killed anywhere and repeated), and where it applies `observe` (ask the cloud,
+and note on the inventory what there is), `check` (rows of chapter 01's verification), `remove` (what is found by tag, whatever was observed) and
+`GONE`, the questions that a tear-down must answer.
 """
 
 from __future__ import annotations
@@ -115,9 +115,14 @@ class Inventory:
     say: Reporter = field(default_factory=lambda: Reporter(None, "", 0))
     role: str = ""
     vpc: dict[str, Any] | None = None
-    subnet: dict[str, Any] | None = None
+    marks: dict[str, str] = field(default_factory=dict)  # tags that say what the live deployment was made as
+    subnets: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the topology's names
     gateway: dict[str, Any] | None = None
+    addresses: dict[str, dict[str, Any]] = field(default_factory=dict)  # Elastic IPs, by node or `nat`
+    nat: dict[str, Any] | None = None
+    route_tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
+    group_ids: dict[str, str] = field(default_factory=dict)  # of every role, also those that are left alone
     stored: dict[str, str] = field(default_factory=dict)  # what the vault holds
     key_pair: dict[str, Any] | None = None
     instances: list[Instance] = field(default_factory=list)  # terminated ones left out
@@ -148,9 +153,14 @@ class Inventory:
         found = {node.name: next(iter(self.of_node(node.name)), None) for node in self.topology.nodes}
         return {name: machine for name, machine in found.items() if machine}
 
+    @property
+    def ours(self) -> list[dict[str, Any]]:
+        """The filter for what belongs to this deployment."""
+        return by_tag(self.deployment)
+
     def tagged(self, operation: str, key: str) -> list[dict[str, Any]]:
         """What `operation` describes of this deployment, by its tag."""
-        return list(self.ec2.pages(operation, key, Filters=by_tag(self.deployment)))
+        return list(self.ec2.pages(operation, key, Filters=self.ours))
 
     def only(self, found: list[dict[str, Any]], id_key: str) -> dict[str, Any] | None:
         """The one that was found, or None. Raises `CloudError` when there are more."""
@@ -183,7 +193,7 @@ def tag_specification(kind: str, tags: Mapping[str, str]) -> dict[str, Any]:
 
 
 def pending(verb: str, kind: str, name: str, why: str = "", subject: Any = None) -> Pending:
-    """One thing to do in the cloud. `kind`: network, group, rule, key pair, secret, machine, host keys; `subject` is its object."""
+    """One thing to do in the cloud. `kind`: network, Elastic IP, group, rule, key pair, secret, machine, host keys; `subject` is its object."""
     return Pending(name if kind in OF_NODES else "", kind, Change(f"{kind} {name}", verb, why), subject)
 
 

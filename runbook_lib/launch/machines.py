@@ -64,7 +64,7 @@ def _instance(item: dict[str, Any], connect_via: str) -> Instance:
         state=item["State"]["Name"],
         address=address,
         public_address=public,
-        dial=address if connect_via == "private" else public or address,
+        dial=public if public and connect_via == "public" else address,
         instance_type=item.get("InstanceType", ""),
         tags=tags,
         launched=item["LaunchTime"],
@@ -173,7 +173,6 @@ def _launch(inventory: Inventory) -> None:
 
 def _run_instance(inventory: Inventory, node: Node, image: Ami) -> None:
     """One machine. By the token a repeated request (after a timeout) gives the same machine, not a second."""
-    assert inventory.subnet
     inventory.say(node.name, f"launching a {node.instance_type}")
     tags = machine_tags(inventory.topology, node)
     disk = {"VolumeSize": inventory.spec.cloud.disk_gb, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
@@ -181,7 +180,7 @@ def _run_instance(inventory: Inventory, node: Node, image: Ami) -> None:
         "ImageId": image.id,
         "InstanceType": node.instance_type,
         "KeyName": key_pair.name_of(inventory),
-        "SubnetId": inventory.subnet["SubnetId"],
+        "SubnetId": inventory.subnets[node.subnet]["SubnetId"],
         "PrivateIpAddress": node.address,
         "SecurityGroupIds": [inventory.groups[node.role].id],
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},

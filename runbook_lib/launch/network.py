@@ -1,12 +1,14 @@
-"""The deployment's network: a VPC, its subnet, and the internet gateway where machines are reached from outside."""
+"""The deployment's network: a VPC, its subnets and its internet gateway, or existing ones that are checked and left alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from runbook_lib.changes import Pending
 from runbook_lib.errors import CloudError
 from runbook_lib.launch.inventory import HARDENING, PATTERN, Inventory, Question, pending, tags_of, unless_gone
+from runbook_lib.topology.subnets import NGINX, PlannedSubnet
 
 PARTS = (
     ("describe_vpcs", "Vpcs", "VpcId"),
@@ -16,41 +18,122 @@ PARTS = (
 
 
 def observe(inventory: Inventory) -> None:
-    inventory.vpc, inventory.subnet, inventory.gateway = (inventory.only(inventory.tagged(operation, key), id_key) for operation, key, id_key in PARTS)
+    if inventory.spec.cloud.vpc:
+        _observe_existing(inventory)
+        return
+    vpcs, subnets, gateways = (inventory.tagged(operation, key) for operation, key, _ in PARTS)
+    inventory.vpc, inventory.gateway = inventory.only(vpcs, "VpcId"), inventory.only(gateways, "InternetGatewayId")
+    inventory.marks = tags_of(inventory.vpc) if inventory.vpc else {}
+    inventory.subnets = {_name_of(inventory, subnet): subnet for subnet in subnets}
+
+
+def _name_of(inventory: Inventory, found: dict[str, Any]) -> str:
+    """The name of the subnet with this range; the range itself where the parameters want no such subnet."""
+    range_ = str(found["CidrBlock"])
+    return next((subnet.name for subnet in inventory.topology.subnets if str(subnet.network) == range_), range_)
+
+
+def _observe_existing(inventory: Inventory) -> None:
+    """The VPC and the subnets that the parameters name. What is not as they say is told before anything is made: raises `CloudError`."""
+    cloud = inventory.spec.cloud
+    found = inventory.ec2.pages("describe_vpcs", "Vpcs", Filters=[{"Name": "vpc-id", "Values": [cloud.vpc]}])
+    if not found:
+        raise _not_so(inventory, "cloud.vpc", f"there is no VPC {cloud.vpc} in {cloud.region}", "aws ec2 describe-vpcs lists them")
+    inventory.vpc = found[0]
+    ranges = [block["CidrBlock"] for block in inventory.vpc.get("CidrBlockAssociationSet", [])] or [inventory.vpc["CidrBlock"]]
+    if cloud.network not in ranges:
+        raise _not_so(inventory, "cloud.network", f"{cloud.vpc} has {', '.join(ranges)}, not {cloud.network}", f"cloud.network: {ranges[0]}")
+    there = {
+        item["SubnetId"]: item
+        for item in inventory.ec2.pages("describe_subnets", "Subnets", Filters=[{"Name": "subnet-id", "Values": [s.id for s in inventory.topology.subnets]}])
+    }
+    for subnet in inventory.topology.subnets:
+        inventory.subnets[subnet.name] = _as_said(inventory, subnet, there.get(subnet.id))
+    zones = [inventory.subnets[subnet.name]["AvailabilityZone"] for subnet in inventory.topology.subnets if subnet.id in cloud.subnets]
+    if len(set(zones)) < len(zones):
+        raise _not_so(inventory, "cloud.subnets", f"both lie in the zone {zones[0]}", "two subnets of different zones, or one")
+    groups = inventory.tagged("describe_security_groups", "SecurityGroups")
+    inventory.marks = tags_of(groups[0]) if groups else {}
+    if groups and groups[0]["VpcId"] != cloud.vpc:
+        raise _kept(inventory, "cloud.vpc", groups[0]["VpcId"], str(cloud.vpc))
+
+
+def _as_said(inventory: Inventory, subnet: PlannedSubnet, there: dict[str, Any] | None) -> dict[str, Any]:
+    cloud = inventory.spec.cloud
+    key = f"cloud.{'subnets' if subnet.id in cloud.subnets else 'nginx_subnet'}.{subnet.id}"
+    if there is None:
+        raise _not_so(inventory, key, f"there is no subnet {subnet.id} in {cloud.region}", "aws ec2 describe-subnets lists them")
+    if there["VpcId"] != cloud.vpc:
+        raise _not_so(inventory, key, f"{subnet.id} belongs to {there['VpcId']}, not to {cloud.vpc}", "subnets of one VPC, and that one as cloud.vpc")
+    if there["CidrBlock"] != str(subnet.network):
+        what = f"{subnet.id} has the range {there['CidrBlock']}, not {subnet.network}: the machines' addresses would lie elsewhere"
+        raise _not_so(inventory, key, what, f"{key}: {there['CidrBlock']}")
+    if there.get("MapPublicIpOnLaunch") and not (cloud.internet_facing and subnet.name == NGINX):
+        what = f"{subnet.id} gives every new machine a public address, and no machine there may have one"
+        raise _not_so(inventory, key, what, "a private subnet, or switch its MapPublicIpOnLaunch off")
+    return there
+
+
+def _not_so(inventory: Inventory, key: str, what: str, step: str) -> CloudError:
+    return CloudError(f"{key}: {what}", str(inventory.spec.source or key), step)
 
 
 def plan(inventory: Inventory) -> Iterator[Pending]:
     """`CloudError` for what cannot be changed in place."""
     refuse_other_design(inventory)
     cloud = inventory.spec.cloud
+    if cloud.vpc:
+        _refuse_taken_addresses(inventory)
+        return
     if inventory.vpc is None:
         yield pending("create", "network", "VPC", cloud.network, _make_vpc)
-    if inventory.subnet is None:
-        yield pending("create", "network", "subnet", cloud.network, _make_subnet)
-    if cloud.connect_via != "private":
-        attached = inventory.gateway and inventory.vpc and any(item.get("VpcId") == inventory.vpc["VpcId"] for item in inventory.gateway.get("Attachments", []))
-        if not attached:
-            why = f"{inventory.deployment}'s way to package mirrors, and visitors' way in"
-            yield pending("create", "network", "internet gateway", why, _make_gateway)
+    for subnet in inventory.topology.subnets:
+        if subnet.name not in inventory.subnets:
+            yield pending("create", "network", f"subnet {subnet.name}", str(subnet.network), lambda inventory, subnet=subnet: _make_subnet(inventory, subnet))
+    attached = inventory.gateway and inventory.vpc and any(item.get("VpcId") == inventory.vpc["VpcId"] for item in inventory.gateway.get("Attachments", []))
+    if not attached:
+        why = f"{inventory.deployment}'s way to package mirrors" + (", and visitors' way in" if cloud.internet_facing else "")
+        yield pending("create", "network", "internet gateway", why, _make_gateway)
 
 
 def refuse_other_design(inventory: Inventory) -> None:
     """A live deployment keeps its pattern, hardening and network: what its machines hold was made for them."""
-    if inventory.vpc is None:
-        return
-    spec, tags = inventory.spec, tags_of(inventory.vpc)
-    for key, live, asked in (
-        ("pattern", tags.get(PATTERN, spec.pattern), spec.pattern),
-        ("hardening", tags.get(HARDENING, spec.hardening), spec.hardening),
-        ("cloud.network", inventory.vpc["CidrBlock"], spec.cloud.network),
-    ):
+    spec, marks = inventory.spec, inventory.marks
+    designs: list[tuple[str, str, str]] = [
+        ("pattern", marks.get(PATTERN, spec.pattern), spec.pattern),
+        ("hardening", marks.get(HARDENING, spec.hardening), spec.hardening),
+    ]
+    if inventory.vpc and not spec.cloud.vpc:
+        designs.append(("cloud.network", inventory.vpc["CidrBlock"], spec.cloud.network))
+    if other := [name for name in inventory.subnets if "/" in name]:
+        designs.append(("cloud.second_zone", f"such that there is a subnet {', '.join(other)}", str(spec.cloud.second_zone)))
+    elif (second := inventory.subnets.get("private-2")) and not spec.cloud.vpc:
+        designs.append(("cloud.second_zone", second["AvailabilityZone"], str(spec.cloud.second_zone)))
+    for key, live, asked in designs:
         if live != asked:
-            raise CloudError(
-                f"{key} of the live deployment {spec.deployment} is {live}, the parameters say {asked}: its "
-                "machines, databases and keys were made for the former, which they cannot be turned from",
-                str(spec.source or key),
-                f"destroy it first (./runbook destroy), or choose another `deployment` name, or set {key} back",
-            )
+            raise _kept(inventory, key, live, asked)
+
+
+def _kept(inventory: Inventory, key: str, live: str, asked: str) -> CloudError:
+    return CloudError(
+        f"{key} of the live deployment {inventory.deployment} is {live}, the parameters say {asked}: its "
+        "machines, databases and keys were made for the former, which they cannot be turned from",
+        str(inventory.spec.source or key),
+        f"destroy it first (./runbook destroy), or choose another `deployment` name, or set {key} back",
+    )
+
+
+def _refuse_taken_addresses(inventory: Inventory) -> None:
+    """In a subnet that others use too, each of our fixed addresses must be free or ours."""
+    ours = {machine.id for machine in inventory.instances}
+    for subnet in inventory.topology.subnets:
+        addresses = [node.address for node in inventory.topology.nodes if node.subnet == subnet.name]
+        wanted = [{"Name": "subnet-id", "Values": [subnet.id]}, {"Name": "addresses.private-ip-address", "Values": addresses}]
+        for interface in inventory.ec2.pages("describe_network_interfaces", "NetworkInterfaces", Filters=wanted) if addresses else ():
+            holder = interface.get("Attachment", {}).get("InstanceId", interface["NetworkInterfaceId"])
+            if holder not in ours:
+                what = f"{interface['PrivateIpAddress']} in {subnet.id} is in use by {holder}; a machine of {inventory.deployment} has this fixed address"
+                raise _not_so(inventory, "cloud.subnets", what, "other subnets, or move what uses the address")
 
 
 def apply(inventory: Inventory) -> None:
@@ -65,32 +148,29 @@ def _make_vpc(inventory: Inventory) -> None:
     inventory.ec2.wait("vpc_available", VpcIds=[inventory.vpc["VpcId"]])
 
 
-def _make_subnet(inventory: Inventory) -> None:
+def _make_subnet(inventory: Inventory, subnet: PlannedSubnet) -> None:
+    """In the zone of its number; the subnets without a zone follow the first one, whose zone AWS may have chosen."""
     assert inventory.vpc
-    cloud = inventory.spec.cloud
-    zone = {"AvailabilityZone": cloud.availability_zone} if cloud.availability_zone else {}
-    answer = inventory.ec2.create_subnet(VpcId=inventory.vpc["VpcId"], CidrBlock=cloud.network, TagSpecifications=[inventory.tags("subnet")], **zone)
-    inventory.subnet = answer["Subnet"]
-    if cloud.connect_via != "private":
-        inventory.ec2.modify_subnet_attribute(SubnetId=inventory.subnet["SubnetId"], MapPublicIpOnLaunch={"Value": True})
+    cloud, made = inventory.spec.cloud, list(inventory.subnets.values())
+    zone = cloud.second_zone if subnet.zone else cloud.availability_zone or (made[0]["AvailabilityZone"] if made else None)
+    inventory.subnets[subnet.name] = inventory.ec2.create_subnet(
+        VpcId=inventory.vpc["VpcId"],
+        CidrBlock=str(subnet.network),
+        TagSpecifications=[inventory.tags("subnet", Name=f"{inventory.deployment}/{subnet.name}")],
+        **({"AvailabilityZone": zone} if zone else {}),
+    )["PlannedSubnet"]
 
 
 def _make_gateway(inventory: Inventory) -> None:
-    """The VPC's main route table sends what is not local through it; the route goes when the VPC goes."""
     assert inventory.vpc
-    vpc = inventory.vpc["VpcId"]
     if inventory.gateway is None:
         inventory.gateway = inventory.ec2.create_internet_gateway(TagSpecifications=[inventory.tags("internet-gateway")])["InternetGateway"]
-    gateway = inventory.gateway["InternetGatewayId"]
     if not inventory.gateway.get("Attachments"):
-        inventory.ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
-    wanted = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "association.main", "Values": ["true"]}]
-    table = inventory.ec2.describe_route_tables(Filters=wanted)["RouteTables"][0]
-    if not any(route.get("DestinationCidrBlock") == "0.0.0.0/0" for route in table["Routes"]):
-        inventory.ec2.create_route(RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+        inventory.ec2.attach_internet_gateway(InternetGatewayId=inventory.gateway["InternetGatewayId"], VpcId=inventory.vpc["VpcId"])
 
 
 def remove(inventory: Inventory) -> None:
+    """What carries the deployment's tag; existing VPCs and subnets do not."""
     vpcs, subnets, gateways = ([str(item[id_key]) for item in inventory.tagged(operation, key)] for operation, key, id_key in PARTS)
     for subnet in subnets:
         inventory.say(subnet, "deleting the subnet")
@@ -109,4 +189,4 @@ def _left(inventory: Inventory) -> Iterator[str]:
     yield from (str(item[id_key]) for operation, key, id_key in PARTS for item in inventory.tagged(operation, key))
 
 
-GONE: tuple[Question, ...] = (("gone-network", "VPC, subnet, internet gateway", _left),)
+GONE: tuple[Question, ...] = (("gone-network", "VPC, subnets, internet gateway", _left),)

@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from runbook_lib.changes import Progress, Reporter
 from runbook_lib.check import Check, CheckTable
-from runbook_lib.launch import groups, key_pair, machines, network, secrets
+from runbook_lib.launch import elastic_ips, groups, key_pair, machines, network, routes, secrets
 from runbook_lib.launch.cloud import Cloud
 
 CHAPTER = "99_tear_down"
-STEPS = (machines.remove, groups.remove, key_pair.remove, network.remove, secrets.remove)
-QUESTIONS = (*machines.GONE, *groups.GONE, *key_pair.GONE, *network.GONE, *secrets.GONE)
+STEPS = (routes.remove, machines.remove, elastic_ips.remove, groups.remove, key_pair.remove, network.remove, secrets.remove)
+QUESTIONS = (*machines.GONE, *groups.GONE, *key_pair.GONE, *elastic_ips.GONE, *routes.GONE, *network.GONE, *secrets.GONE)
 
 
 def destroy(cloud: Cloud, progress: Progress | None = None) -> CheckTable:

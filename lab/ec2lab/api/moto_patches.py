@@ -300,11 +300,11 @@ def create_subnet(original: Callable[..., Any], self: Any, vpc_id: str, cidr_blo
         network = None
     if network is not None:
         whole = _lab.lab.network
-        if not network.subnet_of(whole) or _lab.lab.gateway in network:
+        if not network.subnet_of(whole) or _lab.lab.gateway in network or network.overlaps(_lab.lab.public):
             raise EC2ClientError(
                 "InvalidSubnet.Range",
                 f"The CIDR '{cidr_block}' is invalid: this lab has {whole}, and keeps what is around "
-                f"{_lab.lab.gateway} for itself. Choose another `network` or start the lab with another --range.",
+                f"{_lab.lab.gateway} and {_lab.lab.public} for itself. Choose another `network` or start the lab with another --range.",
             )
         for other in _all_subnets(self):
             if other.vpc_id != vpc_id and network.overlaps(other.cidr):

@@ -42,7 +42,7 @@ def make_server(lab: Lab, image: Image, hypervisor: Hypervisor, scratch: Path) -
     from moto.ssm.models import ssm_backends
     from werkzeug.serving import make_server as listen
 
-    from ec2lab.api import moto_patches
+    from ec2lab.api import moto_patches, network_patches  # noqa: F401 (registers its corrections)
 
     hypervisor.ec2 = ec2_backends[ACCOUNT][REGION]
     _remove_default_vpc(hypervisor.ec2)
