@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from runbook_lib.aws.client import Aws
 from runbook_lib.aws.host_keys import Pinned, pin_name
 from runbook_lib.aws.images import login_user as image_user
+from runbook_lib.aws.kms import refuse_unusable_key
 from runbook_lib.aws.operator_cidr import operator_cidr
 from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.changes import Plan, Progress, Reporter, Result
@@ -44,7 +45,7 @@ class Cloud:
         self.spec = spec
         self.topology = topology or topology_of(spec)
         self.aws = Aws(spec.cloud)
-        self.vault = Vault(self.aws.client("ssm"), spec.deployment)
+        self.vault = Vault(self.aws.client("ssm"), spec.deployment, spec.cloud.tags, spec.cloud.kms_key)
 
     @property
     def login_user(self) -> str:
@@ -185,8 +186,11 @@ class Cloud:
 
 
 def _plan(inventory: Inventory) -> Plan:
-    """The difference between the machines that should be and what was observed, in the order in which it is made up."""
-    return Plan(inventory.deployment, {}, tuple(change for kind in KINDS for change in kind.plan(inventory)))
+    """The difference between the machines that should be and what was observed, in the order in which it is made up. Raises `CloudError` for what cannot be."""
+    plan = Plan(inventory.deployment, {}, tuple(change for kind in KINDS for change in kind.plan(inventory)))
+    if plan.of("machine", "secret"):
+        refuse_unusable_key(inventory.aws)
+    return plan
 
 
 def _apply(inventory: Inventory, before_surplus_ends: Callable[[], None] = lambda: None) -> None:

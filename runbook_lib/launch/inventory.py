@@ -126,6 +126,7 @@ class Inventory:
     stored: dict[str, str] = field(default_factory=dict)  # what the vault holds
     key_pair: dict[str, Any] | None = None
     instances: list[Instance] = field(default_factory=list)  # terminated ones left out
+    protected: bool = False  # EC2 refuses to terminate the database's machine
     ended: list[str] = field(default_factory=list)  # terminated machines that are still shown, as `node=id`
 
     @cached_property
@@ -171,7 +172,7 @@ class Inventory:
 
     def tags(self, kind: str, **more: str) -> dict[str, Any]:
         """The tags with which a thing of this kind is made."""
-        return tag_specification(kind, {"Name": self.deployment, DEPLOYMENT: self.deployment, **more})
+        return tag_specification(kind, {**self.spec.cloud.tags, "Name": self.deployment, DEPLOYMENT: self.deployment, **more})
 
 
 Question = tuple[str, str, Callable[[Inventory], Iterable[str]]]  # a check's id, its title, and what speaks against it

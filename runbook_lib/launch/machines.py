@@ -77,11 +77,18 @@ def _instance(item: dict[str, Any], connect_via: str) -> Instance:
 def observe(inventory: Inventory) -> None:
     machines = [machine for machine in instances_of(inventory.aws, inventory.deployment) if inventory.concerns(machine.role)]
     inventory.instances = [machine for machine in machines if machine.state not in ENDED]
+    database = inventory.here.get(inventory.topology.db.name) if not inventory.role else None
+    inventory.protected = database is not None and _protected(inventory, database)
     inventory.ended = [f"{machine.node}={machine.id}" for machine in machines if machine.state == "terminated"]
 
 
+def _protected(inventory: Inventory, machine: Instance) -> bool:
+    found = inventory.ec2.describe_instance_attribute(InstanceId=machine.id, Attribute="disableApiTermination")
+    return bool(found["DisableApiTermination"]["Value"])
+
+
 def plan(inventory: Inventory) -> Iterator[Pending]:
-    """Machines to make, to replace, to modify, to start and to end."""
+    """Machines to make, to replace, to modify, to start and to end. `CloudError` where one that must go is protected from it."""
     for node in inventory.topology.nodes:
         machines = inventory.of_node(node.name)
         if machines:
@@ -98,6 +105,9 @@ def plan(inventory: Inventory) -> Iterator[Pending]:
 def _one_machine(inventory: Inventory, node: Node, machine: Instance) -> Iterator[Pending]:
     if machine.address != node.address:
         detail = f"{machine.id} has {machine.address}, its address is {node.address}; what is on its disk is lost"
+        if node.role == "db" and inventory.protected:
+            step = "set cloud.termination_protection: false and switch the machine's own off in EC2, or set the parameters back"
+            raise CloudError(f"{node.name} would be replaced ({detail}), and is protected from termination", "cloud.termination_protection", step)
         yield pending("replace", "machine", node.name, detail, machine)
         return
     lacking = _lacking_tags(inventory.topology, node, machine)
@@ -106,6 +116,7 @@ def _one_machine(inventory: Inventory, node: Node, machine: Instance) -> Iterato
         (not machine.imdsv2, "IMDSv2 only"),
         (node.role in inventory.groups and machine.groups != {inventory.groups[node.role].id}, f"group {node.role} and no other"),
         (lacking, f"tags {', '.join(sorted(lacking))}"),
+        (_protection_differs(inventory, node), f"termination protection {'on' if inventory.spec.cloud.termination_protection else 'off'}"),
     )
     if words := "; ".join(text for differs, text in differences if differs):
         yield pending("modify", "machine", node.name, words, machine)
@@ -122,12 +133,16 @@ def surplus(inventory: Inventory) -> list[Instance]:
 def machine_tags(topology: Topology, node: Node) -> dict[str, str]:
     """The tags of a node's machine."""
     name = f"{topology.spec.deployment}/{node.name}"
-    tags = {"Name": name, DEPLOYMENT: topology.spec.deployment, ROLE: node.role, NODE: node.name}
+    tags = {**topology.spec.cloud.tags, "Name": name, DEPLOYMENT: topology.spec.deployment, ROLE: node.role, NODE: node.name}
     return tags | ({HOSTS: " ".join(node.hosts)} if node.hosts else {})
 
 
 def _lacking_tags(topology: Topology, node: Node, machine: Instance) -> dict[str, str]:
     return {key: value for key, value in machine_tags(topology, node).items() if machine.tags.get(key) != value}
+
+
+def _protection_differs(inventory: Inventory, node: Node) -> bool:
+    return node.role == "db" and inventory.protected != inventory.spec.cloud.termination_protection
 
 
 def apply(inventory: Inventory) -> None:
@@ -142,6 +157,16 @@ def apply(inventory: Inventory) -> None:
         _modify(inventory, inventory.topology.node(p.host), p.subject)
     _start(inventory)
     _wait_until_running(inventory)
+    _protect(inventory)
+
+
+def _protect(inventory: Inventory) -> None:
+    """Switch the termination protection of the database's machine on or off, as the parameters say."""
+    for name, machine in inventory.here.items():
+        if _protection_differs(inventory, inventory.topology.node(name)):
+            wanted = inventory.spec.cloud.termination_protection
+            inventory.say(name, f"switching its termination protection {'on' if wanted else 'off'}")
+            inventory.ec2.modify_instance_attribute(InstanceId=machine.id, DisableApiTermination={"Value": wanted})
 
 
 def end_surplus(inventory: Inventory) -> None:
@@ -176,6 +201,7 @@ def _run_instance(inventory: Inventory, node: Node, image: Ami) -> None:
     inventory.say(node.name, f"launching a {node.instance_type}")
     tags = machine_tags(inventory.topology, node)
     disk = {"VolumeSize": inventory.spec.cloud.disk_gb, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
+    disk |= {"KmsKeyId": inventory.spec.cloud.kms_key} if inventory.spec.cloud.kms_key else {}
     request: dict[str, Any] = {
         "ImageId": image.id,
         "InstanceType": node.instance_type,
@@ -284,6 +310,9 @@ def remove(inventory: Inventory) -> None:
         going = [machine for machine in alive if machine.state != "shutting-down" and machine.id not in told]
         if going:
             for machine in going:
+                if machine.role == "db" and _protected(inventory, machine):
+                    inventory.say(machine.node, "switching its termination protection off: this is a tear-down")
+                    inventory.ec2.modify_instance_attribute(InstanceId=machine.id, DisableApiTermination={"Value": False})
                 inventory.say(machine.node or machine.id, f"terminating {machine.id}")
             inventory.ec2.terminate_instances(InstanceIds=[machine.id for machine in going])
             told.update(machine.id for machine in going)

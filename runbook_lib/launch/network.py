@@ -158,7 +158,7 @@ def _make_subnet(inventory: Inventory, subnet: PlannedSubnet) -> None:
         CidrBlock=str(subnet.network),
         TagSpecifications=[inventory.tags("subnet", Name=f"{inventory.deployment}/{subnet.name}")],
         **({"AvailabilityZone": zone} if zone else {}),
-    )["PlannedSubnet"]
+    )["Subnet"]
 
 
 def _make_gateway(inventory: Inventory) -> None:

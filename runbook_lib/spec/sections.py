@@ -56,6 +56,15 @@ class CloudSpec(_Closed):
     )
     bastion: str | None = _field(None, "jump host for connect_via: bastion; you sign in there with your own SSH key", allowed="user@host")
     bastion_host_keys: tuple[str, ...] = _field((), "host keys of the jump host, the public parts from its own disk or console", allowed="list of: type base64")
+    tags: dict[str, str] = _field(
+        {}, "tags of your own, on everything when it is made, on machines also later", allowed="up to 40 of key: value, as EC2 and SSM allow them"
+    )
+    kms_key: str | None = _field(
+        None, "customer managed key that disks and secrets are encrypted with from then on; AWS's own when absent", allowed="key id, alias/… or ARN"
+    )
+    termination_protection: bool = _field(
+        False, "EC2 refuses to terminate the database's machine (DisableApiTermination); a tear-down switches that off itself, and says so"
+    )
     probe: bool = _field(False, "also launch a small machine that belongs to no trusted group, as a vantage point of the proof")
 
     @property

@@ -27,6 +27,9 @@ HOMES = "below /opt, /srv, /data, /usr/local, /var/opt, /home/… or /mnt/…"
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.]")  # apt takes a name that ends in - as a package to remove
 HEAPS = (64, 512 * 1024)  # MiB
 HOST_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-nistp\d+|ssh-rsa) AAAA[0-9A-Za-z+/]+={0,3}( .*)?")
+TAG = re.compile(r"[\w .:/=+\-@]*")
+MOST_TAGS = 40
+KMS_KEY = re.compile(r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:(key|alias)/)?(alias/)?[A-Za-z0-9/_-]{1,250}")
 IMAGES = ("debian-12", "ubuntu-22.04")
 PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 
@@ -56,6 +59,8 @@ def check_together(spec: Parameters) -> None:
     _access(spec)
     _machines(spec)
     _on_the_hosts(spec)
+    _tags(spec.cloud)
+    _key(spec.cloud)
     check_source("product.pack", spec.product.pack, "product.sha256", spec.product.sha256)
     driver = spec.database.driver
     if driver.url:
@@ -272,6 +277,28 @@ def _on_the_hosts(spec: Parameters) -> None:
             Path(config).expanduser()
         except RuntimeError:
             refuse("cloud.aws_config", config, "this machine has no such user", "~/… or an absolute path")
+
+
+def _tags(cloud: CloudSpec) -> None:
+    """Check the limits of tags that hold for EC2 and SSM alike (EC2 user guide, "Tag restrictions"; SSM API reference, Tag)."""
+    if len(cloud.tags) > MOST_TAGS:
+        refuse("cloud.tags", f"{len(cloud.tags)} tags", "a resource has 50 tags at most, and the runbook needs some", f"up to {MOST_TAGS}")
+    for key, value in cloud.tags.items():
+        if key.lower().startswith(("aws:", "runbook:")) or key == "Name":
+            refuse(f"cloud.tags.{key}", value, "kept for " + ("AWS" if key.lower().startswith("aws:") else "the runbook's own tags"), "another key")
+        if not TAG.fullmatch(key) or not 1 <= len(key) <= 128:
+            refuse(f"cloud.tags.{key}", value, "not the key of a tag", "1 to 128 letters, digits, spaces and _ . : / = + - @")
+        if not TAG.fullmatch(value) or len(value) > 256:
+            refuse(f"cloud.tags.{key}", value, "not the value of a tag", "up to 256 letters, digits, spaces and _ . : / = + - @")
+
+
+def _key(cloud: CloudSpec) -> None:
+    if cloud.kms_key and not KMS_KEY.fullmatch(cloud.kms_key):
+        refuse("cloud.kms_key", cloud.kms_key, "not a key of KMS", "key id, alias/NAME or arn:aws:kms:…")
+    if cloud.kms_key and cloud.kms_key.startswith("arn:") and cloud.kms_key.split(":")[3] != cloud.region:
+        refuse("cloud.kms_key", cloud.kms_key, f"a key of another region than cloud.region, {cloud.region}", "a key of the same region")
+    if cloud.kms_key and cloud.kms_key.removeprefix("alias/").startswith("aws/"):
+        refuse("cloud.kms_key", cloud.kms_key, "AWS's own key, which volumes and parameters have without it", "leave it out, or a key of your own")
 
 
 def roles_of(spec: Parameters) -> tuple[str, ...]:

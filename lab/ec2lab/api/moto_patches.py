@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
 from moto.core.types import Base64EncodedString
 from moto.core.utils import utcnow
@@ -26,6 +27,7 @@ from moto.ec2.responses.amis import AmisResponse
 from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.responses.security_groups import SecurityGroups
+from moto.kms.responses import KmsResponse
 
 from ec2lab.machines.hypervisor import Hypervisor
 
@@ -365,6 +367,20 @@ def _referenced_groups(ec2: Any, other_than: str) -> Iterator[str]:
                 for rule in [*group.ingress_rules, *group.egress_rules]:
                     if rule.source_group:
                         yield rule.source_group["GroupId"]
+
+
+# --- keys
+
+
+@corrects(KmsResponse, "create_grant")
+@corrects(KmsResponse, "encrypt")
+@corrects(KmsResponse, "generate_data_key_without_plaintext")
+def try_key(original: Callable[..., Any], self: Any) -> Any:
+    """Do nothing in a dry run, and answer as KMS does (API reference, DryRun); moto does it all the same."""
+    if not self._get_param("DryRun"):
+        return original(self)
+    self._validate_key_id(self._get_param("KeyId"))
+    raise JsonRESTError("DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")
 
 
 def _all_subnets(ec2: Any) -> Iterator[Any]:
