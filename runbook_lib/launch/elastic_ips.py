@@ -65,8 +65,8 @@ def associate(inventory: Inventory) -> None:
 
 
 def _release(inventory: Inventory, address: dict[str, Any]) -> None:
-    if association := address.get("AssociationId"):
-        unless_gone(inventory.ec2.disassociate_address, AssociationId=association)
+    if address.get("InstanceId"):  # a NAT gateway gives its address back itself, when it is gone
+        unless_gone(inventory.ec2.disassociate_address, AssociationId=address["AssociationId"])
     unless_gone(inventory.ec2.release_address, AllocationId=address["AllocationId"])
 
 

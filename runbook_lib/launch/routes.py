@@ -112,6 +112,7 @@ def apply(inventory: Inventory) -> None:
         return
     if inventory.nat is None:
         _make_gateway(inventory)
+    _await_gateway(inventory)
     for due in [due for due in plan(inventory) if "route table" in due.change.key]:
         _make_table(inventory, due.subject)
     for due in list(plan(inventory)):
@@ -126,15 +127,23 @@ def apply(inventory: Inventory) -> None:
 
 def _make_gateway(inventory: Inventory) -> None:
     inventory.say("NAT gateway", "creating; it takes a minute or two")
-    made = inventory.ec2.create_nat_gateway(
+    inventory.nat = inventory.ec2.create_nat_gateway(
         SubnetId=inventory.subnets[NAT]["SubnetId"], AllocationId=inventory.addresses[NAT]["AllocationId"], TagSpecifications=[inventory.tags("natgateway")]
     )["NatGateway"]
-    id_, seconds = made["NatGatewayId"], inventory.spec.timeouts.running
 
-    def look() -> dict[str, Any]:
-        return dict(inventory.ec2.describe_nat_gateways(NatGatewayIds=[id_])["NatGateways"][0])
 
-    found = wait_until(look, seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda it: it["State"] != "pending")
+def _await_gateway(inventory: Inventory) -> None:
+    """Wait until the NAT gateway serves: before that no route can lead to it. A new one may not be visible at once."""
+    assert inventory.nat
+    id_ = inventory.nat["NatGatewayId"]
+    found: dict[str, Any] = wait_until(
+        lambda: inventory.ec2.describe_nat_gateways(NatGatewayIds=[id_])["NatGateways"][0],
+        inventory.spec.timeouts.running,
+        pause=FIRST_PAUSE,
+        longest=LONGEST_PAUSE,
+        enough=lambda found: found["State"] != "pending",
+        again_after=lambda error: isinstance(error, CloudError) and error.code == "NatGatewayNotFound",
+    )
     if found["State"] != "available":
         what = f"the NAT gateway {id_} is {found['State']}: {found.get('FailureMessage', 'EC2 gives no reason')}"
         raise CloudError(what, inventory.ec2.about, "put right what the reason names, then run chapter 01 again")

@@ -54,7 +54,9 @@ class CloudSpec(_Closed):
         "how the operator reaches the machines: `private` by their own addresses (VPN, lab), `public` over the internet, through Nginx, `bastion` "
         "through a jump host of yours. With `private`, Nginx has no public address; otherwise it has an Elastic IP, and no other machine has one",
     )
-    bastion: str | None = _field(None, "jump host for connect_via: bastion; you sign in there with your own SSH key", allowed="user@host")
+    bastion: str | None = _field(
+        None, "jump host for connect_via: bastion, with a route to the machines' own addresses; you sign in there with your own SSH key", allowed="user@host"
+    )
     bastion_host_keys: tuple[str, ...] = _field((), "host keys of the jump host, the public parts from its own disk or console", allowed="list of: type base64")
     tags: dict[str, str] = _field(
         {}, "tags of your own, on everything when it is made, on machines also later", allowed="up to 40 of key: value, as EC2 and SSM allow them"

@@ -456,6 +456,18 @@ def test_a_live_deployment_goes_from_private_to_public_and_back_as_the_plan_says
     assert not [machine for machine in private.describe().values() if machine.public_address]
 
 
+def test_the_probe_of_a_public_deployment_is_reached_through_nginx_as_well(make_cloud: Callable[..., Cloud]) -> None:
+    cloud = make_cloud(overrides=PUBLIC)
+    cloud.apply()
+    address = cloud.instance("lb-1").public_address
+    probe, [nginx] = cloud.launch_probe(), cloud.instance("lb-1").groups
+    [group] = ec2(cloud).describe_security_groups(GroupIds=list(probe.groups))["SecurityGroups"]
+    [rule] = group["IpPermissions"]
+    assert (rule["FromPort"], rule["IpRanges"], [pair["GroupId"] for pair in rule["UserIdGroupPairs"]]) == (22, [], [nginx])
+    cloud.terminate_probe()
+    assert cloud.instance("lb-1").public_address == address and not cloud.plan(), "the proof's helper leaves everything else alone"
+
+
 def test_an_address_that_was_taken_from_nginx_comes_back(make_cloud: Callable[..., Cloud]) -> None:
     cloud = make_cloud(overrides=PUBLIC)
     cloud.apply()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook_lib.errors import RunbookError
@@ -74,6 +74,7 @@ def test_addresses_are_fixed_per_node_and_do_not_move_when_nodes_are_added() -> 
     assert addresses["lb-1"] == "10.213.1.138" and addresses["store-8"] == "10.213.1.68"
 
 
+@settings(deadline=None)
 @given(
     pattern=st.sampled_from(sorted(PATTERNS)),
     count=st.integers(1, 8),
