@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from runbook_lib.changes import Pending
 from runbook_lib.errors import CloudError
-from runbook_lib.launch.inventory import HARDENING, PATTERN, Inventory, Question, pending, tags_of, unless_gone
+from runbook_lib.launch.inventory import DEPLOYMENT, HARDENING, PATTERN, Inventory, Question, pending, tags_of, unless_gone
 from runbook_lib.topology.subnets import NGINX, PlannedSubnet
 
 PARTS = (
@@ -89,7 +90,9 @@ def plan(inventory: Inventory) -> Iterator[Pending]:
         yield pending("create", "network", "VPC", cloud.network, _make_vpc)
     for subnet in inventory.topology.subnets:
         if subnet.name not in inventory.subnets:
-            yield pending("create", "network", f"subnet {subnet.name}", str(subnet.network), lambda inventory, subnet=subnet: _make_subnet(inventory, subnet))
+            note = f" in {cloud.second_zone}, for every other node of a tier; Nginx and the database stay in {cloud.availability_zone}" if subnet.zone else ""
+            make = partial(_make_subnet, subnet=subnet)
+            yield pending("create", "network", f"subnet {subnet.name}", f"{subnet.network}{note}", make)
     attached = inventory.gateway and inventory.vpc and any(item.get("VpcId") == inventory.vpc["VpcId"] for item in inventory.gateway.get("Attachments", []))
     if not attached:
         why = f"{inventory.deployment}'s way to package mirrors" + (", and visitors' way in" if cloud.internet_facing else "")
@@ -131,7 +134,8 @@ def _refuse_taken_addresses(inventory: Inventory) -> None:
         wanted = [{"Name": "subnet-id", "Values": [subnet.id]}, {"Name": "addresses.private-ip-address", "Values": addresses}]
         for interface in inventory.ec2.pages("describe_network_interfaces", "NetworkInterfaces", Filters=wanted) if addresses else ():
             holder = interface.get("Attachment", {}).get("InstanceId", interface["NetworkInterfaceId"])
-            if holder not in ours:
+            mark = {"Key": DEPLOYMENT, "Value": inventory.deployment}  # of a machine that is ending, too
+            if holder not in ours and mark not in interface.get("TagSet", []):
                 what = f"{interface['PrivateIpAddress']} in {subnet.id} is in use by {holder}; a machine of {inventory.deployment} has this fixed address"
                 raise _not_so(inventory, "cloud.subnets", what, "other subnets, or move what uses the address")
 

@@ -139,6 +139,14 @@ def _answers(box: Box) -> bool:
     return True
 
 
+def test_this_machine_comes_from_one_address_whatever_subnet_it_goes_to(lab: LabClient, net: Net, launch) -> None:
+    other = lab.ec2.create_subnet(VpcId=net.vpc, CidrBlock=net.address(208) + "/28")["Subnet"]["SubnetId"]
+    boxes = [launch(30), launch(215, SubnetId=other)]
+    seen = [box.run("echo $SSH_CONNECTION").split()[0] for box in boxes]
+    assert seen == [str(lab.lab.gateway)] * 2
+    assert boxes[0].run(f"curl -s -m 2 telnet://{boxes[1].address}:22 | head -c 3", check=False) == "SSH", "and the subnets of a network reach each other"
+
+
 def test_no_subnet_takes_the_range_of_public_addresses(lab: LabClient) -> None:
     vpc = lab.ec2.create_vpc(CidrBlock=str(lab.lab.network))["Vpc"]["VpcId"]
     assert refused(lab.ec2.create_subnet, VpcId=vpc, CidrBlock=str(lab.lab.public)) == "InvalidSubnet.Range"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from ec2lab.errors import LabError, lab_command
@@ -86,7 +86,7 @@ def _bridge(name: str, *addresses: str) -> None:
             ipv6.write_text("1")
         run("ip", "link", "set", name, "up")
     for address in addresses:
-        run("ip", "address", "replace", address, "dev", name)
+        run("ip", "address", "replace", address, "dev", name, "noprefixroute")
 
 
 @dataclass(frozen=True)
@@ -159,8 +159,11 @@ def sync_subnets(lab: Lab, subnets: Iterable[Subnet]) -> set[str]:
         run("ip", "link", "delete", bridge)
     for bridge, addresses in wanted.items():
         _bridge(bridge, *(addresses - present.get(bridge, set())))
+        for address in addresses - present.get(bridge, set()):  # this machine comes from one address, whatever subnet it goes to
+            run("ip", "route", "replace", str(IPv4Interface(address).network), "dev", bridge, "src", str(lab.gateway))
         for address in present.get(bridge, set()) - addresses:
             run("ip", "address", "delete", address, "dev", bridge)
+            run("ip", "route", "delete", str(IPv4Interface(address).network), "dev", bridge, check=False)
     return set(wanted)
 
 

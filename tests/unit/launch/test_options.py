@@ -127,6 +127,8 @@ ZONES = {"cloud.network": "10.213.2.0/23", "cloud.availability_zone": "us-east-1
 
 def test_nodes_of_a_tier_are_spread_over_two_zones(make_cloud: Make) -> None:
     cloud = make_cloud("greg-separated", ZONES)
+    [said] = [p.change.summary for p in cloud.plan().pending if p.change.key == "network subnet private-2"]
+    assert "every other node of a tier" in said and "the database stay in us-east-1a" in said
     cloud.apply()
     assert not cloud.plan() and cloud.verify().ok
     found = cloud.aws.client("ec2").pages("describe_instances", "Reservations", Filters=by_tag(cloud.spec.deployment))
