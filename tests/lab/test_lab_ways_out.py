@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from botocore.exceptions import ClientError
 
@@ -145,6 +147,16 @@ def test_this_machine_comes_from_one_address_whatever_subnet_it_goes_to(lab: Lab
     seen = [box.run("echo $SSH_CONNECTION").split()[0] for box in boxes]
     assert seen == [str(lab.lab.gateway)] * 2
     assert boxes[0].run(f"curl -s -m 2 telnet://{boxes[1].address}:22 | head -c 3", check=False) == "SSH", "and the subnets of a network reach each other"
+
+
+def test_the_gateway_of_a_network_keeps_its_hardware_address_when_machines_come_and_go(lab: LabClient, net: Net, launch) -> None:
+    launch(31).host_keys()
+    address = Path("/sys/class/net", lab.lab.vpc_bridge(net.vpc), "address")
+    before = address.read_text()
+    for host in range(40, 46):
+        box = lab.launch(net, host).wait("running")
+        assert address.read_text() == before, "a bridge without an address of its own takes the lowest of its ports"
+        box.terminate()
 
 
 def test_no_subnet_takes_the_range_of_public_addresses(lab: LabClient) -> None:

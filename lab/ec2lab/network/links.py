@@ -7,6 +7,7 @@ else. Elastic IPs are reached from this machine only.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -80,7 +81,9 @@ def open_lab(lab: Lab) -> None:
 
 def _bridge(name: str, *addresses: str) -> None:
     if not Path("/sys/class/net", name).exists():
-        run("ip", "link", "add", name, "type", "bridge", "stp_state", "0", "forward_delay", "0")
+        # An own hardware address: without one it is the lowest of its ports', and changes when that machine goes; the others then answer to nobody for 40 s.
+        mac = "02:ec:" + ":".join(f"{byte:02x}" for byte in hashlib.sha256(name.encode()).digest()[:4])
+        run("ip", "link", "add", name, "address", mac, "type", "bridge", "stp_state", "0", "forward_delay", "0")
         ipv6 = Path("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
         if ipv6.exists():
             ipv6.write_text("1")
