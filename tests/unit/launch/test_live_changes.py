@@ -57,7 +57,7 @@ def test_a_type_that_the_second_zone_does_not_offer_is_told(make_cloud: MakeClou
     monkeypatch.setattr(zones, "zones_by_type", lambda ec2, types: {type_: offers[type_] for type_ in types})
     two = {"cloud.network": "10.213.2.0/23", "cloud.availability_zone": "us-east-1a", "cloud.second_zone": "us-east-1b", "nodes.greg": 2}
     cloud = make_cloud("greg-original", overrides=two | {"cloud.instance_type": {"default": "t3.small", "greg": "t3.medium"}})
-    with pytest.raises(CloudError, match="cloud.second_zone: us-east-1b does not offer t3.medium"):
+    with pytest.raises(CloudError, match=r"cloud\.second_zone: us-east-1b does not offer t3.medium"):
         cloud.plan()
     database = make_cloud("greg-original", overrides=two | {"cloud.instance_type": {"default": "t3.small", "db": "t3.medium"}})
     assert database.plan().of("network"), "the database stands in the first zone, which offers its type"
