@@ -203,7 +203,8 @@ def _apply(inventory: Inventory, before_surplus_ends: Callable[[], None] = lambd
     """
     for kind in KINDS:
         kind.apply(inventory)
-    elastic_ips.associate(inventory)  # after the machines, which have their addresses only now
+        if kind is machines:  # at once: in the first boot Nginx fetches the SSM Agent, and its address is its way out
+            elastic_ips.associate(inventory)
     groups.apply_rules(inventory)  # the operator's own address may be another one now that the network is there
     instance_profile.wait_online(inventory)
     if machines.surplus(inventory):

@@ -20,8 +20,8 @@ def _found(inventory: Inventory) -> list[dict[str, Any]]:
     return list(inventory.ec2.describe_addresses(Filters=inventory.ours)["Addresses"])
 
 
-def _wanted(inventory: Inventory) -> dict[str, str]:
-    """Who has an Elastic IP, with the reason."""
+def wanted(inventory: Inventory) -> dict[str, str]:
+    """Return who has an Elastic IP, with the reason."""
     found = {} if inventory.spec.cloud.vpc else {NAT: "source address of the NAT gateway"}
     return found | {node.name: f"public address of {', '.join(node.hosts)}: the same after stop and start" for node in inventory.topology.public_nodes}
 
@@ -30,14 +30,14 @@ def plan(inventory: Inventory) -> Iterator[Pending]:
     """Addresses to allocate, to associate with another machine, and to release. Work on one role concerns none of them."""
     if inventory.role:
         return
-    wanted = _wanted(inventory)
-    for name, why in wanted.items():
+    due = wanted(inventory)
+    for name, why in due.items():
         if name not in inventory.addresses:
             yield pending("create", "Elastic IP", name, why, name)
         elif name != NAT and (machine := inventory.here.get(name)) and inventory.addresses[name].get("InstanceId") != machine.id:
             yield pending("modify", "Elastic IP", name, f"{inventory.addresses[name]['PublicIp']} to {machine.id}", name)
     for name, address in inventory.addresses.items():
-        if name not in wanted:
+        if name not in due:
             yield pending("delete", "Elastic IP", name, f"{address['PublicIp']}: nothing has a public address here any more; nobody gets it back", name)
 
 

@@ -205,7 +205,7 @@ def test_a_key_that_does_not_exist_or_is_off_is_told_before_anything_is_created(
         assert not everything(cloud)
 
 
-@pytest.mark.parametrize("call", ["generate_data_key_without_plaintext", "encrypt", "create_grant"])
+@pytest.mark.parametrize("call", ["generate_data_key_without_plaintext", "encrypt"])
 def test_a_key_without_a_grant_is_told_before_anything_is_created(make_cloud: Make, key: Any, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     cloud = make_cloud(overrides={"cloud.kms_key": key["KeyId"]})
     refusal = CloudError("the credentials may not do this (AccessDeniedException: no)")
