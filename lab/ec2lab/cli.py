@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from ec2lab import lifecycle, status
 from ec2lab.errors import LabError
+from ec2lab.machines.image import DEFAULT, RECIPES, parse_names
 from ec2lab.paths import DEFAULT_RANGE, find_lab
 
 
@@ -32,6 +33,7 @@ class CommandLine:
         self._verbs: Any = self.parser.add_subparsers(dest="verb", required=True, metavar="VERB")
         up = self.add("up", "bring the lab up (again: does nothing)")
         up.add_argument("--allow", action="append", default=[], metavar="HOST", help="let machines reach HOST through the proxy (HTTPS)")
+        up.add_argument("--images", default="", metavar="NAME,...", help=f"systems of its machines: {', '.join(RECIPES)} (default {DEFAULT})")
         self.add("down", "take the lab away: machines, disks, networks, everything")
         self.add("status", "machines, states, addresses, groups, memory").add_argument("--json", action="store_true")
         self.add("env", "print export lines for any AWS client")
@@ -55,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         lab = find_lab(args.name, args.range)
         if args.verb == "up":
-            lifecycle.up(lab, tuple(args.allow), args.yes)
+            lifecycle.up(lab, tuple(args.allow), args.yes, images=parse_names(args.images) if args.images else ())
         elif args.verb == "down":
             lifecycle.down(lab)
         elif args.verb == "status":

@@ -79,6 +79,11 @@ class Api:
 
         return guarded
 
+    @property
+    def partition(self) -> str:
+        """The part of AWS that the client's region belongs to: aws, aws-us-gov or aws-cn."""
+        return str(self.client.meta.partition)
+
     def wait(self, waiter: str, **options: Any) -> None:
         """Wait with one of the waiters of EC2, which asks every second for a minute."""
         try:
