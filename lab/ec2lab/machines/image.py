@@ -60,20 +60,20 @@ SECRETS = ("etc/ssh/ssh_host_*", "var/lib/systemd/random-seed", "var/lib/dbus/ma
 
 
 @dataclass(frozen=True)
-class Archive:
-    """Where a distribution's packages come from.
+class Distribution:
+    """A distribution, and where its packages come from.
 
     `variable`: environment variable with the archive's URI, needed where this machine's apt knows none. `components`: parts of the
     archive that machines may use.
     """
 
-    distribution: str
+    name: str
     variable: str
     components: str
 
 
-DEBIAN = Archive("debian", "EC2LAB_DEBIAN_MIRROR", "main")
-UBUNTU = Archive("ubuntu", "EC2LAB_UBUNTU_MIRROR", "main universe")
+DEBIAN = Distribution("debian", "EC2LAB_DEBIAN_MIRROR", "main")
+UBUNTU = Distribution("ubuntu", "EC2LAB_UBUNTU_MIRROR", "main universe")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Recipe:
     parameter: str
     user: str = "admin"
     root_device: str = "/dev/xvda"
-    archive: Archive = DEBIAN
+    distribution: Distribution = DEBIAN
     pockets: tuple[str, ...] = ("-updates", "-security")
 
 
@@ -147,11 +147,11 @@ def mirrors() -> dict[str, str]:
     An archive is where its environment variable says, else, for Debian, where this machine's apt gets a release from. Ubuntu has its
     security suite in the archive itself.
     """
-    found = {archive.distribution: os.environ.get(archive.variable, "").rstrip("/") for archive in (DEBIAN, UBUNTU)}
+    found = {each.name: os.environ.get(each.variable, "").rstrip("/") for each in (DEBIAN, UBUNTU)}
     found = {name: uri for name, uri in found.items() if uri}
     if "debian" in found:
         found["debian-security"] = f"{found['debian']}-security"
-    suites = {recipe.suite for recipe in RECIPES.values() if recipe.archive is DEBIAN}
+    suites = {recipe.suite for recipe in RECIPES.values() if recipe.distribution is DEBIAN}
     for line in lines("apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)", "Created-By: Packages"):
         site, _, release = line.partition(" ")
         suite, _, pocket = release.partition("-")
@@ -167,17 +167,17 @@ def sources(recipe: Recipe, on_machine: bool) -> str:
 
     Raises LabError when no mirror of the archive is known.
     """
-    distribution, known = recipe.archive.distribution, mirrors()
+    distribution, known = recipe.distribution.name, mirrors()
     if distribution not in known:
         raise LabError(
             f"no mirror of {distribution.capitalize()} {recipe.suite} is known: this machine's apt has none",
             "apt's sources",
-            f"name one: {recipe.archive.variable}=http://<mirror>/{distribution} {lab_command('up')}",
+            f"name one: {recipe.distribution.variable}=http://<mirror>/{distribution} {lab_command('up')}",
         )
     text = ""
     for pocket in ("", *recipe.pockets):
         uri = known.get(distribution + pocket, known[distribution])
-        text += f"deb {uri.replace('https://', 'http://') if on_machine else uri} {recipe.suite}{pocket} {recipe.archive.components}\n"
+        text += f"deb {uri.replace('https://', 'http://') if on_machine else uri} {recipe.suite}{pocket} {recipe.distribution.components}\n"
     return text
 
 
@@ -192,7 +192,7 @@ def wanted(name: str = DEFAULT) -> Image:
 
 def files(recipe: Recipe) -> dict[str, str]:
     """Return the texts of the files that an image has beside those of its packages, by path."""
-    cloud_init = CLOUD_INIT.replace("DISTRO", recipe.archive.distribution).replace("USER", recipe.user)
+    cloud_init = CLOUD_INIT.replace("DISTRO", recipe.distribution.name).replace("USER", recipe.user)
     own = {"etc/cloud/cloud.cfg.d/01_image.cfg": cloud_init, "etc/apt/sources.list": sources(recipe, on_machine=True)}
     return FILES | own
 
