@@ -40,8 +40,8 @@ def verify_machines(deployment: Session, nodes: Iterable[Node], services: tuple[
 
 
 def sshd_differences(text: str) -> list[str]:
-    """Return where the answer of `sshd -T` differs from the plan, as `setting value`."""
-    settings = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
+    """Return where the answer of `sshd -T` differs from the plan, as `setting value`. Names are in lower case up to OpenSSH 10.0, later as in its manual."""
+    settings = {name.lower(): value for name, _, value in (line.partition(" ") for line in text.splitlines()) if value}
     found = []
     for line in machine.SSHD.splitlines():
         name, _, value = line.partition(" ")

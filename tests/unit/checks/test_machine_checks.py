@@ -34,6 +34,12 @@ def test_what_was_planned_is_no_difference() -> None:
     assert sshd_differences(GOOD) == []
 
 
+def test_newer_servers_write_the_names_of_settings_in_mixed_case() -> None:
+    """As OpenSSH 10.6 does: KexAlgorithms, Macs."""
+    mixed = "\n".join(line[0].upper() + line[1:] for line in GOOD.splitlines())
+    assert sshd_differences(mixed) == []
+
+
 @pytest.mark.parametrize(
     ("there", "instead", "found"),
     [
