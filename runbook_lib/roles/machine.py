@@ -7,7 +7,7 @@ from runbook_lib.converge.engine import Stage
 from runbook_lib.converge.resources import Directory, Edited, Exec, File, Package, Unit
 
 # ssh-audit's hardened profile for Debian 12. A list that begins with - is what is taken away from the release's own: a name that a release
-# does not know is an error in a list of names and none there, so this holds for OpenSSH 8.4 to 10. Stricter than the profile: no group exchange,
+# does not know is an error in a list of names and none there, so this holds for OpenSSH 8.4 to 10.6. Stricter than the profile: no group exchange,
 # whose moduli would have to be filtered, and no RSA host key; the Ed25519 key, which the console shows, is pinned. Forwarding stays: that is
 # how checks reach the database.
 SSHD_FILE = "/etc/ssh/sshd_config.d/00-runbook.conf"
@@ -16,7 +16,7 @@ SSHD = """\
 KexAlgorithms -ecdh-sha2-*,diffie-hellman-group14-*,diffie-hellman-group-exchange-*
 Ciphers chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes256-ctr,aes192-ctr,aes128-gcm@openssh.com,aes128-ctr
 MACs hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,umac-128-etm@openssh.com
-HostKeyAlgorithms -ecdsa-*,sk-ecdsa-*,rsa-*,ssh-rsa*
+HostKeyAlgorithms -ecdsa-*,sk-ecdsa-*,webauthn-sk-ecdsa-*,rsa-*,ssh-rsa*
 PermitRootLogin no
 PasswordAuthentication no
 KbdInteractiveAuthentication no

@@ -27,7 +27,7 @@ HOMES = "below /opt, /srv, /data, /usr/local, /var/opt, /home/… or /mnt/…"
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.]")  # apt takes a name that ends in - as a package to remove
 HEAPS = (64, 512 * 1024)  # MiB
 HOST_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-nistp\d+|ssh-rsa) AAAA[0-9A-Za-z+/]+={0,3}( .*)?")
-IMAGES = ("debian-12", "ubuntu-22.04")
+IMAGES = ("debian-12", "debian-13", "debian-11", "debian-sid", "ubuntu-22.04", "ubuntu-24.04")
 PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 
 
