@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from runbook_lib import pki
 from runbook_lib.aws import host_keys
 from runbook_lib.errors import CloudError, PlanOvertaken
 from runbook_lib.launch import groups, inventory, key_pair, machines, network, secrets, teardown
@@ -234,6 +235,22 @@ def test_a_terminated_machine_is_launched_anew_and_its_keys_are_read_from_its_ow
     assert after.id != before.id and after.address == before.address
     assert again(cloud).host_keys("greg-1") != keys
     assert after.id[2:] in again(cloud).host_keys("greg-1")[0]
+
+
+@pytest.mark.parametrize("instead", [None, pki.make_ssh_key()], ids=["deleted", "another"])
+def test_a_lost_ssh_key_is_told_before_anything_is_written(cloud: Cloud, instead: str | None) -> None:
+    """A new one would lock the operator out of the machines, which know the old one only."""
+    key = cloud.vault.get("ssh-private-key")
+    cloud.vault.put("ssh-private-key", instead) if instead else cloud.vault.delete("ssh-private-key")
+    before = cloud.vault.read_all()
+    try:
+        for step in (again(cloud).plan, again(cloud).apply):
+            with pytest.raises(CloudError, match=r"greg-1.* would refuse any other") as caught:
+                step()
+        assert "When the SSH key is lost" in (caught.value.next_step or "") and again(cloud).vault.read_all() == before
+    finally:
+        cloud.vault.put("ssh-private-key", key)
+    assert not again(cloud).plan()
 
 
 @pytest.mark.parametrize("text", ["ssh-ed25519 AAAA", "[]", '{"keys": []}'])
