@@ -97,6 +97,16 @@ RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service"""
 
+# Java, sudo and the mail of cron ask for both names; cloud-init writes the file at boot only. What else stands there is kept.
+NAMES = Exec(
+    "names of this machine in /etc/hosts",
+    unless='[ "$(getent ahostsv4 localhost | awk \'NR == 1 {print $1}\')" = 127.0.0.1 ] && getent ahostsv4 "$(hostname)" >/dev/null',
+    run="""\
+found=$(sed -E '/^127[.]0[.][01][.]1[[:space:]]/d' /etc/hosts 2>/dev/null || true)
+printf '127.0.0.1 localhost\\n127.0.1.1 %s\\n%s\\n' "$(hostname)" "$found" >/etc/hosts
+chmod 644 /etc/hosts""",
+)
+
 
 def kernel_settings(path: str, settings: dict[str, int]) -> tuple[File, Exec]:
     """Return the file of /etc/sysctl.d that sets the kernel's parameters at each boot, and the command that sets those now that can be set."""
@@ -112,6 +122,6 @@ def desired() -> tuple[Stage, ...]:
     files = [File(path, text.encode()) for path, text in (texts | dict.fromkeys(("/etc/issue", "/etc/issue.net"), NOTICE)).items()]
     cron = [Directory(f"/etc/cron.{name}", 0o700) for name in CRON]
     return (
-        Stage("machine", (Package("unattended-upgrades"), *files, *cron, Edited("/etc/login.defs", PASSWORDS), *kernel_settings(KERNEL_FILE, KERNEL))),
+        Stage("machine", (Package("unattended-upgrades"), *files, *cron, Edited("/etc/login.defs", PASSWORDS), NAMES, *kernel_settings(KERNEL_FILE, KERNEL))),
         Stage("sshd", (Unit("ssh.service", watches=(SSHD_FILE,), reload=True),)),
     )
