@@ -109,9 +109,10 @@ def up(
             with ThreadPoolExecutor(1) as beside:
                 files = beside.submit(uploads)
                 names = tuple(images) or (image.DEFAULT,)
-                for name in names:
-                    image.ensure(say, name)
-                _start_daemon(lab, names, allowed, pace)
+                with image.in_use([image.wanted(name) for name in names]):  # held until the daemon holds it
+                    for name in names:
+                        image.ensure(say, name)
+                    _start_daemon(lab, names, allowed, pace)
                 _upload(lab, files.result())
         except BaseException:  # also when interrupted: a partly started lab is of no use
             cleanup.sweep(lab)

@@ -227,9 +227,10 @@ def ensure(say: Callable[[str], None] = print, name: str = DEFAULT) -> Image:
 
 @contextlib.contextmanager
 def in_use(images: Iterable[Image]) -> Iterator[None]:
-    """Hold a shared lock on each image for the block, so that it is not removed."""
+    """Hold a shared lock on each image for the block, whether or not it is built yet, so that no other lab with other recipes removes it."""
     with contextlib.ExitStack() as held:
         for image in images:
+            image.tree.parent.mkdir(parents=True, exist_ok=True)
             fcntl.flock(held.enter_context(open(_use_file(image.tree), "w")), fcntl.LOCK_SH)
         yield
 
