@@ -10,6 +10,7 @@ from pathlib import Path
 from ec2lab import lifecycle, status
 from ec2lab.cli import CommandLine
 from ec2lab.errors import LabError
+from ec2lab.machines.image import parse_names
 from ec2lab.paths import Lab, find_lab
 from ec2lab.prerequisites import check_machine, offer
 from wso2_practice.build import CACHE, build
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> int:
     try:
         lab = find_lab(args.name, args.range)
         if args.verb == "up":
-            up(lab, tuple(args.allow), args.yes, pace=args.as_slow_as_aws)
+            up(lab, tuple(args.allow), args.yes, images=parse_names(args.images) if args.images else (), pace=args.as_slow_as_aws)
         elif args.verb == "down":
             lifecycle.down(lab)
         elif args.verb == "status":
@@ -51,7 +52,14 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: lifecycle.Say = print, pace: float | None = None) -> None:
+def up(
+    lab: Lab,
+    allowed: tuple[str, ...] = (),
+    assume_yes: bool = False,
+    say: lifecycle.Say = print,
+    images: Sequence[str] = (),
+    pace: float | None = None,
+) -> None:
     """Start the lab with the practice packs in the bucket `runbook-packs`. Raises LabError when this machine cannot run it."""
 
     def packs() -> Mapping[str, Sequence[Path]]:
@@ -63,4 +71,4 @@ def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: l
 
     check_machine()
     offer(missing_packages(), assume_yes, say)
-    lifecycle.up(lab, allowed, assume_yes, say, packs, pace)
+    lifecycle.up(lab, allowed, assume_yes, say, packs, images, pace)

@@ -11,13 +11,21 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from runbook_lib.errors import RunbookError
 from runbook_lib.headless import cli
 
+if TYPE_CHECKING:
+    from runbook_lib.spec.sections import CloudSpec
+
 FRONT = [sys.executable, "-X", "utf8", "-m", "runbook_cli"]  # the command to run this program again as root
 STATE = Path("/run/ec2lab")
-LAB_SETTINGS = {"EC2LAB_NAME": "RUNBOOK_LAB", "EC2LAB_DEBIAN_MIRROR": "RUNBOOK_DEBIAN_MIRROR"}  # the lab's variable: the runbook's variable
+LAB_SETTINGS = {  # the lab's variable: the runbook's variable
+    "EC2LAB_NAME": "RUNBOOK_LAB",
+    "EC2LAB_DEBIAN_MIRROR": "RUNBOOK_DEBIAN_MIRROR",
+    "EC2LAB_UBUNTU_MIRROR": "RUNBOOK_UBUNTU_MIRROR",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,11 +79,15 @@ def doctor(args: argparse.Namespace) -> int:
 
 def lab_of(args: argparse.Namespace) -> str | None:
     """Return the name of the lab that the params name, or None when they name none (AWS itself)."""
-    from runbook_lib.spec.loader import load_spec, parse_overrides
-
-    config = load_spec(args.params, parse_overrides(args.set)).cloud.aws_config
+    config = _cloud_of(args).aws_config
     found = Path(config) if config else None
     return found.parent.name if found and found.parent.parent == STATE else None
+
+
+def _cloud_of(args: argparse.Namespace) -> CloudSpec:
+    from runbook_lib.spec.loader import load_spec, parse_overrides
+
+    return load_spec(args.params, parse_overrides(args.set)).cloud
 
 
 def ensure_lab(args: argparse.Namespace) -> None:
@@ -83,7 +95,9 @@ def ensure_lab(args: argparse.Namespace) -> None:
     name = lab_of(args)
     if name is None:
         return
-    status = as_root([*FRONT, "lab", "up", "--yes", "--name", name])
+    image = _cloud_of(args).image
+    images = [] if image.startswith("ami-") else ["--images", image]
+    status = as_root([*FRONT, "lab", "up", "--yes", "--name", name, *images])
     if status:
         raise RunbookError(f"lab {name} could not be brought up", next_step="the lines above say why; ./runbook doctor says more")
 

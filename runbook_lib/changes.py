@@ -79,9 +79,9 @@ class Plan:
     def __str__(self) -> str:
         took = f" ({self.seconds:.2f} s)" if self.seconds and not self.pending else ""
         lines = [f"{self.summary()}{took}"]
-        for p in self.pending:
-            lines.append(f"  {p.host:12} {_verb(p):18} {p.change.key}: {p.change.summary}")
-            lines += [f"      {line}" for line in p.change.diff.splitlines()]
+        for hosts, change in _by_change(self.pending):
+            lines.append(f"  {hosts:12} {_verb(change):18} {change.key}: {change.summary}")
+            lines += [f"      {line}" for line in change.diff.splitlines()]
         return redactor.redact("\n".join(lines))
 
     __repr__ = __str__
@@ -115,24 +115,32 @@ def _on(hosts: int) -> str:
     return f" on {counted(hosts, 'host')}" if hosts else ""
 
 
-def _verb(p: Pending) -> str:
-    return f"{SIGNS.get(p.change.verb, MODIFIED)} {p.change.verb}"
+def _by_change(pending: Iterable[Pending]) -> list[tuple[str, Change]]:
+    """Return each change once, with the hosts that it concerns: machines of one kind mostly differ alike."""
+    hosts: dict[tuple[str, Change], list[str]] = {}
+    for p in pending:
+        hosts.setdefault((p.stage, p.change), []).append(p.host)
+    return [(", ".join(names), change) for (_, change), names in hosts.items()]
+
+
+def _verb(change: Change) -> str:
+    return f"{SIGNS.get(change.verb, MODIFIED)} {change.verb}"
 
 
 def _html(kind: str, caption: str, verb: str, changes: Iterable[Pending]) -> str:
     """Return a table of the changes, each with its diff folded, or the caption alone when there are none; secrets are redacted."""
-    rows = "".join(_row(p) for p in changes)
+    rows = "".join(_row(hosts, change) for hosts, change in _by_change(changes))
     if not rows:
         return redactor.redact(f'<p class="{kind}" role="status">✔ {html.escape(caption)}</p>')
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Host", verb, "What", "Why"))
     return redactor.redact(f'<table class="{kind}"><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>')
 
 
-def _row(p: Pending) -> str:
-    why = html.escape(p.change.summary)
-    if p.change.diff:
-        why = f"<details><summary>{why}</summary><pre>{html.escape(p.change.diff)}</pre></details>"
-    return f"<tr><td>{p.host}</td><td>{html.escape(_verb(p))}</td><td>{html.escape(p.change.key)}</td><td>{why}</td></tr>"
+def _row(hosts: str, change: Change) -> str:
+    why = html.escape(change.summary)
+    if change.diff:
+        why = f"<details><summary>{why}</summary><pre>{html.escape(change.diff)}</pre></details>"
+    return f"<tr><td>{hosts}</td><td>{html.escape(_verb(change))}</td><td>{html.escape(change.key)}</td><td>{why}</td></tr>"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from ec2lab import lifecycle, status
 from ec2lab.api.pace import CONSOLE
 from ec2lab.errors import LabError
+from ec2lab.machines.image import DEFAULT, RECIPES, parse_names
 from ec2lab.paths import DEFAULT_RANGE, find_lab
 
 
@@ -35,6 +36,7 @@ class CommandLine:
         up.add_argument("--allow", action="append", default=[], metavar="HOST", help="let machines reach HOST through the proxy (HTTPS)")
         slow = "what is made is invisible for 2 s, calls are throttled at AWS's rates, consoles are empty for SECONDS (90)"
         up.add_argument("--as-slow-as-aws", nargs="?", type=float, const=CONSOLE, metavar="SECONDS", help=slow)
+        up.add_argument("--images", default="", metavar="NAME,...", help=f"systems of its machines: {', '.join(RECIPES)} (default {DEFAULT})")
         self.add("down", "take the lab away: machines, disks, networks, everything")
         self.add("status", "machines, states, addresses, groups, memory").add_argument("--json", action="store_true")
         self.add("env", "print export lines for any AWS client")
@@ -58,7 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         lab = find_lab(args.name, args.range)
         if args.verb == "up":
-            lifecycle.up(lab, tuple(args.allow), args.yes, pace=args.as_slow_as_aws)
+            names = parse_names(args.images) if args.images else ()
+            lifecycle.up(lab, tuple(args.allow), args.yes, images=names, pace=args.as_slow_as_aws)
         elif args.verb == "down":
             lifecycle.down(lab)
         elif args.verb == "status":

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 
 from ec2lab import proxy
 from ec2lab.api.server import make_servers
@@ -28,7 +29,7 @@ endpoint_url = {endpoint}
 """
 
 
-def serve(lab: Lab, allowed: list[str]) -> None:
+def serve(lab: Lab, images: Sequence[str], allowed: list[str]) -> None:
     """Run until SIGTERM or SIGINT. The pid file is written at the start, `aws-config` when the lab answers."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s", stream=sys.stderr)
     for noisy in ("werkzeug", "httpx2", "httpcore2", "botocore"):
@@ -37,12 +38,12 @@ def serve(lab: Lab, allowed: list[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked_to_end.set())
     lab.pid_file.write_text(f"{os.getpid()}\n")
-    built = image.ensure()
+    built = [image.ensure(name=name) for name in images]
     with image.in_use(built):
         _serve(lab, built, allowed, asked_to_end)
 
 
-def _serve(lab: Lab, built: image.Image, allowed: list[str], asked_to_end: threading.Event) -> None:
+def _serve(lab: Lab, built: list[image.Image], allowed: list[str], asked_to_end: threading.Event) -> None:
     links.open_lab(lab)
     hypervisor = Hypervisor(lab, built)
     answering = make_servers(lab, built, hypervisor, lab.run / "images.json")
@@ -53,19 +54,19 @@ def _serve(lab: Lab, built: image.Image, allowed: list[str], asked_to_end: threa
     half.write_text(AWS_CONFIG.format(path=lab.aws_config, region=REGION, endpoint=lab.endpoint))
     half.chmod(0o644)
     half.rename(lab.aws_config)
-    logging.info("lab %s answers at %s with image %s (%s)", lab.name, lab.endpoint, built.ami, built.key)
+    logging.info("lab %s answers at %s with %s", lab.name, lab.endpoint, ", ".join(f"{each.name} {each.ami} ({each.key})" for each in built))
     asked_to_end.wait()
     logging.info("lab %s ends", lab.name)
     os._exit(0)  # without waiting for the machines' threads; the sweep that follows ends the machines
 
 
 def main(argv: list[str]) -> None:
-    """`python -m ec2lab.daemon NAME RANGE [ALLOWED-HOST...]`: detach and serve."""
+    """`python -m ec2lab.daemon NAME RANGE IMAGE,... [ALLOWED-HOST...]`: detach and serve."""
     lab = find_lab(argv[0], argv[1])
     if os.fork():
         os._exit(0)
     os.setsid()
-    serve(lab, argv[2:])
+    serve(lab, image.parse_names(argv[2]), argv[3:])
 
 
 if __name__ == "__main__":

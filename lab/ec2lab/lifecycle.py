@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from ec2lab import cleanup, prerequisites
-from ec2lab.errors import LabError
+from ec2lab.errors import LabError, lab_command
 from ec2lab.machines import image, limits
 from ec2lab.network import links
 from ec2lab.paths import REGION, Lab
@@ -73,12 +73,21 @@ def alive(lab: Lab) -> bool:
     return False
 
 
-def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: Say = print, uploads: Uploads = dict, pace: float | None = None) -> None:
+def up(
+    lab: Lab,
+    allowed: tuple[str, ...] = (),
+    assume_yes: bool = False,
+    say: Say = print,
+    uploads: Uploads = dict,
+    images: Sequence[str] = (),
+    pace: float | None = None,
+) -> None:
     """Start the lab; does nothing when it is up. Raises LabError, with the next step, when this machine cannot run it.
 
     `allowed`: hosts that machines may reach by HTTPS. `assume_yes`: install missing packages without asking.
-    `uploads`: returns the files for each bucket; it is called in a thread of its own while the lab starts. `pace`: be as slow as AWS, with
-    consoles that are empty for so many seconds (see api.pace).
+    `uploads`: returns the files for each bucket; it is called in a thread of its own while the lab starts. `images`: names of the images
+    that machines can be made of (see `image.RECIPES`); none: those that the lab has, `image.DEFAULT` for a new one.
+    `pace`: be as slow as AWS, with consoles that are empty for so many seconds (see api.pace).
     """
     prerequisites.check_machine()
     prerequisites.offer(prerequisites.missing_packages(), assume_yes, say)
@@ -86,6 +95,7 @@ def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: S
         _refuse_other_range(lab)
         _refuse_other_pace(lab, pace)
         if alive(lab):
+            _refuse_other_images(lab, images)
             say(f"lab {lab.name} is up: {lab.endpoint}")
             return
         found = cleanup.sweep(lab)
@@ -98,8 +108,11 @@ def up(lab: Lab, allowed: tuple[str, ...] = (), assume_yes: bool = False, say: S
         try:
             with ThreadPoolExecutor(1) as beside:
                 files = beside.submit(uploads)
-                image.ensure(say)
-                _start_daemon(lab, allowed, pace)
+                names = tuple(images) or (image.DEFAULT,)
+                with image.in_use([image.wanted(name) for name in names]):  # held until the daemon holds it
+                    for name in names:
+                        image.ensure(say, name)
+                    _start_daemon(lab, names, allowed, pace)
                 _upload(lab, files.result())
         except BaseException:  # also when interrupted: a partly started lab is of no use
             cleanup.sweep(lab)
@@ -124,15 +137,26 @@ def _refuse_other_pace(lab: Lab, pace: float | None) -> None:
         raise LabError(f"lab {lab.name} is up, and not as slow as AWS", "--as-slow-as-aws", f"take it down first, or use another --name than {lab.name}")
 
 
-def _start_daemon(lab: Lab, allowed: tuple[str, ...], pace: float | None) -> None:
+def _refuse_other_images(lab: Lab, images: Sequence[str]) -> None:
+    has = image.parse_names((lab.run / "images").read_text())
+    if lacking := [name for name in images if name not in has]:
+        raise LabError(
+            f"lab {lab.name} is up without the image {', '.join(lacking)}; it has {', '.join(has)}",
+            "--images",
+            f"{lab_command('down')}, then {lab_command('up --images ' + ','.join(dict.fromkeys([*has, *images])))}",
+        )
+
+
+def _start_daemon(lab: Lab, images: Sequence[str], allowed: tuple[str, ...], pace: float | None) -> None:
     for folder, mode in ((lab.run, 0o755), (lab.disks, 0o700)):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(mode)
     (lab.run / "range").write_text(f"{lab.network}\n")
     if pace is not None:
         lab.pace_file.write_text(f"{pace}\n")
+    (lab.run / "images").write_text(",".join(images) + "\n")
     with open(lab.log, "ab") as log:
-        command = [sys.executable, "-m", "ec2lab.daemon", lab.name, str(lab.network), *allowed]
+        command = [sys.executable, "-m", "ec2lab.daemon", lab.name, str(lab.network), ",".join(images), *allowed]
         root = str(Path(__file__).resolve().parent.parent)
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=root, check=True)
     deadline = time.monotonic() + 60

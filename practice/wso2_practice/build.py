@@ -19,13 +19,13 @@ HERE = Path(__file__).resolve().parent
 JARS = Path("/usr/share/java")
 CACHE = Path(os.environ.get("RUNBOOK_CACHE", "/var/cache/runbook"))
 PACKS = {"greg": "wso2greg-5.1.0", "as": "wso2as-5.3.0"}
-LIBRARIES = (  # Debian's jars that the server runs on; the MariaDB driver is not among them: the runbook installs it
+LIBRARIES = (  # Debian's jars that the server runs on, all of which run on Java 8; the MariaDB driver is not among them: the runbook installs it
     "tomcat9-annotations-api", "tomcat9-api", "tomcat9-catalina", "tomcat9-coyote", "tomcat9-el-api",
     "tomcat9-jaspic-api", "tomcat9-jasper", "tomcat9-jasper-el", "tomcat9-jdbc", "tomcat9-jni", "tomcat9-jsp-api",
     "tomcat9-juli", "tomcat9-servlet-api", "tomcat9-util", "tomcat9-util-scan", "tomcat9-websocket",
-    "tomcat9-websocket-api", "eclipse-jdt-core", "h2",
+    "tomcat9-websocket-api", "ecj", "derby",
 )  # fmt: skip
-PACKAGES = "openjdk-17-jdk-headless libtomcat9-java libeclipse-jdt-core-java libh2-java"
+PACKAGES = "openjdk-17-jdk-headless libtomcat9-java libecj-java libderby-java"
 EPOCH = (2016, 2, 1, 0, 0, 0)
 
 
@@ -101,7 +101,7 @@ def lay_out(product: str, home: Path) -> None:
 def server_jar(target: Path) -> None:
     """Compile the server against Debian's jars and write its jar to `target`. Raises PackError when it does not compile."""
     with tempfile.TemporaryDirectory() as classes:
-        _compile(_files(HERE / "server"), Path(classes), "17")
+        _compile(_files(HERE / "server"), Path(classes), "8")
         _zip(Path(classes), target, top="")
 
 

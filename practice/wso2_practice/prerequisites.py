@@ -6,5 +6,6 @@ COMMANDS = {"javac": "openjdk-17-jdk-headless"}
 FILES = {
     "/usr/share/java/tomcat9-coyote.jar": "libtomcat9-java",
     "/usr/share/java/mariadb-java-client.jar": "libmariadb-java",
-    "/usr/share/java/h2.jar": "libh2-java",
+    "/usr/share/java/derby.jar": "libderby-java",
+    "/usr/share/java/ecj.jar": "libecj-java",
 }

@@ -131,6 +131,11 @@ class Api:
         seconds = max(NEW, THROTTLED_FOR)
         return wait_until(attempt, seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda answer: True, again_after=passes)
 
+    @property
+    def partition(self) -> str:
+        """The part of AWS that the client's region belongs to: aws, aws-us-gov or aws-cn."""
+        return str(self.client.meta.partition)
+
     def wait(self, waiter: str, **options: Any) -> None:
         """Wait with one of the waiters of EC2, which asks every second for a minute."""
         try:

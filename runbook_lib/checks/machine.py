@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MOST_EXPOSED = 4.0  # of 10 points of systemd-analyze security; 9.6 is a service without any confinement
 # sshd's own answer (sshd -T): its settings after every file and default. A setting of SSHD that begins with - shows as the names that are left.
 WEAK = re.compile(r"sha1|sha2-nistp|group14-|group-exchange|umac-64|hmac-sha2-(256|512)(,|$)|arcfour|cbc|3des|ecdsa|ssh-rsa|rsa-sha2")
+SPOKEN = {"false": "no", "true": "yes"}
 ASK = 'sshd -T 2>&1; echo "--"; for one in "$@"; do systemd-analyze security --no-pager "$one" 2>&1 | tail -n 1; done'
 
 
@@ -40,15 +41,18 @@ def verify_machines(deployment: Session, nodes: Iterable[Node], services: tuple[
 
 
 def sshd_differences(text: str) -> list[str]:
-    """Return where the answer of `sshd -T` differs from the plan, as `setting value`."""
-    settings = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
+    """Return where the answer of `sshd -T` differs from the plan, as `setting value`.
+
+    OpenSSH 10.6 answers with names as in its manual instead of in lower case, and with `false` where it was told `no`.
+    """
+    settings = {name.lower(): value for name, _, value in (line.partition(" ") for line in text.splitlines()) if value}
     found = []
     for line in machine.SSHD.splitlines():
         name, _, value = line.partition(" ")
         if not name or name == "#":
             continue
         there = settings.get(name.lower(), "absent")
-        wrong = there == "absent" or WEAK.search(there) if value.startswith("-") else there.lower() != value.lower()
+        wrong = there == "absent" or WEAK.search(there) if value.startswith("-") else SPOKEN.get(there, there).lower() != value.lower()
         if wrong:
             found.append(f"{name} {there}")
     return found

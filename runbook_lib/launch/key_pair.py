@@ -7,6 +7,7 @@ from typing import Any
 
 from runbook_lib import pki
 from runbook_lib.changes import Pending
+from runbook_lib.errors import CloudError
 from runbook_lib.launch.inventory import PUBLIC_KEY, Inventory, Question, by_tag, pending, tags_of, unless_gone
 
 
@@ -25,11 +26,25 @@ def _found(inventory: Inventory) -> list[dict[str, Any]]:
 
 
 def plan(inventory: Inventory) -> Iterator[Pending]:
+    """Raises `CloudError` when the key that live machines know is lost: another one would lock the operator out of them."""
     private_key = inventory.stored.get("ssh-private-key")
+    known = {machine.node: machine.key_name for machine in inventory.instances if machine.key_name == name_of(inventory)}
+    if known and (private_key is None or _another(inventory, private_key)):
+        what = "is not in Parameter Store any more" if private_key is None else "in Parameter Store is not the one that the machines were launched with"
+        raise CloudError(
+            f"the SSH key of {inventory.deployment} {what}: {', '.join(sorted(known))} would refuse any other",
+            f"{inventory.vault.prefix}ssh-private-key",
+            "put the key back, or give the machines a new one: docs/security.md, When the SSH key is lost",
+        )
     if inventory.key_pair is None:
         yield pending("create", "key pair", name_of(inventory), "public half of ssh-private-key")
-    elif private_key is None or tags_of(inventory.key_pair).get(PUBLIC_KEY) != pki.ssh_fingerprint(private_key):
-        yield pending("replace", "key pair", name_of(inventory), "not the public half of the stored key; machines launched with it are lost to SSH")
+    elif private_key is None or _another(inventory, private_key):
+        yield pending("replace", "key pair", name_of(inventory), "not the public half of the stored key; no machine was launched with it")
+
+
+def _another(inventory: Inventory, private_key: str) -> bool:
+    """Return whether EC2's key pair is of another key. False when there is no key pair, which tells nothing."""
+    return inventory.key_pair is not None and tags_of(inventory.key_pair).get(PUBLIC_KEY) != pki.ssh_fingerprint(private_key)
 
 
 def apply(inventory: Inventory) -> None:

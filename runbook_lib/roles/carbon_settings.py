@@ -13,6 +13,7 @@ from runbook_lib.converge.edits import Edit, XmlElement, XmlSet
 from runbook_lib.converge.xml_source import escape
 from runbook_lib.errors import RunbookError
 from runbook_lib.roles.context import Context
+from runbook_lib.roles.mysql import runs_mysql
 from runbook_lib.topology.databases import REGISTRY, USER, Database, databases_of
 from runbook_lib.topology.model import Node
 
@@ -72,8 +73,13 @@ def driver_of(ctx: Context) -> Driver:
 
 
 def jdbc_url(database: Database, ctx: Context) -> str:
-    """Return the jdbc:mysql: URL of a database. The form is the same for every driver: it ran whole on the real product (golden run 1)."""
-    return f"jdbc:mysql://{ctx.topology.db.address}:3306/{database.name}?{driver_of(ctx).options}"
+    """Return the jdbc:mysql: URL of a database. The form is the same for every driver: it ran whole on the real product (golden run 1).
+
+    A MySQL server that has just started knows no password yet, and takes one only inside TLS or encrypted for its RSA key (plugin
+    caching_sha2_password, facts 2.3): the driver asks it for that key only if it is told that it may.
+    """
+    may_ask = "&allowPublicKeyRetrieval=true" if runs_mysql(ctx.spec) else ""
+    return f"jdbc:mysql://{ctx.topology.db.address}:3306/{database.name}?{driver_of(ctx).options}{may_ask}"
 
 
 def common(node: Node, ctx: Context, registry: Registry, hosts: tuple[str, str], sub_domain: str) -> dict[str, tuple[Edit, ...]]:

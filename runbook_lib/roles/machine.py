@@ -7,7 +7,7 @@ from runbook_lib.converge.engine import Stage
 from runbook_lib.converge.resources import Directory, Edited, Exec, File, Package, Unit
 
 # ssh-audit's hardened profile for Debian 12. A list that begins with - is what is taken away from the release's own: a name that a release
-# does not know is an error in a list of names and none there, so this holds for OpenSSH 8.4 to 10. Stricter than the profile: no group exchange,
+# does not know is an error in a list of names and none there, so this holds for OpenSSH 8.4 to 10.6. Stricter than the profile: no group exchange,
 # whose moduli would have to be filtered, and no RSA host key; the Ed25519 key, which the console shows, is pinned. Forwarding stays: that is
 # how checks reach the database.
 SSHD_FILE = "/etc/ssh/sshd_config.d/00-runbook.conf"
@@ -16,7 +16,7 @@ SSHD = """\
 KexAlgorithms -ecdh-sha2-*,diffie-hellman-group14-*,diffie-hellman-group-exchange-*
 Ciphers chacha20-poly1305@openssh.com,aes256-gcm@openssh.com,aes256-ctr,aes192-ctr,aes128-gcm@openssh.com,aes128-ctr
 MACs hmac-sha2-256-etm@openssh.com,hmac-sha2-512-etm@openssh.com,umac-128-etm@openssh.com
-HostKeyAlgorithms -ecdsa-*,sk-ecdsa-*,rsa-*,ssh-rsa*
+HostKeyAlgorithms -ecdsa-*,sk-ecdsa-*,webauthn-sk-ecdsa-*,rsa-*,ssh-rsa*
 PermitRootLogin no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
@@ -97,6 +97,16 @@ RestrictSUIDSGID=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service"""
 
+# Java, sudo and the mail of cron ask for both names; cloud-init writes the file at boot only. What else stands there is kept.
+NAMES = Exec(
+    "names of this machine in /etc/hosts",
+    unless='[ "$(getent ahostsv4 localhost | awk \'NR == 1 {print $1}\')" = 127.0.0.1 ] && getent ahostsv4 "$(hostname)" >/dev/null',
+    run="""\
+found=$(sed -E '/^127[.]0[.][01][.]1[[:space:]]/d' /etc/hosts 2>/dev/null || true)
+printf '127.0.0.1 localhost\\n127.0.1.1 %s\\n%s\\n' "$(hostname)" "$found" >/etc/hosts
+chmod 644 /etc/hosts""",
+)
+
 
 def kernel_settings(path: str, settings: dict[str, int]) -> tuple[File, Exec]:
     """Return the file of /etc/sysctl.d that sets the kernel's parameters at each boot, and the command that sets those now that can be set."""
@@ -112,6 +122,6 @@ def desired() -> tuple[Stage, ...]:
     files = [File(path, text.encode()) for path, text in (texts | dict.fromkeys(("/etc/issue", "/etc/issue.net"), NOTICE)).items()]
     cron = [Directory(f"/etc/cron.{name}", 0o700) for name in CRON]
     return (
-        Stage("machine", (Package("unattended-upgrades"), *files, *cron, Edited("/etc/login.defs", PASSWORDS), *kernel_settings(KERNEL_FILE, KERNEL))),
+        Stage("machine", (Package("unattended-upgrades"), *files, *cron, Edited("/etc/login.defs", PASSWORDS), NAMES, *kernel_settings(KERNEL_FILE, KERNEL))),
         Stage("sshd", (Unit("ssh.service", watches=(SSHD_FILE,), reload=True),)),
     )

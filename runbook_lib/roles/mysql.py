@@ -56,12 +56,16 @@ def desired(node: Node, ctx: Context) -> tuple[Stage, ...]:
     )
 
 
-def unit_of(spec: Spec) -> str:
-    """Return the name of the server's systemd unit: Debian's default-mysql-server is MariaDB, Ubuntu's is MySQL."""
+def runs_mysql(spec: Spec) -> bool:
+    """Return whether the server is MySQL, not MariaDB. The package default-mysql-server is MariaDB in Debian and MySQL in Ubuntu."""
     package = spec.database.package
     debian = spec.cloud.image.startswith("debian") or spec.cloud.login_user == "admin"
-    mariadb = "mariadb" in package or (package == "default-mysql-server" and debian)
-    return "mariadb.service" if mariadb else "mysql.service"
+    return not ("mariadb" in package or (package == "default-mysql-server" and debian))
+
+
+def unit_of(spec: Spec) -> str:
+    """Return the name of the server's systemd unit."""
+    return "mysql.service" if runs_mysql(spec) else "mariadb.service"
 
 
 def schemas_of(ctx: Context) -> tuple[MysqlSchema, ...]:

@@ -53,8 +53,8 @@ class CloudSpec(_Closed):
     second_zone: str | None = _field(
         None, "another zone, over which the nodes of a tier are spread as well; Nginx and the database stay in the first", allowed="a zone name"
     )
-    image: str = _field("debian-12", "operating system of every machine", allowed="debian-12, ubuntu-22.04 or ami-…")
-    login_user: str | None = _field(None, "first user of the image; known for debian-12 and ubuntu-22.04", allowed="a user name")
+    image: str = _field("debian-12", "operating system of every machine", allowed="debian-12, -13, -11 or -sid, ubuntu-22.04 or -24.04, or ami-…")
+    login_user: str | None = _field(None, "first user of the image; known unless the image is given by its id", allowed="a user name")
     instance_type: dict[str, str] = _field({}, "instance type per role, `default` for the rest", allowed="role or default: type", validate_default=True)
     disk_gb: StrictInt = _field(20, "size of each root volume (gp3, encrypted); grows in place, never shrinks", unit="GiB", ge=8, le=1000)
     operator_cidr: str = _field("auto", "who may use SSH", allowed="auto or a CIDR")
@@ -142,7 +142,7 @@ class NginxSpec(_Closed):
     content_security_policy: Literal["enforce", "report-only", "off"] = _field(
         "enforce", "what the pages of Store and Publisher may load: forbidden, only told in the browser's console, or not sent"
     )
-    sign_ins_per_second: StrictInt = _field(5, "passwords that one address may send; ten times as many at once", unit="requests per second", ge=1, le=1000)
+    sign_ins_per_second: StrictInt = _field(10, "passwords that one address may send; ten times as many at once", unit="requests per second", ge=1, le=1000)
 
 
 class MemorySpec(_Closed):

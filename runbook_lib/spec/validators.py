@@ -30,7 +30,7 @@ HOST_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-nistp\d+|ssh-rsa) AAAA[0-9A-Za-z
 TAG = re.compile(r"[\w .:/=+\-@]*")
 MOST_TAGS = 40
 KMS_KEY = re.compile(r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:(key|alias)/)?(alias/)?[A-Za-z0-9/_-]{1,250}")
-IMAGES = ("debian-12", "ubuntu-22.04")
+IMAGES = ("debian-12", "debian-13", "debian-11", "debian-sid", "ubuntu-22.04", "ubuntu-24.04")
 PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 
 

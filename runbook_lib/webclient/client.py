@@ -6,7 +6,8 @@
 
 It does what a browser does and what an attacker would: another TLS name or Host header, a SAMLResponse held back and
 posted elsewhere, cookies copied to another host. It connects only to the hosts that it was given (a login that leads to
-https://localhost:9443 ends there, and the caller sees that address), never sleeps, and every exchange has a deadline.
+https://localhost:9443 ends there, and the caller sees that address), and every exchange has a deadline. A request that was refused as one too
+many (429, Nginx's limit of passwords per address) is sent again until it is taken: nobody has done anything with it.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote, urlencode, urljoin
 
+from runbook_lib.waiting import wait_until
 from runbook_lib.webclient.cookies import Jar, parse_set_cookie
 from runbook_lib.webclient.response import Answer, Exchange, Form, shortened
 from runbook_lib.webclient.transport import Connect, Wire
 
 MAX_HOPS = 25
+TOO_MANY = 429
 AGENT = "Mozilla/5.0 (compatible; runbook-visitor)"
 
 
@@ -46,13 +49,15 @@ class Client:
     `addresses`: host name -> `address` or `address:port`, instead of DNS. `ca`: PEM text or file that certificates are
     verified against; None verifies nothing (only for a node's own port, behind our own SSH). `connect`: called with
     address and port, returns a connected object (socket, SSH channel) and raises OSError. `timeout`: seconds for one
-    exchange. Requests raise transport.Refused, Timeout, TlsRefused or Closed, all of them OSError.
+    exchange; `patience`: seconds for which a request is sent again that is one too many. Requests raise transport.Refused,
+    Timeout, TlsRefused or Closed, all of them OSError.
     """
 
     addresses: Mapping[str, str] = field(default_factory=dict)
     ca: str | Path | None = None
     connect: Connect | None = None
     timeout: float = 10.0
+    patience: float = 60.0
     jar: Jar = field(default_factory=Jar)
     exchanges: list[Exchange] = field(default_factory=list)
 
@@ -61,7 +66,7 @@ class Client:
 
     def fresh(self) -> Client:
         """Return a client with the same network settings, without cookies and without recorded exchanges."""
-        return Client(self.addresses, self.ca, self.connect, self.timeout)
+        return Client(self.addresses, self.ca, self.connect, self.timeout, self.patience)
 
     def request(
         self,
@@ -172,7 +177,10 @@ class Client:
         sent |= dict(headers or {})
         started, names = time.monotonic(), tuple(part.split("=")[0].strip() for part in header.split(";") if part)
         try:
-            raw = self._wire.send(method, f"{scheme}://{name}:{port}", target, sent, body, sni)
+            raw = wait_until(
+                lambda: self._wire.send(method, f"{scheme}://{name}:{port}", target, sent, body, sni),
+                self.patience, pause=0.2, longest=2.0, enough=lambda answer: answer.status_code != TOO_MANY,
+            )  # fmt: skip
         except OSError as error:
             spent = time.monotonic() - started
             self.exchanges.append(Exchange(method, shortened(url), None, "", names, (), spent, str(error)))

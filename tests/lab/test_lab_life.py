@@ -308,10 +308,10 @@ def test_missing_packages_are_named_and_not_installed_unasked(monkeypatch, capsy
 
 def test_two_builders_build_one_image_and_a_killed_build_blocks_nobody(monkeypatch, tmp_path):
     monkeypatch.setattr(image, "CACHE", tmp_path)
-    monkeypatch.setattr(image, "_furnish", lambda tree: None)
+    monkeypatch.setattr(image, "_furnish", lambda recipe, tree: None)
     built: list[Path] = []
 
-    def build(target: Path) -> None:
+    def build(recipe: image.Recipe, target: Path) -> None:
         time.sleep(0.2)  # long enough for the second builder to arrive
         target.mkdir(parents=True)
         built.append(target)
@@ -330,7 +330,7 @@ def test_two_builders_build_one_image_and_a_killed_build_blocks_nobody(monkeypat
 
 def test_a_killed_mmdebstrap_leaves_no_process_and_no_mount(tmp_path):
     require_lab_machine()
-    code = "from pathlib import Path; from ec2lab.machines import image; image._mmdebstrap(Path(__import__('sys').argv[1]))"
+    code = "from pathlib import Path; from ec2lab.machines import image; image._mmdebstrap(image.RECIPES[image.DEFAULT], Path(__import__('sys').argv[1]))"
     target = tmp_path / "tree"
     builder = subprocess.Popen([sys.executable, "-c", code, str(target)], cwd=ROOT, stderr=subprocess.DEVNULL)
     eventually(lambda: (target / "etc").exists(), "the build's beginning")

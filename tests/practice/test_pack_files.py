@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 import subprocess
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -37,11 +39,26 @@ TABLES = {  # facts 2.2: tables that each script declares
 }
 
 
+JAVA_8 = 52  # its class files' major version (The Java Virtual Machine Specification, table 4.1-A)
+
+
 class Placeholders(dict[str, str]):
     """A value for any secret that a step asks for."""
 
     def __missing__(self, name: str) -> str:
         return f"[{name}]"
+
+
+@pytest.mark.parametrize("product", ["greg", "as"])
+def test_every_class_of_a_pack_runs_on_java_8_the_products_own(packs: dict[str, Path], product: str) -> None:
+    """Class files for newer versions, below META-INF/versions, are seen by these only."""
+    newer = set()
+    with zipfile.ZipFile(packs[product]) as pack:
+        for jar in (name for name in pack.namelist() if name.endswith(".jar")):
+            with zipfile.ZipFile(io.BytesIO(pack.read(jar))) as inside:
+                classes = (name for name in inside.namelist() if name.endswith(".class") and not name.startswith(("META-INF/", "module-info")))
+                newer |= {f"{jar}: {name}" for name in classes if int.from_bytes(inside.read(name)[6:8]) > JAVA_8}
+    assert newer == set()
 
 
 def runbook_settings(pattern: str) -> dict[str, tuple[Edit, ...]]:

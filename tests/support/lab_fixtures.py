@@ -9,7 +9,7 @@ import io
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ import paramiko
 import pytest
 from botocore.config import Config
 from ec2lab.lifecycle import down
+from ec2lab.machines.image import DEFAULT
 from ec2lab.paths import Lab, find_lab
 from ec2lab.status import console_host_keys
 
@@ -211,16 +212,25 @@ def require_lab_machine() -> None:
     need(not missing, f"Debian packages are missing: {' '.join(missing)}")
 
 
+def asked_images(items: Iterable[pytest.Item]) -> list[str]:
+    """The images that the marks of these tests name; those of tests that are left out are not built."""
+    running = [item for item in items if not item.get_closest_marker("skip")]
+    return sorted({name for item in running for mark in item.iter_markers("image") for name in mark.args} - {DEFAULT})
+
+
 @pytest.fixture(scope="session")
-def lab() -> Iterator[LabClient]:
-    """A lab named `test` (10.214.0.0/16), brought up once and taken down whatever happens; an old one goes first."""
+def lab(request: pytest.FixtureRequest) -> Iterator[LabClient]:
+    """A lab named `test` (10.214.0.0/16), brought up once and taken down whatever happens; an old one goes first.
+
+    Besides Debian 12 it has the images that the tests of this session ask for by the mark `image`.
+    """
     require_lab_machine()
     here = find_lab(NAME, RANGE)
     turn = open(f"/run/lock/runbook-tests-{NAME}", "w")  # noqa: SIM115 (held for the session: one `test` lab on a machine)
     fcntl.flock(turn, fcntl.LOCK_EX)
     down(here, say=lambda text: None)
     atexit.register(down, here, say=lambda text: None)  # also when the session is broken off before the finalizer
-    up(here, say=lambda text: None)
+    up(here, say=lambda text: None, images=(DEFAULT, *asked_images(request.session.items)))
     yield LabClient(here)
     down(here, say=lambda text: None)
     atexit.unregister(down)

@@ -1,4 +1,4 @@
-"""The lab's AWS endpoint: moto's server, with the lab's image, the patches of moto, and one lock around EC2."""
+"""The lab's AWS endpoint: moto's server, with the lab's images, the patches of moto, and one lock around EC2."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ec2lab.api.pace import Pace
 from ec2lab.machines.hypervisor import Hypervisor
-from ec2lab.machines.image import OWNER, Image
+from ec2lab.machines.image import Image
 from ec2lab.paths import API_PORT, REGION, Lab
 
 log = logging.getLogger("api")
 ACCOUNT = "123456789012"
-IMAGE_PARAMETER = "/aws/service/debian/release/12/latest/{}"  # wiki.debian.org/Cloud/AmazonEC2Image/Bookworm
+DEBIAN_NAMES = {"x86_64": "amd64", "arm64": "arm64"}  # of EC2's architectures
 
 
 def describe_image(image: Image) -> dict[str, Any]:
     """Return the description of the image for DescribeImages, in the form of moto's list of images."""
-    debian = {"x86_64": "amd64", "arm64": "arm64"}[image.architecture]
-    name = f"debian-12-{debian}-{image.key}"
+    owner, name = image.recipe.owner, image.recipe.published.format(DEBIAN_NAMES[image.architecture], image.key)
     return {
-        "ami_id": image.ami, "name": name, "description": f"Debian 12 ({name})", "owner_id": OWNER,
-        "image_location": f"{OWNER}/{name}", "public": True, "architecture": image.architecture, "state": "available",
+        "ami_id": image.ami, "name": name, "description": f"{image.name} ({name})", "owner_id": owner,
+        "image_location": f"{owner}/{name}", "public": True, "architecture": image.architecture, "state": "available",
         "platform": None, "image_type": "machine", "hypervisor": "xen", "virtualization_type": "hvm",
-        "root_device_name": "/dev/xvda", "root_device_type": "ebs", "sriov": "simple",
+        "root_device_name": image.recipe.root_device, "root_device_type": "ebs", "sriov": "simple",
     }  # fmt: skip
 
 
-def make_servers(lab: Lab, image: Image, hypervisor: Hypervisor, scratch: Path) -> tuple[Any, ...]:
+def make_servers(lab: Lab, images: Sequence[Image], hypervisor: Hypervisor, scratch: Path) -> tuple[Any, ...]:
     """Return the listening servers, of the API and of the sessions' data channels, which do not serve yet.
 
     moto reads its settings when it is imported, so it is imported here.
 
     `scratch`: a file to write for moto, with the list of images.
     """
-    scratch.write_text(json.dumps([describe_image(image)]))
+    scratch.write_text(json.dumps([describe_image(image) for image in images]))
     os.environ["MOTO_AMIS_PATH"] = str(scratch)
     os.environ["MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION"] = "true"
     from moto.ec2.models import ec2_backends
@@ -50,7 +50,8 @@ def make_servers(lab: Lab, image: Image, hypervisor: Hypervisor, scratch: Path) 
 
     hypervisor.ec2 = ec2_backends[ACCOUNT][REGION]
     _remove_default_vpc(hypervisor.ec2)
-    _publish_image(ssm_backends[ACCOUNT][REGION], image)
+    for image in images:
+        _publish_image(ssm_backends[ACCOUNT][REGION], image)
     pace = Pace(float(lab.pace_file.read_text())) if lab.pace_file.exists() else None
     moto_patches.install(hypervisor, pace)
     authorization.install()
@@ -72,10 +73,13 @@ def _remove_default_vpc(ec2: Any) -> None:
 
 
 def _publish_image(ssm: Any, image: Image) -> None:
+    """Make the public parameter that leads to the image, where its publisher has one."""
     from moto.core.utils import utcnow
     from moto.ssm.models import Parameter
 
-    name = IMAGE_PARAMETER.format({"x86_64": "amd64", "arm64": "arm64"}[image.architecture])
+    if not image.recipe.parameter:
+        return
+    name = image.recipe.parameter.format(DEBIAN_NAMES[image.architecture])
     ssm._parameters[name].append(
         Parameter(  # type: ignore[abstract]
             account_id=ACCOUNT,

@@ -10,6 +10,7 @@ import base64
 import logging
 import shutil
 import threading
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,11 @@ ANYWHERE = IPv4Network("0.0.0.0/0")
 class Hypervisor:
     """The lab's machines. `ec2` is moto's backend; `guard` protects it."""
 
-    def __init__(self, lab: Lab, image: Image):
+    def __init__(self, lab: Lab, images: Sequence[Image]):
         self.lab = lab
         self.guard = threading.RLock()
         self.machines: dict[str, Machine] = {}
-        self.images: dict[str, tuple[Path, ...]] = {image.ami: (image.tree,)}
+        self.images: dict[str, tuple[Path, ...]] = {image.ami: (image.tree,) for image in images}
         self.ec2: Any = None
         self._wishes: dict[str, str] = {}  # run, stop, cut, terminate, reboot or image, by instance id
         self._imaging: dict[str, Any] = {}  # the image to take when the instance is next off

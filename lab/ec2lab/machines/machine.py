@@ -23,6 +23,10 @@ REBOOTED = 133  # nspawn's exit status when the machine asked to be started agai
 PROPAGATE = Path("/run/systemd/nspawn/propagate")  # where nspawn makes a folder for each machine
 CONSOLE_BYTES = 64 * 1024  # as much as GetConsoleOutput returns on AWS
 SHUTDOWN_SECONDS = 60  # then the power is cut, as on AWS
+ENVIRONMENT = {  # of systemd-nspawn
+    "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network",  # net.* sysctls are the machine's own
+    "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",  # control groups of version 2, as on EC2, whatever the host has: systemd 258 knows no other
+}
 
 
 @dataclass
@@ -89,7 +93,7 @@ class Machine:
                 stdout=console,
                 stderr=console,
                 start_new_session=True,
-                env=os.environ | {"SYSTEMD_NSPAWN_API_VFS_WRITABLE": "network"},  # net.* sysctls are the machine's own
+                env=os.environ | ENVIRONMENT,
             )
         self.init = self._await_init()
 

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
+import boto3
 import botocore.session
 import pytest
 import yaml
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from runbook_lib.aws import host_keys, images, operator_cidr
-from runbook_lib.aws.client import Aws, translate
+from runbook_lib.aws.client import Api, Aws, translate
 from runbook_lib.aws.images import RELEASES, find_image
 from runbook_lib.errors import CloudError
 from runbook_lib.launch.cloud import Cloud
@@ -242,8 +243,8 @@ class Images:
 
     about = "AWS us-east-1"
 
-    def __init__(self, announced: str | None, *images: dict[str, str]):
-        self.announced, self.images = announced, images
+    def __init__(self, announced: str | None, *images: dict[str, str], partition: str = "aws"):
+        self.announced, self.images, self.partition = announced, images, partition
 
     def get_parameter(self, Name: str) -> dict[str, Any]:
         if self.announced is None or Name != RELEASES["debian-12"].parameter:
@@ -281,6 +282,35 @@ def test_a_region_without_the_image_is_told() -> None:
     region = Images(None, FALSE)
     with pytest.raises(CloudError, match="no image debian-12"):
         find_image("debian-12", None, region, region)
+
+
+@pytest.mark.parametrize(
+    ("partition", "name", "found"),
+    [
+        ("aws-us-gov", "ubuntu-24.04", "513442679011"),
+        ("aws-cn", "ubuntu-22.04", "837727238323"),
+        ("aws", "ubuntu-22.04", "099720109477"),
+        ("aws", "debian-sid", "903794441882"),
+        ("aws-us-gov", "debian-13", None),
+    ],
+)
+def test_in_each_partition_only_the_publishers_own_account_counts(partition: str, name: str, found: str | None) -> None:
+    """Account numbers are given out by each partition for itself: Canonical's of one may be anybody's in another."""
+    owners = ("099720109477", "513442679011", "837727238323", "903794441882", "136693071363", "666666666666")
+    region = Images(None, *({"ImageId": f"ami-{owner}", "OwnerId": owner} for owner in owners), partition=partition)
+    if found:
+        assert find_image(name, None, region, region).id == f"ami-{found}"
+        return
+    with pytest.raises(CloudError, match="no image debian-13") as caught:
+        find_image(name, None, region, region)
+    assert "ubuntu-22.04, ubuntu-24.04;" in str(caught.value.next_step) and "debian-12" not in str(caught.value.next_step)
+
+
+def test_the_partition_is_that_of_the_clients_region() -> None:
+    regions = {"us-gov-west-1": "aws-us-gov", "cn-north-1": "aws-cn", "eu-central-1": "aws"}
+    for region, partition in regions.items():
+        client = boto3.client("ec2", region_name=region, aws_access_key_id="a", aws_secret_access_key="b")
+        assert Api(client, region).partition == partition
 
 
 def test_every_image_that_the_parameters_allow_can_be_looked_up() -> None:

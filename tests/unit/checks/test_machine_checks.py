@@ -34,6 +34,13 @@ def test_what_was_planned_is_no_difference() -> None:
     assert sshd_differences(GOOD) == []
 
 
+def test_newer_servers_answer_in_other_words() -> None:
+    """As OpenSSH 10.6 does: KexAlgorithms, Macs, and TCPKeepAlive false."""
+    mixed = "\n".join(line[0].upper() + line[1:] for line in GOOD.splitlines()).replace("Tcpkeepalive no", "TCPKeepAlive false")
+    assert sshd_differences(mixed) == []
+    assert sshd_differences(mixed.replace("TCPKeepAlive false", "TCPKeepAlive true")) == ["TCPKeepAlive true"]
+
+
 @pytest.mark.parametrize(
     ("there", "instead", "found"),
     [

@@ -96,6 +96,7 @@ def test_another_plugin_never_matches():
         ("ubuntu-22.04", "default-mysql-server", "mysql.service"),
         ("ubuntu-22.04", "mariadb-server", "mariadb.service"),
         ("debian-12", "mysql-server", "mysql.service"),
+        ("debian-13", "default-mysql-server", "mariadb.service"),
     ],
 )
 def test_the_unit_is_the_servers(image, package, unit):

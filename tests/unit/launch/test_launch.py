@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from runbook_lib import pki
 from runbook_lib.aws import host_keys
 from runbook_lib.errors import CloudError, PlanOvertaken
 from runbook_lib.launch import elastic_ips, groups, inventory, key_pair, machines, network, routes, secrets, teardown
@@ -234,6 +235,37 @@ def test_a_terminated_machine_is_launched_anew_and_its_keys_are_read_from_its_ow
     assert after.id != before.id and after.address == before.address
     assert again(cloud).host_keys("greg-1") != keys
     assert after.id[2:] in again(cloud).host_keys("greg-1")[0]
+
+
+def test_a_security_group_that_somebody_deleted_is_whole_again_after_one_run(cloud: Cloud) -> None:
+    """EC2 deletes no group that is in use: the machine was moved, and rules that name the group were taken away."""
+    machine, [other] = cloud.instance("db-1"), cloud.instance("greg-1").groups
+    [group] = machine.groups
+    ec2(cloud).modify_instance_attribute(InstanceId=machine.id, Groups=[other])
+    for found in ec2(cloud).describe_security_groups()["SecurityGroups"]:
+        rules = [rule for rule in found["IpPermissions"] if any(pair["GroupId"] == group for pair in rule["UserIdGroupPairs"])]
+        if rules:
+            ec2(cloud).revoke_security_group_ingress(GroupId=found["GroupId"], IpPermissions=rules)
+    ec2(cloud).delete_security_group(GroupId=group)
+    mended = again(cloud)
+    mended.apply(mended.plan())
+    assert not again(cloud).plan() and again(cloud).verify().ok
+
+
+@pytest.mark.parametrize("instead", [None, pki.make_ssh_key()], ids=["deleted", "another"])
+def test_a_lost_ssh_key_is_told_before_anything_is_written(cloud: Cloud, instead: str | None) -> None:
+    """A new one would lock the operator out of the machines, which know the old one only."""
+    key = cloud.vault.get("ssh-private-key")
+    cloud.vault.put("ssh-private-key", instead) if instead else cloud.vault.delete("ssh-private-key")
+    before = cloud.vault.read_all()
+    try:
+        for step in (again(cloud).plan, again(cloud).apply):
+            with pytest.raises(CloudError, match=r"greg-1.* would refuse any other") as caught:
+                step()
+        assert "When the SSH key is lost" in (caught.value.next_step or "") and again(cloud).vault.read_all() == before
+    finally:
+        cloud.vault.put("ssh-private-key", key)
+    assert not again(cloud).plan()
 
 
 @pytest.mark.parametrize("text", ["ssh-ed25519 AAAA", "[]", '{"keys": []}'])

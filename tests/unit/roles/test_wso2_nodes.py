@@ -21,8 +21,9 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.roles import appserver, carbon, carbon_settings, greg
 from runbook_lib.roles.context import Context, Download
 from runbook_lib.roles.java import java
+from runbook_lib.topology.databases import REGISTRY
 from tests.conftest import ProductFiles
-from tests.fakes import context_with_keys
+from tests.fakes import context, context_with_keys
 
 TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 ROWS = [(pattern, node, row["file"], row["read"], row["is"]) for pattern, nodes in TABLE.items() for node, rows in nodes.items() for row in rows]
@@ -77,6 +78,13 @@ def test_after_the_edits_the_file_says(product_files: ProductFiles, pattern: str
             expected = wanted.replace("{address}", ctx.topology.node(name).address)
             expected = re.sub(r"\{url:(\w+)\}", rf"jdbc:mysql://{ctx.topology.db.address}:3306/\1?useMysqlMetadata=true", expected)
         assert read(content(pattern, name, file, product_files), path) == expected
+
+
+@pytest.mark.parametrize(("package", "may_ask"), [("mysql-server", True), ("mariadb-server", False), ("default-mysql-server", False)])
+def test_the_driver_may_ask_a_mysql_server_for_the_key_that_hides_the_password(package: str, may_ask: bool) -> None:
+    """Else nobody signs in after the server was restarted, until somebody has come by TLS (facts 2.3)."""
+    ctx = context("greg-single", database={"package": package})
+    assert ("allowPublicKeyRetrieval=true" in carbon_settings.jdbc_url(REGISTRY, ctx)) is may_ask
 
 
 @pytest.mark.parametrize("pattern", list(TABLE))

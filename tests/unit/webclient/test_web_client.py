@@ -119,6 +119,24 @@ def visitor(server: Server) -> Client:
     return Client(dict.fromkeys(HOSTS, server.address), ca=server.ca, timeout=5)
 
 
+def test_a_request_that_was_one_too_many_is_sent_again(server: Server, visitor: Client) -> None:
+    turns = iter(["429\n\nlater", "429\n\nlater", "200\n\nin"])
+
+    class Turns(dict):
+        def get(self, line: str, default: str = "") -> str:
+            return next(turns)
+
+    server.answers = Turns()
+    assert visitor.request("POST", "https://store.test/commonauth", form={"password": "x"}).text == "in"
+    assert server.lines() == ["POST /commonauth"] * 3 and len(visitor.exchanges) == 1
+
+
+def test_what_stays_too_many_is_returned_as_it_is(server: Server) -> None:
+    server.answers = {"GET /": "429\n\nlater"}
+    impatient = Client(dict.fromkeys(HOSTS, server.address), ca=server.ca, timeout=5, patience=0.3)
+    assert impatient.get("https://store.test/").status == 429
+
+
 @pytest.mark.parametrize(
     "target",
     [

@@ -12,7 +12,7 @@
 #
 # The real script also gives -Djava.endorsed.dirs (refused by Java 9 and newer)
 # and -XX:MaxPermSize=256m (refused by Java 17 and newer). They are left out
-# here, because the practice server is made for Java 17. The line with
+# here: the practice server also runs on newer ones. The line with
 # -XX:+UseSerialGC is not in the real script: it keeps a small server small.
 # ----------------------------------------------------------------------------
 

@@ -57,6 +57,6 @@ public final class Log {
     private static String trace(Throwable cause) {
         StringWriter text = new StringWriter();
         cause.printStackTrace(new PrintWriter(text, true));
-        return System.lineSeparator() + text.toString().stripTrailing();
+        return System.lineSeparator() + text.toString().replaceFirst("\\s+$", "");
     }
 }

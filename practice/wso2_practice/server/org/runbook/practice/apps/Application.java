@@ -7,6 +7,7 @@ import java.util.List;
 import java.util.Map;
 import javax.servlet.http.HttpServletRequest;
 import javax.servlet.http.HttpServletResponse;
+import org.runbook.practice.Literals;
 import org.runbook.practice.conf.Json;
 import org.runbook.practice.web.Node;
 import org.runbook.practice.web.Page;
@@ -101,7 +102,7 @@ abstract class Application extends Surface {
         } else if (kind.equals("none")) {
             response.setStatus(rule.status());
         } else if (kind.equals("json")) {
-            Page.json(response, rule.status(), body.isEmpty() ? Map.of("error", "practice server: " + rule.status())
+            Page.json(response, rule.status(), body.isEmpty() ? Literals.map("error", "practice server: " + rule.status())
                     : Json.parse(body));
         } else if (kind.equals("page")) {
             show(response, rule.status(), title(body), body);

@@ -7,6 +7,8 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.stream.Collectors;
+import org.runbook.practice.Literals;
 import org.runbook.practice.Log;
 import org.runbook.practice.Threads;
 import org.runbook.practice.conf.Settings;
@@ -24,17 +26,51 @@ import org.xml.sax.SAXException;
 public final class Assets {
     private static final String BELOW = "/_system/governance";
     private static final String NAMESPACE = "http://www.wso2.org/governance/metadata";
-    private static final Set<String> STORE_TYPES = Set.of("gadget", "site", "ebook");
-    static final Set<String> TYPES = Set.of("restservice", "soapservice", "wsdl", "wadl", "schema", "policy", "swagger",
+    private static final Set<String> STORE_TYPES = Literals.set("gadget", "site", "ebook");
+    static final Set<String> TYPES = Literals.set("restservice", "soapservice", "wsdl", "wadl", "schema", "policy", "swagger",
             "endpoint", "note", "server", "gadget", "site", "ebook");
-    private static final Map<String, List<String>> SAMPLE = Map.of("Created", List.of("In-Review"),
-            "In-Review", List.of("Published", "Rejected"), "Rejected", List.of("In-Review"),
-            "Published", List.of("Unpublished"), "Unpublished", List.of("Published", "Deprecated"));
-    private static final Map<String, List<String>> SERVICE = Map.of("Development", List.of("Testing"),
-            "Testing", List.of("Development", "Production"), "Production", List.of("Testing", "Deprecated"));
+    private static final Map<String, List<String>> SAMPLE = Literals.map("Created", Literals.list("In-Review"),
+            "In-Review", Literals.list("Published", "Rejected"), "Rejected", Literals.list("In-Review"),
+            "Published", Literals.list("Unpublished"), "Unpublished", Literals.list("Published", "Deprecated"));
+    private static final Map<String, List<String>> SERVICE = Literals.map("Development", Literals.list("Testing"),
+            "Testing", Literals.list("Development", "Production"), "Production", Literals.list("Testing", "Deprecated"));
 
     /** One asset: {@code fields} are the overview_… fields of its form. */
-    record Asset(String id, String type, String path, String state, Map<String, String> fields) {
+    static final class Asset {
+        private final String id;
+        private final String type;
+        private final String path;
+        private final String state;
+        private final Map<String, String> fields;
+
+        Asset(String id, String type, String path, String state, Map<String, String> fields) {
+            this.id = id;
+            this.type = type;
+            this.path = path;
+            this.state = state;
+            this.fields = fields;
+        }
+
+        public String id() {
+            return id;
+        }
+
+        public String type() {
+            return type;
+        }
+
+        public String path() {
+            return path;
+        }
+
+        public String state() {
+            return state;
+        }
+
+        public Map<String, String> fields() {
+            return fields;
+        }
+
         Map<String, Object> json() {
             Map<String, Object> json = new LinkedHashMap<>();
             json.put("id", id);
@@ -50,7 +86,7 @@ public final class Assets {
     }
 
     private final Registry registry;
-    private volatile Map<String, Asset> index = Map.of();
+    private volatile Map<String, Asset> index = Literals.map();
 
     public Assets(Settings settings, Registry registry) {
         this.registry = registry;
@@ -104,13 +140,13 @@ public final class Assets {
     /** The assets that the Store shows of a type (null: of all): published ones, and services in any state. */
     List<Asset> visible(String type, List<?> states) {
         return index.values().stream().filter(a -> type == null || a.type.equals(type))
-                .filter(a -> !STORE_TYPES.contains(a.type) || states.contains(a.state)).toList();
+                .filter(a -> !STORE_TYPES.contains(a.type) || states.contains(a.state)).collect(Collectors.toList());
     }
 
     Asset create(String type, Map<String, String> fields, String user) throws SQLException, IOException {
         String path = BELOW + "/" + type + "s/" + fields.getOrDefault("overview_provider", user) + "/"
                 + fields.getOrDefault("overview_name", "") + "/" + fields.getOrDefault("overview_version", "1.0.0");
-        if (fields.getOrDefault("overview_name", "").isBlank() || path.contains("..") || registry.exists(path)) {
+        if (fields.getOrDefault("overview_name", "").trim().isEmpty() || path.contains("..") || registry.exists(path)) {
             return null;
         }
         registry.insert(path, "application/vnd.wso2-" + type + "+xml", metadata(fields), user);
@@ -136,7 +172,7 @@ public final class Assets {
     /** Moves an asset one step along its lifecycle; false where that step does not exist. */
     boolean move(Asset asset, String next, String user) throws SQLException {
         Map<String, List<String>> lifecycle = STORE_TYPES.contains(asset.type) ? SAMPLE : SERVICE;
-        for (String step : lifecycle.getOrDefault(asset.state, List.of())) {
+        for (String step : lifecycle.getOrDefault(asset.state, Literals.list())) {
             if (step.equalsIgnoreCase(next)) {
                 registry.setProperty(asset.path, stateProperty(asset.type), step, user);
                 return true;

@@ -6,13 +6,14 @@ import java.security.GeneralSecurityException;
 import java.security.cert.X509Certificate;
 import java.sql.SQLException;
 import java.util.LinkedHashMap;
-import java.util.List;
 import java.util.Map;
 import java.util.UUID;
 import javax.servlet.http.HttpServletRequest;
 import javax.servlet.http.HttpServletResponse;
 import javax.servlet.http.HttpSession;
+import org.runbook.practice.Literals;
 import org.runbook.practice.Log;
+import org.runbook.practice.Streams;
 import org.runbook.practice.cluster.SharedMap;
 import org.runbook.practice.conf.Json;
 import org.runbook.practice.sso.Saml;
@@ -29,7 +30,7 @@ public abstract class JaggeryApp extends Application {
     private static final long serialVersionUID = 1L;
     private static final String USER = "user";
     private static final String INDEX = "sessionIndex";
-    private static final Map<String, String> COMMON = Map.of("sso-login", "sso-auth-login-controller.jag",
+    private static final Map<String, String> COMMON = Literals.map("sso-login", "sso-auth-login-controller.jag",
             "sso-logout", "sso-auth-logout-controller.jag", "basic-auth-logout", "basic-auth-logout-controller.jag",
             "basic-authenticator", "basic-authenticator.jag", "splash", "splash.jag");
     protected final transient Map<String, Object> config;
@@ -68,32 +69,39 @@ public abstract class JaggeryApp extends Application {
     boolean perform(String what, String path, HttpServletRequest request, HttpServletResponse response)
             throws IOException, SQLException {
         switch (what) {
-            case "login" -> response.sendRedirect("/" + name + "/pages/" + (sso() ? "sso-login" : "basic-auth-login"));
-            case "sso-login" -> startSignIn(request, response);
-            case "acs" -> {
+            case "login":
+                response.sendRedirect("/" + name + "/pages/" + (sso() ? "sso-login" : "basic-auth-login"));
+                break;
+            case "sso-login":
+                startSignIn(request, response);
+                break;
+            case "acs":
                 return receiveAssertion(request, response);
-            }
-            case "logout" -> response.sendRedirect("/" + name + "/pages/" + (sso() ? "sso-logout" : "basic-auth-logout"));
-            case "sso-logout" -> signOut(request, response);
-            case "basic-auth-logout" -> {
+            case "logout":
+                response.sendRedirect("/" + name + "/pages/" + (sso() ? "sso-logout" : "basic-auth-logout"));
+                break;
+            case "sso-logout":
+                signOut(request, response);
+                break;
+            case "basic-auth-logout":
                 request.getSession().invalidate();
                 response.sendRedirect("/" + name);
-            }
-            case "logout-api" -> {
+                break;
+            case "logout-api":
                 request.getSession().invalidate();
-                Page.json(response, 200, Map.of("data", Map.of("message", "The user is signed out")));
-            }
-            case "basic-auth-login" -> show(response, 200, "Sign in to the " + name, Page.form("/" + name
-                    + "/pages/basic-authenticator", List.of("username", "password"), Map.of()));
-            case "authenticate", "basic-authenticator" -> {
+                Page.json(response, 200, Literals.map("data", Literals.map("message", "The user is signed out")));
+                break;
+            case "basic-auth-login":
+                show(response, 200, "Sign in to the " + name, Page.form("/" + name
+                    + "/pages/basic-authenticator", Literals.list("username", "password"), Literals.map()));
+                break;
+            case "authenticate":
+            case "basic-authenticator":
                 return basic(what.equals("authenticate"), request, response);
-            }
-            case "pages" -> {
+            case "pages":
                 return path.startsWith("/pages/") && pages(path.substring("/pages/".length()), request, response);
-            }
-            default -> {
+            default:
                 return own(what, path, request, response);
-            }
         }
         return true;
     }
@@ -175,7 +183,7 @@ public abstract class JaggeryApp extends Application {
      */
     private boolean basic(boolean api, HttpServletRequest request, HttpServletResponse response)
             throws IOException, SQLException {
-        Map<String, String> given = request.getMethod().equals("POST") ? credentials(request) : Map.of();
+        Map<String, String> given = request.getMethod().equals("POST") ? credentials(request) : Literals.map();
         String user = given.getOrDefault("username", "");
         String password = given.getOrDefault("password", "");
         if (user.isEmpty() || password.isEmpty()) {
@@ -183,12 +191,12 @@ public abstract class JaggeryApp extends Application {
         }
         boolean known = node.users().authenticate(user, password) && node.users().authorized(user, Users.LOGIN);
         if (!known && api) {
-            Page.json(response, 401, Map.of("error", "username/password is incorrect"));
+            Page.json(response, 401, Literals.map("error", "username/password is incorrect"));
         } else if (!known) {
             refuse(response, "username/password is incorrect");
         } else if (api) {
             register(user, false);
-            Page.json(response, 200, Map.of("data", Map.of("sessionId", open(request, user, null))));
+            Page.json(response, 200, Literals.map("data", Literals.map("sessionId", open(request, user, null))));
         } else {
             open(request, user, null);
         }
@@ -198,11 +206,11 @@ public abstract class JaggeryApp extends Application {
     private static Map<String, String> credentials(HttpServletRequest request) throws IOException {
         if (String.valueOf(request.getContentType()).startsWith("application/json")) {
             Map<String, String> given = new LinkedHashMap<>();
-            String body = new String(request.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+            String body = new String(Streams.readAll(request.getInputStream()), StandardCharsets.UTF_8);
             try {
                 Json.map(Json.parse(body)).forEach((key, value) -> given.put(key, String.valueOf(value)));
             } catch (IllegalArgumentException e) {
-                return Map.of();
+                return Literals.map();
             }
             return given;
         }

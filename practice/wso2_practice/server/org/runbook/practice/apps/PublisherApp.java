@@ -7,8 +7,10 @@ import java.util.List;
 import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import javax.servlet.http.HttpServletRequest;
 import javax.servlet.http.HttpServletResponse;
+import org.runbook.practice.Literals;
 import org.runbook.practice.users.Users;
 import org.runbook.practice.web.Node;
 import org.runbook.practice.web.Page;
@@ -27,7 +29,7 @@ public final class PublisherApp extends JaggeryApp {
 
     @Override
     public void firstBoot() throws SQLException, IOException {
-        Tenant.load(node, FROZEN, folder.resolve("config/publisher-tenant.json"), List.of(loginPermission()));
+        Tenant.load(node, FROZEN, folder.resolve("config/publisher-tenant.json"), Literals.list(loginPermission()));
     }
 
     @Override
@@ -66,15 +68,17 @@ public final class PublisherApp extends JaggeryApp {
     @Override
     boolean own(String what, String path, HttpServletRequest request, HttpServletResponse response)
             throws IOException, SQLException {
-        return switch (what) {
-            case "assets" -> assetPage(path, user(request), response);
-            case "apis" -> path.startsWith("/apis/") && api(path, request, response);
-            case "assets-api" -> {
+        switch (what) {
+            case "assets":
+                return assetPage(path, user(request), response);
+            case "apis":
+                return path.startsWith("/apis/") && api(path, request, response);
+            case "assets-api":
                 list(user(request), request, response);
-                yield true;
-            }
-            default -> false;
-        };
+                return true;
+            default:
+                return false;
+        }
     }
 
     private boolean assetPage(String path, String user, HttpServletResponse response) throws IOException, SQLException {
@@ -108,11 +112,11 @@ public final class PublisherApp extends JaggeryApp {
         }
         String user = user(request);
         if (user == null) {
-            Page.json(response, 401, Map.of("error", "User is not logged in"));
+            Page.json(response, 401, Literals.map("error", "User is not logged in"));
         } else if (path.equals("/apis/assets")) {
             list(user, request, response);
         } else if (!belongs(user)) {
-            Page.json(response, 500, Map.of("error", "No permission on assets"));
+            Page.json(response, 500, Literals.map("error", "No permission on assets"));
         } else if (path.matches("/apis/assets?/[\\w-]+(/change-state)?")) {
             one(path, user, request, response);
         } else {
@@ -126,17 +130,17 @@ public final class PublisherApp extends JaggeryApp {
             throws IOException, SQLException {
         boolean belongs = belongs(user);
         if (request.getParameter("type") == null) {
-            Page.json(response, 406, Map.of("error", "A type is needed"));
+            Page.json(response, 406, Literals.map("error", "A type is needed"));
         } else if (!request.getMethod().equals("POST")) {
-            List<?> found = !belongs ? List.of() : assets.indexed().stream().filter(a -> a.type().equals(type(request)))
-                    .map(Assets.Asset::json).toList();
-            Page.json(response, 200, Map.of("count", found.size(), "data", found));
+            List<?> found = !belongs ? Literals.list() : assets.indexed().stream().filter(a -> a.type().equals(type(request)))
+                    .map(Assets.Asset::json).collect(Collectors.toList());
+            Page.json(response, 200, Literals.map("count", found.size(), "data", found));
         } else if (!belongs) {
-            Page.json(response, 500, Map.of("error", "No permission on assets"));
+            Page.json(response, 500, Literals.map("error", "No permission on assets"));
         } else {
             Assets.Asset made = assets.create(type(request), overviewFields(request), user);
             Page.json(response, made == null ? 400 : 201, made == null
-                    ? Map.of("error", "The asset has no name, or exists already") : made.json());
+                    ? Literals.map("error", "The asset has no name, or exists already") : made.json());
         }
     }
 
@@ -144,19 +148,19 @@ public final class PublisherApp extends JaggeryApp {
             throws IOException, SQLException {
         Assets.Asset asset = assets.get(path.split("/")[3]);
         if (asset == null) {
-            Page.json(response, 404, Map.of("error", "no such asset"));
+            Page.json(response, 404, Literals.map("error", "no such asset"));
         } else if (path.endsWith("/change-state")) {
             boolean moved = assets.move(asset, String.valueOf(request.getParameter("nextState")), user);
-            Page.json(response, moved ? 200 : 500, moved ? Map.of("status", "Success")
-                    : Map.of("error", "Cannot change the state from " + asset.state()));
+            Page.json(response, moved ? 200 : 500, moved ? Literals.map("status", "Success")
+                    : Literals.map("error", "Cannot change the state from " + asset.state()));
         } else if (request.getMethod().equals("DELETE")) {
             assets.delete(asset);
-            Page.json(response, 200, Map.of("status", "Success"));
+            Page.json(response, 200, Literals.map("status", "Success"));
         } else if (request.getMethod().equals("POST") || request.getMethod().equals("PUT")) {
             assets.update(asset, overviewFields(request), user);
             Page.json(response, 200, assets.get(asset.id()).json());
         } else {
-            Page.json(response, 200, Map.of("data", asset.json()));
+            Page.json(response, 200, Literals.map("data", asset.json()));
         }
     }
 

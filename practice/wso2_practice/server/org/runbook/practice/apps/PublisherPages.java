@@ -2,12 +2,13 @@ package org.runbook.practice.apps;
 
 import java.util.Collection;
 import java.util.List;
+import org.runbook.practice.Literals;
 import org.runbook.practice.web.Page;
 
 /** The Publisher's pages as a browser walks them: a menu, lists that a script fills, a form that a script sends. */
 final class PublisherPages {
-    static final List<String> MENU = List.of("policy", "restservice", "schema", "soapservice", "swagger", "wadl", "wsdl");
-    static final List<String> LOOK = List.of("/publisher/themes/default/css/practice.css",
+    static final List<String> MENU = Literals.list("policy", "restservice", "schema", "soapservice", "swagger", "wadl", "wsdl");
+    static final List<String> LOOK = Literals.list("/publisher/themes/default/css/practice.css",
             "/publisher/extensions/app/greg-publisher-defaults/themes/default/css/practice.css",
             "/publisher/themes/default/js/practice.js",
             "/publisher/extensions/app/greg-publisher-defaults/themes/default/js/practice.js",
@@ -52,7 +53,7 @@ final class PublisherPages {
     static String create(String type) {
         StringBuilder form = new StringBuilder("<form id=\"form-asset-create\" method=\"post\" data-create=\""
                 + Page.escape(type) + "\" action=\"/publisher/apis/assets?type=" + Page.escape(type) + "\">\n");
-        for (String name : List.of("overview_name", "overview_context", "overview_version", "overview_description")) {
+        for (String name : Literals.list("overview_name", "overview_context", "overview_version", "overview_description")) {
             form.append("<p><label>").append(name.substring("overview_".length())).append(" <input name=\"").append(name)
                     .append("\" id=\"").append(name).append("\"></label></p>\n");
         }

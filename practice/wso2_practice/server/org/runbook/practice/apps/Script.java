@@ -2,6 +2,7 @@ package org.runbook.practice.apps;
 
 import java.io.IOException;
 import java.io.UncheckedIOException;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
@@ -24,13 +25,63 @@ import java.util.stream.Stream;
  *          does NAME                                  what the application does by that name, if the request is enough for it
  * </pre>
  */
-record Script(List<Rule> rules, String body) {
+final class Script {
+    private final List<Rule> rules;
+    private final String body;
+
+    Script(List<Rule> rules, String body) {
+        this.rules = rules;
+        this.body = body;
+    }
+
+    public List<Rule> rules() {
+        return rules;
+    }
+
+    public String body() {
+        return body;
+    }
+
     private static final Pattern LINE = Pattern.compile("<% // practice: (.*)");
     private static final Pattern RULE = Pattern.compile(
             "(?:(anonymous|user) )?(?:(GET|POST) )?(?:does (\\S+)|(\\d{3})(?: (\\S+))?)");
 
     /** One rule; {@code does} or {@code status} is set. */
-    record Rule(String who, String method, String does, int status, String kind) {
+    static final class Rule {
+        private final String who;
+        private final String method;
+        private final String does;
+        private final int status;
+        private final String kind;
+
+        Rule(String who, String method, String does, int status, String kind) {
+            this.who = who;
+            this.method = method;
+            this.does = does;
+            this.status = status;
+            this.kind = kind;
+        }
+
+        public String who() {
+            return who;
+        }
+
+        public String method() {
+            return method;
+        }
+
+        public String does() {
+            return does;
+        }
+
+        public int status() {
+            return status;
+        }
+
+        public String kind() {
+            return kind;
+        }
+
         boolean fits(boolean signedIn, String asked) {
             return (who == null || who.equals("user") == signedIn) && (method == null || method.equals(asked));
         }
@@ -42,7 +93,7 @@ record Script(List<Rule> rules, String body) {
         try (Stream<Path> files = Files.walk(folder)) {
             files.filter(file -> file.toString().endsWith(".jag")).forEach(file -> {
                 try {
-                    found.put("/" + folder.relativize(file), parse(Files.readString(file)));
+                    found.put("/" + folder.relativize(file), parse(new String(Files.readAllBytes(file), StandardCharsets.UTF_8)));
                 } catch (IOException e) {
                     throw new UncheckedIOException(e);
                 }
@@ -68,6 +119,6 @@ record Script(List<Rule> rules, String body) {
             }
         }
         rules.add(new Rule(null, null, null, 500, null));
-        return new Script(rules, text.substring(text.indexOf("%>") + 2).strip());
+        return new Script(rules, text.substring(text.indexOf("%>") + 2).trim());
     }
 }

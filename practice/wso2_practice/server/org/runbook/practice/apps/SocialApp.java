@@ -6,6 +6,7 @@ import java.util.List;
 import java.util.Map;
 import javax.servlet.http.HttpServletRequest;
 import javax.servlet.http.HttpServletResponse;
+import org.runbook.practice.Literals;
 import org.runbook.practice.Log;
 import org.runbook.practice.conf.Json;
 import org.runbook.practice.conf.Settings;
@@ -41,23 +42,26 @@ public final class SocialApp extends Application {
 
     @Override
     List<String> look() {
-        return List.of("/social/export-js/social.js");
+        return Literals.list("/social/export-js/social.js");
     }
 
     @Override
     boolean perform(String what, String path, HttpServletRequest request, HttpServletResponse response)
             throws IOException, SQLException {
         switch (what) {
-            case "index" -> index(request.getParameter("target"), response);
-            case "login" -> {
+            case "index":
+                index(request.getParameter("target"), response);
+                break;
+            case "login":
                 String provider = configured("authentication.methods.sso.attributes.identityProviderURL");
                 Page.post(response, provider, fields("SAMLRequest",
                         Saml.request("AuthnRequest", "social", provider, null, null), "RelayState", "/social"));
-            }
-            case "comments" -> Page.json(response, 200, read(request.getParameter("target")));
-            default -> {
+                break;
+            case "comments":
+                Page.json(response, 200, read(request.getParameter("target")));
+                break;
+            default:
                 return false;
-            }
         }
         return true;
     }
@@ -71,7 +75,7 @@ public final class SocialApp extends Application {
     }
 
     private List<Map<String, Object>> read(String target) throws SQLException {
-        return comments.query(row -> Map.of("id", (Object) row.getInt("id"), "body", row.getString("body")),
+        return comments.query(row -> Literals.map("id", (Object) row.getInt("id"), "body", row.getString("body")),
                 "SELECT body, id FROM SOCIAL_COMMENTS WHERE payload_context_id = ? ORDER BY id DESC",
                 String.valueOf(target));
     }

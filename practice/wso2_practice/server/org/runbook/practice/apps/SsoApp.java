@@ -7,6 +7,7 @@ import java.util.List;
 import java.util.Map;
 import javax.servlet.http.HttpServletRequest;
 import javax.servlet.http.HttpServletResponse;
+import org.runbook.practice.Literals;
 import org.runbook.practice.Log;
 import org.runbook.practice.conf.Json;
 import org.runbook.practice.web.Node;
@@ -24,19 +25,23 @@ public final class SsoApp extends Application {
 
     @Override
     List<String> look() {
-        return List.of("/sso/views/css/practice.css", "/sso/views/themes/theme-greg/css/practice.css",
+        return Literals.list("/sso/views/css/practice.css", "/sso/views/themes/theme-greg/css/practice.css",
                 "/sso/views/js/practice.js");
     }
 
     @Override
     boolean perform(String what, String path, HttpServletRequest request, HttpServletResponse response)
             throws IOException, SQLException {
-        return switch (what) {
-            case "login" -> login(request, response);
-            case "register" -> register(request, response);
-            case "registration-form" -> registrationForm(request.getParameter("relyingParty"), response);
-            default -> false;
-        };
+        switch (what) {
+            case "login":
+                return login(request, response);
+            case "register":
+                return register(request, response);
+            case "registration-form":
+                return registrationForm(request.getParameter("relyingParty"), response);
+            default:
+                return false;
+        }
     }
 
     private boolean login(HttpServletRequest request, HttpServletResponse response) throws IOException {
@@ -46,7 +51,7 @@ public final class SsoApp extends Application {
         }
         String failed = request.getParameter("authFailure") == null ? ""
                 : "<p class=\"error\">Login failed. Check the user name and the password.</p>";
-        show(response, 200, "Sign in", failed + Page.form("../commonauth", List.of("username", "password"),
+        show(response, 200, "Sign in", failed + Page.form("../commonauth", Literals.list("username", "password"),
                 fields("sessionDataKey", key)));
         return true;
     }
@@ -80,7 +85,7 @@ public final class SsoApp extends Application {
             if (user == null || !user.matches("\\S{3,30}") || password == null || !password.matches("\\S{5,30}")) {
                 throw new SQLException("Invalid:The user name or the password is not acceptable");
             }
-            node.users().addUser(user, password, List.of());
+            node.users().addUser(user, password, Literals.list());
             Tenant.addPrivateRole(node.users(), user);
             List<String> given = new ArrayList<>();
             for (Object role : Json.list(Json.map(config.get("registerPermissions")).get(roles))) {
@@ -88,7 +93,7 @@ public final class SsoApp extends Application {
                     given.add(String.valueOf(role));
                 }
             }
-            node.users().updateRolesOf(user, List.of(), given);
+            node.users().updateRolesOf(user, Literals.list(), given);
             say(response, "false", "The user is added");
         } catch (SQLException e) {
             Log.error("JAGGERY.views.register:jag", e.getMessage());
@@ -99,6 +104,6 @@ public final class SsoApp extends Application {
 
     private static void say(HttpServletResponse response, String error, String message) throws IOException {
         response.setContentType("text/html;charset=UTF-8"); // JSON, but not said so: its own page parses it
-        response.getWriter().write(Json.write(Map.of("error", error, "msg", message)));
+        response.getWriter().write(Json.write(Literals.map("error", error, "msg", message)));
     }
 }

@@ -3,11 +3,12 @@ package org.runbook.practice.apps;
 import java.io.IOException;
 import java.sql.SQLException;
 import java.util.List;
-import java.util.Map;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Collectors;
 import javax.servlet.http.HttpServletRequest;
 import javax.servlet.http.HttpServletResponse;
+import org.runbook.practice.Literals;
 import org.runbook.practice.conf.Json;
 import org.runbook.practice.registry.RegistryStore;
 import org.runbook.practice.users.Users;
@@ -29,7 +30,7 @@ public final class StoreApp extends JaggeryApp {
 
     @Override
     public void firstBoot() throws SQLException, IOException {
-        Tenant.load(node, FROZEN, folder.resolve("config/store-tenant.json"), List.of(loginPermission()));
+        Tenant.load(node, FROZEN, folder.resolve("config/store-tenant.json"), Literals.list(loginPermission()));
     }
 
     @Override
@@ -51,7 +52,7 @@ public final class StoreApp extends JaggeryApp {
         String own = Users.INTERNAL + "private_" + user;
         if (!node.users().roleExists(own)) {
             Tenant.addPrivateRole(node.users(), user);
-            node.users().updateRolesOf(user, List.of(), Tenant.userRoles(node, FROZEN));
+            node.users().updateRolesOf(user, Literals.list(), Tenant.userRoles(node, FROZEN));
         }
     }
 
@@ -74,12 +75,16 @@ public final class StoreApp extends JaggeryApp {
     @Override
     boolean own(String what, String path, HttpServletRequest request, HttpServletResponse response)
             throws IOException, SQLException {
-        return switch (what) {
-            case "assets" -> assetPage(path, user(request), response);
-            case "apis" -> path.startsWith("/apis/") && api(path, request, response);
-            case "tenant" -> tenant(path, request, response);
-            default -> false;
-        };
+        switch (what) {
+            case "assets":
+                return assetPage(path, user(request), response);
+            case "apis":
+                return path.startsWith("/apis/") && api(path, request, response);
+            case "tenant":
+                return tenant(path, request, response);
+            default:
+                return false;
+        }
     }
 
     private boolean assetPage(String path, String user, HttpServletResponse response) throws IOException, SQLException {
@@ -108,7 +113,7 @@ public final class StoreApp extends JaggeryApp {
     /** The assets that a visitor sees of a type (null: of all): none without the Store's own permission. */
     private List<Assets.Asset> shown(String type, String user) throws SQLException {
         List<?> states = Json.list(Json.map(config.get("lifeCycleBehaviour")).get("visibleIn"));
-        return belongs(user) ? assets.visible(type, states) : List.of();
+        return belongs(user) ? assets.visible(type, states) : Literals.list();
     }
 
     private boolean api(String path, HttpServletRequest request, HttpServletResponse response)
@@ -121,12 +126,12 @@ public final class StoreApp extends JaggeryApp {
         } else if (!called.equals("assets")) {
             return includeApi(called, request, response, "store-apis", "greg-apis");
         } else if (path.equals("/apis/assets")) {
-            List<?> found = shown(request.getParameter("type"), user).stream().map(Assets.Asset::json).toList();
-            Page.json(response, 200, belongs(user) ? Map.of("count", found.size(), "data", found) : Map.of("data", found));
+            List<?> found = shown(request.getParameter("type"), user).stream().map(Assets.Asset::json).collect(Collectors.toList());
+            Page.json(response, 200, belongs(user) ? Literals.map("count", found.size(), "data", found) : Literals.map("data", found));
         } else {
             Assets.Asset asset = belongs(user) ? assets.get(RegistryStore.name(path)) : null;
-            Page.json(response, asset == null ? 404 : 200, asset == null ? Map.of("error", "no such asset")
-                    : Map.of("data", asset.json()));
+            Page.json(response, asset == null ? 404 : 200, asset == null ? Literals.map("error", "no such asset")
+                    : Literals.map("data", asset.json()));
         }
         return true;
     }

@@ -2,13 +2,14 @@ package org.runbook.practice.apps;
 
 import java.util.List;
 import java.util.Map;
+import org.runbook.practice.Literals;
 import org.runbook.practice.conf.Json;
 import org.runbook.practice.web.Node;
 import org.runbook.practice.web.Page;
 
 /** The Store's pages as a browser walks them. */
 final class StorePages {
-    static final List<String> LOOK = List.of("/store/themes/store/css/practice.css",
+    static final List<String> LOOK = Literals.list("/store/themes/store/css/practice.css",
             "/store/extensions/app/greg_store/themes/store/css/practice.css", "/store/themes/store/js/practice.js",
             "/store/extensions/app/greg_store/themes/store/js/practice.js");
 

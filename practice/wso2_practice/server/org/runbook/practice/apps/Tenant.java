@@ -7,6 +7,8 @@ import java.nio.file.Path;
 import java.sql.SQLException;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Collectors;
+import org.runbook.practice.Literals;
 import org.runbook.practice.conf.Json;
 import org.runbook.practice.db.Sql;
 import org.runbook.practice.registry.RegistryStore;
@@ -24,7 +26,7 @@ final class Tenant {
     /** Makes the roles that the file names, with the login permissions of this application, and freezes the file. */
     static void load(Node node, String frozen, Path file, List<String> permissions) throws SQLException, IOException {
         if (!node.registry().exists(frozen) && !node.registry().isReadOnly(frozen)) {
-            node.registry().put(frozen, "application/json", Files.readString(file, StandardCharsets.UTF_8),
+            node.registry().put(frozen, "application/json", new String(Files.readAllBytes(file), StandardCharsets.UTF_8),
                     node.users().adminUser);
         }
         Map<String, Object> roles = Json.map(frozen(node, frozen).get("roles"));
@@ -41,11 +43,11 @@ final class Tenant {
 
     static Map<String, Object> frozen(Node node, String path) throws SQLException {
         RegistryStore.Resource resource = node.registry().get(path);
-        return resource == null ? Map.of() : Json.map(Json.parse(resource.content()));
+        return resource == null ? Literals.map() : Json.map(Json.parse(resource.content()));
     }
 
     static List<String> userRoles(Node node, String path) throws SQLException {
-        return Json.list(frozen(node, path).get("userRoles")).stream().map(String::valueOf).toList();
+        return Json.list(frozen(node, path).get("userRoles")).stream().map(String::valueOf).collect(Collectors.toList());
     }
 
     /** The role that belongs to one user alone; it may log in at the console, like all of them (golden-run 4). */
@@ -54,7 +56,7 @@ final class Tenant {
         Sql.insist(() -> {
             users.addRole(own);
             users.permit(own, Users.LOGIN);
-            users.updateRolesOf(user, List.of(), List.of(own));
+            users.updateRolesOf(user, Literals.list(), Literals.list(own));
         });
     }
 }

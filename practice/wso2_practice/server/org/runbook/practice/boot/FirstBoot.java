@@ -3,6 +3,7 @@ package org.runbook.practice.boot;
 import java.sql.SQLException;
 import java.util.ArrayList;
 import java.util.List;
+import org.runbook.practice.Literals;
 import org.runbook.practice.registry.Registry;
 import org.runbook.practice.registry.RegistryStore;
 
@@ -14,9 +15,9 @@ final class FirstBoot {
     private static final String COMPONENTS = "/repository/components/org.wso2.carbon.";
     private static final String USER = "wso2.system.user";
     private static final long TAKES_MILLIS = 1500;
-    private static final List<String> POLICIES = List.of("UTOverTransport", "SgnOnly", "SgnEncr", "EncrOnlyAnonymous",
+    private static final List<String> POLICIES = Literals.list("UTOverTransport", "SgnOnly", "SgnEncr", "EncrOnlyAnonymous",
             "SgnOnlyAnonymous", "SgnEncrAnonymous", "SgnEncrUsername", "SecConSgnOnly", "SecConEncrOnly", "kerberossign");
-    private static final List<String> TYPES = List.of("restservice", "soapservice", "wsdl", "wadl", "schema", "policy",
+    private static final List<String> TYPES = Literals.list("restservice", "soapservice", "wsdl", "wadl", "schema", "policy",
             "swagger", "endpoint", "note", "gadget", "site", "ebook");
 
     private FirstBoot() {
@@ -26,7 +27,7 @@ final class FirstBoot {
         List<String> all = new ArrayList<>();
         POLICIES.forEach(policy -> all.add("/_system/config" + COMPONENTS + "security.mgt/policy/" + policy));
         if (greg) {
-            for (String lifecycle : List.of("ServiceLifeCycle", "EndpointLifeCycle", "SampleLifeCycle2")) {
+            for (String lifecycle : Literals.list("ServiceLifeCycle", "EndpointLifeCycle", "SampleLifeCycle2")) {
                 all.add("/_system/config" + COMPONENTS + "governance/lifecycles/" + lifecycle);
             }
             TYPES.forEach(type -> all.add("/_system/governance" + COMPONENTS + "governance/types/" + type + ".rxt"));

@@ -1,8 +1,11 @@
 package org.runbook.practice.boot;
 
 import java.io.IOException;
+import java.lang.management.ManagementFactory;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.Paths;
 import java.sql.SQLException;
 import java.util.LinkedHashMap;
 import java.util.Map;
@@ -10,6 +13,7 @@ import java.util.logging.Level;
 import java.util.logging.Logger;
 import javax.servlet.Servlet;
 import org.runbook.practice.BootFailure;
+import org.runbook.practice.Literals;
 import org.runbook.practice.Log;
 import org.runbook.practice.apps.Assets;
 import org.runbook.practice.apps.JaggeryApp;
@@ -48,9 +52,10 @@ public final class Main {
                 System.setProperty(property[0], property.length > 1 ? property[1] : "");
             }
         }
-        Path home = Path.of(System.getProperty("carbon.home", ".")).toAbsolutePath().normalize();
+        Path home = Paths.get(System.getProperty("carbon.home", ".")).toAbsolutePath().normalize();
         Log.open(home);
-        Files.writeString(home.resolve("wso2carbon.pid"), String.valueOf(ProcessHandle.current().pid()));
+        String pid = ManagementFactory.getRuntimeMXBean().getName().split("@")[0];
+        Files.write(home.resolve("wso2carbon.pid"), pid.getBytes(StandardCharsets.US_ASCII));
         Logger.getLogger("").setLevel(Level.SEVERE);
         if (Boolean.getBoolean("workerNode") && !Files.isDirectory(home.resolve("repository/components/worker"))) {
             Log.fatal("org.wso2.carbon.server.CarbonLauncher", "OSGi runtime worker profile not found",
@@ -128,7 +133,7 @@ public final class Main {
         for (String name : APPLICATIONS) {
             Path folder = settings.deployment("jaggeryapps/" + name);
             if (Files.isDirectory(folder)) {
-                web.context("/" + name, Map.of("/*", application(name, node, assets)));
+                web.context("/" + name, Literals.map("/*", application(name, node, assets)));
                 Log.info("org.jaggeryjs.jaggery.app.mgt.TomcatJaggeryWebappsDeployer", "Deployed webapp: StandardEngine"
                         + "[Catalina].StandardHost[localhost].StandardContext[/" + name + "].File[" + folder + "]");
             }

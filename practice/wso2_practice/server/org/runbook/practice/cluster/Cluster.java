@@ -15,6 +15,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.function.Consumer;
 import org.runbook.practice.BootFailure;
+import org.runbook.practice.Literals;
 import org.runbook.practice.Log;
 import org.runbook.practice.Threads;
 import org.runbook.practice.conf.Json;
@@ -82,7 +83,7 @@ public final class Cluster {
             throw new BootFailure("cluster", unknown);
         }
         listen();
-        List<Map.Entry<String, Integer>> known = scheme.equals("wka") ? members() : List.of();
+        List<Map.Entry<String, Integer>> known = scheme.equals("wka") ? members() : Literals.list();
         known.forEach(member -> connect(member.getKey(), member.getValue()));
         Log.info(AGENT, "Hazelcast initialized in " + (System.currentTimeMillis() - start) + "ms");
         Log.info(AGENT, "Local member: [" + id + "] - " + describe());
@@ -93,7 +94,7 @@ public final class Cluster {
                 Thread.sleep(Math.min(RETRY_MILLIS, silenceMillis() / 4));
                 known.forEach(member -> connect(member.getKey(), member.getValue()));
                 send("alive", "");
-                spares.forEach(peer -> peer.tryWrite(Map.of("topic", "alive", "body", "")));
+                spares.forEach(peer -> peer.tryWrite(Literals.map("topic", "alive", "body", "")));
             }
         });
     }
@@ -106,7 +107,7 @@ public final class Cluster {
             Log.info(PACKAGE + "util.MemberUtils", "Added member: Host:" + name + ", Remote Host:null, Port: " + at
                     + ", HTTP:-1, HTTPS:-1, Domain: null, Sub-domain:null, Active:true");
             if (!(name.equals(host) && at == port)) {
-                found.add(Map.entry(name, at));
+                found.add(Literals.entry(name, at));
             }
         }
         return found;
@@ -185,7 +186,7 @@ public final class Cluster {
     }
 
     private Map<String, Object> hello() {
-        return Map.of("group", domain(), "password", Users.hash(parameter("groupPassword", ""), domain()),
+        return Literals.map("group", domain(), "password", Users.hash(parameter("groupPassword", ""), domain()),
                 "id", id, "host", host, "port", port, "born", born, "state", state());
     }
 
@@ -225,7 +226,7 @@ public final class Cluster {
     }
 
     public void send(String topic, String body) {
-        peers.values().forEach(peer -> peer.tryWrite(Map.of("topic", topic, "body", body)));
+        peers.values().forEach(peer -> peer.tryWrite(Literals.map("topic", topic, "body", body)));
     }
 
     /** A map that every member of the domain has a copy of; the same one for the same name. */
@@ -245,7 +246,7 @@ public final class Cluster {
 
     /** The nodes of this domain, this one first. */
     public List<String> memberNames() {
-        List<String> names = new ArrayList<>(List.of(enabled ? host + ":" + port : Settings.localHost()));
+        List<String> names = new ArrayList<>(Literals.list(enabled ? host + ":" + port : Settings.localHost()));
         peers.values().forEach(peer -> names.add(peer.host + ":" + peer.port));
         return names;
     }

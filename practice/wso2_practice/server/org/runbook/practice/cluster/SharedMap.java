@@ -3,6 +3,7 @@ package org.runbook.practice.cluster;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import org.runbook.practice.Literals;
 import org.runbook.practice.conf.Json;
 
 /** A map of which every member of the cluster domain holds a copy: Carbon's caches are such maps (facts 3.9). */
@@ -10,7 +11,8 @@ public final class SharedMap {
     private static final int LIMIT = 20_000;
     final String name;
     private final Cluster cluster;
-    private final Map<String, Map<String, Object>> entries = Collections.synchronizedMap(new LinkedHashMap<>() {
+    private final Map<String, Map<String, Object>> entries = Collections.synchronizedMap(
+            new LinkedHashMap<String, Map<String, Object>>() {
         @Override
         protected boolean removeEldestEntry(Map.Entry<String, Map<String, Object>> eldest) {
             return size() > LIMIT;
@@ -29,12 +31,12 @@ public final class SharedMap {
 
     public void put(String key, Map<String, Object> value) {
         entries.put(key, value);
-        cluster.send("map " + name, Json.write(Map.of("key", key, "value", value)));
+        cluster.send("map " + name, Json.write(Literals.map("key", key, "value", value)));
     }
 
     public void remove(String key) {
         entries.remove(key);
-        cluster.send("map " + name, Json.write(Map.of("key", key)));
+        cluster.send("map " + name, Json.write(Literals.map("key", key)));
     }
 
     private void receive(String body) {

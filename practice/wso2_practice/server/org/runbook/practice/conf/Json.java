@@ -8,6 +8,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import org.runbook.practice.Literals;
 
 /**
  * JSON as maps, lists, strings, numbers, booleans and null. Reading forgives what Jaggery forgives: // comments and
@@ -33,7 +34,7 @@ public final class Json {
 
     public static Map<String, Object> readFile(Path file) throws IOException {
         try {
-            return map(parse(Files.readString(file, StandardCharsets.UTF_8)));
+            return map(parse(new String(Files.readAllBytes(file), StandardCharsets.UTF_8)));
         } catch (IllegalArgumentException e) {
             throw new IOException(file + ": " + e.getMessage(), e);
         }
@@ -41,11 +42,11 @@ public final class Json {
 
     @SuppressWarnings("unchecked")
     public static Map<String, Object> map(Object value) {
-        return value instanceof Map ? (Map<String, Object>) value : Map.of();
+        return value instanceof Map ? (Map<String, Object>) value : Literals.map();
     }
 
     public static List<?> list(Object value) {
-        return value instanceof List<?> list ? list : List.of();
+        return value instanceof List ? (List<?>) value : Literals.list();
     }
 
     /** The value at a dotted path below {@code from}, as text, or the fallback. */
@@ -58,14 +59,14 @@ public final class Json {
     }
 
     public static String write(Object value) {
-        if (value instanceof Map<?, ?> map) {
+        if (value instanceof Map) {
             List<String> parts = new ArrayList<>();
-            map.forEach((key, item) -> parts.add(quote(String.valueOf(key)) + ":" + write(item)));
+            ((Map<?, ?>) value).forEach((key, item) -> parts.add(quote(String.valueOf(key)) + ":" + write(item)));
             return "{" + String.join(",", parts) + "}";
         }
-        if (value instanceof Iterable<?> items) {
+        if (value instanceof Iterable) {
             List<String> parts = new ArrayList<>();
-            items.forEach(item -> parts.add(write(item)));
+            ((Iterable<?>) value).forEach(item -> parts.add(write(item)));
             return "[" + String.join(",", parts) + "]";
         }
         return value == null || value instanceof Number || value instanceof Boolean
@@ -89,12 +90,16 @@ public final class Json {
     private Object value() {
         space();
         char c = peek();
-        return switch (c) {
-            case '{' -> object();
-            case '[' -> array();
-            case '"' -> string();
-            default -> literal();
-        };
+        switch (c) {
+            case '{':
+                return object();
+            case '[':
+                return array();
+            case '"':
+                return string();
+            default:
+                return literal();
+        }
     }
 
     private Map<String, Object> object() {
@@ -142,18 +147,23 @@ public final class Json {
     private char escape() {
         char c = peek();
         at++;
-        return switch (c) {
-            case 'n' -> '\n';
-            case 't' -> '\t';
-            case 'r' -> '\r';
-            case 'b' -> '\b';
-            case 'f' -> '\f';
-            case 'u' -> {
+        switch (c) {
+            case 'n':
+                return '\n';
+            case 't':
+                return '\t';
+            case 'r':
+                return '\r';
+            case 'b':
+                return '\b';
+            case 'f':
+                return '\f';
+            case 'u':
                 at += 4;
-                yield (char) Integer.parseInt(text.substring(at - 4, at), 16);
-            }
-            default -> c;
-        };
+                return (char) Integer.parseInt(text.substring(at - 4, at), 16);
+            default:
+                return c;
+        }
     }
 
     private Object literal() {
@@ -163,12 +173,16 @@ public final class Json {
             at++;
         }
         String word = text.substring(start, at);
-        return switch (word) {
-            case "true" -> true;
-            case "false" -> false;
-            case "null" -> null;
-            default -> number(word);
-        };
+        switch (word) {
+            case "true":
+                return true;
+            case "false":
+                return false;
+            case "null":
+                return null;
+            default:
+                return number(word);
+        }
     }
 
     private Number number(String word) {

@@ -6,6 +6,7 @@ import java.net.InetAddress;
 import java.net.NetworkInterface;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.Paths;
 import java.util.Collections;
 import java.util.List;
 import java.util.Properties;
@@ -19,7 +20,40 @@ public final class Settings {
     public static final String CORE = "org.wso2.carbon.core.internal.CarbonCoreActivator";
 
     /** A keystore of carbon.xml Security: where it lies, its password and the alias of its key. */
-    record Store(Path location, String type, String password, String alias, String keyPassword) {
+    static final class Store {
+        private final Path location;
+        private final String type;
+        private final String password;
+        private final String alias;
+        private final String keyPassword;
+
+        Store(Path location, String type, String password, String alias, String keyPassword) {
+            this.location = location;
+            this.type = type;
+            this.password = password;
+            this.alias = alias;
+            this.keyPassword = keyPassword;
+        }
+
+        public Path location() {
+            return location;
+        }
+
+        public String type() {
+            return type;
+        }
+
+        public String password() {
+            return password;
+        }
+
+        public String alias() {
+            return alias;
+        }
+
+        public String keyPassword() {
+            return keyPassword;
+        }
     }
 
     public final Path home;
@@ -127,7 +161,7 @@ public final class Settings {
 
     private Store store(String path) {
         Element element = Xml.first(carbon, path);
-        return new Store(Path.of(resolve(Xml.text(element, "Location", ""))), Xml.text(element, "Type", "JKS"),
+        return new Store(Paths.get(resolve(Xml.text(element, "Location", ""))), Xml.text(element, "Type", "JKS"),
                 Xml.text(element, "Password", ""), Xml.text(element, "KeyAlias", ""),
                 Xml.text(element, "KeyPassword", ""));
     }
@@ -140,7 +174,7 @@ public final class Settings {
         }
         try {
             return Collections.list(NetworkInterface.getNetworkInterfaces()).stream()
-                    .flatMap(NetworkInterface::inetAddresses)
+                    .flatMap(card -> Collections.list(card.getInetAddresses()).stream())
                     .filter(a -> !a.isLoopbackAddress() && a.getAddress().length == 4)
                     .map(InetAddress::getHostAddress).findFirst().orElse("localhost");
         } catch (IOException e) {

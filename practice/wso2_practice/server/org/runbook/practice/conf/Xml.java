@@ -9,6 +9,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import javax.xml.parsers.DocumentBuilder;
 import javax.xml.parsers.DocumentBuilderFactory;
 import javax.xml.parsers.ParserConfigurationException;
 import javax.xml.transform.OutputKeys;
@@ -17,6 +18,7 @@ import javax.xml.transform.TransformerException;
 import javax.xml.transform.TransformerFactory;
 import javax.xml.transform.dom.DOMSource;
 import javax.xml.transform.stream.StreamResult;
+import org.runbook.practice.Literals;
 import org.w3c.dom.Document;
 import org.w3c.dom.Element;
 import org.w3c.dom.Node;
@@ -46,7 +48,7 @@ public final class Xml {
     private static Document parse(InputSource source) throws IOException, SAXException {
         try {
             DocumentBuilderFactory factory = factory();
-            var builder = factory.newDocumentBuilder();
+            DocumentBuilder builder = factory.newDocumentBuilder();
             builder.setErrorHandler(null);
             return builder.parse(source);
         } catch (ParserConfigurationException e) {
@@ -71,13 +73,13 @@ public final class Xml {
 
     /** Every element below {@code from} that the path names. */
     public static List<Element> all(Element from, String path) {
-        List<Element> found = List.of(from);
+        List<Element> found = Literals.list(from);
         for (String step : path.split("/")) {
             List<Element> next = new ArrayList<>();
             for (Element parent : found) {
                 for (Node child = parent.getFirstChild(); child != null; child = child.getNextSibling()) {
-                    if (child instanceof Element element && matches(element, step)) {
-                        next.add(element);
+                    if (child instanceof Element && matches((Element) child, step)) {
+                        next.add((Element) child);
                     }
                 }
             }

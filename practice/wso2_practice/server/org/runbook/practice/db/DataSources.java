@@ -7,6 +7,7 @@ import java.sql.SQLException;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import org.apache.tomcat.jdbc.pool.DataSource;
 import org.apache.tomcat.jdbc.pool.PoolProperties;
@@ -22,7 +23,7 @@ public final class DataSources {
 
     public DataSources(Settings settings) {
         try (Stream<Path> files = Files.list(settings.conf("datasources"))) {
-            List<Path> sorted = files.filter(f -> f.toString().endsWith("-datasources.xml")).sorted().toList();
+            List<Path> sorted = files.filter(f -> f.toString().endsWith("-datasources.xml")).sorted().collect(Collectors.toList());
             for (Path file : sorted) {
                 Element root = settings.read("datasources/" + file.getFileName());
                 for (Element source : Xml.all(root, "datasources/datasource")) {
@@ -39,14 +40,15 @@ public final class DataSources {
 
     private static DataSource pool(Settings settings, Element conf) {
         PoolProperties to = new PoolProperties();
-        to.setUrl(url(settings, Xml.text(conf, "url", "")));
+        String url = Xml.text(conf, "url", "");
+        to.setUrl(Embedded.is(url) ? Embedded.url(settings, url) : url);
         to.setUsername(Xml.text(conf, "username", ""));
         to.setPassword(Xml.text(conf, "password", ""));
-        to.setDriverClassName(Xml.text(conf, "driverClassName", ""));
+        to.setDriverClassName(Embedded.is(url) ? Embedded.DRIVER : Xml.text(conf, "driverClassName", ""));
         to.setMaxActive(Integer.parseInt(Xml.text(conf, "maxActive", "50")));
         to.setMaxWait(Integer.parseInt(Xml.text(conf, "maxWait", "60000")));
         to.setTestOnBorrow(Boolean.parseBoolean(Xml.text(conf, "testOnBorrow", "false")));
-        to.setValidationQuery(Xml.text(conf, "validationQuery", null));
+        to.setValidationQuery(Embedded.is(url) ? Embedded.VALIDATION : Xml.text(conf, "validationQuery", null));
         to.setValidationInterval(Long.parseLong(Xml.text(conf, "validationInterval", "30000")));
         String autoCommit = Xml.text(conf, "defaultAutoCommit", "");
         to.setDefaultAutoCommit(!autoCommit.equals("false"));
@@ -54,12 +56,6 @@ public final class DataSources {
         to.setMinIdle(0);
         to.setMaxIdle(8);
         return new DataSource(to);
-    }
-
-    /** H2 files are named relative to the product's home, and the old H2 knew an option more than ours. */
-    private static String url(Settings settings, String url) {
-        return url.replaceFirst("^jdbc:h2:repository/", "jdbc:h2:" + settings.home + "/repository/")
-                .replaceFirst("(?i);MVCC=\\w+", "");
     }
 
     /** The pool of that name; an SQLException when no file defines it. */

@@ -30,10 +30,11 @@ public final class Schema {
             // the tables are to be made; a server that cannot be reached fails again below
         }
         try (Connection connection = sql.connect()) {
-            Path script = scripts.resolve(String.format(name, type(connection)));
+            String dialect = type(connection);
+            Path script = scripts.resolve(String.format(name, dialect));
             try (Statement statement = connection.createStatement()) {
-                for (String command : commands(Files.readString(script, StandardCharsets.UTF_8))) {
-                    statement.execute(command);
+                for (String command : commands(new String(Files.readAllBytes(script), StandardCharsets.UTF_8))) {
+                    statement.execute(dialect.equals("h2") ? Embedded.statement(command) : command);
                 }
             }
             if (!connection.getAutoCommit()) {
@@ -49,6 +50,9 @@ public final class Schema {
     public static String type(Connection connection) throws SQLException {
         String product = connection.getMetaData().getDatabaseProductName();
         String name = product.toLowerCase(Locale.ROOT);
+        if (name.equals(Embedded.PRODUCT)) {
+            return "h2";
+        }
         for (String known : new String[] {"mysql", "h2", "oracle", "postgresql", "db2", "derby", "informix"}) {
             if (name.contains(known)) {
                 return known;
@@ -66,10 +70,10 @@ public final class Schema {
     private static String[] commands(String script) {
         StringBuilder kept = new StringBuilder();
         for (String line : script.split("\\R")) {
-            if (!line.strip().startsWith("--") && !line.isBlank()) {
+            if (!line.trim().startsWith("--") && !line.trim().isEmpty()) {
                 kept.append(line).append('\n');
             }
         }
-        return kept.toString().strip().split(";\\s*\\n|;\\s*$");
+        return kept.toString().trim().split(";\\s*\\n|;\\s*$");
     }
 }

@@ -41,6 +41,8 @@ public final class Sql {
                 found.add(row.read(rows));
             }
             return found;
+        } catch (SQLException e) {
+            throw Embedded.inWordsOfH2(e, sql);
         }
     }
 
@@ -105,8 +107,8 @@ public final class Sql {
 
     private static void bind(PreparedStatement statement, Object... values) throws SQLException {
         for (int i = 0; i < values.length; i++) {
-            if (values[i] instanceof byte[] bytes) {
-                statement.setBytes(i + 1, bytes);
+            if (values[i] instanceof byte[]) {
+                statement.setBytes(i + 1, (byte[]) values[i]);
             } else {
                 statement.setObject(i + 1, values[i]);
             }

@@ -7,6 +7,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import org.runbook.practice.BootFailure;
+import org.runbook.practice.Literals;
 import org.runbook.practice.Log;
 import org.runbook.practice.cluster.Cluster;
 import org.runbook.practice.conf.Settings;
@@ -22,13 +23,62 @@ public final class Registry {
     private static final String COMPONENT = "org.wso2.carbon.registry.core.internal.RegistryCoreServiceComponent";
 
     /** A database behind a path: "" and "" for the local one. */
-    private record Mount(String path, String target, RegistryStore store, boolean readOnly, String cacheId) {
+    private static final class Mount {
+        private final String path;
+        private final String target;
+        private final RegistryStore store;
+        private final boolean readOnly;
+        private final String cacheId;
+
+        Mount(String path, String target, RegistryStore store, boolean readOnly, String cacheId) {
+            this.path = path;
+            this.target = target;
+            this.store = store;
+            this.readOnly = readOnly;
+            this.cacheId = cacheId;
+        }
+
+        public String path() {
+            return path;
+        }
+
+        public String target() {
+            return target;
+        }
+
+        public RegistryStore store() {
+            return store;
+        }
+
+        public boolean readOnly() {
+            return readOnly;
+        }
+
+        public String cacheId() {
+            return cacheId;
+        }
+
         String inside(String outside) {
             return path.isEmpty() ? outside : target + outside.substring(path.length());
         }
     }
 
-    private record Cached(RegistryStore.Resource resource, long until) {
+    private static final class Cached {
+        private final RegistryStore.Resource resource;
+        private final long until;
+
+        Cached(RegistryStore.Resource resource, long until) {
+            this.resource = resource;
+            this.until = until;
+        }
+
+        public RegistryStore.Resource resource() {
+            return resource;
+        }
+
+        public long until() {
+            return until;
+        }
     }
 
     private final Settings settings;
@@ -47,7 +97,7 @@ public final class Registry {
         try {
             RegistryStore store = store(dataSourceOf(current));
             local = new Mount("", "", store, readOnly, null);
-            for (String path : List.of("/_system/local", "/_system/config", "/_system/governance")) {
+            for (String path : Literals.list("/_system/local", "/_system/config", "/_system/governance")) {
                 store.putCollection(path);
             }
             Log.info(SERVICE, "Configured Registry in " + (System.currentTimeMillis() - start) + "ms");

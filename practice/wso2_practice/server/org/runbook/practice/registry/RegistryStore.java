@@ -13,7 +13,40 @@ import org.runbook.practice.db.Sql;
 /** One registry database: resources, collections and properties in the REG_* tables. */
 public final class RegistryStore {
     /** A resource as read: content is null for a collection. */
-    public record Resource(String path, String uuid, String mediaType, String content, Map<String, String> properties) {
+    public static final class Resource {
+        private final String path;
+        private final String uuid;
+        private final String mediaType;
+        private final String content;
+        private final Map<String, String> properties;
+
+        public Resource(String path, String uuid, String mediaType, String content, Map<String, String> properties) {
+            this.path = path;
+            this.uuid = uuid;
+            this.mediaType = mediaType;
+            this.content = content;
+            this.properties = properties;
+        }
+
+        public String path() {
+            return path;
+        }
+
+        public String uuid() {
+            return uuid;
+        }
+
+        public String mediaType() {
+            return mediaType;
+        }
+
+        public String content() {
+            return content;
+        }
+
+        public Map<String, String> properties() {
+            return properties;
+        }
     }
 
     static final int TENANT = -1234;

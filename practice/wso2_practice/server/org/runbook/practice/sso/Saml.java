@@ -1,7 +1,6 @@
 package org.runbook.practice.sso;
 
 import java.io.ByteArrayInputStream;
-import java.io.ByteArrayOutputStream;
 import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.security.GeneralSecurityException;
@@ -26,6 +25,8 @@ import javax.xml.crypto.dsig.dom.DOMValidateContext;
 import javax.xml.crypto.dsig.keyinfo.KeyInfoFactory;
 import javax.xml.crypto.dsig.spec.C14NMethodParameterSpec;
 import javax.xml.crypto.dsig.spec.TransformParameterSpec;
+import org.runbook.practice.Literals;
+import org.runbook.practice.Streams;
 import org.runbook.practice.conf.Keys;
 import org.runbook.practice.conf.Xml;
 import org.w3c.dom.Document;
@@ -42,7 +43,22 @@ public final class Saml {
     private static final int VALID_MINUTES = 5;
 
     /** What a service provider learns from a verified response. */
-    public record Login(String user, String sessionIndex) {
+    public static final class Login {
+        private final String user;
+        private final String sessionIndex;
+
+        public Login(String user, String sessionIndex) {
+            this.user = user;
+            this.sessionIndex = sessionIndex;
+        }
+
+        public String user() {
+            return user;
+        }
+
+        public String sessionIndex() {
+            return sessionIndex;
+        }
     }
 
     private Saml() {
@@ -118,7 +134,7 @@ public final class Saml {
         try {
             Element message = Xml.parse(Xml.write(unsigned)).getDocumentElement();
             XMLSignatureFactory factory = XMLSignatureFactory.getInstance("DOM");
-            List<Transform> transforms = List.of(
+            List<Transform> transforms = Literals.list(
                     factory.newTransform(Transform.ENVELOPED, (TransformParameterSpec) null),
                     factory.newTransform(CanonicalizationMethod.EXCLUSIVE, (TransformParameterSpec) null));
             Reference reference = factory.newReference("#" + message.getAttribute("ID"),
@@ -129,8 +145,8 @@ public final class Saml {
             context.setDefaultNamespacePrefix("ds");
             factory.newXMLSignature(factory.newSignedInfo(
                     factory.newCanonicalizationMethod(CanonicalizationMethod.EXCLUSIVE, (C14NMethodParameterSpec) null),
-                    factory.newSignatureMethod(RSA_SHA256, null), List.of(reference)),
-                    info.newKeyInfo(List.of(info.newX509Data(List.of(keys.certificate))))).sign(context);
+                    factory.newSignatureMethod(RSA_SHA256, null), Literals.list(reference)),
+                    info.newKeyInfo(Literals.list(info.newX509Data(Literals.list(keys.certificate))))).sign(context);
             return message;
         } catch (IOException | SAXException | MarshalException | XMLSignatureException e) {
             throw new GeneralSecurityException(e);
@@ -153,7 +169,7 @@ public final class Saml {
         context.setProperty("org.jcp.xml.dsig.secureValidation", true);
         try {
             XMLSignature signature = XMLSignatureFactory.getInstance("DOM").unmarshalXMLSignature(context);
-            Reference covered = signature.getSignedInfo().getReferences().get(0);
+            Reference covered = (Reference) signature.getSignedInfo().getReferences().get(0);
             boolean whole = covered.getURI().equals("#" + response.getAttribute("ID"));
             if (!signature.validate(context) || !whole) {
                 throw new GeneralSecurityException("Signature did not validate against the credential's key");
@@ -208,10 +224,8 @@ public final class Saml {
     }
 
     private static byte[] inflate(byte[] bytes) throws IOException {
-        ByteArrayOutputStream out = new ByteArrayOutputStream();
         try (InflaterInputStream in = new InflaterInputStream(new ByteArrayInputStream(bytes), new Inflater(true))) {
-            in.transferTo(out);
+            return Streams.readAll(in);
         }
-        return out.toByteArray();
     }
 }

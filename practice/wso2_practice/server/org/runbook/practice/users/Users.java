@@ -15,6 +15,7 @@ import java.util.Collection;
 import java.util.List;
 import java.util.TreeSet;
 import org.runbook.practice.BootFailure;
+import org.runbook.practice.Literals;
 import org.runbook.practice.Log;
 import org.runbook.practice.conf.Settings;
 import org.runbook.practice.conf.Xml;
@@ -58,7 +59,7 @@ public final class Users {
     }
 
     private void fill() throws SQLException {
-        for (String domain : List.of("PRIMARY", "INTERNAL", "SYSTEM")) {
+        for (String domain : Literals.list("PRIMARY", "INTERNAL", "SYSTEM")) {
             if (!sql.exists("SELECT 1 FROM UM_DOMAIN WHERE UM_DOMAIN_NAME = ? AND UM_TENANT_ID = ?", domain, TENANT)) {
                 sql.insert("INSERT INTO UM_DOMAIN (UM_DOMAIN_NAME, UM_TENANT_ID) VALUES (?, ?)", domain, TENANT);
             }
@@ -67,7 +68,7 @@ public final class Users {
             addClaims();
         }
         if (Xml.text(realm, "AddAdmin", "true").equals("true") && !exists(adminUser)) {
-            addUser(adminUser, Xml.text(realm, "AdminUser/Password", "admin"), List.of());
+            addUser(adminUser, Xml.text(realm, "AdminUser/Password", "admin"), Literals.list());
         }
         if (!roleExists(adminRole)) {
             addAdminRole();
@@ -105,7 +106,7 @@ public final class Users {
         }
         addRole(adminRole);
         permit(adminRole, "/permission");
-        updateRolesOf(adminUser, List.of(), List.of(adminRole));
+        updateRolesOf(adminUser, Literals.list(), Literals.list(adminRole));
     }
 
     public boolean authenticate(String user, String password) throws SQLException {
@@ -135,7 +136,7 @@ public final class Users {
         sql.insert("INSERT INTO UM_USER (UM_USER_NAME, UM_USER_PASSWORD, UM_SALT_VALUE, UM_REQUIRE_CHANGE,"
                 + " UM_CHANGED_TIME, UM_TENANT_ID) VALUES (?, ?, ?, ?, ?, ?)",
                 user, hash(password, salt), salt, false, now(), TENANT);
-        updateRolesOf(user, List.of(), roles);
+        updateRolesOf(user, Literals.list(), roles);
     }
 
     public void deleteUser(String user) throws SQLException {

@@ -6,9 +6,12 @@ import java.sql.SQLException;
 import java.util.Base64;
 import java.util.List;
 import java.util.concurrent.Semaphore;
+import java.util.stream.Collectors;
 import javax.servlet.http.HttpServletRequest;
 import javax.servlet.http.HttpServletResponse;
+import org.runbook.practice.Literals;
 import org.runbook.practice.Log;
+import org.runbook.practice.Streams;
 import org.runbook.practice.conf.Xml;
 import org.runbook.practice.db.Sql;
 import org.runbook.practice.users.Users;
@@ -68,7 +71,7 @@ public final class AdminServices extends Surface {
     }
 
     private void call(HttpServletRequest request, HttpServletResponse response) throws IOException {
-        String body = new String(request.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+        String body = new String(Streams.readAll(request.getInputStream()), StandardCharsets.UTF_8);
         try {
             Element operation = (Element) Xml.first(Xml.parse(body).getDocumentElement(), "Body").getElementsByTagNameNS(
                     NAMESPACE, "*").item(0);
@@ -79,9 +82,9 @@ public final class AdminServices extends Surface {
             }
             answer(response, 200, NAMESPACE, "ns:" + operation.getLocalName() + "Response", "ns:return", values);
         } catch (SAXException | NullPointerException e) {
-            answer(response, 500, ENVELOPE, "soapenv:Fault", "faultstring", List.of("The message is not a SOAP request"));
+            answer(response, 500, ENVELOPE, "soapenv:Fault", "faultstring", Literals.list("The message is not a SOAP request"));
         } catch (SQLException e) {
-            answer(response, 500, ENVELOPE, "soapenv:Fault", "faultstring", List.of(String.valueOf(e.getMessage())));
+            answer(response, 500, ENVELOPE, "soapenv:Fault", "faultstring", Literals.list(String.valueOf(e.getMessage())));
         }
     }
 
@@ -91,31 +94,41 @@ public final class AdminServices extends Surface {
         String user = Xml.text(in, "userName", "");
         String role = Xml.text(in, "roleName", "");
         switch (in.getLocalName()) {
-            case "addUser" -> users.addUser(user, text(in, "credential"), texts(in, "roleList"));
-            case "deleteUser" -> alone(() -> users.deleteUser(user));
-            case "addRole" -> {
+            case "addUser":
+                users.addUser(user, text(in, "credential"), texts(in, "roleList"));
+                break;
+            case "deleteUser":
+                alone(() -> users.deleteUser(user));
+                break;
+            case "addRole":
                 users.addRole(role);
                 for (String member : texts(in, "userList")) {
-                    users.updateRolesOf(member, List.of(), List.of(role));
+                    users.updateRolesOf(member, Literals.list(), Literals.list(role));
                 }
                 for (Element permission : Xml.all(in, "permissions")) {
                     users.permit(role, Xml.text(permission, "resourceId", ""));
                 }
-            }
-            case "deleteRole" -> alone(() -> users.deleteRole(role));
-            case "updateRoleListOfUser" -> users.updateRolesOf(user, texts(in, "deletedRoles"), texts(in, "newRoles"));
-            case "updateUserListOfRole" -> {
+                break;
+            case "deleteRole":
+                alone(() -> users.deleteRole(role));
+                break;
+            case "updateRoleListOfUser":
+                users.updateRolesOf(user, texts(in, "deletedRoles"), texts(in, "newRoles"));
+                break;
+            case "updateUserListOfRole":
                 for (String member : texts(in, "deletedUsers")) {
-                    users.updateRolesOf(member, List.of(role), List.of());
+                    users.updateRolesOf(member, Literals.list(role), Literals.list());
                 }
                 for (String member : texts(in, "newUsers")) {
-                    users.updateRolesOf(member, List.of(), List.of(role));
+                    users.updateRolesOf(member, Literals.list(), Literals.list(role));
                 }
-            }
-            case "updateCredential", "updateCredentialByAdmin" -> users.changePassword(user, text(in, "newCredential"));
-            default -> {
+                break;
+            case "updateCredential":
+            case "updateCredentialByAdmin":
+                users.changePassword(user, text(in, "newCredential"));
+                break;
+            default:
                 return ask(in, user, role);
-            }
         }
         return null;
     }
@@ -137,17 +150,25 @@ public final class AdminServices extends Surface {
 
     private List<String> ask(Element in, String user, String role) throws SQLException {
         Users users = node.users();
-        return switch (in.getLocalName()) {
-            case "isExistingUser" -> List.of(String.valueOf(users.exists(user)));
-            case "isExistingRole" -> List.of(String.valueOf(users.roleExists(role)));
-            case "authenticate" -> List.of(String.valueOf(users.authenticate(user, text(in, "credential"))));
-            case "getRoleNames" -> users.roleNames();
-            case "getRoleListOfUser" -> users.rolesOf(user);
-            case "getUserListOfRole" -> users.usersOf(role);
-            case "listUsers" -> users.list(text(in, "filter"), Integer.parseInt(Xml.text(in, "maxItemLimit", "0")));
-            default -> throw new SQLException("The endpoint reference (EPR) for the Operation not found is "
+        switch (in.getLocalName()) {
+            case "isExistingUser":
+                return Literals.list(String.valueOf(users.exists(user)));
+            case "isExistingRole":
+                return Literals.list(String.valueOf(users.roleExists(role)));
+            case "authenticate":
+                return Literals.list(String.valueOf(users.authenticate(user, text(in, "credential"))));
+            case "getRoleNames":
+                return users.roleNames();
+            case "getRoleListOfUser":
+                return users.rolesOf(user);
+            case "getUserListOfRole":
+                return users.usersOf(role);
+            case "listUsers":
+                return users.list(text(in, "filter"), Integer.parseInt(Xml.text(in, "maxItemLimit", "0")));
+            default:
+                throw new SQLException("The endpoint reference (EPR) for the Operation not found is "
                     + "/services/RemoteUserStoreManagerService and the WSA Action = urn:" + in.getLocalName());
-        };
+        }
     }
 
     /** A value as it stands in the message: passwords may begin or end with a space. */
@@ -157,7 +178,7 @@ public final class AdminServices extends Surface {
     }
 
     private static List<String> texts(Element in, String name) {
-        return Xml.all(in, name).stream().map(e -> e.getTextContent().trim()).filter(t -> !t.isEmpty()).toList();
+        return Xml.all(in, name).stream().map(e -> e.getTextContent().trim()).filter(t -> !t.isEmpty()).collect(Collectors.toList());
     }
 
     private static void answer(HttpServletResponse response, int status, String namespace, String outer, String inner,

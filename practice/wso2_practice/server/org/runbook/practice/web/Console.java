@@ -2,11 +2,10 @@ package org.runbook.practice.web;
 
 import java.io.IOException;
 import java.sql.SQLException;
-import java.util.List;
-import java.util.Map;
 import javax.servlet.http.HttpServletRequest;
 import javax.servlet.http.HttpServletResponse;
 import javax.servlet.http.HttpSession;
+import org.runbook.practice.Literals;
 import org.runbook.practice.users.Users;
 
 /**
@@ -33,33 +32,51 @@ public final class Console extends Surface {
         HttpSession session = request.getSession(false);
         Object user = session == null ? null : session.getAttribute("console-user");
         switch (path) {
-            case "/" -> response.sendRedirect(node.settings().greg ? "/store/" : "/carbon");
-            case "/registry" -> Page.send(response, 405, "Error 405", "");
-            case "/registry/atom" -> Page.send(response, 401, "Error 401", "");
-            case "/fileupload/" -> Page.send(response, 406, "Error 406", "");
-            case "/filedownload" -> Page.send(response, 500, "Error 500", "");
-            case "/carbon" -> response.sendRedirect("/carbon/");
-            case "/carbon/" -> response.sendRedirect("/carbon/admin/index.jsp");
-            case LOGIN -> {
+            case "/":
+                response.sendRedirect(node.settings().greg ? "/store/" : "/carbon");
+                break;
+            case "/registry":
+                Page.send(response, 405, "Error 405", "");
+                break;
+            case "/registry/atom":
+                Page.send(response, 401, "Error 401", "");
+                break;
+            case "/fileupload/":
+                Page.send(response, 406, "Error 406", "");
+                break;
+            case "/filedownload":
+                Page.send(response, 500, "Error 500", "");
+                break;
+            case "/carbon":
+                response.sendRedirect("/carbon/");
+                break;
+            case "/carbon/":
+                response.sendRedirect("/carbon/admin/index.jsp");
+                break;
+            case LOGIN:
                 request.getSession();
                 Page.send(response, 200, "Management console",
-                        Page.form("../admin/login_action.jsp", List.of("username", "password"), Map.of()));
-            }
-            case "/carbon/admin/login_action.jsp" -> signIn(request, response);
-            case "/carbon/admin/logout_action.jsp" -> {
+                        Page.form("../admin/login_action.jsp", Literals.list("username", "password"), Literals.map()));
+                break;
+            case "/carbon/admin/login_action.jsp":
+                signIn(request, response);
+                break;
+            case "/carbon/admin/logout_action.jsp":
                 if (session != null) {
                     session.removeAttribute("console-user");
                 }
                 response.sendRedirect(LOGIN);
-            }
-            case "/carbon/admin/index.jsp" -> {
+                break;
+            case "/carbon/admin/index.jsp":
                 if (user == null) {
                     response.sendRedirect(LOGIN);
                 } else {
                     overview(String.valueOf(user), response);
                 }
-            }
-            default -> response.sendRedirect(LOGIN);
+                break;
+            default:
+                response.sendRedirect(LOGIN);
+                break;
         }
     }
 

@@ -12,6 +12,7 @@ import java.util.Enumeration;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.stream.Collectors;
 import java.util.stream.Stream;
 import java.util.zip.ZipEntry;
 import java.util.zip.ZipFile;
@@ -28,7 +29,28 @@ public final class Deployer {
     private static final String SOURCE = "org.wso2.carbon.webapp.mgt.TomcatGenericWebappsDeployer";
 
     /** A deployed application and the look that its file had then. */
-    private record Deployed(Context context, Path file, String look) {
+    private static final class Deployed {
+        private final Context context;
+        private final Path file;
+        private final String look;
+
+        Deployed(Context context, Path file, String look) {
+            this.context = context;
+            this.file = file;
+            this.look = look;
+        }
+
+        public Context context() {
+            return context;
+        }
+
+        public Path file() {
+            return file;
+        }
+
+        public String look() {
+            return look;
+        }
     }
 
     private final Settings settings;
@@ -60,7 +82,7 @@ public final class Deployer {
     private synchronized void look() {
         Map<String, Path> present = new HashMap<>();
         try (Stream<Path> files = Files.list(folder)) {
-            for (Path file : files.sorted(Comparator.comparing(f -> f.toString().endsWith(".war"))).toList()) {
+            for (Path file : files.sorted(Comparator.comparing(f -> f.toString().endsWith(".war"))).collect(Collectors.toList())) {
                 String name = file.getFileName().toString();
                 boolean archive = name.endsWith(".war");
                 if (archive || Files.isDirectory(file.resolve("WEB-INF"))) {

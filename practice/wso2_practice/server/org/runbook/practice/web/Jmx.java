@@ -4,14 +4,13 @@ import java.io.IOException;
 import java.lang.management.ManagementFactory;
 import java.rmi.registry.LocateRegistry;
 import java.sql.SQLException;
-import java.util.Map;
-import java.util.Set;
 import javax.management.remote.JMXAuthenticator;
 import javax.management.remote.JMXConnectorServer;
 import javax.management.remote.JMXConnectorServerFactory;
 import javax.management.remote.JMXPrincipal;
 import javax.management.remote.JMXServiceURL;
 import javax.security.auth.Subject;
+import org.runbook.practice.Literals;
 import org.runbook.practice.Log;
 import org.runbook.practice.conf.Settings;
 import org.runbook.practice.conf.Xml;
@@ -40,7 +39,7 @@ public final class Jmx {
         try {
             LocateRegistry.createRegistry(registry);
             JMXConnectorServer connector = JMXConnectorServerFactory.newJMXConnectorServer(new JMXServiceURL(url),
-                    Map.of(JMXConnectorServer.AUTHENTICATOR, (JMXAuthenticator) given -> subject(users, given)),
+                    Literals.map(JMXConnectorServer.AUTHENTICATOR, (JMXAuthenticator) given -> subject(users, given)),
                     ManagementFactory.getPlatformMBeanServer());
             connector.start();
             Log.info(SOURCE, "JMX Service URL  : " + url);
@@ -52,9 +51,10 @@ public final class Jmx {
     /** As on the real product: users of the user store, administrators only. */
     private static Subject subject(Users users, Object given) {
         try {
-            if (given instanceof String[] pair && pair.length == 2 && users.authenticate(pair[0], pair[1])
+            String[] pair = given instanceof String[] ? (String[]) given : new String[0];
+            if (pair.length == 2 && users.authenticate(pair[0], pair[1])
                     && users.authorized(pair[0], "/permission/protected")) {
-                return new Subject(true, Set.of(new JMXPrincipal(pair[0])), Set.of(), Set.of());
+                return new Subject(true, Literals.set(new JMXPrincipal(pair[0])), Literals.set(), Literals.set());
             }
         } catch (SQLException e) {
             Log.error(SOURCE, "Cannot authenticate", e);

@@ -7,13 +7,14 @@ import java.nio.file.Path;
 import java.util.Map;
 import javax.servlet.http.HttpServletRequest;
 import javax.servlet.http.HttpServletResponse;
+import org.runbook.practice.Literals;
 
 /** Files of an application, sent as they lie there to anyone: whatever no mapping hides, server-side code included. */
 public final class StaticFiles {
-    private static final Map<String, String> TYPES = Map.ofEntries(Map.entry("css", "text/css"),
-            Map.entry("js", "text/javascript"), Map.entry("json", "application/json"), Map.entry("html", "text/html"),
-            Map.entry("png", "image/png"), Map.entry("woff", "font/woff"), Map.entry("woff2", "font/woff2"),
-            Map.entry("ttf", "font/ttf"));
+    private static final Map<String, String> TYPES = Literals.map("css", "text/css",
+            "js", "text/javascript", "json", "application/json", "html", "text/html",
+            "png", "image/png", "woff", "font/woff", "woff2", "font/woff2",
+            "ttf", "font/ttf");
 
     private StaticFiles() {
     }

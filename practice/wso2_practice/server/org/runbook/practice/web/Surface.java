@@ -1,9 +1,10 @@
 package org.runbook.practice.web;
 
 import java.io.IOException;
+import java.io.UnsupportedEncodingException;
 import java.net.URLDecoder;
-import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
+import java.nio.file.Paths;
 import java.sql.SQLException;
 import java.util.LinkedHashMap;
 import java.util.Map;
@@ -66,8 +67,12 @@ public abstract class Surface extends HttpServlet {
     }
 
     private static String normalised(String raw) {
-        String path = URLDecoder.decode(raw.replace("+", "%2B"), StandardCharsets.UTF_8).replaceAll("/+", "/");
-        return Path.of(path).normalize().toString();
+        try {
+            String path = URLDecoder.decode(raw.replace("+", "%2B"), "UTF-8").replaceAll("/+", "/");
+            return Paths.get(path).normalize().toString();
+        } catch (UnsupportedEncodingException e) {
+            throw new IllegalStateException(e);
+        }
     }
 
     protected static void notFound(HttpServletResponse response) throws IOException {
