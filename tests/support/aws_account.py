@@ -25,6 +25,8 @@ def account(endpoint: str) -> Iterator[Any]:
     clients["s3"].create_bucket(Bucket="runbook-packs")
     clients["s3"].put_object(Bucket="runbook-packs", Key="pack.zip", Body=b"a pack")
     with pytest.MonkeyPatch.context() as patch:
+        for code in ("L-F678F1CE", "L-0263D0A3"):  # VPCs and Elastic IPs: other tests' deployments in this account keep theirs
+            patch.setitem(moto_patches.QUOTAS, code, 1000.0)
         quotas = ServiceQuotasBackend.get_service_quota
         patch.setattr(ServiceQuotasBackend, "get_service_quota", lambda self, **asked: moto_patches.get_service_quota(quotas, self, **asked))
         _publish("/aws/service/debian/release/12/latest/amd64", image)
