@@ -91,7 +91,10 @@ class Session:
         return self._hosts
 
     def _address(self, name: str, instance: Instance) -> Address:
-        return Address(name, instance.dial, self.cloud.login_user, self.cloud.host_keys(name))
+        """How to reach a machine: where the operator comes over the internet, those without a public address through the first Nginx machine."""
+        jump = self.cloud.bastion() or (self.topology.jump_host if instance.dial == instance.address else None)
+        via = jump.name if jump and jump.name != name else ""
+        return Address(name, instance.dial, self.cloud.login_user, self.cloud.host_keys(name), via=via)
 
     def _bastion(self) -> Address | None:
         jump = self.cloud.bastion()

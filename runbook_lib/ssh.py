@@ -46,13 +46,17 @@ class Completed:
 
 @dataclass(frozen=True)
 class Address:
-    """How to reach a host. `host_keys` are lines with the type and the base64 key, as the console showed them."""
+    """How to reach a host. `host_keys` are lines with the type and the base64 key, as the console showed them.
+
+    `via`: the name of the host to connect through, empty where it is reached directly.
+    """
 
     name: str
     address: str
     user: str
     host_keys: tuple[str, ...]
     port: int = 22
+    via: str = ""
 
 
 Dial = Callable[[Address, float], socket.socket]
@@ -282,12 +286,14 @@ def own_keys() -> list[paramiko.PKey]:
 
 
 def fleet(addresses: Mapping[str, Address], private_key: str, bastion: Address | None = None, dial: Dial | None = None) -> Fleet:
-    """Return the hosts by node name, authenticated with the deployment's key.
+    """Return the hosts by node name, authenticated with the deployment's key; the bastion is signed in to with the operator's keys.
 
-    With a bastion they are reached through it, with the operator's keys; with `dial`, in the way that it connects.
+    A host's `via` is the name of another one that is reached directly, or of the bastion; with `dial`, a host that is reached directly is
+    connected to in the way that it does. Every host is known by its own pinned keys.
     """
-    via = Host(bastion, None) if bastion else None
-    return Fleet({name: Host(at, private_key, via, dial=dial) for name, at in addresses.items()})
+    direct = {name: Host(at, private_key, dial=dial) for name, at in addresses.items() if not at.via}
+    jumps = {**direct, **({bastion.name: Host(bastion, None)} if bastion else {})}
+    return Fleet({name: direct.get(name) or Host(at, private_key, jumps[at.via]) for name, at in addresses.items()})
 
 
 def knock(address: str, port: int, connect: Connect | None) -> str:

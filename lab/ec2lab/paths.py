@@ -32,6 +32,11 @@ class Lab:
         return self.network.network_address + 1
 
     @property
+    def public(self) -> IPv4Network:
+        """Return the range of Elastic IPs: the last 256 addresses, which no subnet may have."""
+        return IPv4Network((int(self.network.broadcast_address) - 255, 24))
+
+    @property
     def endpoint(self) -> str:
         return f"http://{self.gateway}:{API_PORT}"
 

@@ -6,7 +6,7 @@ EC, or RSA of 2048 bits; nothing larger is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from runbook_lib.errors import CloudError
@@ -19,11 +19,14 @@ PUBLIC = ("ca.pem", "host-keys/", "lock", "chapters/", "client-tokens")  # in cl
 class Vault:
     """The values of one deployment. Values that were read are kept for the life of the object: they change only through `put`.
 
-    `ssm` is an SSM client whose errors are already `CloudError` with a `code` (see `client.Api`).
+    `ssm` is an SSM client whose errors are already `CloudError` with a `code` (see `client.Api`). What is stored gets `tags`, and secrets
+    are encrypted with `kms_key`, a key of KMS; without it with AWS's own.
     """
 
-    def __init__(self, ssm: Any, deployment: str):
+    def __init__(self, ssm: Any, deployment: str, tags: Mapping[str, str] | None = None, kms_key: str | None = None):
         self.ssm, self.deployment = ssm, deployment
+        self._tags = [{"Key": key, "Value": value} for key, value in (tags or {}).items()]
+        self._key = {"KeyId": kms_key} if kms_key else {}
         self.prefix = f"/runbook/{deployment}/"
         self._known: dict[str, str] = {}
 
@@ -125,7 +128,11 @@ class Vault:
                 "store a key as PEM, EC or RSA of 2048 bits",
             )
         clear = not secure or name.startswith(PUBLIC)
-        self.ssm.put_parameter(Name=self.prefix + name, Value=value, Type="String" if clear else "SecureString", Overwrite=overwrite)
+        kind: dict[str, Any] = {"Type": "String"} if clear else {"Type": "SecureString", **self._key}
+        tags = {"Tags": self._tags} if self._tags and not overwrite else {}  # SSM refuses both in one call
+        self.ssm.put_parameter(Name=self.prefix + name, Value=value, Overwrite=overwrite, **kind, **tags)
+        if self._tags and overwrite:
+            self.ssm.add_tags_to_resource(ResourceType="Parameter", ResourceId=self.prefix + name, Tags=self._tags)
         return self._remember(name, value)
 
     def _remember(self, name: str, value: str) -> str:

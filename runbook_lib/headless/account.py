@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from runbook_lib.aws.images import find_image
+from runbook_lib.aws.preflight.kms import refuse_unusable_key
 from runbook_lib.errors import CloudError
 from runbook_lib.headless import permissions
 from runbook_lib.headless.finding import Finding
+from runbook_lib.launch import elastic_ips, network
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import by_tag
 from runbook_lib.topology.prices import stale
@@ -36,21 +38,12 @@ def _image(cloud: Cloud) -> Iterator[Finding]:
 
 
 def _instance_types(cloud: Cloud) -> Iterator[Finding]:
-    """Every type must be had in the zone of the parameters, or all of them in one zone: the machines share a subnet."""
-    types, zone = sorted({node.instance_type for node in cloud.topology.nodes}), cloud.spec.cloud.availability_zone
-    offered: dict[str, set[str]] = {}
-    wanted = [{"Name": "instance-type", "Values": types}]
-    for offer in cloud.aws.client("ec2").pages("describe_instance_type_offerings", "InstanceTypeOfferings", LocationType="availability-zone", Filters=wanted):
-        offered.setdefault(offer["Location"], set()).add(offer["InstanceType"])
-    whole = sorted(name for name, there in offered.items() if there >= set(types))
-    if zone and zone not in whole:
-        lacking = sorted(set(types) - offered.get(zone, set()))
-        words = f"{zone} does not offer {', '.join(lacking)}"
-        yield Finding("instance types", False, words, f"cloud.availability_zone: {' or '.join(whole) or 'another'}, or another cloud.instance_type")
-    elif not whole:
-        yield Finding("instance types", False, f"no zone offers all of {', '.join(types)}", "another cloud.instance_type or cloud.region")
-    else:
-        yield Finding("instance types", True, f"{', '.join(types)}: offered in {zone or ', '.join(whole)}")
+    """Every type must be had in the zone of its subnet, or all of them in one zone that can be chosen."""
+    inventory = cloud.inventory()
+    network.observe(inventory)
+    network.choose_zone(inventory)
+    types, zones = sorted({node.instance_type for node in cloud.topology.nodes}), (inventory.zone, cloud.spec.cloud.second_zone or "")
+    yield Finding("instance types", True, f"{', '.join(types)}: offered in {' and '.join(filter(None, zones))}")
 
 
 def _quotas(cloud: Cloud) -> Iterator[Finding]:
@@ -80,11 +73,13 @@ def _vcpus(cloud: Cloud) -> tuple[int, int]:
 def _vpcs(cloud: Cloud) -> tuple[int, int]:
     ec2 = cloud.aws.client("ec2")
     mine = ec2.pages("describe_vpcs", "Vpcs", Filters=by_tag(cloud.spec.deployment))
-    return len(ec2.pages("describe_vpcs", "Vpcs")), 0 if mine else 1
+    return len(ec2.pages("describe_vpcs", "Vpcs")), 0 if mine or cloud.spec.cloud.vpc else 1
 
 
 def _elastic_ips(cloud: Cloud) -> tuple[int, int]:
-    return len(cloud.aws.client("ec2").describe_addresses()["Addresses"]), 0  # a launch takes none
+    inventory = cloud.inventory()
+    elastic_ips.observe(inventory)
+    return len(inventory.ec2.describe_addresses()["Addresses"]), len(set(elastic_ips.wanted(inventory)) - set(inventory.addresses))
 
 
 QUOTAS: tuple[tuple[str, str, str, Callable[[Cloud], tuple[int, int]]], ...] = (
@@ -92,6 +87,12 @@ QUOTAS: tuple[tuple[str, str, str, Callable[[Cloud], tuple[int, int]]], ...] = (
     ("VPCs", "vpc", "L-F678F1CE", _vpcs),
     ("Elastic IPs", "ec2", "L-0263D0A3", _elastic_ips),
 )
+
+
+def _key(cloud: Cloud) -> Iterator[Finding]:
+    if name := cloud.spec.cloud.kms_key:
+        refuse_unusable_key(cloud.aws)
+        yield Finding("KMS key", True, f"{name} is enabled, and encrypts for this identity")
 
 
 def _operator(cloud: Cloud) -> Iterator[Finding]:
@@ -108,6 +109,7 @@ QUESTIONS: tuple[tuple[str, Callable[[Cloud], Iterator[Finding]]], ...] = (
     ("image", _image),
     ("instance types", _instance_types),
     ("quotas", _quotas),
+    ("KMS key", _key),
     ("operator's address", _operator),
     ("rights", permissions.findings),
     ("prices", _prices),

@@ -73,9 +73,12 @@ def _words(cloud: Cloud) -> dict[str, str]:
         if (filters := _filled(thing.get("filter", {}), found)) is None:
             continue
         wanted = [{"Name": key, "Values": [value]} for key, value in filters.items()] or by_tag(spec.deployment)
-        with suppress(CloudError):
-            if there := getattr(ec2, thing["from"])(Filters=wanted)[thing["in"]]:
-                found[name] = there[0][thing["id"]]
+        parameter = "Filter" if thing["from"] == "describe_nat_gateways" else "Filters"  # EC2's own difference
+        with suppress(CloudError, LookupError):
+            value = getattr(ec2, thing["from"])(**{parameter: wanted})[thing["in"]][0]
+            for step in thing["id"].split("."):
+                value = value[int(step) if step.isdigit() else step]
+            found[name] = value
     return found
 
 

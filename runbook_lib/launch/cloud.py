@@ -13,17 +13,18 @@ from runbook_lib.aws.host_keys import Pinned, pin_name
 from runbook_lib.aws.images import login_user as image_user
 from runbook_lib.aws.operator_cidr import operator_cidr
 from runbook_lib.aws.parameter_store import Vault
+from runbook_lib.aws.preflight.kms import refuse_unusable_key
 from runbook_lib.changes import Plan, Progress, Reporter, Result
 from runbook_lib.check import CheckTable
 from runbook_lib.errors import CloudError, PlanOvertaken
-from runbook_lib.launch import groups, host_keys, instance_profile, key_pair, machines, network, secrets
+from runbook_lib.launch import elastic_ips, groups, host_keys, instance_profile, key_pair, machines, network, routes, secrets
 from runbook_lib.launch.inventory import GONE, Instance, Inventory
 from runbook_lib.spec.model import Spec
 from runbook_lib.topology.model import Topology, probe_only, topology_of
 
 STEPS_PER_MACHINE = 3  # launching, console, pinned
 PROBE = "probe"
-KINDS = (network, groups, secrets, key_pair, instance_profile, machines, host_keys)  # each after those it needs
+KINDS = (network, elastic_ips, routes, groups, secrets, key_pair, instance_profile, machines, host_keys)  # each after those it needs
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Cloud:
         self.spec = spec
         self.topology = topology or topology_of(spec)
         self.aws = Aws(spec.cloud)
-        self.vault = Vault(self.aws.client("ssm"), spec.deployment)
+        self.vault = Vault(self.aws.client("ssm"), spec.deployment, spec.cloud.tags, spec.cloud.kms_key)
 
     @property
     def login_user(self) -> str:
@@ -78,7 +79,7 @@ class Cloud:
     def observe(self, topology: Topology | None = None, role: str = "") -> Inventory:
         """The same with everything that the cloud has of it now. Raises `CloudError`."""
         inventory = self.inventory(topology, role)
-        for kind in (network, groups, secrets, key_pair, machines, instance_profile):
+        for kind in (machines, network, elastic_ips, routes, groups, secrets, key_pair, instance_profile):
             kind.observe(inventory)
         return inventory
 
@@ -108,7 +109,8 @@ class Cloud:
     def verify(self) -> CheckTable:
         """Whether the machines are up, reachable only as designed, and known by their host keys."""
         inventory = self.observe()
-        return CheckTable(row for kind in (machines, groups, instance_profile, host_keys, secrets) for row in kind.check(inventory))
+        kinds = (machines, elastic_ips, routes, groups, instance_profile, host_keys, secrets)
+        return CheckTable(row for kind in kinds for row in kind.check(inventory))
 
     def bastion(self) -> JumpHost | None:
         """The jump host of the parameters, if any."""
@@ -185,10 +187,13 @@ class Cloud:
 
 
 def _plan(inventory: Inventory) -> Plan:
-    """The difference between the machines that should be and what was observed, in the order in which it is made up."""
+    """The difference between the machines that should be and what was observed, in the order in which it is made up. Raises `CloudError` for what cannot be."""
     network.refuse_other_design(inventory)
     network.choose_zone(inventory)
-    return Plan(inventory.deployment, {}, tuple(change for kind in KINDS for change in kind.plan(inventory)))
+    plan = Plan(inventory.deployment, {}, tuple(change for kind in KINDS for change in kind.plan(inventory)))
+    if plan.of("machine", "secret"):
+        refuse_unusable_key(inventory.aws)
+    return plan
 
 
 def _apply(inventory: Inventory, before_surplus_ends: Callable[[], None] = lambda: None) -> None:
@@ -198,6 +203,8 @@ def _apply(inventory: Inventory, before_surplus_ends: Callable[[], None] = lambd
     """
     for kind in KINDS:
         kind.apply(inventory)
+        if kind is machines:  # at once: in the first boot Nginx fetches the SSM Agent, and its address is its way out
+            elastic_ips.associate(inventory)
     groups.apply_rules(inventory)  # the operator's own address may be another one now that the network is there
     instance_profile.wait_online(inventory)
     if machines.surplus(inventory):

@@ -9,6 +9,7 @@ from runbook_lib.aws.operator_cidr import operator_cidr
 from runbook_lib.changes import Pending
 from runbook_lib.check import Check
 from runbook_lib.errors import CloudError
+from runbook_lib.launch import network
 from runbook_lib.launch.inventory import EVERYWHERE, ROLE, Group, Inventory, Permission, Question, pending, row, tags_of, unless_gone
 from runbook_lib.topology.model import OPERATOR, Topology
 
@@ -17,7 +18,9 @@ SOURCES = (("IpRanges", "CidrIp"), ("Ipv6Ranges", "CidrIpv6"), ("UserIdGroupPair
 
 
 def observe(inventory: Inventory) -> None:
-    inventory.groups = {group.role: group for group in _found(inventory) if group.role and inventory.concerns(group.role)}
+    found = [group for group in _found(inventory) if group.role]
+    inventory.groups = {group.role: group for group in found if inventory.concerns(group.role)}
+    inventory.group_ids = {group.role: group.id for group in found}
 
 
 def _found(inventory: Inventory) -> list[Group]:
@@ -41,7 +44,7 @@ def plan(inventory: Inventory) -> Iterator[Pending]:
     for role in inventory.groups:
         if role not in inventory.topology.groups:
             yield pending("delete", "group", role, "no machine of this role is left", role)
-    names = {group.id: role for role, group in inventory.groups.items()}
+    names = {id_: role for role, id_ in inventory.group_ids.items()}
     for role, permissions in _wanted(inventory).items():
         group = inventory.groups.get(role)
         present = group.permissions if group else frozenset()
@@ -59,9 +62,9 @@ def plan(inventory: Inventory) -> Iterator[Pending]:
 
 def _wanted(inventory: Inventory) -> dict[str, set[Permission]]:
     """The rules of each group. Before there is a network to reach, the operator's range is left as `OPERATOR`."""
-    asked = inventory.subnet and any(rule.source == OPERATOR for rule in inventory.topology.rules)
+    asked = inventory.subnets and any(rule.source == OPERATOR for rule in inventory.topology.rules)
     operator = operator_cidr(inventory.spec.cloud) if asked else OPERATOR
-    return wanted_permissions(inventory.topology, {role: group.id for role, group in inventory.groups.items()}, operator)
+    return wanted_permissions(inventory.topology, inventory.group_ids, operator)
 
 
 def wanted_permissions(topology: Topology, group_ids: Mapping[str, str], operator: str) -> dict[str, set[Permission]]:
@@ -80,6 +83,7 @@ def _ordered(permissions: Iterable[Permission]) -> list[Permission]:
 def apply(inventory: Inventory) -> None:
     """Groups and rules; surplus groups stay until `remove_surplus`, when no machine stands in them any more."""
     assert inventory.vpc
+    marks = network.marks_of(inventory.spec)  # a VPC that others use too cannot carry them
     made = []
     for role in inventory.topology.groups:
         if role not in inventory.groups:
@@ -89,9 +93,10 @@ def apply(inventory: Inventory) -> None:
                 GroupName=name,
                 Description=f"{role} machines of {inventory.deployment} (WSO2 cluster runbook)",
                 VpcId=inventory.vpc["VpcId"],
-                TagSpecifications=[inventory.tags("security-group", Name=name, **{ROLE: role})],
+                TagSpecifications=[inventory.tags("security-group", Name=name, **{ROLE: role}, **marks)],
             )
             inventory.groups[role] = Group(answer["GroupId"], role, frozenset())
+            inventory.group_ids[role] = answer["GroupId"]
             made.append(answer["GroupId"])
     inventory.await_shown("describe_security_groups", "SecurityGroups", "GroupId", *made)
     apply_rules(inventory)

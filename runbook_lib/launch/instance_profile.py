@@ -94,7 +94,8 @@ def apply(inventory: Inventory) -> None:
         return
     iam, name = inventory.aws.client("iam"), name_of(inventory)
     inventory.say(name, "making the instance profile")
-    tags = [{"Key": key, "Value": value} for key, value in {"Name": inventory.deployment, DEPLOYMENT: inventory.deployment}.items()]
+    named = {**inventory.spec.cloud.tags, "Name": inventory.deployment, DEPLOYMENT: inventory.deployment}
+    tags = [{"Key": key, "Value": value} for key, value in named.items()]
     trust = json.dumps(_trust(inventory.aws.partition))
     _unless(PRESENT, iam.create_role, Path=PATH, RoleName=name, AssumeRolePolicyDocument=trust, Tags=tags)
     iam.put_role_policy(RoleName=name, PolicyName=POLICY, PolicyDocument=json.dumps(_policy()))

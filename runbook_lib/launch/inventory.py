@@ -1,10 +1,10 @@
 """What a deployment has in the cloud, as values, and the `Inventory` on which each kind of thing is observed, planned, made, checked and removed.
 
-A kind is a module: `network`, `groups`, `secrets`, `key_pair`, `instance_profile`, `machines`, `host_keys`. Each has `plan` (what differs between the cloud and
-the topology) and `apply` (make it so; may be killed anywhere and repeated), and where it applies `observe` (ask the cloud, and note on the
-inventory what there is), `check` (rows of chapter 01's verification), `remove` (what is found by tag, whatever was observed) and `GONE`, the
-questions that a tear-down must answer. EC2 describes what was made some seconds later: `apply` waits for it (`Inventory.await_shown`) before
-anything is observed again, and the client repeats calls that name it until EC2 knows it.
+A kind is a module: `network`, `elastic_ips`, `routes`, `groups`, `secrets`, `key_pair`, `instance_profile`, `machines`, `host_keys`. Each has `plan`
+(what differs between the cloud and the topology) and `apply` (make it so; may be killed anywhere and repeated), and where it applies `observe`
+(ask the cloud, and note on the inventory what there is), `check` (rows of chapter 01's verification), `remove` (what is found by tag, whatever was
+observed) and `GONE`, the questions that a tear-down must answer. EC2 describes what was made some seconds later: `apply` waits for it
+(`Inventory.await_shown`) before anything is observed again, and the client repeats calls that name it until EC2 knows it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ IMAGE = "runbook:image"
 GONE = ("shutting-down", "terminated")
 CHAPTER = "01_launch_ec2"
 OF_NODES = ("machine", "host keys")  # kinds that concern one node
-IN_USE = ("DependencyViolation", "InvalidNetworkInterface.InUse", "VolumeInUse")
+IN_USE = ("DependencyViolation", "InvalidNetworkInterface.InUse", "VolumeInUse", "InvalidIPAddress.InUse")
 VANISHED = ("NotFound", "Malformed", "InvalidKeyPair.NotFound", "Gateway.NotAttached")
 SETTLE = 90.0  # seconds that something may still be said to be in use after what used it ended
 SHOWN = 60.0  # seconds within which EC2 describes what it has made
@@ -120,14 +120,20 @@ class Inventory:
     say: Reporter = field(default_factory=lambda: Reporter(None, "", 0))
     role: str = ""
     vpc: dict[str, Any] | None = None
-    subnet: dict[str, Any] | None = None
+    marks: dict[str, str] = field(default_factory=dict)  # tags that say what the live deployment was made as
+    subnets: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the topology's names
     gateway: dict[str, Any] | None = None
     zone: str = ""  # where a subnet is made: one that offers every instance type
+    addresses: dict[str, dict[str, Any]] = field(default_factory=dict)  # Elastic IPs, by node or `nat`
+    nat: dict[str, Any] | None = None
+    route_tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     groups: dict[str, Group] = field(default_factory=dict)
+    group_ids: dict[str, str] = field(default_factory=dict)  # of every role, also those that are left alone
     stored: dict[str, str] = field(default_factory=dict)  # what the vault holds
     key_pair: dict[str, Any] | None = None
     instances: list[Instance] = field(default_factory=list)  # terminated ones left out
     disks: dict[str, dict[str, Any]] = field(default_factory=dict)  # root volumes as EC2 describes them, by the machine's id
+    protected: bool = False  # EC2 refuses to terminate the database's machine
     profile: str = ""  # ARN of the deployment's instance profile
     profile_lacks: tuple[str, ...] = ()  # what is missing or wrong of it, in words
 
@@ -156,15 +162,24 @@ class Inventory:
         found = {node.name: next(iter(self.of_node(node.name)), None) for node in self.topology.nodes}
         return {name: machine for name, machine in found.items() if machine}
 
+    @property
+    def ours(self) -> list[dict[str, Any]]:
+        """The filter for what belongs to this deployment."""
+        return by_tag(self.deployment)
+
     def tagged(self, operation: str, key: str) -> list[dict[str, Any]]:
         """What `operation` describes of this deployment, by its tag."""
-        return list(self.ec2.pages(operation, key, Filters=by_tag(self.deployment)))
+        return list(self.ec2.pages(operation, key, Filters=self.ours))
 
     def await_shown(self, operation: str, key: str, id_key: str, *ids: str) -> None:
         """Wait until EC2 describes what it has just made: its descriptions follow by some seconds. Raises `CloudError` when they do not."""
+        self.await_listed(lambda: self.tagged(operation, key), id_key, *ids)
+
+    def await_listed(self, look: Callable[[], list[dict[str, Any]]], id_key: str, *ids: str) -> None:
+        """The same for what `look` lists. Raises `CloudError`."""
 
         def lacking() -> set[str]:
-            return set(ids) - {str(item[id_key]) for item in self.tagged(operation, key)}
+            return set(ids) - {str(item[id_key]) for item in look()}
 
         if ids and (missing := wait_until(lacking, SHOWN, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda missing: not missing)):
             raise not_shown(self, missing)
@@ -178,7 +193,7 @@ class Inventory:
 
     def tags(self, kind: str, **more: str) -> dict[str, Any]:
         """The tags with which a thing of this kind is made."""
-        return tag_specification(kind, {"Name": self.deployment, DEPLOYMENT: self.deployment, **more})
+        return tag_specification(kind, {**self.spec.cloud.tags, "Name": self.deployment, DEPLOYMENT: self.deployment, **more})
 
 
 def not_shown(inventory: Inventory, ids: Iterable[str]) -> CloudError:
@@ -206,7 +221,10 @@ def tag_specification(kind: str, tags: Mapping[str, str]) -> dict[str, Any]:
 
 
 def pending(verb: str, kind: str, name: str, why: str = "", subject: Any = None) -> Pending:
-    """One thing to do in the cloud. `kind`: network, group, rule, key pair, secret, instance profile, machine, host keys; `subject` is its object."""
+    """One thing to do in the cloud; `subject` is its object.
+
+    `kind`: network, Elastic IP, group, rule, key pair, secret, instance profile, machine, host keys.
+    """
     return Pending(name if kind in OF_NODES else "", kind, Change(f"{kind} {name}", verb, why), subject)
 
 

@@ -66,7 +66,7 @@ def _instance(item: dict[str, Any], connect_via: str) -> Instance:
         state=item["State"]["Name"],
         address=address,
         public_address=public,
-        dial={"private": address, "session-manager": item["InstanceId"]}.get(connect_via, public or address),
+        dial={"public": public or address, "session-manager": item["InstanceId"]}.get(connect_via, address),
         instance_type=item.get("InstanceType", ""),
         tags=tags,
         launched=item["LaunchTime"],
@@ -86,6 +86,8 @@ def _root_volume(item: dict[str, Any]) -> str:
 def observe(inventory: Inventory) -> None:
     machines = [machine for machine in instances_of(inventory.aws, inventory.deployment) if inventory.concerns(machine.role)]
     inventory.instances = [machine for machine in machines if machine.state not in ENDED]
+    database = inventory.here.get(inventory.topology.db.name) if not inventory.role else None
+    inventory.protected = database is not None and _protected(inventory, database)
     inventory.disks = _root_disks(inventory)
 
 
@@ -97,8 +99,16 @@ def _root_disks(inventory: Inventory) -> dict[str, dict[str, Any]]:
     return {volumes[volume["VolumeId"]]: volume for volume in found}
 
 
+def _protected(inventory: Inventory, machine: Instance) -> bool:
+    found = inventory.ec2.describe_instance_attribute(InstanceId=machine.id, Attribute="disableApiTermination")
+    return bool(found["DisableApiTermination"]["Value"])
+
+
 def plan(inventory: Inventory) -> Iterator[Pending]:
-    """Machines to make, to replace, to modify, to start and to end. Raises `CloudError` for disks that would have to shrink."""
+    """Machines to make, to replace, to modify, to start and to end.
+
+    Raises `CloudError` where a disk would have to shrink, and where a machine that must go is protected from it.
+    """
     _refuse_smaller_disks(inventory)
     for node in inventory.topology.nodes:
         machines = inventory.of_node(node.name)
@@ -116,6 +126,9 @@ def plan(inventory: Inventory) -> Iterator[Pending]:
 def _one_machine(inventory: Inventory, node: Node, machine: Instance) -> Iterator[Pending]:
     if machine.address != node.address:
         detail = f"{machine.id} has {machine.address}, its address is {node.address}; what is on its disk is lost"
+        if node.role == "db" and inventory.protected:
+            step = "set cloud.termination_protection: false and switch the machine's own off in EC2, or set the parameters back"
+            raise CloudError(f"{node.name} would be replaced ({detail}), and is protected from termination", "cloud.termination_protection", step)
         yield pending("replace", "machine", node.name, detail, machine)
         return
     lacking, larger = _lacking_tags(inventory.topology, node, machine), _larger_disk(inventory, machine)
@@ -126,6 +139,7 @@ def _one_machine(inventory: Inventory, node: Node, machine: Instance) -> Iterato
         (node.role in inventory.groups and machine.groups != {inventory.groups[node.role].id}, f"group {node.role} and no other"),
         (lacking, f"tags {', '.join(sorted(lacking))}"),
         (instance_profile.differs(inventory, machine), f"instance profile for connect_via: {inventory.spec.cloud.connect_via}"),
+        (_protection_differs(inventory, node), f"termination protection {'on' if inventory.spec.cloud.termination_protection else 'off'}"),
     )
     if words := "; ".join(text for differs, text in differences if differs):
         yield pending("modify", "machine", node.name, words, machine)
@@ -158,12 +172,16 @@ def surplus(inventory: Inventory) -> list[Instance]:
 def machine_tags(topology: Topology, node: Node) -> dict[str, str]:
     """The tags of a node's machine."""
     name = f"{topology.spec.deployment}/{node.name}"
-    tags = {"Name": name, DEPLOYMENT: topology.spec.deployment, ROLE: node.role, NODE: node.name}
+    tags = {**topology.spec.cloud.tags, "Name": name, DEPLOYMENT: topology.spec.deployment, ROLE: node.role, NODE: node.name}
     return tags | ({HOSTS: " ".join(node.hosts)} if node.hosts else {})
 
 
 def _lacking_tags(topology: Topology, node: Node, machine: Instance) -> dict[str, str]:
     return {key: value for key, value in machine_tags(topology, node).items() if machine.tags.get(key) != value}
+
+
+def _protection_differs(inventory: Inventory, node: Node) -> bool:
+    return node.role == "db" and inventory.protected != inventory.spec.cloud.termination_protection
 
 
 def apply(inventory: Inventory) -> None:
@@ -178,6 +196,16 @@ def apply(inventory: Inventory) -> None:
         _modify(inventory, inventory.topology.node(p.host), p.subject)
     _start(inventory)
     _wait_until_running(inventory)
+    _protect(inventory)
+
+
+def _protect(inventory: Inventory) -> None:
+    """Switch the termination protection of the database's machine on or off, as the parameters say."""
+    for name, machine in inventory.here.items():
+        if _protection_differs(inventory, inventory.topology.node(name)):
+            wanted = inventory.spec.cloud.termination_protection
+            inventory.say(name, f"switching its termination protection {'on' if wanted else 'off'}")
+            inventory.ec2.modify_instance_attribute(InstanceId=machine.id, DisableApiTermination={"Value": wanted})
 
 
 def end_surplus(inventory: Inventory) -> None:
@@ -231,16 +259,16 @@ def _instance_id(answer: dict[str, Any]) -> str:
 
 
 def _launch_request(inventory: Inventory, node: Node, image: Ami) -> dict[str, Any]:
-    assert inventory.subnet
     tags = machine_tags(inventory.topology, node)
     disk = {"VolumeSize": inventory.spec.cloud.disk_gb, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
+    disk |= {"KmsKeyId": inventory.spec.cloud.kms_key} if inventory.spec.cloud.kms_key else {}
     return {
         "MinCount": 1,
         "MaxCount": 1,
         "ImageId": image.id,
         "InstanceType": node.instance_type,
         "KeyName": key_pair.name_of(inventory),
-        "SubnetId": inventory.subnet["SubnetId"],
+        "SubnetId": inventory.subnets[node.subnet]["SubnetId"],
         "PrivateIpAddress": node.address,
         "SecurityGroupIds": [inventory.groups[node.role].id],
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
@@ -370,6 +398,9 @@ def remove(inventory: Inventory) -> None:
         going = [machine for machine in alive if machine.state != "shutting-down" and machine.id not in told]
         if going:
             for machine in going:
+                if machine.role == "db" and _protected(inventory, machine):
+                    inventory.say(machine.node, "switching its termination protection off: this is a tear-down")
+                    inventory.ec2.modify_instance_attribute(InstanceId=machine.id, DisableApiTermination={"Value": False})
                 inventory.say(machine.node or machine.id, f"terminating {machine.id}")
             inventory.ec2.terminate_instances(InstanceIds=[machine.id for machine in going])
             told.update(machine.id for machine in going)

@@ -1,27 +1,17 @@
-"""The deployment's network: a VPC, its subnet, and the internet gateway where machines are reached from outside."""
+"""The deployment's network: a VPC, its subnets and its internet gateway, or existing ones that are checked and left alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
-from runbook_lib.aws.zones import zone_for
+from runbook_lib.aws.preflight.zones import zone_for
 from runbook_lib.changes import Pending
 from runbook_lib.errors import CloudError
-from runbook_lib.launch.inventory import (
-    FIRST_PAUSE,
-    HARDENING,
-    IMAGE,
-    LONGEST_PAUSE,
-    PATTERN,
-    SHOWN,
-    Inventory,
-    Question,
-    not_shown,
-    pending,
-    tags_of,
-    unless_gone,
-)
-from runbook_lib.waiting import wait_until
+from runbook_lib.launch.inventory import DEPLOYMENT, HARDENING, IMAGE, PATTERN, Inventory, Question, pending, tags_of, unless_gone
+from runbook_lib.spec.model import Spec
+from runbook_lib.topology.subnets import NGINX, PlannedSubnet
 
 PARTS = (
     ("describe_vpcs", "Vpcs", "VpcId"),
@@ -31,53 +21,158 @@ PARTS = (
 
 
 def observe(inventory: Inventory) -> None:
-    inventory.vpc, inventory.subnet, inventory.gateway = (inventory.only(inventory.tagged(operation, key), id_key) for operation, key, id_key in PARTS)
+    if inventory.spec.cloud.vpc:
+        _observe_existing(inventory)
+        return
+    vpcs, subnets, gateways = (inventory.tagged(operation, key) for operation, key, _ in PARTS)
+    inventory.vpc, inventory.gateway = inventory.only(vpcs, "VpcId"), inventory.only(gateways, "InternetGatewayId")
+    inventory.marks = tags_of(inventory.vpc) if inventory.vpc else {}
+    inventory.subnets = {_name_of(inventory, subnet): subnet for subnet in subnets}
+
+
+def _name_of(inventory: Inventory, found: dict[str, Any]) -> str:
+    """The name of the subnet with this range; the range itself where the parameters want no such subnet."""
+    range_ = str(found["CidrBlock"])
+    return next((subnet.name for subnet in inventory.topology.subnets if str(subnet.network) == range_), range_)
+
+
+def _observe_existing(inventory: Inventory) -> None:
+    """The VPC and the subnets that the parameters name. What is not as they say is told before anything is made: raises `CloudError`."""
+    cloud = inventory.spec.cloud
+    found = inventory.ec2.pages("describe_vpcs", "Vpcs", Filters=[{"Name": "vpc-id", "Values": [cloud.vpc]}])
+    if not found:
+        raise _not_so(inventory, "cloud.vpc", f"there is no VPC {cloud.vpc} in {cloud.region}", "aws ec2 describe-vpcs lists them")
+    inventory.vpc = found[0]
+    ranges = [block["CidrBlock"] for block in inventory.vpc.get("CidrBlockAssociationSet", [])] or [inventory.vpc["CidrBlock"]]
+    if cloud.network not in ranges:
+        raise _not_so(inventory, "cloud.network", f"{cloud.vpc} has {', '.join(ranges)}, not {cloud.network}", f"cloud.network: {ranges[0]}")
+    there = {
+        item["SubnetId"]: item
+        for item in inventory.ec2.pages("describe_subnets", "Subnets", Filters=[{"Name": "subnet-id", "Values": [s.id for s in inventory.topology.subnets]}])
+    }
+    for subnet in inventory.topology.subnets:
+        inventory.subnets[subnet.name] = _as_said(inventory, subnet, there.get(subnet.id))
+    zones = [inventory.subnets[subnet.name]["AvailabilityZone"] for subnet in inventory.topology.subnets if subnet.id in cloud.subnets]
+    if len(set(zones)) < len(zones):
+        raise _not_so(inventory, "cloud.subnets", f"both lie in the zone {zones[0]}", "two subnets of different zones, or one")
+    groups = inventory.tagged("describe_security_groups", "SecurityGroups")
+    inventory.marks = tags_of(groups[0]) if groups else {}
+    if groups and groups[0]["VpcId"] != cloud.vpc:
+        raise _kept(inventory, "cloud.vpc", groups[0]["VpcId"], str(cloud.vpc))
+
+
+def _as_said(inventory: Inventory, subnet: PlannedSubnet, there: dict[str, Any] | None) -> dict[str, Any]:
+    cloud = inventory.spec.cloud
+    key = f"cloud.{'subnets' if subnet.id in cloud.subnets else 'nginx_subnet'}.{subnet.id}"
+    if there is None:
+        raise _not_so(inventory, key, f"there is no subnet {subnet.id} in {cloud.region}", "aws ec2 describe-subnets lists them")
+    if there["VpcId"] != cloud.vpc:
+        raise _not_so(inventory, key, f"{subnet.id} belongs to {there['VpcId']}, not to {cloud.vpc}", "subnets of one VPC, and that one as cloud.vpc")
+    if there["CidrBlock"] != str(subnet.network):
+        what = f"{subnet.id} has the range {there['CidrBlock']}, not {subnet.network}: the machines' addresses would lie elsewhere"
+        raise _not_so(inventory, key, what, f"{key}: {there['CidrBlock']}")
+    if there.get("MapPublicIpOnLaunch") and not (cloud.internet_facing and subnet.name == NGINX):
+        what = f"{subnet.id} gives every new machine a public address, and no machine there may have one"
+        raise _not_so(inventory, key, what, "a private subnet, or switch its MapPublicIpOnLaunch off")
+    return there
+
+
+def _not_so(inventory: Inventory, key: str, what: str, step: str) -> CloudError:
+    return CloudError(f"{key}: {what}", str(inventory.spec.source or key), step)
 
 
 def plan(inventory: Inventory) -> Iterator[Pending]:
-    """`CloudError` for what cannot be changed in place."""
-    refuse_other_design(inventory)
+    """`CloudError` for an existing network that cannot be used."""
     cloud = inventory.spec.cloud
+    if cloud.vpc:
+        _refuse_taken_addresses(inventory)
+        return
     if inventory.vpc is None:
         yield pending("create", "network", "VPC", cloud.network, _make_vpc)
-    if inventory.subnet is None:
-        yield pending("create", "network", "subnet", f"{cloud.network} in {inventory.zone}", _make_subnet)
-    if cloud.connect_via != "private":
-        attached = inventory.gateway and inventory.vpc and any(item.get("VpcId") == inventory.vpc["VpcId"] for item in inventory.gateway.get("Attachments", []))
-        if not attached:
-            why = f"{inventory.deployment}'s way to package mirrors, and visitors' way in"
-            yield pending("create", "network", "internet gateway", why, _make_gateway)
+    for subnet in inventory.topology.subnets:
+        if subnet.name not in inventory.subnets:
+            zone = _zone_of(inventory, subnet)
+            note = f", for every other node of a tier; Nginx and the database stay in {inventory.zone}" if subnet.zone else ""
+            make = partial(_make_subnet, subnet=subnet)
+            yield pending("create", "network", f"subnet {subnet.name}", f"{subnet.network} in {zone}{note}", make)
+    attached = inventory.gateway and inventory.vpc and any(item.get("VpcId") == inventory.vpc["VpcId"] for item in inventory.gateway.get("Attachments", []))
+    if not attached:
+        why = f"{inventory.deployment}'s way to package mirrors" + (", and visitors' way in" if cloud.internet_facing else "")
+        yield pending("create", "network", "internet gateway", why, _make_gateway)
+
+
+def marks_of(spec: Spec) -> dict[str, str]:
+    """Return the tags that say what a deployment's machines hold was made for."""
+    return {PATTERN: spec.pattern, HARDENING: spec.hardening, IMAGE: spec.cloud.image}
 
 
 def refuse_other_design(inventory: Inventory) -> None:
-    """A live deployment keeps its pattern, hardening, network, zone and image: what its machines hold was made for them."""
-    if inventory.vpc is None:
-        return
-    spec, tags = inventory.spec, tags_of(inventory.vpc)
-    zone = inventory.subnet["AvailabilityZone"] if inventory.subnet else spec.cloud.availability_zone
-    for key, live, asked in (
-        ("pattern", tags.get(PATTERN, spec.pattern), spec.pattern),
-        ("hardening", tags.get(HARDENING, spec.hardening), spec.hardening),
-        ("cloud.network", inventory.vpc["CidrBlock"], spec.cloud.network),
-        ("cloud.availability_zone", zone, spec.cloud.availability_zone or zone),
-        ("cloud.image", tags.get(IMAGE, spec.cloud.image), spec.cloud.image),
-    ):
+    """A live deployment keeps its pattern, hardening, image, network and zones: what its machines hold was made for them."""
+    cloud, wanted = inventory.spec.cloud, marks_of(inventory.spec)
+    keys = {PATTERN: "pattern", HARDENING: "hardening", IMAGE: "cloud.image"}
+    designs = [(key, inventory.marks.get(mark, wanted[mark]), wanted[mark]) for mark, key in keys.items()]
+    if inventory.vpc and not cloud.vpc:
+        zone = _live_zone(inventory) or cloud.availability_zone
+        designs.append(("cloud.network", inventory.vpc["CidrBlock"], cloud.network))
+        designs.append(("cloud.availability_zone", str(zone), str(cloud.availability_zone or zone)))
+    if other := [name for name in inventory.subnets if "/" in name]:
+        designs.append(("cloud.second_zone", f"such that there is a subnet {', '.join(other)}", str(cloud.second_zone)))
+    elif (second := inventory.subnets.get("private-2")) and not cloud.vpc:
+        designs.append(("cloud.second_zone", second["AvailabilityZone"], str(cloud.second_zone)))
+    for key, live, asked in designs:
         if live != asked:
-            raise CloudError(
-                f"{key} of the live deployment {spec.deployment} is {live}, the parameters say {asked}: its "
-                "machines, databases and keys were made for the former, which they cannot be turned from",
-                str(spec.source or key),
-                f"destroy it first (./runbook destroy), or choose another `deployment` name, or set {key} back",
-            )
+            raise _kept(inventory, key, live, asked)
+
+
+def _kept(inventory: Inventory, key: str, live: str, asked: str) -> CloudError:
+    return CloudError(
+        f"{key} of the live deployment {inventory.deployment} is {live}, the parameters say {asked}: its "
+        "machines, databases and keys were made for the former, which they cannot be turned from",
+        str(inventory.spec.source or key),
+        f"destroy it first (./runbook destroy), or choose another `deployment` name, or set {key} back",
+    )
+
+
+def _refuse_taken_addresses(inventory: Inventory) -> None:
+    """In a subnet that others use too, each of our fixed addresses must be free or ours."""
+    ours = {machine.id for machine in inventory.instances}
+    for subnet in inventory.topology.subnets:
+        addresses = [node.address for node in inventory.topology.nodes if node.subnet == subnet.name]
+        wanted = [{"Name": "subnet-id", "Values": [subnet.id]}, {"Name": "addresses.private-ip-address", "Values": addresses}]
+        for interface in inventory.ec2.pages("describe_network_interfaces", "NetworkInterfaces", Filters=wanted) if addresses else ():
+            holder = interface.get("Attachment", {}).get("InstanceId", interface["NetworkInterfaceId"])
+            mark = {"Key": DEPLOYMENT, "Value": inventory.deployment}  # of a machine that is ending, too
+            if holder not in ours and mark not in interface.get("TagSet", []):
+                what = f"{interface['PrivateIpAddress']} in {subnet.id} is in use by {holder}; a machine of {inventory.deployment} has this fixed address"
+                raise _not_so(inventory, "cloud.subnets", what, "other subnets, or move what uses the address")
 
 
 def choose_zone(inventory: Inventory) -> None:
-    """Note the zone of the subnet to make. Raises `CloudError` where a type that is to be launched is not offered in the deployment's zone."""
-    here, live = inventory.here, inventory.subnet["AvailabilityZone"] if inventory.subnet else None
-    unchanged = {name for name, machine in here.items() if machine.instance_type == inventory.topology.node(name).instance_type} if live else set()
-    types = {node.instance_type for node in inventory.topology.nodes if node.name not in unchanged}
-    if types:
-        inventory.zone = zone_for(inventory.ec2, types, live or inventory.spec.cloud.availability_zone)
+    """Note the zone of the subnets to make. Raises `CloudError` where a type that is to be launched is not offered in the zone of its subnet."""
+    cloud, here = inventory.spec.cloud, inventory.here
+    inventory.zone = _live_zone(inventory) or cloud.availability_zone or ""
+    wanted: dict[str, set[str]] = {}
+    for subnet in inventory.topology.subnets:
+        for node in (node for node in inventory.topology.nodes if node.subnet == subnet.name):
+            if not (subnet.name in inventory.subnets and node.name in here and here[node.name].instance_type == node.instance_type):
+                wanted.setdefault(_zone_of(inventory, subnet), set()).add(node.instance_type)
+    for zone, types in wanted.items():
+        key = "cloud.subnets" if cloud.vpc else "cloud.second_zone" if zone and zone == cloud.second_zone else "cloud.availability_zone"
+        found = zone_for(inventory.ec2, types, zone or None, key)
+        inventory.zone = inventory.zone or found
+
+
+def _live_zone(inventory: Inventory) -> str | None:
+    """The zone of the subnets that exist already, the second zone's left out."""
+    first = [inventory.subnets[subnet.name] for subnet in inventory.topology.subnets if not subnet.zone and subnet.name in inventory.subnets]
+    return str(first[0]["AvailabilityZone"]) if first else None
+
+
+def _zone_of(inventory: Inventory, subnet: PlannedSubnet) -> str:
+    """The zone of a subnet: its own where it exists, else the one where it is to be made, which is empty until `choose_zone`."""
+    if found := inventory.subnets.get(subnet.name):
+        return str(found["AvailabilityZone"])
+    return str(inventory.spec.cloud.second_zone if subnet.zone else inventory.zone)
 
 
 def apply(inventory: Inventory) -> None:
@@ -87,44 +182,35 @@ def apply(inventory: Inventory) -> None:
 
 
 def _make_vpc(inventory: Inventory) -> None:
-    marks = {PATTERN: inventory.spec.pattern, HARDENING: inventory.spec.hardening, IMAGE: inventory.spec.cloud.image}
-    inventory.vpc = inventory.ec2.create_vpc(CidrBlock=inventory.spec.cloud.network, TagSpecifications=[inventory.tags("vpc", **marks)])["Vpc"]
+    tags = inventory.tags("vpc", **marks_of(inventory.spec))
+    inventory.vpc = inventory.ec2.create_vpc(CidrBlock=inventory.spec.cloud.network, TagSpecifications=[tags])["Vpc"]
     inventory.await_shown(*PARTS[0], inventory.vpc["VpcId"])
     inventory.ec2.wait("vpc_available", VpcIds=[inventory.vpc["VpcId"]])
 
 
-def _make_subnet(inventory: Inventory) -> None:
+def _make_subnet(inventory: Inventory, subnet: PlannedSubnet) -> None:
     assert inventory.vpc
-    cloud = inventory.spec.cloud
-    answer = inventory.ec2.create_subnet(
-        VpcId=inventory.vpc["VpcId"], CidrBlock=cloud.network, AvailabilityZone=inventory.zone, TagSpecifications=[inventory.tags("subnet")]
-    )
-    inventory.subnet = answer["Subnet"]
-    inventory.await_shown(*PARTS[1], inventory.subnet["SubnetId"])
-    if cloud.connect_via != "private":
-        inventory.ec2.modify_subnet_attribute(SubnetId=inventory.subnet["SubnetId"], MapPublicIpOnLaunch={"Value": True})
+    zone = _zone_of(inventory, subnet)
+    inventory.subnets[subnet.name] = inventory.ec2.create_subnet(
+        VpcId=inventory.vpc["VpcId"],
+        CidrBlock=str(subnet.network),
+        TagSpecifications=[inventory.tags("subnet", Name=f"{inventory.deployment}/{subnet.name}")],
+        AvailabilityZone=zone,
+    )["Subnet"]
+    inventory.await_shown(*PARTS[1], inventory.subnets[subnet.name]["SubnetId"])
 
 
 def _make_gateway(inventory: Inventory) -> None:
-    """The VPC's main route table sends what is not local through it; the route goes when the VPC goes."""
     assert inventory.vpc
-    vpc = inventory.vpc["VpcId"]
     if inventory.gateway is None:
         inventory.gateway = inventory.ec2.create_internet_gateway(TagSpecifications=[inventory.tags("internet-gateway")])["InternetGateway"]
         inventory.await_shown(*PARTS[2], inventory.gateway["InternetGatewayId"])
-    gateway = inventory.gateway["InternetGatewayId"]
     if not inventory.gateway.get("Attachments"):
-        inventory.ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
-    wanted = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "association.main", "Values": ["true"]}]
-    found = wait_until(lambda: inventory.ec2.describe_route_tables(Filters=wanted)["RouteTables"], SHOWN, pause=FIRST_PAUSE, longest=LONGEST_PAUSE)
-    if not found:
-        raise not_shown(inventory, [f"the main route table of {vpc}"])
-    table = found[0]
-    if not any(route.get("DestinationCidrBlock") == "0.0.0.0/0" for route in table["Routes"]):
-        inventory.ec2.create_route(RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+        inventory.ec2.attach_internet_gateway(InternetGatewayId=inventory.gateway["InternetGatewayId"], VpcId=inventory.vpc["VpcId"])
 
 
 def remove(inventory: Inventory) -> None:
+    """What carries the deployment's tag; existing VPCs and subnets do not."""
     vpcs, subnets, gateways = ([str(item[id_key]) for item in inventory.tagged(operation, key)] for operation, key, id_key in PARTS)
     for subnet in subnets:
         inventory.say(subnet, "deleting the subnet")
@@ -143,4 +229,4 @@ def _left(inventory: Inventory) -> Iterator[str]:
     yield from (str(item[id_key]) for operation, key, id_key in PARTS for item in inventory.tagged(operation, key))
 
 
-GONE: tuple[Question, ...] = (("gone-network", "VPC, subnet, internet gateway", _left),)
+GONE: tuple[Question, ...] = (("gone-network", "VPC, subnets, internet gateway", _left),)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from runbook_lib.aws import staging
 from runbook_lib.changes import Progress, Reporter
 from runbook_lib.check import Check, CheckTable
-from runbook_lib.launch import groups, instance_profile, key_pair, machines, network, secrets
+from runbook_lib.launch import elastic_ips, groups, instance_profile, key_pair, machines, network, routes, secrets
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import Inventory
 
@@ -24,8 +24,11 @@ def unstage(inventory: Inventory) -> None:
         inventory.say("S3", f"removed {removed}")
 
 
-STEPS = (machines.remove, groups.remove, instance_profile.remove, key_pair.remove, network.remove, unstage, secrets.remove)
-QUESTIONS = (*machines.GONE, *groups.GONE, *key_pair.GONE, *network.GONE, *secrets.GONE)
+STEPS = (
+    *(routes.remove, machines.remove, elastic_ips.remove, groups.remove, instance_profile.remove),
+    *(key_pair.remove, network.remove, unstage, secrets.remove),
+)
+QUESTIONS = (*machines.GONE, *groups.GONE, *key_pair.GONE, *elastic_ips.GONE, *routes.GONE, *network.GONE, *secrets.GONE)
 
 
 def destroy(cloud: Cloud, progress: Progress | None = None) -> CheckTable:

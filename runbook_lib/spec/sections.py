@@ -35,20 +35,55 @@ class CloudSpec(_Closed):
     region: str = _field("us-east-1", "AWS region", allowed="a region name", pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")
     aws_config: str | None = _field(None, "AWS shared config file to use instead of the usual environment", allowed="a path")
     profile: str | None = _field(None, "profile of the AWS configuration", allowed="a profile name")
-    network: str = _field("10.213.1.0/24", "address range of the deployment's own network", allowed="private CIDR, /16 to /25")
-    availability_zone: str | None = _field(None, "zone of the subnet; the first that offers every instance type when absent", allowed="a zone name")
+    network: str = _field(
+        "10.213.1.0/24", "address range of the deployment's own network; with `vpc` the range of that one", allowed="private CIDR, /16 to /24 (two zones: /23)"
+    )
+    vpc: str | None = _field(None, "existing VPC to use instead of one of our own; a tear-down leaves it alone", allowed="vpc-…")
+    subnets: dict[str, str] = _field(
+        {},
+        "existing subnets of `vpc` for the machines, each with its range; two in different zones: the nodes of a tier are spread",
+        allowed="subnet-…: CIDR, /25 or larger",
+    )
+    nginx_subnet: dict[str, str] = _field(
+        {},
+        "existing subnet of `vpc` for Nginx, which routes to an internet gateway; without it Nginx stands in the first of `subnets`",
+        allowed="subnet-…: CIDR, /28 or larger",
+    )
+    availability_zone: str | None = _field(None, "zone of the subnets; the first that offers every instance type when absent", allowed="a zone name")
+    second_zone: str | None = _field(
+        None, "another zone, over which the nodes of a tier are spread as well; Nginx and the database stay in the first", allowed="a zone name"
+    )
     image: str = _field("debian-12", "operating system of every machine", allowed="debian-12, -13, -11 or -sid, ubuntu-22.04 or -24.04, or ami-…")
     login_user: str | None = _field(None, "first user of the image; known unless the image is given by its id", allowed="a user name")
     instance_type: dict[str, str] = _field({}, "instance type per role, `default` for the rest", allowed="role or default: type", validate_default=True)
     disk_gb: StrictInt = _field(20, "size of each root volume (gp3, encrypted); grows in place, never shrinks", unit="GiB", ge=8, le=1000)
     operator_cidr: str = _field("auto", "who may use SSH", allowed="auto or a CIDR")
     connect_via: Literal["private", "public", "bastion", "session-manager"] = _field(
-        "private", "how the operator's machine connects: to a private or public address, by a jump host, or by AWS's Session Manager without any open port 22"
+        "private",
+        "how the operator reaches the machines: `private` by their own addresses (VPN, lab), `public` over the internet, through Nginx, `bastion` "
+        "through a jump host of yours, `session-manager` by AWS's Session Manager without any open port 22. With `private`, Nginx has no public "
+        "address; otherwise it has an Elastic IP, and no other machine has one",
     )
-    bastion: str | None = _field(None, "jump host for connect_via: bastion; you sign in there with your own SSH key", allowed="user@host")
+    bastion: str | None = _field(
+        None, "jump host for connect_via: bastion, with a route to the machines' own addresses; you sign in there with your own SSH key", allowed="user@host"
+    )
     bastion_host_keys: tuple[str, ...] = _field((), "host keys of the jump host, the public parts from its own disk or console", allowed="list of: type base64")
     ssm_agent: SsmAgentSpec = _field(SsmAgentSpec(), "AWS's SSM Agent, for connect_via: session-manager and an image without it (Debian's)")
+    tags: dict[str, str] = _field(
+        {}, "tags of your own, on everything when it is made, on machines also later", allowed="up to 40 of key: value, as EC2 and SSM allow them"
+    )
+    kms_key: str | None = _field(
+        None, "customer managed key that disks and secrets are encrypted with from then on; AWS's own when absent", allowed="key id, alias/… or ARN"
+    )
+    termination_protection: bool = _field(
+        False, "EC2 refuses to terminate the database's machine (DisableApiTermination); a tear-down switches that off itself, and says so"
+    )
     probe: bool = _field(False, "also launch a small machine that belongs to no trusted group, as a vantage point of the proof")
+
+    @property
+    def internet_facing(self) -> bool:
+        """Whether visitors reach Nginx from the internet, at a public address."""
+        return self.connect_via != "private"
 
 
 class ProductSpec(_Closed):

@@ -11,7 +11,7 @@ from runbook_lib.spec.patterns import PATTERNS, ROLE_OF_COUNT
 from runbook_lib.spec.urls import check_source, refuse
 
 if TYPE_CHECKING:
-    from runbook_lib.spec.sections import Parameters
+    from runbook_lib.spec.sections import CloudSpec, Parameters
 
 HOST_NAME = re.compile(r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 INSTANCE_TYPE = re.compile(r"[a-z][a-z0-9-]*\.[a-z0-9-]+")
@@ -27,6 +27,9 @@ HOMES = "below /opt, /srv, /data, /usr/local, /var/opt, /home/… or /mnt/…"
 PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]*[a-z0-9+.]")  # apt takes a name that ends in - as a package to remove
 HEAPS = (64, 512 * 1024)  # MiB
 HOST_KEY = re.compile(r"(ssh-ed25519|ecdsa-sha2-nistp\d+|ssh-rsa) AAAA[0-9A-Za-z+/]+={0,3}( .*)?")
+TAG = re.compile(r"[\w .:/=+\-@]*")
+MOST_TAGS = 40
+KMS_KEY = re.compile(r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:(key|alias)/)?(alias/)?[A-Za-z0-9/_-]{1,250}")
 IMAGES = ("debian-12", "debian-13", "debian-11", "debian-sid", "ubuntu-22.04", "ubuntu-24.04")
 PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 
@@ -56,6 +59,8 @@ def check_together(spec: Parameters) -> None:
     _access(spec)
     _machines(spec)
     _on_the_hosts(spec)
+    _tags(spec.cloud)
+    _key(spec.cloud)
     check_source("product.pack", spec.product.pack, "product.sha256", spec.product.sha256)
     driver = spec.database.driver
     if driver.url:
@@ -127,17 +132,63 @@ def _doors(spec: Parameters) -> None:
 
 def _network(spec: Parameters) -> None:
     network = _cidr("cloud.network", spec.cloud.network)
-    if not 16 <= network.prefixlen <= 25:
+    least = 23 if spec.cloud.second_zone else 24
+    if not 16 <= network.prefixlen <= least and not (spec.cloud.vpc and network.prefixlen <= 28):
         refuse(
             "cloud.network",
             str(network),
-            "a network of this size cannot hold the machines' fixed addresses",
-            "/16 to /25",
+            "a network of this size cannot hold the machines' fixed addresses" + (" in two zones" if spec.cloud.second_zone else ""),
+            f"/16 to /{least}",
         )
     if not any(network.subnet_of(private) for private in PRIVATE):
         refuse("cloud.network", str(network), "not a private network", map(str, PRIVATE))
     for number, value in enumerate(spec.publisher_allow_cidr):
         _cidr(f"publisher_allow_cidr.{number}", value)
+    _zones(spec.cloud)
+    _existing_subnets(spec.cloud, network)
+
+
+def _zones(cloud: CloudSpec) -> None:
+    for key, zone in (("cloud.availability_zone", cloud.availability_zone), ("cloud.second_zone", cloud.second_zone)):
+        if zone and not re.fullmatch(re.escape(cloud.region) + r"(-[a-z0-9-]+)?[a-z]", zone):
+            refuse(key, zone, f"not a zone of cloud.region, {cloud.region}", f"such as {cloud.region}a")
+        if zone and cloud.vpc:
+            refuse(key, zone, "existing subnets lie in zones already", "leave it out; two cloud.subnets in two zones spread the nodes")
+    if cloud.second_zone and not cloud.availability_zone:
+        refuse("cloud.availability_zone", None, "cloud.second_zone is given, and which one is the first is not", f"such as {cloud.region}a")
+    if cloud.second_zone and cloud.second_zone == cloud.availability_zone:
+        refuse("cloud.second_zone", cloud.second_zone, "the same zone as cloud.availability_zone", "another zone of the region")
+
+
+def _existing_subnets(cloud: CloudSpec, network: ipaddress.IPv4Network) -> None:
+    """Check what can be known of existing subnets without asking AWS; launch/network.py asks."""
+    if not cloud.vpc:
+        for key, given in (("cloud.subnets", cloud.subnets), ("cloud.nginx_subnet", cloud.nginx_subnet)):
+            if given:
+                refuse(key, ", ".join(given), "subnets belong to a VPC, and cloud.vpc is not given", "cloud.vpc: vpc-…, or leave it out")
+        return
+    if not re.fullmatch(r"vpc-[0-9a-f]{8,17}", cloud.vpc):
+        refuse("cloud.vpc", cloud.vpc, "not the id of a VPC", "vpc-…")
+    if not 1 <= len(cloud.subnets) <= 2:
+        refuse("cloud.subnets", ", ".join(cloud.subnets) or None, "cloud.vpc is given", "one existing subnet, or two in different zones: {subnet-…: CIDR}")
+    if len(cloud.nginx_subnet) > 1:
+        refuse("cloud.nginx_subnet", ", ".join(cloud.nginx_subnet), "more than one", "one existing subnet: {subnet-…: CIDR}")
+    if cloud.internet_facing and not cloud.nginx_subnet:
+        what = f"with connect_via: {cloud.connect_via} Nginx has a public address, so its subnet routes to an internet gateway and the other machines' does not"
+        refuse("cloud.nginx_subnet", None, what, "an existing public subnet: {subnet-…: CIDR}")
+    taken: list[ipaddress.IPv4Network] = []
+    for key, given, least in (("cloud.subnets", cloud.subnets, 25), ("cloud.nginx_subnet", cloud.nginx_subnet, 28)):
+        for id_, text in given.items():
+            cidr = _cidr(f"{key}.{id_}", text)
+            if not re.fullmatch(r"subnet-[0-9a-f]{8,17}", id_):
+                refuse(f"{key}.{id_}", text, "not the id of a subnet", "subnet-…: CIDR")
+            if cidr.prefixlen > least:
+                refuse(f"{key}.{id_}", text, "a subnet of this size cannot hold the machines' fixed addresses", f"/{least} or larger")
+            if not cidr.subnet_of(network):
+                refuse(f"{key}.{id_}", text, f"not within cloud.network, {network}", "cloud.network is the range of cloud.vpc")
+            if any(cidr.overlaps(other) for other in taken):
+                refuse(f"{key}.{id_}", text, "overlaps another of the subnets given", "the CIDR of each as AWS shows it")
+            taken.append(cidr)
 
 
 def _access(spec: Parameters) -> None:
@@ -239,6 +290,28 @@ def _on_the_hosts(spec: Parameters) -> None:
             Path(config).expanduser()
         except RuntimeError:
             refuse("cloud.aws_config", config, "this machine has no such user", "~/… or an absolute path")
+
+
+def _tags(cloud: CloudSpec) -> None:
+    """Check the limits of tags that hold for EC2 and SSM alike (EC2 user guide, "Tag restrictions"; SSM API reference, Tag)."""
+    if len(cloud.tags) > MOST_TAGS:
+        refuse("cloud.tags", f"{len(cloud.tags)} tags", "a resource has 50 tags at most, and the runbook needs some", f"up to {MOST_TAGS}")
+    for key, value in cloud.tags.items():
+        if key.lower().startswith(("aws:", "runbook:")) or key == "Name":
+            refuse(f"cloud.tags.{key}", value, "kept for " + ("AWS" if key.lower().startswith("aws:") else "the runbook's own tags"), "another key")
+        if not TAG.fullmatch(key) or not 1 <= len(key) <= 128:
+            refuse(f"cloud.tags.{key}", value, "not the key of a tag", "1 to 128 letters, digits, spaces and _ . : / = + - @")
+        if not TAG.fullmatch(value) or len(value) > 256:
+            refuse(f"cloud.tags.{key}", value, "not the value of a tag", "up to 256 letters, digits, spaces and _ . : / = + - @")
+
+
+def _key(cloud: CloudSpec) -> None:
+    if cloud.kms_key and not KMS_KEY.fullmatch(cloud.kms_key):
+        refuse("cloud.kms_key", cloud.kms_key, "not a key of KMS", "key id, alias/NAME or arn:aws:kms:…")
+    if cloud.kms_key and cloud.kms_key.startswith("arn:") and cloud.kms_key.split(":")[3] != cloud.region:
+        refuse("cloud.kms_key", cloud.kms_key, f"a key of another region than cloud.region, {cloud.region}", "a key of the same region")
+    if cloud.kms_key and cloud.kms_key.removeprefix("alias/").startswith("aws/"):
+        refuse("cloud.kms_key", cloud.kms_key, "AWS's own key, which volumes and parameters have without it", "leave it out, or a key of your own")
 
 
 def roles_of(spec: Parameters) -> tuple[str, ...]:

@@ -36,8 +36,14 @@ class MonthlyCost(Table):
         object.__setattr__(self, "unknown", unknown)
 
 
+def nat_gateway_month(region: str) -> float:
+    """Return the cost of a NAT gateway for one month, in US dollars, without its public address and its traffic."""
+    book = prices(region)
+    return float(book["nat_gateway_hour"] * book["hours_per_month"])
+
+
 def monthly_cost(topology: Topology) -> MonthlyCost:
-    """Return the cost of machines, disks and public addresses for one month (730 hours)."""
+    """Return the cost of machines, disks, NAT gateway and public addresses for one month (730 hours)."""
     cloud = topology.spec.cloud
     book = prices(cloud.region)
     rows: list[tuple[str, ...]] = []
@@ -50,11 +56,15 @@ def monthly_cost(topology: Topology) -> MonthlyCost:
         each = book["instances"][type_][0] * book["hours_per_month"]
         total += each * count
         rows.append((f"{type_} machine", str(count), f"{each:,.2f}", f"{each * count:,.2f}"))
-    count = len(topology.nodes)
-    extras = [(f"gp3 disk, {cloud.disk_gb} GiB, encrypted", book["gp3_gib_month"] * cloud.disk_gb)]
-    if cloud.connect_via != "private":
-        extras.append(("public IPv4 address", book["public_ipv4_hour"] * book["hours_per_month"]))
-    for name, each in extras:
+    gateways = 0 if cloud.vpc else 1  # an existing VPC has a way out of its own
+    extras = [
+        (f"gp3 disk, {cloud.disk_gb} GiB, encrypted", len(topology.nodes), book["gp3_gib_month"] * cloud.disk_gb),
+        ("NAT gateway, without what passes through it", gateways, nat_gateway_month(cloud.region)),
+        ("public IPv4 address (Elastic IP)", gateways + len(topology.public_nodes), book["public_ipv4_hour"] * book["hours_per_month"]),
+    ]
+    for name, count, each in extras:
+        if not count:
+            continue
         total += each * count
         rows.append((name, str(count), f"{each:,.2f}", f"{each * count:,.2f}"))
     return MonthlyCost(rows, total, tuple(unknown), cloud.region)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,8 +11,9 @@ from runbook_lib.spec.model import Spec
 from runbook_lib.spec.patterns import ROLE_OF_COUNT
 from runbook_lib.topology.databases import databases_of
 from runbook_lib.topology.prices import memory_gib
+from runbook_lib.topology.subnets import NGINX, PlannedSubnet, subnets_of
 
-# role -> last octets: the first node's address is network + this number
+# role -> the address of its first node, counted from the beginning of the subnet that it stands in
 FIRST_ADDRESS = {
     "lb": 10, "lb-store": 11, "lb-publisher": 12, "db": 20, "as-manager": 31, "as-worker": 41,
     "greg": 51, "store": 61, "publisher": 71, "probe": 90,
@@ -32,7 +32,7 @@ OPERATOR = "operator"  # a rule's source: the range that SSH is allowed from, kn
 class Node:
     """One machine. `tier`: the WSO2 nodes that can replace each other; `hosts`: public names served (Nginx roles).
 
-    `heap`: -Xmx for a WSO2 node, None for the product's own default.
+    `heap`: -Xmx for a WSO2 node, None for the product's own default. `subnet`: name of the subnet that it stands in.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Node:
     tier: str | None = None
     hosts: tuple[str, ...] = ()
     heap: str | None = None
+    subnet: str = ""
 
     @property
     def number(self) -> int:
@@ -160,8 +161,19 @@ class Topology:
         return self.of(roles.get(key, key)) or self.of("greg")
 
     @cached_property
-    def network(self) -> ipaddress.IPv4Network:
-        return ipaddress.IPv4Network(self.spec.cloud.network)
+    def subnets(self) -> tuple[PlannedSubnet, ...]:
+        """The subnets that the machines stand in, and that of the NAT gateway."""
+        return subnets_of(self.spec)
+
+    @property
+    def public_nodes(self) -> tuple[Node, ...]:
+        """The machines that have a public address: visitors come to Nginx. No other machine ever has one."""
+        return self.lbs if self.spec.cloud.internet_facing else ()
+
+    @property
+    def jump_host(self) -> Node | None:
+        """The Nginx machine through which SSH reaches those without a public address, where the operator comes from the internet."""
+        return next(iter(self.lbs), None) if self.spec.cloud.connect_via == "public" else None
 
     def __str__(self) -> str:
         lines = [f"{node.name:16} {node.address:16} {node.instance_type:12} {' '.join(node.hosts)}".rstrip() for node in self.nodes]
@@ -188,20 +200,29 @@ def _nodes(spec: Spec) -> list[Node]:
     counts = {**dict.fromkeys(spec.design.lbs, 1), "db": 1}
     counts |= {ROLE_OF_COUNT[name]: spec.nodes[name] for name in spec.design.nodes}
     counts |= {"probe": 1} if spec.cloud.probe else {}
-    network = ipaddress.IPv4Network(spec.cloud.network)
-    return [
-        Node(
-            name=f"{role}-{number}",
-            role=role,
-            address=str(network[FIRST_ADDRESS[role] + number - 1]),
-            instance_type=spec.type_of(role),
-            tier=TIER.get(role),
-            hosts=_hosts_at(spec, role),
-            heap=_heap(spec, role) if role in TIER else None,
-        )
-        for role, count in counts.items()
-        for number in range(1, count + 1)
-    ]
+    subnets = {subnet.name: subnet for subnet in subnets_of(spec)}
+    return [_node(spec, role, number, _subnet_for(role, number, subnets)) for role, count in counts.items() for number in range(1, count + 1)]
+
+
+def _node(spec: Spec, role: str, number: int, subnet: PlannedSubnet) -> Node:
+    return Node(
+        name=f"{role}-{number}",
+        role=role,
+        address=str(subnet.network[FIRST_ADDRESS[role] + number - 1]),
+        instance_type=spec.type_of(role),
+        tier=TIER.get(role),
+        hosts=_hosts_at(spec, role),
+        heap=_heap(spec, role) if role in TIER else None,
+        subnet=subnet.name,
+    )
+
+
+def _subnet_for(role: str, number: int, subnets: Mapping[str, PlannedSubnet]) -> PlannedSubnet:
+    """Nodes of a tier take turns between the private subnets; whatever there is only one of stands in the first zone."""
+    if role.startswith("lb") and NGINX in subnets:
+        return subnets[NGINX]
+    private = [subnet for name, subnet in subnets.items() if name.startswith("private")]
+    return private[(number - 1) % len(private)] if role in TIER else private[0]
 
 
 def _hosts_at(spec: Spec, role: str) -> tuple[str, ...]:
@@ -229,7 +250,10 @@ def _rules(spec: Spec, roles: set[str], nodes: tuple[Node, ...]) -> list[Rule]:
         rules.append(Rule(group, "tcp", port, port, source, why))
 
     for role in dict.fromkeys(node.role for node in nodes if spec.cloud.connect_via != "session-manager"):
-        allow(role, 22, OPERATOR, "SSH of the operator")
+        if spec.cloud.connect_via == "public" and role not in lbs:
+            allow(role, 22, spec.design.lbs[0], "SSH of the operator, through Nginx")
+        else:
+            allow(role, 22, OPERATOR, "SSH of the operator")
     for role in lbs:
         _public_rules(spec, role, allow)
     for role in product:

@@ -92,7 +92,7 @@ def bastion(cluster: Deployment, lab: LabClient, tmp_path: Path, monkeypatch: py
     group = lab.group(found["VpcId"], "bastion")
     lab.allow(group, 22)
     net = Net(found["VpcId"], found["SubnetId"], group, subnet(lab, NUMBER).removesuffix(".0/24"))
-    box = lab.launch(net, 99)
+    box = lab.launch(net, 150)  # in the subnet of Nginx
     box.run(f"echo '{pki.ssh_public_key(key)}' >> ~/.ssh/authorized_keys")
     yield box
     box.terminate()

@@ -11,7 +11,7 @@ from ec2lab.lifecycle import down
 from ec2lab.paths import find_lab
 
 from runbook_cli.lab import up
-from runbook_lib.launch import network, teardown
+from runbook_lib.launch import elastic_ips, network, routes, teardown
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.spec.loader import load_spec
 from tests.support.deployments import in_lab, made
@@ -49,14 +49,16 @@ def test_machines_are_launched_and_taken_down(slow_lab: Any) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_network_with_a_gateway_is_made_at_once(slow_lab: Any) -> None:
+def test_a_network_with_its_ways_in_and_out_is_made_at_once(slow_lab: Any) -> None:
     deployed = in_lab(slow_lab, "greg-single", "slow-network", 3, cloud__connect_via="public", cloud__operator_cidr="198.51.100.7/32")
     cloud = Cloud(load_spec(deployed.params, deployed.overrides))
     inventory = cloud.observe()
     network.choose_zone(inventory)
-    network.apply(inventory)
+    for kind in (network, elastic_ips, routes):
+        kind.apply(inventory)
     afterwards = cloud.observe()
-    assert not list(network.plan(afterwards)) and afterwards.gateway
+    assert not [p for kind in (network, elastic_ips, routes) for p in kind.plan(afterwards)]
+    assert afterwards.gateway and afterwards.nat and set(afterwards.addresses) == {"nat", "lb-1"}
     left = teardown.destroy(cloud)
     assert left.ok, str(left)
 

@@ -195,10 +195,13 @@ def test_an_s3_endpoint_of_the_network_can_be_made(lab, net):
     lab.ec2.delete_vpc_endpoints(VpcEndpointIds=[made["VpcEndpoint"]["VpcEndpointId"]])
 
 
-def test_a_presigned_url_works_inside_a_machine_and_expires_with_its_signature(lab, launch):
+def test_a_presigned_url_works_inside_a_machine_and_expires_with_its_signature(lab, net, launch):
     lab.s3.put_object(Bucket="runbook-packs", Key="words.txt", Body=b"from the bucket")
     url = lab.s3.generate_presigned_url("get_object", Params={"Bucket": "runbook-packs", "Key": "words.txt"})
-    assert launch(46).run(f"curl -sf '{url}'") == "from the bucket"
+    box = launch(46)
+    lab.internet(net.vpc)
+    lab.elastic_ip(box)
+    assert box.run(f"curl -sf '{url}'") == "from the bucket"
 
 
 def test_the_practice_packs_are_in_the_bucket(lab):

@@ -19,8 +19,11 @@ def downloads(lab) -> int:
         return int(answer.read())
 
 
-def test_the_second_machine_that_installs_a_package_downloads_nothing(lab, launch):
+def test_the_second_machine_that_installs_a_package_downloads_nothing(lab, net, launch):
     first, second = launch(10), launch(11)
+    lab.internet(net.vpc)
+    for box in (first, second):
+        lab.elastic_ip(box)
     install = "sudo apt-get update -q && sudo DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends jq"
     first.run(install)
     before = downloads(lab)

@@ -20,7 +20,7 @@ def account(endpoint: str) -> Iterator[Any]:
     """The account as root sees it: an image of Debian with its public parameter, a bucket of packs, and users held to their policies."""
     authorization.install()
     root = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1", "endpoint_url": endpoint}
-    clients = {name: boto3.client(name, config=Config(proxies={}), **root) for name in ("ec2", "s3", "ssm", "iam")}  # type: ignore[call-overload]
+    clients = {name: boto3.client(name, config=Config(proxies={}), **root) for name in ("ec2", "s3", "ssm", "iam", "kms")}  # type: ignore[call-overload]
     image = clients["ec2"].register_image(Name="debian-12-amd64-20260101-1", RootDeviceName="/dev/xvda")["ImageId"]
     clients["s3"].create_bucket(Bucket="runbook-packs")
     clients["s3"].put_object(Bucket="runbook-packs", Key="pack.zip", Body=b"a pack")

@@ -157,6 +157,20 @@ class LabClient:
         self.allow(group, 22)
         return Net(vpc, subnet, group, prefix)
 
+    def internet(self, vpc: str) -> str:
+        """Lead everything in a network that has no route of its own to an internet gateway."""
+        gateway = self.ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
+        self.ec2.attach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+        [table] = self.ec2.describe_route_tables(Filters=[{"Name": "vpc-id", "Values": [vpc]}, {"Name": "association.main", "Values": ["true"]}])["RouteTables"]
+        self.ec2.create_route(RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0", GatewayId=gateway)
+        return gateway
+
+    def elastic_ip(self, box: Box) -> str:
+        """Give a machine an Elastic IP, once it runs."""
+        made = self.ec2.allocate_address(Domain="vpc")
+        self.ec2.associate_address(AllocationId=made["AllocationId"], InstanceId=box.wait("running").id)
+        return str(made["PublicIp"])
+
     def group(self, vpc: str, name: str) -> str:
         return self.ec2.create_security_group(GroupName=name, Description=name, VpcId=vpc)["GroupId"]
 

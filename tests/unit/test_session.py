@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from runbook_lib import pki
 from runbook_lib.session import Session
 from runbook_lib.spec.loader import load_spec
+from runbook_lib.ssh import fleet
 from runbook_lib.topology.model import topology_of
+from tests.fakes import context
+
+
+def test_over_the_internet_a_machine_without_a_public_address_is_reached_through_the_first_nginx() -> None:
+    topology = context("greg-original", cloud={"connect_via": "public"}).topology
+    machines = {node.name: SimpleNamespace(address=node.address, dial="198.51.100.7" if node in topology.lbs else node.address) for node in topology.nodes}
+    cloud = SimpleNamespace(bastion=lambda: None, login_user="admin", host_keys=lambda name: (f"ssh-ed25519 {name}",))
+    opened = SimpleNamespace(topology=topology, cloud=cloud)
+    found = {name: Session._address(opened, name, machine) for name, machine in machines.items()}  # type: ignore[arg-type]
+    assert {name: at.via for name, at in found.items() if at.via} == dict.fromkeys(("db-1", "greg-1", "greg-2", "greg-3"), "lb-store-1")
+    hosts = fleet(found, pki.make_ssh_key())
+    assert hosts["db-1"].via is hosts["lb-store-1"] and hosts["lb-publisher-1"].via is None
+    assert hosts["db-1"].at.host_keys == ("ssh-ed25519 db-1",), "each by its own key"
 
 
 def test_the_world_meets_a_machine_at_its_public_address_and_where_it_has_none_at_its_private_one() -> None:

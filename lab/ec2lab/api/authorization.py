@@ -57,8 +57,9 @@ EC2: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "DescribeInstanceAttribute": ({"instance": "InstanceId"}, ()),
     "DescribeVpcAttribute": ({"vpc": "VpcId"}, ()),
     "DetachInternetGateway": ({"internet-gateway": "InternetGatewayId", "vpc": "VpcId"}, ()),
-    "DisassociateAddress": ({}, ()),
-    "DisassociateRouteTable": ({}, ()),
+    "DisassociateAddress": ({"elastic-ip": "AssociationId"}, ()),
+    "DisassociateIamInstanceProfile": ({"instance": "AssociationId"}, ()),
+    "DisassociateRouteTable": ({"route-table": "AssociationId", "subnet": "AssociationId"}, ()),
     "GetConsoleOutput": ({"instance": "InstanceId"}, ()),
     "GetEbsDefaultKmsKeyId": ({}, ()),
     "GetEbsEncryptionByDefault": ({}, ()),
@@ -72,6 +73,7 @@ EC2: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "RebootInstances": ({"instance": "InstanceIds"}, ()),
     "ReleaseAddress": ({"elastic-ip": "AllocationId"}, ()),
     "ReplaceRoute": ({"route-table": "RouteTableId"}, ()),
+    "ReplaceRouteTableAssociation": ({"route-table": "RouteTableId", "subnet": "AssociationId"}, ()),
     "RevokeSecurityGroupEgress": ({"security-group": "GroupId"}, ()),
     "RevokeSecurityGroupIngress": ({"security-group": "GroupId"}, ()),
     "RunInstances": (
@@ -165,9 +167,13 @@ def _questions(self: Any, service: str, action: str) -> list[Question]:
     place = f"{self.region}:{self.current_account}"
     if service == "ec2":
         return list(_of_ec2(self, action, place))
-    parameters = json.loads(self.body or "{}") if service == "ssm" else {}
+    parameters = json.loads(self.body or "{}") if service in ("ssm", "kms") else {}
     if service == "ssm":
         return list(_of_ssm(self, action, parameters, place))
+    if service == "kms" and (key := parameters.get("KeyId")):
+        return [Question(f"kms:{action}", _key_arn(self, key, place))]
+    if service == "iam":
+        return list(_of_iam(self, action))
     return [Question(f"{SIGNED_AS.get(service, service)}:{action}")]
 
 
@@ -182,17 +188,21 @@ def _of_ssm(self: Any, action: str, parameters: Mapping[str, Any], place: str) -
         yield Question(f"ssm:{action}", f"arn:aws:ssm:{place}:session/{session}")
         return
     names = [parameters[key] for key in ("Name", "Path") if key in parameters] or parameters.get("Names", [])
+    names += [parameters["ResourceId"]] if parameters.get("ResourceType") == "Parameter" else []
     for name in names:
         of = place.partition(":")[0] + ":" if name.startswith(PUBLIC_PARAMETERS) else place
-        yield Question(f"ssm:{action}", f"arn:aws:ssm:{of}:parameter/{name.lstrip('/')}")
+        arn = f"arn:aws:ssm:{of}:parameter/{name.lstrip('/')}"
+        yield Question(f"ssm:{action}", arn)
+        if action == "PutParameter" and parameters.get("Tags"):
+            yield Question("ssm:AddTagsToResource", arn)
     if not names:
         yield Question(f"ssm:{action}")
     if action == "PutParameter" and parameters.get("KeyId", "alias/aws/ssm") != "alias/aws/ssm":
-        yield Question("kms:Encrypt", _key_arn(parameters["KeyId"], place))
+        yield Question("kms:Encrypt", _key_arn(self, parameters["KeyId"], place))
     if parameters.get("WithDecryption"):
         stored = self.ssm_backend._parameters.items()
         keys = {versions[-1].keyid for name, versions in stored if versions and name.startswith(tuple(names))}
-        yield from (Question("kms:Decrypt", _key_arn(key, place)) for key in keys if key and key != "alias/aws/ssm")
+        yield from (Question("kms:Decrypt", _key_arn(self, key, place)) for key in keys if key and key != "alias/aws/ssm")
 
 
 def _of_session(self: Any, parameters: Mapping[str, Any], place: str) -> Iterator[Question]:
@@ -207,8 +217,38 @@ def _of_session(self: Any, parameters: Mapping[str, Any], place: str) -> Iterato
         yield Question("ssm:StartSession", f"arn:aws:ssm:{of}:document/{document}")
 
 
-def _key_arn(key: str, place: str) -> str:
+def _key_arn(self: Any, key: str, place: str) -> str:
+    """Return the ARN of the key itself also where an alias names it: policies are asked about keys (KMS Developer Guide, "Using IAM policies")."""
+    from moto.kms.models import kms_backends
+
+    backend = kms_backends[self.current_account][self.region]
+    if "alias/" in key and backend.alias_exists(alias := "alias/" + key.partition("alias/")[2]):
+        key = backend.any_id_to_key_id(alias)
     return key if key.startswith("arn:") else f"arn:aws:kms:{place}:{key if key.startswith('alias/') else 'key/' + key}"
+
+
+def _of_iam(self: Any, action: str) -> Iterator[Question]:
+    """Yield the questions about an instance profile or a role. Only IAM knows the path of one that exists; what does not exist is asked for without one."""
+    from moto.iam.models import iam_backends
+
+    iam = iam_backends[self.current_account][self.partition]
+    profiles = {profile.name: profile.path for profile in iam.instance_profiles.values()}
+    roles = {role.name: role.path for role in iam.roles.values()}
+    given, tagged = self._get_param("Path"), bool(self._get_param("Tags"))
+    arns = {
+        kind: f"arn:aws:iam::{self.current_account}:{kind}{given or there.get(name) or '/'}{name}"
+        for kind, parameter, there in (("instance-profile", "InstanceProfileName", profiles), ("role", "RoleName", roles))
+        if (name := self._get_param(parameter))
+    }
+    if not arns:
+        yield Question(f"iam:{action}")
+        return
+    kind, arn = next(iter(arns.items()))
+    yield Question(f"iam:{action}", arn)
+    if tagged:
+        yield Question("iam:TagRole" if kind == "role" else "iam:TagInstanceProfile", arn)
+    if action == "AddRoleToInstanceProfile":
+        yield Question("iam:PassRole", arns["role"], {"iam:PassedToService": "ec2.amazonaws.com"})
 
 
 def _of_ec2(self: Any, action: str, place: str) -> Iterator[Question]:
@@ -225,7 +265,7 @@ def _of_ec2(self: Any, action: str, place: str) -> Iterator[Question]:
         return
     uses, creates = EC2[action]
     for kind, parameter in uses.items():
-        for id_ in _named(asked, kind, parameter):
+        for id_ in _associated(ec2, kind, asked[parameter]) if parameter == "AssociationId" else _named(asked, kind, parameter):
             key = ec2.key_pairs.get(id_) if kind == "key-pair" else None
             yield Question(f"ec2:{action}", _arn(kind, id_, place), _own_tags(ec2, key.id if key else id_))
     if not any(uses.values()) and not creates:
@@ -247,12 +287,25 @@ def _named(asked: Mapping[str, Any], kind: str, parameter: str) -> list[str]:
     return [id_ for each in (found, *nested) for id_ in (each if isinstance(each, list) else [each]) if isinstance(id_, str)]
 
 
+def _associated(ec2: Any, kind: str, association: str) -> list[str]:
+    """Return what an association is about; a request to change it names the association alone."""
+    tables = [table for table in ec2.route_tables.values() if association in table._associations]
+    profiles = ec2.iam_instance_profile_associations.values()
+    found = {
+        "elastic-ip": [address.allocation_id for address in ec2.addresses if address.association_id == association],
+        "instance": [each.instance.id for each in profiles if each.association_id == association],
+        "route-table": [table.id for table in tables],
+        "subnet": [table._associations[association] for table in tables],
+    }
+    return found[kind]
+
+
 def _beyond_ec2(self: Any, asked: Mapping[str, Any], place: str) -> Iterator[Question]:
     """Yield what other services are asked for on behalf of the caller: the disks' key, the role of an instance profile."""
     for device in asked.get("BlockDeviceMappings", []):
         if key := device.get("Ebs", {}).get("KmsKeyId"):
             grant = {"kms:GrantIsForAWSResource": "true"}
-            yield from (Question(permission, _key_arn(key, place), grant if permission.endswith("Grant") else {}) for permission in OF_VOLUMES)
+            yield from (Question(permission, _key_arn(self, key, place), grant if permission.endswith("Grant") else {}) for permission in OF_VOLUMES)
     if profile := asked.get("IamInstanceProfile"):
         from moto.iam.models import iam_backends
 

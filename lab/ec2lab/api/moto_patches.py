@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
+from moto.core.exceptions import JsonRESTError
 from moto.core.responses import ActionResult
 from moto.core.types import Base64EncodedString
 from moto.core.utils import utcnow
@@ -28,6 +29,7 @@ from moto.ec2.responses.general import General
 from moto.ec2.responses.instances import InstanceResponse
 from moto.ec2.responses.security_groups import SecurityGroups
 from moto.ec2.responses.subnets import Subnets
+from moto.kms.responses import KmsResponse
 from moto.servicequotas.models import ServiceQuotasBackend
 
 from ec2lab.api.client_tokens import SeenTokens
@@ -338,11 +340,11 @@ def create_subnet(original: Callable[..., Any], self: Any, vpc_id: str, cidr_blo
         network = None
     if network is not None:
         whole = _lab.lab.network
-        if not network.subnet_of(whole) or _lab.lab.gateway in network:
+        if not network.subnet_of(whole) or _lab.lab.gateway in network or network.overlaps(_lab.lab.public):
             raise EC2ClientError(
                 "InvalidSubnet.Range",
                 f"The CIDR '{cidr_block}' is invalid: this lab has {whole}, and keeps what is around "
-                f"{_lab.lab.gateway} for itself. Choose another `network` or start the lab with another --range.",
+                f"{_lab.lab.gateway} and {_lab.lab.public} for itself. Choose another `network` or start the lab with another --range.",
             )
         for other in _all_subnets(self):
             if other.vpc_id != vpc_id and network.overlaps(other.cidr):
@@ -403,6 +405,20 @@ def _referenced_groups(ec2: Any, other_than: str) -> Iterator[str]:
                 for rule in [*group.ingress_rules, *group.egress_rules]:
                     if rule.source_group:
                         yield rule.source_group["GroupId"]
+
+
+# --- keys
+
+
+@corrects(KmsResponse, "create_grant")
+@corrects(KmsResponse, "encrypt")
+@corrects(KmsResponse, "generate_data_key_without_plaintext")
+def try_key(original: Callable[..., Any], self: Any) -> Any:
+    """Do nothing in a dry run, and answer as KMS does (API reference, DryRun); moto does it all the same."""
+    if not self._get_param("DryRun"):
+        return original(self)
+    self._validate_key_id(self._get_param("KeyId"))
+    raise JsonRESTError("DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")
 
 
 def _all_subnets(ec2: Any) -> Iterator[Any]:

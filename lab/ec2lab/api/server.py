@@ -46,7 +46,7 @@ def make_servers(lab: Lab, images: Sequence[Image], hypervisor: Hypervisor, scra
     from moto.ssm.models import ssm_backends
     from werkzeug.serving import make_server as listen
 
-    from ec2lab.api import authorization, moto_patches, session_manager
+    from ec2lab.api import authorization, moto_patches, network_patches, session_manager  # noqa: F401 (network_patches registers its corrections)
 
     hypervisor.ec2 = ec2_backends[ACCOUNT][REGION]
     _remove_default_vpc(hypervisor.ec2)

@@ -17,7 +17,7 @@ from typing import Any
 
 from ec2lab.machines.image import Image
 from ec2lab.machines.machine import REBOOTED, Machine
-from ec2lab.network import firewall, links
+from ec2lab.network import firewall, links, routing
 from ec2lab.paths import Lab
 from ec2lab.shell import run
 
@@ -37,6 +37,7 @@ class Hypervisor:
         self.ec2: Any = None
         self._wishes: dict[str, str] = {}  # run, stop, cut, terminate, reboot or image, by instance id
         self._imaging: dict[str, Any] = {}  # the image to take when the instance is next off
+        self._fence = links.Fence()  # as loaded last
         self._changed = threading.Event()
         threading.Thread(target=self._keep_in_step, name="in-step", daemon=True).start()
 
@@ -192,6 +193,9 @@ class Hypervisor:
             instance.terminate()
             for nic in nics:
                 self.ec2.enis.pop(nic.id, None)
+                for address in self.ec2.addresses:
+                    if address.eni is nic:
+                        address.eni = address.instance = address.association_id = None
                 nic.subnet.del_subnet_ip(nic.private_ip_address)
             self.machines.pop(instance.id, None)
             self._wishes.pop(instance.id, None)
@@ -242,7 +246,11 @@ class Hypervisor:
 
     def _sync_wires(self) -> None:
         subnets = [subnet for zone in self.ec2.subnets.values() for subnet in zone.values()]
-        links.sync_subnets(self.lab, [self._wire(subnet) for subnet in subnets])
+        bridges = links.sync_subnets(self.lab, [self._wire(subnet) for subnet in subnets])
+        fence = links.Fence(frozenset(bridges), frozenset(routing.ways_out(self.ec2)), frozenset(routing.public_addresses(self.ec2)))
+        if fence != self._fence:
+            fence.load(self.lab)
+            self._fence = fence
 
     def _rules(self, instance: Any) -> str:
         members: dict[str, list[str]] = {}

@@ -1,15 +1,17 @@
 """Bridges, subnets' gateways, and the machines' links and network namespaces.
 
 One bridge per VPC, so that VPCs cannot reach each other; one more bridge has the lab's own gateway address.
-The host does not forward traffic for the lab: its table lets the bridges reach the API and the package proxy, and nothing else.
+The host does not forward traffic for the lab: its table lets machines whose network has a way out reach the API and the package proxy, and nothing
+else. Elastic IPs are reached from this machine only.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from ec2lab.errors import LabError, lab_command
@@ -73,41 +75,61 @@ def open_lab(lab: Lab) -> None:
     if taken:
         raise range_taken(lab, taken)
     _bridge(lab.bridge, f"{lab.gateway}/32")
-    fence(lab, [])
+    run("ip", "route", "replace", str(lab.public), "dev", lab.bridge, "src", str(lab.gateway))
+    Fence().load(lab)
 
 
 def _bridge(name: str, *addresses: str) -> None:
     if not Path("/sys/class/net", name).exists():
-        run("ip", "link", "add", name, "type", "bridge", "stp_state", "0", "forward_delay", "0")
+        # An own hardware address: without one it is the lowest of its ports', and changes when that machine goes; the others then answer to nobody for 40 s.
+        mac = "02:ec:" + ":".join(f"{byte:02x}" for byte in hashlib.sha256(name.encode()).digest()[:4])
+        run("ip", "link", "add", name, "address", mac, "type", "bridge", "stp_state", "0", "forward_delay", "0")
         ipv6 = Path("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
         if ipv6.exists():
             ipv6.write_text("1")
         run("ip", "link", "set", name, "up")
     for address in addresses:
-        run("ip", "address", "replace", address, "dev", name)
+        run("ip", "address", "replace", address, "dev", name, "noprefixroute")
 
 
-def fence(lab: Lab, bridges: Iterable[str]) -> None:
-    """Write or replace the host's table: traffic inside a bridge, to the API and to the proxy is allowed, everything else is refused.
+@dataclass(frozen=True)
+class Fence:
+    """The host's table: traffic inside a bridge is allowed, and from machines with a way out to the API and the proxy; everything else is refused.
 
-    Where br_netfilter is loaded, the table also sees frames that stay on one bridge; the first rule of `forward` allows these.
+    `ways_out`: the private addresses of these machines. `public`: Elastic IPs, each with the private address that it leads to from this machine.
     """
-    within = "\n".join(f'iifname "{bridge}" oifname "{bridge}" accept' for bridge in sorted(bridges))
-    ours = (f'"{lab.bridge}"', f'"{lab.bridge}-*"')  # not "{bridge}*", which for a lab `tw` would also match a lab `two`
-    outside = "\n".join(f"iifname {one} ip daddr != {lab.network} reject with icmp type admin-prohibited" for one in ours)
-    shut = "\n".join(f"{way} {one} drop" for one in ours for way in ("iifname", "oifname"))
-    entry = "\n".join(f"iifname {one} goto own" for one in ours)
-    run(
-        "nft",
-        "-f",
-        "-",
-        stdin=f"""
+
+    bridges: frozenset[str] = frozenset()
+    ways_out: frozenset[IPv4Address] = frozenset()
+    public: frozenset[tuple[IPv4Address, IPv4Address]] = frozenset()
+
+    def load(self, lab: Lab) -> None:
+        """Write or replace the table in one transaction.
+
+        Where br_netfilter is loaded, it also sees frames that stay on one bridge; the first rule of `forward` allows these.
+        """
+        run("nft", "-f", "-", stdin=self.table(lab))
+
+    def table(self, lab: Lab) -> str:
+        within = "\n".join(f'iifname "{bridge}" oifname "{bridge}" accept' for bridge in sorted(self.bridges))
+        ours = (f'"{lab.bridge}"', f'"{lab.bridge}-*"')  # not "{bridge}*", which for a lab `tw` would also match a lab `two`
+        outside = "\n".join(f"iifname {one} ip daddr != {lab.network} reject with icmp type admin-prohibited" for one in ours)
+        shut = "\n".join(f"{way} {one} drop" for one in ours for way in ("iifname", "oifname"))
+        entry = "\n".join(f"iifname {one} goto own" for one in ours)
+        out = ", ".join(map(str, sorted(self.ways_out)))
+        served = f"ip saddr {{ {out} }} ip daddr {lab.gateway} tcp dport {{ {API_PORT}, {PROXY_PORT} }} accept" if out else ""
+        elastic = "\n".join(f"ip daddr {public} dnat ip to {private}" for public, private in sorted(self.public))
+        return f"""
 add table inet {lab.table}
 delete table inet {lab.table}
 table inet {lab.table} {{
   chain outside {{
     type filter hook prerouting priority -150
     {outside}
+  }}
+  chain elastic {{
+    type nat hook output priority -100
+    {elastic}
   }}
   chain forward {{
     type filter hook forward priority -10
@@ -117,7 +139,8 @@ table inet {lab.table} {{
   chain own {{
     ct state established,related accept
     meta l4proto icmp accept
-    ip daddr {lab.gateway} tcp dport {{ {API_PORT}, {PROXY_PORT} }} accept
+    {served}
+    ip daddr {lab.gateway} tcp dport {{ {API_PORT}, {PROXY_PORT} }} drop
     reject with icmp type admin-prohibited
   }}
   chain input {{
@@ -125,12 +148,11 @@ table inet {lab.table} {{
     {entry}
   }}
 }}
-""",
-    )
+"""
 
 
-def sync_subnets(lab: Lab, subnets: Iterable[Subnet]) -> None:
-    """Create the missing bridges and gateway addresses of `subnets`, and remove the lab's others."""
+def sync_subnets(lab: Lab, subnets: Iterable[Subnet]) -> set[str]:
+    """Create the missing bridges and gateway addresses of `subnets`, and remove the lab's others. Return the names of the VPCs' bridges."""
     wanted: dict[str, set[str]] = {}
     for subnet in subnets:
         bridge = lab.vpc_bridge(subnet.vpc_id)
@@ -140,10 +162,12 @@ def sync_subnets(lab: Lab, subnets: Iterable[Subnet]) -> None:
         run("ip", "link", "delete", bridge)
     for bridge, addresses in wanted.items():
         _bridge(bridge, *(addresses - present.get(bridge, set())))
+        for address in addresses - present.get(bridge, set()):  # this machine comes from one address, whatever subnet it goes to
+            run("ip", "route", "replace", str(IPv4Interface(address).network), "dev", bridge, "src", str(lab.gateway))
         for address in present.get(bridge, set()) - addresses:
             run("ip", "address", "delete", address, "dev", bridge)
-    if present.keys() != wanted.keys():
-        fence(lab, wanted)
+            run("ip", "route", "delete", str(IPv4Interface(address).network), "dev", bridge, check=False)
+    return set(wanted)
 
 
 def vpc_bridges(lab: Lab) -> dict[str, set[str]]:

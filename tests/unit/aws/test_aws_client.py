@@ -357,11 +357,11 @@ def test_the_price_table_and_other_data_files_are_json_or_yaml_that_loads() -> N
 
 def test_every_call_that_the_source_names_is_in_the_operator_s_policy() -> None:
     """Also those of rare paths, which the life in test_operator_policy.py may not take: it must then be taught to."""
-    files = [file for folder in ("launch", "aws") for file in (ROOT / "runbook_lib" / folder).glob("*.py")]
+    files = [file for folder in ("launch", "aws") for file in (ROOT / "runbook_lib" / folder).rglob("*.py")]
     words = set(re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", " ".join(file.read_text() for file in files)))
     text = (ROOT / "docs/iam/operator.json").read_text()
     session = botocore.session.Session()
-    for service in ("ec2", "ssm"):
+    for service in ("ec2", "ssm", "iam", "kms"):
         operations = session.get_service_model(service).operation_names
         used = {f'"{service}:{name}"' for name in operations if xform_name(name) in words}
         assert used, service

@@ -49,6 +49,23 @@ def test_an_account_that_has_everything_is_told_so(cloud_of: MakeCloud) -> None:
     assert not [str(finding) for finding in answers.values() if finding.needed and not finding.ok]
     assert "can be asked for only when chapter 01 has made" in answers["rights"].words
     assert "1 more to come" in answers["VPCs"].words
+    assert "2 more to come" in answers["Elastic IPs"].words, "Nginx and the NAT gateway"
+
+
+def test_a_launch_without_public_addresses_takes_one_for_the_nat_gateway_and_none_in_an_existing_network(cloud_of: MakeCloud) -> None:
+    assert "1 more to come" in found(cloud_of(cloud__connect_via="private"))["Elastic IPs"].words
+    existing = {"cloud__vpc": "vpc-0123456789abcdef0", "cloud__subnets": {"subnet-0123456789abcdef0": "10.213.2.0/24"}}
+    answers = found(cloud_of(cloud__connect_via="private", **existing))
+    assert "0 more to come" in answers["Elastic IPs"].words and "0 more to come" in answers["VPCs"].words
+
+
+def test_a_key_is_tried(account: Any, cloud_of: MakeCloud) -> None:
+    kms = cloud_of().aws.client("kms")
+    key = kms.create_key()["KeyMetadata"]["KeyId"]
+    assert found(cloud_of(operator_policy(), cloud__kms_key=key))["KMS key"].ok
+    assert "kms:DescribeKey" in found(cloud_of(without("kms:DescribeKey"), cloud__kms_key=key))["KMS key"].fix
+    kms.disable_key(KeyId=key)
+    assert "the key is Disabled" in found(cloud_of(cloud__kms_key=key))["KMS key"].words
 
 
 BREAKS: dict[str, tuple[str, dict[str, Any], str, str]] = {  # what is wrong: the finding, parameters, its words, its fix
@@ -58,8 +75,8 @@ BREAKS: dict[str, tuple[str, dict[str, Any], str, str]] = {  # what is wrong: th
         "ami-0123456789abcdef0",
         "see the message",
     ),
-    "a type that no zone offers": ("instance types", {"cloud__instance_type": {"greg": "z9.huge"}}, "no zone offers all of", "cloud.instance_type"),
-    "a zone that does not exist": ("instance types", {"cloud__availability_zone": "us-east-1z"}, "us-east-1z does not offer", "us-east-1a or"),
+    "a type that no zone offers": ("instance types", {"cloud__instance_type": {"greg": "z9.huge"}}, "z9.huge is not offered", "another type"),
+    "a zone that does not exist": ("instance types", {"cloud__availability_zone": "us-east-1z"}, "us-east-1z is not a zone", "one of us-east-1a"),
 }
 
 
@@ -91,6 +108,7 @@ def test_the_vcpus_of_what_runs_already_are_not_counted_twice(cloud_of: MakeClou
     cloud = cloud_of()
     cloud.apply()
     assert ", 0 more to come" in found(cloud)["vCPUs of running machines"].words and ", 0 more to come" in found(cloud)["VPCs"].words
+    assert ", 0 more to come" in found(cloud)["Elastic IPs"].words
     assert teardown.destroy(cloud).ok
 
 

@@ -13,7 +13,7 @@ import pytest
 from runbook_lib import pki
 from runbook_lib.aws import host_keys
 from runbook_lib.errors import CloudError, PlanOvertaken
-from runbook_lib.launch import groups, inventory, key_pair, machines, network, secrets, teardown
+from runbook_lib.launch import elastic_ips, groups, inventory, key_pair, machines, network, routes, secrets, teardown
 from runbook_lib.launch import host_keys as pinning
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import Instance, by_tag, tags_of
@@ -361,6 +361,10 @@ OFTEN = (("before", groups, "apply_rules"), ("after", machines, "_run_instance")
 SELDOM = (
     ("before", network, "_make_vpc"),
     ("after", network, "_make_vpc"),
+    ("after", network, "_make_gateway"),
+    ("after", elastic_ips, "apply"),
+    ("after", routes, "_make_gateway"),
+    ("after", routes, "_make_table"),
     ("before", groups, "apply"),
     ("before", secrets, "apply"),
     ("before", key_pair, "apply"),
@@ -434,17 +438,98 @@ def test_a_machine_that_ends_right_after_its_launch_is_told_with_the_reason(make
         cloud.apply()
 
 
-def test_with_public_addresses_the_network_has_a_way_out(make_cloud: Callable[..., Cloud]) -> None:
-    cloud = make_cloud(overrides={"cloud.connect_via": "public", "cloud.operator_cidr": "198.51.100.7/32"})
-    assert ("create", "network", "internet gateway") in told(cloud)
+PUBLIC = {"cloud.connect_via": "public", "cloud.operator_cidr": "198.51.100.7/32"}
+
+
+def ways_out(cloud: Cloud) -> dict[str, str]:
+    """Where each machine's traffic to the internet goes: `igw` or `nat`."""
+    found = {}
+    for node in cloud.topology.nodes:
+        subnet = raw(cloud, node.name)["SubnetId"]
+        [table] = ec2(cloud).describe_route_tables(Filters=[{"Name": "association.subnet-id", "Values": [subnet]}])["RouteTables"]
+        [route] = [route for route in table["Routes"] if route["DestinationCidrBlock"] == "0.0.0.0/0"]
+        found[node.name] = (route.get("GatewayId") or route["NatGatewayId"])[:3]
+    return found
+
+
+def test_only_nginx_has_a_public_address_and_the_others_leave_through_the_nat_gateway(make_cloud: Callable[..., Cloud]) -> None:
+    cloud = make_cloud(overrides=PUBLIC)
     cloud.apply()
-    assert not again(cloud).plan()
-    wanted = [{"Name": "vpc-id", "Values": [raw(cloud, "lb-1")["VpcId"]]}]
-    [table] = ec2(cloud).describe_route_tables(Filters=wanted)["RouteTables"]
-    assert [route["GatewayId"][:4] for route in table["Routes"] if route["DestinationCidrBlock"] == "0.0.0.0/0"] == ["igw-"]
-    machine = cloud.instance("lb-1")
-    assert machine.dial == machine.public_address != ""
+    assert not again(cloud).plan() and again(cloud).verify().ok
+    assert ways_out(cloud) == {"lb-1": "igw", "db-1": "nat", "greg-1": "nat"}
+    machines = cloud.describe()
+    assert {name for name, machine in machines.items() if machine.public_address} == {"lb-1"}
+    assert machines["lb-1"].dial == machines["lb-1"].public_address
+    assert machines["db-1"].dial == machines["db-1"].address
     assert teardown.destroy(cloud).ok
+
+
+def test_in_a_private_network_nothing_has_a_public_address_and_everything_has_a_way_out(cloud: Cloud) -> None:
+    assert ways_out(cloud) == dict.fromkeys(("lb-1", "db-1", "greg-1"), "nat")
+    assert not [machine for machine in cloud.describe().values() if machine.public_address]
+
+
+def test_a_live_deployment_goes_from_private_to_public_and_back_as_the_plan_says_without_losing_a_machine(make_cloud: Callable[..., Cloud]) -> None:
+    private, public = make_cloud(), make_cloud(overrides=PUBLIC)
+    private.apply()
+    before = {name: machine.id for name, machine in private.describe().items()}
+    plan = public.plan()
+    assert {(verb, kind, key) for verb, kind, key in told(public) if kind != "rule"} == {
+        ("create", "Elastic IP", "lb-1"),
+        ("modify", "network", "routes of nginx"),
+    }
+    assert [p.change.key for p in plan.of("rule")], "the rules of SSH too"
+    assert plan.pending == public.apply(plan).changed
+    assert not again(public).plan() and again(public).verify().ok
+    assert ways_out(public) == {"lb-1": "igw", "db-1": "nat", "greg-1": "nat"}
+    assert again(private).verify().failed(), "the check tells one from the other"
+    private.apply()
+    assert not again(private).plan() and again(private).verify().ok
+    assert {name: machine.id for name, machine in private.describe().items()} == before
+    assert not [machine for machine in private.describe().values() if machine.public_address]
+
+
+def test_the_probe_of_a_public_deployment_is_reached_through_nginx_as_well(make_cloud: Callable[..., Cloud]) -> None:
+    cloud = make_cloud(overrides=PUBLIC)
+    cloud.apply()
+    address = cloud.instance("lb-1").public_address
+    probe, [nginx] = cloud.launch_probe(), cloud.instance("lb-1").groups
+    [group] = ec2(cloud).describe_security_groups(GroupIds=list(probe.groups))["SecurityGroups"]
+    [rule] = group["IpPermissions"]
+    assert (rule["FromPort"], rule["IpRanges"], [pair["GroupId"] for pair in rule["UserIdGroupPairs"]]) == (22, [], [nginx])
+    cloud.terminate_probe()
+    assert cloud.instance("lb-1").public_address == address and not cloud.plan(), "the proof's helper leaves everything else alone"
+
+
+def test_an_address_that_was_taken_from_nginx_comes_back(make_cloud: Callable[..., Cloud]) -> None:
+    cloud = make_cloud(overrides=PUBLIC)
+    cloud.apply()
+    address = cloud.instance("lb-1").public_address
+    ec2(cloud).disassociate_address(PublicIp=address)
+    assert told(cloud) == [("modify", "Elastic IP", "lb-1")]
+    assert "launch-public-addresses" in [check.id for check in cloud.verify().failed()]
+    cloud.apply()
+    assert cloud.instance("lb-1").public_address == address and not cloud.plan()
+
+
+def test_a_public_address_of_a_machine_that_must_have_none_fails_the_check(make_cloud: Callable[..., Cloud]) -> None:
+    cloud = make_cloud(overrides=PUBLIC)
+    cloud.apply()
+    mine = ec2(cloud).allocate_address(Domain="vpc")
+    ec2(cloud).associate_address(AllocationId=mine["AllocationId"], InstanceId=cloud.instance("db-1").id)
+    [failed] = cloud.verify().failed()
+    assert failed.id == "launch-public-addresses" and f"db-1: {mine['PublicIp']}, not none" in failed.observed
+
+
+def test_a_route_that_somebody_changed_is_shown_and_set_back(make_cloud: Callable[..., Cloud]) -> None:
+    cloud = make_cloud()
+    cloud.apply()
+    [table] = ec2(cloud).describe_route_tables(Filters=[*by_tag(cloud.spec.deployment), {"Name": "tag:runbook:routes", "Values": ["private"]}])["RouteTables"]
+    ec2(cloud).delete_route(RouteTableId=table["RouteTableId"], DestinationCidrBlock="0.0.0.0/0")
+    assert told(cloud) == [("modify", "network", "route table private")]
+    assert "launch-way-out" in [check.id for check in cloud.verify().failed()]
+    cloud.apply()
+    assert not cloud.plan() and cloud.verify().ok
 
 
 def test_the_probe_comes_and_goes_and_nothing_trusts_it(cloud: Cloud) -> None:

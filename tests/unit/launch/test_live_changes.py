@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook_lib.aws import zones
+from runbook_lib.aws.preflight import zones
 from runbook_lib.errors import CloudError
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import by_tag
@@ -37,10 +37,10 @@ def test_without_a_zone_one_is_chosen_that_offers_every_type(make_cloud: MakeClo
     offers = {"t3.small": {"us-east-1a", "us-east-1b", "us-east-1c"}, "t3.medium": {"us-east-1c", "us-east-1b"}}
     monkeypatch.setattr(zones, "zones_by_type", lambda ec2, types: {type_: offers[type_] for type_ in types})
     cloud = make_cloud(overrides={"cloud.instance_type": {"default": "t3.small", "greg": "t3.medium"}})
-    [subnet] = [p for p in cloud.plan().pending if p.change.key == "network subnet"]
-    assert "in us-east-1b" in subnet.change.summary
+    planned = [p.change.summary for p in cloud.plan().pending if p.change.key.startswith("network subnet")]
+    assert planned and all("in us-east-1b" in summary for summary in planned)
     cloud.apply()
-    assert [subnet["AvailabilityZone"] for subnet in described(cloud, "describe_subnets", "Subnets")] == ["us-east-1b"]
+    assert {subnet["AvailabilityZone"] for subnet in described(cloud, "describe_subnets", "Subnets")} == {"us-east-1b"}
     assert not Cloud(cloud.spec).plan()
 
 
@@ -50,6 +50,17 @@ def test_types_that_no_zone_offers_together_are_told(make_cloud: MakeCloud, monk
     cloud = make_cloud(overrides={"cloud.instance_type": {"default": "t3.small", "greg": "t3.medium"}})
     with pytest.raises(CloudError, match=r"no zone offers all of these types \(t3.medium: us-east-1b; t3.small: us-east-1a\)"):
         cloud.plan()
+
+
+def test_a_type_that_the_second_zone_does_not_offer_is_told(make_cloud: MakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    offers = {"t3.small": {"us-east-1a", "us-east-1b"}, "t3.medium": {"us-east-1a"}}
+    monkeypatch.setattr(zones, "zones_by_type", lambda ec2, types: {type_: offers[type_] for type_ in types})
+    two = {"cloud.network": "10.213.2.0/23", "cloud.availability_zone": "us-east-1a", "cloud.second_zone": "us-east-1b", "nodes.greg": 2}
+    cloud = make_cloud("greg-original", overrides=two | {"cloud.instance_type": {"default": "t3.small", "greg": "t3.medium"}})
+    with pytest.raises(CloudError, match=r"cloud\.second_zone: us-east-1b does not offer t3.medium"):
+        cloud.plan()
+    database = make_cloud("greg-original", overrides=two | {"cloud.instance_type": {"default": "t3.small", "db": "t3.medium"}})
+    assert database.plan().of("network"), "the database stands in the first zone, which offers its type"
 
 
 @pytest.fixture(scope="module")

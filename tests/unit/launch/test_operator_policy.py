@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import zipfile
 from collections.abc import Callable
@@ -12,11 +13,11 @@ from typing import Any
 import pytest
 from ec2lab.api.policies import Question, allowed, as_list, statements
 
-from runbook_lib.aws import packs, staging
+from runbook_lib.aws import packs, session_manager, staging
 from runbook_lib.aws.lock import Lock
 from runbook_lib.errors import CloudError
 from runbook_lib.headless.account import findings as examine_account
-from runbook_lib.launch import teardown
+from runbook_lib.launch import instance_profile, teardown
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.spec.loader import load_spec
 from tests.conftest import ROOT
@@ -26,13 +27,15 @@ pytest_plugins = ["tests.support.aws_endpoint", "tests.support.aws_account"]
 OPERATOR = {"cloud.operator_cidr": "198.51.100.7/32"}
 POLICY = operator_policy()
 TAG = "runbook:deployment"
+AGENT = {"url": "https://agents.example.com/agent.deb", "sha256": "AB" * 32}
+NUMBERS = itertools.count(1)
 
 
 def live_a_life(config: Path, name: str, root: Any, folder: Path) -> None:
     """What the chapters do in the cloud, from the first look to the tear-down. `root` is the account's: it causes drift and remains."""
 
     def cloud(pattern: str = "greg-separated", **more: Any) -> Cloud:
-        settings = {"deployment": name, "cloud.aws_config": str(config), "cloud.connect_via": "public", **OPERATOR}
+        settings = {"deployment": name, "cloud.aws_config": str(config), "cloud.connect_via": "public", "cloud.tags": {"team": "integration"}, **OPERATOR}
         return Cloud(load_spec(ROOT / f"params/{pattern}.lab.yaml", settings | {key.replace("__", "."): value for key, value in more.items()}))
 
     first = cloud()
@@ -49,7 +52,8 @@ def live_a_life(config: Path, name: str, root: Any, folder: Path) -> None:
     cloud(cloud__instance_type={"store": "t3.large"}).apply()
     cloud(nodes__store=3).apply()
     cloud(cloud__disk_gb=24).apply()
-    scaled_in = cloud(cloud__disk_gb=24)
+    cloud(cloud__disk_gb=24, cloud__connect_via="private").apply()
+    scaled_in = cloud(cloud__disk_gb=24, cloud__termination_protection=True)
     scaled_in.apply()
     scaled_in.tag("store-1", "runbook:first-boot", "now")
     scaled_in.untag("store-1", "runbook:first-boot")
@@ -59,6 +63,46 @@ def live_a_life(config: Path, name: str, root: Any, folder: Path) -> None:
     scaled_in.terminate_probe()
     _remains(scaled_in, root)
     assert teardown.destroy(scaled_in).ok
+    _session_manager(lambda **more: cloud("greg-single", deployment=f"{name}-2", cloud__network="10.213.9.0/24", **more), root)
+
+
+def _key(root: Any) -> str:
+    """An alias of a key of the account, made by the account's owner: an operator uses keys."""
+    alias = f"alias/operator-{next(NUMBERS)}"
+    root["kms"].create_alias(AliasName=alias, TargetKeyId=root["kms"].create_key()["KeyMetadata"]["KeyId"])
+    return alias
+
+
+def _session_manager(cloud: Callable[..., Cloud], root: Any) -> None:
+    """A deployment by Session Manager, with a key of the account's own; then by other ways, and back."""
+    key = _key(root)
+    sessions = {"cloud__connect_via": "session-manager", "cloud__ssm_agent": AGENT, "cloud__kms_key": key}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(instance_profile, "states", _all_online(instance_profile.states))
+        first = cloud(**sessions)
+        first.apply()
+        assert first.verify().ok and not first.plan()
+        _doctor(first)
+        ssm = first.aws.client("ssm")
+        with suppress(CloudError):  # moto has no sessions; what is asked of the policies comes before
+            session_manager.connect(first.aws, "db-1", first.instance("db-1").dial, 22, 1)
+        with suppress(CloudError):
+            ssm.terminate_session(SessionId="operator-0123456789abcdef0")
+        cloud(cloud__kms_key=key).apply()
+        first.apply()
+        _remains(first, root)
+        assert teardown.destroy(first).ok
+
+
+def _all_online(states: Callable[[Any], dict[str, str]]) -> Callable[[Any], dict[str, str]]:
+    """Ask as ever, and say that every agent is online: moto has no agents, nor this question."""
+
+    def told(inventory: Any) -> dict[str, str]:
+        with suppress(CloudError):
+            states(inventory)
+        return dict.fromkeys(inventory.here, "Online")
+
+    return told
 
 
 def _doctor(cloud: Cloud) -> None:
@@ -86,14 +130,20 @@ def _drift(cloud: Cloud, root: Any) -> None:
     ec2.modify_instance_metadata_options(InstanceId=machine.id, HttpTokens="optional")
     ec2.modify_instance_attribute(InstanceId=machine.id, Groups=[group, other_group])
     ec2.stop_instances(InstanceIds=[other.id])
+    tagged = [{"Name": f"tag:{TAG}", "Values": [cloud.spec.deployment]}]
+    [gateway] = ec2.describe_internet_gateways(Filters=tagged)["InternetGateways"]
+    for table in ec2.describe_route_tables(Filters=[*tagged, {"Name": "tag:runbook:routes", "Values": ["private"]}])["RouteTables"]:
+        route = {"RouteTableId": table["RouteTableId"], "DestinationCidrBlock": "0.0.0.0/0"}
+        ec2.replace_route(**route, GatewayId=gateway["InternetGatewayId"])
 
 
 def _remains(cloud: Cloud, root: Any) -> None:
     """A disk and an interface that outlive their machines. moto gives interfaces no tags at a launch and keeps them; AWS does as the launch says."""
     ec2, tags = root["ec2"], [{"Key": TAG, "Value": cloud.spec.deployment}]
-    [subnet] = ec2.describe_subnets(Filters=[{"Name": f"tag:{TAG}", "Values": [cloud.spec.deployment]}])["Subnets"]
+    vpc = {"Name": f"tag:{TAG}", "Values": [cloud.spec.deployment]}
+    subnet = ec2.describe_subnets(Filters=[vpc])["Subnets"][0]
     ec2.create_volume(AvailabilityZone=subnet["AvailabilityZone"], Size=1, TagSpecifications=[{"ResourceType": "volume", "Tags": tags}])
-    filters = [{"Name": "subnet-id", "Values": [subnet["SubnetId"]]}]
+    filters = [{"Name": "vpc-id", "Values": [subnet["VpcId"]]}]
     interfaces = ec2.describe_network_interfaces(Filters=filters)["NetworkInterfaces"]
     ec2.create_tags(Resources=[interface["NetworkInterfaceId"] for interface in interfaces], Tags=tags)
     ec2.create_network_interface(SubnetId=subnet["SubnetId"], TagSpecifications=[{"ResourceType": "network-interface", "Tags": tags}])
@@ -136,8 +186,7 @@ def test_what_does_not_carry_the_tag_is_out_of_reach(asked: list[Question]) -> N
     ]
     open_to_all = {each.action for each in stripped if allowed([POLICY], each) and each.action.startswith("ec2:") and each.resource != "*"}
     images = {each.resource for each in stripped if each.action == "ec2:RunInstances" and allowed([POLICY], each)}
-    # why these two: docs/iam/README.md
-    assert open_to_all == {"ec2:CreateRoute", "ec2:RunInstances"} and all("::image/" in resource for resource in images)
+    assert open_to_all == {"ec2:RunInstances"} and all("::image/" in resource for resource in images)
 
 
 @pytest.mark.slow
@@ -157,11 +206,16 @@ FOREIGN: tuple[tuple[str, str, Callable[[Any, str], Any]], ...] = (
     ("ssm", "ssm:GetParameter", lambda ssm, vpc: ssm.get_parameter(Name="/others/password")),
     ("ssm", "ssm:DeleteParameters", lambda ssm, vpc: ssm.delete_parameters(Names=["/runbook/mine/x", "/others/password"])),
     ("ssm", "ssm:StartSession on resource: arn:aws:ec2:us-east-1:123456789012:instance/i-1", lambda ssm, vpc: ssm.start_session(Target="i-1")),
-    ("ssm", "ssm:TerminateSession on resource: arn:aws:ssm:us-east-1:123456789012:session/s-1", lambda ssm, vpc: ssm.terminate_session(SessionId="s-1")),
+    ("ssm", "ssm:ResumeSession on resource: arn:aws:ssm:us-east-1:123456789012:session/s-1", lambda ssm, vpc: ssm.resume_session(SessionId="s-1")),
+    ("ssm", "ssm:AddTagsToResource", lambda ssm, vpc: ssm.add_tags_to_resource(ResourceType="Parameter", ResourceId="/others/x", Tags=[])),
+    ("kms", "kms:CreateGrant", lambda kms, vpc: kms.create_grant(KeyId=f"{ARN}:key/1", GranteePrincipal="arn:aws:iam::1:root", Operations=["Decrypt"])),
+    ("iam", "iam:PutRolePolicy", lambda iam, vpc: iam.put_role_policy(RoleName="admins", PolicyName="x", PolicyDocument="{}")),
+    ("iam", "iam:CreateRole", lambda iam, vpc: iam.create_role(RoleName="runbook-of-others", AssumeRolePolicyDocument="{}")),
     ("ssm", "ssm:DescribeParameters", lambda ssm, vpc: ssm.describe_parameters()),
     ("s3", "may not do this", lambda s3, vpc: s3.get_object(Bucket="others", Key="x")),
     ("s3", "may not do this", lambda s3, vpc: s3.create_bucket(Bucket="runbook-packs-too")),
 )
+ARN = "arn:aws:kms:us-east-1:123456789012"
 REFUSED = ("UnauthorizedOperation", "AccessDeniedException", "AccessDenied")
 
 

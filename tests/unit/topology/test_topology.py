@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook_lib.errors import RunbookError
@@ -73,22 +73,59 @@ def test_addresses_are_fixed_per_node_and_do_not_move_when_nodes_are_added() -> 
     small, large = build("greg-separated"), build("greg-separated", nodes__store=8, nodes__publisher=8)
     addresses = {node.name: node.address for node in large.nodes}
     assert {node.name: node.address for node in small.nodes}.items() <= addresses.items()
-    assert addresses["lb-1"] == "10.213.1.10" and addresses["store-8"] == "10.213.1.68"
+    assert addresses["lb-1"] == "10.213.1.138" and addresses["store-8"] == "10.213.1.68"
 
 
+@settings(deadline=None)
 @given(
     pattern=st.sampled_from(sorted(PATTERNS)),
     count=st.integers(1, 8),
-    prefix=st.integers(16, 25),
+    prefix=st.integers(16, 24),
     start=st.integers(0, 2**24 - 1),
 )
 def test_every_allowed_size_fits_its_network_without_two_machines_at_one_address(pattern: str, count: int, prefix: int, start: int) -> None:
     network = ipaddress.ip_network((0x0A000000 + start, prefix), strict=False)
     counts = {f"nodes.{name}": min(max(count, least), most) for name, (least, most, _) in PATTERNS[pattern].nodes.items()}
-    spec = load_spec(f"params/{pattern}.lab.yaml", counts | {"cloud.network": str(network), "cloud.probe": True})
-    addresses = [ipaddress.ip_address(node.address) for node in topology_of(spec).nodes]
-    assert len(set(addresses)) == len(addresses)
-    assert all(address in network and 3 < int(address) - int(network[0]) < network.num_addresses - 1 for address in addresses)
+    zones = {"cloud.availability_zone": "us-east-1a", "cloud.second_zone": "us-east-1b"} if prefix < 24 else {}
+    topology = topology_of(load_spec(f"params/{pattern}.lab.yaml", counts | zones | {"cloud.network": str(network), "cloud.probe": True}))
+    assert len({node.address for node in topology.nodes}) == len(topology.nodes)
+    subnets = {subnet.name: subnet.network for subnet in topology.subnets}
+    assert all(subnet.subnet_of(network) for subnet in subnets.values())
+    assert not any(one.overlaps(other) for one in subnets.values() for other in subnets.values() if one != other)
+    for node in topology.nodes:
+        address, subnet = ipaddress.IPv4Address(node.address), subnets[node.subnet]
+        assert address in subnet and 3 < int(address) - int(subnet[0]) < subnet.num_addresses - 1, "EC2 keeps the first four and the last"
+
+
+def test_in_two_zones_the_nodes_of_a_tier_are_spread_and_the_rest_stays_in_the_first() -> None:
+    zones = {"cloud__network": "10.213.2.0/23", "cloud__availability_zone": "us-east-1a", "cloud__second_zone": "us-east-1b"}
+    topology = build("greg-separated", **zones, nodes__store=3)
+    zone = {subnet.name: subnet.zone for subnet in topology.subnets}
+    assert {node.name: zone[node.subnet] for node in topology.nodes} == {
+        "lb-1": 0, "db-1": 0, "store-1": 0, "store-2": 1, "store-3": 0, "publisher-1": 0, "publisher-2": 1,
+    }  # fmt: skip
+
+
+def test_over_the_internet_ssh_comes_to_nginx_and_from_there_to_the_others() -> None:
+    for pattern, way_in in (("greg-separated", "lb"), ("greg-original", "lb-store")):
+        topology = build(pattern, cloud__connect_via="public", cloud__probe=True)
+        ssh = {(rule.group, rule.source) for rule in topology.rules if rule.from_port == 22}
+        fronts = {node.role for node in topology.lbs}
+        assert ssh == {(role, "operator" if role in fronts else way_in) for role in topology.groups}
+        assert topology.jump_host and topology.jump_host.role == way_in
+        assert topology.public_nodes == topology.lbs
+
+
+@pytest.mark.parametrize("connect_via", ["private", "bastion"])
+def test_otherwise_ssh_comes_to_every_machine(connect_via: str) -> None:
+    bastion = {
+        "cloud__bastion": "ops@jump.example.com",
+        "cloud__bastion_host_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"],
+        "cloud__operator_cidr": "10.0.0.0/24",
+    }
+    topology = build("greg-separated", cloud__connect_via=connect_via, **(bastion if connect_via == "bastion" else {}))
+    assert {rule.source for rule in topology.rules if rule.from_port == 22} == {"operator"}
+    assert topology.jump_host is None and bool(topology.public_nodes) == (connect_via == "bastion")
 
 
 def test_hosts_lead_to_their_nginx_and_the_nodes_behind_it() -> None:
@@ -195,9 +232,11 @@ def test_boxes_of_the_picture_do_not_overlap_and_lie_inside(pattern: str) -> Non
 
 def test_the_cost_is_machines_disks_and_public_addresses() -> None:
     cost = monthly_cost(build("greg-single", cloud__instance_type={"default": "t3.micro"}))
-    assert cost.total == round(3 * 0.0104 * 730 + 3 * 20 * 0.08, 2)
+    assert cost.total == round(3 * 0.0104 * 730 + 3 * 20 * 0.08 + (0.045 + 0.005) * 730, 2)
     public = monthly_cost(build("greg-single", cloud__instance_type={"default": "t3.micro"}, cloud__connect_via="public"))
-    assert public.total == round(cost.total + 3 * 0.005 * 730, 2)
+    assert public.total == round(cost.total + 0.005 * 730, 2), "Nginx's and no other machine's"
+    existing = {"cloud__vpc": "vpc-12345678", "cloud__subnets": {"subnet-12345678": "10.213.2.0/24"}}
+    assert monthly_cost(build("greg-single", cloud__instance_type={"default": "t3.micro"}, **existing)).total == round(3 * 0.0104 * 730 + 3 * 20 * 0.08, 2)
     assert "us-east-1" in cost.note and "Not included" in cost.note
 
 

@@ -15,8 +15,8 @@ def zones_by_type(ec2: Api, types: Collection[str]) -> dict[str, set[str]]:
     return {type_: {item["Location"] for item in found if item["InstanceType"] == type_} for type_ in types}
 
 
-def zone_for(ec2: Api, types: Collection[str], zone: str | None = None) -> str:
-    """Return a zone that offers all `types`: `zone` where it is given, else the first by name. Raises CloudError when there is none."""
+def zone_for(ec2: Api, types: Collection[str], zone: str | None = None, key: str = "cloud.availability_zone") -> str:
+    """Return a zone that offers all `types`: `zone` where it is given, by the parameter `key`, else the first by name. Raises CloudError when there is none."""
     offered = zones_by_type(ec2, types)
     everywhere = set.union(*offered.values()) if offered else set()
     for type_, zones in offered.items():
@@ -30,10 +30,10 @@ def zone_for(ec2: Api, types: Collection[str], zone: str | None = None) -> str:
         return zone or whole[0]
     if zone not in everywhere and zone not in (known := _zones(ec2)):
         step = f"one of {', '.join(known)}, or leave it out: then one that offers every type is chosen"
-        raise CloudError(f"cloud.availability_zone: {zone} is not a zone of this region", ec2.about, step)
+        raise CloudError(f"{key}: {zone} is not a zone of this region", ec2.about, step)
     lacking = ", ".join(sorted(type_ for type_, zones in offered.items() if zone not in zones))
-    step = f"another cloud.instance_type; {'in ' + ', '.join(whole) if whole else 'no zone'} all of them are offered (cloud.availability_zone)"
-    raise CloudError(f"cloud.availability_zone: {zone} does not offer {lacking}", ec2.about, step)
+    step = f"another cloud.instance_type; {'in ' + ', '.join(whole) if whole else 'no zone'} all of them are offered ({key})"
+    raise CloudError(f"{key}: {zone} does not offer {lacking}", ec2.about, step)
 
 
 def _zones(ec2: Api) -> list[str]:

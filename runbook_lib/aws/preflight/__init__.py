@@ -1,0 +1,1 @@
+"""What is asked of the account before anything is created in it."""
