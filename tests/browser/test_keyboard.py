@@ -60,7 +60,7 @@ def test_every_group_of_the_form_is_reached_and_changed_without_a_mouse(browser:
     page.get_by_label("Pattern", exact=True).focus()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.getAttribute('role')") == "tab"
-    for group in ("cloud", "product", "java", "database", "memory", "timeouts"):
+    for group in ("cloud", "product", "java", "database", "nginx", "memory", "timeouts"):
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Enter")
         page.get_by_role("tab", name=group, selected=True).wait_for()
