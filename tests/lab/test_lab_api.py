@@ -242,3 +242,11 @@ def test_many_machines_of_one_call(lab, net):
     waiter = lab.ec2.get_waiter("instance_running")
     waiter.wait(InstanceIds=[each["InstanceId"] for each in made], WaiterConfig={"Delay": 1})
     lab.ec2.terminate_instances(InstanceIds=[each["InstanceId"] for each in made])
+
+
+def test_a_range_with_host_bits_is_its_network(lab, net):
+    vpc = lab.ec2.create_vpc(CidrBlock=RANGE)["Vpc"]["VpcId"]
+    subnet = lab.ec2.create_subnet(VpcId=vpc, CidrBlock=f"{RANGE.rsplit('.', 2)[0]}.50.7/25")["Subnet"]
+    assert subnet["CidrBlock"] == f"{RANGE.rsplit('.', 2)[0]}.50.0/25"
+    lab.ec2.delete_subnet(SubnetId=subnet["SubnetId"])
+    lab.ec2.delete_vpc(VpcId=vpc)

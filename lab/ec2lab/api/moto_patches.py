@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
@@ -107,21 +108,41 @@ def create_security_group(original: Callable[..., Any], self: Any) -> Any:
 
 @corrects(SecurityGroups, "authorize_security_group_ingress")
 def authorize_ingress(original: Callable[..., Any], self: Any) -> Any:
-    _refuse_rule_descriptions(self)
+    _refuse_bad_rules(self)
     return original(self)
 
 
 @corrects(SecurityGroups, "authorize_security_group_egress")
 def authorize_egress(original: Callable[..., Any], self: Any) -> Any:
-    _refuse_rule_descriptions(self)
+    _refuse_bad_rules(self)
     return original(self)
 
 
-def _refuse_rule_descriptions(self: Any) -> None:
+PROTOCOLS = ("tcp", "udp", "icmp", "icmpv6", "-1", *map(str, range(256)))
+WITH_PORTS = ("tcp", "udp", "6", "17")
+
+
+def _refuse_bad_rules(self: Any) -> None:
+    """Refuse what EC2 refuses of a rule (API reference, IpPermission); moto takes any words, and no firewall could be made of them."""
     for permission in self._get_param("IpPermissions", []) or []:
+        protocol = str(permission.get("IpProtocol", "-1")).lower()
+        if protocol not in PROTOCOLS:
+            raise EC2ClientError("InvalidPermission.Malformed", f'Unsupported IP protocol "{protocol}"')
+        if protocol in WITH_PORTS:
+            _refuse_bad_ports(permission.get("FromPort"), permission.get("ToPort"))
         for kind in ("IpRanges", "Ipv6Ranges", "UserIdGroupPairs", "PrefixListIds"):
             for source in permission.get(kind, []) or []:
                 _refuse_description(str(source.get("Description", "") or ""), "rule description")
+
+
+def _refuse_bad_ports(first: Any, last: Any) -> None:
+    if first is None or last is None:
+        raise EC2ClientError("InvalidParameterValue", "Invalid value 'Must specify both from and to ports with TCP/UDP.' for portRange.")
+    for port in (int(first), int(last)):
+        if not 0 <= port <= 65535:
+            raise EC2ClientError("InvalidParameterValue", f"Invalid value '{port}' for portRange. Must be between 0 and 65535.")
+    if int(first) > int(last):
+        raise EC2ClientError("InvalidParameterValue", f"Invalid TCP/UDP port range ({first}:{last})")
 
 
 def _refuse_unknown(self: Any) -> None:
@@ -140,8 +161,13 @@ def _refuse_unknown(self: Any) -> None:
         raise EC2ClientError("MissingInput", "No subnets found for the default VPC. Please specify a subnet.")
     subnet = ec2.get_subnet(subnet_id)
     _refuse_type_of_another_zone(ec2, self._get_param("InstanceType"), subnet.availability_zone)
-    addresses = [self._get_param("PrivateIpAddress"), *(nic.get("PrivateIpAddress") for nic in nics)]
-    for address in filter(None, addresses):
+    addresses = [address for address in (self._get_param("PrivateIpAddress"), *(nic.get("PrivateIpAddress") for nic in nics)) if address]
+    least, most = int(self._get_param("MinCount", 1)), int(self._get_param("MaxCount", 1))
+    if not 1 <= least <= most:
+        raise EC2ClientError("InvalidParameterValue", f"Invalid value '{least}' for minCount: it must be from 1 to maxCount, {most}.")
+    if addresses and most > 1:
+        raise EC2ClientError("InvalidParameterCombination", "The parameter privateIpAddress cannot be used with maxCount over 1.")
+    for address in addresses:
         if IPv4Address(address) not in subnet.cidr:
             raise EC2ClientError("InvalidParameterValue", f"Address {address} is not in the subnet's range")
         reserved = [*list(subnet.cidr)[:4], subnet.cidr.broadcast_address]
@@ -333,9 +359,13 @@ def create_subnet_somewhere(original: Callable[..., Any], self: Any) -> Any:
 
 @corrects(SubnetBackend, "create_subnet")
 def create_subnet(original: Callable[..., Any], self: Any, vpc_id: str, cidr_block: str, *rest: Any, **more: Any) -> Any:
-    """Refuse a subnet outside the lab's range or overlapping one of another VPC, because the host must reach every subnet."""
+    """Refuse a subnet outside the lab's range or overlapping one of another VPC, because the host must reach every subnet.
+
+    A range with host bits is taken as its network (API reference, CreateSubnet: "we modify the specified CIDR block to its canonical form").
+    """
     try:
-        network = IPv4Network(cidr_block)
+        network = IPv4Network(cidr_block, strict=False)
+        cidr_block = str(network)
     except ValueError:
         network = None
     if network is not None:
@@ -352,6 +382,14 @@ def create_subnet(original: Callable[..., Any], self: Any, vpc_id: str, cidr_blo
     subnet = original(self, vpc_id, cidr_block, *rest, **more)
     subnet.default_for_az = subnet.map_public_ip_on_launch = False
     return subnet
+
+
+@corrects(VPCBackend, "create_vpc")
+def create_vpc(original: Callable[..., Any], self: Any, cidr_block: str, *rest: Any, **more: Any) -> Any:
+    """Take a range with host bits as its network, as CreateSubnet does."""
+    with suppress(ValueError):
+        cidr_block = str(IPv4Network(cidr_block, strict=False))
+    return original(self, cidr_block, *rest, **more)
 
 
 @corrects(SubnetBackend, "delete_subnet")

@@ -10,7 +10,8 @@ import base64
 import logging
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
@@ -265,18 +266,26 @@ class Hypervisor:
         )
 
     def _keep_in_step(self) -> None:
+        """Make links and rules what the API says, after each change. What cannot be made leaves everything else in force, and is logged by name."""
         while True:
             self._changed.wait()
             self._changed.clear()
-            try:
-                with self.guard:
-                    self._sync_wires()
-                    running = [each for each in self.ec2.all_instances() if each.state == "running"]
-                    live = [(self.machines[instance.id], self._rules(instance)) for instance in running]
-                for machine, rules in live:
-                    machine.apply_rules(rules)
-            except Exception:
-                log.exception("wires and rules")
+            with self.guard:
+                self._attempt("subnets", self._sync_wires)
+                running = [(self.machines[each.id], each) for each in self.ec2.all_instances() if each.state == "running" and each.id in self.machines]
+            for machine, instance in running:
+                self._attempt(machine.id, partial(self._apply_rules, machine, instance))
+
+    def _apply_rules(self, machine: Machine, instance: Any) -> None:
+        with self.guard:
+            rules = self._rules(instance)
+        machine.apply_rules(rules)
+
+    def _attempt(self, what: str, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception:
+            log.exception("%s: cannot be made what the API says", what)
 
 
 def _allow(rule: Any, members: dict[str, list[str]]) -> firewall.Allow:
