@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -250,3 +252,11 @@ def test_a_range_with_host_bits_is_its_network(lab, net):
     assert subnet["CidrBlock"] == f"{RANGE.rsplit('.', 2)[0]}.50.0/25"
     lab.ec2.delete_subnet(SubnetId=subnet["SubnetId"])
     lab.ec2.delete_vpc(VpcId=vpc)
+
+
+@pytest.mark.parametrize("path", ["/moto-api/reset", "/moto-api/", "//moto-api/data.json", "/MOTO-API/reset"])
+def test_nobody_can_empty_the_lab_by_motos_own_pages(lab, net, path):
+    request = urllib.request.Request(f"{lab.lab.endpoint}{path}", method="POST", data=b"")
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=10)
+    assert lab.ec2.describe_vpcs(VpcIds=[net.vpc])["Vpcs"]

@@ -58,10 +58,22 @@ def make_servers(lab: Lab, images: Sequence[Image], hypervisor: Hypervisor, scra
     _guard_ec2(hypervisor, pace)
     if pace:
         _throttle_ssm(pace)
-    application = DomainDispatcherApplication(create_backend_app)
+    application = _without_moto_s_own(DomainDispatcherApplication(create_backend_app))
     server = listen(str(lab.gateway), API_PORT, application, threaded=True, request_handler=MotoRequestHandler)
     server.daemon_threads = True  # type: ignore[attr-defined]
     return server, session_manager.open_channels(hypervisor)
+
+
+def _without_moto_s_own(application: Any) -> Any:
+    """Return the application without moto's own pages (/moto-api/reset and others): any machine or user could empty the lab with them."""
+
+    def guarded(environ: dict[str, Any], start_response: Any) -> Any:
+        if environ.get("PATH_INFO", "").lower().lstrip("/").startswith("moto-api"):
+            start_response("404 Not Found", [("Content-Length", "0")])
+            return [b""]
+        return application(environ, start_response)
+
+    return guarded
 
 
 def _remove_default_vpc(ec2: Any) -> None:
