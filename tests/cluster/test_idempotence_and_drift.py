@@ -219,7 +219,7 @@ def test_plan_before_the_launch_lists_everything_and_makes_nothing(lab: Any) -> 
     for words in (
         "create  *secret  *carbon-admin-password",
         "schema of WSO2_USER_DB",
-        "store-2 .*first boot",
+        "store-2.*first boot",
         "lb-1 .*configuration /etc/nginx/nginx.conf",
     ):
         assert re.search(words, done.stdout), words
