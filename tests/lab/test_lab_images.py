@@ -11,7 +11,7 @@ from ec2lab.machines import image
 
 from runbook_lib.aws.client import Api
 from runbook_lib.aws.images import RELEASES, find_image
-from tests.support.lab_fixtures import LabClient
+from tests.support.lab_fixtures import LabClient, Net
 
 MIRRORS = {"debian": "https://one.test/debian", "debian-security": "http://two.test/security", "ubuntu": "http://three.test/ubuntu"}
 
@@ -80,6 +80,12 @@ def test_a_lab_that_lacks_an_image_says_how_to_get_it(lab: LabClient) -> None:
     assert f"up --images {','.join(has)},ubuntu-24.04" in str(caught.value)
 
 
+@pytest.fixture(scope="module")
+def way_out(lab: LabClient, net: Net) -> None:
+    """The module's network leads to the package proxy, for machines with a public address."""
+    lab.internet(net.vpc)
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -89,10 +95,11 @@ def test_a_lab_that_lacks_an_image_says_how_to_get_it(lab: LabClient) -> None:
         pytest.param("debian-sid", "sid", marks=[pytest.mark.full, pytest.mark.image("debian-sid")]),
     ],
 )
-def test_a_machine_runs_the_system_that_its_image_is_named_for(lab: LabClient, launch, name: str, says: str) -> None:
+def test_a_machine_runs_the_system_that_its_image_is_named_for(lab: LabClient, way_out: None, launch, name: str, says: str) -> None:
     found = find_image(name, None, Api(lab.ec2, "the lab"), Api(lab.ssm, "the lab"))
     box = launch(60, ImageId=found.id).booted()
     assert says in box.run("cat /etc/os-release")
     assert box.run("whoami").strip() == found.user
     assert "0::/" in box.run("cat /proc/self/cgroup"), "control groups of version 2, as on EC2"
+    lab.elastic_ip(box)
     assert "Err" not in box.run("sudo apt-get update 2>&1"), "its packages come by the lab's proxy, however old the archive"
