@@ -27,7 +27,9 @@ from tests.support import ssm_agent
 from tests.support.lab_fixtures import Box, LabClient, Net, eventually
 
 TRUST = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "ec2.amazonaws.com"}}]}
-USER_DATA = "#cloud-config\nruncmd:\n- curl -fsS -o /tmp/agent.deb {url} && dpkg -i /tmp/agent.deb\n"
+USER_DATA = (
+    "#cloud-config\nruncmd:\n- curl -fsS --connect-timeout 2 --retry 60 --retry-delay 1 --retry-all-errors -o /tmp/agent.deb {url} && dpkg -i /tmp/agent.deb\n"
+)
 
 
 def profile(lab: LabClient, name: str, actions: tuple[str, ...]) -> str:
@@ -58,6 +60,7 @@ def launched(lab: LabClient, net: Net, host: int, **more: Any) -> Box:
 def boxes(lab: LabClient, net: Net, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Box]]:
     """Machines with agents and without a way in: `managed`, one with a profile that allows too little, and one with none."""
     shut = lab.group(net.vpc, "shut")
+    lab.internet(net.vpc)
     agent = ssm_agent.published(lab, tmp_path_factory.mktemp("agent"))
     common = {"SecurityGroupIds": [shut], "UserData": USER_DATA.format(**agent)}
     made = {
@@ -65,6 +68,8 @@ def boxes(lab: LabClient, net: Net, tmp_path_factory: pytest.TempPathFactory) ->
         "little": launched(lab, net, 32, **common, IamInstanceProfile={"Arn": profile(lab, "little", ACTIONS[:-1])}),
         "none": launched(lab, net, 33, **common),
     }
+    for box in made.values():
+        lab.elastic_ip(box)  # the way to the agent's package, which the machine tries until it is there
     yield made
     for box in made.values():
         box.terminate()
