@@ -193,6 +193,8 @@ def test_what_does_not_carry_the_tag_is_out_of_reach(asked: list[Question]) -> N
 def test_a_user_with_this_policy_lives_the_whole_life(account: Any, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     live_a_life(user_with(POLICY, endpoint, tmp_path), "held-to-policy", account, tmp_path)
+    left = account["ec2"].describe_vpcs(Filters=[{"Name": f"tag:{TAG}", "Values": ["held-to-policy"]}])["Vpcs"]
+    assert left == [], "the account's owner sees nothing of it either"
 
 
 FOREIGN: tuple[tuple[str, str, Callable[[Any, str], Any]], ...] = (
