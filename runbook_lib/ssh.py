@@ -25,6 +25,7 @@ from runbook_lib.webclient.transport import Connect
 T = TypeVar("T")
 KEEPALIVE = 20  # seconds between two keepalive messages
 OWN_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")  # files in ~/.ssh, in the order of OpenSSH
+ATTEMPT = 5.0  # seconds that a machine has for an answer while it is waited for: a longer attempt would go on after the machine is there
 UNANSWERED = 60  # seconds that sent data may stay unacknowledged before the connection counts as broken
 
 
@@ -79,25 +80,29 @@ class Host:
     def __repr__(self) -> str:
         return f"Host({self.name}, {self.at.address})"
 
-    def transport(self) -> paramiko.Transport:
-        """Return the open connection. Raises HostError when the host does not answer or refuses the key, WrongHostKey when it has another one."""
+    def transport(self, seconds: float | None = None) -> paramiko.Transport:
+        """Return the open connection. Raises HostError when the host does not answer or refuses the key, WrongHostKey when it has another one.
+
+        `seconds`: how long the host may take to answer at all, `timeout` when not given.
+        """
         with self._lock:
             if self._transport is None or not self._transport.is_active():
-                self._transport = self._connect()
+                self._transport = self._connect(seconds or self.timeout)
             return self._transport
 
-    def _connect(self) -> paramiko.Transport:
+    def _connect(self, seconds: float) -> paramiko.Transport:
         where = f"{self.name} ({self.at.user}@{self.at.address}:{self.at.port})"
         try:
             if self._dial is not None:
                 wire = self._dial(self.at, self.timeout)
             elif self.via is None:
-                wire = socket.create_connection((self.at.address, self.at.port), timeout=self.timeout)
+                wire = socket.create_connection((self.at.address, self.at.port), timeout=seconds)
+                wire.settimeout(self.timeout)
                 wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux only; without it, a host that lost power is waited for 15 minutes
                     wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED * 1000)
             else:
-                wire = self.via.tunnel(self.at.address, self.at.port)  # type: ignore[assignment]
+                wire = self.via.tunnel(self.at.address, self.at.port, seconds)  # type: ignore[assignment]
         except OSError as error:
             raise HostError(
                 f"{self.name} does not answer: {error}", where, "look at the machine's state in chapter 01 and at its security group for port 22"
@@ -263,7 +268,7 @@ class Fleet:
 
         def until_there(host: Host) -> None:
             try:
-                wait_until(host.transport, seconds, pause=0.25, enough=lambda transport: True, again_after=may_pass)
+                wait_until(lambda: host.transport(ATTEMPT), seconds, pause=0.25, enough=lambda transport: True, again_after=may_pass)
             except HostError as error:
                 if may_pass(error):
                     error.what += f"; waited {seconds:.0f} s for SSH"

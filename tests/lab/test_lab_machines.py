@@ -73,6 +73,20 @@ def test_no_two_machines_share_host_keys_or_identity(box, launch):
     assert box.run("cat /etc/machine-id") != other.run("cat /etc/machine-id")
 
 
+def test_a_new_machine_takes_its_address_over_from_the_one_before(lab, box, launch):
+    """Who knew the old one must not send to it for half a minute: such a wait was once in every second proof of separation."""
+    known = "ip neighbour show {} | grep -o 'lladdr [^ ]*' || true"
+    old = launch(12).booted()
+    assert old.describe()["NetworkInterfaces"][0]["MacAddress"] in box.run(f"ping -c1 {old.address} >/dev/null; {known.format(old.address)}")
+    old.terminate()
+    old.wait("terminated")
+
+    new = launch(12)
+    mac = new.describe()["NetworkInterfaces"][0]["MacAddress"]
+    assert mac != old.describe()["NetworkInterfaces"][0]["MacAddress"]
+    eventually(lambda: mac in box.run(known.format(new.address)), "the neighbour knows the new machine, without a packet to it", 20)
+
+
 def test_the_shared_image_holds_no_keys_and_no_identity(lab):
     from ec2lab.machines.image import wanted
 

@@ -202,6 +202,9 @@ route replace default via {nic.subnet.gateway} src {nic.address}
 """,
     )
     run("ip", "link", "set", nic.link, "up")
+    # tells the neighbours whose its address is now: they would go on sending to the machine that had it before, for half a minute
+    announce = f"echo 1 >/proc/sys/net/ipv4/conf/eth0/arp_notify; ip link set eth0 address {nic.mac}"
+    run("ip", "netns", "exec", space, "sh", "-c", announce)
     return Path("/run/netns", space)
 
 

@@ -194,7 +194,7 @@ def patience(_folder: Path) -> Any:
     tried = {"wrong": 0, "late": 0}
 
     def host(name: str, error: type[HostError], words: str) -> Any:
-        def transport() -> None:
+        def transport(_seconds: float) -> None:
             tried[name] += 1
             raise error(words, name, "do something")
 
