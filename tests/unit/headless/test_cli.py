@@ -141,19 +141,32 @@ def test_overrides_are_typed_as_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == {"nodes.store": 3, "clustering": False}
 
 
-@pytest.mark.parametrize(
-    ("words", "ends"), [(["-x"], ["tests/unit", "tests/repository", "-x"]), (["tests/unit/headless/test_cli.py"], ["auto", "tests/unit/headless/test_cli.py"])]
+UNIT_TESTS, MACHINE_TESTS = (
+    ["tests/unit", "tests/repository"],
+    [f"tests/{name}" for name in ("browser", "cluster", "lab", "notebooks", "practice", "processes")],
 )
-def test_fast_tests_are_the_unit_tests_or_the_ones_named(monkeypatch: pytest.MonkeyPatch, words: list[str], ends: list[str]) -> None:
+
+
+@pytest.mark.parametrize(
+    ("words", "runs"),
+    [
+        ([], [["-n", "auto", *UNIT_TESTS], MACHINE_TESTS]),
+        (["--full", "-x"], [["--full", "-n", "auto", "-x", *UNIT_TESTS], ["--full", "-x", *MACHINE_TESTS]]),
+        (["--fast", "-x"], [["--fast", "-n", "auto", "-x", *UNIT_TESTS]]),
+        (["--fast", "tests/unit/test_pki.py"], [["--fast", "-n", "auto", "tests/unit/test_pki.py"]]),
+        (["-k", "pki"], [["-k", "pki"]]),
+    ],
+)
+def test_what_needs_no_machine_is_tested_on_every_processor_and_first(monkeypatch: pytest.MonkeyPatch, words: list[str], runs: list[list[str]]) -> None:
     seen: list[list[str]] = []
 
     def run(command: list[str], **_: object) -> argparse.Namespace:
-        seen.append(command)
-        return argparse.Namespace(returncode=5)
+        seen.append(command[3:])
+        return argparse.Namespace(returncode=-9 if len(seen) == 1 else 0)
 
     monkeypatch.setattr(subprocess, "run", run)
-    assert cli.main(["test", "--fast", *words]) == 5
-    assert seen[0][3] == "--fast" and seen[0][-len(ends) :] == ends
+    assert cli.main(["test", *words]) == -9, "a failure of the first is not covered by the second"
+    assert seen == runs
 
 
 def test_the_library_alone_says_where_the_lab_is(capsys: pytest.CaptureFixture[str]) -> None:
