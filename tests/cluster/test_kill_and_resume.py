@@ -1,6 +1,7 @@
 """Killed with -9, and machines without power, at the worst moments: the next run goes on and finishes the job.
 
-One deployment lives through all of it; the tests are told in their order.
+One deployment lives through all of it; the tests are told in their order. It has what the params for AWS name, a MySQL server and
+Java 8, which every test run thus sees on a cluster that is verified whole; `test_matrix.py` has the other systems.
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from runbook_lib.operations.startup import mark_of
 from tests.support.deployments import Deployed, in_lab
 from tests.support.drift_tools import OURS, Running, as_root
 
-pytestmark = pytest.mark.timeout(1200)
+AS_ON_AWS = {"cloud__image": "debian-sid", "database__package": "mysql-server", "java__package": "openjdk-8-jre-headless"}
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.image(AS_ON_AWS["cloud__image"])]
 MINE = [{"Name": "tag:runbook:deployment", "Values": ["test-killed"]}]
+JAVA_VERSION = "$(ps -o args= -C java | head -1 | cut -d' ' -f1) -version 2>&1"  # of the JVM that runs
 TABLES = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'WSO2_USER_DB'"
 
 
 @pytest.fixture(scope="module")
 def cluster(lab: Any) -> Iterator[Deployed]:
-    deployed = in_lab(lab, "greg-separated", "test-killed", 3, nodes__store=1, nodes__publisher=1)
+    deployed = in_lab(lab, "greg-separated", "test-killed", 3, nodes__store=1, nodes__publisher=1, **AS_ON_AWS)
     yield deployed
     deployed.cli("destroy", "--yes")
 
@@ -62,7 +65,7 @@ def test_killed_while_machines_are_launched(cluster: Deployed, lab: Any) -> None
 
 def test_killed_while_a_schema_is_loaded_and_the_database_machine_without_power(cluster: Deployed, opened: Deployment) -> None:
     running, db = Running(cluster, "run", "--from", "02", "--to", "02"), opened.fleet()["db-1"]
-    running.until(lambda: int(db.run(f'sudo -n mariadb -BNe "{TABLES}"').stdout) > 0, "a first table")
+    running.until(lambda: int(db.run(f'sudo -n mysql -BNe "{TABLES}"').stdout) > 0, "a first table")
     opened.cloud.power_cut("db-1")
     running.kill()
 
@@ -95,8 +98,11 @@ def test_killed_during_a_first_boot_the_next_run_makes_the_databases_anew_by_its
     assert opened.context().booted == {"store-1", "publisher-1"}
 
 
-def test_what_was_killed_so_often_is_whole_and_a_second_run_changes_nothing(cluster: Deployed) -> None:
-    assert cluster.result["verdict"] == "separated" and {check["status"] for check in cluster.result["checks"]} == {"pass"}
+def test_what_was_killed_so_often_is_whole_and_a_second_run_changes_nothing(cluster: Deployed, opened: Deployment) -> None:
+    found = {check["id"]: check for check in cluster.result["checks"]}
+    assert cluster.result["verdict"] == "separated" and {check["status"] for check in found.values()} == {"pass"}
+    assert "MySQL" in found["mysql-server"]["observed"]
+    assert 'version "1.8.' in as_root(opened.fleet()["store-1"], JAVA_VERSION)
     done = cluster.cli("run", "--to", "05")
     assert done.returncode == 0, done.stdout + done.stderr
     assert {chapter["name"][:2]: chapter["changed"] for chapter in cluster.result["chapters"]} == {
