@@ -147,5 +147,5 @@ def status_board(deployment: Session, drift: bool = True) -> Board:
 def overview(deployment: Session) -> dict[str, str]:
     """Return the top of a chapter, the topology picture and the board, as HTML and as text."""
     board = read_board(deployment)
-    picture = f'<figure class="rb-picture">{draw(deployment.topology)}</figure>'
+    picture = f'<figure class="rb-picture">{draw(deployment.topology, {row[0]: row[3] for row in board.machines})}</figure>'
     return {"text/html": f"{picture}{board._repr_html_()}", "text/plain": str(board)}

@@ -1,11 +1,12 @@
 """The diagram of a topology as one SVG: visitors, the machines in the network, which group may connect to which.
 
-Without scripts, font files or other resources; with a description for screen readers; legible on light and on dark.
+Without scripts, font files or other resources; with a description for screen readers; on a paper of its own, so that it is as legible
+on a dark page as on a light one, and in programs that know no colours of the system.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
@@ -33,13 +34,15 @@ TINTS = {
     "db": "#be185d",
     "probe": "#64748b",
 }
-STYLE = """
-.rb-topology text{font:12px system-ui,sans-serif;fill:currentColor}
-.rb-topology .name{font-weight:600}
-.rb-topology .small{font-size:10.5px;opacity:.8}
-.rb-topology .wire{fill:none;stroke:currentColor;stroke-width:1.3;opacity:.55}
-.rb-topology .label{paint-order:stroke;stroke:Canvas;stroke-width:4px;font-size:10.5px}
+PAPER, INK, LINE = "#ffffff", "#1e293b", "#64748b"
+STYLE = f"""
+.rb-topology text{{font:12px system-ui,sans-serif;fill:{INK}}}
+.rb-topology .name{{font-weight:600}}
+.rb-topology .small{{font-size:10.5px;fill:#475569}}
+.rb-topology .wire{{fill:none;stroke:{LINE};stroke-width:1.3}}
+.rb-topology .label{{paint-order:stroke;stroke:{PAPER};stroke-width:4px;font-size:10.5px}}
 """
+RUNS, RUNS_NOT = ("#dcfce7", ""), (PAPER, ' stroke-dasharray="4 3"')  # a machine's fill and outline, when its state is known
 
 
 @dataclass(frozen=True)
@@ -61,21 +64,24 @@ class Box:
         return self.y + self.height / 2
 
 
-def draw(topology: Topology) -> str:
-    """Return the SVG; its description has the same content as text."""
+def draw(topology: Topology, states: Mapping[str, str] | None = None) -> str:
+    """Return the SVG; its description has the same content as text.
+
+    `states`: the machines' states by name, each with its symbol (`● running`), to be written and shown by colour and outline.
+    """
     boxes = _boxes(topology)
     width = MARGIN * 2 + COLUMN * (len(COLUMNS) - 1) + BOX_W + 16
     height = max(box.y + box.height for box in boxes.values()) + MARGIN + 10
     parts = [
         f'<svg class="rb-topology" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:.0f}" role="img" '
-        f'style="max-width:{width}px;width:100%;height:auto;color-scheme:light dark">',
+        f'style="max-width:{width}px;width:100%;height:auto">',
         f"<title>{escape(topology.spec.deployment)}: {escape(topology.spec.pattern)}</title>",
-        f"<desc>{escape(_description(topology))}</desc><style>{STYLE}</style>",
-        '<defs><marker id="rb-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
-        'orient="auto-start-reverse">'
-        '<path d="M0 0 8 4 0 8z" fill="currentColor" opacity=".7"/></marker></defs>',
+        f"<desc>{escape(_description(topology, states or {}))}</desc><style>{STYLE}</style>",
+        f'<rect width="{width}" height="{height:.0f}" rx="10" fill="{PAPER}"/>',
+        '<defs><marker id="rb-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto-start-reverse">'
+        f'<path d="M0 0 8 4 0 8z" fill="{LINE}"/></marker></defs>',
         _network_frame(topology, width, height),
-        *(_box(box) for box in boxes.values()),
+        *(_box(box, states or {}) for box in boxes.values()),
         *_wires(topology, boxes),
         "</svg>",
     ]
@@ -107,13 +113,13 @@ def _network_frame(topology: Topology, width: float, height: float) -> str:
     x = MARGIN + COLUMN - 30
     return (
         f'<rect x="{x}" y="14" width="{width - x - 8}" height="{height - 24:.0f}" rx="10" fill="none" '
-        'stroke="currentColor" stroke-dasharray="5 4" opacity=".5"/>'
+        f'stroke="{LINE}" stroke-dasharray="5 4"/>'
         f'<text x="{x + 12}" y="34" class="small">VPC {escape(topology.spec.cloud.network)} · '
         f"{escape(topology.spec.cloud.region)} · SSH only from the operator</text>"
     )
 
 
-def _box(box: Box) -> str:
+def _box(box: Box, states: Mapping[str, str]) -> str:
     tint = TINTS[box.role]
     parts = [
         f'<rect x="{box.x - 8}" y="{box.y:.1f}" width="{BOX_W + 16}" height="{box.height:.1f}" rx="8" fill="{tint}" '
@@ -122,9 +128,12 @@ def _box(box: Box) -> str:
     ]
     for number, node in enumerate(box.nodes):
         y = box.y + 20 + number * (BOX_H + GAP)
+        state = states.get(node.name, "")
+        fill, outline = (RUNS if state.startswith("●") else RUNS_NOT) if state else (PAPER, "")
         parts.append(
-            f'<rect x="{box.x}" y="{y:.1f}" width="{BOX_W}" height="{BOX_H}" rx="6" fill="Canvas" stroke="{tint}"/>'
+            f'<rect x="{box.x}" y="{y:.1f}" width="{BOX_W}" height="{BOX_H}" rx="6" fill="{fill}" stroke="{tint}"{outline}/>'
             f'<text x="{box.x + 10}" y="{y + 19:.1f}" class="name">{escape(node.name)}</text>'
+            f'<text x="{box.x + BOX_W - 10}" y="{y + 19:.1f}" class="small" text-anchor="end">{escape(state)}</text>'
             f'<text x="{box.x + 10}" y="{y + 36:.1f}" class="small">{node.address} · {node.instance_type}</text>'
         )
     for number, line in enumerate(box.lines):
@@ -199,8 +208,9 @@ def _across(source: Box, target: Box, label: str) -> str:
     )
 
 
-def _description(topology: Topology) -> str:
-    machines = "; ".join(f"{node.name} at {node.address}" for node in topology.nodes)
+def _description(topology: Topology, states: Mapping[str, str]) -> str:
+    state = {name: f" ({words.strip('●○ ')})" for name, words in states.items()}
+    machines = "; ".join(f"{node.name} at {node.address}{state.get(node.name, '')}" for node in topology.nodes)
     behind = "; ".join(
         f"{host} is served by {topology.lb_for(host).name} from {', '.join(n.name for n in topology.upstream(host))}" for host in topology.spec.hosts.values()
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
@@ -23,6 +24,7 @@ from runbook_lib.topology import prices
 from runbook_lib.topology.cost import monthly_cost
 from runbook_lib.topology.diagram import draw
 from runbook_lib.topology.model import Topology, probe_only, topology_of
+from tests.conftest import ROOT
 
 RULES = yaml.safe_load((Path(__file__).parent / "topology_rules.yaml").read_text())
 SVG = "{http://www.w3.org/2000/svg}"
@@ -216,6 +218,33 @@ def test_the_picture_shows_every_machine_and_needs_nothing_from_elsewhere(patter
     words = picture.findtext(f"{SVG}desc") or ""
     assert all(node.address in words for node in topology.nodes)
     assert "http" not in draw(topology).replace("http://www.w3.org/2000/svg", "") and "<script" not in draw(topology)
+
+
+def test_the_picture_writes_each_state_and_draws_what_runs_differently() -> None:
+    states = {"lb-1": "● running", "db-1": "○ stopped", "greg-1": "○ not launched"}
+    picture = ElementTree.fromstring(draw(build("greg-single"), states))
+    texts = [text.text for text in picture.iter(f"{SVG}text")]
+    looks = {}  # of a machine's box: the rectangle before its name
+    for before, element in itertools.pairwise(picture):
+        if element.text in states:
+            looks[element.text] = (before.get("fill"), before.get("stroke-dasharray"))
+    assert set(states.values()) <= set(texts)
+    assert looks["lb-1"] not in (looks["db-1"], looks["greg-1"]) and looks["db-1"] == looks["greg-1"]
+    assert "db-1 at 10.213.2.20 (stopped)" in (picture.findtext(f"{SVG}desc") or "")
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_the_picture_has_its_own_paper_and_ink(pattern: str) -> None:
+    """A colour of the page or the system is black on black in a program that knows none, and on a dark page."""
+    picture = draw(build(pattern))
+    assert not re.search(r"currentColor|Canvas|var\(", picture)
+    first = next(element for element in ElementTree.fromstring(picture) if element.tag == f"{SVG}rect")
+    assert first.get("fill") == "#ffffff" and f'viewBox="0 0 {first.get("width")} {first.get("height")}"' in picture
+
+
+def test_the_picture_of_the_readme_is_drawn_anew_when_the_drawing_changes() -> None:
+    drawn = draw(topology_of(load_spec("params/greg-separated.lab.yaml")))
+    assert (ROOT / "docs" / "greg-separated.svg").read_text() == drawn + "\n", "write the new one to docs/greg-separated.svg"
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
