@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import html
+import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 760, 220, 44, 14, 24
 # The palette of Okabe and Ito, whose colours differ for every kind of colour vision. Vermilion (FAILED) is for failures only.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#F0E442", "#999999", "#000000")
 FAILED = "#D55E00"
-
+PAPER, INK = "#ffffff", "#1e293b"  # a picture's own, so that it is as legible on a dark page
 
 BAR, ROW, LABELS, TIMINGS_WIDTH = 18, 26, 230, 860
+
+
+def as_image(svg: str, words: str) -> str:
+    """Return an SVG as an HTML image with the alternative text `words`.
+
+    Unlike the SVG's own markup it is also shown by who does not trust a page: JupyterLab with a notebook that it did not run, code hosts.
+    """
+    viewbox = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    size = f'width="{float(viewbox[1]):.0f}" height="{float(viewbox[2]):.0f}" ' if viewbox else ""
+    return f'<img {size}alt="{html.escape(words)}" src="data:image/svg+xml;base64,{b64encode(svg.encode()).decode()}">'
 
 
 def draw(title: str, seconds: Sequence[Mapping[str, int]], nodes: Sequence[str], marks: Sequence[tuple[float, str]]) -> str:
@@ -27,8 +39,9 @@ def draw(title: str, seconds: Sequence[Mapping[str, int]], nodes: Sequence[str],
     depth = HEIGHT + 18 * len(marks) + 24
     parts = [
         f'<svg class="rb-drill" role="img" viewBox="0 0 {WIDTH} {depth}" width="100%" style="max-width:{WIDTH}px" '
-        f'font-family="sans-serif" font-size="11" fill="currentColor" xmlns="http://www.w3.org/2000/svg">',
+        f'font-family="sans-serif" font-size="11" fill="{INK}" xmlns="http://www.w3.org/2000/svg">',
         f"<title>{html.escape(title)}: answers per second by node</title>",
+        f'<rect width="{WIDTH}" height="{depth}" rx="6" fill="{PAPER}"/>',
     ]
     parts += _axes(most, len(seconds), step)
     for number, second in enumerate(seconds):
@@ -60,7 +73,7 @@ def _marks(marks: Sequence[tuple[float, str]], step: float) -> list[str]:
     for number, (at, text) in enumerate(marks, 1):
         x, row = LEFT + at * step, HEIGHT + 18 * number - 6
         line = f'x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 2}" y2="{HEIGHT - BOTTOM}"'
-        parts.append(f'<line {line} stroke="currentColor" stroke-dasharray="3 2"/>')
+        parts.append(f'<line {line} stroke="{INK}" stroke-dasharray="3 2"/>')
         parts.append(f'<text x="{x:.1f}" y="{TOP - 4}" text-anchor="middle" font-weight="bold">{number}</text>')
         told = f'<tspan font-weight="bold">{number}</tspan> {at:.1f} s: {html.escape(text)}'
         parts.append(f'<text x="{LEFT}" y="{row}">{told}</text>')

@@ -22,7 +22,7 @@ from runbook_lib.spec.model import Spec
 from runbook_lib.tables import Table
 from runbook_lib.topology import tables
 from runbook_lib.topology.cost import MonthlyCost, monthly_cost
-from runbook_lib.topology.diagram import draw
+from runbook_lib.topology.diagram import image
 from runbook_lib.topology.model import Topology
 
 
@@ -72,7 +72,7 @@ def open_deployment(params_file: str | Path | Spec, overrides: Mapping[str, Any]
 
     Raises ParamsError when a key is wrong, CloudError when the endpoint or the credentials do not work.
     """
-    display.install({Topology: draw})
+    display.install({Topology: image})
     spec = params_file if isinstance(params_file, Spec) else load_spec(params_file, overrides)
     deployment = Deployment(spec, Journal.begin(spec, ended=report.finish))
     deployment.cloud.refuse_other_pattern()

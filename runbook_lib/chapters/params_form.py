@@ -24,7 +24,7 @@ from runbook_lib.spec.patterns import PATTERNS
 from runbook_lib.spec.reference import KeyReference, one_line
 from runbook_lib.tables import Table
 from runbook_lib.topology.cost import monthly_cost
-from runbook_lib.topology.diagram import draw
+from runbook_lib.topology.diagram import image
 from runbook_lib.topology.model import topology_of
 from runbook_lib.topology.tables import Gallery
 
@@ -240,7 +240,7 @@ class ParamsForm:
         total = monthly_cost(topology)
         words = f"✔ {len(topology.nodes)} machines, {total.total:,.2f} US$ per month if they run all month on AWS"
         self.answer.value, self.save.disabled = f'<p role="status">{words}</p>', False
-        self.picture.value = f'<figure class="rb-picture">{draw(topology)}</figure>'
+        self.picture.value = f'<figure class="rb-picture">{image(topology)}</figure>'
 
     def _save(self) -> None:
         """Save the params file, write its name into the chapters when the box is checked, and show the chapters with their states."""

@@ -16,7 +16,7 @@ from runbook_lib.redaction import redactor
 from runbook_lib.spec.chapters import Chapter, chapters_of
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.tables import Link, html_table, text_table
-from runbook_lib.topology.diagram import draw
+from runbook_lib.topology.diagram import image
 
 if TYPE_CHECKING:
     from runbook_lib.session import Session
@@ -147,5 +147,5 @@ def status_board(deployment: Session, drift: bool = True) -> Board:
 def overview(deployment: Session) -> dict[str, str]:
     """Return the top of a chapter, the topology picture and the board, as HTML and as text."""
     board = read_board(deployment)
-    picture = f'<figure class="rb-picture">{draw(deployment.topology, {row[0]: row[3] for row in board.machines})}</figure>'
+    picture = f'<figure class="rb-picture">{image(deployment.topology, {row[0]: row[3] for row in board.machines})}</figure>'
     return {"text/html": f"{picture}{board._repr_html_()}", "text/plain": str(board)}

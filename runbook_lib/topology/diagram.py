@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
+from runbook_lib.charts import INK, PAPER, as_image
+
 if TYPE_CHECKING:
     from runbook_lib.topology.model import Node, Topology
 
@@ -34,7 +36,7 @@ TINTS = {
     "db": "#be185d",
     "probe": "#64748b",
 }
-PAPER, INK, LINE = "#ffffff", "#1e293b", "#64748b"
+LINE = "#64748b"
 STYLE = f"""
 .rb-topology text{{font:12px system-ui,sans-serif;fill:{INK}}}
 .rb-topology .name{{font-weight:600}}
@@ -86,6 +88,11 @@ def draw(topology: Topology, states: Mapping[str, str] | None = None) -> str:
         "</svg>",
     ]
     return "".join(parts)
+
+
+def image(topology: Topology, states: Mapping[str, str] | None = None) -> str:
+    """Return the drawing as an HTML image, with its description as the alternative text."""
+    return as_image(draw(topology, states), _description(topology, states or {}))
 
 
 def _boxes(topology: Topology) -> dict[str, Box]:

@@ -11,7 +11,7 @@ from runbook_lib.spec.patterns import STORIES
 from runbook_lib.tables import Table, text_table
 from runbook_lib.topology.cost import MonthlyCost, monthly_cost
 from runbook_lib.topology.databases import databases_of
-from runbook_lib.topology.diagram import draw
+from runbook_lib.topology.diagram import image
 from runbook_lib.topology.model import Topology
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Gallery:
 
     def _repr_html_(self) -> str:
         figures = "".join(
-            f'<figure class="rb-pattern">{draw(topology)}<figcaption><strong>{topology.spec.pattern}</strong>: '
+            f'<figure class="rb-pattern">{image(topology)}<figcaption><strong>{topology.spec.pattern}</strong>: '
             f"{html.escape(STORIES[topology.spec.pattern])}</figcaption></figure>"
             for topology in self.topologies
         )

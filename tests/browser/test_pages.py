@@ -1,4 +1,4 @@
-"""Report and site in a browser as narrow as a telephone: nothing is cut, nothing is squeezed to a letter a line."""
+"""What is looked at without having been run: report and site on a telephone, an executed chapter in a JupyterLab that does not trust it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 from runbook_lib.check import Check
@@ -13,7 +14,10 @@ from runbook_lib.evidence import report
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.evidence.report import write_report
 from runbook_lib.evidence.site import build_site
-from tests.support.jupyterlab_server import chromium_running
+from runbook_lib.spec.loader import load_spec
+from runbook_lib.topology.diagram import image
+from runbook_lib.topology.model import topology_of
+from tests.support.jupyterlab_server import PATIENCE, chromium_running, jupyterlab
 
 NARROW = {"width": 390, "height": 800}
 CHAPTER = "05_configure_nginx"
@@ -55,3 +59,19 @@ def test_every_page_of_the_site_is_as_narrow_as_a_telephone(run: Path, page: Any
         page.goto(path.as_uri())
         assert page.evaluate(WIDER) <= 0, path.name
         assert page.get_by_role("heading", level=1).count() == 1 or path.stem == CHAPTER, path.name
+
+
+def test_pictures_of_an_executed_chapter_are_seen_by_who_did_not_run_it(page: Any, tmp_path: Path) -> None:
+    """JupyterLab and code hosts take markup that they do not trust to pieces: an SVG was a paragraph of all its words."""
+    topology = topology_of(load_spec("params/greg-single.lab.yaml"))
+    output = nbformat.v4.new_output("display_data", {"text/html": image(topology)})
+    (tmp_path / "notebooks").mkdir()
+    chapter = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("deployment", outputs=[output])])
+    chapter.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}  # else JupyterLab asks which
+    nbformat.write(chapter, tmp_path / "notebooks" / "seen.ipynb")
+    with jupyterlab(tmp_path) as desk:
+        page.goto(f"{desk.url}/lab/tree/notebooks/seen.ipynb?token=token&reset")
+        picture = page.get_by_role("img", name=f"lb-1 at {topology.lbs[0].address}")
+        picture.wait_for(timeout=PATIENCE)
+        assert picture.evaluate("image => image.complete && image.naturalWidth > 0")
+        assert topology.lbs[0].address not in page.locator(".jp-OutputArea").inner_text()

@@ -33,7 +33,7 @@ def chapter(desk: Desk) -> Iterator[OpenChapter]:
 def test_a_newcomer_chooses_errs_corrects_and_saves(chapter: OpenChapter, desk: Desk, separated: Deployed) -> None:
     page = chapter("00_start_here")
     page.get_by_text("✔ 6 machines").wait_for()
-    assert page.locator(".rb-pattern svg").count() == 4
+    assert page.locator(".rb-pattern img").count() == 4
     page.get_by_role("tab", name="cloud").click()
     page.get_by_label("cloud.disk_gb").fill("5")
     page.get_by_label("cloud.disk_gb").press("Enter")

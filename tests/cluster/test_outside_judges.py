@@ -1,4 +1,4 @@
-"""What programs that this project did not write say of what it configures: sslyze, gixy-ng, ssh-audit, lynis, systemd.
+"""What programs that this project did not write say of what it configures: sslyze, gixy-ng, ssh-audit, lynis, Mozilla's Observatory.
 
 They are installed for these tests, the first three in an environment of their own: sslyze needs an older pydantic than the library has.
 """
@@ -6,7 +6,9 @@ They are installed for these tests, the first three in an environment of their o
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import need
 from tests.support.deployments import Deployed, in_lab, made, on
 from tests.support.wheel import UV, run
 
@@ -24,6 +27,7 @@ JUDGES = ("sslyze==6.3.1", "gixy-ng==0.2.59", "ssh-audit==3.9.0")
 NOT_TRUE = {"hsts_header"}
 POSSESSIVE = re.compile(r"([*+?])\+")  # PCRE's quantifiers that give nothing back, which gixy's parser does not know
 LEAST_LYNIS = 75
+OBSERVATORY, GOOD_GRADES = "@mdn/mdn-http-observatory@1.4.8", {"A+", "A", "A-", "B+"}
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +83,23 @@ def test_lynis_gives_every_machine_a_good_index(judged: Deployed) -> None:
         said = on(deployment, name, f"{install}; lynis audit system --quick --no-colors 2>/dev/null")
         index = re.search(r"Hardening index : (\d+)", said)
         assert index and int(index[1]) >= LEAST_LYNIS, f"{name}: {index and index[0]}"
+
+
+def test_both_hosts_get_a_good_grade_from_the_observatory(judged: Deployed, tmp_path: Path) -> None:
+    """More than B+ needs a policy without inline scripts, of which the product's own pages consist."""
+    need(shutil.which("npm") and shutil.which("node"), "Node.js 20 and npm are needed")
+    run("npm", "install", "--silent", "--no-audit", "--ignore-scripts", "--prefix", tmp_path, OBSERVATORY)
+    package = tmp_path / "node_modules" / OBSERVATORY.rpartition("@")[0]
+    (package / "conf").mkdir(exist_ok=True)
+    (package / "conf" / "hsts-preload.json").write_text("{}")  # fetched by a script of its installation: a public list, which has no host of a lab
+    deployment = judged.open()
+    addresses, hosts = deployment.public_addresses(), deployment.spec.hosts.values()
+    (tmp_path / "ca.pem").write_text(deployment.context().secrets["ca.pem"])
+    (tmp_path / "hosts").write_text("".join(f"{addresses[deployment.topology.lb_for(host).name]} {host}\n" for host in hosts))
+    as_if_public = 'mount --bind "$1" /etc/hosts; exec node "$2" "$3"'  # in a mount namespace of its own
+    for host in hosts:
+        command = ["unshare", "--mount", "sh", "-ec", as_if_public, "sh", tmp_path / "hosts", package / "src" / "scan.js", host]
+        said = subprocess.run(command, env={**os.environ, "NODE_EXTRA_CA_CERTS": str(tmp_path / "ca.pem")}, capture_output=True, text=True, timeout=120)
+        found = json.loads(said.stdout)
+        failed = {name: each["result"] for name, each in found["tests"].items() if not each["pass"]}
+        assert found["scan"]["grade"] in GOOD_GRADES, f"{host}: {found['scan']['grade']}, {failed}"

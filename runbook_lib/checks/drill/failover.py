@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from runbook_lib.charts import draw
+from runbook_lib.charts import as_image, draw
 from runbook_lib.check import Check, CheckTable, answered
 from runbook_lib.checks.drill.load import Sample, Stream, Target
 from runbook_lib.checks.drill.ramp import Ramp, measured
@@ -163,7 +163,8 @@ class Drill:
         return draw(f"{TITLES[self.kind]}: {self.host}", self.per_second(), self.nodes, self.marks)
 
     def _repr_html_(self) -> str:
-        return self.table._repr_html_() + self.svg() + self.checks._repr_html_()
+        events = "; ".join(f"{at:.1f} s: {text}" for at, text in self.marks)
+        return self.table._repr_html_() + as_image(self.svg(), f"answers per second by node; {events}") + self.checks._repr_html_()
 
     def __str__(self) -> str:
         events = "\n".join(f"  {at:6.1f} s  {text}" for at, text in self.marks)
