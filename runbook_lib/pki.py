@@ -111,6 +111,15 @@ def certificate_of(bundle: str) -> str:
     return "".join(_cert_pem(certificate) for certificate in certificates(bundle))
 
 
+def split(bundle: str) -> tuple[bytes, bytes]:
+    """Return (certificates, private key) of a PEM bundle.
+
+    Before the launch the bundle is a name in brackets; then both are that name.
+    """
+    start = bundle.find("-----BEGIN CERTIFICATE-----")
+    return (bundle[start:].encode(), bundle[:start].encode()) if start >= 0 else (bundle.encode(), bundle.encode())
+
+
 def days_left(pem: str, now: datetime.datetime | None = None) -> int:
     """Return the whole days until the first certificate in `pem` expires; negative when it has expired."""
     return (certificates(pem)[0].not_valid_after_utc - (now or _now())).days

@@ -20,7 +20,7 @@ import paramiko
 
 from runbook_lib.errors import HostError, RunbookError, WrongHostKey
 from runbook_lib.waiting import wait_until
-from runbook_lib.webclient.transport import Connect
+from runbook_lib.webclient.transport import Connect, Connected
 
 T = TypeVar("T")
 KEEPALIVE = 20  # seconds between two keepalive messages
@@ -312,6 +312,23 @@ def knock(address: str, port: int, connect: Connect | None) -> str:
     except TimeoutError:
         return "silent"
     return "open"
+
+
+def as_socket(channel: Connected) -> socket.socket:
+    """Return a socket whose other end is `channel`, for what needs a file descriptor, as the module `ssl` does. Closing it closes the channel."""
+    ours, theirs = socket.socketpair()
+
+    def pump(receive: Callable[[int], bytes], send: Callable[[bytes], object]) -> None:
+        with suppress(OSError):
+            while data := receive(65536):
+                send(data)
+        with suppress(OSError):
+            ours.shutdown(socket.SHUT_RDWR)
+        channel.close()
+
+    for receive, send in ((channel.recv, ours.sendall), (ours.recv, channel.sendall)):
+        threading.Thread(target=pump, args=(receive, send), daemon=True).start()
+    return theirs
 
 
 def through(host: Host, seconds: float = 10.0) -> Connect:
