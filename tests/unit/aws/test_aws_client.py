@@ -334,6 +334,25 @@ def test_a_range_that_is_given_is_taken_as_it_is() -> None:
     assert operator_cidr.operator_cidr(spec_of(operator_cidr="192.0.2.0/28", connect_via="public")) == "192.0.2.0/28"
 
 
+@pytest.mark.parametrize(
+    ("operator", "allowed", "via", "refused"),
+    [
+        ("192.0.2.7/32", ["0.0.0.0/0"], "private", False),
+        ("192.0.2.7/32", ["10.0.0.0/8", "192.0.2.0/24"], "public", False),
+        ("192.0.0.0/16", ["192.0.2.0/24"], "private", False),  # a part of it may, and which address is ours is not known
+        ("192.0.2.7/32", ["192.0.3.0/24", "10.0.0.0/8"], "session-manager", True),
+        ("192.0.2.7/32", ["192.0.3.0/24"], "bastion", False),  # the address of the bastion, not ours
+    ],
+)
+def test_an_operator_whom_the_publishers_range_shuts_out_is_told(operator: str, allowed: list[str], via: str, refused: bool) -> None:
+    cloud = spec_of().model_copy(update={"connect_via": via})
+    if not refused:
+        return operator_cidr.refuse_shut_out(operator, allowed, cloud)
+    with pytest.raises(CloudError, match="may not open the Publisher") as caught:
+        operator_cidr.refuse_shut_out(operator, allowed, cloud)
+    assert "publisher_allow_cidr" in caught.value.where and operator in (caught.value.next_step or "")
+
+
 @pytest.mark.parametrize(("answer", "expected"), [("198.51.100.7\n", "198.51.100.7/32"), ("<html>login</html>", None)])
 def test_the_public_address_is_what_aws_sees(monkeypatch: pytest.MonkeyPatch, answer: str, expected: str | None) -> None:
     import httpx2
