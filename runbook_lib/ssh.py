@@ -255,15 +255,26 @@ class Fleet:
             raise first
         return results
 
-    def wait_for_ssh(self, names: Iterable[str], seconds: float = 300.0) -> None:
-        """Wait until each of these hosts accepts an SSH connection. Raises HostError with the last reason after `seconds`, WrongHostKey at once."""
+    def wait_for_ssh(self, names: Iterable[str], seconds: float = 300.0, refuse: Callable[[str], None] = lambda name: None) -> None:
+        """Wait until each of these hosts accepts an SSH connection. Raises HostError with the last reason after `seconds`, WrongHostKey at once.
+
+        `refuse` is called with a host's name after each try that failed, and raises where no further one can succeed.
+        """
 
         def may_pass(error: BaseException) -> bool:
             return isinstance(error, HostError) and not isinstance(error, WrongHostKey)
 
+        def connect(host: Host) -> paramiko.Transport:
+            try:
+                return host.transport()
+            except HostError as error:
+                if may_pass(error):
+                    refuse(host.name)
+                raise
+
         def until_there(host: Host) -> None:
             try:
-                wait_until(host.transport, seconds, pause=0.25, enough=lambda transport: True, again_after=may_pass)
+                wait_until(lambda: connect(host), seconds, pause=0.25, longest=2.0, enough=lambda transport: True, again_after=may_pass)
             except HostError as error:
                 if may_pass(error):
                     error.what += f"; waited {seconds:.0f} s for SSH"

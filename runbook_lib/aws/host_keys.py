@@ -15,6 +15,7 @@ from typing import Any
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
+from runbook_lib.aws.instances import refuse_stopped
 from runbook_lib.errors import CloudError
 from runbook_lib.waiting import wait_until
 
@@ -88,9 +89,16 @@ def read_console(ec2: Any, instance_id: str) -> str:
 def wait_for_keys(ec2: Any, name: str, instance_id: str, seconds: float) -> tuple[str, ...]:
     """Wait until the console of a booting machine shows its host keys, `seconds` at most (AWS may take minutes), and return them.
 
-    Raises CloudError with the last line of the console when they do not come.
+    Raises CloudError with the last line of the console when they do not come, and at once when the machine has stopped.
     """
-    text = wait_until(lambda: read_console(ec2, instance_id), seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=keys_in)
+
+    def look() -> str:
+        text = read_console(ec2, instance_id)
+        if not keys_in(text):
+            refuse_stopped(ec2, {name: instance_id})
+        return text
+
+    text = wait_until(look, seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=keys_in)
     if keys := keys_in(text):
         return keys
     if BLOCK.search(text):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from runbook_lib.aws.client import Aws
 from runbook_lib.aws.host_keys import Pinned, pin_name
 from runbook_lib.aws.images import login_user as image_user
+from runbook_lib.aws.instances import refuse_stopped
 from runbook_lib.aws.operator_cidr import known_before_launch, operator_cidr, refuse_shut_out
 from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.aws.preflight.kms import refuse_unusable_key
@@ -157,6 +158,10 @@ class Cloud:
     def start(self, node: str) -> None:
         """Start a stopped machine; returns once EC2 has taken the order."""
         self.aws.client("ec2").start_instances(InstanceIds=[self.instance(node).id])
+
+    def refuse_stopped(self, node: str) -> None:
+        """Raise `CloudError` when the machine of `node` is stopping or has stopped. It is called while something is awaited of it."""
+        refuse_stopped(self.aws.client("ec2"), {node: self.instance(node).id})
 
     def launch_probe(self, progress: Progress | None = None) -> Instance:
         """A small machine in a group that nothing trusts: what any neighbour can reach. The proof removes it.

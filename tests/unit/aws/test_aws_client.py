@@ -208,8 +208,12 @@ class Ec2:
 
     about = "AWS us-east-1"
 
-    def __init__(self, *texts: str, latest: bool = True):
-        self.texts, self.latest = list(texts), latest
+    def __init__(self, *texts: str, latest: bool = True, stopped: str = ""):
+        self.texts, self.latest, self.stopped = list(texts), latest, stopped
+
+    def pages(self, operation: str, key: str, Filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        machine = {"InstanceId": "i-1", "State": {"Name": "stopped"}, "StateReason": {"Message": self.stopped}}
+        return [{"Instances": [machine]}] if self.stopped else []
 
     def get_console_output(self, **options: Any) -> dict[str, str]:
         if options.get("Latest") and not self.latest:
@@ -229,6 +233,12 @@ def test_keys_that_do_not_come_are_told_with_the_consoles_last_words() -> None:
     with pytest.raises(CloudError, match="Kernel panic") as caught:
         host_keys.wait_for_keys(Ec2("booting\nKernel panic - not syncing\n\n"), "store-1", "i-1", 0)
     assert "store-1" in caught.value.what and "timeouts.console" in (caught.value.next_step or "")
+
+
+def test_the_console_of_a_machine_that_stopped_is_not_watched_any_longer() -> None:
+    with pytest.raises(CloudError, match=r"store-1 \(i-1\) is stopped \(Client.InstanceInitiatedShutdown\)") as caught:
+        host_keys.wait_for_keys(Ec2("booting\n", stopped="Client.InstanceInitiatedShutdown"), "store-1", "i-1", 600)
+    assert "run chapter 01" in (caught.value.next_step or "")
 
 
 def test_keys_that_the_kernel_spoiled_are_told_with_the_way_out() -> None:
