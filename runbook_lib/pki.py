@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
@@ -98,6 +98,15 @@ def ssh_fingerprint(private_key: str) -> str:
     """Return the SHA-256 fingerprint of the public key as `ssh-keygen -l` prints it; it identifies a key without showing it."""
     blob = base64.b64decode(ssh_public_key(private_key).split()[1])
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def is_ssh_public_key(line: str) -> bool:
+    """Return whether `type base64` is a whole public key of the type that it says: its parts fill it exactly (RFC 4253, 5656, 8709)."""
+    try:
+        serialization.load_ssh_public_key(line.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    return True
 
 
 def certificates(pem: str) -> list[x509.Certificate]:

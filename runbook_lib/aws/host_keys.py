@@ -12,9 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-
+from runbook_lib import pki
 from runbook_lib.aws.instances import refuse_stopped
 from runbook_lib.errors import CloudError
 from runbook_lib.waiting import wait_until
@@ -64,16 +62,7 @@ def keys_in(console: str) -> tuple[str, ...]:
     """
     blocks = BLOCK.findall(console)
     found = dict.fromkeys(f"{kind} {key}" for kind, key in KEY.findall(blocks[-1])) if blocks else {}
-    return tuple(key for key in found if _is_whole(key))
-
-
-def _is_whole(key: str) -> bool:
-    """Return whether a public key is complete and of the type that it says: its parts fill it exactly (RFC 4253, 5656, 8709)."""
-    try:
-        load_ssh_public_key(key.encode())
-    except (ValueError, UnsupportedAlgorithm):
-        return False
-    return True
+    return tuple(key for key in found if pki.is_ssh_public_key(key))
 
 
 def read_console(ec2: Any, instance_id: str) -> str:
