@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
@@ -100,6 +100,15 @@ def ssh_fingerprint(private_key: str) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
+def is_ssh_public_key(line: str) -> bool:
+    """Return whether `type base64` is a whole public key of the type that it says: its parts fill it exactly (RFC 4253, 5656, 8709)."""
+    try:
+        serialization.load_ssh_public_key(line.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    return True
+
+
 def certificates(pem: str) -> list[x509.Certificate]:
     """Return every certificate in a PEM text, in order; a private key in it is ignored."""
     found = re.findall(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", pem, re.DOTALL)
@@ -109,6 +118,15 @@ def certificates(pem: str) -> list[x509.Certificate]:
 def certificate_of(bundle: str) -> str:
     """Return the certificates of a PEM bundle without its key: the part that may be shown and trusted."""
     return "".join(_cert_pem(certificate) for certificate in certificates(bundle))
+
+
+def split(bundle: str) -> tuple[bytes, bytes]:
+    """Return (certificates, private key) of a PEM bundle.
+
+    Before the launch the bundle is a name in brackets; then both are that name.
+    """
+    start = bundle.find("-----BEGIN CERTIFICATE-----")
+    return (bundle[start:].encode(), bundle[:start].encode()) if start >= 0 else (bundle.encode(), bundle.encode())
 
 
 def days_left(pem: str, now: datetime.datetime | None = None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
@@ -89,6 +89,10 @@ class Session:
                 self._hosts.close()
             self._hosts = fleet(wanted, self.vault.get("ssh-private-key"), self._bastion(), self._dial())
         return self._hosts
+
+    def wait_for_ssh(self, names: Iterable[str]) -> None:
+        """Wait until these machines accept SSH with the deployment's key, at most `timeouts.ssh`. Raises HostError; CloudError for one that has stopped."""
+        self.fleet().wait_for_ssh(names, self.spec.timeouts.ssh, self.cloud.refuse_stopped)
 
     def _address(self, name: str, instance: Instance) -> Address:
         """How to reach a machine: where the operator comes over the internet, those without a public address through the first Nginx machine."""

@@ -20,7 +20,7 @@ import paramiko
 
 from runbook_lib.errors import HostError, RunbookError, WrongHostKey
 from runbook_lib.waiting import wait_until
-from runbook_lib.webclient.transport import Connect
+from runbook_lib.webclient.transport import Connect, Connected
 
 T = TypeVar("T")
 KEEPALIVE = 20  # seconds between two keepalive messages
@@ -260,15 +260,26 @@ class Fleet:
             raise first
         return results
 
-    def wait_for_ssh(self, names: Iterable[str], seconds: float = 300.0) -> None:
-        """Wait until each of these hosts accepts an SSH connection. Raises HostError with the last reason after `seconds`, WrongHostKey at once."""
+    def wait_for_ssh(self, names: Iterable[str], seconds: float = 300.0, refuse: Callable[[str], None] = lambda name: None) -> None:
+        """Wait until each of these hosts accepts an SSH connection. Raises HostError with the last reason after `seconds`, WrongHostKey at once.
+
+        `refuse` is called with a host's name after each try that failed, and raises where no further one can succeed.
+        """
 
         def may_pass(error: BaseException) -> bool:
             return isinstance(error, HostError) and not isinstance(error, WrongHostKey)
 
+        def connect(host: Host) -> paramiko.Transport:
+            try:
+                return host.transport(ATTEMPT)
+            except HostError as error:
+                if may_pass(error):
+                    refuse(host.name)
+                raise
+
         def until_there(host: Host) -> None:
             try:
-                wait_until(lambda: host.transport(ATTEMPT), seconds, pause=0.25, enough=lambda transport: True, again_after=may_pass)
+                wait_until(lambda: connect(host), seconds, pause=0.25, longest=2.0, enough=lambda transport: True, again_after=may_pass)
             except HostError as error:
                 if may_pass(error):
                     error.what += f"; waited {seconds:.0f} s for SSH"
@@ -317,6 +328,23 @@ def knock(address: str, port: int, connect: Connect | None) -> str:
     except TimeoutError:
         return "silent"
     return "open"
+
+
+def as_socket(channel: Connected) -> socket.socket:
+    """Return a socket whose other end is `channel`, for what needs a file descriptor, as the module `ssl` does. Closing it closes the channel."""
+    ours, theirs = socket.socketpair()
+
+    def pump(receive: Callable[[int], bytes], send: Callable[[bytes], object]) -> None:
+        with suppress(OSError):
+            while data := receive(65536):
+                send(data)
+        with suppress(OSError):
+            ours.shutdown(socket.SHUT_RDWR)
+        channel.close()
+
+    for receive, send in ((channel.recv, ours.sendall), (ours.recv, channel.sendall)):
+        threading.Thread(target=pump, args=(receive, send), daemon=True).start()
+    return theirs
 
 
 def through(host: Host, seconds: float = 10.0) -> Connect:

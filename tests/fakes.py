@@ -20,6 +20,7 @@ HOSTS = {
     "as": {"as": "as.lab.test", "mgt": "mgt.lab.test"},
     "greg": {"store": "store.lab.test", "publisher": "publisher.lab.test"},
 }
+authority = cache(lambda: pki.make_ca("test").cert_pem)
 tier_key = cache(lambda name: pki.make_tier_key(name, [name]))
 
 
@@ -40,7 +41,7 @@ def context(pattern: str, hardening: str | None = None, secrets: Mapping[str, st
 def context_with_keys(pattern: str, **settings: Any) -> Context:
     """The same with a pack whose hash is known, the tiers' signing keys, and a password of its own for each account."""
     ctx = context(pattern, **{"product": {"pack": "file:///pack.zip", "sha256": "ab" * 32}, **settings})
-    secrets = {"carbon-admin-password": "the-admin-password"}
+    secrets = {"carbon-admin-password": "the-admin-password", "ca.pem": authority()}
     secrets |= {database.secret: f"password-of-{database.account}" for database in databases_of(pattern)}
     secrets |= {f"tier-key/{name}": tier_key(name) for name in ctx.topology.tier_keys}
     return replace(ctx, secrets=secrets)

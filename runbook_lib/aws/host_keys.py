@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-
+from runbook_lib import pki
+from runbook_lib.aws.instances import refuse_stopped
 from runbook_lib.errors import CloudError
 from runbook_lib.waiting import wait_until
 
@@ -63,16 +62,7 @@ def keys_in(console: str) -> tuple[str, ...]:
     """
     blocks = BLOCK.findall(console)
     found = dict.fromkeys(f"{kind} {key}" for kind, key in KEY.findall(blocks[-1])) if blocks else {}
-    return tuple(key for key in found if _is_whole(key))
-
-
-def _is_whole(key: str) -> bool:
-    """Return whether a public key is complete and of the type that it says: its parts fill it exactly (RFC 4253, 5656, 8709)."""
-    try:
-        load_ssh_public_key(key.encode())
-    except (ValueError, UnsupportedAlgorithm):
-        return False
-    return True
+    return tuple(key for key in found if pki.is_ssh_public_key(key))
 
 
 def read_console(ec2: Any, instance_id: str) -> str:
@@ -88,9 +78,16 @@ def read_console(ec2: Any, instance_id: str) -> str:
 def wait_for_keys(ec2: Any, name: str, instance_id: str, seconds: float) -> tuple[str, ...]:
     """Wait until the console of a booting machine shows its host keys, `seconds` at most (AWS may take minutes), and return them.
 
-    Raises CloudError with the last line of the console when they do not come.
+    Raises CloudError with the last line of the console when they do not come, and at once when the machine has stopped.
     """
-    text = wait_until(lambda: read_console(ec2, instance_id), seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=keys_in)
+
+    def look() -> str:
+        text = read_console(ec2, instance_id)
+        if not keys_in(text):
+            refuse_stopped(ec2, {name: instance_id})
+        return text
+
+    text = wait_until(look, seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=keys_in)
     if keys := keys_in(text):
         return keys
     if BLOCK.search(text):

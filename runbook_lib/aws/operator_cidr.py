@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Sequence
 
 import httpx2
 
@@ -23,6 +24,27 @@ def operator_cidr(cloud: CloudSpec) -> str:
         return cloud.operator_cidr
     address = _public_address() if cloud.connect_via in ("public", "session-manager") else _source_towards(cloud.network)
     return f"{address}/32"
+
+
+def known_before_launch(cloud: CloudSpec) -> bool:
+    """Return whether `operator_cidr` is the same before there is a network as afterwards: a route to that may come with it."""
+    return cloud.operator_cidr != "auto" or cloud.connect_via in ("public", "session-manager")
+
+
+def refuse_shut_out(operator: str, allowed: Sequence[str], cloud: CloudSpec) -> None:
+    """Raise CloudError when no range of `allowed`, publisher_allow_cidr, has a part of the operator's range.
+
+    The chapters that open the Publisher from here, 05 and 07, could then only fail, after everything was built. Behind a bastion nothing is
+    known of where requests come from: the range is that of the bastion's SSH.
+    """
+    range_ = ipaddress.IPv4Network(operator)
+    if cloud.connect_via == "bastion" or any(range_.overlaps(ipaddress.IPv4Network(each)) for each in allowed):
+        return
+    raise CloudError(
+        f"this machine ({operator}) may not open the Publisher, which chapters 05 and 07 do from here to verify it",
+        f"publisher_allow_cidr = {', '.join(allowed)}",
+        f"add {operator} to publisher_allow_cidr, or run the chapters from where the Publisher may be opened",
+    )
 
 
 def _source_towards(network: str) -> str:

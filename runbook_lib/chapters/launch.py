@@ -27,13 +27,13 @@ class Launch(Verbs):
         with d.writing(), d.journal.attempt(self.name, "apply"), progress_.progress("Launch", [n.name for n in d.topology.nodes]) as progress:
             done = d.cloud.apply(plan, progress, self._drain)
             d.journal.changed(self.name, done)
-            d.fleet().wait_for_ssh([n.name for n in d.topology.nodes], d.spec.timeouts.ssh)
+            d.wait_for_ssh(n.name for n in d.topology.nodes)
         return done
 
     def _drain(self) -> None:
         """Configure Nginx to send requests only to the nodes of the parameters, before surplus machines are terminated."""
         d = self.deployment
-        d.fleet().wait_for_ssh([lb.name for lb in d.topology.lbs], d.spec.timeouts.ssh)
+        d.wait_for_ssh(lb.name for lb in d.topology.lbs)
         if any(node.name in d.context().booted for node in d.topology.wso2_nodes):
             d.journal.changed(self.name, rolling_restart.take_out(d, ()))
 

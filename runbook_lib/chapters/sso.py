@@ -31,7 +31,7 @@ class Sso(Verbs):
             d.fleet()  # raises, before the probe is launched, unless every machine of the design runs
             d.cloud.launch_probe()
             try:
-                d.fleet().wait_for_ssh(["probe-1"], d.spec.timeouts.ssh)
+                d.wait_for_ssh(["probe-1"])
                 yield scene_of(d)
             finally:
                 d.cloud.terminate_probe()

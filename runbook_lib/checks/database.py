@@ -1,12 +1,14 @@
 """Checks of chapter 02: the databases exist with all tables, and only the nodes that need them can sign in.
 
-The server is asked as root on its host. Each account signs in over TCP from every product node, through our SSH
-session with that node, so that the security group and the account's allowed network apply as they do to the product.
+The server is asked as root on its host. Each account signs in over TCP from every product node, through our SSH session with that node, so
+that the security group and the account's host apply as they do to the product; inside TLS, as the product does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +17,9 @@ import pymysql
 from runbook_lib.check import Check, CheckTable, answered
 from runbook_lib.converge.engine import ask
 from runbook_lib.errors import RunbookError
-from runbook_lib.ssh import Host
+from runbook_lib.ssh import Host, as_socket
 from runbook_lib.topology.databases import REGISTRY, Database, databases_of
+from runbook_lib.webclient.transport import tls_context
 
 if TYPE_CHECKING:
     from runbook_lib.session import Session
@@ -25,6 +28,8 @@ CHAPTER = "02_install_mysql"
 _row = partial(answered, chapter=CHAPTER)
 PORT = 3306
 SECONDS = 10
+CLEAR_TEXT_REFUSED = (1045, 3159)  # MariaDB says no more than "access denied", MySQL has an error of its own
+FAILURES = (pymysql.MySQLError, OSError, RunbookError)
 
 
 def verify_database(deployment: Session) -> CheckTable:
@@ -35,7 +40,7 @@ def verify_database(deployment: Session) -> CheckTable:
     if report["server"] is None:
         why = f"no answer: {report['why']}"
         return CheckTable([_row("mysql-server", "the database server answers", False, "a server", why, d.topology.db.name)])
-    return CheckTable([*_server(d, report), *_tables(d, databases, report), *_logins(d, databases)])
+    return CheckTable([*_server(d, report), *_tables(d, databases, report), *_encryption(d, databases[0]), *_logins(d, databases)])
 
 
 def _report(d: Session, databases: tuple[Database, ...]) -> Mapping[str, Any]:
@@ -46,7 +51,7 @@ def _report(d: Session, databases: tuple[Database, ...]) -> Mapping[str, Any]:
 
 
 def _server(d: Session, report: Mapping[str, Any]) -> list[Check]:
-    """Return the checks of the server: its version, the address it listens on, and a strict `sql_mode` (errors instead of cut values)."""
+    """Return the checks of the server: version, address, a strict `sql_mode` (errors instead of cut values), binary log, hosts of the accounts."""
     db = d.topology.db
     bound = [f"{db.address}:{PORT}"]
     strict = any(mode in report["sql_mode"] for mode in ("STRICT_TRANS_TABLES", "STRICT_ALL_TABLES"))
@@ -58,7 +63,18 @@ def _server(d: Session, report: Mapping[str, Any]) -> list[Check]:
              ", ".join(report["listening"]) or "nothing", db.name),
         _row("mysql-strict", "values that do not fit are errors, not cut short", strict,
              "a strict sql_mode", report["sql_mode"] or "no mode", db.name),
+        _row("mysql-binary-log", "it writes no binary log", report["log_bin"] == "0", "off", "off" if report["log_bin"] == "0" else "on", db.name),
+        _accounts(d, report),
     ]  # fmt: skip
+
+
+def _accounts(d: Session, report: Mapping[str, Any]) -> Check:
+    """Return the check that each account is for the addresses of the product's nodes, and for no other host."""
+    wanted, names = sorted(node.address for node in d.topology.wso2_nodes), d.topology.db_accounts
+    hosts = {name: sorted(host for user, host in report["accounts"] if user == name) for name in names}
+    wrong = [f"{name} from {', '.join(found) or 'nowhere'}" for name, found in hosts.items() if found != wanted]
+    title = "each account is for the addresses of the product's nodes only"
+    return _row("mysql-accounts", title, not wrong, ", ".join(wanted), "; ".join(wrong) or ", ".join(wanted), d.topology.db.name)
 
 
 def _tables(d: Session, databases: tuple[Database, ...], report: Mapping[str, Any]) -> list[Check]:
@@ -80,13 +96,49 @@ def _tables(d: Session, databases: tuple[Database, ...], report: Mapping[str, An
     return rows
 
 
+def _encryption(d: Session, database: Database) -> list[Check]:
+    """Return the checks that clear text is refused, and that the server's certificate is of the deployment's authority.
+
+    They hold for the product's own connections too: the server takes none in clear text. The same password must be taken inside TLS, or a
+    wrong one would pass for the refusal that is asked for.
+    """
+    host, address, password = d.fleet()[d.topology.wso2_nodes[0].name], d.topology.db.address, d.vault.get(database.secret)
+    trusted, seen = _certificate(host, address, database, password, d.vault.get("ca.pem"))
+    code, said = _refusal_of_clear_text(host, address, database, password)
+    refused = trusted and code in CLEAR_TEXT_REFUSED
+    return [
+        _row("mysql-tls-only", "a password that is taken inside TLS is refused in clear text", refused, "refused", said, host.name),
+        _row("mysql-certificate", "its certificate is of the deployment's authority and for its address", trusted, "trusted", seen, host.name),
+    ]
+
+
+def _refusal_of_clear_text(host: Host, address: str, database: Database, password: str) -> tuple[int, str]:
+    """Sign in from `host` without TLS; return the server's error code and words, or 0 and what happened instead."""
+    try:
+        with _signed_in(host, address, database, password, None):
+            return 0, "in"
+    except FAILURES as error:
+        code = error.args[0] if isinstance(error, pymysql.MySQLError) and error.args else 0
+        return code, _words(error)
+
+
+def _certificate(host: Host, address: str, database: Database, password: str, authority: str) -> tuple[bool, str]:
+    """Return whether the server shows a certificate of `authority` for `address`, and what was seen."""
+    try:
+        with _signed_in(host, address, database, password, tls_context(authority)) as connection:
+            return True, f"trusted, {connection._sock.version()}"
+    except FAILURES as error:
+        return False, _words(error)
+
+
 def _logins(d: Session, databases: tuple[Database, ...]) -> list[Check]:
     """Return one check per account: it signs in from every product node and sees its own database only."""
     nodes = [node.name for node in d.topology.wso2_nodes]
     passwords = {database.account: d.vault.get(database.secret) for database in databases}
+    context = tls_context(d.vault.get("ca.pem"))
 
     def try_all(host: Host) -> dict[str, str]:
-        return {db.account: _login(host, d.topology.db.address, db, passwords[db.account]) for db in databases}
+        return {db.account: _login(host, d.topology.db.address, db, passwords[db.account], context) for db in databases}
 
     answers = d.fleet().each(try_all, nodes)
     rows = []
@@ -98,22 +150,33 @@ def _logins(d: Session, databases: tuple[Database, ...]) -> list[Check]:
     return rows
 
 
-def _login(host: Host, address: str, database: Database, password: str) -> str:
+def _login(host: Host, address: str, database: Database, password: str, context: ssl.SSLContext) -> str:
     """Sign in from `host`; return an empty string on success, else the error message or the databases seen."""
-    # No TLS for MySQL: it needs the file descriptor of a socket, which an SSH channel does not have. The connection is inside SSH up to the
-    # node, and from there it is like the product's own connections.
-    connection = pymysql.connections.Connection(
-        user=database.account, password=password, database=database.name, read_timeout=SECONDS, defer_connect=True, ssl_disabled=True
-    )
     try:
-        connection.connect(host.tunnel(address, PORT))
-        with connection.cursor() as cursor:
+        with _signed_in(host, address, database, password, context) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT schema_name FROM information_schema.schemata WHERE schema_name NOT LIKE '%schema'")
             seen = sorted(row[0] for row in cursor.fetchall())
         return "" if seen == [database.name] else f"sees {', '.join(seen)}"
-    except pymysql.MySQLError as error:
-        return str(error.args[-1]) or type(error).__name__
-    except (OSError, RunbookError) as error:
-        return getattr(error, "what", str(error)) or type(error).__name__
+    except FAILURES as error:
+        return _words(error)
+
+
+@contextmanager
+def _signed_in(host: Host, address: str, database: Database, password: str, context: ssl.SSLContext | None) -> Iterator[Any]:
+    """Yield a connection of the account from `host`: inside TLS as `context` verifies it, in clear text without one. Raises one of FAILURES."""
+    connection = pymysql.connections.Connection(
+        host=address, user=database.account, password=password, database=database.name, read_timeout=SECONDS, defer_connect=True,
+        ssl=context, ssl_disabled=context is None,
+    )  # fmt: skip
+    try:
+        connection.connect(as_socket(host.tunnel(address, PORT)))
+        yield connection
     finally:
         connection._force_close()
+
+
+def _words(error: BaseException) -> str:
+    """Return what an error says, in one line."""
+    if isinstance(error, pymysql.MySQLError) and error.args:
+        return str(error.args[-1])
+    return getattr(error, "what", str(error)) or type(error).__name__

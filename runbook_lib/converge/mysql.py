@@ -1,4 +1,4 @@
-"""The resources of a MySQL or MariaDB server: databases, accounts, schemas, and the removal of what an installation leaves behind.
+"""The resources of a MySQL or MariaDB server: databases, schemas, accounts, and the removal of every account that should not be there.
 
 All of them are probed in one session as root over the server's socket (`agent/mysql.py`). Passwords are passed on stdin.
 """
@@ -74,7 +74,7 @@ class MysqlDatabase(_Mysql):
 
 @dataclass(frozen=True)
 class MysqlAccount(_Mysql):
-    """An account for one database, from one network. `host` is an address with netmask in a form that both servers accept.
+    """An account for one database, from one host, which is an address.
 
     The authentication plugin depends on the server: mysql_native_password where it exists (Connector/J 5.1 supports no
     other, facts 2.3), caching_sha2_password where it does not.
@@ -168,14 +168,23 @@ class MysqlSchema(_Mysql):
 
 
 @dataclass(frozen=True)
-class NoLeftovers(_Mysql):
-    """The absence of anonymous accounts, of root accounts for other hosts, and of the test database that everyone may write to."""
+class OnlyAccounts(_Mysql):
+    """The absence of accounts that nobody should sign in with, and of the test database that everyone may write to.
+
+    These are anonymous accounts, root accounts for other hosts, which an installation leaves behind, and accounts called one of `users` for
+    other hosts than `hosts`: of nodes that are gone.
+    """
 
     what = "leftovers"
+    users: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
-        return "no anonymous accounts, remote root or test database"
+        return "no other accounts, remote root or test database"
+
+    def question(self) -> Wire:
+        return {**super().question(), "users": list(self.users), "hosts": list(self.hosts)}
 
     def difference(self, fact: Fact) -> Change | None:
         found = [*fact["accounts"], *(["database test"] if fact["test"] else [])]

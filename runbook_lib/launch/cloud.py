@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from runbook_lib.aws.client import Aws
 from runbook_lib.aws.host_keys import Pinned, pin_name
 from runbook_lib.aws.images import login_user as image_user
-from runbook_lib.aws.operator_cidr import operator_cidr
+from runbook_lib.aws.instances import refuse_stopped
+from runbook_lib.aws.operator_cidr import known_before_launch, operator_cidr, refuse_shut_out
 from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.aws.preflight.kms import refuse_unusable_key
 from runbook_lib.changes import Plan, Progress, Reporter, Result
@@ -132,8 +133,8 @@ class Cloud:
         network.refuse_other_design(inventory)
 
     def operator_cidr(self) -> str:
-        """The range that may use SSH and the AS console."""
-        return operator_cidr(self.spec.cloud)
+        """The range that may use SSH and the AS console. Raises `CloudError` when it may not open the Publisher."""
+        return _operator(self.spec)
 
     def tag(self, node: str, key: str, value: str) -> None:
         """Write a tag on the machine of `node`."""
@@ -157,6 +158,10 @@ class Cloud:
     def start(self, node: str) -> None:
         """Start a stopped machine; returns once EC2 has taken the order."""
         self.aws.client("ec2").start_instances(InstanceIds=[self.instance(node).id])
+
+    def refuse_stopped(self, node: str) -> None:
+        """Raise `CloudError` when the machine of `node` is stopping or has stopped. It is called while something is awaited of it."""
+        refuse_stopped(self.aws.client("ec2"), {node: self.instance(node).id})
 
     def launch_probe(self, progress: Progress | None = None) -> Instance:
         """A small machine in a group that nothing trusts: what any neighbour can reach. The proof removes it.
@@ -190,6 +195,8 @@ def _plan(inventory: Inventory) -> Plan:
     """The difference between the machines that should be and what was observed, in the order in which it is made up. Raises `CloudError` for what cannot be."""
     network.refuse_other_design(inventory)
     network.choose_zone(inventory)
+    if inventory.subnets or known_before_launch(inventory.spec.cloud):
+        _operator(inventory.spec)
     plan = Plan(inventory.deployment, {}, tuple(change for kind in KINDS for change in kind.plan(inventory)))
     if plan.of("machine", "secret"):
         refuse_unusable_key(inventory.aws)
@@ -212,6 +219,13 @@ def _apply(inventory: Inventory, before_surplus_ends: Callable[[], None] = lambd
         machines.end_surplus(inventory)
     groups.remove_surplus(inventory)
     instance_profile.remove_surplus(inventory)
+
+
+def _operator(spec: Spec) -> str:
+    found = operator_cidr(spec.cloud)
+    if "publisher" in spec.hosts:
+        refuse_shut_out(found, spec.publisher_allow_cidr, spec.cloud)
+    return found
 
 
 def _local_user() -> str:

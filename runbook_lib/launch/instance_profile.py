@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from runbook_lib.aws.instances import refuse_stopped
 from runbook_lib.changes import Pending
 from runbook_lib.check import Check
 from runbook_lib.errors import CloudError
@@ -175,12 +176,18 @@ def _offline(inventory: Inventory) -> list[str]:
 
 
 def wait_online(inventory: Inventory) -> None:
-    """Wait until Systems Manager has every machine's agent. Raises `CloudError` after `timeouts.agent`."""
+    """Wait until Systems Manager has every machine's agent. Raises `CloudError` after `timeouts.agent`, and at once for a machine that has stopped."""
     if not wanted(inventory):
         return
     inventory.say(name_of(inventory), "waiting for the SSM Agents")
     seconds = inventory.spec.timeouts.agent
-    left = wait_until(lambda: _offline(inventory), seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda found: not found)
+
+    def look() -> list[str]:
+        if found := _offline(inventory):
+            refuse_stopped(inventory.ec2, {name: machine.id for name, machine in inventory.here.items()})
+        return found
+
+    left = wait_until(look, seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda found: not found)
     if left:
         step = (
             "see on the machine's console whether the agent was installed (cloud.ssm_agent) and runs; it needs a way out to ssm and ssmmessages, "

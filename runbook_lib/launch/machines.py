@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -340,8 +341,16 @@ def _start(inventory: Inventory) -> None:
 
 
 def _wait_until_running(inventory: Inventory) -> None:
-    nodes = {node.name for node in inventory.topology.nodes}
-    _poll(inventory, "machines to run", lambda m: m.node in nodes and m.state in ("pending", "stopped"))
+    """Wait for the machines that boot. One that has stopped again is not waited for; one that EC2 does not yet show as started is, for a while."""
+    nodes, began, booting = {node.name for node in inventory.topology.nodes}, time.monotonic(), set[str]()
+
+    def coming(machine: Instance) -> bool:
+        if machine.state == "pending":
+            booting.add(machine.id)
+        shown_late = machine.state == "stopped" and machine.id not in booting and time.monotonic() - began < SHOWN
+        return machine.node in nodes and (machine.state == "pending" or shown_late)
+
+    _poll(inventory, "machines to run", coming)
     observe(inventory)
     for node in inventory.topology.nodes:
         if node.name not in inventory.here or not inventory.here[node.name].running:

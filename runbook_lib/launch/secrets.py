@@ -5,6 +5,7 @@
 | `ssh-private-key` | ED25519 key of the operator; its public half is the deployment's EC2 key pair |
 | `ca-key`, `ca.pem` | the authority that visitors trust |
 | `tls/<public host>` | key and certificate that Nginx serves under that name |
+| `tls/<database node>` | key and certificate of the database server |
 | `tier-key/<name>` | signing key and certificate of a tier |
 | `db/<account>` | password of a database account |
 | `carbon-admin-password` | of the product |
@@ -63,9 +64,8 @@ def missing(topology: Topology, stored: dict[str, str]) -> tuple[Missing, ...]:
     names = [Missing(name) for name in makers(topology) if name not in stored]
     has_ca = "ca-key" in stored and "ca.pem" in stored
     names += [] if has_ca else [Missing("ca-key"), Missing("ca.pem")]
-    for host in topology.spec.hosts.values():
-        name = tls_name(host)
-        why = pki.needs_renewal(stored[name], stored["ca.pem"], [host]) if has_ca and name in stored else ""
+    for name, subjects in certificates(topology).items():
+        why = pki.needs_renewal(stored[name], stored["ca.pem"], subjects) if has_ca and name in stored else ""
         if why is not None:
             names.append(Missing(name, why))
     return tuple(names)
@@ -84,18 +84,22 @@ def ensure(vault: Vault, topology: Topology) -> Iterator[Missing]:
         vault.put("ca.pem", authority.cert_pem, secure=False)  # second: with it the authority is whole
         yield Missing("ca-key")
         yield Missing("ca.pem")
-    for host in topology.spec.hosts.values():
-        reason = next((item for item in lacking if item.name == tls_name(host)), None)
+    for name, subjects in certificates(topology).items():
+        reason = next((item for item in lacking if item.name == name), None)
         if reason:
             authority = pki.Authority(vault.get("ca-key"), vault.get("ca.pem"))
-            certificate, key = pki.issue(authority, [host])
-            vault.put(tls_name(host), key + certificate)
+            certificate, key = pki.issue(authority, subjects)
+            vault.put(name, key + certificate)
             yield reason
 
 
-def tls_name(host: str) -> str:
-    """Name of the key and certificate that Nginx serves under a public host name."""
-    return f"tls/{host}"
+def certificates(topology: Topology) -> dict[str, list[str]]:
+    """The certificates that the deployment's authority signs, by name in the vault: for which host names and addresses each is.
+
+    Nginx has one for each public host; the database server, which has no public name, one for its node's name and private address.
+    """
+    public = {f"tls/{host}": [host] for host in topology.spec.hosts.values()}
+    return public | {f"tls/{node.name}": [node.name, node.address] for node in topology.of("db")}
 
 
 def _tier_key_maker(topology: Topology, name: str) -> Callable[[], str]:

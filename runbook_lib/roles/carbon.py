@@ -12,7 +12,7 @@ from runbook_lib.converge.engine import Stage
 from runbook_lib.converge.keystore import Keystore, Truststore
 from runbook_lib.converge.resources import Archive, Directory, Edited, Exec, File, Package, Resource, Unit, User
 from runbook_lib.pki import certificate_of
-from runbook_lib.roles.carbon_settings import CONF, STORE_PASSWORD, clustered, driver_of
+from runbook_lib.roles.carbon_settings import CONF, DATABASE_TRUST, SECURITY, STORE_PASSWORD, clustered, driver_of, home_of
 from runbook_lib.roles.context import Context
 from runbook_lib.roles.java import Java, java
 from runbook_lib.roles.machine import CONFINED
@@ -36,7 +36,6 @@ HAZELCAST_FILE = f"{CONF}/hazelcast.properties"
 UNIT = "wso2carbon.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 RESTART_FILE = f"/etc/systemd/system/{UNIT}.d/restart.conf"
-SECURITY = "repository/resources/security"
 SCRIPT = "bin/wso2server.sh"
 LOG = "repository/logs/wso2carbon.log"
 LOG_START = "/run/wso2carbon/log-start"  # size and inode of the log before the present start
@@ -113,11 +112,6 @@ if hashlib.sha256(data).hexdigest() != sys.argv[1]: sys.exit("the jar has anothe
 open(sys.argv[2], "wb").write(data)' {sha256} {target}.part
 chown {user}:{user} {target}.part && chmod 640 {target}.part && mv {target}.part {target}
 """
-
-
-def home_of(spec: Spec) -> str:
-    """Return the directory of the product (CARBON_HOME), such as /opt/wso2/greg."""
-    return f"{spec.product.home}/{spec.design.product}"
 
 
 def stages(
@@ -236,8 +230,8 @@ def driver_jar(ctx: Context) -> Resource:
     )
 
 
-def keystores(node: Node, ctx: Context, runtime: Java) -> tuple[Keystore, Truststore]:
-    """Return the keystore with the tier's own key, and the trust store with its certificate as the only one under that alias.
+def keystores(node: Node, ctx: Context, runtime: Java) -> tuple[Keystore, Truststore, Truststore]:
+    """Return the keystore with the tier's own key, the trust store with its certificate as the only one under that alias, and that for the database.
 
     File names, alias and password stay as shipped, so that no setting changes: the variant that golden run 5 found to work
     without one. The password is the public default and protects nothing; the key is protected because only the product's
@@ -256,4 +250,5 @@ def keystores(node: Node, ctx: Context, runtime: Java) -> tuple[Keystore, Trusts
             runtime.keytool,
             {"wso2carbon": certificate_of(pem)},
         ),
+        Truststore(f"{home_of(ctx.spec)}/{DATABASE_TRUST}", STORE_PASSWORD, owner, 0o640, runtime.keytool, {"runbook": ctx.secrets["ca.pem"]}),
     )

@@ -13,7 +13,7 @@ from runbook_lib.converge.edits import Edit, XmlElement, XmlSet
 from runbook_lib.converge.xml_source import escape
 from runbook_lib.errors import RunbookError
 from runbook_lib.roles.context import Context
-from runbook_lib.roles.mysql import runs_mysql
+from runbook_lib.spec.model import Spec
 from runbook_lib.topology.databases import REGISTRY, USER, Database, databases_of
 from runbook_lib.topology.model import Node
 
@@ -25,13 +25,19 @@ MEMBER = """\
     </member>"""
 HAZELCAST_PORT = 4000  # no port offset applies to it (facts 4)
 STORE_PASSWORD = "wso2carbon"  # why it stays: `carbon.keystores`
+SECURITY = "repository/resources/security"
+DATABASE_TRUST = f"{SECURITY}/database-truststore.jks"  # the authority that the database server's certificate must be of
 SHARED = "sharedregistry"
 GOVERNANCE = "/_system/governance"
 
 
 @dataclass(frozen=True)
 class Driver:
-    """A JDBC driver: where its package puts the jar, its class, and the connection options (golden run 1, facts 2.3)."""
+    """A JDBC driver: where its package puts the jar, its class, and the connection options (golden run 1, facts 2.3).
+
+    Both connect inside TLS 1.2, which the oldest Java here has too, and only to a server whose certificate is of the given authority; the
+    first also compares the address with those in the certificate. The second was not tried, and needs to be 5.1.44 or newer.
+    """
 
     jar: str
     driver_class: str
@@ -40,11 +46,16 @@ class Driver:
 
 # Golden run 1: on a MariaDB server useMysqlMetadata=true is mandatory; Carbon goes by the product name that the
 # driver reports.
-MARIADB = Driver("/usr/share/java/mariadb-java-client.jar", "org.mariadb.jdbc.Driver", "useMysqlMetadata=true")
+MARIADB = Driver(
+    "/usr/share/java/mariadb-java-client.jar",
+    "org.mariadb.jdbc.Driver",
+    "useMysqlMetadata=true&useSsl=true&enabledSslProtocolSuites=TLSv1.2&trustStore={trust}&trustStorePassword={password}",
+)
 CONNECTOR_J = Driver(
     "/usr/share/java/mysql-connector-java.jar",
     "com.mysql.jdbc.Driver",
-    "autoReconnect=true&relaxAutoCommit=true&useSSL=false",
+    "autoReconnect=true&relaxAutoCommit=true&useSSL=true&requireSSL=true&verifyServerCertificate=true&enabledTLSProtocols=TLSv1.2"
+    "&trustCertificateKeyStoreUrl={trust}&trustCertificateKeyStorePassword={password}",
 )
 PACKAGES = {"libmariadb-java": MARIADB, "libmysql-java": CONNECTOR_J}
 
@@ -56,6 +67,11 @@ class Registry:
     config_path: str
     read_only: bool = False
     cache: bool = True
+
+
+def home_of(spec: Spec) -> str:
+    """Return the directory of the product (CARBON_HOME), such as /opt/wso2/greg."""
+    return f"{spec.product.home}/{spec.design.product}"
 
 
 def driver_of(ctx: Context) -> Driver:
@@ -73,13 +89,12 @@ def driver_of(ctx: Context) -> Driver:
 
 
 def jdbc_url(database: Database, ctx: Context) -> str:
-    """Return the jdbc:mysql: URL of a database. The form is the same for every driver: it ran whole on the real product (golden run 1).
+    """Return the jdbc:mysql: URL of a database. The form is the same for every driver: it ran whole on the real product, without TLS (golden run 1).
 
-    A MySQL server that has just started knows no password yet, and takes one only inside TLS or encrypted for its RSA key (plugin
-    caching_sha2_password, facts 2.3): the driver asks it for that key only if it is told that it may.
+    A MySQL server that has just started knows no password yet, and takes one only inside TLS (plugin caching_sha2_password, facts 2.3).
     """
-    may_ask = "&allowPublicKeyRetrieval=true" if runs_mysql(ctx.spec) else ""
-    return f"jdbc:mysql://{ctx.topology.db.address}:3306/{database.name}?{driver_of(ctx).options}{may_ask}"
+    options = driver_of(ctx).options.format(trust=f"file://{home_of(ctx.spec)}/{DATABASE_TRUST}", password=STORE_PASSWORD)
+    return f"jdbc:mysql://{ctx.topology.db.address}:3306/{database.name}?{options}"
 
 
 def common(node: Node, ctx: Context, registry: Registry, hosts: tuple[str, str], sub_domain: str) -> dict[str, tuple[Edit, ...]]:

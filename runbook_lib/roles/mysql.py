@@ -5,15 +5,14 @@ Facts 2 and golden run 1 say which database comes from which script, and which s
 
 from __future__ import annotations
 
-import ipaddress
-
 from runbook_lib.converge.engine import Stage
-from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, NoLeftovers
+from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, OnlyAccounts
 from runbook_lib.converge.resources import File, Package, Unit
 from runbook_lib.errors import RunbookError
+from runbook_lib.pki import split
 from runbook_lib.roles.context import Context
 from runbook_lib.spec.model import Spec
-from runbook_lib.topology.databases import Database, databases_of
+from runbook_lib.topology.databases import databases_of
 from runbook_lib.topology.model import Node
 
 # Ours is read after the distribution's own files in these folders, of which a server reads one.
@@ -30,7 +29,16 @@ max_connections = 500
 # MySQL only, ignored elsewhere: no second protocol on port 33060; on 8.4 the plugin that Connector/J 5.1 needs.
 loose_mysqlx = OFF
 loose_mysql_native_password = ON
+# Passwords and data travel inside TLS only; the nodes know this server by a certificate of the deployment's authority.
+require_secure_transport = ON
+tls_version = TLSv1.2,TLSv1.3
+ssl_ca = {tls}/ca.pem
+ssl_cert = {tls}/server.pem
+ssl_key = {tls}/server.key
+# MySQL has a binary log unless told otherwise, MariaDB has none: nothing here reads one, and it fills the disk (decision 20).
+skip-log-bin
 """
+TLS = "/etc/mysql/runbook-tls"  # below /etc/mysql, which AppArmor's profile of the server may read; no folder of its settings
 # The private address comes by DHCP: a server started before it is there cannot bind to it and would stay down.
 WAIT_FOR_ADDRESS = """\
 [Unit]
@@ -46,13 +54,23 @@ def desired(node: Node, ctx: Context) -> tuple[Stage, ...]:
     """Return the stages of `node`, the db machine: server, service, databases with their schemas, accounts."""
     unit = unit_of(ctx.spec)
     override = File(f"/etc/systemd/system/{unit}.d/runbook.conf", WAIT_FOR_ADDRESS.encode())
-    settings = [File(path, SETTINGS.format(address=node.address).encode()) for path in DROP_INS]
-    schemas = schemas_of(ctx)
+    settings = [File(path, SETTINGS.format(address=node.address, tls=TLS).encode()) for path in DROP_INS]
+    identity, schemas = certificate(node, ctx), schemas_of(ctx)
     return (
-        Stage("database server", (Package(ctx.spec.database.package), override, *settings)),
-        Stage("database service", (Unit(unit, watches=DROP_INS),)),
-        Stage("databases", (NoLeftovers(), *(schema.database for schema in schemas), *schemas)),
-        Stage("accounts", tuple(_account(database, ctx) for database in databases_of(ctx.spec.pattern))),
+        Stage("database server", (Package(ctx.spec.database.package), override, *identity, *settings)),
+        Stage("database service", (Unit(unit, watches=(*DROP_INS, *(file.path for file in identity))),)),
+        Stage("databases", (*(schema.database for schema in schemas), *schemas)),
+        Stage("accounts", (*accounts(ctx), OnlyAccounts(ctx.topology.db_accounts, hosts_of(ctx)))),
+    )
+
+
+def certificate(node: Node, ctx: Context) -> tuple[File, ...]:
+    """Return the files of the server's certificate, its key, which only the server reads, and the authority that signed it."""
+    own, key = split(ctx.secrets[f"tls/{node.name}"])
+    return (
+        File(f"{TLS}/ca.pem", ctx.secrets["ca.pem"].encode()),
+        File(f"{TLS}/server.pem", own),
+        File(f"{TLS}/server.key", key, 0o400, "mysql:mysql", secret=True),
     )
 
 
@@ -84,10 +102,15 @@ def schema_of(name: str, ctx: Context) -> MysqlSchema:
     raise RunbookError(f"{ctx.spec.pattern} has no database {name}", ctx.spec.deployment, f"there is: {names}")
 
 
-def network_of(spec: Spec) -> str:
-    """Return the deployment's network as the host part of an account: address and netmask, which every server version accepts."""
-    return ipaddress.IPv4Network(spec.cloud.network).with_netmask
+def hosts_of(ctx: Context) -> tuple[str, ...]:
+    """Return the addresses that the product's accounts may sign in from: those of its nodes, each of which has every datasource of its product."""
+    return tuple(node.address for node in ctx.topology.wso2_nodes)
 
 
-def _account(database: Database, ctx: Context) -> MysqlAccount:
-    return MysqlAccount(database.account, network_of(ctx.spec), database.name, ctx.secrets[database.secret])
+def accounts(ctx: Context) -> tuple[MysqlAccount, ...]:
+    """Return the account of each database, once for each node: an account is a name at an address."""
+    return tuple(
+        MysqlAccount(database.account, host, database.name, ctx.secrets[database.secret])
+        for database in databases_of(ctx.spec.pattern)
+        for host in hosts_of(ctx)
+    )

@@ -101,7 +101,7 @@ def files(node: Node, ctx: Context, drained: Collection[str] = ()) -> tuple[Tree
     """Return nginx.conf, a certificate and a key per host, and the certificates that the nodes may present."""
     found = [TreeFile("nginx.conf", configuration(node, ctx, drained).encode())]
     for host in node.hosts:
-        certificate, key = split(ctx.secrets[f"tls/{host}"])
+        certificate, key = pki.split(ctx.secrets[f"tls/{host}"])
         found += [TreeFile(f"tls/{host}.pem", certificate), TreeFile(f"tls/{host}.key", key, 0o600, secret=True)]
     names = dict.fromkeys(ctx.topology.key_of(member.tier or "") for host in node.hosts for member in ctx.topology.upstream(host))
     trusted = "".join(pki.certificate_of(ctx.secrets[f"tier-key/{name}"]) for name in names)
@@ -177,15 +177,6 @@ def _operator(ctx: Context) -> str:
     """Return the operator's range as the machines see it; before the launch, the range of the parameters."""
     known = ctx.operator_cidr or ctx.spec.cloud.operator_cidr
     return "127.0.0.1" if known == "auto" else known
-
-
-def split(bundle: str) -> tuple[bytes, bytes]:
-    """Return (certificates, private key) of a PEM bundle.
-
-    Before the launch the bundle is a name in brackets; then both are that name.
-    """
-    start = bundle.find("-----BEGIN CERTIFICATE-----")
-    return (bundle[start:].encode(), bundle[:start].encode()) if start >= 0 else (bundle.encode(), bundle.encode())
 
 
 @cache

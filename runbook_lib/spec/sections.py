@@ -209,7 +209,9 @@ class Parameters(_Closed):
     cloud: CloudSpec = _field(CloudSpec(), "where the machines are")
     product: ProductSpec = Field(description="the pack")
     java: JavaSpec = _field(JavaSpec(package="default-jre-headless"), "the Java runtime")
-    publisher_allow_cidr: tuple[str, ...] = _field(("0.0.0.0/0",), "who may reach the Publisher host at Nginx", allowed="list of CIDR", min_length=1)
+    publisher_allow_cidr: tuple[str, ...] = _field(
+        ("0.0.0.0/0",), "who may reach the Publisher host at Nginx; whoever runs the chapters must be among them", allowed="list of CIDR", min_length=1
+    )
     self_registration: bool = _field(False, "anybody may make an account for himself on the Store's host (hardening full)")
     account_recovery: bool = _field(False, "the product's pages for a forgotten password, on the Store's host (hardening full)")
     also_allow: dict[str, tuple[str, ...]] = _field(

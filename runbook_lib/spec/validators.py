@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from runbook_lib.pki import is_ssh_public_key
 from runbook_lib.spec.patterns import PATTERNS, ROLE_OF_COUNT
 from runbook_lib.spec.urls import check_source, refuse
 
@@ -210,6 +211,14 @@ def _access(spec: Parameters) -> None:
                 "the jump host must be known before anything connects to it",
                 "list of: ssh-ed25519 AAAA… (its /etc/ssh/ssh_host_*_key.pub)",
             )
+        for number, key in enumerate(cloud.bastion_host_keys):
+            if not is_ssh_public_key(key):
+                refuse(
+                    f"cloud.bastion_host_keys.{number}",
+                    key,
+                    "not a whole key of its type",
+                    "a line as it stands in the jump host's /etc/ssh/ssh_host_*_key.pub",
+                )
         if cloud.operator_cidr == "auto":
             refuse(
                 "cloud.operator_cidr",

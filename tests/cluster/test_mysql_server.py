@@ -28,18 +28,29 @@ def test_only_the_private_address_is_bound(as_deployment):
 @pytest.mark.parametrize(
     "statement",
     [
-        "SET PASSWORD FOR 'wso2_user'@'{network}' = PASSWORD('x')",
+        "SET PASSWORD FOR 'wso2_user'@'{host}' = PASSWORD('x')",
         "CREATE USER ''@'%'",
-        "GRANT ALL ON *.* TO 'wso2_user'@'{network}'",
+        "CREATE USER 'wso2_user'@'10.%' IDENTIFIED BY 'x'",
+        "GRANT ALL ON *.* TO 'wso2_user'@'{host}'",
     ],
 )
 def test_what_was_changed_by_hand_is_planned_and_repaired(as_deployment, statement):
-    network = mysql.network_of(as_deployment.spec)
-    on(as_deployment, "db-1", f'mariadb -e "{statement.format(network=network)}"')
+    host = as_deployment.topology.wso2_nodes[0].address
+    on(as_deployment, "db-1", f'mariadb -e "{statement.format(host=host)}"')
     plan = as_deployment.mysql.plan()
     assert len(plan.pending) == 1
     as_deployment.mysql.apply(plan)
     assert not as_deployment.mysql.plan()
+
+
+def test_the_accounts_of_a_node_that_goes_go_with_it(as_cluster):
+    smaller = as_cluster.open(nodes__worker=1)
+    try:
+        [gone] = smaller.mysql.plan().pending
+        address = smaller.topology.of("as-worker")[0].address.rpartition(".")[0] + ".42"
+        assert gone.change.verb == "remove" and gone.change.summary == f"'wso2_registry'@'{address}', 'wso2_user'@'{address}'"
+    finally:
+        smaller.close()
 
 
 def test_passwords_are_in_no_file_that_others_can_read(as_deployment):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from runbook_lib import pki
+from runbook_lib.operations.startup import signatures
+from runbook_lib.roles.carbon_settings import MARIADB
+from tests.conftest import need
 from tests.support.practice_nodes import REGISTRY_DB, USER_DB, Database, Node, Nodes, sign_in, wire_databases
 
 HANGS = "Cannot start User Manager Core bundle"
@@ -164,3 +170,61 @@ def test_tenant_file_is_frozen_at_the_first_boot(shared: Node, database: Databas
     shared.start()
     with shared.client() as client:
         assert 'data-app="https://store.example/social"' in client.get("/store/pages/top-assets").text
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """A server that takes logins inside TLS only, with a certificate of the authority in `ca.pem` beside its data."""
+    need(shutil.which("mariadbd") and shutil.which("mariadb-install-db"), "needs mariadb-server-core")
+    folder, authority = tmp_path_factory.mktemp("encrypted"), pki.make_ca("the deployment's")
+    certificate, key = pki.issue(authority, ["db-1", "127.0.0.1"])
+    for name, text in (("ca.pem", authority.cert_pem), ("other.pem", pki.make_ca("another").cert_pem), ("server.pem", certificate), ("server.key", key)):
+        (folder / name).write_text(text)
+    tls = (f"--ssl-ca={folder}/ca.pem", f"--ssl-cert={folder}/server.pem", f"--ssl-key={folder}/server.key", "--tls-version=TLSv1.2,TLSv1.3")
+    server = Database(folder / "data", *tls, "--require-secure-transport=ON")
+    yield server
+    server.stop()
+
+
+def wired(node: Node, database: Database, options: str, authority: str, address: str = "127.0.0.1") -> None:
+    """Point a node at the server with these options of the driver and a trust store that holds the authority in that file."""
+    store = node.home / "repository/resources/security/database-truststore.jks"
+    command = ["keytool", "-importcert", "-noprompt", "-alias", "runbook", "-keystore", str(store), "-storetype", "JKS", "-storepass", "wso2carbon"]
+    subprocess.run(command, stdin=(database.folder.parent / authority).open(), check=True, capture_output=True)
+    wire_databases(node, f"jdbc:mysql://{address}:{database.port}/DB?{options.format(trust=f'file://{store}', password='wso2carbon')}")
+
+
+@pytest.fixture
+def bare(nodes: Nodes, encrypted: Database, driver: Path) -> Iterator[Node]:
+    node = nodes.make()
+    encrypted.fresh(node.home)
+    shutil.copy(driver, node.home / "repository/components/lib/mariadb-java-client.jar")
+    yield node
+    node.stop()
+
+
+def explained(log: str) -> str:
+    """What the runbook says of a start with this log: the first of its known failures that has a line in it."""
+    return next(known.explanation for known in signatures() if any(re.search(known.pattern, line) for line in log.splitlines()))
+
+
+def test_the_drivers_options_connect_inside_tls_to_a_server_of_the_authority(bare: Node, encrypted: Database) -> None:
+    wired(bare, encrypted, MARIADB.options, "ca.pem")
+    assert "ERROR" not in bare.start("-Dsetup")
+    assert int(encrypted.sql("SHOW GLOBAL STATUS LIKE 'Ssl_finished_accepts'")[0].split()[1]) > 0
+
+
+REFUSED = [
+    (MARIADB.options, "other.pem", "127.0.0.1", "shows a certificate that the node does not trust"),
+    (MARIADB.options, "ca.pem", "localhost", "or that is for another address"),
+    ("useMysqlMetadata=true", "ca.pem", "127.0.0.1", "or a login in clear text"),
+]
+
+
+@pytest.mark.parametrize(("options", "authority", "address", "words"), REFUSED, ids=["another authority", "another address", "clear text"])
+def test_a_server_that_cannot_be_trusted_ends_the_start_with_the_reason(
+    bare: Node, encrypted: Database, options: str, authority: str, address: str, words: str
+) -> None:
+    wired(bare, encrypted, options, authority, address)
+    log = refuse(bare, HANGS, "-Dsetup")
+    assert words in explained(log), log

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, NoLeftovers
+from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, OnlyAccounts
 from runbook_lib.errors import HostError
 from runbook_lib.operations.backup import dump_database, recreate_database, restore_database
 from tests.conftest import ROOT, need
@@ -19,7 +19,7 @@ from tests.support.local_host import LocalHost, converged, planned
 
 PACK = ROOT / "practice/wso2_practice/pack"
 PASSWORD = "Abc123Abc123Abc123Abc123"  # for this test's server only
-NETWORK = "10.213.1.0/255.255.255.0"
+HOST = "10.213.1.61"
 DATABASE = MysqlDatabase("WSO2_USER_DB")
 
 
@@ -78,11 +78,11 @@ def schema(script: bytes | None = None) -> MysqlSchema:
 
 
 def account(**changes) -> MysqlAccount:
-    return MysqlAccount(**{"user": "wso2_user", "host": NETWORK, "database": "WSO2_USER_DB", "password": PASSWORD, **changes})
+    return MysqlAccount(**{"user": "wso2_user", "host": HOST, "database": "WSO2_USER_DB", "password": PASSWORD, **changes})
 
 
 def test_the_second_run_changes_nothing(host):
-    wish = (NoLeftovers(), DATABASE, schema(), account())
+    wish = (OnlyAccounts(), DATABASE, schema(), account())
     assert {p.change.verb for p in converged(host, *wish).changed} >= {"create", "load"}
     assert not planned(host, *wish)
 
@@ -104,7 +104,7 @@ def test_the_accounts_password_works_and_a_changed_one_is_repaired(host):
     stored = "SELECT authentication_string FROM mysql.user WHERE user = 'wso2_user'"
     expected = rows(host, f"SELECT PASSWORD('{PASSWORD}')")
     assert rows(host, stored) == expected
-    rows(host, f"SET PASSWORD FOR 'wso2_user'@'{NETWORK}' = PASSWORD('another')")
+    rows(host, f"SET PASSWORD FOR 'wso2_user'@'{HOST}' = PASSWORD('another')")
     plan = planned(host, account())
     assert [p.change.summary for p in plan.pending] == ["another password"]
     assert PASSWORD not in str(plan)
@@ -115,25 +115,36 @@ def test_the_accounts_password_works_and_a_changed_one_is_repaired(host):
 @pytest.mark.parametrize("grant", ["ALL PRIVILEGES ON *.*", "SELECT ON `mysql`.*", "DROP ON `WSO2\\_USER\\_DB`.*"])
 def test_a_right_that_was_added_by_hand_is_taken_away(host, grant):
     converged(host, DATABASE, schema(), account())
-    before = rows(host, f"SHOW GRANTS FOR 'wso2_user'@'{NETWORK}'")
-    rows(host, f"GRANT {grant} TO 'wso2_user'@'{NETWORK}'")
+    before = rows(host, f"SHOW GRANTS FOR 'wso2_user'@'{HOST}'")
+    rows(host, f"GRANT {grant} TO 'wso2_user'@'{HOST}'")
     assert [p.change.verb for p in planned(host, account()).pending] == ["change"]
     converged(host, account())
-    assert rows(host, f"SHOW GRANTS FOR 'wso2_user'@'{NETWORK}'") == before
+    assert rows(host, f"SHOW GRANTS FOR 'wso2_user'@'{HOST}'") == before
 
 
 def test_an_accounts_rights_do_not_reach_a_database_with_a_similar_name(host):
     converged(host, DATABASE, schema(), account())
-    assert "`WSO2\\\\_USER\\\\_DB`" in rows(host, f"SHOW GRANTS FOR 'wso2_user'@'{NETWORK}'")[1]
+    assert "`WSO2\\\\_USER\\\\_DB`" in rows(host, f"SHOW GRANTS FOR 'wso2_user'@'{HOST}'")[1]
 
 
 def test_anonymous_accounts_remote_root_and_the_test_database_go(host):
     rows(host, "CREATE USER ''@'localhost'; CREATE USER 'root'@'%' IDENTIFIED BY 'x'; CREATE DATABASE test;")
-    change = planned(host, NoLeftovers()).pending[0].change
+    change = planned(host, OnlyAccounts()).pending[0].change
     assert change.summary == "''@'localhost', 'root'@'%', database test"
-    converged(host, NoLeftovers())
-    assert not planned(host, NoLeftovers())
+    converged(host, OnlyAccounts())
+    assert not planned(host, OnlyAccounts())
     assert rows(host, "SELECT COUNT(*) FROM mysql.user WHERE user = '' OR (user = 'root' AND host = '%')") == ["0"]
+
+
+def test_an_account_of_a_node_that_is_gone_goes_and_those_of_others_stay(host):
+    only = OnlyAccounts(("wso2_user",), (HOST,))
+    converged(host, DATABASE, schema(), account())
+    for who in ("wso2_user'@'10.213.1.62", "wso2_user'@'%", "wso2_report'@'10.213.1.62"):
+        rows(host, f"CREATE USER '{who}' IDENTIFIED BY 'x'")
+    assert planned(host, only).pending[0].change.summary == "'wso2_user'@'%', 'wso2_user'@'10.213.1.62'"
+    converged(host, only)
+    assert not planned(host, only, account())
+    assert rows(host, "SELECT user, host FROM mysql.user WHERE user LIKE 'wso2%' ORDER BY user") == ["wso2_report\t10.213.1.62", f"wso2_user\t{HOST}"]
 
 
 def test_a_script_that_fails_names_its_line_and_leaves_a_database_that_is_known_to_be_partial(host):

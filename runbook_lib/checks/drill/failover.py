@@ -336,7 +336,7 @@ class _Run:
         d.cloud.start(name)
         stream.mark(f"power of {name} back")
         _state(d, name, "running")
-        d.fleet().wait_for_ssh([name], d.spec.timeouts.ssh)
+        d.wait_for_ssh([name])
         startup.start(d.fleet(), d.context(), name, "watch")
         stream.mark(f"{name} serves again")
 

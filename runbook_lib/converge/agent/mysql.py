@@ -107,7 +107,7 @@ class Server:
     def __init__(self):
         privileges = ", ".join("%s_priv" % name for name in PRIVILEGES)
         rows = sql(
-            "SELECT 'server', VERSION(), @@version_comment, @@GLOBAL.sql_mode, @@bind_address, @@port;"
+            "SELECT 'server', VERSION(), @@version_comment, @@GLOBAL.sql_mode, @@bind_address, @@port, @@log_bin;"
             "SELECT 'native', plugin_status FROM information_schema.plugins WHERE plugin_name = 'mysql_native_password';"
             "SELECT 'database', schema_name, default_character_set_name, default_collation_name FROM information_schema.schemata;"
             "SELECT 'table', table_schema, table_name, IFNULL(table_collation, '') FROM information_schema.tables WHERE table_type = 'BASE TABLE';"
@@ -118,7 +118,7 @@ class Server:
         table = {}
         for tag, *values in rows:
             table.setdefault(tag, []).append(values)
-        self.version, self.comment, self.sql_mode, self.bind, self.port = table["server"][0]
+        self.version, self.comment, self.sql_mode, self.bind, self.port, self.log_bin = table["server"][0]
         self.mariadb = "mariadb" in (self.version + self.comment).lower()
         self.plugin = "mysql_native_password" if self.mariadb or ["ACTIVE"] in table.get("native", []) else "caching_sha2_password"
         self.databases = {name: (charset, collation) for name, charset, collation in table["database"]}
@@ -172,8 +172,9 @@ class Asked:
     def leftovers(r, server):
         remote_root = [who for who in server.accounts if who[0] == "root" and who[1] not in ("localhost", "127.0.0.1", "::1")]
         anonymous = [who for who in server.accounts if not who[0]]
+        elsewhere = [who for who in server.accounts if who[0] in r["users"] and who[1] not in r["hosts"]]
         return {
-            "accounts": sorted("'%s'@'%s'" % who for who in anonymous + remote_root),
+            "accounts": sorted("'%s'@'%s'" % who for who in anonymous + remote_root + elsewhere),
             "test": "test" in server.databases,
         }
 
@@ -190,7 +191,8 @@ class Asked:
         listening = subprocess.run(["ss", "-Hltn", "sport = :%s" % server.port], capture_output=True, text=True).stdout
         return {
             "version": server.version, "comment": server.comment, "mariadb": server.mariadb, "sql_mode": server.sql_mode,
-            "plugin": server.plugin, "listening": sorted(line.split()[3] for line in listening.splitlines() if line),
+            "plugin": server.plugin, "log_bin": server.log_bin, "accounts": sorted(server.accounts),
+            "listening": sorted(line.split()[3] for line in listening.splitlines() if line),
             "tables": {name: len(server.tables.get(name, {})) for name in server.databases if name not in SYSTEM}, "duplicates": pairs,
         }  # fmt: skip
 

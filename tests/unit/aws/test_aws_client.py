@@ -208,8 +208,12 @@ class Ec2:
 
     about = "AWS us-east-1"
 
-    def __init__(self, *texts: str, latest: bool = True):
-        self.texts, self.latest = list(texts), latest
+    def __init__(self, *texts: str, latest: bool = True, stopped: str = ""):
+        self.texts, self.latest, self.stopped = list(texts), latest, stopped
+
+    def pages(self, operation: str, key: str, Filters: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        machine = {"InstanceId": "i-1", "State": {"Name": "stopped"}, "StateReason": {"Message": self.stopped}}
+        return [{"Instances": [machine]}] if self.stopped else []
 
     def get_console_output(self, **options: Any) -> dict[str, str]:
         if options.get("Latest") and not self.latest:
@@ -229,6 +233,12 @@ def test_keys_that_do_not_come_are_told_with_the_consoles_last_words() -> None:
     with pytest.raises(CloudError, match="Kernel panic") as caught:
         host_keys.wait_for_keys(Ec2("booting\nKernel panic - not syncing\n\n"), "store-1", "i-1", 0)
     assert "store-1" in caught.value.what and "timeouts.console" in (caught.value.next_step or "")
+
+
+def test_the_console_of_a_machine_that_stopped_is_not_watched_any_longer() -> None:
+    with pytest.raises(CloudError, match=r"store-1 \(i-1\) is stopped \(Client.InstanceInitiatedShutdown\)") as caught:
+        host_keys.wait_for_keys(Ec2("booting\n", stopped="Client.InstanceInitiatedShutdown"), "store-1", "i-1", 600)
+    assert "run chapter 01" in (caught.value.next_step or "")
 
 
 def test_keys_that_the_kernel_spoiled_are_told_with_the_way_out() -> None:
@@ -332,6 +342,25 @@ def test_the_operators_range_is_the_address_of_the_route_to_the_network(monkeypa
 
 def test_a_range_that_is_given_is_taken_as_it_is() -> None:
     assert operator_cidr.operator_cidr(spec_of(operator_cidr="192.0.2.0/28", connect_via="public")) == "192.0.2.0/28"
+
+
+@pytest.mark.parametrize(
+    ("operator", "allowed", "via", "refused"),
+    [
+        ("192.0.2.7/32", ["0.0.0.0/0"], "private", False),
+        ("192.0.2.7/32", ["10.0.0.0/8", "192.0.2.0/24"], "public", False),
+        ("192.0.0.0/16", ["192.0.2.0/24"], "private", False),  # a part of it may, and which address is ours is not known
+        ("192.0.2.7/32", ["192.0.3.0/24", "10.0.0.0/8"], "session-manager", True),
+        ("192.0.2.7/32", ["192.0.3.0/24"], "bastion", False),  # the address of the bastion, not ours
+    ],
+)
+def test_an_operator_whom_the_publishers_range_shuts_out_is_told(operator: str, allowed: list[str], via: str, refused: bool) -> None:
+    cloud = spec_of().model_copy(update={"connect_via": via})
+    if not refused:
+        return operator_cidr.refuse_shut_out(operator, allowed, cloud)
+    with pytest.raises(CloudError, match="may not open the Publisher") as caught:
+        operator_cidr.refuse_shut_out(operator, allowed, cloud)
+    assert "publisher_allow_cidr" in caught.value.where and operator in (caught.value.next_step or "")
 
 
 @pytest.mark.parametrize(("answer", "expected"), [("198.51.100.7\n", "198.51.100.7/32"), ("<html>login</html>", None)])

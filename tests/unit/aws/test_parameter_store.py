@@ -97,7 +97,7 @@ def test_chapter_01_makes_every_secret_once(make_cloud: Callable[..., Cloud]) ->
     expected = {item.name for item in secrets.missing(cloud.topology, {})}
     assert expected == {
         "ssh-private-key", "carbon-admin-password", "ca-key", "ca.pem", "tier-key/store", "tier-key/publisher",
-        "tls/store.lab.test", "tls/publisher.lab.test",
+        "tls/store.lab.test", "tls/publisher.lab.test", "tls/db-1",
         *(f"db/wso2_{name}" for name in ("user", "registry", "social", "storage", "bps")),
     }  # fmt: skip
     assert {item.name for item in secrets.ensure(cloud.vault, cloud.topology)} == expected
@@ -148,6 +148,13 @@ def test_a_host_certificate_is_renewed_before_it_ends_and_nothing_else_is(make_c
     assert renewed.name == "tls/store.lab.test" and "more days" in renewed.why
     changed = {name for name, value in cloud.vault.read_all().items() if value != before[name]}
     assert changed == {"tls/store.lab.test"}
+
+
+def test_the_database_servers_certificate_is_for_its_node_and_private_address(make_cloud: Callable[..., Cloud]) -> None:
+    cloud = make_cloud()
+    list(secrets.ensure(cloud.vault, cloud.topology))
+    stored = cloud.vault.read_all()
+    assert pki.needs_renewal(stored["tls/db-1"], stored["ca.pem"], ["db-1", cloud.topology.db.address]) is None
 
 
 def test_the_tier_key_covers_the_names_that_nginx_checks(make_cloud: Callable[..., Cloud]) -> None:

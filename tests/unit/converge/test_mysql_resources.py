@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from runbook_lib.converge.agent import mysql as agent
-from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, canonical, table_names
+from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, OnlyAccounts, canonical, table_names
 from runbook_lib.roles import mysql
 from runbook_lib.topology.databases import GREG
 from tests.conftest import ROOT
@@ -112,7 +112,10 @@ def test_every_database_of_a_pattern_has_its_schema_and_its_account(pattern):
     schemas = {r.database.name for r in resources if isinstance(r, MysqlSchema)}
     accounts = [r for r in resources if isinstance(r, MysqlAccount)]
     assert schemas == {r.database for r in accounts}
-    assert {r.host for r in accounts} == {"10.213.1.0/255.255.255.0"}
+    nodes = {node.address for node in ctx.topology.wso2_nodes}
+    assert {(r.database, r.host) for r in accounts} == {(database, node) for database in schemas for node in nodes}
+    [only] = [r for r in resources if isinstance(r, OnlyAccounts)]
+    assert set(only.users) == {r.user for r in accounts} and set(only.hosts) == nodes
     assert {r.privileges for r in accounts} == {("Select", "Insert", "Update", "Delete")}
 
 
@@ -121,3 +124,14 @@ def test_the_server_is_bound_to_its_own_address_and_waits_for_it():
     texts = [r.content.decode() for stage in mysql.desired(ctx.topology.db, ctx) for r in stage.resources if hasattr(r, "content")]
     assert sum("bind-address = 10.213.1.20\n" in text for text in texts) == 2
     assert any("network-online.target" in text for text in texts)
+
+
+def test_the_servers_key_is_its_own_and_a_renewed_certificate_restarts_it():
+    ctx = context("greg-separated")
+    [files, service, *_] = mysql.desired(ctx.topology.db, ctx)
+    [key] = [r for r in files.resources if getattr(r, "path", "").endswith(".key")]
+    assert (key.mode, key.owner, key.secret) == (0o400, "mysql:mysql", True)
+    settings = next(r.content.decode() for r in files.resources if getattr(r, "path", "") == mysql.DROP_INS[0])
+    named = {line.partition(" = ")[2] for line in settings.splitlines() if line.startswith("ssl_")}
+    assert named == {r.path for r in files.resources if getattr(r, "path", "").startswith(mysql.TLS)} <= set(service.resources[0].watches)
+    assert "\nrequire_secure_transport = ON\n" in settings and "\nskip-log-bin\n" in settings

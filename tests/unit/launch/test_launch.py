@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import socket
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,13 +15,15 @@ import pytest
 
 from runbook_lib import pki
 from runbook_lib.aws import host_keys
-from runbook_lib.errors import CloudError, PlanOvertaken
+from runbook_lib.aws.client import Aws
+from runbook_lib.errors import CloudError, HostError, PlanOvertaken
 from runbook_lib.launch import elastic_ips, groups, inventory, key_pair, machines, network, routes, secrets, teardown
 from runbook_lib.launch import host_keys as pinning
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import Instance, by_tag, tags_of
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.spec.patterns import PATTERNS
+from runbook_lib.ssh import Address, Fleet, Host
 
 pytest_plugins = ["tests.support.aws_endpoint"]
 OPERATOR = "10.213.0.1/32"
@@ -221,6 +226,35 @@ def test_a_stopped_machine_is_started(cloud: Cloud, order: str) -> None:
     assert not cloud.verify().ok
     cloud.apply()
     assert cloud.describe()["greg-1"].running and not cloud.plan()
+
+
+def test_a_machine_that_stops_again_while_it_boots_is_named_at_once(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    inventory, states = cloud.observe(), iter(["pending", "stopped"])
+    real = machines.instances_of
+
+    def shown(aws: Aws, deployment: str) -> list[Instance]:
+        state = next(states, "stopped")
+        return [replace(machine, state=state) if machine.node == "greg-1" else machine for machine in real(aws, deployment)]
+
+    monkeypatch.setattr(machines, "instances_of", shown)
+    began = time.monotonic()
+    with pytest.raises(CloudError, match="greg-1 does not run"):
+        machines._wait_until_running(inventory)
+    assert time.monotonic() - began < inventory.spec.timeouts.running / 10
+
+
+def test_a_machine_that_stops_while_ssh_is_awaited_is_named_at_once(cloud: Cloud) -> None:
+    """A closed port of this machine stands for the SSH port of one that has stopped."""
+    closed = socket.create_server(("127.0.0.1", 0))
+    address = Address("greg-1", "127.0.0.1", "admin", (), closed.getsockname()[1])
+    closed.close()
+    waiting = Fleet({"greg-1": Host(address, pki.make_ssh_key())})
+    with pytest.raises(HostError, match="waited 1 s for SSH"):
+        waiting.wait_for_ssh(["greg-1"], 1, cloud.refuse_stopped)
+    cloud.stop("greg-1")
+    with pytest.raises(CloudError, match=r"greg-1 \(i-\w+\) is stopp(ed|ing)") as caught:
+        waiting.wait_for_ssh(["greg-1"], 300, cloud.refuse_stopped)
+    assert "run chapter 01" in (caught.value.next_step or "")
 
 
 def test_a_terminated_machine_is_launched_anew_and_its_keys_are_read_from_its_own_console(cloud: Cloud) -> None:

@@ -16,6 +16,7 @@ from lxml import etree
 
 from runbook_lib.converge import edits
 from runbook_lib.converge.engine import Stage
+from runbook_lib.converge.keystore import Truststore
 from runbook_lib.converge.resources import Edited, Resource, Unit
 from runbook_lib.errors import RunbookError
 from runbook_lib.roles import appserver, carbon, carbon_settings, greg
@@ -23,7 +24,7 @@ from runbook_lib.roles.context import Context, Download
 from runbook_lib.roles.java import java
 from runbook_lib.topology.databases import REGISTRY
 from tests.conftest import ProductFiles
-from tests.fakes import context, context_with_keys
+from tests.fakes import context_with_keys
 
 TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 ROWS = [(pattern, node, row["file"], row["read"], row["is"]) for pattern, nodes in TABLE.items() for node, rows in nodes.items() for row in rows]
@@ -76,15 +77,18 @@ def test_after_the_edits_the_file_says(product_files: ProductFiles, pattern: str
         expected = wanted
         if isinstance(wanted, str):
             expected = wanted.replace("{address}", ctx.topology.node(name).address)
-            expected = re.sub(r"\{url:(\w+)\}", rf"jdbc:mysql://{ctx.topology.db.address}:3306/\1?useMysqlMetadata=true", expected)
+            trust = f"trustStore=file://{carbon.home_of(ctx.spec)}/repository/resources/security/database-truststore.jks&trustStorePassword=wso2carbon"
+            options = f"useMysqlMetadata=true&useSsl=true&enabledSslProtocolSuites=TLSv1.2&{trust}"
+            expected = re.sub(r"\{url:(\w+)\}", rf"jdbc:mysql://{ctx.topology.db.address}:3306/\1?{options}", expected)
         assert read(content(pattern, name, file, product_files), path) == expected
 
 
-@pytest.mark.parametrize(("package", "may_ask"), [("mysql-server", True), ("mariadb-server", False), ("default-mysql-server", False)])
-def test_the_driver_may_ask_a_mysql_server_for_the_key_that_hides_the_password(package: str, may_ask: bool) -> None:
-    """Else nobody signs in after the server was restarted, until somebody has come by TLS (facts 2.3)."""
-    ctx = context("greg-single", database={"package": package})
-    assert ("allowPublicKeyRetrieval=true" in carbon_settings.jdbc_url(REGISTRY, ctx)) is may_ask
+@pytest.mark.parametrize("pattern", list(TABLE))
+def test_a_node_trusts_the_deployments_authority_alone_for_the_database(pattern: str) -> None:
+    ctx = context_with_keys(pattern)
+    for node in ctx.topology.wso2_nodes:
+        [store] = [r for r in resources(node.name, ctx).values() if isinstance(r, Truststore) and r.path.endswith("database-truststore.jks")]
+        assert dict(store.certificates) == {"runbook": ctx.secrets["ca.pem"]} and f"file://{store.path}&" in carbon_settings.jdbc_url(REGISTRY, ctx)
 
 
 @pytest.mark.parametrize("pattern", list(TABLE))
@@ -214,7 +218,7 @@ def test_the_driver_decides_class_and_url_options() -> None:
     ctx = context_with_keys("greg-single", database={"driver": url})
     edit = next(e for e in carbon_settings.datasources(ctx)["repository/conf/datasources/master-datasources.xml"] if "WSO2_USER_DB" in e.describe())
     assert "com.mysql.jdbc.Driver" in edit.describe()
-    assert "useSSL=false</url>" in edit.describe() and "&amp;relaxAutoCommit" in edit.describe()
+    assert "requireSSL=true&amp;verifyServerCertificate=true" in edit.describe() and "&amp;relaxAutoCommit" in edit.describe()
 
 
 def test_an_unknown_driver_package_is_an_error_that_names_the_key() -> None:

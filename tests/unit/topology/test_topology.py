@@ -16,6 +16,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runbook_lib import pki
 from runbook_lib.errors import RunbookError
 from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.loader import load_spec
@@ -122,7 +123,7 @@ def test_over_the_internet_ssh_comes_to_nginx_and_from_there_to_the_others() -> 
 def test_otherwise_ssh_comes_to_every_machine(connect_via: str) -> None:
     bastion = {
         "cloud__bastion": "ops@jump.example.com",
-        "cloud__bastion_host_keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"],
+        "cloud__bastion_host_keys": [pki.ssh_public_key(pki.make_ssh_key())],
         "cloud__operator_cidr": "10.0.0.0/24",
     }
     topology = build("greg-separated", cloud__connect_via=connect_via, **(bastion if connect_via == "bastion" else {}))
