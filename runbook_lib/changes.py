@@ -158,6 +158,9 @@ class Event:
     of: int
     may_stop: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.host}: {self.stage}, {self.done} of {self.of}: {self.doing}"
+
 
 Progress = Callable[[Event], None]
 

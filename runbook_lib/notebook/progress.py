@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from dataclasses import asdict
 from types import FrameType
 from typing import Any
 
@@ -41,10 +42,10 @@ class Progress:
         return time.monotonic() - self.began
 
     def draw(self, event: Event) -> None:
-        """Show the event. Headless, it is only written to the file $RUNBOOK_PROGRESS, for a terminal that waits."""
+        """Show the event. Headless, it is only appended to the file $RUNBOOK_PROGRESS, for a terminal that waits."""
         if note := os.environ.get("RUNBOOK_PROGRESS"):
-            with suppress(OSError):
-                Path(note).write_text(f"{self.title}: {event.host}: {event.doing}", encoding="utf-8")
+            with suppress(OSError), open(note, "ab", buffering=0) as steps:  # one write: lines of two processes never mix
+                steps.write(f"{json.dumps(asdict(event))}\n".encode())
 
     def close(self) -> None:
         """Remove the progress after a successful apply; the cell's value shows what changed."""
@@ -52,12 +53,8 @@ class Progress:
     def fail(self) -> None:
         """Show the last event of each host after a failed apply."""
         if self.last:
-            rows = "".join(f"<li>{html.escape(_standing(event))}</li>" for event in self.last.values())
-            show(Html(f'<ul class="rb-standing">{rows}</ul>', "\n".join(map(_standing, self.last.values()))))
-
-
-def _standing(event: Event) -> str:
-    return f"{event.host}: {event.stage}, {event.done} of {event.of}: {event.doing}"
+            rows = "".join(f"<li>{html.escape(str(event))}</li>" for event in self.last.values())
+            show(Html(f'<ul class="rb-standing">{rows}</ul>', "\n".join(map(str, self.last.values()))))
 
 
 def _bar(host: str, done: int, of: int) -> str:
