@@ -258,6 +258,23 @@ def test_a_lab_is_brought_up_only_for_params_that_name_one(tmp_path: Path) -> No
     assert front.lab_of(args("cloud.aws_config=null")) is None
 
 
+@pytest.mark.parametrize(("argv", "printed"), [(["lab", "up"], "err"), (["rehearse", PARAMS], "err"), (["doctor"], "out")], ids=str)
+def test_who_has_no_linux_is_told_in_a_line_what_works_there(
+    argv: list[str], printed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(front, "as_root", lambda *_: pytest.fail("root was asked for"))
+    monkeypatch.setattr(sys, "platform", "darwin")
+    front.main(argv)
+    lines = [line for line in getattr(capsys.readouterr(), printed).splitlines() if "this is macOS" in line]
+    assert len(lines) == 1 and "here works what is on AWS" in lines[0]
+
+
+def test_a_missing_file_is_looked_for_in_each_place_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert cli.main(["plan", "params/none.yaml"]) == 1
+    assert capsys.readouterr().err.count(str(ROOT)) == 1
+
+
 def test_sudo_passes_on_which_lab_and_which_mirror_were_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "sudo").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/called\n')
     (tmp_path / "sudo").chmod(0o755)
