@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.changes import Change, Pending, Plan, Result
@@ -44,6 +45,20 @@ class Verbs:
     def checks(self) -> CheckTable:
         raise TypeError(f"{type(self).__name__} has no checks")
 
+    def resumed(self, plan: Plan) -> Plan:
+        """Return `plan`, or what is left of it, which is shown, when an apply of it ended half way and nobody else changed anything since."""
+        if not plan.begun:
+            return plan
+        left = self.plan()
+        if not left.is_left_of(plan):
+            return plan  # which is refused, as overtaken
+        display.show(display.Notice("this plan was applied half way: what is left of it was planned again, and is applied now"))
+        display.show(left)
+        return replace(left, begun=plan.begun)
+
+    def plan(self) -> Plan:
+        raise TypeError(f"{type(self).__name__} has no plan")
+
 
 class Converging(Verbs):
     """A chapter that brings some nodes to their desired state. `services`: the units that it confines."""
@@ -80,15 +95,20 @@ class Converging(Verbs):
             return engine.plan(self.deployment.fleet(), wish, self.title)
 
     def apply(self, plan: Plan) -> Result:
-        """Apply the plan and return what was changed. Raises PlanOvertaken when the hosts changed since, LockHeld when somebody else has the lock."""
+        """Apply the plan and return what was changed.
+
+        When an apply of the same plan ended half way, what is left of it is applied. Raises PlanOvertaken when somebody else changed
+        the hosts since, LockHeld when somebody else has the lock, Stopped after a Cancel or an interrupt.
+        """
         d = self.deployment
         with d.writing(), d.journal.attempt(self.name, "apply"), progress_.progress(self.title, list(plan.wish)) as progress:
             try:
-                result = self.work(plan, progress)
+                result = self.work(self.resumed(plan), progress)
             except RunbookError as error:
                 d.journal.changed(self.name, error)
                 raise
             d.journal.changed(self.name, result)
+        plan.begun.clear()
         return result
 
     def work(self, plan: Plan, progress: Any) -> Result:

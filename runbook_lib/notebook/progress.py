@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from runbook_lib.changes import Event
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import Stopped
 from runbook_lib.notebook.display import Html, heard_while_busy, interactive, show, toolkit
 
 
@@ -30,9 +30,9 @@ class Progress:
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
-        """Record and show an event. Raises RunbookError after a Cancel when `event.may_stop`: between two calls to the cloud, where no host is half-changed."""
+        """Record and show an event. Raises Stopped after a Cancel when `event.may_stop`: between two calls to the cloud, where no host is half-changed."""
         if self.stop.is_set() and event.may_stop:
-            raise RunbookError(f"stopped at {event.host} ({event.doing}), as asked", event.stage, "run the cell again: it goes on from here")
+            raise Stopped(f"stopped at {event.host} ({event.doing}), as asked", event.stage)
         with self._lock:
             self.last[event.host] = event
             self.tail = [*self.tail[-199:], f"{self.seconds():6.1f} s  {event.host:14} {event.stage}: {event.doing}"]
@@ -118,11 +118,17 @@ class WidgetProgress(Progress):
 
 @contextmanager
 def progress(title: str, hosts: Sequence[str]) -> Iterator[Progress]:
-    """Yield the progress of an apply, shown while the block runs. An interrupt stops the apply at the next stage, as Cancel does."""
+    """Yield the progress of an apply, shown while the block runs. An interrupt stops the apply at the next stage, as Cancel does.
+
+    Raises Stopped for an interrupt of the block.
+    """
     shown = WidgetProgress(title, hosts) if interactive() else Progress(title, hosts)
     with _interruptible(shown.stop):
         try:
             yield shown
+        except KeyboardInterrupt:
+            shown.fail()
+            raise Stopped(f"{title}: interrupted", ", ".join(map(str, shown.last.values())) or None) from None
         except BaseException:
             shown.fail()
             raise

@@ -11,7 +11,7 @@ import pytest
 from runbook_lib import files
 from runbook_lib.changes import Event
 from runbook_lib.chapters import params_form
-from runbook_lib.errors import HostError, ParamsError, RunbookError
+from runbook_lib.errors import HostError, ParamsError, RunbookError, Stopped
 from runbook_lib.notebook import display
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.redaction import redactor
@@ -100,7 +100,7 @@ def interruptible() -> Iterator[None]:
 
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_asks_the_hosts_to_stop_first() -> None:
-    with pytest.raises(KeyboardInterrupt), progress_.progress("MySQL", ["db-1"]) as progress:
+    with pytest.raises(Stopped, match="MySQL: interrupted"), progress_.progress("MySQL", ["db-1"]) as progress:
         try:
             signal.raise_signal(signal.SIGINT)
         finally:
