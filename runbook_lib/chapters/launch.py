@@ -26,6 +26,7 @@ class Launch(Verbs):
         When an apply of the same plan ended half way, what is left of it is applied. Raises Stopped after a Cancel or an interrupt.
         """
         d = self.deployment
+        self.announce()
         with d.writing(), d.journal.attempt(self.name, "apply"), progress_.progress("Launch", [n.name for n in d.topology.nodes]) as progress:
             done = d.cloud.apply(self.resumed(plan), progress, self._drain)
             d.journal.changed(self.name, done)

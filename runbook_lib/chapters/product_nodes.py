@@ -107,5 +107,6 @@ class Appserver(ProductNodes):
     def _followed(self, what: str, archive: str, how: Callable[..., deploy_archive.Deployed]) -> deploy_archive.Deployed:
         d = self.deployment
         names = [node.name for node in self.nodes()]
+        self.announce()
         with d.writing(), d.journal.attempt(self.name, what), progress_.progress(f"{what.title()} {archive}", names) as progress:
             return how(d.fleet(), d.context(), archive, progress)

@@ -252,7 +252,7 @@ def verify(params: str | Spec, overrides: Mapping[str, Any] | None = None, agree
     """Run the checks of every chapter, also after one failed. Return 0 when all passed and the result is as expected, else 1."""
     with opened(params, overrides) as deployment:
         journal = begin(deployment, "verify-only")
-        with _environment(RUNBOOK_RUN=str(journal.folder.resolve()), RUNBOOK_HEADLESS="1"):
+        with _environment(RUNBOOK_RUN=str(journal.folder.resolve()), RUNBOOK_HEADLESS="1", RUNBOOK_QUIET="1"):
             for chapter in chapters_of(deployment.spec.pattern):
                 _verify_chapter(deployment, chapter, agreed, say)
         found = report.finish(journal)
@@ -278,7 +278,7 @@ def destroy(spec: Spec, confirm: str, say: Say = print) -> int:
     """Remove everything that carries the deployment's tag, check that nothing is left, and return 0. Raises LockHeld before anything is written."""
     with opened(spec) as deployment, _alone(deployment):
         journal = begin(deployment, "destroy-run")
-        with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
+        with _environment(RUNBOOK_RUN=str(journal.folder.resolve()), RUNBOOK_QUIET="1"):
             try:
                 say(deployment.destroy(confirm))
             finally:

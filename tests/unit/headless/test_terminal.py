@@ -27,11 +27,11 @@ DIFF = "@@ -1 +1 @@\n-old\n+new"
 PLAN = Plan("Nginx", {}, (Pending("lb-1", "configuration", Change("configuration /etc/nginx/nginx.conf", "modify", LONG, DIFF)),))
 CHECKS = CheckTable([Check("nginx.up", LONG, "pass", "yes", "yes", "lb-1"), Check("nginx.down", "Down", "fail", "no", LONG, "lb-1")])
 PROGRAM = """
-from tests.unit.headless.test_terminal import CHECKS, LONG, PLAN
-from runbook_lib.headless.terminal import Terminal
-say = Terminal()
+import importlib
+here = importlib.import_module("tests.unit.headless.test_terminal")
+say = here.Terminal()
 with say.fitted():
-    for thing in (LONG, PLAN, CHECKS): say(thing)
+    for thing in (here.LONG, here.PLAN, here.CHECKS): say(thing)
 """
 
 
