@@ -264,19 +264,25 @@ def _new(args: argparse.Namespace) -> int:
 
 
 def _open(args: argparse.Namespace) -> int:
-    """Run JupyterLab in the foreground until Ctrl-C and return its exit status. Without a display it prints its address and opens no browser."""
-    from runbook_lib.spec.loader import find_params
+    """Run JupyterLab in the foreground until Ctrl-C and return its exit status: at the first of the deployment's own chapters.
+
+    Without a display it prints its address and opens no browser.
+    """
+    from runbook_lib.notebook.work_copies import work_copies
+    from runbook_lib.spec.loader import find_params, load_spec
 
     if not (ROOT / "notebooks").is_dir():
         raise RunbookError("there are no notebooks here", str(ROOT), "runbook new DIR makes a folder with them; go there, then runbook open")
     display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")) or sys.platform == "darwin"
-    command = [sys.executable, "-m", "jupyterlab", "notebooks/00_start_here.ipynb", f"--notebook-dir={ROOT}"]
+    params = find_params(args.params or DEFAULT_PARAMS)
+    spec = load_spec(params)
+    chapters = os.path.relpath(work_copies(params, spec.deployment, spec.pattern, ROOT), ROOT)
+    command = [sys.executable, "-m", "jupyterlab", f"{chapters}/00_start_here.ipynb", f"--notebook-dir={ROOT}"]
     command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     command += [f"--port={args.port}", "--ServerApp.port_retries=0"] if args.port else []
     command += ["--no-browser"] if args.no_browser or not display else []
     command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    environment = os.environ | ({"RUNBOOK_PARAMS": str(find_params(args.params))} if args.params else {})
-    return subprocess.run(command, cwd=ROOT, env=environment).returncode
+    return subprocess.run(command, cwd=ROOT).returncode
 
 
 def _doctor(args: argparse.Namespace) -> int:

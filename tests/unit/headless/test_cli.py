@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,8 @@ from runbook_lib.errors import ChecksFailed, CloudError, RunbookError
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.headless import cli, doctor, documents, runner
 from runbook_lib.launch import teardown
-from runbook_lib.spec.chapters import CHAPTERS
+from runbook_lib.spec import loader
+from runbook_lib.spec.chapters import CHAPTERS, chapters_of
 from runbook_lib.tables import Link
 from tests.conftest import ROOT
 
@@ -201,19 +203,41 @@ def test_every_shell_gets_its_completion(shell: str, capsys: pytest.CaptureFixtu
     assert "runbook" in capsys.readouterr().out
 
 
-def test_open_takes_a_port(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone's notebooks and params elsewhere."""
+    for name in ("notebooks", "params", "docs"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("kernel-ipc*"))
+    for module in (cli, loader):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that were to be run."""
     seen: list[list[str]] = []
     monkeypatch.setattr(subprocess, "run", lambda command, **_: seen.append(command) or argparse.Namespace(returncode=0))
+    return seen
+
+
+def test_open_takes_a_port(opened: list[list[str]], workspace: Path) -> None:
     assert cli.main(["open", "--no-browser", "--port", "9999"]) == 0
-    assert {"--port=9999", "--no-browser"} <= set(seen[0])
+    assert {"--port=9999", "--no-browser"} <= set(opened[0])
 
 
-def test_open_finds_the_params_as_every_command_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    seen: list[dict[str, str]] = []
-    monkeypatch.setattr(subprocess, "run", lambda *_, env, **__: seen.append(env) or argparse.Namespace(returncode=0))
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["open", PARAMS]) == 0
-    assert seen[0]["RUNBOOK_PARAMS"] == str(ROOT / PARAMS)
+@pytest.mark.parametrize(("words", "params"), [(["params/greg-single.lab.yaml"], "greg-single"), ([], "greg-separated")])
+def test_open_leads_every_chapter_to_the_params_and_changes_no_exemplar(
+    words: list[str], params: str, opened: list[list[str]], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exemplars = {path: path.read_bytes() for path in (workspace / "notebooks").iterdir()}
+    monkeypatch.chdir(workspace.parent)
+    assert cli.main(["open", *words]) == 0
+    assert opened[0][3] == f"work/{params}/notebooks/00_start_here.ipynb"
+    pattern = ("00_start_here", "99_tear_down", *(chapter.name for chapter in chapters_of(params)))
+    texts = [(workspace / "work" / params / "notebooks" / f"{name}.ipynb").read_text() for name in pattern]
+    assert all(f'params_file = \\"../../../params/{params}.lab.yaml\\"' in text for text in texts)
+    assert {path: path.read_bytes() for path in (workspace / "notebooks").iterdir()} == exemplars
 
 
 def test_doctor_tells_a_mistake_in_the_params_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
