@@ -29,6 +29,9 @@ from runbook_lib.topology.diagram import draw
 from runbook_lib.topology.model import topology_of
 from runbook_lib.topology.tables import Gallery
 
+OF_A_PATTERN = ("expect", "hardening", "nodes", "also_allow")  # keys that another pattern has otherwise
+OF_A_PRODUCT = ("hosts", "product.", "publisher_allow_cidr", "self_registration", "account_recovery")  # and those of another product
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -90,8 +93,25 @@ class Fields:
             self.given[key] = value
 
     def choose(self, pattern: str) -> None:
-        """Start again with the params file of another pattern."""
-        self.__init__(load_spec(ROOT / "params" / f"{pattern}.lab.yaml"))  # type: ignore[misc]
+        """Take another pattern. The name, the cloud and all else that does not depend on it stay; a pack stays for the same product.
+
+        What depends on it comes from that pattern's params file of the same place: the lab's where the parameters name an AWS config
+        file, as for a lab, otherwise that for AWS, in which the reader's own host names and pack are missing: the form asks for them.
+        """
+        place = "lab" if self.given.get("cloud.aws_config") else "aws"
+        file = ROOT / "params" / f"{pattern}.{place}.yaml"
+        another = PATTERNS[pattern].product != PATTERNS[self.given["pattern"]].product
+        theirs = OF_A_PATTERN + (OF_A_PRODUCT if another else ())
+        kept = {key: value for key, value in self.given.items() if not key.startswith(theirs)}
+        fresh = {key: value for key, value in _given(file if file.is_file() else None).items() if key.startswith(theirs)}
+        known = {row.key: row for row in self.rows}
+        self.given = dict(sorted({**kept, **fresh, "pattern": pattern}.items(), key=lambda item: list(known).index(item[0])))
+        try:
+            spec = load_spec(nested(self.given))
+        except ParamsError:  # something is missing, which the form asks for
+            self.values = {key: self.given.get(key, row.default) for key, row in known.items()}
+        else:
+            self.values = {key: _value(spec, key) for key in known}
 
     def spec(self) -> Spec:
         """Return the parameters as entered. Raises ParamsError, which names the key and what is allowed, when one is wrong."""
