@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FRONT = [sys.executable, "-X", "utf8", "-m", "runbook_cli"]  # the command to run this program again as root
 STATE = Path("/run/ec2lab")
+SYSTEMS = {"darwin": "macOS", "win32": "Windows"}
 LAB_SETTINGS = {  # the lab's variable: the runbook's variable
     "EC2LAB_NAME": "RUNBOOK_LAB",
     "EC2LAB_DEBIAN_MIRROR": "RUNBOOK_DEBIAN_MIRROR",
@@ -34,6 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     os.environ["EC2LAB_COMMAND"] = "./runbook lab"  # the command that the lab's messages name
     os.environ.update({theirs: os.environ[ours] for theirs, ours in LAB_SETTINGS.items() if ours in os.environ})
     if argv[:1] == ["lab"]:
+        if sys.platform != "linux":
+            print(not_here(), file=sys.stderr)
+            return 1
         if os.geteuid() != 0 and argv[1:2] in (["up"], ["down"], ["ssh"]):
             return as_root([*FRONT, *argv])
         from runbook_cli import lab
@@ -67,6 +71,9 @@ def doctor(args: argparse.Namespace) -> int:
     from runbook_cli import prerequisites
 
     found = cli.VERBS["doctor"](args)
+    if sys.platform != "linux":
+        print(f"○ lab: {not_here().what} ({not_here().next_step})")
+        return found
     missing = prerequisites.missing_packages()
     needed = False
     with suppress(RunbookError):  # of the params: the library reported it above
@@ -95,11 +102,19 @@ def ensure_lab(args: argparse.Namespace) -> None:
     name = lab_of(args)
     if name is None:
         return
+    if sys.platform != "linux":
+        raise not_here()
     image = _cloud_of(args).image
     images = [] if image.startswith("ami-") else ["--images", image]
     status = as_root([*FRONT, "lab", "up", "--yes", "--name", name, *images])
     if status:
         raise RunbookError(f"lab {name} could not be brought up", next_step="the lines above say why; ./runbook doctor says more")
+
+
+def not_here() -> RunbookError:
+    """Return what a machine without Linux is told that is asked for the lab: what works there."""
+    what = f"the lab needs Linux, and this is {SYSTEMS.get(sys.platform, sys.platform)}: here works what is on AWS, with params that end in .aws.yaml"
+    return RunbookError(what, None, "for the lab a Linux virtual machine, on Windows WSL")
 
 
 def as_root(command: list[str]) -> int:

@@ -49,6 +49,7 @@ class Pending:
 class Plan:
     """What would change, in the order in which it is applied. A plan is false when nothing would change.
 
+    `begun` are the hosts that an apply of this plan began to change ("" for the cloud) and did not end well.
     `wish` is the desired state of hosts by node name (`converge.engine.Wish`); it is empty for the cloud. `seconds` is how long
     planning took. `exit_code` is the exit code of the command `plan`: 2 when there are changes, otherwise 0.
     """
@@ -57,6 +58,7 @@ class Plan:
     wish: Mapping[str, Sequence[Any]] = field(repr=False)
     pending: tuple[Pending, ...]
     seconds: float = 0.0
+    begun: set[str] = field(default_factory=set, compare=False, repr=False)
 
     def __bool__(self) -> bool:
         return bool(self.pending)
@@ -68,6 +70,25 @@ class Plan:
     def of(self, *stages: str) -> tuple[Pending, ...]:
         """Return the changes of these stages (on hosts) or kinds (in the cloud)."""
         return tuple(p for p in self.pending if p.stage in stages)
+
+    def is_left_of(self, planned: Plan) -> bool:
+        """Return whether this plan differs from `planned` by nothing but what an apply of `planned` did before it ended half way.
+
+        On a host that the apply began to change, less may be left, and what follows from a change: a service to be started, or a
+        resource that the desired state did not have before the change. In the cloud, objects that are half made may need another
+        change, but none that `planned` does not name is removed. On every other host nothing may differ.
+        """
+        named = {(p.host, p.stage, p.change.key) for p in planned.pending}
+        wished = {host: {resource.key for stage in stages for resource in stage.resources} for host, stages in planned.wish.items()}
+
+        def ours(p: Pending) -> bool:
+            sign = SIGNS.get(p.change.verb, MODIFIED)
+            follows = sign == "▸" or p.change.key not in wished[p.host] if p.host in wished else sign not in ("-", "±")
+            return p.host in planned.begun and (follows or (p.host, p.stage, p.change.key) in named)
+
+        new = [p for p in self.pending if p not in planned.pending]
+        gone = [p for p in planned.pending if p not in self.pending]
+        return all(map(ours, new)) and all(p.host in planned.begun for p in gone)
 
     def summary(self) -> str:
         """Return one line with the number of changes by verb."""
@@ -157,6 +178,9 @@ class Event:
     done: int
     of: int
     may_stop: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.host}: {self.stage}, {self.done} of {self.of}: {self.doing}"
 
 
 Progress = Callable[[Event], None]

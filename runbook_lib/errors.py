@@ -61,6 +61,13 @@ class PlanOvertaken(RunbookError):
     fresh: object = None
 
 
+class Stopped(RunbookError):
+    """The work was stopped because somebody asked for it: Cancel, or an interrupt. What was done stays, and another run goes on from there."""
+
+    def __init__(self, what: str, where: str | None = None, next_step: str | None = "run this again: it goes on from here"):
+        super().__init__(what, where, next_step)
+
+
 class LockHeld(RunbookError):
     """Another writer holds the deployment's lock; the message names the owner and since when."""
 

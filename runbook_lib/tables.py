@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+import itertools
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+
+_room: ContextVar[int | None] = ContextVar("room", default=None)  # the columns that a text table may take, None: as many as it needs
+NARROWEST = 4  # columns of a column in a table that is too wide
+
+
+@contextmanager
+def fitted_to(columns: int | None) -> Iterator[None]:
+    """In the block, no text table is wider than `columns`: long cells continue on further lines. None: as wide as the cells need."""
+    before = _room.set(columns)
+    try:
+        yield
+    finally:
+        _room.reset(before)
 
 
 @dataclass(frozen=True)
@@ -61,12 +78,27 @@ def html_table(
 
 
 def text_table(columns: Sequence[str], rows: Iterable[Sequence[object]], caption: str = "", note: str = "") -> str:
-    """Return the same table as text with aligned columns; long cells are not shortened."""
+    """Return the same table as text with aligned columns; no cell is shortened. Long cells continue on further lines inside of `fitted_to` only."""
     body = [[_text(cell) for cell in row] for row in rows]
     lines = [list(map(str, columns)), *body]
-    widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    widths = _within([max(len(line[number]) for line in lines) for number in range(len(columns))], _room.get())
+    text = [_aligned(line, widths) for line in lines]
     return "\n".join(filter(None, [caption, text[0], "  ".join("-" * width for width in widths), *text[1:], note]))
+
+
+def _within(widths: list[int], room: int | None) -> list[int]:
+    """Return the columns' widths, the widest ones narrowed until the table with its gaps of two is not wider than `room`."""
+    narrowed = list(widths)
+    while room and sum(narrowed) + 2 * (len(narrowed) - 1) > room and max(narrowed) > NARROWEST:
+        narrowed[narrowed.index(max(narrowed))] -= 1
+    return narrowed
+
+
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Return a row as text, on as many lines as its longest cell needs."""
+    parts = [[cell] if len(cell) <= width else textwrap.wrap(cell, width, break_on_hyphens=False) for cell, width in zip(cells, widths, strict=True)]
+    lines = itertools.zip_longest(*parts, fillvalue="")
+    return "\n".join("  ".join(part.ljust(width) for part, width in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
 def _markup(cell: object) -> str:

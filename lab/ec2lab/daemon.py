@@ -26,6 +26,8 @@ region = {region}
 aws_access_key_id = lab
 aws_secret_access_key = lab
 endpoint_url = {endpoint}
+# Not AWS's: the range that this lab's subnets must lie in.
+ec2_network = {network}
 """
 
 
@@ -51,7 +53,7 @@ def _serve(lab: Lab, built: list[image.Image], allowed: list[str], asked_to_end:
     for server in (*answering, packages):
         threading.Thread(target=server.serve_forever, daemon=True).start()
     half = lab.aws_config.with_suffix(".new")
-    half.write_text(AWS_CONFIG.format(path=lab.aws_config, region=REGION, endpoint=lab.endpoint))
+    half.write_text(AWS_CONFIG.format(path=lab.aws_config, region=REGION, endpoint=lab.endpoint, network=lab.network))
     half.chmod(0o644)
     half.rename(lab.aws_config)
     logging.info("lab %s answers at %s with %s", lab.name, lab.endpoint, ", ".join(f"{each.name} {each.ami} ({each.key})" for each in built))

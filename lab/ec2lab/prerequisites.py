@@ -66,7 +66,7 @@ def install(packages: list[str], say: Callable[[str], None] = print) -> None:
 def check_machine() -> None:
     """Raise LabError, with the next step, when this machine lacks something that no package provides."""
     if sys.platform != "linux":
-        raise LabError(f"the lab's machines need Linux; this is {platform.system()}", next_step="run it in a Linux virtual machine")
+        raise LabError(f"the lab's machines need Linux; this is {platform.system()}", next_step="run it in a Linux virtual machine, on Windows in WSL")
     if os.geteuid() != 0:
         raise LabError("the lab makes machines and networks, which needs root", next_step=f"sudo {lab_command('up')}")
     from ec2lab.machines.image import ARCHITECTURES

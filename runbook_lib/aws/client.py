@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -58,6 +59,7 @@ QUOTA = (
 )
 SHORT = ("InsufficientInstanceCapacity", "Unsupported", "InsufficientFreeAddressesInSubnet")
 THROTTLED = ("RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown")
+LABS = Path("/run/ec2lab")  # a lab's own folder has its name
 INVALID = re.compile(r"for parameter (\S+) is invalid")  # as EC2 words it
 # What EC2 answers of an id that it does not know, by the first part of the id; of what it has just made it may say so for some seconds
 # ("Eventual consistency in the Amazon EC2 API").
@@ -193,6 +195,12 @@ class Aws:
         return self._settings.get("endpoint_url")
 
     @property
+    def network(self) -> IPv4Network | None:
+        """The range that every network must lie in, where the profile has an `ec2_network`: a lab's address range. None: AWS."""
+        found = self._settings.get("ec2_network")
+        return IPv4Network(found) if found else None
+
+    @property
     def partition(self) -> str:
         """The part of AWS that the region belongs to, as ARNs name it: aws, aws-cn or aws-us-gov."""
         return str(self.session.get_partition_for_region(self.cloud.region))
@@ -253,7 +261,7 @@ def _profile_in(path: Path, profile: str) -> dict[str, str]:
         raise CloudError(
             f"there is no AWS config file {path}",
             "cloud.aws_config",
-            "./runbook lab up (for the lab), or name the right file",
+            f"{_lab_up(path)} (for the lab), or name the right file",
         ) from None
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise CloudError(f"the AWS config file cannot be read: {error}", str(path), "compare it with AWS's documentation") from None
@@ -261,6 +269,12 @@ def _profile_in(path: Path, profile: str) -> dict[str, str]:
         if parser.has_section(section):
             return dict(parser[section])
     raise CloudError(f"no profile {profile}", str(path), f"there is: {', '.join(parser.sections()) or 'none'}")
+
+
+def _lab_up(path: Path) -> str:
+    """Return the command that brings up the lab whose file this is; one that is not the default lab is named by its folder."""
+    name = path.parent.name
+    return f"./runbook lab up --name {name} and its --range" if path.parent.parent == LABS and name != "lab" else "./runbook lab up"
 
 
 def _is_plain_http(endpoint: str | None) -> bool:

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.changes import Change, Pending, Plan, Result
-from runbook_lib.chapters.status_board import store_verification
+from runbook_lib.chapters.status_board import HOLDS, OPEN, overview, proofs_of, store_verification
 from runbook_lib.check import CheckTable
 from runbook_lib.converge import engine
 from runbook_lib.errors import RunbookError
@@ -17,10 +19,20 @@ from runbook_lib.notebook import display
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.roles import machine
 from runbook_lib.roles.context import Context
+from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.topology.model import Node
 
 if TYPE_CHECKING:
     from runbook_lib.session import Session
+
+
+def banner(deployment: Session) -> display.Html:
+    """Return in one line which deployment this is, at which endpoint, and whether that is AWS itself (PRODUCTION) or another (REHEARSAL)."""
+    aws = deployment.cloud.aws
+    kind, place = ("REHEARSAL", aws.endpoint) if aws.endpoint else ("PRODUCTION", f"AWS {deployment.spec.cloud.region}")
+    words = f"{deployment.spec.deployment} ({deployment.spec.pattern}) at {place}"
+    markup = f'<p class="rb-banner rb-{kind.lower()}" role="status"><strong>{kind}</strong> {html.escape(words)}</p>'
+    return display.Html(markup, f"{kind}: {words}")
 
 
 class Verbs:
@@ -30,6 +42,32 @@ class Verbs:
 
     def __init__(self, deployment: Session):
         self.deployment = deployment
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Return what stands at the top of the chapter: whose deployment this is and where, which chapter it lacks, topology, and board."""
+        shown = [banner(self.deployment), *self.lacking()]
+        top = {"text/html": "".join(each.markup for each in shown), "text/plain": "\n".join(each.text for each in shown)}
+        return {kind: f"{top[kind]}\n{words}" for kind, words in overview(self.deployment).items()}
+
+    def __str__(self) -> str:
+        return self._repr_mimebundle_()["text/plain"]
+
+    def lacking(self) -> list[display.Notice]:
+        """Return a notice when a chapter before this one is not verified, which names the first such chapter; none otherwise."""
+        proofs = proofs_of(self.deployment)
+        for chapter in chapters_of(self.deployment.spec.pattern):
+            if chapter.name == self.name:
+                break
+            state, when, _ = proofs.get(chapter.name, (OPEN, "", ""))
+            if state != HOLDS:
+                words = f"chapter {chapter.name} is not verified ({f'{state} {when}'.strip()}): run it first, this chapter stands on it"
+                return [display.Notice(words)]
+        return []
+
+    def announce(self) -> None:
+        """Show, before something is changed, whose deployment this is and where, and which chapter it lacks."""
+        for each in (banner(self.deployment), *self.lacking()):
+            display.show(each)
 
     def verify(self) -> CheckTable:
         """Run the checks of the running system and return them. Raises ChecksFailed, after the table was shown, when one did not pass."""
@@ -43,6 +81,20 @@ class Verbs:
 
     def checks(self) -> CheckTable:
         raise TypeError(f"{type(self).__name__} has no checks")
+
+    def resumed(self, plan: Plan) -> Plan:
+        """Return `plan`, or what is left of it, which is shown, when an apply of it ended half way and nobody else changed anything since."""
+        if not plan.begun:
+            return plan
+        left = self.plan()
+        if not left.is_left_of(plan):
+            return plan  # which is refused, as overtaken
+        display.show(display.Notice("this plan was applied half way: what is left of it was planned again, and is applied now"))
+        display.show(left)
+        return replace(left, begun=plan.begun)
+
+    def plan(self) -> Plan:
+        raise TypeError(f"{type(self).__name__} has no plan")
 
 
 class Converging(Verbs):
@@ -80,15 +132,21 @@ class Converging(Verbs):
             return engine.plan(self.deployment.fleet(), wish, self.title)
 
     def apply(self, plan: Plan) -> Result:
-        """Apply the plan and return what was changed. Raises PlanOvertaken when the hosts changed since, LockHeld when somebody else has the lock."""
+        """Apply the plan and return what was changed.
+
+        When an apply of the same plan ended half way, what is left of it is applied. Raises PlanOvertaken when somebody else changed
+        the hosts since, LockHeld when somebody else has the lock, Stopped after a Cancel or an interrupt.
+        """
         d = self.deployment
+        self.announce()
         with d.writing(), d.journal.attempt(self.name, "apply"), progress_.progress(self.title, list(plan.wish)) as progress:
             try:
-                result = self.work(plan, progress)
+                result = self.work(self.resumed(plan), progress)
             except RunbookError as error:
                 d.journal.changed(self.name, error)
                 raise
             d.journal.changed(self.name, result)
+        plan.begun.clear()
         return result
 
     def work(self, plan: Plan, progress: Any) -> Result:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.chapters import cluster, launch, mysql, nginx, product_nodes, sso, status_board, teardown
+from runbook_lib.chapters.base import banner
 from runbook_lib.evidence import report
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.notebook import display
@@ -60,8 +61,9 @@ class Deployment(Session):
         return teardown.destroy(self, confirm)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Return the topology picture and the status board for a notebook, as HTML and as text, read from the cloud once."""
-        return status_board.overview(self)
+        """Return whose deployment this is, the topology picture and the status board for a notebook, as HTML and as text."""
+        top, below = banner(self), status_board.overview(self)
+        return {"text/html": top.markup + below["text/html"], "text/plain": f"{top.text}\n{below['text/plain']}"}
 
     def __str__(self) -> str:
         return str(self.status())

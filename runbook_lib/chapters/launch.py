@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from runbook_lib.changes import Plan, Result
 from runbook_lib.chapters.base import Verbs
 from runbook_lib.check import CheckTable
 from runbook_lib.checks.ssh import verify_ssh
@@ -16,18 +15,23 @@ class Launch(Verbs):
 
     name = "01_launch_ec2"
 
-    def plan(self) -> Any:
+    def plan(self) -> Plan:
         """Return what is missing or different in the cloud, without changing anything."""
         with self.deployment.journal.attempt(self.name, "plan"):
             return self.deployment.cloud.plan()
 
-    def apply(self, plan: Any) -> Any:
-        """Apply the plan, wait until every machine accepts SSH with the deployment's key, and return what was changed."""
+    def apply(self, plan: Plan) -> Result:
+        """Apply the plan, wait until every machine accepts SSH with the deployment's key, and return what was changed.
+
+        When an apply of the same plan ended half way, what is left of it is applied. Raises Stopped after a Cancel or an interrupt.
+        """
         d = self.deployment
+        self.announce()
         with d.writing(), d.journal.attempt(self.name, "apply"), progress_.progress("Launch", [n.name for n in d.topology.nodes]) as progress:
-            done = d.cloud.apply(plan, progress, self._drain)
+            done = d.cloud.apply(self.resumed(plan), progress, self._drain)
             d.journal.changed(self.name, done)
             d.wait_for_ssh(n.name for n in d.topology.nodes)
+        plan.begun.clear()
         return done
 
     def _drain(self) -> None:

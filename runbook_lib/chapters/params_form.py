@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from runbook_lib.files import ROOT, write_whole
 from runbook_lib.notebook import display
 from runbook_lib.notebook.display import Shown, show, toolkit
 from runbook_lib.notebook.error_card import THE_FORM, error_card
-from runbook_lib.notebook.parameters_cell import here, use_in_chapters
+from runbook_lib.notebook.parameters_cell import here
+from runbook_lib.notebook.work_copies import work_copies
 from runbook_lib.spec import params_yaml
 from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.loader import load_spec, sample
@@ -27,6 +28,9 @@ from runbook_lib.topology.cost import monthly_cost
 from runbook_lib.topology.diagram import image
 from runbook_lib.topology.model import topology_of
 from runbook_lib.topology.tables import Gallery
+
+OF_A_PATTERN = ("expect", "hardening", "nodes", "also_allow")  # keys that another pattern has otherwise
+OF_A_PRODUCT = ("hosts", "product.", "publisher_allow_cidr", "self_registration", "account_recovery")  # and those of another product
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,6 @@ def choose_params(params_file: str | Path) -> Any:
 
     `.params_file` of either is the file in use: the given one, or the one that was saved last.
     """
-    params_file = os.environ.get("RUNBOOK_PARAMS") or params_file
     spec = load_spec(params_file)
     if not display.interactive():
         return Chosen(str(params_file), spec.as_table())
@@ -90,8 +93,25 @@ class Fields:
             self.given[key] = value
 
     def choose(self, pattern: str) -> None:
-        """Start again with the params file of another pattern."""
-        self.__init__(load_spec(ROOT / "params" / f"{pattern}.lab.yaml"))  # type: ignore[misc]
+        """Take another pattern. The name, the cloud and all else that does not depend on it stay; a pack stays for the same product.
+
+        What depends on it comes from that pattern's params file of the same place: the lab's where the parameters name an AWS config
+        file, as for a lab, otherwise that for AWS, in which the reader's own host names and pack are missing: the form asks for them.
+        """
+        place = "lab" if self.given.get("cloud.aws_config") else "aws"
+        file = ROOT / "params" / f"{pattern}.{place}.yaml"
+        another = PATTERNS[pattern].product != PATTERNS[self.given["pattern"]].product
+        theirs = OF_A_PATTERN + (OF_A_PRODUCT if another else ())
+        kept = {key: value for key, value in self.given.items() if not key.startswith(theirs)}
+        fresh = {key: value for key, value in _given(file if file.is_file() else None).items() if key.startswith(theirs)}
+        known = {row.key: row for row in self.rows}
+        self.given = dict(sorted({**kept, **fresh, "pattern": pattern}.items(), key=lambda item: list(known).index(item[0])))
+        try:
+            spec = load_spec(nested(self.given))
+        except ParamsError:  # something is missing, which the form asks for
+            self.values = {key: self.given.get(key, row.default) for key, row in known.items()}
+        else:
+            self.values = {key: _value(spec, key) for key in known}
 
     def spec(self) -> Spec:
         """Return the parameters as entered. Raises ParamsError, which names the key and what is allowed, when one is wrong."""
@@ -185,9 +205,9 @@ class ParamsForm:
         self.save = w.Button(description="Save", icon="save", tooltip="write a params file", button_style="primary")
         self.save.on_click(lambda _: self._save())
         self.everywhere = w.Checkbox(
-            value=True, indent=False, description="use it in the chapters: write its name into their parameters cells", layout={"width": "34em"}
+            value=True, indent=False, description="make the chapters of this deployment: copies that name this file", layout={"width": "34em"}
         )
-        self.everywhere.tooltip = "the line params_file = … of every chapter of this pattern"
+        self.everywhere.tooltip = "in work/, with the line params_file = … in every chapter of this pattern"
         left = w.VBox([self.pattern, self.answer.box, self.keys, w.HBox([self.save, self.everywhere]), self.saved.box])
         self.box = w.VBox([left, self.picture])
         self.box.add_class("rb-form")
@@ -243,33 +263,36 @@ class ParamsForm:
         self.picture.value = f'<figure class="rb-picture">{image(topology)}</figure>'
 
     def _save(self) -> None:
-        """Save the params file, write its name into the chapters when the box is checked, and show the chapters with their states."""
+        """Save the params file, make the deployment's chapters when the box is checked, and show the chapters with their states."""
         try:
-            path, pattern = self.fields.save(), self.fields.spec().pattern
+            path, spec = self.fields.save(), self.fields.spec()
             self.params_file = os.path.relpath(path)
-            changed = use_in_chapters(path, pattern) if self.everywhere.value else ()
+            folder = work_copies(path, spec.deployment, spec.pattern, ROOT) if self.everywhere.value else here()
         except RunbookError as error:
             self.saved.value = error_card(error)
             return
-        self.saved.value = f'<div role="status">{saved_words(path, changed, self.everywhere.value)}</div>{chapter_list(path, pattern)}'
+        self.saved.value = f'<div role="status">{saved_words(path, folder, self.everywhere.value)}</div>{chapter_list(path, spec.pattern, folder)}'
 
 
-def saved_words(path: Path, changed: Sequence[str], everywhere: bool) -> str:
+def saved_words(path: Path, folder: Path, everywhere: bool) -> str:
     """Return, as HTML, what Save did and what remains to be done by hand."""
     name = html.escape(os.path.relpath(path, ROOT))
     if not everywhere:
         line = html.escape(f'params_file = "{os.path.relpath(path, here())}"')
         return f"<p>✔ <code>{name}</code> is saved. In the parameters cell of the chapters: <code>{line}</code></p>"
     again = "A chapter that is open already shows it after <i>File &gt; Reload Notebook from Disk</i>."
-    words = f"The parameters cells of {len(changed)} chapters name it now. {again}" if changed else "The chapters name it already."
+    words = f"The chapters of this deployment, which name it, are in <code>{html.escape(os.path.relpath(folder, ROOT))}</code>. {again}"
     return f"<p>✔ <code>{name}</code> is saved. {words}</p>"
 
 
-def chapter_list(path: Path, pattern: str) -> str:
-    """Return the chapters in order as HTML links, each with its state in the cloud."""
+def chapter_list(path: Path, pattern: str, folder: Path) -> str:
+    """Return the chapters in `folder` in order as HTML links, each with its state in the cloud."""
+    to = Path(os.path.relpath(folder)).as_posix() + "/"
+    to = "" if to == "./" else to
     states = chapter_states(path)
     items = "".join(
-        f'<li><a href="{chapter.name}.ipynb">{chapter.number} {html.escape(chapter.title)}</a>: {html.escape(states.get(chapter.name, "○ to do"))}</li>'
+        f'<li><a href="{html.escape(to)}{chapter.name}.ipynb">{chapter.number} {html.escape(chapter.title)}</a>: '
+        f"{html.escape(states.get(chapter.name, '○ to do'))}</li>"
         for chapter in chapters_of(pattern)
     )
     return f'<ol class="rb-chapters" aria-label="chapters of {html.escape(pattern)}">{items}</ol>'

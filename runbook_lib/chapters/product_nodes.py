@@ -7,6 +7,7 @@ Nodes that are restarted are taken out of Nginx meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from runbook_lib.changes import Change, Pending, Plan, Result
@@ -40,12 +41,12 @@ class ProductNodes(Converging):
             for name in plan.wish
             if name not in booted
         )
-        return Plan(plan.title, plan.wish, plan.pending + boots, plan.seconds)
+        return replace(plan, pending=plan.pending + boots)
 
     def work(self, plan: Plan, progress: Any) -> Result:
         d, hosts = self.deployment, self.deployment.fleet()
         boots = tuple(p for p in plan.pending if p.stage == startup.FIRST_BOOT)
-        settings = Plan(plan.title, plan.wish, tuple(p for p in plan.pending if p.stage != startup.FIRST_BOOT), plan.seconds)
+        settings = replace(plan, pending=tuple(p for p in plan.pending if p.stage != startup.FIRST_BOOT))
         before = d.context()
         batches = rolling_restart.batches(d, before, settings)
         done = engine.apply(
@@ -53,6 +54,7 @@ class ProductNodes(Converging):
         )
         if not boots:
             return done
+        plan.begun.update(p.host for p in boots)
         try:
             startup.first_boots(hosts, before, d.record_first_boot, lambda: self._recreate(before), progress, progress.stop)
             after = engine.plan(hosts, self.wish(), self.title)  # from here on systemd starts the nodes, also after a failure
@@ -105,5 +107,6 @@ class Appserver(ProductNodes):
     def _followed(self, what: str, archive: str, how: Callable[..., deploy_archive.Deployed]) -> deploy_archive.Deployed:
         d = self.deployment
         names = [node.name for node in self.nodes()]
+        self.announce()
         with d.writing(), d.journal.attempt(self.name, what), progress_.progress(f"{what.title()} {archive}", names) as progress:
             return how(d.fleet(), d.context(), archive, progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from runbook_lib.chapters.base import banner
 from runbook_lib.errors import ChecksFailed, RunbookError
 from runbook_lib.launch import teardown
 from runbook_lib.notebook import display
@@ -20,6 +21,7 @@ def destroy(deployment: Session, confirm: str) -> Any:
     """
     if confirm != deployment.spec.deployment:
         raise RunbookError(f"everything of {deployment.spec.deployment} is to be removed", "confirm", f'say so: confirm = "{deployment.spec.deployment}"')
+    display.show(banner(deployment))
     with deployment.writing(), deployment.journal.attempt("99_tear_down", "destroy"), progress_.progress("Tear down", []) as progress:
         deployment.close()
         gone = teardown.destroy(deployment.cloud, progress)

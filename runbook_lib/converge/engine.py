@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from runbook_lib.changes import Event, Pending, Plan, Progress, Result
 from runbook_lib.converge import agent
 from runbook_lib.converge.resources import Fact, Resource, Wire
-from runbook_lib.errors import HostError, PlanOvertaken, RunbookError
+from runbook_lib.errors import HostError, PlanOvertaken, RunbookError, Stopped
 from runbook_lib.redaction import redactor
 from runbook_lib.ssh import Fleet, Host
 
@@ -118,7 +118,8 @@ def apply(
     applied one after the other (a rolling change); without them all hosts are applied at once. After each batch that changed
     anything, `gate` is called with its hosts and must return when they serve again.
     Raises PlanOvertaken when a fresh probe differs from the plan: nothing was changed, and its `fresh` is the present plan.
-    Raises HostError when a host fails or was stopped: what was applied stays (listed in its `changed`), and another run continues.
+    Raises HostError when a host fails, and Stopped when it was stopped or this process interrupted: what was applied stays (listed
+    in the error's `changed`), and another run continues. The hosts that were begun are noted in `planned.begun`.
     """
     began = time.monotonic()
     fresh, found = _plan_and_facts(fleet, planned.wish, planned.title)
@@ -131,10 +132,11 @@ def apply(
     concerned = {p.host for p in fresh.pending}
     changed: dict[str, list[Pending]] = {name: [] for name in concerned}
     try:
-        _in_batches(fleet, planned.wish, found, changed, progress, stop, batches, gate)
-    except RunbookError as error:
-        error.changed = _in_order(fresh.wish, changed)
-        raise
+        _in_batches(fleet, planned, found, changed, progress, stop, batches, gate)
+    except (RunbookError, KeyboardInterrupt) as error:
+        ended = error if isinstance(error, RunbookError) else Stopped(f"{planned.title}: interrupted", ", ".join(concerned))
+        ended.changed = _in_order(fresh.wish, changed)
+        raise ended from None
     return Result(planned.title, _in_order(fresh.wish, changed), tuple(planned.wish), time.monotonic() - began)
 
 
@@ -144,7 +146,7 @@ def _in_order(wish: Wish, changed: Mapping[str, Sequence[Pending]]) -> tuple[Pen
 
 def _in_batches(
     fleet: Fleet,
-    wish: Wish,
+    planned: Plan,
     found: Found,
     changed: Mapping[str, list[Pending]],
     progress: Progress | None,
@@ -157,9 +159,10 @@ def _in_batches(
     The facts in `found` are used for the first batch that has changes. Later batches are probed again, because time has passed and
     an earlier batch may have changed what they see.
     """
-    for batch in batches if batches is not None else [list(wish)]:
+    for batch in batches if batches is not None else [list(planned.wish)]:
         due = [name for name in batch if name in changed]
-        fleet.each(lambda host: _apply_host(host, wish[host.name], found.get(host.name), changed[host.name], progress, stop), due)
+        planned.begun.update(due)
+        fleet.each(lambda host: _apply_host(host, planned.wish[host.name], found.get(host.name), changed[host.name], progress, stop), due)
         if due:
             found.clear()
             if gate:
@@ -177,7 +180,7 @@ def _apply_host(
 ) -> None:
     """Apply the stages in order; each is compared with facts taken after the stage before it. What was done is added to `changed`.
 
-    Raises HostError when a stage fails, when `stop` was set, or when the host still differs after the last stage.
+    Raises HostError when a stage fails or when the host still differs after the last stage, Stopped when `stop` was set.
     """
     facts = found or _probe(host, stages)
     for index, stage in enumerate(stages):
@@ -185,7 +188,7 @@ def _apply_host(
         if not due:
             continue
         if stop and stop.is_set():
-            raise HostError(f"stopped before {stage.name} on {host.name}, as asked", host.name, "run the step again: it goes on from here")
+            raise Stopped(f"stopped before {stage.name} on {host.name}, as asked", host.name)
 
         def tell(message: dict, stage: Stage = stage) -> None:
             if progress:

@@ -11,6 +11,7 @@ from typing import Any
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import runs
 from runbook_lib.headless import runner
+from runbook_lib.headless.terminal import Essential
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.tables import text_table
 
@@ -33,7 +34,7 @@ def run_all(params_files: Sequence[str], overrides: Mapping[str, Any], say: runn
         good.append(status == 0)
         rows.append(("✔" if good[-1] else "✘", params, spec.deployment, *_found(after if after != before else None)))
     say("")
-    say(text_table(COLUMNS, rows, f"{sum(good)} of {len(rows)} deployments verified"))
+    say(Essential(text_table(COLUMNS, rows, f"{sum(good)} of {len(rows)} deployments verified")))
     return 0 if all(good) else 1
 
 
@@ -41,7 +42,7 @@ def _tried(work: Callable[[], int], say: runner.Say) -> int:
     try:
         return work()
     except RunbookError as error:
-        say(str(error))
+        say(Essential(error))
         return 1
 
 

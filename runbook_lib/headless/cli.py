@@ -7,14 +7,18 @@ import difflib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from runbook_lib import __version__
 from runbook_lib.errors import RunbookError
 from runbook_lib.files import ROOT, make_workspace
+from runbook_lib.headless.terminal import Essential, Terminal
+
+if TYPE_CHECKING:
+    from runbook_lib.spec.model import Spec
 
 DEFAULT_PARAMS = "params/greg-separated.lab.yaml"
 COMMANDS = {  # name: (what it does, exit status)
@@ -28,9 +32,14 @@ COMMANDS = {  # name: (what it does, exit status)
     "open": ("JupyterLab at 00_start_here", "0"),
     "site": ("a static site from the executed chapters", "0"),
     "doctor": ("what this machine, this account and these params lack, each with the fix", "0 nothing, 1 something"),
+    "papermill": ("papermill in the runbook's environment: NOTEBOOK OUT -p NAME VALUE …", "0 executed, 1 not"),
+    "completion": ('completion of the shell; for bash: eval "$(./runbook completion bash)"', "0"),
     "test": ("every test that this machine can run", "pytest's"),
     "lab": ("up, down, status, env, ssh, hosts, browser: EC2 on one's own machine", "0, 1"),
 }
+WITH_DOCUMENT = ("run", "plan", "verify", "status", "destroy")
+SHELLS = ("bash", "zsh", "fish")
+LAB_VERBS = ("up", "down", "status", "env", "ssh", "hosts", "browser")
 OF_CHAPTERS = "a parameter that a chapter has of its own, as with papermill: -p war app.war"
 
 
@@ -50,20 +59,26 @@ def parser() -> Parser:
     def verb(name: str, params: str = "PARAMS") -> Parser:
         text, status = COMMANDS[name]
         made: Parser = verbs.add_parser(name, help=text, description=f"{text}. Exit: {status}.")
-        if params == "PARAMS":
+        if name == "run":
+            made.add_argument("several", metavar="PARAMS", nargs="+", help="params files; several are run one after the other, with one table in the end")
+        elif params == "PARAMS":
             made.add_argument("params", metavar="PARAMS", help="a params file, such as params/greg-separated.lab.yaml")
         elif params:
             made.add_argument("params", metavar="PARAMS", nargs="?", default=DEFAULT_PARAMS if params == "default" else None)
         made.set_defaults(set=[])
         if params and name != "open":  # a chapter in JupyterLab has its own cell for overrides
             made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key (dotted)")
+        if name in WITH_DOCUMENT:
+            made.add_argument("--json", action="store_true", help="print one JSON document (docs/command-line.md); everything else goes to standard error")
+        if name in (*WITH_DOCUMENT, "rehearse"):
+            much = made.add_mutually_exclusive_group()
+            much.add_argument("-q", "--quiet", action="store_true", help="results and failures only")
+            much.add_argument("-v", "--verbose", action="store_true", help="also each step of each host, with its time")
         return made
 
     agree: dict[str, Any] = {"action": "store_true", "help": "the proof may make its test users where it asks (on AWS)"}
     for name in ("rehearse", "run"):
         made = verb(name, "default" if name == "rehearse" else "PARAMS")
-        if name == "run":
-            made.add_argument("also", metavar="PARAMS", nargs="*", help="further ones, run after it, with one table in the end")
         made.add_argument("--from", dest="first", metavar="NN", help="first chapter")
         made.add_argument("--to", dest="last", metavar="NN", help="last chapter")
         made.add_argument("--resume", action="store_true", help="leave out what is proven and still holds")
@@ -75,7 +90,9 @@ def parser() -> Parser:
             made.add_argument("--yes", **agree)
     destroy = verb("destroy")
     destroy.add_argument("--yes", action="store_true", help="do not ask for the deployment's name")
-    verb("open", "optional").add_argument("--no-browser", action="store_true")
+    opens = verb("open", "optional")
+    opens.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
+    opens.add_argument("--port", type=int, help="JupyterLab's port (default: the first free one from 8888 on)")
     verb("doctor", "optional")
     verb("new", "").add_argument("folder", metavar="DIR")
     site = verb("site", "")
@@ -85,23 +102,36 @@ def parser() -> Parser:
     test.add_argument("--fast", action="store_true", help="no root, under a minute")
     test.add_argument("--full", action="store_true", help="the long sequences too")
     test.add_argument("rest", nargs="*", help="for pytest, as are unknown options")
-    verb("lab", "").add_argument("rest", nargs=argparse.REMAINDER)
+    verb("papermill", "").add_argument("rest", nargs=argparse.REMAINDER)
+    verb("completion", "").add_argument("shell", choices=SHELLS)
+    of_lab: Any = verb("lab", "").add_argument("rest", nargs=argparse.REMAINDER)
+    of_lab.completer = lambda **_: LAB_VERBS
     return top
 
 
 def main(argv: Sequence[str] | None = None, more: dict[str, Callable[[argparse.Namespace], int]] | None = None) -> int:
     """Run the command and return its exit status. `more`: commands defined outside of this package (the lab's), by name."""
-    args, unknown = parser().parse_known_args(_spelled(list(sys.argv[1:] if argv is None else argv)))
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what may follow
+        import argcomplete
+
+        argcomplete.autocomplete(parser())
+    argv = _spelled(list(sys.argv[1:] if argv is None else argv))
+    if argv[:1] == ["papermill"]:  # its options are its own
+        return _papermill(argv[1:])
+    args, unknown = parser().parse_known_args(argv)
     if unknown and args.command != "test":
         parser().error(f"{args.command or ''}: unknown {' '.join(unknown)}")
     args.unknown = unknown
     if not args.command:
         parser().print_help()
         return 1
+    if args.command == "run":
+        args.params, *args.also = args.several
     try:
-        return ({**VERBS, **(more or {})}).get(args.command, _elsewhere)(args)
+        with _terminal(args).fitted():
+            return ({**VERBS, **(more or {})}).get(args.command, _elsewhere)(args)
     except RunbookError as error:
-        print(_redacted(error), file=sys.stderr)
+        _failed(args, error)
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -110,11 +140,20 @@ def main(argv: Sequence[str] | None = None, more: dict[str, Callable[[argparse.N
         if not error.filename:
             raise
         place = f"{error.filename} on this machine"  # a folder that may not be written, a disk that is full
-        print(RunbookError(f"{error.strerror}", place, "make it possible to write there, then run this again"), file=sys.stderr)
+        _failed(args, RunbookError(f"{error.strerror}", place, "make it possible to write there, then run this again"))
         return 1
     except KeyboardInterrupt:
         print("interrupted: nothing is half-done that the next run does not finish", file=sys.stderr)
         return 1
+
+
+def _failed(args: argparse.Namespace, error: RunbookError) -> None:
+    """Print the error on standard error, and as a document on standard output where one is asked for."""
+    Terminal(stream=sys.stderr)(error)
+    if getattr(args, "json", False):
+        from runbook_lib.headless import documents
+
+        print(documents.written(documents.of_error(error)))
 
 
 def _spelled(argv: list[str]) -> list[str]:
@@ -126,12 +165,6 @@ def _spelled(argv: list[str]) -> list[str]:
     return argv
 
 
-def _redacted(error: RunbookError) -> str:
-    from runbook_lib.redaction import redactor
-
-    return redactor.redact(str(error))
-
-
 def _overrides(args: argparse.Namespace) -> dict[str, Any]:
     from runbook_lib.spec.loader import parse_overrides
 
@@ -140,33 +173,67 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 def _run(args: argparse.Namespace) -> int:
     from runbook_lib.headless import batch, runner
-    from runbook_lib.spec.loader import typed
+    from runbook_lib.spec.loader import load_spec, typed
 
     parameters = {name: typed(f"-p {name}", value) for name, value in args.parameters}
     options = {"first": args.first, "last": args.last, "resume": args.resume, "agreed": args.yes, "parameters": parameters}
-    if also := getattr(args, "also", ()):
-        return batch.run_all([args.params, *also], _overrides(args), _say, **options)
-    return runner.run(args.params, _overrides(args), say=_say, **options)
+    say, overrides = _terminal(args), _overrides(args)
+    params = [args.params, *getattr(args, "also", ())]
+    with _documented(args, [load_spec(each, overrides) for each in params] if getattr(args, "json", False) else []), say.watching():
+        if len(params) > 1:
+            return batch.run_all(params, overrides, say, **options)
+        return runner.run(args.params, overrides, say=say, **options)
 
 
 def _plan(args: argparse.Namespace) -> int:
     from runbook_lib.headless import runner
 
-    return runner.plan(args.params, _overrides(args), _say)
+    if not args.json:
+        return runner.plan(args.params, _overrides(args), _terminal(args))
+    from runbook_lib.headless import documents
+    from runbook_lib.spec.loader import load_spec
+
+    spec = load_spec(args.params, _overrides(args))
+    found = documents.of_plans(spec, runner.plans(spec))
+    print(documents.written(found))
+    return 2 if found["changes"] else 0
 
 
 def _verify(args: argparse.Namespace) -> int:
     from runbook_lib.headless import runner
+    from runbook_lib.spec.loader import load_spec
 
-    return runner.verify(args.params, _overrides(args), args.yes, _say)
+    say, overrides = _terminal(args), _overrides(args)
+    with _documented(args, [load_spec(args.params, overrides)] if args.json else []), say.watching():
+        return runner.verify(args.params, overrides, args.yes, say)
 
 
 def _status(args: argparse.Namespace) -> int:
     from runbook_lib.headless import runner
 
     with runner.opened(args.params, _overrides(args)) as deployment:
-        _say(str(deployment.status()))
+        board = deployment.status()
+    if args.json:
+        from runbook_lib.headless import documents
+
+        print(documents.written(documents.of_status(board)))
+    else:
+        _terminal(args)(Essential(board.headline) if args.quiet else board)
     return 0
+
+
+@contextmanager
+def _documented(args: argparse.Namespace, specs: Sequence[Spec]) -> Iterator[None]:
+    """After the block, print the results of the runs that it began, one for each of `specs`; nothing when there are none."""
+    from runbook_lib.evidence import runs
+
+    before = [runs.latest(spec.deployment) for spec in specs]
+    yield
+    if specs:
+        from runbook_lib.headless import documents
+
+        found = [documents.of_run(spec, run) for spec, run in zip(specs, before, strict=True)]
+        print(documents.written(found[0] if len(found) == 1 else {"schema": runs.SCHEMA, "ok": all(each["ok"] for each in found), "deployments": found}))
 
 
 def _destroy(args: argparse.Namespace) -> int:
@@ -176,48 +243,58 @@ def _destroy(args: argparse.Namespace) -> int:
     spec = load_spec(args.params, _overrides(args))
     name = spec.deployment
     confirm = name if args.yes else ""
-    if not args.yes and sys.stdin and sys.stdin.isatty():  # sys.stdin is None where it was closed
+    if not args.yes and not args.json and sys.stdin and sys.stdin.isatty():  # sys.stdin is None where it was closed
         with suppress(EOFError):
             confirm = input(f"Everything of {name} will be removed. Type its name to go on: ").strip()
     if confirm != name:
         raise RunbookError(f"{name} was not destroyed: not confirmed", args.params, "type its name, or add --yes")
-    return runner.destroy(spec, confirm, _say)
+    say = _terminal(args)
+    with _documented(args, [spec] if args.json else []), say.watching():
+        return runner.destroy(spec, confirm, say)
 
 
 def _new(args: argparse.Namespace) -> int:
     """Create a folder to work in, for those who installed the package, and return 0. Existing files are not changed."""
     folder = Path(args.folder)
     made = make_workspace(folder)
-    _say(f"{folder}: {len(made)} files made" if made else f"{folder}: nothing to make, it has every file")
-    _say(f"next: cd {folder} && runbook open")
+    say = _terminal(args)
+    say(f"{folder}: {len(made)} files made" if made else f"{folder}: nothing to make, it has every file")
+    say(f"next: cd {folder} && runbook open")
     return 0
 
 
 def _open(args: argparse.Namespace) -> int:
-    """Run JupyterLab in the foreground until Ctrl-C and return its exit status. Without a display it prints its address and opens no browser."""
-    from runbook_lib.spec.loader import find_params
+    """Run JupyterLab in the foreground until Ctrl-C and return its exit status: at the first of the deployment's own chapters.
+
+    Without a display it prints its address and opens no browser.
+    """
+    from runbook_lib.notebook.work_copies import work_copies
+    from runbook_lib.spec.loader import find_params, load_spec
 
     if not (ROOT / "notebooks").is_dir():
         raise RunbookError("there are no notebooks here", str(ROOT), "runbook new DIR makes a folder with them; go there, then runbook open")
     display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")) or sys.platform == "darwin"
-    command = [sys.executable, "-m", "jupyterlab", "notebooks/00_start_here.ipynb", f"--notebook-dir={ROOT}"]
+    params = find_params(args.params or DEFAULT_PARAMS)
+    spec = load_spec(params)
+    chapters = os.path.relpath(work_copies(params, spec.deployment, spec.pattern, ROOT), ROOT)
+    command = [sys.executable, "-m", "jupyterlab", f"{chapters}/00_start_here.ipynb", f"--notebook-dir={ROOT}"]
     command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
+    command += [f"--port={args.port}", "--ServerApp.port_retries=0"] if args.port else []
     command += ["--no-browser"] if args.no_browser or not display else []
     command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    environment = os.environ | ({"RUNBOOK_PARAMS": str(find_params(args.params))} if args.params else {})
-    return subprocess.run(command, cwd=ROOT, env=environment).returncode
+    return subprocess.run(command, cwd=ROOT).returncode
 
 
 def _doctor(args: argparse.Namespace) -> int:
     from runbook_lib.headless.doctor import examine
 
-    return examine(args.params, _overrides(args), _say)
+    return examine(args.params, _overrides(args), _terminal(args))
 
 
 def _site(args: argparse.Namespace) -> int:
     from runbook_lib.evidence.site import build_site
 
-    _say(f"site: {os.path.relpath(build_site([Path(run) for run in args.runs], Path(args.out)) / 'index.html')}")
+    _terminal(args)(f"site: {os.path.relpath(build_site([Path(run) for run in args.runs], Path(args.out)) / 'index.html')}")
     return 0
 
 
@@ -245,13 +322,25 @@ def _elsewhere(args: argparse.Namespace) -> int:
     raise RunbookError(f"{args.command} belongs to the lab, which is not part of this installation", None, "use ./runbook")
 
 
-def _say(text: str) -> None:
-    from runbook_lib.redaction import redactor
+def _papermill(words: Sequence[str]) -> int:
+    from runbook_lib.headless.by_papermill import papermill
 
-    print(redactor.redact(text), flush=True)
+    return papermill(words)
+
+
+def _completion(args: argparse.Namespace) -> int:
+    import argcomplete
+
+    print(argcomplete.shellcode(["runbook"], shell=args.shell))
+    return 0
+
+
+def _terminal(args: argparse.Namespace) -> Terminal:
+    stream = sys.stderr if getattr(args, "json", False) else None
+    return Terminal(getattr(args, "quiet", False), getattr(args, "verbose", False), stream)
 
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "new": _new, "run": _run, "plan": _plan, "verify": _verify, "status": _status, "destroy": _destroy, "open": _open,
-    "doctor": _doctor, "site": _site, "test": _test,
+    "doctor": _doctor, "site": _site, "test": _test, "completion": _completion,
 }  # fmt: skip

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib import __version__, files
+from runbook_lib.changes import Plan
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import journal as journals
 from runbook_lib.evidence import report, runs
 from runbook_lib.evidence.journal import Journal
+from runbook_lib.headless.terminal import Essential
 from runbook_lib.notebook.parameters_cell import shared_out
 from runbook_lib.spec.chapters import NOTEBOOKS, Chapter, chapters_of
 from runbook_lib.spec.loader import load_spec
@@ -31,9 +33,11 @@ from runbook_lib.topology.diagram import draw
 from runbook_lib.topology.model import topology_of
 
 if TYPE_CHECKING:
+    from papermill.exceptions import PapermillExecutionError
+
     from runbook_lib.chapters.deployment import Deployment
 
-Say = Callable[[str], None]
+Say = Callable[[Any], None]
 PACKAGES = ("boto3", "paramiko", "pydantic", "papermill", "jupyterlab")
 
 
@@ -155,7 +159,7 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
                 config=_kernels(sockets),
             )
     except PapermillExecutionError as problem:
-        error = problem.evalue if _is_ours(problem.ename) else f"{problem.ename}: {problem.evalue}"
+        error = words_of(problem)
     except KeyboardInterrupt:
         error = "interrupted: run again, it goes on where it stopped"
     except Exception as problem:  # a kernel that died, a disk that is full, a notebook that is none
@@ -170,7 +174,7 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
     mark = "✘ stopped" if error else "✔ verified"
     say(f"{chapter.name}  {mark} after {seconds:.1f} s, {changed} resources changed")
     if error:
-        say(journals.redact(error))
+        say(Essential(journals.redact(error)))
     return not error
 
 
@@ -194,6 +198,11 @@ def _kernels(sockets: str) -> Any:
     from traitlets.config import Config
 
     return Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}, "NotebookClient": {"shutdown_kernel": "immediate"}})
+
+
+def words_of(problem: PapermillExecutionError) -> str:
+    """Return the error of a notebook's cell in words: the three parts of one of ours, else its type and message."""
+    return str(problem.evalue) if _is_ours(problem.ename) else f"{problem.ename}: {problem.evalue}"
 
 
 def _is_ours(name: str) -> bool:
@@ -222,23 +231,28 @@ def _still_holding(deployment: Deployment, chosen: tuple[Chapter, ...], before: 
     return held
 
 
-def plan(params: str, overrides: Mapping[str, Any] | None = None, say: Say = print) -> int:
+def plan(params: str | Spec, overrides: Mapping[str, Any] | None = None, say: Say = print) -> int:
     """Print every pending change of every chapter, without changing anything. Return 0 when there is none, else 2."""
     pending = False
-    with opened(params, overrides) as deployment:
-        for chapter in chapters_of(deployment.spec.pattern):
-            if chapter.converges:
-                found = getattr(deployment, chapter.attribute).plan()
-                say(str(found))
-                pending |= bool(found)
+    for _, found in plans(params, overrides):
+        say(found)
+        pending |= bool(found)
     return 2 if pending else 0
 
 
-def verify(params: str, overrides: Mapping[str, Any] | None = None, agreed: bool = False, say: Say = print) -> int:
+def plans(params: str | Spec, overrides: Mapping[str, Any] | None = None) -> Iterator[tuple[str, Plan]]:
+    """Yield the plan of every chapter that has one, with the chapter's name."""
+    with opened(params, overrides) as deployment:
+        for chapter in chapters_of(deployment.spec.pattern):
+            if chapter.converges:
+                yield chapter.name, getattr(deployment, chapter.attribute).plan()
+
+
+def verify(params: str | Spec, overrides: Mapping[str, Any] | None = None, agreed: bool = False, say: Say = print) -> int:
     """Run the checks of every chapter, also after one failed. Return 0 when all passed and the result is as expected, else 1."""
     with opened(params, overrides) as deployment:
         journal = begin(deployment, "verify-only")
-        with _environment(RUNBOOK_RUN=str(journal.folder.resolve()), RUNBOOK_HEADLESS="1"):
+        with _environment(RUNBOOK_RUN=str(journal.folder.resolve()), RUNBOOK_HEADLESS="1", RUNBOOK_QUIET="1"):
             for chapter in chapters_of(deployment.spec.pattern):
                 _verify_chapter(deployment, chapter, agreed, say)
         found = report.finish(journal)
@@ -251,22 +265,22 @@ def _verify_chapter(deployment: Deployment, chapter: Chapter, agreed: bool, say:
     try:
         if chapter.attribute == "sso":
             proof = part.prove(agreed=agreed)
-            say(str(proof))
+            say(proof)
             part.verify(proof)
-            say(str(part.works(agreed=agreed)))
+            say(part.works(agreed=agreed))
         else:
-            say(str(part.verify()))
+            say(part.verify())
     except RunbookError as error:
-        say(f"{chapter.name}: {error}")
+        say(Essential(f"{chapter.name}: {error}"))
 
 
 def destroy(spec: Spec, confirm: str, say: Say = print) -> int:
     """Remove everything that carries the deployment's tag, check that nothing is left, and return 0. Raises LockHeld before anything is written."""
     with opened(spec) as deployment, _alone(deployment):
         journal = begin(deployment, "destroy-run")
-        with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
+        with _environment(RUNBOOK_RUN=str(journal.folder.resolve()), RUNBOOK_QUIET="1"):
             try:
-                say(str(deployment.destroy(confirm)))
+                say(deployment.destroy(confirm))
             finally:
                 report.finish(journal)
     return 0
@@ -342,7 +356,7 @@ def _summary(found: Mapping[str, Any], folder: Path, complete: bool, say: Say) -
     say("")
     skipped = sum(check["status"] == "skipped" for check in checks)
     left_out = f", {skipped} skipped (the report says why; ./runbook rehearse brings a browser where one is missing)" if skipped else ""
-    say(f"{found['deployment']}: {words}; {passed} of {len(checks)} checks passed{left_out}; {changed} resources changed")
+    say(Essential(f"{found['deployment']}: {words}; {passed} of {len(checks)} checks passed{left_out}; {changed} resources changed"))
     if found["verdict"]:
-        say(f"verdict: {found['verdict']} (expected: {found['expect']})")
-    say(f"report: {os.path.relpath(folder / 'report.html')}")
+        say(Essential(f"verdict: {found['verdict']} (expected: {found['expect']})"))
+    say(Essential(f"report: {os.path.relpath(folder / 'report.html')}"))

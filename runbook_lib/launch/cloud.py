@@ -103,6 +103,7 @@ class Cloud:
             overtaken.fresh = fresh
             raise overtaken
         if fresh:
+            (plan or fresh).begun.add("")
             inventory.say = Reporter(progress, "launch", STEPS_PER_MACHINE)
             _apply(inventory, before_surplus_ends)
         return Result(fresh.title, fresh.pending, (), time.monotonic() - began)

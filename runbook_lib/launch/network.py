@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from ipaddress import IPv4Network
 from typing import Any
 
 from runbook_lib.aws.preflight.zones import zone_for
@@ -87,6 +88,10 @@ def plan(inventory: Inventory) -> Iterator[Pending]:
     if cloud.vpc:
         _refuse_taken_addresses(inventory)
         return
+    whole = inventory.aws.network
+    if whole and not IPv4Network(cloud.network).subnet_of(whole):
+        step = f"a network inside {whole}, or a lab with another --range"
+        raise _not_so(inventory, "cloud.network", f"{cloud.network} is not in {whole}, the range that {inventory.aws.about} has", step)
     if inventory.vpc is None:
         yield pending("create", "network", "VPC", cloud.network, _make_vpc)
     for subnet in inventory.topology.subnets:

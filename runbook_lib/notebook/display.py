@@ -5,6 +5,7 @@ Everything here has a static form: headless (papermill, a terminal, a test) noth
 
 from __future__ import annotations
 
+import html
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ from contextlib import suppress
 from importlib.resources import files
 from typing import Any
 
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import RunbookError, Stopped
 from runbook_lib.notebook.error_card import error_card
 from runbook_lib.redaction import redactor
 
@@ -53,6 +54,13 @@ class Html:
         return self.text
 
 
+class Notice(Html):
+    """A sentence that the reader should not miss, in amber."""
+
+    def __init__(self, words: str):
+        super().__init__(f'<p class="rb-notice" role="status">△ {html.escape(words)}</p>', f"△ {words}")
+
+
 def install(pictures: Mapping[type, Callable[[Any], str]] | None = None) -> None:
     """Set up the display of this notebook: errors as cards, the tables' style, redaction of every shown value. Does nothing outside of a notebook.
 
@@ -61,7 +69,9 @@ def install(pictures: Mapping[type, Callable[[Any], str]] | None = None) -> None
     if not in_notebook():
         return
     RunbookError._render_traceback_ = _render_error  # type: ignore[attr-defined]
-    formatter = sys.modules["IPython"].get_ipython().display_formatter
+    shell = sys.modules["IPython"].get_ipython()
+    shell.set_custom_exc((KeyboardInterrupt,), _render_interrupt)
+    formatter = shell.display_formatter
     for kind, draw in {RunbookError: error_card, **(pictures or {})}.items():
         formatter.formatters["text/html"].for_type(kind, draw)
     redact_what_is_shown(formatter)
@@ -87,6 +97,13 @@ def _render_error(error: RunbookError) -> list[str]:
     if interactive():
         return [f"{type(error).__name__}: see the card above"]
     return redactor.redact(str(error)).splitlines()
+
+
+def _render_interrupt(shell: Any, kind: type, error: BaseException, trace: Any, tb_offset: int | None = None) -> list[str]:
+    """Show the interrupt of any cell as a card, and return the lines that stand for its traceback."""
+    lines = _render_error(Stopped("interrupted"))
+    shell._showtraceback(kind, error, lines)
+    return lines
 
 
 def toolkit() -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from runbook_lib.errors import ChecksFailed, LockHeld, ParamsError, PlanOvertaken, RunbookError
+from runbook_lib.errors import ChecksFailed, LockHeld, ParamsError, PlanOvertaken, RunbookError, Stopped
 from runbook_lib.spec.chapters import CHAPTERS
 from runbook_lib.spec.model import Spec
 from runbook_lib.spec.reference import KeyReference
@@ -40,6 +40,8 @@ def error_card(error: RunbookError) -> str:
         rows.append(("Meaning", html.escape(f"{key.key}: {key.description}{f' ({facts})' if facts else ''}")))
     rows.append(("See", " · ".join(f'<a href="{html.escape(href)}">{html.escape(words)}</a>' for href, words in links_of(error))))
     cells = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in rows if text)
+    if isinstance(error, Stopped):
+        return f'<div class="rb-stopped" role="status"><strong>■ Stopped, as asked.</strong><dl>{cells}</dl></div>'
     return f'<div class="rb-error" role="alert"><strong>✘ Stopped.</strong><dl>{cells}</dl>{_traceback(error)}</div>'
 
 

@@ -19,6 +19,7 @@ from runbook_lib.files import write_whole
 from runbook_lib.spec.chapters import NOTEBOOKS, Chapter, chapters_of
 
 LINE = re.compile(r"^params_file = .*$", re.MULTILINE)
+START = "00_start_here"
 TEAR_DOWN = "99_tear_down"
 EVERY_CHAPTERS = ("params_file", "overrides")
 
@@ -28,15 +29,14 @@ def here() -> Path:
     return Path.cwd() if (Path.cwd() / f"{TEAR_DOWN}.ipynb").is_file() else NOTEBOOKS
 
 
-def use_in_chapters(params: Path, pattern: str, folder: Path | None = None) -> tuple[str, ...]:
-    """Write `params_file = …` into the parameters cell of every chapter of `pattern` and of the tear-down.
+def use_in_chapters(params: Path, pattern: str, folder: Path, also: Iterable[str] = ()) -> tuple[str, ...]:
+    """Write `params_file = …` into the parameters cell of every chapter of `pattern` in `folder`, of the tear-down, and of those in `also`.
 
     Return the chapters that named another file before. Everything else in the notebooks stays the same, byte for byte.
     Raises RunbookError, before anything is written, when a chapter has no such line.
     """
-    folder = folder or here()
     line = f'params_file = "{Path(os.path.relpath(params, folder)).as_posix()}"'
-    names = [*(chapter.name for chapter in chapters_of(pattern)), TEAR_DOWN]
+    names = [*also, *(chapter.name for chapter in chapters_of(pattern)), TEAR_DOWN]
     paths = [folder / f"{name}.ipynb" for name in names if (folder / f"{name}.ipynb").is_file()]
     texts = [(path, path.read_text(encoding="utf-8")) for path in paths]
     changed = [(path, new) for path, old in texts if (new := _with_line(old, line, path)) != old]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from dataclasses import asdict
 from types import FrameType
 from typing import Any
 
 from runbook_lib.changes import Event
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import Stopped
 from runbook_lib.notebook.display import Html, heard_while_busy, interactive, show, toolkit
 
 
@@ -29,9 +30,9 @@ class Progress:
         self._lock = threading.Lock()
 
     def __call__(self, event: Event) -> None:
-        """Record and show an event. Raises RunbookError after a Cancel when `event.may_stop`: between two calls to the cloud, where no host is half-changed."""
+        """Record and show an event. Raises Stopped after a Cancel when `event.may_stop`: between two calls to the cloud, where no host is half-changed."""
         if self.stop.is_set() and event.may_stop:
-            raise RunbookError(f"stopped at {event.host} ({event.doing}), as asked", event.stage, "run the cell again: it goes on from here")
+            raise Stopped(f"stopped at {event.host} ({event.doing}), as asked", event.stage)
         with self._lock:
             self.last[event.host] = event
             self.tail = [*self.tail[-199:], f"{self.seconds():6.1f} s  {event.host:14} {event.stage}: {event.doing}"]
@@ -41,10 +42,10 @@ class Progress:
         return time.monotonic() - self.began
 
     def draw(self, event: Event) -> None:
-        """Show the event. Headless, it is only written to the file $RUNBOOK_PROGRESS, for a terminal that waits."""
+        """Show the event. Headless, it is only appended to the file $RUNBOOK_PROGRESS, for a terminal that waits."""
         if note := os.environ.get("RUNBOOK_PROGRESS"):
-            with suppress(OSError):
-                Path(note).write_text(f"{self.title}: {event.host}: {event.doing}", encoding="utf-8")
+            with suppress(OSError), open(note, "ab", buffering=0) as steps:  # one write: lines of two processes never mix
+                steps.write(f"{json.dumps(asdict(event))}\n".encode())
 
     def close(self) -> None:
         """Remove the progress after a successful apply; the cell's value shows what changed."""
@@ -52,12 +53,8 @@ class Progress:
     def fail(self) -> None:
         """Show the last event of each host after a failed apply."""
         if self.last:
-            rows = "".join(f"<li>{html.escape(_standing(event))}</li>" for event in self.last.values())
-            show(Html(f'<ul class="rb-standing">{rows}</ul>', "\n".join(map(_standing, self.last.values()))))
-
-
-def _standing(event: Event) -> str:
-    return f"{event.host}: {event.stage}, {event.done} of {event.of}: {event.doing}"
+            rows = "".join(f"<li>{html.escape(str(event))}</li>" for event in self.last.values())
+            show(Html(f'<ul class="rb-standing">{rows}</ul>', "\n".join(map(str, self.last.values()))))
 
 
 def _bar(host: str, done: int, of: int) -> str:
@@ -121,11 +118,17 @@ class WidgetProgress(Progress):
 
 @contextmanager
 def progress(title: str, hosts: Sequence[str]) -> Iterator[Progress]:
-    """Yield the progress of an apply, shown while the block runs. An interrupt stops the apply at the next stage, as Cancel does."""
+    """Yield the progress of an apply, shown while the block runs. An interrupt stops the apply at the next stage, as Cancel does.
+
+    Raises Stopped for an interrupt of the block.
+    """
     shown = WidgetProgress(title, hosts) if interactive() else Progress(title, hosts)
     with _interruptible(shown.stop):
         try:
             yield shown
+        except KeyboardInterrupt:
+            shown.fail()
+            raise Stopped(f"{title}: interrupted", ", ".join(map(str, shown.last.values())) or None) from None
         except BaseException:
             shown.fail()
             raise

@@ -19,7 +19,7 @@ import yaml
 
 from runbook_lib.changes import Event, Progress
 from runbook_lib.converge import agent
-from runbook_lib.errors import HostError, RunbookError
+from runbook_lib.errors import HostError, RunbookError, Stopped
 from runbook_lib.operations import registry
 from runbook_lib.redaction import redactor
 from runbook_lib.roles import carbon
@@ -226,11 +226,7 @@ def first_boots(
         if marks[name] == "complete":
             continue
         if stop and stop.is_set():
-            raise RunbookError(
-                f"stopped before the first boot of {name}, as asked",
-                name,
-                "run the chapter again: it goes on from here",
-            )
+            raise Stopped(f"stopped before the first boot of {name}, as asked", name)
         registry.free_lock(database)
         report(name, FIRST_BOOT)
         started.append(start(fleet, ctx, name, "start", progress, first=True))

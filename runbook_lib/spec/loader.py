@@ -73,7 +73,8 @@ def find_params(params_file: str | Path) -> Path:
     there = sorted(file.name for file in (ROOT / "params").glob("*.yaml"))
     near = difflib.get_close_matches(path.name, there, 1)
     hint = f"nearest: params/{near[0]}" if near else f"there is: {', '.join(there) or 'nothing in params/'}"
-    raise ParamsError(f"no params file {params_file}", f"tried from {Path.cwd()} and {ROOT}", hint)
+    tried = " and ".join(dict.fromkeys(str(folder) for folder in (Path.cwd(), ROOT)))
+    raise ParamsError(f"no params file {params_file}", f"tried from {tried}", hint)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
@@ -202,6 +203,9 @@ def _takes_mapping(key: Key) -> bool:
 
 
 def _allowed_text(key: Key) -> str:
+    """Return what a key may be, in words; for a count of nodes, of all patterns that have such nodes."""
+    if counts := [pattern.nodes[str(key[-1])] for pattern in PATTERNS.values() if key[:-1] == ("nodes",) and key[-1] in pattern.nodes]:
+        return f"{min(least for least, _, _ in counts)} to {max(most for _, most, _ in counts)}"
     field = _field_of(key)
     return describe(field) if field else ""
 

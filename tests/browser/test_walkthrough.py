@@ -10,7 +10,6 @@ import nbformat
 import pytest
 
 from runbook_lib.spec.loader import load_spec
-from tests.conftest import ROOT
 from tests.support.deployments import Deployed
 from tests.support.jupyterlab_server import Desk, chromium_running, open_chapter, picture
 
@@ -48,19 +47,18 @@ def test_a_newcomer_chooses_errs_corrects_and_saves(chapter: OpenChapter, desk: 
     page.get_by_role("tab", name="deployment").click()
     page.get_by_label("deployment", exact=True).fill("walkthrough-saved")
     page.get_by_label("deployment", exact=True).press("Enter")
-    saved = ROOT / "params" / "walkthrough-saved.yaml"
-    try:
-        page.locator("button:has-text('Save')").click()
-        page.get_by_text("params/walkthrough-saved.yaml").first.wait_for()
-        page.locator(".rb-chapters").get_by_text("○ to do").first.wait_for()
-        spec = load_spec(saved)
-        assert (spec.deployment, spec.cloud.disk_gb) == ("walkthrough-saved", 30)
-        assert "# size of each root volume" in saved.read_text()
-    finally:
-        saved.unlink(missing_ok=True)
+    saved = desk.root / "params" / "walkthrough-saved.yaml"
+    exemplars = {path: path.read_bytes() for path in desk.notebook("05_configure_nginx").parent.glob("0[1-9]*.ipynb")}
+    page.locator("button:has-text('Save')").click()
+    page.get_by_text("params/walkthrough-saved.yaml").first.wait_for()
+    page.locator(".rb-chapters").get_by_text("○ to do").first.wait_for()
+    spec = load_spec(saved)
+    assert (spec.deployment, spec.cloud.disk_gb) == ("walkthrough-saved", 30)
+    assert "# size of each root volume" in saved.read_text()
     page.get_by_text(f"{separated.name} (greg-separated): 6 of 6 machines run").wait_for()
     picture(page, "00-whole")
-    assert "params/walkthrough-saved.yaml" in desk.code("05_configure_nginx")
+    assert "params/walkthrough-saved.yaml" in (desk.root / "work/walkthrough-saved/notebooks/05_configure_nginx.ipynb").read_text()
+    assert {path: path.read_bytes() for path in exemplars} == exemplars
     page.locator(".rb-chapters a").first.click()  # the first chapter opens beside it, and names the saved file
     page.get_by_role("tab", name="01_launch_ec2.ipynb").wait_for()
     page.locator(".jp-Notebook:visible .cm-content").get_by_text("params/walkthrough-saved.yaml").wait_for()

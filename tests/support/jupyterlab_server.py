@@ -53,7 +53,8 @@ class Desk:
 def chapters_for(deployed: Deployed, root: Path) -> None:
     """Copies of the chapters that name the test's cluster, and the docs that cards link to."""
     (root / "notebooks").mkdir(parents=True, exist_ok=True)
-    shutil.copytree(ROOT / "docs", root / "docs", dirs_exist_ok=True)
+    for name in ("docs", "params"):
+        shutil.copytree(ROOT / name, root / name, dirs_exist_ok=True)
     for path in (ROOT / "notebooks").glob("*.ipynb"):
         if "as_" not in path.stem:
             with_parameters(path.stem, deployed, root / "notebooks")

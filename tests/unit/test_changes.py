@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from runbook_lib.changes import Change, Pending, Plan
 
 SAME = Change("file /etc/x", "create", "3 bytes", "+abc")
@@ -38,3 +40,42 @@ def test_what_differs_between_hosts_stays_apart() -> None:
 def test_the_table_of_a_notebook_has_the_same_rows() -> None:
     table = PLAN._repr_html_()
     assert table.count("<tr>") == 1 + 4 and "<td>store-1, store-2</td>" in table
+
+
+def change(host: str, key: str, verb: str = "modify", stage: str = "settings", summary: str = "") -> Pending:
+    return Pending(host, stage, Change(key, verb, summary))
+
+
+BEGUN = Plan("Nodes", {"a": (), "b": ()}, (change("a", "x"), change("a", "y"), change("b", "x")), begun={"a"})
+IN_THE_CLOUD = Plan("d", {}, (change("", "group lb", "create"), change("", "rule lb", "create")), begun={""})
+
+
+@pytest.mark.parametrize(
+    ("planned", "left", "ours"),
+    [
+        (BEGUN, [change("a", "y"), change("b", "x")], True),
+        (BEGUN, [change("a", "x", summary="half of it"), change("a", "y"), change("b", "x")], True),
+        (BEGUN, [change("a", "unit x", "restart"), change("a", "y"), change("b", "x")], True),
+        (BEGUN, [change("b", "x")], True),
+        (BEGUN, [change("a", "y")], False),
+        (BEGUN, [change("a", "y"), change("b", "x", summary="another line")], False),
+        (BEGUN, [change("a", "y"), change("b", "x"), change("b", "z")], False),
+        (IN_THE_CLOUD, [change("", "rule lb", "create")], True),
+        (IN_THE_CLOUD, [change("", "rule lb", "create"), change("", "host keys lb-1", "pin")], True),
+        (IN_THE_CLOUD, [change("", "rule lb", "create"), change("", "rule lb: 8080", "delete")], False),
+    ],
+    ids=[
+        *("less is left", "half of a resource", "a service to restart", "a host is done", "another host has less", "another host has something else"),
+        *("another host has more", "less in the cloud", "half an object in the cloud", "a foreign rule in the cloud"),
+    ],
+)
+def test_what_is_left_of_a_plan_is_told_from_what_another_hand_did(planned: Plan, left: list[Pending], ours: bool) -> None:
+    assert Plan(planned.title, planned.wish, tuple(left)).is_left_of(planned) is ours
+
+
+def test_on_a_host_that_was_begun_what_another_hand_did_to_something_else_is_foreign() -> None:
+    file = type("File", (), {"key": "z"})()
+    stage = type("Stage", (), {"resources": (file,)})()
+    planned = Plan("Nodes", {"a": (stage,)}, (change("a", "x"),), begun={"a"})
+    assert not Plan("Nodes", planned.wish, (change("a", "z"),)).is_left_of(planned)
+    assert Plan("Nodes", planned.wish, (change("a", "of its first boot"),)).is_left_of(planned), "the desired state has more after a first boot"

@@ -181,9 +181,9 @@ class Drill:
         table = CheckTable(
             [rate if steady else replace(rate, status="undecided")]
         )  # too low a rate is the fault of the host that runs the drill, not of the cluster
-        table.append(self._row("failed", "no GET failed", not self.failed, "0", str(len(self.failed))))
+        table.append(self._row("failed", "GETs that failed", not self.failed, "0", str(len(self.failed))))
         if not self.touched:
-            table.append(self._row("sessions", "no session was lost", self.lost == 0, "0", str(self.lost)))
+            table.append(self._row("sessions", "sessions that were lost", self.lost == 0, "0", str(self.lost)))
         else:
             table.append(self._sessions())
         if self.kind == "power-cut":

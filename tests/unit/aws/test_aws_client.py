@@ -52,10 +52,14 @@ def config(tmp_path: Path, text: str) -> CloudSpec:
     return CloudSpec(aws_config=str(path))
 
 
-def test_a_missing_config_file_points_to_the_lab() -> None:
-    with pytest.raises(CloudError, match="no AWS config file /run/nowhere") as caught:
-        Aws(CloudSpec(aws_config="/run/nowhere"))
-    assert "./runbook lab up" in (caught.value.next_step or "")
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [("/run/nowhere", "./runbook lab up ("), ("/run/ec2lab/lab/nowhere", "./runbook lab up ("), ("/run/ec2lab/two/nowhere", "./runbook lab up --name two ")],
+)
+def test_a_missing_config_file_points_to_the_lab_that_it_is_of(path: str, command: str) -> None:
+    with pytest.raises(CloudError, match=f"no AWS config file {path}") as caught:
+        Aws(CloudSpec(aws_config=path))
+    assert command in (caught.value.next_step or "")
 
 
 def test_an_error_names_the_parameters_that_chose_the_credentials(tmp_path: Path) -> None:

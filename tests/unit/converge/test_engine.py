@@ -22,7 +22,7 @@ from runbook_lib.converge.edits import TextSet
 from runbook_lib.converge.engine import Stage
 from runbook_lib.converge.keystore import Keystore
 from runbook_lib.converge.resources import Absent, Archive, Directory, Edited, Exec, File
-from runbook_lib.errors import HostError, PlanOvertaken
+from runbook_lib.errors import HostError, PlanOvertaken, Stopped
 from runbook_lib.ssh import Completed, Fleet
 
 OWNER = subprocess.run(["sh", "-c", "echo $(id -un):$(id -gn)"], capture_output=True, text=True).stdout.strip()
@@ -110,6 +110,31 @@ def test_a_plan_that_the_world_has_overtaken_is_refused_with_the_fresh_one(here,
         engine.apply(here, planned)
     assert "another hand" in str(caught.value.fresh)
     assert (tmp_path / "a").read_text() == "another hand was here\n"
+
+
+def test_an_apply_that_was_stopped_leaves_a_plan_that_is_its_own_rest_unless_another_hand_was_there(here, tmp_path):
+    stages = [Stage("first", (File(f"{tmp_path}/a", b"new\n", 0o644, OWNER),)), Stage("second", (File(f"{tmp_path}/b", b"new\n", 0o644, OWNER),))]
+    wish = {"here": [*stages, Stage("third", (File(f"{tmp_path}/c", b"new\n", 0o644, OWNER),))]}
+    (tmp_path / "c").write_bytes(b"new\n")
+    (tmp_path / "c").chmod(0o644)
+    planned, stop = engine.plan(here, wish), threading.Event()
+    with pytest.raises(Stopped, match="stopped before second on here") as caught:
+        engine.apply(here, planned, lambda event: stop.set(), stop)
+    assert [p.change.key for p in caught.value.changed] == [f"file {tmp_path}/a"]
+    assert planned.begun == {"here"} and engine.plan(here, wish).is_left_of(planned)
+    (tmp_path / "c").write_text("another hand was here\n")
+    assert not engine.plan(here, wish).is_left_of(planned)
+
+
+def test_an_interrupt_ends_as_a_stop_that_says_what_was_changed(here, tmp_path):
+    wish = {"here": [Stage("all", (File(f"{tmp_path}/a", b"new\n", 0o644, OWNER),))]}
+
+    def interrupt(names: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(Stopped, match="plan: interrupted") as caught:
+        engine.apply(here, engine.plan(here, wish), gate=interrupt)
+    assert [p.change.key for p in caught.value.changed] == [f"file {tmp_path}/a"]
 
 
 def test_a_stage_is_compared_after_the_stage_before_it(here, tmp_path):

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 
 from runbook_cli import main as front
+from runbook_lib.changes import Change, Pending, Plan
 from runbook_lib.chapters import teardown as teardown_
+from runbook_lib.chapters.status_board import Board
 from runbook_lib.check import Check, CheckTable
 from runbook_lib.errors import ChecksFailed, CloudError, RunbookError
 from runbook_lib.evidence.journal import Journal
-from runbook_lib.headless import cli, doctor, runner
+from runbook_lib.headless import cli, doctor, documents, runner
 from runbook_lib.launch import teardown
+from runbook_lib.spec import loader
+from runbook_lib.spec.chapters import CHAPTERS, chapters_of
+from runbook_lib.tables import Link
 from tests.conftest import ROOT
 
 PARAMS = "params/greg-separated.lab.yaml"
 
 
 def test_every_command_of_the_contract_is_there() -> None:
-    promised = {"rehearse", "test", "run", "plan", "verify", "destroy", "lab", "open", "doctor", "site"}
+    promised = {"rehearse", "test", "run", "plan", "verify", "destroy", "lab", "open", "doctor", "site", "papermill", "completion"}
     assert promised <= set(cli.COMMANDS)
 
 
@@ -120,12 +128,116 @@ def test_a_mistake_in_a_command_of_the_lab_is_1_as_well(argv: list[str], monkeyp
     assert end.value.code == 1
 
 
-def test_open_finds_the_params_as_every_command_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    seen: list[dict[str, str]] = []
-    monkeypatch.setattr(subprocess, "run", lambda *_, env, **__: seen.append(env) or argparse.Namespace(returncode=0))
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["open", PARAMS]) == 0
-    assert seen[0]["RUNBOOK_PARAMS"] == str(ROOT / PARAMS)
+DEPLOYMENT_DOCUMENT = {"schema", "deployment", "pattern"}
+
+
+def test_a_plan_as_a_document_has_every_change(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pending = Pending("lb-1", "configuration", Change("configuration /etc/nginx/nginx.conf", "modify", "2 lines differ", "+a\n-b"))
+    monkeypatch.setattr(runner, "plans", lambda *_: [("05_configure_nginx", Plan("Nginx", {}, (pending,)))])
+    assert cli.main(["plan", PARAMS, "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)
+    assert found.keys() == DEPLOYMENT_DOCUMENT | {"changes", "pending"} and found["changes"] == 1
+    assert found["pending"] == [
+        {
+            **{"chapter": "05_configure_nginx", "host": "lb-1", "stage": "configuration", "key": "configuration /etc/nginx/nginx.conf"},
+            **{"verb": "modify", "summary": "2 lines differ", "diff": "+a\n-b"},
+        }
+    ]
+
+
+@pytest.mark.parametrize("command", ["run", "verify", "destroy"])
+def test_a_run_as_a_document_is_its_result_and_where_it_lies(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def work(spec: object, *_: object, say: Any = None, **__: object) -> int:
+        journal = Journal(tmp_path / "greg-separated" / "20260101T000000Z", {"deployment": "greg-separated"}).open()
+        journal.write("01_launch_ec2", "chapter", seconds=1, ok=True)
+        (journal.folder / "result.json").write_text(json.dumps(journal.result()))
+        (say or _[-1])("words for people")
+        return 0
+
+    monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path))
+    monkeypatch.setattr(runner, command, work)
+    assert cli.main([command, PARAMS, "--json", *(["--yes"] if command == "destroy" else [])]) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert said.err == "words for people\n" and found["ok"] and found["run"].endswith("greg-separated/20260101T000000Z")
+    assert [chapter["name"] for chapter in found["chapters"]] == ["01_launch_ec2"]
+
+
+def test_the_board_as_a_document() -> None:
+    chapter = CHAPTERS["05_configure_nginx"]
+    row = (Link("05_configure_nginx.ipynb", "05_configure_nginx", "Configure Nginx"), "✘ failed", "2026-01-01T00:00:00Z", "root@vm")
+    found = documents.of_status(Board("d", "greg-single", [("lb-1", "10.0.0.1", "t3.micro", "● running", "store.lab.test")], [row], chapter, 1))
+    assert found["machines"] == [{"node": "lb-1", "address": "10.0.0.1", "type": "t3.micro", "state": "running", "serves": "store.lab.test"}]
+    assert found["chapters"] == [{"name": "05_configure_nginx", "state": "failed", "when": "2026-01-01T00:00:00Z", "by": "root@vm"}]
+    assert (found["running"], found["next"], found["trouble"]) == (1, "05_configure_nginx", None)
+
+
+def test_an_error_as_a_document_has_its_three_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", "params/none.yaml", "--json"]) == 1
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["ok"] is False and found["error"]["kind"] == "ParamsError" and found["error"]["what"] == "no params file params/none.yaml"
+    assert said.err.startswith("no params file params/none.yaml\n  where: ")
+
+
+def test_a_missing_params_file_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["run"])
+    assert capsys.readouterr().err.endswith("the following arguments are required: PARAMS\n")
+
+
+@pytest.mark.parametrize(("words", "offered"), [("pla", {"plan"}), ("run --f", {"--from"}), ("lab do", {"down"}), ("completion z", {"zsh"})])
+def test_the_shell_completes_commands_and_options(words: str, offered: set[str]) -> None:
+    line = f"runbook {words}"
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_SUPPRESS_SPACE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "IFS": "\n"}
+    command = [sys.executable, "-m", "runbook_cli"]
+    done = subprocess.run(["bash", "-c", '"$@" 8>&1 >/dev/null', "bash", *command], cwd=ROOT, env=os.environ | asked, capture_output=True, text=True)
+    assert set(done.stdout.split()) == offered, done.stderr
+
+
+@pytest.mark.parametrize("shell", cli.SHELLS)
+def test_every_shell_gets_its_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["completion", shell]) == 0
+    assert "runbook" in capsys.readouterr().out
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone's notebooks and params elsewhere."""
+    for name in ("notebooks", "params", "docs"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("kernel-ipc*"))
+    for module in (cli, loader):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that were to be run."""
+    seen: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: seen.append(command) or argparse.Namespace(returncode=0))
+    return seen
+
+
+def test_open_takes_a_port(opened: list[list[str]], workspace: Path) -> None:
+    assert cli.main(["open", "--no-browser", "--port", "9999"]) == 0
+    assert {"--port=9999", "--no-browser"} <= set(opened[0])
+
+
+@pytest.mark.parametrize(("words", "params"), [(["params/greg-single.lab.yaml"], "greg-single"), ([], "greg-separated")])
+def test_open_leads_every_chapter_to_the_params_and_changes_no_exemplar(
+    words: list[str], params: str, opened: list[list[str]], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exemplars = {path: path.read_bytes() for path in (workspace / "notebooks").iterdir()}
+    monkeypatch.chdir(workspace.parent)
+    assert cli.main(["open", *words]) == 0
+    assert opened[0][3] == f"work/{params}/notebooks/00_start_here.ipynb"
+    pattern = ("00_start_here", "99_tear_down", *(chapter.name for chapter in chapters_of(params)))
+    texts = [(workspace / "work" / params / "notebooks" / f"{name}.ipynb").read_text() for name in pattern]
+    assert all(f'params_file = \\"../../../params/{params}.lab.yaml\\"' in text for text in texts)
+    assert {path: path.read_bytes() for path in (workspace / "notebooks").iterdir()} == exemplars
 
 
 def test_doctor_tells_a_mistake_in_the_params_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,6 +293,23 @@ def test_a_lab_is_brought_up_only_for_params_that_name_one(tmp_path: Path) -> No
     assert front.lab_of(args()) == "lab"
     assert front.lab_of(args("cloud.aws_config=/run/ec2lab/two/aws-config")) == "two"
     assert front.lab_of(args("cloud.aws_config=null")) is None
+
+
+@pytest.mark.parametrize(("argv", "printed"), [(["lab", "up"], "err"), (["rehearse", PARAMS], "err"), (["doctor"], "out")], ids=str)
+def test_who_has_no_linux_is_told_in_a_line_what_works_there(
+    argv: list[str], printed: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(front, "as_root", lambda *_: pytest.fail("root was asked for"))
+    monkeypatch.setattr(sys, "platform", "darwin")
+    front.main(argv)
+    lines = [line for line in getattr(capsys.readouterr(), printed).splitlines() if "this is macOS" in line]
+    assert len(lines) == 1 and "here works what is on AWS" in lines[0]
+
+
+def test_a_missing_file_is_looked_for_in_each_place_once(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert cli.main(["plan", "params/none.yaml"]) == 1
+    assert capsys.readouterr().err.count(str(ROOT)) == 1
 
 
 def test_sudo_passes_on_which_lab_and_which_mirror_were_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

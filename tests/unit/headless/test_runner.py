@@ -19,6 +19,7 @@ from runbook_lib.evidence import journal as journals
 from runbook_lib.evidence import runs
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.headless import batch, runner
+from runbook_lib.headless.by_papermill import papermill
 from runbook_lib.redaction import redactor
 from runbook_lib.spec.chapters import CHAPTERS, Chapter
 from runbook_lib.spec.loader import load_spec
@@ -91,6 +92,18 @@ def test_the_first_chapter_that_fails_stops_the_run_with_its_words_only(notebook
     card = (folder / "01_launch_ec2.ipynb").read_text()
     assert card.count("rb-error") == card.count('class=\\"rb-error\\"') + card.count(".rb-error")
     assert card.count('class=\\"rb-error\\"') == 1
+
+
+def test_papermills_own_command_line_ends_with_the_errors_words(notebooks: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
+    raising = "from runbook_lib import errors\nraise errors.HostError('db-1 is full', 'db-1, /var', 'make room')"
+    write(notebooks, "02_install_mysql", raising, "fails = False")
+    words = [str(notebooks / "02_install_mysql.ipynb"), str(notebooks / "out.ipynb")]
+    assert papermill([*words, "-p", "fails", "True"]) == 1
+    assert capfd.readouterr().err.endswith("\ndb-1 is full\n  where: db-1, /var\n  next:  make room\n")
+    write(notebooks, "02_install_mysql", "1")
+    assert papermill(words) == 0
+    assert papermill(["--nope"]) == 1
 
 
 def test_a_run_that_nobody_reads_on_has_its_result(notebooks: Path) -> None:

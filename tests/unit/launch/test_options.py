@@ -103,6 +103,15 @@ def test_an_existing_network_that_cannot_be_used_is_told_before_anything_is_crea
     assert not everything(cloud)
 
 
+def test_a_network_outside_of_the_labs_range_is_refused_by_the_plan(make_cloud: Make, aws_config: Path, tmp_path: Path) -> None:
+    config = tmp_path / "aws-config"
+    config.write_text(aws_config.read_text() + "ec2_network = 10.213.0.0/16\n")
+    with pytest.raises(CloudError, match=r"cloud.network: 10.99.2.0/24 is not in 10.213.0.0/16") as caught:
+        make_cloud(overrides={"cloud.aws_config": str(config), "cloud.network": "10.99.2.0/24"}).plan()
+    assert "--range" in (caught.value.next_step or "")
+    assert make_cloud(overrides={"cloud.aws_config": str(config), "cloud.network": "10.213.9.0/24"}).plan()
+
+
 def test_in_an_existing_network_machines_are_launched_and_a_tear_down_leaves_it_alone(make_cloud: Make, account: Account) -> None:
     cloud = make_cloud("greg-separated", account.parameters | {"cloud.subnets": {account.private: "10.50.1.0/24", account.second: "10.50.2.0/24"}})
     assert not [p for p in cloud.plan().pending if p.stage == "network"], "nothing of the network is ours to make"

@@ -11,7 +11,7 @@ import pytest
 from runbook_lib import files
 from runbook_lib.changes import Event
 from runbook_lib.chapters import params_form
-from runbook_lib.errors import HostError, ParamsError, RunbookError
+from runbook_lib.errors import HostError, ParamsError, RunbookError, Stopped
 from runbook_lib.notebook import display
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.redaction import redactor
@@ -83,6 +83,58 @@ def test_the_widgets_of_the_form_check_what_is_typed(fields: params_form.Fields)
     assert "5 machines" in shown.answer.value
 
 
+def chosen(params: str, pattern: str, **typed: str) -> params_form.Fields:
+    """The fields after a person typed some values and chose another pattern."""
+    fields = params_form.Fields(load_spec(params))
+    for key, text in typed.items():
+        fields.set(key.replace("__", "."), text)
+    fields.choose(pattern)
+    return fields
+
+
+def test_another_pattern_keeps_name_cloud_and_product() -> None:
+    fields = chosen(PARAMS, "greg-single", deployment="mine", cloud__network="10.9.0.0/24", cloud__disk_gb="30", nodes="{store: 3}")
+    spec = fields.spec()
+    assert (spec.deployment, spec.pattern, spec.cloud.network, spec.cloud.disk_gb) == ("mine", "greg-single", "10.9.0.0/24", 30)
+    assert (spec.product.pack, spec.hosts["store"]) == ("s3://runbook-packs/wso2greg-5.1.0.zip", "store.lab.test")
+    assert (spec.expect, spec.nodes) == ("leak", {"greg": 1}), "what the pattern decides is the new one's"
+
+
+def test_another_product_has_another_pack_and_hosts() -> None:
+    spec = chosen(PARAMS, "as-cluster", deployment="mine").spec()
+    assert (spec.deployment, spec.product.pack) == ("mine", "s3://runbook-packs/wso2as-5.3.0.zip") and set(spec.hosts) == {"as", "mgt"}
+
+
+@pytest.fixture
+def of_aws(tmp_path: Path) -> str:
+    """A params file for AWS, filled in."""
+    text = (files.ROOT / "params" / "greg-separated.aws.yaml").read_text()
+    path = tmp_path / "mine.aws.yaml"
+    text = text.replace("# hosts:", "hosts:").replace("  pack:", "  pack: https://packs.example.com/greg.zip").replace("  sha256:", f"  sha256: {'a' * 64}")
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.mark.parametrize("pattern", ["greg-single", "greg-original", "as-cluster"])
+def test_for_aws_no_value_of_the_lab_is_loaded(of_aws: str, pattern: str) -> None:
+    fields = chosen(of_aws, pattern)
+    assert not any(word in fields.yaml() for word in (".lab.test", "/run/ec2lab", "runbook-packs", "10.213."))
+    assert fields.values["cloud.region"] == "us-east-1" and fields.given["deployment"] == "greg-separated"
+
+
+def test_for_aws_the_form_asks_for_what_another_product_needs(of_aws: str) -> None:
+    fields = chosen(of_aws, "as-cluster")
+    with pytest.raises(ParamsError, match=r"product\.pack|hosts"):
+        fields.spec()
+    form = params_form.ParamsForm(params_form.Fields(load_spec(of_aws)))
+    form._chosen("as-cluster")
+    assert "rb-error" in form.answer.value and form.save.disabled
+    form._typed("hosts", "{as: as.example.com, mgt: mgt.example.com}")
+    form._typed("product.pack", "https://packs.example.com/as.zip")
+    form._typed("product.sha256", "b" * 64)
+    assert "5 machines" in form.answer.value and not form.save.disabled
+
+
 def test_progress_that_fails_leaves_where_each_host_stood(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(HostError), progress_.progress("MySQL", ["db-1"]) as progress:
         progress(Event("db-1", "packages", "install <x>", 3, 9))
@@ -100,7 +152,7 @@ def interruptible() -> Iterator[None]:
 
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_asks_the_hosts_to_stop_first() -> None:
-    with pytest.raises(KeyboardInterrupt), progress_.progress("MySQL", ["db-1"]) as progress:
+    with pytest.raises(Stopped, match="MySQL: interrupted"), progress_.progress("MySQL", ["db-1"]) as progress:
         try:
             signal.raise_signal(signal.SIGINT)
         finally:

@@ -75,12 +75,15 @@ def shown(chapters: Path, monkeypatch: pytest.MonkeyPatch) -> params_form.Params
     return params_form.ParamsForm(fields, "../params/greg-single.lab.yaml")
 
 
-def test_save_names_the_file_in_the_chapters_and_in_this_notebook_and_lists_them_in_order(shown: params_form.ParamsForm) -> None:
+def test_save_makes_the_deployments_chapters_and_lists_them_in_order(shown: params_form.ParamsForm, chapters: Path) -> None:
+    exemplars = {path: path.read_bytes() for path in chapters.iterdir()}
     shown._typed("deployment", "mine")
     shown._save()
     assert shown.params_file == "../params/mine.yaml"
-    assert _line_of(Path("02_install_mysql.ipynb")) == 'params_file = "../params/mine.yaml"'
-    links = [f'<a href="{chapter.name}.ipynb">' for chapter in chapters_of("greg-single")]
+    made = chapters.parent / "work" / "mine" / "notebooks"
+    assert _line_of(made / "02_install_mysql.ipynb") == 'params_file = "../../../params/mine.yaml"'
+    assert {path: path.read_bytes() for path in chapters.iterdir()} == exemplars
+    links = [f'<a href="../work/mine/notebooks/{chapter.name}.ipynb">' for chapter in chapters_of("greg-single")]
     places = [shown.saved.value.index(link) for link in links]
     assert places == sorted(places)
     assert shown.saved.value.count("○ to do") == len(links)
@@ -91,7 +94,8 @@ def test_save_leaves_the_chapters_alone_when_asked_to(shown: params_form.ParamsF
     shown.everywhere.value = False
     shown._save()
     assert "params_file = &quot;../params/mine.yaml&quot;" in shown.saved.value
-    assert "greg-separated" in _line_of(Path("02_install_mysql.ipynb"))
+    assert not (Path.cwd().parent / "work").exists()
+    assert '<a href="02_install_mysql.ipynb">' in shown.saved.value
 
 
 def test_until_something_is_saved_the_given_file_is_the_chosen_one(shown: params_form.ParamsForm) -> None:

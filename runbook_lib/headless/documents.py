@@ -1,0 +1,74 @@
+"""What the command line prints with --json: one document on standard output, for other programs. docs/command-line.md describes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.changes import Plan
+from runbook_lib.chapters.status_board import DRIFT, FAILED, HOLDS, OPEN, Board
+from runbook_lib.errors import RunbookError
+from runbook_lib.evidence import runs
+from runbook_lib.evidence.runs import SCHEMA
+from runbook_lib.redaction import redactor
+from runbook_lib.spec.model import Spec
+
+STATES = {HOLDS: "verified", FAILED: "failed", OPEN: "to do", DRIFT: "changed since"}
+Document = dict[str, Any]
+
+
+def written(document: Mapping[str, Any]) -> str:
+    """Return the document as JSON text, redacted."""
+    return redactor.redact(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def of_run(spec: Spec, before: Path | None) -> Document:
+    """Return the result of the deployment's newest run and where it lies; `ok` false without a result when no run followed `before`."""
+    folder = runs.latest(spec.deployment)
+    if folder is None or folder == before:
+        return {"schema": SCHEMA, "deployment": spec.deployment, "ok": False, "run": None}
+    return {**json.loads((folder / "result.json").read_text(encoding="utf-8")), "run": str(folder)}
+
+
+def of_plans(spec: Spec, plans: Iterable[tuple[str, Plan]]) -> Document:
+    """Return every pending change. `plans`: each with its chapter's name."""
+    found = [
+        {"chapter": chapter, "host": p.host, "stage": p.stage, "key": p.change.key, "verb": p.change.verb, "summary": p.change.summary, "diff": p.change.diff}
+        for chapter, plan in plans
+        for p in plan.pending
+    ]
+    return {"schema": SCHEMA, "deployment": spec.deployment, "pattern": spec.pattern, "changes": len(found), "pending": found}
+
+
+def of_status(board: Board) -> Document:
+    """Return the status board."""
+    machines = [
+        {"node": node, "address": address, "type": kind, "state": state.partition(" ")[2], "serves": serves}
+        for node, address, kind, state, serves in board.machines
+    ]
+    chapters = [
+        {"name": str(link.href).removesuffix(".ipynb"), "state": STATES[state], "when": when or None, "by": by or None}  # type: ignore[attr-defined, index]
+        for link, state, when, by in board.chapters
+    ]
+    return {
+        "schema": SCHEMA,
+        "deployment": board.name,
+        "pattern": board.pattern,
+        "running": board.running,
+        "machines": machines,
+        "chapters": chapters,
+        "next": board.next_chapter.name if board.next_chapter else None,
+        "at_work": board.at_work or None,
+        "trouble": board.trouble or None,
+    }
+
+
+def of_error(error: RunbookError) -> Document:
+    """Return what kept a command from its result."""
+    return {
+        "schema": SCHEMA,
+        "ok": False,
+        "error": {"kind": type(error).__name__, "what": error.what, "where": error.where, "next": error.next_step},
+    }

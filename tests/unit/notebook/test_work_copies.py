@@ -1,0 +1,67 @@
+"""Work copies keep what a person ran in them, follow their exemplars, and reach what the chapters link to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.notebook.work_copies import work_copies
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    for name in ("notebooks", "params", "docs"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("kernel-ipc*"))
+    return tmp_path
+
+
+def copies(workspace: Path, deployment: str = "mine") -> Path:
+    return work_copies(workspace / "params" / "greg-single.lab.yaml", deployment, "greg-single", workspace)
+
+
+def run_in(notebook: Path) -> None:
+    """An output, as a run leaves it."""
+    book = json.loads(notebook.read_text())
+    book["cells"][-2]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["seen"]}]
+    notebook.write_text(json.dumps(book))
+
+
+def test_a_copy_keeps_what_was_run_in_it_and_names_the_next_file(workspace: Path) -> None:
+    nginx = copies(workspace) / "05_configure_nginx.ipynb"
+    run_in(nginx)
+    work_copies(workspace / "params" / "greg-separated.lab.yaml", "mine", "greg-separated", workspace)
+    assert '"seen"' in nginx.read_text() and "greg-separated.lab.yaml" in nginx.read_text()
+
+
+def test_a_copy_whose_exemplar_has_changed_is_kept_beside_the_new_one(workspace: Path) -> None:
+    nginx = copies(workspace) / "05_configure_nginx.ipynb"
+    run_in(nginx)
+    exemplar = workspace / "notebooks" / nginx.name
+    exemplar.write_text(exemplar.read_text().replace("# 05", "# 05, newer:"))
+    copies(workspace)
+    (kept,) = nginx.parent.glob("05_configure_nginx.2*.ipynb")
+    assert '"seen"' in kept.read_text() and "newer" in nginx.read_text() and '"seen"' not in nginx.read_text()
+
+
+def test_two_deployments_have_chapters_of_their_own_which_reach_docs_and_params(workspace: Path) -> None:
+    mine, yours = copies(workspace), copies(workspace, "yours")
+    run_in(mine / "05_configure_nginx.ipynb")
+    assert '"seen"' not in (yours / "05_configure_nginx.ipynb").read_text()
+    assert (mine / "../docs/parameters.md").is_file() and (mine / "../params/greg-single.lab.yaml").is_file()
+
+
+def test_git_does_not_see_a_walk() -> None:
+    assert "work/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_the_notebook_that_is_open_is_not_changed_behind_its_reader(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = copies(workspace)
+    monkeypatch.chdir(folder)
+    before = (folder / "00_start_here.ipynb").read_bytes()
+    work_copies(workspace / "params" / "as-cluster.lab.yaml", "mine", "as-cluster", workspace)
+    assert (folder / "00_start_here.ipynb").read_bytes() == before
+    assert "as-cluster.lab.yaml" in (folder / "06_verify_as_cluster.ipynb").read_text()
