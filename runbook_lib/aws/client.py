@@ -33,6 +33,11 @@ WRONG = (
     "InvalidAccessKeyId",
     "MissingAuthenticationToken",
     "IncompleteSignature",
+    "InvalidSignatureException",
+    "MissingAuthenticationTokenException",
+    "IncompleteSignatureException",
+    "RequestTimeTooSkewed",
+    "InvalidToken",
 )
 DENIED = (
     "UnauthorizedOperation",
