@@ -12,23 +12,12 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from ec2lab import proxy
+from ec2lab import access_key, proxy
 from ec2lab.api.server import make_servers
 from ec2lab.machines import image
 from ec2lab.machines.hypervisor import Hypervisor
 from ec2lab.network import links
-from ec2lab.paths import PROXY_PORT, REGION, Lab, find_lab
-
-AWS_CONFIG = """\
-# An ordinary AWS shared configuration file: AWS_CONFIG_FILE={path} makes any client speak to this lab.
-[default]
-region = {region}
-aws_access_key_id = lab
-aws_secret_access_key = lab
-endpoint_url = {endpoint}
-# Not AWS's: the range that this lab's subnets must lie in.
-ec2_network = {network}
-"""
+from ec2lab.paths import PROXY_PORT, Lab, find_lab
 
 
 def serve(lab: Lab, images: Sequence[str], allowed: list[str]) -> None:
@@ -48,14 +37,12 @@ def serve(lab: Lab, images: Sequence[str], allowed: list[str]) -> None:
 def _serve(lab: Lab, built: list[image.Image], allowed: list[str], asked_to_end: threading.Event) -> None:
     links.open_lab(lab)
     hypervisor = Hypervisor(lab, built)
-    answering = make_servers(lab, built, hypervisor, lab.run / "images.json")
+    key = access_key.read(lab) if lab.aws_config.exists() else access_key.make()
+    answering = make_servers(lab, built, hypervisor, lab.run / "images.json", key)
     packages = proxy.serve(str(lab.gateway), PROXY_PORT, proxy.PackageCache(), allowed)
     for server in (*answering, packages):
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    half = lab.aws_config.with_suffix(".new")
-    half.write_text(AWS_CONFIG.format(path=lab.aws_config, region=REGION, endpoint=lab.endpoint, network=lab.network))
-    half.chmod(0o644)
-    half.rename(lab.aws_config)
+    access_key.write(lab, key)
     logging.info("lab %s answers at %s with %s", lab.name, lab.endpoint, ", ".join(f"{each.name} {each.ami} ({each.key})" for each in built))
     asked_to_end.wait()
     logging.info("lab %s ends", lab.name)

@@ -18,7 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from ec2lab import cleanup, prerequisites
+from ec2lab import access_key, cleanup, prerequisites
 from ec2lab.errors import LabError, lab_command
 from ec2lab.machines import image, limits
 from ec2lab.network import links
@@ -52,19 +52,20 @@ def exclusive(lab: Lab) -> Iterator[None]:
 
 
 def client(lab: Lab, service: str) -> Any:
-    """Return a boto3 client of this lab, regardless of AWS settings and HTTP proxies in the environment."""
+    """Return a boto3 client of this lab with its own key, regardless of AWS settings and HTTP proxies in the environment. Raises LabError without the key."""
+    key = access_key.read(lab)
     return boto3.client(  # type: ignore[call-overload]  # the stubs know literal names of services only
         service,
         endpoint_url=lab.endpoint,
         region_name=REGION,
-        aws_access_key_id="lab",
-        aws_secret_access_key="lab",
+        aws_access_key_id=key.id,
+        aws_secret_access_key=key.secret,
         config=Config(proxies={}, retries={"total_max_attempts": 2}, connect_timeout=5),
     )
 
 
 def alive(lab: Lab) -> bool:
-    """Return whether the daemon runs and answers."""
+    """Return whether the daemon runs and answers. Raises LabError when the lab is another user's."""
     if not lab.aws_config.exists():
         return False
     with contextlib.suppress(BotoCoreError, ClientError, ResponseParserError):
@@ -156,6 +157,7 @@ def _start_daemon(lab: Lab, images: Sequence[str], allowed: tuple[str, ...], pac
         lab.pace_file.write_text(f"{pace}\n")
     (lab.run / "images").write_text(",".join(images) + "\n")
     with open(lab.log, "ab") as log:
+        access_key.give_to_user(lab.log)
         command = [sys.executable, "-m", "ec2lab.daemon", lab.name, str(lab.network), ",".join(images), *allowed]
         root = str(Path(__file__).resolve().parent.parent)
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=root, check=True)

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ec2lab import access_key
 from ec2lab.errors import LabError, lab_command
 from ec2lab.lifecycle import alive, client
 from ec2lab.network import links
@@ -44,12 +45,13 @@ def tags(instance: dict[str, Any]) -> dict[str, str]:
 
 
 def exports(lab: Lab) -> str:
-    """Return shell lines that make any AWS client use this lab. Raises LabError when the lab is not up."""
+    """Return shell lines that make any AWS client use this lab with its own key. Raises LabError when the lab is not up, or another user's."""
     require(lab)
+    key = access_key.read(lab)
     values = {
         "AWS_ENDPOINT_URL": lab.endpoint,
-        "AWS_ACCESS_KEY_ID": "lab",
-        "AWS_SECRET_ACCESS_KEY": "lab",
+        "AWS_ACCESS_KEY_ID": key.id,
+        "AWS_SECRET_ACCESS_KEY": key.secret,
         "AWS_DEFAULT_REGION": REGION,
         "AWS_REGION": REGION,
         "AWS_EC2_METADATA_DISABLED": "true",

@@ -34,6 +34,11 @@ WRONG = (
     "InvalidAccessKeyId",
     "MissingAuthenticationToken",
     "IncompleteSignature",
+    "InvalidSignatureException",
+    "MissingAuthenticationTokenException",
+    "IncompleteSignatureException",
+    "RequestTimeTooSkewed",
+    "InvalidToken",
 )
 DENIED = (
     "UnauthorizedOperation",

@@ -18,7 +18,7 @@ from tests.support.iam_user import operator_policy, user_with
 
 
 def test_a_deployment_lives_and_goes_with_the_operator_s_policy(lab: Any, tmp_path: Path) -> None:
-    config = user_with(operator_policy(), lab.lab.endpoint, tmp_path)
+    config = user_with(operator_policy(), lab.lab.endpoint, tmp_path, lab.key_of_lab)
 
     def cloud(**more: Any) -> Cloud:
         settings = {"deployment": "held", "cloud.aws_config": str(config), "cloud.network": network(lab, 60), "nodes.store": 1, "nodes.publisher": 1}
@@ -47,7 +47,7 @@ def test_a_deployment_lives_and_goes_with_the_operator_s_policy(lab: Any, tmp_pa
 
 @pytest.mark.full
 def test_every_chapter_runs_with_the_operator_s_policy(lab: Any, tmp_path: Path) -> None:
-    config = user_with(operator_policy(), lab.lab.endpoint, tmp_path)
+    config = user_with(operator_policy(), lab.lab.endpoint, tmp_path, lab.key_of_lab)
     with made(in_lab(lab, "greg-single", "held-single", 61, cloud__aws_config=str(config)), "--yes") as deployed:
         assert deployed.result["ok"]
         assert deployed.cli("doctor").returncode == 0

@@ -104,7 +104,7 @@ def test_the_machine_cannot_change_its_own_firewall_but_its_network_settings(box
 def test_the_machine_reaches_its_gateway_services_and_nothing_else(box, lab):
     lab.internet(box.describe()["VpcId"])
     lab.elastic_ip(box)
-    assert "200" in box.run(f"curl -s -o /dev/null -w '%{{http_code}}' {lab.lab.endpoint}/")
+    assert "403" in box.run(f"curl -s -o /dev/null -w '%{{http_code}}' {lab.lab.endpoint}/")
     own = [each[4][0] for each in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)]
     elsewhere = {*own, "192.0.2.1", "169.254.169.254"} - {"127.0.0.1", "127.0.1.1"}
     for address in elsewhere:

@@ -186,7 +186,7 @@ def test_aws_s_own_client_reaches_the_machine_as_well(lab: LabClient, managed: B
     session = lab.ssm.start_session(**request)
     answer = {key: session[key] for key in ("SessionId", "TokenValue", "StreamUrl")}
     ours, theirs = socket.socketpair()
-    environment = {**os.environ, "AWS_ACCESS_KEY_ID": "lab", "AWS_SECRET_ACCESS_KEY": "lab", "HOME": str(tmp_path)}
+    environment = {**os.environ, "AWS_ACCESS_KEY_ID": lab.key_of_lab.id, "AWS_SECRET_ACCESS_KEY": lab.key_of_lab.secret, "HOME": str(tmp_path)}
     command = [plugin, json.dumps(answer), "us-east-1", "StartSession", "", json.dumps(request), lab.lab.endpoint]
     client = subprocess.Popen(command, stdin=theirs, stdout=theirs, env=environment)
     theirs.close()

@@ -12,6 +12,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from ec2lab.access_key import AccessKey
 from ec2lab.api import authorization
 from ec2lab.api.policies import Policy, Question, allowed, as_list, statements
 
@@ -19,6 +20,7 @@ from tests.conftest import ROOT
 
 POLICY = ROOT / "docs/iam/operator.json"
 EVERYTHING: Policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+ANY = AccessKey("root", "root")
 NUMBERS = itertools.count(1)
 
 
@@ -27,18 +29,18 @@ def operator_policy() -> dict[str, Any]:
     return dict(json.loads(POLICY.read_text()))
 
 
-def user_with(policy: Policy, endpoint: str, folder: Path) -> Path:
-    """An AWS config file with the key of a new user of the endpoint who has this policy and no other."""
-    root = {"aws_access_key_id": "root", "aws_secret_access_key": "root", "region_name": "us-east-1", "config": Config(proxies={})}
+def user_with(policy: Policy, endpoint: str, folder: Path, key: AccessKey = ANY) -> Path:
+    """An AWS config file with the key of a new user of the endpoint who has this policy and no other. `key`: the account's; moto alone takes any."""
+    root = {"aws_access_key_id": key.id, "aws_secret_access_key": key.secret, "region_name": "us-east-1", "config": Config(proxies={})}
     iam = boto3.client("iam", endpoint_url=endpoint, **root)  # type: ignore[call-overload]
     name = f"operator-{next(NUMBERS)}"
     iam.create_user(UserName=name)
     iam.put_user_policy(UserName=name, PolicyName="only", PolicyDocument=json.dumps(policy))
-    key = iam.create_access_key(UserName=name)["AccessKey"]
+    made = iam.create_access_key(UserName=name)["AccessKey"]
     path = folder / f"{name}.ini"
     path.write_text(
         f"[default]\nregion = us-east-1\nendpoint_url = {endpoint}\n"
-        f"aws_access_key_id = {key['AccessKeyId']}\naws_secret_access_key = {key['SecretAccessKey']}\n"
+        f"aws_access_key_id = {made['AccessKeyId']}\naws_secret_access_key = {made['SecretAccessKey']}\n"
     )
     return path
 

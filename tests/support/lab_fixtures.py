@@ -19,6 +19,7 @@ import boto3
 import paramiko
 import pytest
 from botocore.config import Config
+from ec2lab import access_key
 from ec2lab.lifecycle import down
 from ec2lab.machines.image import DEFAULT
 from ec2lab.paths import Lab, find_lab
@@ -137,6 +138,7 @@ class LabClient:
     def __init__(self, lab: Lab):
         self.lab = lab
         self.aws_config: Path = lab.aws_config
+        self.key_of_lab = access_key.read(lab)
         self._numbers = itertools.count(100)
         self.ec2, self.s3, self.ssm, self.sts = map(self.boto3_client, ("ec2", "s3", "ssm", "sts"))
         self.image: str = self.ssm.get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"]
@@ -145,8 +147,8 @@ class LabClient:
         self.key = paramiko.Ed25519Key.from_private_key(io.StringIO(made["KeyMaterial"]))
 
     def boto3_client(self, service: str, region: str = "us-east-1") -> Any:
-        config = Config(proxies={}, retries={"total_max_attempts": 1})
-        credentials = {"aws_access_key_id": "lab", "aws_secret_access_key": "lab"}
+        config = Config(proxies={}, retries={"total_max_attempts": 1}, signature_version="s3v4" if service == "s3" else None)
+        credentials = {"aws_access_key_id": self.key_of_lab.id, "aws_secret_access_key": self.key_of_lab.secret}
         return boto3.client(service, endpoint_url=self.lab.endpoint, region_name=region, config=config, **credentials)
 
     def net(self) -> Net:

@@ -1,25 +1,26 @@
 """Calls of IAM users are refused unless their policies allow them, with resources and conditions (moto evaluates actions only).
 
-A user is whoever signs with an access key that IAM issued here (`iam.create_access_key`); other keys, the lab's own among them, may do
-everything. A call is taken apart into the questions that AWS asks: the action on every resource it uses, with that resource's tags, and on every
-resource it makes, with the tags it is made with. Source: Service Authorization Reference, "Actions, resources, and condition keys for Amazon EC2".
+A user is whoever signs with an access key that IAM issued here (`iam.create_access_key`) or with a session of one; so is a role that somebody has
+assumed. The lab's own key may do everything; who signs with no key of the lab does not get here (`signatures`). A call is taken apart into the
+questions that AWS asks: the action on every resource it uses, with that resource's tags, and on every resource it makes, with the tags it is made
+with. Source: Service Authorization Reference, "Actions, resources, and condition keys for Amazon EC2".
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import unquote
 
 from moto.core.authorization import ActionAuthenticatorMixin
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult
-from moto.iam.access_control import CreateAccessKeyFailure, IAMPolicy, create_access_key
+from moto.iam.access_control import IAMPolicy
 from moto.s3.exceptions import BucketAccessDeniedError, S3AccessDeniedError
 from werkzeug.exceptions import HTTPException
 
+from ec2lab.api import credentials
 from ec2lab.api.policies import Question, allowed
 
 # What the actions of EC2 that change something use and make: the columns "Resource types" of the reference, and the request's parameter that names
@@ -115,8 +116,10 @@ def _authorize_s3(self: Any, bucket_name: str | None = None, key_name: str | Non
     if user := _user(self):
         action = "PutBucketPublicAccessBlock" if "publicAccessBlock" in self.querystring else self._get_action()
         resource = f"arn:aws:s3:::{bucket_name}" + (f"/{key_name}" if key_name else "") if bucket_name else "*"
-        question = Question("s3:" + {"HeadBucket": "ListBucket"}.get(action, action), resource)
-        if _first_refused(user, [question]):
+        questions = [Question("s3:" + {"HeadBucket": "ListBucket"}.get(action, action), resource)]
+        if source := self.headers.get("x-amz-copy-source"):  # an upload that copies reads another object
+            questions.append(Question("s3:GetObject", f"arn:aws:s3:::{unquote(source).lstrip('/').partition('?')[0]}"))
+        if _first_refused(user, questions):
             raise BucketAccessDeniedError(bucket_name) if bucket_name else S3AccessDeniedError()
 
 
@@ -127,13 +130,9 @@ def _first_refused(user: Any, questions: Iterable[Question]) -> Question | None:
 
 
 def _user(self: Any) -> Any:
-    """Return the access key's user, or None for a key that IAM did not issue. A presigned URL names the key in its query."""
-    credential = re.search(r"Credential=([^/]+)/", self.headers.get("Authorization", ""))
-    key = credential[1] if credential else parse_qs(urlsplit(self.uri).query).get("X-Amz-Credential", [""])[0].partition("/")[0]
-    try:
-        return create_access_key(self.current_account, self.partition, key, self.headers)
-    except CreateAccessKeyFailure:
-        return None
+    """Return the user or the role whose key the request is signed with, or None for a key that IAM did not issue."""
+    key = credentials.signer(self.headers, self.uri)
+    return key.owner if key else None
 
 
 def _answer(self: Any, problem: ServiceException) -> None:
@@ -145,24 +144,16 @@ def _answer(self: Any, problem: ServiceException) -> None:
     raise ended
 
 
-class _Refused(ServiceException):
-    """A call that no policy allows."""
-
-    def __init__(self, code: str, message: str):
-        super().__init__(code, message)
-        self.code = code
-
-
 def _refusal(service: str, who: str, question: Question) -> ServiceException:
     action, resource = question.action, question.resource
     why = f"User: {who} is not authorized to perform: {action} on resource: {resource} because no identity-based policy allows the {action} action"
     if service == "ec2":
-        return _Refused("UnauthorizedOperation", f"You are not authorized to perform this operation. {why}")
-    return _Refused("AccessDeniedException", why)
+        return credentials.Refusal("UnauthorizedOperation", f"You are not authorized to perform this operation. {why}")
+    return credentials.Refusal("AccessDenied" if service in ("iam", "sts") else "AccessDeniedException", why)
 
 
 def _questions(self: Any, service: str, action: str) -> list[Question]:
-    if f"{service}:{action}" == "sts:GetCallerIdentity":  # needs no permission, says its reference
+    if f"{service}:{action}" in ("sts:GetCallerIdentity", "sts:GetSessionToken"):  # need no permission, says their reference
         return []
     place = f"{self.region}:{self.current_account}"
     if service == "ec2":
@@ -174,6 +165,8 @@ def _questions(self: Any, service: str, action: str) -> list[Question]:
         return [Question(f"kms:{action}", _key_arn(self, key, place))]
     if service == "iam":
         return list(_of_iam(self, action))
+    if f"{service}:{action}" == "sts:AssumeRole":
+        return [Question("sts:AssumeRole", str(self._get_param("RoleArn")))]
     return [Question(f"{SIGNED_AS.get(service, service)}:{action}")]
 
 

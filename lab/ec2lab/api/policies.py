@@ -40,6 +40,18 @@ def statements(policy: Policy) -> list[Mapping[str, Any]]:
     return [found] if isinstance(found, Mapping) else list(found)
 
 
+def trusts(policy: Policy, account: str, arn: str, question: Question) -> bool:
+    """Return whether the trust policy of a role allows what is asked to `arn`, whom its statements may name, or to whom they name `account` for."""
+    ours, about_us = {"*", account, f"arn:aws:iam::{account}:root", arn}, []
+    for statement in statements(policy):
+        rest = {key: value for key, value in statement.items() if key != "Principal"}
+        principal = statement["Principal"]
+        named = principal.get("AWS", []) if isinstance(principal, Mapping) else principal
+        if not ours.isdisjoint(as_list(named)):
+            about_us.append({**rest, "Resource": "*"})
+    return allowed([{"Statement": about_us}], question)
+
+
 def as_list(value: Any) -> list[Any]:
     """Return an element of a policy, which may be one value or several, as a list."""
     return list(value) if isinstance(value, list | tuple) else [value]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ec2lab.access_key import AccessKey
 from ec2lab.api.pace import Pace
 from ec2lab.machines.hypervisor import Hypervisor
 from ec2lab.machines.image import Image
@@ -31,22 +32,23 @@ def describe_image(image: Image) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def make_servers(lab: Lab, images: Sequence[Image], hypervisor: Hypervisor, scratch: Path) -> tuple[Any, ...]:
+def make_servers(lab: Lab, images: Sequence[Image], hypervisor: Hypervisor, scratch: Path, key: AccessKey) -> tuple[Any, ...]:
     """Return the listening servers, of the API and of the sessions' data channels, which do not serve yet.
 
     moto reads its settings when it is imported, so it is imported here.
 
-    `scratch`: a file to write for moto, with the list of images.
+    `scratch`: a file to write for moto, with the list of images. `key`: the lab's own, which may do everything.
     """
     scratch.write_text(json.dumps([describe_image(image) for image in images]))
     os.environ["MOTO_AMIS_PATH"] = str(scratch)
     os.environ["MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION"] = "true"
+    os.environ["MOTO_ACCOUNT_ID"] = ACCOUNT  # moto reads an account out of the key's id otherwise
     from moto.ec2.models import ec2_backends
     from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
     from moto.ssm.models import ssm_backends
     from werkzeug.serving import make_server as listen
 
-    from ec2lab.api import authorization, moto_patches, network_patches, session_manager  # noqa: F401 (network_patches registers its corrections)
+    from ec2lab.api import authorization, credentials, moto_patches, network_patches, session_manager, signatures  # noqa: F401 (network_patches registers its corrections)
 
     hypervisor.ec2 = ec2_backends[ACCOUNT][REGION]
     _remove_default_vpc(hypervisor.ec2)
@@ -54,21 +56,22 @@ def make_servers(lab: Lab, images: Sequence[Image], hypervisor: Hypervisor, scra
         _publish_image(ssm_backends[ACCOUNT][REGION], image)
     pace = Pace(float(lab.pace_file.read_text())) if lab.pace_file.exists() else None
     moto_patches.install(hypervisor, pace)
+    credentials.install(key)
     authorization.install()
     _guard_ec2(hypervisor, pace)
     if pace:
         _throttle_ssm(pace)
-    application = _without_moto_s_own(DomainDispatcherApplication(create_backend_app))
+    application = _without_moto_s_own(signatures.verifying(DomainDispatcherApplication(create_backend_app), credentials.find))
     server = listen(str(lab.gateway), API_PORT, application, threaded=True, request_handler=MotoRequestHandler)
     server.daemon_threads = True  # type: ignore[attr-defined]
     return server, session_manager.open_channels(hypervisor)
 
 
 def _without_moto_s_own(application: Any) -> Any:
-    """Return the application without moto's own pages (/moto-api/reset and others): any machine or user could empty the lab with them."""
+    """Return the application without moto's own pages (/moto-api/reset and others) and its metadata service, which knows no machine from another."""
 
     def guarded(environ: dict[str, Any], start_response: Any) -> Any:
-        if environ.get("PATH_INFO", "").lower().lstrip("/").startswith("moto-api"):
+        if environ.get("PATH_INFO", "").lower().lstrip("/").startswith(("moto-api", "latest/meta-data/", "latest/api/")):
             start_response("404 Not Found", [("Content-Length", "0")])
             return [b""]
         return application(environ, start_response)
