@@ -46,14 +46,14 @@ def make_servers(lab: Lab, images: Sequence[Image], hypervisor: Hypervisor, scra
     from moto.ssm.models import ssm_backends
     from werkzeug.serving import make_server as listen
 
-    from ec2lab.api import authorization, moto_patches, network_patches, session_manager  # noqa: F401 (network_patches registers its corrections)
+    from ec2lab.api import authorization, patches, session_manager
 
     hypervisor.ec2 = ec2_backends[ACCOUNT][REGION]
     _remove_default_vpc(hypervisor.ec2)
     for image in images:
         _publish_image(ssm_backends[ACCOUNT][REGION], image)
     pace = Pace(float(lab.pace_file.read_text())) if lab.pace_file.exists() else None
-    moto_patches.install(hypervisor, pace)
+    patches.install(hypervisor, pace)
     authorization.install()
     _guard_ec2(hypervisor, pace)
     if pace:

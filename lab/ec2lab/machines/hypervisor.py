@@ -193,16 +193,24 @@ class Hypervisor:
             nics = list(instance.nics.values())
             instance.terminate()
             for nic in nics:
-                self.ec2.enis.pop(nic.id, None)
-                for address in self.ec2.addresses:
-                    if address.eni is nic:
-                        address.eni = address.instance = address.association_id = None
-                nic.subnet.del_subnet_ip(nic.private_ip_address)
+                self._release(instance, nic)
             self.machines.pop(instance.id, None)
             self._wishes.pop(instance.id, None)
             self._free_layers()
         log.info("%s terminated", instance.id)
         self.changed()
+
+    def _release(self, instance: Any, nic: Any) -> None:
+        """Remove the interface of an instance that has ended, with its address; one that outlives instances becomes available again."""
+        if not nic.delete_on_termination:
+            nic.instance, nic.attachment_id, nic.attach_time, nic.device_index, nic.status = None, None, None, None, "available"
+            instance._private_ips.discard(nic.private_ip_address)  # moto frees these when it forgets the instance
+            return
+        self.ec2.enis.pop(nic.id, None)
+        for address in self.ec2.addresses:
+            if address.eni is nic:
+                address.eni = address.instance = address.association_id = None
+        nic.subnet.del_subnet_ip(nic.private_ip_address)
 
     # --- images
 
