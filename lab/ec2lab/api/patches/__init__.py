@@ -52,5 +52,12 @@ def install(hypervisor: Hypervisor, pace: Pace | None = None) -> None:
             setattr(owner, method, _bind(function, original))
 
 
+def resume() -> None:
+    """Go on with what an earlier daemon had begun."""
+    from ec2lab.api.patches import ways_out
+
+    ways_out.resume()
+
+
 def _bind(function: Callable[..., Any], original: Callable[..., Any] | None) -> Callable[..., Any]:
     return lambda self, *arguments, **named: function(original, self, *arguments, **named)

@@ -15,14 +15,14 @@ from moto.ec2.responses.instances import InstanceResponse
 from ec2lab.api.client_tokens import SeenTokens
 from ec2lab.api.patches import corrects, lab
 
-_tokens = SeenTokens()
+tokens = SeenTokens()
 
 
 @corrects(InstanceResponse, "run_instances")
 def run_instances(original: Callable[..., Any], self: Any) -> Any:
     """Refuse unknown images, keys and addresses, create one reservation per ClientToken, and start a machine for each instance."""
     token, asked = self._get_param("ClientToken"), dict(self.params)
-    if (reservation := _tokens.recall(token, asked)) is not None:
+    if (reservation := tokens.recall(token, asked)) is not None:
         return ActionResult(reservation)
     _add_template(self)
     _refuse_unknown(self)
@@ -37,7 +37,7 @@ def run_instances(original: Callable[..., Any], self: Any) -> Any:
         _settle(self, instance)
         _tag_interface(self, instance.nics[0])
         lab().launch(instance)
-    _tokens.note(token, asked, reservation)
+    tokens.note(token, asked, reservation)
     return result
 
 
@@ -81,9 +81,25 @@ def _subnet(self: Any) -> Any:
                 raise EC2ClientError("InvalidNetworkInterface.InUse", f"Interface: [{existing.id}] in use.")
             return existing.subnet
     subnet_id = self._get_param("SubnetId") or next((nic["SubnetId"] for nic in nics if "SubnetId" in nic), None)
-    if not subnet_id:
+    if subnet_id:
+        return ec2.get_subnet(subnet_id)
+    subnet = _default_subnet(ec2, self._get_param("Placement.AvailabilityZone") or f"{self.region}a")
+    for nic in nics:
+        nic["SubnetId"] = subnet.id
+    if not nics:
+        self.params["SubnetId"] = subnet.id
+    return subnet
+
+
+def _default_subnet(ec2: Any, zone: str) -> Any:
+    """Return the subnet of a zone in the default VPC. Raises EC2ClientError where there is none."""
+    default = ec2.get_default_vpc()
+    if default is None:
         raise EC2ClientError("MissingInput", "No subnets found for the default VPC. Please specify a subnet.")
-    return ec2.get_subnet(subnet_id)
+    subnet = ec2.get_default_subnets().get(zone)
+    if subnet is None:
+        raise EC2ClientError("InvalidInput", f"No default subnet for availability zone: '{zone}'.")
+    return subnet
 
 
 def _refuse_numbers_and_addresses(self: Any, subnet: Any) -> None:
@@ -162,7 +178,7 @@ def _settle(self: Any, instance: Any) -> None:
         groups = [self.ec2_backend.get_security_group_by_name_or_id("default", vpc_id=instance.vpc_id)]
     instance.security_groups = nic._group_set = groups
     nic.public_ip, nic.public_ip_auto_assign = None, False
-    first = next(iter(self._get_param("NetworkInterfaces", [])), {})
+    first: dict[str, Any] = next(iter(self._get_param("NetworkInterfaces", [])), {})
     nic.delete_on_termination = "NetworkInterfaceId" not in first and first.get("DeleteOnTermination", True) is not False
 
 

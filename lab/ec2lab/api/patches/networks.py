@@ -24,24 +24,33 @@ def create_subnet_somewhere(original: Callable[..., Any], self: Any) -> Any:
 
 @corrects(SubnetBackend, "create_subnet")
 def create_subnet(original: Callable[..., Any], self: Any, vpc_id: str, cidr_block: str, *rest: Any, **more: Any) -> Any:
-    """Refuse a subnet outside the lab's range or overlapping one of another VPC, because the host must reach every subnet.
+    """Refuse a subnet outside the lab's range or overlapping one of another VPC, because the host must reach every subnet (unless the lab takes any network).
 
     A range with host bits is taken as its network (API reference, CreateSubnet: "we modify the specified CIDR block to its canonical form").
     """
     cidr_block = _network(cidr_block)
-    network, here = IPv4Network(cidr_block), lab().lab
-    if not network.subnet_of(here.network) or here.gateway in network or network.overlaps(here.public):
-        raise EC2ClientError(
-            "InvalidSubnet.Range",
-            f"The CIDR '{cidr_block}' is invalid: this lab has {here.network}, and keeps what is around "
-            f"{here.gateway} and {here.public} for itself. Choose another `network` or start the lab with another --range.",
-        )
-    for other in _all_subnets(self):
-        if other.vpc_id != vpc_id and network.overlaps(other.cidr):
-            raise EC2ClientError("InvalidSubnet.Conflict", f"The CIDR '{cidr_block}' conflicts with {other.id} of {other.vpc_id}")
+    refusal = _unreachable(self, vpc_id, IPv4Network(cidr_block))
+    if refusal and not lab().lab.any_network_file.exists():
+        raise refusal
     subnet = original(self, vpc_id, cidr_block, *rest, **more)
     subnet.default_for_az = subnet.map_public_ip_on_launch = False
+    subnet.reached = refusal is None
     return subnet
+
+
+def _unreachable(ec2: Any, vpc_id: str, network: IPv4Network) -> EC2ClientError | None:
+    """Return the error that says why this machine cannot have a way into a subnet of these addresses, or None."""
+    here = lab().lab
+    if not network.subnet_of(here.network) or here.gateway in network or network.overlaps(here.public):
+        return EC2ClientError(
+            "InvalidSubnet.Range",
+            f"The CIDR '{network}' is invalid: this lab has {here.network}, and keeps what is around "
+            f"{here.gateway} and {here.public} for itself. Choose another `network` or start the lab with another --range.",
+        )
+    for other in _all_subnets(ec2):
+        if other.vpc_id != vpc_id and network.overlaps(other.cidr):
+            return EC2ClientError("InvalidSubnet.Conflict", f"The CIDR '{network}' conflicts with {other.id} of {other.vpc_id}")
+    return None
 
 
 @corrects(VPCBackend, "create_vpc")

@@ -51,8 +51,8 @@ def known_filters(action: str) -> frozenset[str]:
     model = get_session().get_service_model("ec2")
     shape = model.operation_model(action).input_shape if action in model.operation_names else None
     member = shape and (shape.members.get("Filters") or shape.members.get("Filter"))
-    listed = bool(member) and re.search(r"<li>\s*<p>\s*<code>", member.documentation)
-    return frozenset(re.findall(r"<code>([^<]+)</code>", member.documentation)) if listed else frozenset()
+    text = member.documentation if member else ""
+    return frozenset(re.findall(r"<code>([^<]+)</code>", text) if re.search(r"<li>\s*<p>\s*<code>", text) else ())
 
 
 TAG_KEY, TAG_VALUE = 128, 256  # characters; "Tag your Amazon EC2 resources", restrictions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -90,8 +91,21 @@ def create_nat_gateway(original: Callable[..., Any], self: Any, subnet_id: str, 
     nat._eni.private_ip_address = nat.address_set[0]["privateIp"] = subnet.get_available_subnet_ip(nat._eni)
     nat._eni.interface_type = "nat_gateway"
     nat.state = "pending"
-    _later(lambda: setattr(nat, "state", "available" if nat.state == "pending" else nat.state))
+    _later(lambda: _open(nat))
     return nat
+
+
+def _open(nat: Any) -> None:
+    nat.state = "available" if nat.state == "pending" else nat.state
+
+
+def resume() -> None:
+    """Go on with the gateways that an earlier daemon left pending or deleting."""
+    for nat in lab().ec2.nat_gateways.values():
+        if nat.state == "pending":
+            _later(partial(_open, nat))
+        elif nat.state == "deleting":
+            _later(partial(_close, lab().ec2, nat))
 
 
 @corrects(NatGatewayBackend, "delete_nat_gateway")
@@ -103,17 +117,17 @@ def delete_nat_gateway(original: Callable[..., Any], self: Any, nat_gateway_id: 
     if nat.state in ("deleting", "deleted"):
         return nat
     nat.state = "deleting"
-
-    def gone() -> None:
-        nat.state = "deleted"
-        for address in self.addresses:
-            if address.eni is nat._eni:
-                address.eni = address.instance = address.association_id = None
-        self.enis.pop(nat._eni.id, None)
-        nat._eni.subnet.del_subnet_ip(nat._eni.private_ip_address)
-
-    _later(gone)
+    _later(partial(_close, self, nat))
     return nat
+
+
+def _close(ec2: Any, nat: Any) -> None:
+    nat.state = "deleted"
+    for address in ec2.addresses:
+        if address.eni is nat._eni:
+            address.eni = address.instance = address.association_id = None
+    ec2.enis.pop(nat._eni.id, None)
+    nat._eni.subnet.del_subnet_ip(nat._eni.private_ip_address)
 
 
 @corrects(NatGatewayBackend, "describe_nat_gateways")
