@@ -19,7 +19,7 @@ from ec2lab.machines import cgroups
 from ec2lab.machines.machine import PROPAGATE
 from ec2lab.network import links
 from ec2lab.paths import Lab
-from ec2lab.shell import lines, run
+from ec2lab.shell import lines, processes, run
 
 NSPAWN_LOCKS = Path("/run/systemd/nspawn/locks")
 PATIENCE_SECONDS = 3  # time for supervisors to end by themselves, which leaves less behind than killing them
@@ -37,7 +37,8 @@ class Remain:
 def find(lab: Lab) -> list[Remain]:
     """Return everything of the lab that exists now, in the order in which it can be removed."""
     spaces = [path.name for path in Path("/run/netns").glob(f"{lab.namespace_prefix}*")]
-    pids = daemons(lab) + [pid for space in spaces for pid in links.pids_in(space)]
+    within = {pid for space in spaces for pid in links.pids_in(space)} | cgroups.pids(lab)
+    pids = [*daemons(lab), *sorted(within - set(supervisors(lab)))]
     return [
         *(Remain("process", str(pid)) for pid in pids),
         *(Remain("supervisor", str(pid)) for pid in supervisors(lab)),
@@ -57,21 +58,11 @@ def daemons(lab: Lab) -> list[int]:
 
 def supervisors(lab: Lab) -> list[int]:
     """Return the pids of the machines' systemd-nspawn processes, which end by themselves when their machine ends."""
-    return [pid for pid, words in _processes() if any(word.startswith(f"--directory={lab.disks}/") for word in words)]
+    return [pid for pid, words in processes() if any(word.startswith(f"--directory={lab.disks}/") for word in words)]
 
 
 def _with_words(*wanted: str) -> list[int]:
-    return [pid for pid, words in _processes() if all(word in words for word in wanted)]
-
-
-def _processes() -> list[tuple[int, list[str]]]:
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # the process has ended; a zombie has an empty command line
-            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if words != [""]:
-                found.append((int(folder.name), words))
-    return found
+    return [pid for pid, words in processes() if all(word in words for word in wanted)]
 
 
 def _mounts(lab: Lab) -> list[str]:
@@ -97,7 +88,7 @@ def _folders(lab: Lab) -> list[Path]:
 def sweep(lab: Lab) -> list[Remain]:
     """Remove everything of the lab and return what was found. Raises LabError when something is left after 30 seconds."""
     found = find(lab)
-    _end_daemon(lab)
+    end_daemon(lab)
     began = time.monotonic()
     while True:
         left = find(lab)
@@ -118,7 +109,7 @@ def sweep(lab: Lab) -> list[Remain]:
         time.sleep(0.05)
 
 
-def _end_daemon(lab: Lab) -> None:
+def end_daemon(lab: Lab) -> None:
     """End the daemon, waiting up to 3 seconds. It is ended first, so that nothing new is created while the rest is removed."""
     for pid in daemons(lab):
         with suppress(ProcessLookupError):

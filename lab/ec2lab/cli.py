@@ -36,6 +36,8 @@ class CommandLine:
         up.add_argument("--allow", action="append", default=[], metavar="HOST", help="let machines reach HOST through the proxy (HTTPS)")
         slow = "what is made is invisible for 2 s, calls are throttled at AWS's rates, consoles are empty for SECONDS (90)"
         up.add_argument("--as-slow-as-aws", nargs="?", type=float, const=CONSOLE, metavar="SECONDS", help=slow)
+        wide = "a default VPC, and subnets of any addresses: this machine has no way into those outside of the range"
+        up.add_argument("--any-network", action="store_true", help=wide)
         up.add_argument("--images", default="", metavar="NAME,...", help=f"systems of its machines: {', '.join(RECIPES)} (default {DEFAULT})")
         self.add("down", "take the lab away: machines, disks, networks, everything")
         self.add("status", "machines, states, addresses, groups, memory").add_argument("--json", action="store_true")
@@ -61,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         lab = find_lab(args.name, args.range)
         if args.verb == "up":
             names = parse_names(args.images) if args.images else ()
-            lifecycle.up(lab, tuple(args.allow), args.yes, images=names, pace=args.as_slow_as_aws)
+            lifecycle.up(lab, tuple(args.allow), args.yes, images=names, pace=args.as_slow_as_aws, any_network=args.any_network)
         elif args.verb == "down":
             lifecycle.down(lab)
         elif args.verb == "status":

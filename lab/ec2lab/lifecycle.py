@@ -82,13 +82,15 @@ def up(
     uploads: Uploads = dict,
     images: Sequence[str] = (),
     pace: float | None = None,
+    any_network: bool = False,
 ) -> None:
     """Start the lab; does nothing when it is up. Raises LabError, with the next step, when this machine cannot run it.
 
     `allowed`: hosts that machines may reach by HTTPS. `assume_yes`: install missing packages without asking.
     `uploads`: returns the files for each bucket; it is called in a thread of its own while the lab starts. `images`: names of the images
     that machines can be made of (see `image.RECIPES`); none: those that the lab has, `image.DEFAULT` for a new one.
-    `pace`: be as slow as AWS, with consoles that are empty for so many seconds (see api.pace).
+    `pace`: be as slow as AWS, with consoles that are empty for so many seconds (see api.pace). `any_network`: have a default VPC, and take
+    subnets of any addresses; this machine has no way into those outside of the lab's range, or with addresses of another VPC.
     """
     prerequisites.check_machine()
     prerequisites.offer(prerequisites.missing_packages(), assume_yes, say)
@@ -98,6 +100,8 @@ def up(
         if alive(lab):
             _refuse_other_images(lab, images)
             say(f"lab {lab.name} is up: {lab.endpoint}")
+            return
+        if lab.state_file.exists() and _take_over(lab, allowed, say):
             return
         found = cleanup.sweep(lab)
         if found:
@@ -113,7 +117,8 @@ def up(
                 with image.in_use([image.wanted(name) for name in names]):  # held until the daemon holds it
                     for name in names:
                         image.ensure(say, name)
-                    _start_daemon(lab, names, allowed, pace)
+                    _record(lab, names, allowed, pace, any_network)
+                    _start_daemon(lab, names, allowed)
                 _upload(lab, files.result())
         except BaseException:  # also when interrupted: a partly started lab is of no use
             cleanup.sweep(lab)
@@ -148,14 +153,39 @@ def _refuse_other_images(lab: Lab, images: Sequence[str]) -> None:
         )
 
 
-def _start_daemon(lab: Lab, images: Sequence[str], allowed: tuple[str, ...], pace: float | None) -> None:
+def _take_over(lab: Lab, allowed: tuple[str, ...], say: Say) -> bool:
+    """Start a daemon that takes over the machines and the API's state of one that was killed. Return False, saying why, where that fails."""
+    cleanup.end_daemon(lab)
+    before = (lab.run / "allowed").read_text().split()
+    limits.raise_limits()
+    try:
+        names = image.parse_names((lab.run / "images").read_text())
+        with image.in_use([image.wanted(name) for name in names]):
+            _start_daemon(lab, names, tuple(dict.fromkeys([*before, *allowed])))
+    except (LabError, OSError) as problem:
+        say(f"what the killed daemon of lab {lab.name} knew cannot be taken over: {str(problem).splitlines()[0]}")
+        return False
+    say(f"lab {lab.name} is up again with the machines, buckets and parameters that it had: {lab.endpoint}")
+    return True
+
+
+def _record(lab: Lab, images: Sequence[str], allowed: tuple[str, ...], pace: float | None, any_network: bool) -> None:
+    """Make the lab's folders, and write how it was asked for."""
     for folder, mode in ((lab.run, 0o755), (lab.disks, 0o700)):
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(mode)
     (lab.run / "range").write_text(f"{lab.network}\n")
     if pace is not None:
         lab.pace_file.write_text(f"{pace}\n")
+    if any_network:
+        lab.any_network_file.touch()
     (lab.run / "images").write_text(",".join(images) + "\n")
+    (lab.run / "allowed").write_text("\n".join(allowed) + "\n")
+
+
+def _start_daemon(lab: Lab, images: Sequence[str], allowed: tuple[str, ...]) -> None:
+    for left in (lab.aws_config, lab.pid_file):  # of an earlier daemon; these tell that the new one is there
+        left.unlink(missing_ok=True)
     with open(lab.log, "ab") as log:
         access_key.give_to_user(lab.log)
         command = [sys.executable, "-m", "ec2lab.daemon", lab.name, str(lab.network), ",".join(images), *allowed]

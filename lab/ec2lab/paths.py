@@ -62,6 +62,21 @@ class Lab:
         return self.run / "pace"
 
     @property
+    def any_network_file(self) -> Path:
+        """Return the file of a lab that has a default VPC and takes subnets of any addresses."""
+        return self.run / "any-network"
+
+    @property
+    def trouble_file(self) -> Path:
+        """Return the file that says what is not as the API says, as JSON: the reason by machine, or by `subnets`."""
+        return self.run / "trouble"
+
+    @property
+    def state_file(self) -> Path:
+        """Return the file with the API's state, which outlives the daemon."""
+        return self.disks / "state"
+
+    @property
     def log(self) -> Path:
         return self.run / "log"
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from ec2lab.errors import LabError
 
@@ -22,6 +23,15 @@ def run(*command: str, stdin: str | None = None, check: bool = True, timeout: fl
         words = (done.stderr or done.stdout).strip().splitlines()[-5:]
         raise LabError(f"{command[0]} failed ({done.returncode}): {' / '.join(words)}", " ".join(command))
     return done.stdout
+
+
+def processes() -> Iterator[tuple[int, list[str]]]:
+    """Give pid and command line of each process. A zombie has none and is left out."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # the process has ended
+            words = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if words != [""]:
+                yield int(folder.name), words
 
 
 def lines(*command: str) -> Sequence[str]:

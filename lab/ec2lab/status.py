@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable
@@ -64,8 +65,11 @@ def exports(lab: Lab) -> str:
 def status(lab: Lab) -> dict[str, Any]:
     """Return the lab and its machines as plain data, for JSON. Memory is in MB, or None when this process is not root.
 
+    `trouble` says why the networks, or a machine's link and rules, are not what the API says; empty when they are.
+
     Raises LabError when the lab is not up.
     """
+    trouble = json.loads(lab.trouble_file.read_text()) if lab.trouble_file.exists() else {}
     machines = [
         {
             "id": each["InstanceId"],
@@ -76,12 +80,14 @@ def status(lab: Lab) -> dict[str, Any]:
             "image": each["ImageId"],
             "tags": tags(each),
             "memory_mb": memory_mb(lab, each["InstanceId"]),
+            "trouble": trouble.get(each["InstanceId"], ""),
         }
         for each in instances(lab)
     ]
     return {
         **{"lab": lab.name, "range": str(lab.network), "endpoint": lab.endpoint},
         **{"aws_config": str(lab.aws_config), "log": str(lab.log), "machines": machines},
+        "trouble": trouble.get("subnets", ""),
     }
 
 
@@ -107,6 +113,9 @@ def status_table(lab_status: dict[str, Any]) -> str:
     with console.capture() as captured:
         console.print(f"lab {lab_status['lab']} at {lab_status['endpoint']}, log {lab_status['log']}")
         console.print(table if lab_status["machines"] else "no machines")
+        for name, reason in [("its networks", lab_status["trouble"]), *((machine["id"], machine["trouble"]) for machine in lab_status["machines"])]:
+            if reason:
+                console.print(f"{name}: not as the API says, tried again every few seconds: {reason}", soft_wrap=True, markup=False)
     return "\n".join(line.rstrip() for line in captured.get().splitlines())
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,13 @@ def refused(call, **parameters) -> str:
 @pytest.fixture(scope="module")
 def words(lab, net):
     outside, inside = (lab.ec2.create_vpc(CidrBlock=cidr)["Vpc"]["VpcId"] for cidr in ("10.9.0.0/16", RANGE))
+    of_net = [{"Name": "vpc-id", "Values": [net.vpc]}]
+    default = lab.ec2.describe_security_groups(Filters=[*of_net, {"Name": "group-name", "Values": ["default"]}])["SecurityGroups"][0]["GroupId"]
     return {
+        "default": default,
+        "main": lab.ec2.describe_route_tables(Filters=of_net)["RouteTables"][0]["RouteTableId"],
+        "long": "k" * 129,
+        "data": "#" * 16385,
         "prefix": net.prefix,
         "vpc": net.vpc,
         "group": net.group,
@@ -60,6 +67,71 @@ def test_refused_with_the_code_of_aws(lab, net, words, case):
         parameters = lab.request(net, 99, **parameters)
     assert refused(getattr(lab.ec2, case["call"]), **parameters) == case["code"]
     assert not lab.ec2.describe_instances(Filters=[{"Name": "vpc-id", "Values": [net.vpc]}])["Reservations"]
+
+
+def test_a_standard_parameter_holds_4_kb_and_an_advanced_one_8(lab):
+    put = partial(lab.ssm.put_parameter, Name="/test/long", Type="String", Overwrite=True)
+    put(Value="x" * 4096)
+    assert refused(put, Value="x" * 4097) == "ValidationException"
+    put(Value="x" * 8192, Tier="Advanced")
+    assert refused(put, Value="x" * 8193, Tier="Advanced") == "ValidationException"
+
+
+def test_a_launch_template_fills_in_what_the_call_leaves_out(lab, net, launch):
+    request = lab.request(net, 50)
+    data = {name: request[name] for name in ("ImageId", "InstanceType", "KeyName", "SecurityGroupIds")}
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "of the template"}]}]
+    template = lab.ec2.create_launch_template(LaunchTemplateName="all", LaunchTemplateData={**data, "TagSpecifications": tags})["LaunchTemplate"]
+    asked = {"LaunchTemplateId": template["LaunchTemplateId"]}
+    [made] = lab.ec2.run_instances(LaunchTemplate=asked, MinCount=1, MaxCount=1, SubnetId=net.subnet, InstanceType="t3.micro")["Instances"]
+    lab.ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
+    assert (made["ImageId"], made["KeyName"], made["InstanceType"]) == (lab.image, lab.key_name, "t3.micro")
+    assert {"Key": "Name", "Value": "of the template"} in made["Tags"] and made["SecurityGroups"][0]["GroupId"] == net.group
+    lab.ec2.delete_launch_template(LaunchTemplateId=template["LaunchTemplateId"])
+
+
+def test_an_instance_that_may_not_be_stopped_stays_until_it_may(lab, launch):
+    box = launch(51, DisableApiStop=True).wait("running")
+    assert refused(lab.ec2.stop_instances, InstanceIds=[box.id]) == "OperationNotPermitted"
+    lab.ec2.modify_instance_attribute(InstanceId=box.id, DisableApiStop={"Value": False})
+    lab.ec2.stop_instances(InstanceIds=[box.id], SkipOsShutdown=True)
+    box.wait("stopped")
+
+
+def test_what_is_not_deleted_on_termination_stays(lab, net):
+    disk = {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 3, "DeleteOnTermination": False}}
+    nic = {"DeviceIndex": 0, "SubnetId": net.subnet, "Groups": [net.group], "PrivateIpAddress": net.address(52), "DeleteOnTermination": False}
+    request = {name: lab.request(net, 52)[name] for name in ("ImageId", "MinCount", "MaxCount", "InstanceType", "KeyName")}
+    [made] = lab.ec2.run_instances(**request, NetworkInterfaces=[nic], BlockDeviceMappings=[disk])["Instances"]
+    of_it = [{"Name": "attachment.instance-id", "Values": [made["InstanceId"]]}]
+    volumes = {each["Attachments"][0]["Device"]: each for each in lab.ec2.describe_volumes(Filters=of_it)["Volumes"]}
+    assert volumes.keys() == {"/dev/xvda", "/dev/sdf"} and volumes["/dev/xvda"]["SnapshotId"].startswith("snap-")
+    lab.ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
+    lab.ec2.get_waiter("instance_terminated").wait(InstanceIds=[made["InstanceId"]], WaiterConfig={"Delay": 1})
+    kept = lab.ec2.describe_volumes(VolumeIds=[volumes["/dev/sdf"]["VolumeId"]])["Volumes"][0]
+    assert kept["State"] == "available"
+    assert refused(lab.ec2.describe_volumes, VolumeIds=[volumes["/dev/xvda"]["VolumeId"]]) == "InvalidVolume.NotFound"
+    interface = made["NetworkInterfaces"][0]["NetworkInterfaceId"]
+    assert lab.ec2.describe_network_interfaces(NetworkInterfaceIds=[interface])["NetworkInterfaces"][0]["Status"] == "available"
+    assert refused(lab.ec2.run_instances, **lab.request(net, 52)) == "InvalidIPAddress.InUse"
+    lab.ec2.delete_volume(VolumeId=kept["VolumeId"])
+    [again] = lab.ec2.run_instances(**request, NetworkInterfaces=[{"DeviceIndex": 0, "NetworkInterfaceId": interface}])["Instances"]
+    assert again["PrivateIpAddress"] == net.address(52)
+    lab.ec2.terminate_instances(InstanceIds=[again["InstanceId"]])
+    lab.ec2.get_waiter("instance_terminated").wait(InstanceIds=[again["InstanceId"]], WaiterConfig={"Delay": 1})
+    lab.ec2.delete_network_interface(NetworkInterfaceId=interface)
+
+
+def test_a_range_in_a_rule_is_its_network(lab, net):
+    group = lab.group(net.vpc, "ranges")
+    lab.allow(group, 80, "10.1.2.3/8")
+    [found] = lab.ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
+    assert found["IpPermissions"][0]["IpRanges"] == [{"CidrIp": "10.0.0.0/8"}]
+    lab.ec2.delete_security_group(GroupId=group)
+
+
+def test_a_filter_that_the_lab_has_not_is_unsupported_and_no_failure(lab):
+    assert refused(lab.ec2.describe_instances, Filters=[{"Name": "ramdisk-id", "Values": ["x"]}]) == "UnsupportedOperation"
 
 
 def test_other_regions_are_refused(lab):

@@ -8,7 +8,8 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from ec2lab.api import authorization, moto_patches
+from ec2lab.api import authorization
+from ec2lab.api.patches import account as corrected
 from moto.servicequotas.models import ServiceQuotasBackend
 
 from runbook_lib.aws.host_keys import read_console
@@ -26,9 +27,9 @@ def account(endpoint: str) -> Iterator[Any]:
     clients["s3"].put_object(Bucket="runbook-packs", Key="pack.zip", Body=b"a pack")
     with pytest.MonkeyPatch.context() as patch:
         for code in ("L-F678F1CE", "L-0263D0A3"):  # VPCs and Elastic IPs: other tests' deployments in this account keep theirs
-            patch.setitem(moto_patches.QUOTAS, code, 1000.0)
+            patch.setitem(corrected.QUOTAS, code, 1000.0)
         quotas = ServiceQuotasBackend.get_service_quota
-        patch.setattr(ServiceQuotasBackend, "get_service_quota", lambda self, **asked: moto_patches.get_service_quota(quotas, self, **asked))
+        patch.setattr(ServiceQuotasBackend, "get_service_quota", lambda self, **asked: corrected.get_service_quota(quotas, self, **asked))
         _publish("/aws/service/debian/release/12/latest/amd64", image)
 
         def keys_of(ec2: Any, name: str, id_: str, seconds: float) -> tuple[str, ...]:

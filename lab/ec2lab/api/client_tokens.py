@@ -19,15 +19,15 @@ class SeenTokens:
     """The tokens with which instances were launched. It keeps the reservations itself, and never asks what is still described."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[str, Any]] = {}
+        self.seen: dict[str, tuple[str, Any]] = {}
 
     def recall(self, token: str | None, request: Mapping[str, Any]) -> Any | None:
         """Return the reservation that the token made, or None for a token not seen before. Raises EC2ClientError where EC2 refuses it."""
         if token and (len(token) > 64 or not token.isascii()):
             raise EC2ClientError("InvalidParameterValue", "The client token must be at most 64 ASCII characters.")
-        if not token or token not in self._seen:
+        if not token or token not in self.seen:
             return None
-        seen, reservation = self._seen[token]
+        seen, reservation = self.seen[token]
         if seen != _text(request):
             raise EC2ClientError("IdempotentParameterMismatch", f"The client token '{token}' was used with different parameters.")
         if all(instance.state in ENDED for instance in reservation.instances):
@@ -37,7 +37,7 @@ class SeenTokens:
     def note(self, token: str | None, request: Mapping[str, Any], reservation: Any) -> None:
         """Remember that this request made this reservation."""
         if token:
-            self._seen[token] = (_text(request), reservation)
+            self.seen[token] = (_text(request), reservation)
 
 
 def _text(request: Mapping[str, Any]) -> str:

@@ -50,7 +50,7 @@ class Refusal(ServiceException):
 
 
 _root: access_key.AccessKey | None = None
-_sessions: dict[str, tuple[Key, str]] = {}  # sessions of users and of root, by id; with the id of the lasting key that asked for each
+sessions: dict[str, tuple[Key, str]] = {}  # sessions of users and of root, by id; with the id of the lasting key that asked for each
 
 
 def install(root: access_key.AccessKey) -> None:
@@ -68,8 +68,8 @@ def find(key_id: str) -> Key | None:
     """Return the key of this id, or None where there is none or it is not active. A session's may have expired."""
     if _root and key_id == _root.id:
         return Key(_root.id, _root.secret)
-    if key_id in _sessions:
-        session, lasting = _sessions[key_id]
+    if key_id in sessions:
+        session, lasting = sessions[key_id]
         return session if find(lasting) else None
     for role in sts_backends[ACCOUNT][PARTITION].assumed_roles:
         if role.access_key_id == key_id:
@@ -122,7 +122,7 @@ def _get_session_token(self: Any) -> ActionResult:
         raise Refusal("ValidationError", f"durationSeconds must be from {least} to {most}")
     made = access_key.make()
     session = Key("ASIA" + made.id[4:], made.secret, asker.owner, secrets.token_urlsafe(64), utcnow() + timedelta(seconds=seconds))
-    _sessions[session.id] = session, asker.id
+    sessions[session.id] = session, asker.id
     words = {"AccessKeyId": session.id, "SecretAccessKey": session.secret, "SessionToken": session.token, "Expiration": session.expires}
     return ActionResult({"Credentials": words})
 
@@ -131,7 +131,7 @@ _moto_s_identity = STSBackend.get_caller_identity
 
 
 def _get_caller_identity(self: Any, access_key_id: str, region: str) -> tuple[str, str, str]:
-    lasting = _sessions[access_key_id][1] if access_key_id in _sessions else access_key_id
+    lasting = sessions[access_key_id][1] if access_key_id in sessions else access_key_id
     if _root and lasting == _root.id:
         return ACCOUNT, f"arn:{PARTITION}:iam::{ACCOUNT}:root", ACCOUNT
     return _moto_s_identity(self, lasting, region)

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,20 +48,32 @@ def make_servers(lab: Lab, images: Sequence[Image], hypervisor: Hypervisor, scra
     from moto.ssm.models import ssm_backends
     from werkzeug.serving import make_server as listen
 
-    from ec2lab.api import authorization, credentials, moto_patches, network_patches, session_manager, signatures  # noqa: F401 (network_patches registers its corrections)
+    from ec2lab.api import authorization, credentials, patches, session_manager, signatures
+    from ec2lab.api.patches.launches import tokens
+    from ec2lab.api.state import State
 
+    state = State(lab.disks, hypervisor.guard, lambda: {**hypervisor.kept(), "tokens": tokens.seen, "sessions": credentials.sessions})
+    kept = state.restore()
     hypervisor.ec2 = ec2_backends[ACCOUNT][REGION]
-    _remove_default_vpc(hypervisor.ec2)
-    for image in images:
-        _publish_image(ssm_backends[ACCOUNT][REGION], image)
+    if kept:
+        tokens.seen.update(kept["tokens"])
+        credentials.sessions.update(kept["sessions"])
+    else:
+        _furnish(lab, images, hypervisor.ec2, ssm_backends[ACCOUNT][REGION])
     pace = Pace(float(lab.pace_file.read_text())) if lab.pace_file.exists() else None
-    moto_patches.install(hypervisor, pace)
+    patches.install(hypervisor, pace)
     credentials.install(key)
     authorization.install()
+    hypervisor.keep = state.save
+    if kept:
+        hypervisor.resume(kept)
+        patches.resume()
+    state.save()
     _guard_ec2(hypervisor, pace)
     if pace:
         _throttle_ssm(pace)
-    application = _without_moto_s_own(signatures.verifying(DomainDispatcherApplication(create_backend_app), credentials.find))
+    signed = signatures.verifying(DomainDispatcherApplication(create_backend_app), credentials.find)
+    application = _kept(_without_moto_s_own(signed), state.save)
     server = listen(str(lab.gateway), API_PORT, application, threaded=True, request_handler=MotoRequestHandler)
     server.daemon_threads = True  # type: ignore[attr-defined]
     return server, session_manager.open_channels(hypervisor)
@@ -77,6 +89,28 @@ def _without_moto_s_own(application: Any) -> Any:
         return application(environ, start_response)
 
     return guarded
+
+
+def _kept(application: Any, save: Callable[[], None]) -> Any:
+    """Return the application that saves the state after each call which may change it. EC2's calls do so themselves, under the guard."""
+
+    def saving(environ: dict[str, Any], start_response: Any) -> Any:
+        answer = application(environ, start_response)
+        operation = environ.get("HTTP_X_AMZ_TARGET", "").rpartition(".")[2]
+        reads = environ.get("REQUEST_METHOD") in ("GET", "HEAD") or operation.startswith(("Get", "Describe", "List"))
+        if not reads and "/ec2/aws4_request" not in environ.get("HTTP_AUTHORIZATION", ""):
+            save()
+        return answer
+
+    return saving
+
+
+def _furnish(lab: Lab, images: Sequence[Image], ec2: Any, ssm: Any) -> None:
+    """Make of moto's new account what a new lab has."""
+    if not lab.any_network_file.exists():
+        _remove_default_vpc(ec2)
+    for image in images:
+        _publish_image(ssm, image)
 
 
 def _remove_default_vpc(ec2: Any) -> None:
@@ -133,6 +167,7 @@ def _guard_ec2(hypervisor: Hypervisor, pace: Pace | None) -> None:
                 body = pace.answer(action, self.params, body)
             if not reads:
                 log.info("%s %s", action, status)
+                hypervisor.keep()
                 hypervisor.changed()
             return status, headers, body
 

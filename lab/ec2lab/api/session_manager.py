@@ -35,7 +35,7 @@ from moto.ssm.responses import SimpleSystemManagerResponse
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import Server, ServerConnection, serve
 
-from ec2lab.api.moto_patches import corrects
+from ec2lab.api.patches import corrects
 from ec2lab.machines.hypervisor import Hypervisor
 from ec2lab.paths import SESSION_PORT
 

@@ -50,6 +50,16 @@ def remains(lab: Lab) -> Iterator[Path]:
                 yield Path(folder)
 
 
+def pids(lab: Lab, machine: str = "") -> set[int]:
+    """Return the pids of the processes in the groups of a machine (default: of the whole lab)."""
+    found: set[int] = set()
+    for group in remains(lab):
+        if machine in group.parts or not machine:
+            with suppress(OSError):
+                found |= {int(pid) for pid in (group / "cgroup.procs").read_text().split()}
+    return found
+
+
 def remove(lab: Lab, machine: str = "") -> None:
     """Remove the groups of a machine (default: of the whole lab).
 

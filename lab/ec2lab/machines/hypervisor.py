@@ -7,17 +7,18 @@ wanted and return. The machine's thread then does the work and writes the instan
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
 from ec2lab.machines.image import Image
-from ec2lab.machines.machine import REBOOTED, Machine
+from ec2lab.machines.machine import REBOOTED, Machine, remove_orphan
 from ec2lab.network import firewall, links, routing
 from ec2lab.paths import Lab
 from ec2lab.shell import run
@@ -25,6 +26,7 @@ from ec2lab.shell import run
 log = logging.getLogger("machines")
 STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 ANYWHERE = IPv4Network("0.0.0.0/0")
+RETRY_SECONDS = 5.0  # until what could not be made is tried again
 
 
 class Hypervisor:
@@ -36,6 +38,8 @@ class Hypervisor:
         self.machines: dict[str, Machine] = {}
         self.images: dict[str, tuple[Path, ...]] = {image.ami: (image.tree,) for image in images}
         self.ec2: Any = None
+        self.keep: Callable[[], None] = lambda: None  # writes the API's state; set by the server
+        self.trouble: dict[str, str] = {}  # why a machine, or the subnets, cannot be made what the API says
         self._wishes: dict[str, str] = {}  # run, stop, cut, terminate, reboot or image, by instance id
         self._imaging: dict[str, Any] = {}  # the image to take when the instance is next off
         self._fence = links.Fence()  # as loaded last
@@ -124,12 +128,54 @@ class Hypervisor:
         """Tell the updating thread that something which links or firewall rules depend on has changed."""
         self._changed.set()
 
+    # --- an earlier daemon's machines
+
+    def kept(self) -> dict[str, Any]:
+        """Return what must be known to take the machines over."""
+        return {"machines": self.machines, "images": self.images, "wishes": self._wishes}
+
+    def resume(self, kept: Mapping[str, Any]) -> None:
+        """Take over the machines of an earlier daemon: those that run, run on; what ended meanwhile is stopped, or removed if it was to be."""
+        self.machines, self._wishes = kept["machines"], kept["wishes"]
+        self.images |= kept["images"]
+        for ami in self.ec2.amis.values():
+            if ami.state == "pending":
+                ami.state = "failed"
+        for folder in self.lab.disks.glob("i-*"):
+            if folder.name not in self.machines:
+                log.warning("%s belongs to no instance and is removed", folder.name)
+                remove_orphan(self.lab, folder.name)
+        for instance in list(self.ec2.all_instances()):
+            if instance.id in self.machines and instance.state != "stopped":
+                threading.Thread(target=self._take_over, args=(instance,), name=instance.id, daemon=True).start()
+            elif instance.id not in self.machines and instance.state != "terminated":
+                instance.terminate()
+        self.changed()
+
+    def _take_over(self, instance: Any) -> None:
+        machine, wish = self.machines[instance.id], self._wishes[instance.id]
+        if not machine.adopt():
+            machine.power_off()
+            if instance.state == "pending":
+                self._live(instance)
+            else:
+                self._end(instance, 0)
+            return
+        with self.guard:
+            self._wishes[instance.id] = "run" if wish == "image" else wish
+            self._obey(instance, machine)
+        log.info("%s taken over", instance.id)
+        self.changed()
+        self._live(instance, runs=True)
+
     # --- called by the machine's own thread
 
-    def _live(self, instance: Any) -> None:
+    def _live(self, instance: Any, runs: bool = False) -> None:
+        """Run the machine until it ends. `runs`: it runs already."""
         machine, fresh = self.machines[instance.id], True
         try:
-            while self._power_on(instance, machine, fresh):
+            while runs or self._power_on(instance, machine, fresh):
+                runs = False
                 status = machine.wait()
                 with self.guard:
                     wish = self._wishes[instance.id]
@@ -156,17 +202,21 @@ class Hypervisor:
             rules = self._rules(instance)
         machine.boot(rules, fresh)
         with self.guard:
-            wish = self._wishes[instance.id]
-            if wish in ("terminate", "cut"):
-                machine.cut()
-            elif wish in ("stop", "image"):
-                machine.shut_down()
-            else:
-                self._wishes[instance.id] = "run"
-                set_state(instance, "running")
-                log.info("%s runs at %s", instance.id, machine.nic.address)
+            self._obey(instance, machine)
         self.changed()
         return True
+
+    def _obey(self, instance: Any, machine: Machine) -> None:
+        """Do with a machine that runs what was requested before it did."""
+        wish = self._wishes[instance.id]
+        if wish in ("terminate", "cut"):
+            machine.cut()
+        elif wish in ("stop", "image"):
+            machine.shut_down()
+        else:
+            self._wishes[instance.id] = "run"
+            set_state(instance, "running")
+            log.info("%s runs at %s", instance.id, machine.nic.address)
 
     def _end(self, instance: Any, status: int, reason: str = "") -> None:
         """Set the instance to stopped, or remove it, after its machine went off by request or by itself. `status`: exit status of systemd-nspawn."""
@@ -193,16 +243,24 @@ class Hypervisor:
             nics = list(instance.nics.values())
             instance.terminate()
             for nic in nics:
-                self.ec2.enis.pop(nic.id, None)
-                for address in self.ec2.addresses:
-                    if address.eni is nic:
-                        address.eni = address.instance = address.association_id = None
-                nic.subnet.del_subnet_ip(nic.private_ip_address)
+                self._release(instance, nic)
             self.machines.pop(instance.id, None)
             self._wishes.pop(instance.id, None)
             self._free_layers()
         log.info("%s terminated", instance.id)
         self.changed()
+
+    def _release(self, instance: Any, nic: Any) -> None:
+        """Remove the interface of an instance that has ended, with its address; one that outlives instances becomes available again."""
+        if not nic.delete_on_termination:
+            nic.instance, nic.attachment_id, nic.attach_time, nic.device_index, nic.status = None, None, None, None, "available"
+            instance._private_ips.discard(nic.private_ip_address)  # moto frees these when it forgets the instance
+            return
+        self.ec2.enis.pop(nic.id, None)
+        for address in self.ec2.addresses:
+            if address.eni is nic:
+                address.eni = address.instance = address.association_id = None
+        nic.subnet.del_subnet_ip(nic.private_ip_address)
 
     # --- images
 
@@ -229,6 +287,7 @@ class Hypervisor:
             self.images[ami.id] = (layer, *below)
             ami.state = "available"
         log.info("%s made from %s", ami.id, instance.id)
+        self.changed()
 
     def _free_layers(self) -> None:
         used = {layer for layers in self.images.values() for layer in layers}
@@ -243,7 +302,7 @@ class Hypervisor:
 
     def _wire(self, subnet: Any) -> links.Subnet:
         vpc = self.ec2.get_vpc(subnet.vpc_id)
-        return links.Subnet(subnet.vpc_id, IPv4Network(vpc.cidr_block), IPv4Network(subnet.cidr_block))
+        return links.Subnet(subnet.vpc_id, IPv4Network(vpc.cidr_block), subnet.cidr, routing.reached(subnet))
 
     def _sync_wires(self) -> None:
         subnets = [subnet for zone in self.ec2.subnets.values() for subnet in zone.values()]
@@ -268,13 +327,17 @@ class Hypervisor:
     def _keep_in_step(self) -> None:
         """Make links and rules what the API says, after each change. What cannot be made leaves everything else in force, and is logged by name."""
         while True:
-            self._changed.wait()
+            self._changed.wait(RETRY_SECONDS if self.trouble else None)
             self._changed.clear()
             with self.guard:
                 self._attempt("subnets", self._sync_wires)
                 running = [(self.machines[each.id], each) for each in self.ec2.all_instances() if each.state == "running" and each.id in self.machines]
             for machine, instance in running:
                 self._attempt(machine.id, partial(self._apply_rules, machine, instance))
+            for gone in self.trouble.keys() - {"subnets", *(machine.id for machine, _ in running)}:
+                del self.trouble[gone]
+            self._tell_trouble()
+            self.keep()
 
     def _apply_rules(self, machine: Machine, instance: Any) -> None:
         with self.guard:
@@ -284,8 +347,16 @@ class Hypervisor:
     def _attempt(self, what: str, work: Callable[[], None]) -> None:
         try:
             work()
-        except Exception:
+            self.trouble.pop(what, None)
+        except Exception as problem:
+            self.trouble[what] = str(problem).splitlines()[0]
             log.exception("%s: cannot be made what the API says", what)
+
+    def _tell_trouble(self) -> None:
+        """Write what is not as the API says for `status`, which is another process."""
+        half = self.lab.trouble_file.with_suffix(".new")
+        half.write_text(json.dumps(self.trouble))
+        half.rename(self.lab.trouble_file)
 
 
 def _allow(rule: Any, members: dict[str, list[str]]) -> firewall.Allow:

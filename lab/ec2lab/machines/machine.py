@@ -9,12 +9,15 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ec2lab.errors import LabError
 from ec2lab.machines import cgroups
+from ec2lab.machines.supervisor import Supervisor
 from ec2lab.network import firewall, links
 from ec2lab.paths import Lab
 from ec2lab.shell import run
@@ -45,7 +48,7 @@ class Machine:
     user_data: bytes
     init: int | None = None  # pid of the machine's own PID 1, while it runs
     rules: str = ""
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    process: Supervisor | None = field(default=None, repr=False)
     _wired: bool = False
     _rules_lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -65,12 +68,33 @@ class Machine:
     def console_file(self) -> Path:
         return self.folder / "console"
 
+    @property
+    def status_file(self) -> Path:
+        return self.folder / "exit-status"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to the running machine: `adopt` finds it again."""
+        return {**vars(self), "process": None, "init": None, "rules": "", "_rules_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({**state, "_rules_lock": threading.Lock()})
+
+    def adopt(self) -> bool:
+        """Take over the machine as an earlier daemon left it. Return whether it runs."""
+        self.process = Supervisor.find(self.root, self.status_file)
+        if self.process is None:
+            return False
+        self._wired = True
+        with suppress(LabError):  # it ended while it was looked at
+            self.init = self._await_init()
+        return self.init is not None
+
     def boot(self, rules: str, fresh_console: bool = True) -> None:
         """Start the machine: mount the disk, connect the network, load `rules`, start init. Returns when init runs.
 
         `fresh_console`: begin a new console file. Raises LabError when the disk cannot be mounted or init does not start.
         """
-        first = not self.folder.exists()
+        first = not self.console_file.exists()
         self._mount()
         if first:
             self._imprint()
@@ -87,14 +111,7 @@ class Machine:
             f"--network-namespace-path={space}",
         ]
         with open(self.console_file, "wb" if fresh_console else "ab") as console:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=console,
-                stderr=console,
-                start_new_session=True,
-                env=os.environ | ENVIRONMENT,
-            )
+            self.process = Supervisor.start(command, self.status_file, console.fileno(), os.environ | ENVIRONMENT)
         self.init = self._await_init()
 
     def _mount(self) -> None:
@@ -128,7 +145,7 @@ class Machine:
         assert self.process is not None
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and self.process.poll() is None:
-            for child in _children(self.process.pid):
+            for child in _descendants(self.process.pid):
                 with suppress(OSError):
                     status = Path(f"/proc/{child}/status").read_text()
                     inner = next(line for line in status.splitlines() if line.startswith("NSpid:")).split()
@@ -157,6 +174,7 @@ class Machine:
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        _end_processes(self.lab, self.id)
         with self._rules_lock:
             self._wired, self.rules = False, ""
             links.unplug(self.lab, self.nic)
@@ -231,7 +249,30 @@ class Machine:
         return False
 
 
-def _children(pid: int) -> list[int]:
-    with suppress(OSError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
+def _end_processes(lab: Lab, instance_id: str) -> None:
+    """End what still runs of a machine: its init outlives a systemd-nspawn that was killed."""
+    for pid in {*links.pids_in(lab.namespace(instance_id)), *cgroups.pids(lab, instance_id)}:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """Give the processes below a process, nearest first."""
+    below = [pid]
+    for parent in below:
+        with suppress(OSError):
+            below += [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    yield from below[1:]
+
+
+def remove_orphan(lab: Lab, instance_id: str) -> None:
+    """Remove a machine that no instance belongs to, whatever there is of it."""
+    space, folder = lab.namespace(instance_id), lab.disks / instance_id
+    while supervisor := Supervisor.find(folder / "root", folder / "exit-status"):
+        supervisor.kill()
+        supervisor.wait(SHUTDOWN_SECONDS)
+    _end_processes(lab, instance_id)
+    run("ip", "netns", "delete", space, check=False)
+    run("umount", "--lazy", str(folder / "root"), check=False)
+    cgroups.remove(lab, instance_id)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -21,9 +21,12 @@ from ec2lab.shell import lines, run
 
 @dataclass(frozen=True)
 class Subnet:
+    """A subnet. `reached`: whether this machine has an address and a route in it; its machines reach each other in any case."""
+
     vpc_id: str
     vpc: IPv4Network
     network: IPv4Network
+    reached: bool = True
 
     @property
     def gateway(self) -> IPv4Address:
@@ -41,8 +44,8 @@ class Nic:
 
     @property
     def link(self) -> str:
-        """Return the name of the link's end on the host, made from the machine's address, which is unique."""
-        return f"rb{int(self.address):08x}"
+        """Return the name of the link's end on the host: an interface's name has 15 characters at most."""
+        return f"rb{self.instance_id[-11:]}"
 
 
 def clash(lab: Lab) -> str | None:
@@ -156,7 +159,7 @@ def sync_subnets(lab: Lab, subnets: Iterable[Subnet]) -> set[str]:
     wanted: dict[str, set[str]] = {}
     for subnet in subnets:
         bridge = lab.vpc_bridge(subnet.vpc_id)
-        wanted.setdefault(bridge, set()).add(f"{subnet.gateway}/{subnet.network.prefixlen}")
+        wanted.setdefault(bridge, set()).update([f"{subnet.gateway}/{subnet.network.prefixlen}"] if subnet.reached else [])
     present = vpc_bridges(lab)
     for bridge in present.keys() - wanted.keys():
         run("ip", "link", "delete", bridge)

@@ -14,6 +14,11 @@ EVERYWHERE = "0.0.0.0/0"
 INTERNET, NAT = "internet gateway", "NAT gateway"
 
 
+def reached(subnet: Any) -> bool:
+    """Return whether this machine is to have a way into a subnet: the API says so of each that it makes."""
+    return bool(getattr(subnet, "reached", False))
+
+
 def leads_to(ec2: Any, subnet: Any) -> str:
     """Return INTERNET, NAT, or an empty text for a subnet whose machines stay among themselves."""
     table = table_of(ec2, subnet)
@@ -42,8 +47,11 @@ def works(ec2: Any, nat: Any) -> bool:
 def ways_out(ec2: Any) -> Iterator[IPv4Address]:
     """Give the private address of each machine that reaches what is outside its network."""
     for instance in ec2.all_instances():
-        if instance.state != "terminated" and instance.subnet_id:
-            way = leads_to(ec2, ec2.get_subnet(instance.subnet_id))
+        if instance.state == "terminated" or not instance.subnet_id:
+            continue
+        subnet = ec2.get_subnet(instance.subnet_id)
+        if reached(subnet):
+            way = leads_to(ec2, subnet)
             if way == NAT or (way == INTERNET and instance.nics[0].public_ip):
                 yield IPv4Address(instance.private_ip)
 
@@ -52,5 +60,5 @@ def public_addresses(ec2: Any) -> Iterator[tuple[IPv4Address, IPv4Address]]:
     """Give each Elastic IP that leads to a machine, with the machine's private address."""
     for address in ec2.addresses:
         nic = address.eni
-        if nic is not None and nic.instance is not None and leads_to(ec2, nic.subnet) == INTERNET:
+        if nic is not None and nic.instance is not None and reached(nic.subnet) and leads_to(ec2, nic.subnet) == INTERNET:
             yield IPv4Address(address.public_ip), IPv4Address(nic.private_ip_address)

@@ -89,11 +89,11 @@ def test_what_is_missing_is_told_with_the_next_step(cloud_of: MakeCloud, case: t
 
 @pytest.mark.parametrize(("what", "code"), [("vCPUs of running machines", "L-1216C47A"), ("VPCs", "L-F678F1CE"), ("Elastic IPs", "L-0263D0A3")])
 def test_a_quota_that_a_launch_would_exceed_is_told(cloud_of: MakeCloud, monkeypatch: pytest.MonkeyPatch, what: str, code: str) -> None:
-    from ec2lab.api import moto_patches
+    from ec2lab.api.patches import account as corrected
 
     cloud = cloud_of()
     used = int(found(cloud)[what].words.split()[0])
-    monkeypatch.setitem(moto_patches.QUOTAS, code, float(used))
+    monkeypatch.setitem(corrected.QUOTAS, code, float(used))
     finding = found(cloud)[what]
     assert not finding.ok and finding.needed and code in finding.fix
 

@@ -1,9 +1,10 @@
-"""Corrections of moto for ways in and out of a network: Elastic IPs, NAT gateways, route tables. As in `moto_patches`, with the source of each rule."""
+"""Ways in and out of a network: Elastic IPs, NAT gateways, route tables. With the source of each rule."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -12,9 +13,9 @@ from moto.ec2.models.elastic_ip_addresses import ElasticAddressBackend
 from moto.ec2.models.internet_gateways import InternetGatewayBackend
 from moto.ec2.models.nat_gateways import NatGatewayBackend
 from moto.ec2.models.route_tables import Route, RouteBackend
+from moto.ec2.responses.route_tables import RouteTables
 
-from ec2lab.api import moto_patches
-from ec2lab.api.moto_patches import corrects
+from ec2lab.api.patches import corrects, lab
 from ec2lab.network import routing
 
 SECONDS = 1.0  # that a NAT gateway is pending, and deleting; a minute or more on AWS
@@ -27,7 +28,7 @@ SECONDS = 1.0  # that a NAT gateway is pending, and deleting; a minute or more o
 def allocate_address(original: Callable[..., Any], self: Any, domain: str, address: str | None = None, tags: Any = None) -> Any:
     """Give an address of the lab's public range, to which this machine has a route (moto: any of the internet)."""
     taken = {each.public_ip for each in self.addresses}
-    public: IPv4Network = moto_patches._lab.lab.public
+    public: IPv4Network = lab().lab.public
     free = next((str(host) for host in public.hosts() if str(host) not in taken), None)
     if free is None:
         raise EC2ClientError("AddressLimitExceeded", "The maximum number of addresses has been reached.")
@@ -90,8 +91,21 @@ def create_nat_gateway(original: Callable[..., Any], self: Any, subnet_id: str, 
     nat._eni.private_ip_address = nat.address_set[0]["privateIp"] = subnet.get_available_subnet_ip(nat._eni)
     nat._eni.interface_type = "nat_gateway"
     nat.state = "pending"
-    _later(lambda: setattr(nat, "state", "available" if nat.state == "pending" else nat.state))
+    _later(lambda: _open(nat))
     return nat
+
+
+def _open(nat: Any) -> None:
+    nat.state = "available" if nat.state == "pending" else nat.state
+
+
+def resume() -> None:
+    """Go on with the gateways that an earlier daemon left pending or deleting."""
+    for nat in lab().ec2.nat_gateways.values():
+        if nat.state == "pending":
+            _later(partial(_open, nat))
+        elif nat.state == "deleting":
+            _later(partial(_close, lab().ec2, nat))
 
 
 @corrects(NatGatewayBackend, "delete_nat_gateway")
@@ -103,17 +117,17 @@ def delete_nat_gateway(original: Callable[..., Any], self: Any, nat_gateway_id: 
     if nat.state in ("deleting", "deleted"):
         return nat
     nat.state = "deleting"
-
-    def gone() -> None:
-        nat.state = "deleted"
-        for address in self.addresses:
-            if address.eni is nat._eni:
-                address.eni = address.instance = address.association_id = None
-        self.enis.pop(nat._eni.id, None)
-        nat._eni.subnet.del_subnet_ip(nat._eni.private_ip_address)
-
-    _later(gone)
+    _later(partial(_close, self, nat))
     return nat
+
+
+def _close(ec2: Any, nat: Any) -> None:
+    nat.state = "deleted"
+    for address in ec2.addresses:
+        if address.eni is nat._eni:
+            address.eni = address.instance = address.association_id = None
+    ec2.enis.pop(nat._eni.id, None)
+    nat._eni.subnet.del_subnet_ip(nat._eni.private_ip_address)
 
 
 @corrects(NatGatewayBackend, "describe_nat_gateways")
@@ -131,12 +145,12 @@ def _tags(thing: Any) -> dict[str, str]:
 
 
 def _later(work: Callable[[], Any]) -> None:
-    lab = moto_patches._lab
+    hypervisor = lab()
 
     def run() -> None:
-        with lab.guard:
+        with hypervisor.guard:
             work()
-        lab.changed()
+        hypervisor.changed()
 
     timer = threading.Timer(SECONDS, run)
     timer.daemon = True
@@ -176,6 +190,15 @@ def associate_route_table(original: Callable[..., Any], self: Any, route_table_i
                 "Resource.AlreadyAssociated", f"the specified association for route table {route_table_id} conflicts with an existing association"
             )
     return original(self, route_table_id, gateway_id, subnet_id)
+
+
+@corrects(RouteTables, "delete_route_table")
+def delete_route_table(original: Callable[..., Any], self: Any) -> Any:
+    """Refuse to delete the main table of a network (API reference, DeleteRouteTable); moto deletes it."""
+    table = self.ec2_backend.get_route_table(self._get_param("RouteTableId"))
+    if table.main_association_id:
+        raise EC2ClientError("DependencyViolation", f"The routeTable '{table.id}' has dependencies and cannot be deleted.")
+    return original(self)
 
 
 @corrects(Route, "state")

@@ -1,0 +1,102 @@
+"""A daemon that is killed: the next `up` goes on with its machines and its state."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from ec2lab import cleanup
+from ec2lab.lifecycle import down, up
+
+from tests.support.lab_fixtures import eventually
+
+BOOT_ID = "cat /proc/sys/kernel/random/boot_id /proc/1/stat | cut -d ' ' -f 1,22"
+
+
+def kill(lab) -> None:
+    [pid] = cleanup.daemons(lab.lab)
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: not cleanup.daemons(lab.lab), "the daemon to be gone")
+
+
+def test_a_killed_daemon_s_machines_run_on_under_the_next_one(lab, net):
+    boxes = [lab.launch(net, 20).wait("running"), lab.launch(net, 21).wait("running")]
+    spare = lab.launch(net, 22).wait("running")
+    lab.ec2.stop_instances(InstanceIds=[spare.id], SkipOsShutdown=True)
+    spare.wait("stopped")
+    lab.ec2.create_tags(Resources=[boxes[0].id], Tags=[{"Key": "Name", "Value": "kept"}])
+    lab.ssm.put_parameter(Name="/kept", Value="a secret", Type="SecureString")
+    lab.s3.create_bucket(Bucket="kept-things")
+    lab.s3.put_object(Bucket="kept-things", Key="big", Body=b"x" * 3_000_000)
+    began = [box.run(BOOT_ID) for box in boxes]
+    before = lab.ec2.describe_instances()["Reservations"]
+
+    kill(lab)
+    said: list[str] = []
+    up(lab.lab, say=said.append)
+
+    assert "is up again" in said[0] and len(said) == 1
+    eventually(lambda: [box.state for box in boxes] == ["running", "running"], "the machines to be taken over", 20)
+    assert lab.ec2.describe_instances()["Reservations"] == before
+    assert [box.run(BOOT_ID) for box in boxes] == began
+    assert lab.ssm.get_parameter(Name="/kept", WithDecryption=True)["Parameter"]["Value"] == "a secret"
+    assert lab.s3.get_object(Bucket="kept-things", Key="big")["Body"].read() == b"x" * 3_000_000
+    assert oct((lab.lab.state_file).stat().st_mode & 0o777) == "0o600"
+
+    lab.revoke(net.group, 22)
+    eventually(lambda: not reaches(boxes[0]), "the group to hold again", 10)
+    lab.allow(net.group, 22)
+    lab.ec2.reboot_instances(InstanceIds=[boxes[0].id])
+    eventually(lambda: boxes[0].run(BOOT_ID) != began[0], "a reboot of a machine that was taken over", 60)
+    lab.ec2.start_instances(InstanceIds=[spare.id])
+    spare.wait("running")
+    assert spare.run("echo in").strip() == "in"
+    for box in (*boxes, spare):
+        box.terminate()
+    for box in (*boxes, spare):
+        box.wait("terminated")
+    assert not list(lab.lab.disks.glob("i-*"))
+
+
+def reaches(box) -> bool:
+    import socket
+
+    try:
+        socket.create_connection((box.address, 22), timeout=0.5).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_what_ended_while_no_daemon_ran_is_stopped_and_what_no_instance_knows_is_removed(lab, net):
+    box = lab.launch(net, 23).booted()
+    kill(lab)
+    for pid in cleanup.supervisors(lab.lab):
+        os.kill(pid, signal.SIGKILL)
+    orphan = lab.lab.disks / "i-00000000000000bad"
+    orphan.mkdir()
+    up(lab.lab, say=lambda text: None)
+    box.wait("stopped")
+    assert not orphan.exists()
+    lab.ec2.start_instances(InstanceIds=[box.id])
+    assert box.wait("running").run("echo again").strip() == "again"
+    box.terminate()
+    box.wait("terminated")
+
+
+def test_a_state_that_cannot_be_read_makes_a_new_lab_and_says_so(lab):
+    kill(lab)
+    lab.lab.state_file.write_bytes(b"not a state")
+    said: list[str] = []
+    up(lab.lab, say=said.append)
+    assert "cannot be taken over" in said[0] and any("cleaned up" in line for line in said)
+    assert not lab.ec2.describe_vpcs()["Vpcs"]
+
+
+@pytest.mark.full
+def test_down_after_a_kill_leaves_nothing(lab):
+    kill(lab)
+    down(lab.lab, say=lambda text: None)
+    assert not cleanup.find(lab.lab)
+    up(lab.lab, say=lambda text: None)
