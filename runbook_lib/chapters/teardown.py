@@ -22,6 +22,7 @@ def destroy(deployment: Session, confirm: str) -> Any:
         raise RunbookError(f"everything of {deployment.spec.deployment} is to be removed", "confirm", f'say so: confirm = "{deployment.spec.deployment}"')
     with deployment.writing(), deployment.journal.attempt("99_tear_down", "destroy"), progress_.progress("Tear down", []) as progress:
         deployment.close()
+        deployment.signing_key()  # read before it is deleted: the run of the teardown is signed too
         gone = teardown.destroy(deployment.cloud, progress)
         deployment.journal.checked("99_tear_down", gone)
         if left := gone.failed():

@@ -35,6 +35,7 @@ def verify_database(deployment: Session) -> CheckTable:
     if report["server"] is None:
         why = f"no answer: {report['why']}"
         return CheckTable([_row("mysql-server", "the database server answers", False, "a server", why, d.topology.db.name)])
+    d.journal.observed(CHAPTER, d.topology.db.name, {"database": _name_of(report)})
     return CheckTable([*_server(d, report), *_tables(d, databases, report), *_logins(d, databases)])
 
 
@@ -50,15 +51,18 @@ def _server(d: Session, report: Mapping[str, Any]) -> list[Check]:
     db = d.topology.db
     bound = [f"{db.address}:{PORT}"]
     strict = any(mode in report["sql_mode"] for mode in ("STRICT_TRANS_TABLES", "STRICT_ALL_TABLES"))
-    name = f"{'MariaDB' if report['mariadb'] else 'MySQL'} {report['version']}, {report['plugin']}"
     title = "it listens on the private address only"
     return [
-        _row("mysql-server", "the database server answers", True, "MariaDB or MySQL", name, db.name),
+        _row("mysql-server", "the database server answers", True, "MariaDB or MySQL", _name_of(report), db.name),
         _row("mysql-bound", title, report["listening"] == bound, ", ".join(bound),
              ", ".join(report["listening"]) or "nothing", db.name),
         _row("mysql-strict", "values that do not fit are errors, not cut short", strict,
              "a strict sql_mode", report["sql_mode"] or "no mode", db.name),
     ]  # fmt: skip
+
+
+def _name_of(report: Mapping[str, Any]) -> str:
+    return f"{'MariaDB' if report['mariadb'] else 'MySQL'} {report['version']}, {report['plugin']}"
 
 
 def _tables(d: Session, databases: tuple[Database, ...], report: Mapping[str, Any]) -> list[Check]:
