@@ -11,6 +11,23 @@ from runbook_lib.tables import html_table, text_table
 Status = Literal["pass", "fail", "skipped", "undecided"]
 COLUMNS = ("Status", "Check", "Expected", "Observed", "Where")
 MARKS = {"pass": "✔ pass", "fail": "✘ fail", "skipped": "- skipped", "undecided": "? undecided"}
+TRIED = ("attempt", "browser", "hygiene")  # the kinds of rows that say what the system does, beside whether that is expected
+
+
+def mark_of(status: str, kind: str = "", state: str = "") -> tuple[str, str]:
+    """Return the words and the CSS class of a row's status.
+
+    For an attempt of the proof they say two things: what the system does, and whether that is expected. What leaks is never shown
+    as good, however much it is expected.
+    """
+    if kind == "limit" and state == "leak":
+        return "△ open (limit of the product)", "rb-limit"
+    if kind not in TRIED or state not in ("held", "leak"):
+        return MARKS.get(status, status), f"rb-{status}"
+    expected = "as expected" if status == "pass" else "NOT expected"
+    if state == "leak":
+        return f"✘ {'missing' if kind == 'hygiene' else 'leaks'}, {expected}", "rb-leak"
+    return (f"✔ held, {expected}", "rb-pass") if status == "pass" else (f"△ held, {expected}", "rb-fail")
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,11 @@ class Check:
     @property
     def ok(self) -> bool:
         return self.status == "pass"
+
+    @property
+    def mark(self) -> tuple[str, str]:
+        """The words of its status and their CSS class."""
+        return mark_of(self.status, self.kind, self.state)
 
 
 def answered(id: str, title: str, holds: bool, expected: str, observed: str, where: str, chapter: str) -> Check:
@@ -67,10 +89,10 @@ class CheckTable(list[Check]):
         return self
 
     def _rows(self) -> list[tuple[str, ...]]:
-        return [(MARKS[c.status], f"{c.title} ({c.id})", c.expected, c.observed, c.where) for c in self]
+        return [(c.mark[0], f"{c.title} ({c.id})", c.expected, c.observed, c.where) for c in self]
 
     def _repr_html_(self) -> str:
-        return html_table(COLUMNS, self._rows(), self._caption(), row_classes=[f"rb-{c.status}" for c in self])
+        return html_table(COLUMNS, self._rows(), self._caption(), row_classes=[c.mark[1] for c in self])
 
     def __str__(self) -> str:
         return text_table(COLUMNS, self._rows(), self._caption())
@@ -79,4 +101,5 @@ class CheckTable(list[Check]):
 
     def _caption(self) -> str:
         skipped = sum(check.status == "skipped" for check in self)
-        return f"{sum(check.ok for check in self)} of {len(self)} checks passed" + (f", {skipped} skipped" if skipped else "")
+        passed = "rows are as expected" if any(check.kind in TRIED for check in self) else "checks passed"
+        return f"{sum(check.ok for check in self)} of {len(self)} {passed}" + (f", {skipped} skipped" if skipped else "")

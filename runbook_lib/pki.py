@@ -96,7 +96,30 @@ def ssh_public_key(private_key: str) -> str:
 
 def ssh_fingerprint(private_key: str) -> str:
     """Return the SHA-256 fingerprint of the public key as `ssh-keygen -l` prints it; it identifies a key without showing it."""
-    blob = base64.b64decode(ssh_public_key(private_key).split()[1])
+    return ssh_fingerprint_of_public(ssh_public_key(private_key))
+
+
+def sign(private_key: str, data: bytes) -> str:
+    """Return the Ed25519 signature of `data` in base64. `private_key`: as `make_ssh_key` makes it."""
+    key = serialization.load_ssh_private_key(private_key.encode(), None)
+    assert isinstance(key, ed25519.Ed25519PrivateKey)
+    return base64.b64encode(key.sign(data)).decode()
+
+
+def signed_by(public_key: str, data: bytes, signature: str) -> bool:
+    """Return whether `signature` (base64 as `sign` writes it, in no other spelling) is one of `data` by this key."""
+    try:
+        key, raw = serialization.load_ssh_public_key(public_key.encode()), base64.b64decode(signature, validate=True)
+        assert isinstance(key, ed25519.Ed25519PublicKey)
+        key.verify(raw, data)
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, AssertionError):
+        return False
+    return base64.b64encode(raw).decode() == signature
+
+
+def ssh_fingerprint_of_public(public_key: str) -> str:
+    """Return the SHA-256 fingerprint of a public key's line, as `ssh-keygen -l` prints it."""
+    blob = base64.b64decode(public_key.split()[1])
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 

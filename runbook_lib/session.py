@@ -6,16 +6,19 @@ import getpass
 import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import Any
 
 from runbook_lib.aws import packs, session_manager
 from runbook_lib.aws.lock import Lock
 from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.aws.staging import stage
-from runbook_lib.errors import HostError, PackError
+from runbook_lib.errors import HostError, PackError, RunbookError
+from runbook_lib.evidence import provenance
 from runbook_lib.evidence.journal import Journal
+from runbook_lib.launch import secrets
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import Instance
 from runbook_lib.roles.context import Context, Download
@@ -24,6 +27,7 @@ from runbook_lib.ssh import Address, Dial, Fleet, fleet
 from runbook_lib.topology.model import Node, Topology, topology_of
 
 EVERY_PACK = ("bin/wso2server.sh", "dbscripts/mysql.sql", "repository/conf/carbon.xml")  # files that every WSO2 pack contains
+VERSION_FILE = "bin/version.txt"
 FIRST_BOOT = "runbook:first-boot"  # tag of a machine whose first boot was seen to be complete; its value is the time
 
 
@@ -34,12 +38,21 @@ class Unknown(dict[str, str]):
         return f"[{name}]"
 
 
+def _version_file(pack: Download) -> str:
+    """Return what the product's own bin/version.txt says, on one line; "" when the pack has no such file."""
+    try:
+        return " ".join(pack.member(VERSION_FILE).decode("utf-8", "replace").split()) if pack.member else ""
+    except KeyError:
+        return ""
+
+
 class Session:
     """What the chapters share about one deployment: its parameters, cloud, secrets, SSH connections, lock and journal."""
 
     def __init__(self, spec: Spec, journal: Journal):
         self.spec = spec
-        self.journal = journal
+        self._signing_key: str | None = None
+        self.journal = self.adopt(journal)
         self.topology: Topology = topology_of(spec)
         self.cloud = Cloud(spec, self.topology)
         self._hosts: Fleet | None = None
@@ -48,6 +61,28 @@ class Session:
     def vault(self) -> Vault:
         """The deployment's secrets in SSM. Every value that was read is redacted from then on."""
         return self.cloud.vault
+
+    def adopt(self, journal: Journal) -> Journal:
+        """Write to this journal from now on, and return it: its first line says where it comes from, and its run is signed with this deployment's key."""
+        self.journal = journal
+        journal.provenance = lambda: self.provenance
+        journal.signing_key = self.signing_key
+        return journal
+
+    def signing_key(self) -> str | None:
+        """Return the private key that signs this deployment's runs. None before chapter 01 has made it, or when it cannot be read.
+
+        It is kept once it was read: the run of a teardown is signed after the key is gone from Parameter Store.
+        """
+        if self._signing_key is None:
+            with suppress(RunbookError):
+                self._signing_key = self.vault.find(secrets.EVIDENCE_KEY)
+        return self._signing_key
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Where this session's evidence comes from, as the first line of its journal says. Asks STS once."""
+        return provenance.head(self.spec, self.cloud.endpoint, self.cloud.caller())
 
     @property
     def owner(self) -> str:
@@ -136,6 +171,7 @@ class Session:
         for name in EVERY_PACK:  # checked before any plan, because a wrong archive would replace the product on every node
             if found.member:
                 found.member(name)
+        self.journal.observed("", "pack", {"pack": f"{self.spec.product.pack}, sha256 {found.sha256}", "product": _version_file(found)})
         return found
 
     @cached_property

@@ -139,6 +139,11 @@ class Api:
         return wait_until(attempt, seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda answer: True, again_after=passes)
 
     @property
+    def endpoint(self) -> str:
+        """The URL that the client calls."""
+        return str(self.client.meta.endpoint_url)
+
+    @property
     def partition(self) -> str:
         """The part of AWS that the client's region belongs to: aws, aws-us-gov or aws-cn."""
         return str(self.client.meta.partition)

@@ -13,7 +13,7 @@ from runbook_lib.errors import CloudError
 from runbook_lib.redaction import redactor
 
 LIMIT = 4096
-PUBLIC = ("ca.pem", "host-keys/", "lock", "chapters/", "client-tokens")  # in clear: certificates, public keys, who works here, what held
+PUBLIC = ("ca.pem", "evidence-key.pub", "host-keys/", "lock", "chapters/", "client-tokens")  # in clear: certificates, public keys, who works here, what held
 
 
 class Vault:

@@ -42,4 +42,7 @@ class Launch(Verbs):
             d.journal.changed(self.name, rolling_restart.take_out(d, ()))
 
     def checks(self) -> CheckTable:
-        return CheckTable([*self.deployment.cloud.verify(), *verify_ssh(self.deployment)])
+        d = self.deployment
+        for name, instance in d.instances().items():
+            d.journal.observed(self.name, name, {"image": f"{d.spec.cloud.image}, {instance.image}"})
+        return CheckTable([*d.cloud.verify(), *verify_ssh(d)])

@@ -47,6 +47,7 @@ class Sso(Verbs):
         self.deployment.journal.verdict(self.name, proof.kind, proof.verdict, proof.as_expected)
         for outcome in proof.outcomes:
             self.deployment.journal.write(self.name, "attempt", key=f"sso.{outcome.attempt.id}", **outcome.as_evidence())
+        self.deployment.journal.write(self.name, "scope", **proof.scope)
         return proof
 
     def browser(self, agreed: bool = False) -> Shots:

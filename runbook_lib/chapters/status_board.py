@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from runbook_lib.aws.lock import holder
 from runbook_lib.errors import RunbookError
-from runbook_lib.evidence import journal, runs
+from runbook_lib.evidence import journal, provenance, runs
 from runbook_lib.redaction import redactor
 from runbook_lib.spec.chapters import Chapter, chapters_of
 from runbook_lib.spec.loader import load_spec
@@ -31,7 +31,8 @@ class Board:
     """The status board: machines, chapters, and the next chapter.
 
     `running`: how many of the machines run; `next_chapter`: the first chapter that is not verified, None when all are;
-    `trouble`: why the cloud could not be asked, "" when it could; `at_work`: who else has the lock and since when, "" when nobody has.
+    `trouble`: why the cloud could not be asked, "" when it could; `at_work`: who else has the lock and since when, "" when nobody has;
+    `banner`: rehearsal or production, which account and as whom.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Board:
     running: int
     trouble: str = ""
     at_work: str = ""
+    banner: str = ""
 
     @property
     def headline(self) -> str:
@@ -51,6 +53,7 @@ class Board:
 
     def __str__(self) -> str:
         parts = [
+            self.banner,
             self.headline,
             self.at_work,
             self.trouble,
@@ -65,7 +68,8 @@ class Board:
         notes = "".join(f'<p role="status">{html.escape(words)}</p>' for words in (self.at_work, self.trouble) if words)
         machines = html_table(MACHINES, self.machines, "Machines, as the cloud knows them now")
         chapters = html_table(CHAPTERS, self.chapters, "Chapters")
-        headline = f'<p class="rb-headline"><strong>{html.escape(self.headline)}</strong></p>'
+        banner = f'<p class="rb-banner"><strong>{html.escape(self.banner)}</strong></p>' if self.banner else ""
+        headline = f'{banner}<p class="rb-headline"><strong>{html.escape(self.headline)}</strong></p>'
         body = f'{headline}{notes}<div class="rb-board">{machines}{chapters}</div>'
         return redactor.redact(f'<section class="rb-status" aria-label="status of {html.escape(self.name)}">{body}</section>')
 
@@ -80,8 +84,9 @@ def read_board(deployment: Session, drift: bool = False) -> Board:
         found, trouble = dict(deployment.instances()), ""
         proofs = proofs_of(deployment) if found else {}
         at_work = _at_work(deployment)
+        banner = provenance.banner(deployment.provenance)
     except RunbookError as error:
-        found, proofs, trouble, at_work = {}, {}, str(error), ""
+        found, proofs, trouble, at_work, banner = {}, {}, str(error), "", ""
     machines = [(node.name, node.address, node.instance_type, _state(found.get(node.name)), ", ".join(node.hosts) or node.role) for node in topology.nodes]
     rows, upcoming = [], None
     for chapter in chapters_of(spec.pattern):
@@ -92,7 +97,7 @@ def read_board(deployment: Session, drift: bool = False) -> Board:
             upcoming = chapter
         rows.append((Link(f"{chapter.name}.ipynb", chapter.name, chapter.title), state, when, who))
     running = sum(node.name in found and found[node.name].state == "running" for node in topology.nodes)
-    return Board(spec.deployment, spec.pattern, machines, rows, upcoming, running, trouble, at_work)
+    return Board(spec.deployment, spec.pattern, machines, rows, upcoming, running, trouble, at_work, banner)
 
 
 def chapter_states(params_file: str | Path) -> dict[str, str]:

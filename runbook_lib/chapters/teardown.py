@@ -24,6 +24,7 @@ def destroy(deployment: Session, confirm: str) -> Any:
     display.show(banner(deployment))
     with deployment.writing(), deployment.journal.attempt("99_tear_down", "destroy"), progress_.progress("Tear down", []) as progress:
         deployment.close()
+        deployment.signing_key()  # read before it is deleted: the run of the teardown is signed too
         gone = teardown.destroy(deployment.cloud, progress)
         deployment.journal.checked("99_tear_down", gone)
         if left := gone.failed():

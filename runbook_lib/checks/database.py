@@ -40,6 +40,7 @@ def verify_database(deployment: Session) -> CheckTable:
     if report["server"] is None:
         why = f"no answer: {report['why']}"
         return CheckTable([_row("mysql-server", "the database server answers", False, "a server", why, d.topology.db.name)])
+    d.journal.observed(CHAPTER, d.topology.db.name, {"database": _name_of(report)})
     return CheckTable([*_server(d, report), *_tables(d, databases, report), *_encryption(d, databases[0]), *_logins(d, databases)])
 
 
@@ -55,10 +56,9 @@ def _server(d: Session, report: Mapping[str, Any]) -> list[Check]:
     db = d.topology.db
     bound = [f"{db.address}:{PORT}"]
     strict = any(mode in report["sql_mode"] for mode in ("STRICT_TRANS_TABLES", "STRICT_ALL_TABLES"))
-    name = f"{'MariaDB' if report['mariadb'] else 'MySQL'} {report['version']}, {report['plugin']}"
     title = "it listens on the private address only"
     return [
-        _row("mysql-server", "the database server answers", True, "MariaDB or MySQL", name, db.name),
+        _row("mysql-server", "the database server answers", True, "MariaDB or MySQL", _name_of(report), db.name),
         _row("mysql-bound", title, report["listening"] == bound, ", ".join(bound),
              ", ".join(report["listening"]) or "nothing", db.name),
         _row("mysql-strict", "values that do not fit are errors, not cut short", strict,
@@ -75,6 +75,10 @@ def _accounts(d: Session, report: Mapping[str, Any]) -> Check:
     wrong = [f"{name} from {', '.join(found) or 'nowhere'}" for name, found in hosts.items() if found != wanted]
     title = "each account is for the addresses of the product's nodes only"
     return _row("mysql-accounts", title, not wrong, ", ".join(wanted), "; ".join(wrong) or ", ".join(wanted), d.topology.db.name)
+
+
+def _name_of(report: Mapping[str, Any]) -> str:
+    return f"{'MariaDB' if report['mariadb'] else 'MySQL'} {report['version']}, {report['plugin']}"
 
 
 def _tables(d: Session, databases: tuple[Database, ...], report: Mapping[str, Any]) -> list[Check]:

@@ -62,6 +62,7 @@ def _running(d: Session, context: Context, chapter: str) -> list[Check]:
     for name, node in nodes.items():
         providers = greg.SERVES[node.role] if d.spec.design.product == "greg" else ()
         certificate = pki.certificate_of(context.secrets[f"tier-key/{d.topology.key_of(node.tier or '')}"])
+        d.journal.observed(chapter, name, said[name].versions)
         found += node_report.rows(node, said[name], providers, certificate, chapter)
     return found
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.evidence import runs as runs_
+from runbook_lib.evidence.statement import Statement, Tally, tally
 from runbook_lib.tables import text_table
 
 KINDS = ("leak", "separated")  # the columns, in this order; an undecided proof is in neither
-SIGNS = {"leak": "✘", "separated": "✔"}
 MISSING = (
     "There is nothing to set beside this run yet: run a leaking pattern (params/greg-original.lab.yaml or greg-single) "
     "and the separated one (params/greg-separated.lab.yaml), each with its chapter 07."
@@ -39,19 +39,30 @@ class Picture:
 class RunProof:
     """The result of one run's proof, with its screenshots.
 
-    `kind`: leak, separated or undecided; `verdict`: the same in words; `expected`: whether the parameters expect this result;
-    `attempts`: the rows of the attempts by id and place, with the fields of `check.Check`.
+    `statement`: what the system does, and whether the parameters expect that; `rows`: the rows of the proof by id and place, with the
+    fields of `check.Check`; those of the browser among them.
     """
 
     folder: Path
     deployment: str
     pattern: str
     hardening: str
-    kind: str
-    verdict: str
-    expected: bool
-    attempts: Mapping[tuple[str, str], Mapping[str, Any]]
+    statement: Statement
+    rows: Mapping[tuple[str, str], Mapping[str, Any]]
     pictures: tuple[Picture, ...]
+
+    @property
+    def kind(self) -> str:
+        """Return leak, separated or undecided."""
+        return self.statement.kind
+
+    @property
+    def tally(self) -> Tally:
+        return tally(self.rows.values())
+
+    def of_kind(self, kind: str) -> dict[str, Mapping[str, Any]]:
+        """Return the rows of one kind (attempt, limit, …) by id."""
+        return {id: row for (id, _), row in self.rows.items() if row["kind"] == kind}
 
     @property
     def name(self) -> str:
@@ -72,14 +83,14 @@ def pictures_of(folder: Path, entries: Iterable[runs_.Entry]) -> tuple[Picture, 
 def finding(folder: Path) -> RunProof | None:
     """Return the result of a run's proof, or None when the run made no proof."""
     entries = runs_.read(folder)
-    verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
-    if verdict is None:
+    statement = runs_.statement_of(entries)
+    if not statement.kind:
         return None
     head = next((entry for entry in entries if entry["verb"] == "begin"), {})
-    attempts = {key: row for key, row in runs_.checks_of(entries).items() if row.get("kind")}
+    rows = {key: row for key, row in runs_.checks_of(entries).items() if row.get("kind")}
     deployment, pattern, hardening = (str(head.get(name)) for name in ("deployment", "pattern", "hardening"))
     pictures = pictures_of(folder, entries)
-    return RunProof(folder, deployment, pattern, hardening, verdict.get("kind", ""), verdict["change"], verdict["ok"], attempts, pictures)
+    return RunProof(folder, deployment, pattern, hardening, statement, rows, pictures)
 
 
 def counterpart(mine: RunProof, runs: Path | None = None) -> RunProof | None:
@@ -106,7 +117,7 @@ class SideBySide:
     def __str__(self) -> str:
         if not self.found:
             return MISSING
-        heads = [f"{one.name}: {one.verdict}" for one in self.found]
+        heads = [f"{one.name}: {one.statement.system}" for one in self.found]
         rows = [(title, *(picture.caption if picture else "no picture" for picture in row)) for title, row in self._rows()]
         return text_table(("", *heads), rows)
 
@@ -115,7 +126,7 @@ class SideBySide:
     def _repr_html_(self) -> str:
         if not self.found:
             return f"<p>{html.escape(MISSING)}</p>"
-        head = "".join(f'<th scope="col">{html.escape(one.name)}: {SIGNS[one.kind]} {html.escape(one.verdict)}</th>' for one in self.found)
+        head = "".join(f'<th scope="col">{html.escape(one.name)}{one.statement._repr_html_()}</th>' for one in self.found)
         rows = "".join(f"<tr>{''.join(_cell(title, picture) for picture in row)}</tr>" for title, row in self._rows())
         return f'<table class="rb-table rb-beside"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
 

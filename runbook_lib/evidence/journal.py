@@ -7,7 +7,7 @@ the folder can be deleted.
 
 from __future__ import annotations
 
-import json
+import fcntl
 import os
 import threading
 import time
@@ -18,10 +18,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from runbook_lib.evidence.runs import SCHEMA, Entry, read, runs_folder, summarise
+from runbook_lib.evidence import manifest
+from runbook_lib.evidence.runs import QUIET, SCHEMA, Entry, read, runs_folder, summarise
 from runbook_lib.files import ROOT, write_whole
 from runbook_lib.redaction import redactor
 
+BLOCK = 1 << 16  # bytes
 CLOSING = ("verify", "prove", "failover", "destroy")  # the verbs that end a chapter
 
 
@@ -43,8 +45,14 @@ class Journal:
     """The journal of one run. Safe to use from several threads; several processes may append to the same run."""
 
     def __init__(self, folder: Path, head: Mapping[str, Any] | None = None, ended: Callable[[Journal], Any] | None = None):
-        """`head` becomes the first line when this journal creates the file. `ended` is called after a verb that ends a chapter, and after a failure."""
+        """`head` becomes the first line when this journal creates the file. `ended` is called after a verb that ends a chapter, and after a failure.
+
+        The session sets `provenance`, which returns what stands at the beginning of that line, and `signing_key`, which returns the
+        deployment's key that signs the run, or None when there is none.
+        """
+        self.signing_key: Callable[[], str | None] = lambda: None
         self._ended = ended
+        self.provenance: Callable[[], Mapping[str, Any]] = dict
         self.folder = folder
         self._head = dict(head or {})
         self._waiting: list[Entry] = []
@@ -79,7 +87,7 @@ class Journal:
     ) -> None:
         """Append one line. `seconds`: how long the attempt took; `more`: fields that only this verb has, such as a check's row.
 
-        Lines of plans are held back until the journal's file exists.
+        Lines of plans, and of what was observed for them, are held back until the journal's file exists.
         """
         entry = {
             "utc": now(),
@@ -93,7 +101,7 @@ class Journal:
         }
         with self._lock:
             self._waiting.append({**entry, **more})
-            if verb != "plan" or self.path.exists():
+            if verb not in QUIET or self.path.exists():
                 self._flush()
 
     def open(self) -> Journal:
@@ -106,11 +114,13 @@ class Journal:
         if not self.path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             _point_latest(self.folder)
-            self._waiting.insert(0, {"utc": now(), "verb": "begin", "schema": SCHEMA, **self._head})
-        lines = "".join(json.dumps(_clean(entry), ensure_ascii=False) + "\n" for entry in self._waiting)
+            self._waiting.insert(0, {**self.provenance(), "utc": now(), "verb": "begin", "schema": SCHEMA, **self._head})
+        rows = [_clean(entry) for entry in self._waiting]
         self._waiting.clear()
-        with open(self.path, "ab", buffering=0) as file:  # one write: lines of two processes never mix
-            file.write(lines.encode())
+        with open(self.path, "a+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # a row names the one before it: between reading that and writing nobody else may write
+            last, whole = _last_row(file)
+            file.write((b"" if whole else b"\n") + b"".join(manifest.chain(rows, manifest.digest(last) if last else "")))
 
     @contextmanager
     def attempt(self, chapter: str, verb: str) -> Iterator[None]:
@@ -151,6 +161,11 @@ class Journal:
             row = {**asdict(check), "chapter": chapter}
             self.write(chapter, "check", host=row.get("where", ""), key=row["id"], ok=row["status"] == "pass", check=row)
 
+    def observed(self, chapter: str, place: str, facts: Mapping[str, str]) -> None:
+        """Write a line with what a host or an archive said of itself, by the names of `provenance.OBSERVED`. Empty values are left out."""
+        if said := {name: value for name, value in facts.items() if value}:
+            self.write(chapter, "observed", host=place, facts=said)
+
     def verdict(self, chapter: str, kind: str, text: str, passed: bool) -> None:
         """Write the result of the proof. `kind`: leak, separated or undecided; `text`: the same in words; `passed`: the parameters expect it."""
         self.write(chapter, "verdict", kind=kind, change=text, ok=passed)
@@ -190,6 +205,17 @@ class Journal:
 def redact(text: str) -> str:
     """Return `text` without the values of secrets and without the path of this checkout."""
     return redactor.redact(text).replace(str(ROOT) + "/", "")
+
+
+def _last_row(file: Any) -> tuple[bytes, bool]:
+    """Return the last row of an open journal without its newline, and whether it has one; a row cut by a power failure has none."""
+    end = file.seek(0, os.SEEK_END)
+    found = b""
+    while end and b"\n" not in found.removesuffix(b"\n"):
+        begin = max(end - BLOCK, 0)
+        file.seek(begin)
+        found, end = file.read(end - begin) + found, begin
+    return found.removesuffix(b"\n").rpartition(b"\n")[2], not found or found.endswith(b"\n")
 
 
 def _unused(parent: Path) -> Path:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from runbook_lib.evidence import provenance
+from runbook_lib.evidence.statement import Statement, tally
 from runbook_lib.files import ROOT
 
 SCHEMA = 1
+QUIET = ("plan", "observed")  # the verbs that change and verify nothing
 Entry = dict[str, Any]
 
 
@@ -56,29 +59,56 @@ def summarise(entries: list[Entry]) -> dict[str, Any]:
     head = next((entry for entry in entries if entry["verb"] == "begin"), {})
     chapters = [_chapter(name, entries) for name in _chapters_seen(entries)]
     verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
-    fields = ("id", "title", "status", "expected", "observed", "where", "chapter")
-    expect = head.get("expect")
-    decided = verdict is not None and verdict["ok"] if expect and any(c["name"].startswith("07") for c in chapters) else True
+    fields = ("id", "title", "status", "expected", "observed", "where", "chapter", "kind", "state")
+    checks = checks_of(entries)
+    found = statement_of(entries)
+    decided = found.expected if head.get("expect") and any(c["name"].startswith("07") for c in chapters) else True
+    origin = provenance.of_run(entries)
     return {
+        "environment": origin["environment"],
         "schema": SCHEMA,
+        "provenance": origin,
         **{name: head.get(name) for name in ("deployment", "pattern", "hardening", "expect")},
         "verdict": verdict["change"] if verdict else None,
+        "statement": found.as_dict() if head.get("expect") else None,
+        "counts": asdict(tally(checks.values())) if verdict else None,
         "started": entries[0]["utc"] if entries else None,
         "finished": entries[-1]["utc"] if entries else None,
         "ok": bool(chapters) and all(chapter["ok"] for chapter in chapters) and decided,
         "chapters": chapters,
-        "checks": [{name: check.get(name, "") for name in fields} for check in checks_of(entries).values()],
+        "checks": [{name: check.get(name, "") for name in fields} for check in checks.values()],
     }
 
 
+def statement_of(entries: list[Entry]) -> Statement:
+    """Return what the newest proof of a journal found. A walk in the browser that got through where no attempt did leaves it undecided."""
+    verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
+    expect = next((entry.get("expect") or "" for entry in entries if entry["verb"] == "begin"), "")
+    if verdict is None:
+        return Statement("", 0, expect, False)
+    count = tally(checks_of(entries).values())
+    kind = verdict.get("kind", "")
+    if kind == "separated" and count.browser_leaks:
+        return Statement("undecided", 0, expect, False)
+    return Statement(kind, count.ways, expect, verdict["ok"])
+
+
 def checks_of(entries: list[Entry]) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return the rows of the checks by id and place, with all fields; the last row of a check that was made several times."""
-    rows = (entry["check"] for entry in entries if entry["verb"] == "check")
+    """Return the rows of the checks by id and place, with all fields; the last row of a check that was made several times.
+
+    Of several proofs in one journal only the newest one's rows are returned: an earlier one may have had attempts that this one has not.
+    """
+    proved = max((place for place, entry in enumerate(entries) if entry["verb"] == "prove" and entry["ok"]), default=0)
+    rows = (entry["check"] for place, entry in enumerate(entries) if entry["verb"] == "check" and (place >= proved or not _of_proof(entry["check"])))
     return {(row["id"], row.get("where", "")): row for row in rows}
 
 
+def _of_proof(row: dict[str, Any]) -> bool:
+    return row.get("kind", "") not in ("", "browser")
+
+
 def _chapters_seen(entries: list[Entry]) -> list[str]:
-    return sorted({entry["chapter"] for entry in entries if entry.get("chapter") and entry["verb"] != "plan"})
+    return sorted({entry["chapter"] for entry in entries if entry.get("chapter") and entry["verb"] not in QUIET})
 
 
 def _chapter(name: str, entries: list[Entry]) -> dict[str, Any]:

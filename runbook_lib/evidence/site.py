@@ -136,22 +136,25 @@ def _both(sides: Sequence[RunProof]) -> bool:
 def proof_facts(sides: Sequence[RunProof]) -> dict[str, Any]:
     """Return the variables of the proof's page: the first result of each kind (`shown`), then every result's verdict (`sides`).
 
-    `counts`: for each result shown, how many attempts leaked and how many the verdict counts. `rows`: one row per result shown,
-    of the attempts that ended differently (with a single result: of all attempts). `both`: titles of the attempts that leaked in both.
+    `rows`: one row per result shown, of the attempts that ended differently (with a single result: of all attempts). `alike`: how many
+    attempts that both made ended alike; `alone`: titles of the ways that have no meaning in the other deployment; `limits`: the limits of
+    the product that are open: the title, and a cell per result shown.
     """
     shown = [side for kind in KINDS for side in [one for one in sides if one.kind == kind][:1]]
-    counted = [[row["state"] for row in side.attempts.values() if row["kind"] == "attempt"] for side in shown]
-    keys = [key for key in (shown[0].attempts if shown else ()) if all(key in side.attempts for side in shown)]
-    rows = [[side.attempts[key] for side in shown] for key in keys]
+    attempts = [side.of_kind("attempt") for side in shown]
+    ids = [id for id in (attempts[0] if attempts else ()) if all(id in each for each in attempts)]
+    rows = [[each[id] for each in attempts] for id in ids]
+    differ = [row for row in rows if len({one["state"] for one in row}) == len(shown)]
+    limits = [side.of_kind("limit") for side in shown]
     return {
         "sides": sides,
         "shown": shown,
         "lacking": [kind for kind in KINDS if all(side.kind != kind for side in shown)],
-        "counts": [(states.count("leak"), len(states)) for states in counted],
         "titles": {picture.id: picture.title for side in shown for picture in side.pictures},
-        "rows": [row for row in rows if len({one["state"] for one in row}) == len(shown)],
-        "common": len(rows),
-        "both": [row[0]["title"] for row in rows if len(shown) > 1 and {one["state"] for one in row} == {"leak"}],
+        "rows": differ,
+        "alike": len(rows) - len(differ),
+        "alone": [row["title"] for each in attempts for id, row in each.items() if row["state"] == "leak" and id not in ids],
+        "limits": [(row["title"], [each.get(id) for each in limits]) for each in limits[:1] for id, row in each.items()],
     }
 
 

@@ -30,6 +30,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "destroy": ("ordered teardown, then prove that nothing tagged is left", "0 gone, 1 not"),
     "new": ("a folder with the notebooks, params and docs of this installation, to work in", "0 made, 1 not"),
     "open": ("JupyterLab at 00_start_here", "0"),
+    "verify-evidence": ("whether a run's files are as they were signed, and by whose key", "0 they are, 1 not"),
     "site": ("a static site from the executed chapters", "0"),
     "doctor": ("what this machine, this account and these params lack, each with the fix", "0 nothing, 1 something"),
     "papermill": ("papermill in the runbook's environment: NOTEBOOK OUT -p NAME VALUE …", "0 executed, 1 not"),
@@ -95,6 +96,10 @@ def parser() -> Parser:
     opens.add_argument("--port", type=int, help="JupyterLab's port (default: the first free one from 8888 on)")
     verb("doctor", "optional")
     verb("new", "").add_argument("folder", metavar="DIR")
+    evidence = verb("verify-evidence", "")
+    evidence.add_argument("run", metavar="RUN", help="a run's folder, such as runs/greg-separated/latest")
+    evidence.add_argument("params", metavar="PARAMS", nargs="?", help="the deployment whose key it must be (default: as the run names it)")
+    evidence.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key (dotted)")
     site = verb("site", "")
     site.add_argument("runs", nargs="*", metavar="RUN", help="folders of runs (default: the newest of each deployment)")
     site.add_argument("--out", default="site/_build", help="where to (default site/_build)")
@@ -291,6 +296,12 @@ def _doctor(args: argparse.Namespace) -> int:
     return examine(args.params, _overrides(args), _terminal(args))
 
 
+def _verify_evidence(args: argparse.Namespace) -> int:
+    from runbook_lib.headless.evidence_check import verify_evidence
+
+    return verify_evidence(Path(args.run), args.params, _overrides(args), _terminal(args))
+
+
 def _site(args: argparse.Namespace) -> int:
     from runbook_lib.evidence.site import build_site
 
@@ -342,5 +353,5 @@ def _terminal(args: argparse.Namespace) -> Terminal:
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "new": _new, "run": _run, "plan": _plan, "verify": _verify, "status": _status, "destroy": _destroy, "open": _open,
-    "doctor": _doctor, "site": _site, "test": _test, "completion": _completion,
+    "doctor": _doctor, "verify-evidence": _verify_evidence, "site": _site, "test": _test, "completion": _completion,
 }  # fmt: skip

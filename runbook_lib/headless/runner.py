@@ -9,21 +9,21 @@ import os
 import platform
 import shutil
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib import __version__, files
+from runbook_lib import files
 from runbook_lib.changes import Plan
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import journal as journals
-from runbook_lib.evidence import report, runs
+from runbook_lib.evidence import manifest, provenance, report, runs
 from runbook_lib.evidence.journal import Journal
+from runbook_lib.evidence.statement import Tally
 from runbook_lib.headless.terminal import Essential
 from runbook_lib.notebook.parameters_cell import shared_out
 from runbook_lib.spec.chapters import NOTEBOOKS, Chapter, chapters_of
@@ -113,30 +113,13 @@ def _alone(deployment: Deployment) -> Any:
 def begin(deployment: Deployment, what: str) -> Journal:
     """Begin a new run of the deployment and return its journal. Its first lines say who runs what; the topology picture is kept beside them."""
     spec = deployment.spec
-    journal = deployment.journal = Journal.begin(spec).open()
-    versions = {"runbook": version_here(), "python": platform.python_version()}
+    journal = deployment.adopt(Journal.begin(spec)).open()
+    versions = {"runbook": provenance.code_words(provenance.code()), "python": platform.python_version()}
     versions |= {name: version(name) for name in PACKAGES}
     who = f"{getpass.getuser()}@{socket.gethostname()}"
     journal.write("", what, who=who, versions=versions, params=_reference(spec.source), machine=platform.platform())
     journal.keep("topology.svg", draw(topology_of(spec)))
     return journal
-
-
-def version_here() -> str:
-    """Return the version of this library and, in a git clone, the commit. `changed` is added when tracked files differ from it."""
-    commit = _git("rev-parse", "--short", "HEAD")
-    details = ", ".join(filter(None, [commit, commit and _git("status", "--porcelain", "--untracked-files=no") and "changed"]))
-    return f"{__version__} ({details})" if details else __version__
-
-
-def _git(*words: str) -> str:
-    """Return what git prints about this clone; "" when it is no clone or there is no git."""
-    if not (journals.ROOT / "runbook_lib").is_dir():  # a folder to work in may be inside a repository of the user
-        return ""
-    with suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(["git", "-C", str(journals.ROOT), *words], capture_output=True, text=True, timeout=10)
-        return done.stdout.strip() if done.returncode == 0 else ""
-    return ""
 
 
 def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal: Journal, say: Say, given: Mapping[str, Any]) -> bool:
@@ -341,6 +324,7 @@ def _scrub_all(deployment: Deployment) -> None:
         _scrub(path)
     for path in folder.glob("*.json*"):
         files.write_whole(path, journals.redact(path.read_text(encoding="utf-8")))
+    manifest.rechain(deployment.journal.path)
 
 
 def _reference(path: Path | None, start: Path = journals.ROOT) -> str:
@@ -354,9 +338,11 @@ def _summary(found: Mapping[str, Any], folder: Path, complete: bool, say: Say) -
     words = "all verified" if found["ok"] and complete else "NOT verified"
     changed = sum(chapter["changed"] for chapter in found["chapters"])
     say("")
+    say(provenance.banner(found["provenance"]))
     skipped = sum(check["status"] == "skipped" for check in checks)
     left_out = f", {skipped} skipped (the report says why; ./runbook rehearse brings a browser where one is missing)" if skipped else ""
     say(Essential(f"{found['deployment']}: {words}; {passed} of {len(checks)} checks passed{left_out}; {changed} resources changed"))
     if found["verdict"]:
-        say(Essential(f"verdict: {found['verdict']} (expected: {found['expect']})"))
+        say(Essential(f"System: {found['statement']['system']}\nAs expected: {found['statement']['as_expected']}"))
+        say(str(Tally(**found["counts"])))
     say(Essential(f"report: {os.path.relpath(folder / 'report.html')}"))

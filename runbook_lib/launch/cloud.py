@@ -53,6 +53,19 @@ class Cloud:
         """Whom to sign in as on the machines."""
         return image_user(self.spec.cloud.image, self.spec.cloud.login_user)
 
+    def caller(self) -> dict[str, str]:
+        """Return account and ARN of the identity that the calls are made with, as STS knows it. An error is told in its place."""
+        try:
+            said = self.aws.client("sts").get_caller_identity()
+        except CloudError as error:
+            return {"account": "unknown", "arn": f"unknown: {error.what}"}
+        return {"account": str(said["Account"]), "arn": str(said["Arn"])}
+
+    @property
+    def endpoint(self) -> str:
+        """The URL of the EC2 API that is called."""
+        return self.aws.client("ec2").endpoint
+
     def identity(self) -> str:
         """Who works here: the AWS identity, and the user and machine it is used from."""
         arn = self.aws.client("sts").get_caller_identity()["Arn"]

@@ -56,6 +56,7 @@ class Instance:
     key_name: str = ""
     root_volume: str = ""  # its id
     profile: str = ""  # ARN of its instance profile
+    image: str = ""  # id of the image that it was launched from
 
     @property
     def running(self) -> bool:

@@ -76,6 +76,7 @@ def _instance(item: dict[str, Any], connect_via: str) -> Instance:
         key_name=item.get("KeyName", ""),
         root_volume=_root_volume(item),
         profile=item.get("IamInstanceProfile", {}).get("Arn", ""),
+        image=item.get("ImageId", ""),
     )
 
 

@@ -9,6 +9,7 @@
 | `tier-key/<name>` | signing key and certificate of a tier |
 | `db/<account>` | password of a database account |
 | `carbon-admin-password` | of the product |
+| `evidence-key`, `evidence-key.pub` | ED25519 key that signs the manifest of every run (`evidence/manifest.py`), and its public half in clear |
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from runbook_lib.topology.model import Topology
 PASSWORD_CHARACTERS = string.ascii_letters + string.digits
 PASSWORD_LENGTH = 24
 ADMIN_PASSWORD = "carbon-admin-password"
+EVIDENCE_KEY, EVIDENCE_KEY_PUBLIC = "evidence-key", "evidence-key.pub"
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def own_passwords(topology: Topology) -> tuple[str, ...]:
 
 def makers(topology: Topology) -> dict[str, Callable[[], str]]:
     """How each value that depends on no other is made."""
-    found: dict[str, Callable[[], str]] = {"ssh-private-key": pki.make_ssh_key}
+    found: dict[str, Callable[[], str]] = {"ssh-private-key": pki.make_ssh_key, EVIDENCE_KEY: pki.make_ssh_key}
     found |= dict.fromkeys(own_passwords(topology), make_password)
     return found | {f"tier-key/{name}": _tier_key_maker(topology, name) for name in topology.tier_keys}
 
@@ -63,6 +65,7 @@ def missing(topology: Topology, stored: dict[str, str]) -> tuple[Missing, ...]:
     """What `ensure` would make, given what the vault holds. An authority is whole or it is not there."""
     names = [Missing(name) for name in makers(topology) if name not in stored]
     has_ca = "ca-key" in stored and "ca.pem" in stored
+    names += [] if EVIDENCE_KEY_PUBLIC in stored else [Missing(EVIDENCE_KEY_PUBLIC)]
     names += [] if has_ca else [Missing("ca-key"), Missing("ca.pem")]
     for name, subjects in certificates(topology).items():
         why = pki.needs_renewal(stored[name], stored["ca.pem"], subjects) if has_ca and name in stored else ""
@@ -78,6 +81,9 @@ def ensure(vault: Vault, topology: Topology) -> Iterator[Missing]:
         if item.name in makers(topology):
             vault.create(item.name, makers(topology)[item.name]())  # where somebody was first, theirs stays
             yield item
+    if any(item.name == EVIDENCE_KEY_PUBLIC for item in lacking):
+        vault.put(EVIDENCE_KEY_PUBLIC, pki.ssh_public_key(vault.get(EVIDENCE_KEY)).strip(), secure=False)
+        yield Missing(EVIDENCE_KEY_PUBLIC)
     if any(item.name == "ca-key" for item in lacking):
         authority = pki.make_ca(f"{topology.spec.deployment} runbook CA")
         vault.put("ca-key", authority.key_pem)

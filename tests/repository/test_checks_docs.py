@@ -17,7 +17,18 @@ def row(attempt: Attempt) -> str:
     open_ = [f"({name})" for name in SHOWN if name in attempt.either_in]
     leaks = "-" if attempt.kind == "control" else ", ".join(known + open_) or "nowhere"
     place = f"{attempt.place} ({attempt.at})" if attempt.at else attempt.place
-    cells = (f"`{attempt.id}`", attempt.title, attempt.kind, attempt.who, place, leaks, attempt.why, attempt.closed_by or "-")
+    cells = (
+        f"`{attempt.id}`",
+        attempt.title,
+        attempt.kind,
+        attempt.class_ or "-",
+        attempt.severity or "-",
+        attempt.who,
+        place,
+        leaks,
+        attempt.why,
+        attempt.closed_by or "-",
+    )
     return f"| {' | '.join(cells)} |"
 
 
@@ -26,7 +37,7 @@ def test_every_attempt_has_its_row() -> None:
 
 
 def test_no_row_is_left_of_an_attempt_that_is_gone() -> None:
-    documented = re.findall(r"^\| `([\w-]+)` \|(?:[^|\n]*\|){7}$", TEXT, re.MULTILINE)
+    documented = re.findall(r"^\| `([\w-]+)` \|(?:[^|\n]*\|){9}$", TEXT, re.MULTILINE)
     assert documented == [attempt.id for attempt in matrix()[0]]
 
 

@@ -24,6 +24,7 @@ from runbook_lib.checks.sso.pages import Catalogue, Seen
 from runbook_lib.checks.sso.proof_users import test_users
 from runbook_lib.checks.sso.verbs import CannotTell, Walk
 from runbook_lib.errors import RunbookError
+from runbook_lib.evidence.statement import CLASSES, Statement, Tally, tally
 from runbook_lib.redaction import redactor
 from runbook_lib.tables import counted
 from runbook_lib.webclient.response import Exchange
@@ -55,6 +56,8 @@ class Attempt:
     leak: frozenset[str]
     why: str
     kind: str = "attempt"
+    class_: str = ""
+    harm: str = ""
     at: str = ""
     leaks_in: frozenset[str] = frozenset()
     either_in: frozenset[str] = frozenset()
@@ -66,9 +69,24 @@ class Attempt:
     closed_by: str = ""
     golden: Any = "page"
 
+    @property
+    def severity(self) -> str:
+        """How severe it is when the attempt succeeds: critical, high, medium or low; "" for a control."""
+        return harms()[self.harm]["severity"] if self.harm else ""
+
+    @property
+    def severity_reason(self) -> str:
+        return harms()[self.harm]["reason"] if self.harm else ""
+
     def applies(self, scene: Scene) -> bool:
         """Return whether the attempt has a meaning in this scene."""
-        return (not self.only_in or scene.configuration in self.only_in) and self.needs in ("", *scene.traits)
+        return not self.left_out_of(scene)
+
+    def left_out_of(self, scene: Scene) -> str:
+        """Return why the attempt has no meaning in this scene; "" when it has one."""
+        if self.only_in and scene.configuration not in self.only_in:
+            return f"it is about {', '.join(sorted(self.only_in))}; this deployment is {scene.configuration}"
+        return "" if self.needs in ("", *scene.traits) else f"it needs {self.needs}, which this deployment has not"
 
     def expected(self, scene: Scene) -> frozenset[str]:
         """Return the states that pass: `leak` where this configuration is expected to leak, both where either is accepted, else `held`.
@@ -117,6 +135,9 @@ class Outcome:
             "state": self.state,
             "hole": self.attempt.id in HOLES,
             "who": self.attempt.who,
+            "class": self.attempt.class_,
+            "severity": self.attempt.severity,
+            "severity_reason": self.attempt.severity_reason,
             "requests": [vars(exchange) for exchange in self.exchanges],
             "notes": self.notes if self.notes or self.exchanges else steps,
             "why": self.attempt.why,
@@ -140,6 +161,12 @@ def settings() -> Mapping[str, str]:
 
 
 @cache
+def harms() -> Mapping[str, Mapping[str, str]]:
+    """Return severity and reason by the word used in `harm`."""
+    return _table()["harms"]
+
+
+@cache
 def _table() -> Mapping[str, Any]:
     return yaml.safe_load(MATRIX.read_text(encoding="utf-8"))
 
@@ -148,7 +175,7 @@ def _table() -> Mapping[str, Any]:
 def matrix() -> tuple[tuple[Attempt, ...], Catalogue]:
     """Return the attempts and the pages of `attempts.yaml`.
 
-    Raises `ValueError` when an attempt names an unknown page or setting, or has one page in both `held` and `leak`.
+    Raises `ValueError` when an attempt names an unknown page, setting, class or harm, or has one page in both `held` and `leak`.
     """
     table = _table()
     catalogue = Catalogue(table["pages"], table["findings"])
@@ -158,6 +185,9 @@ def matrix() -> tuple[tuple[Attempt, ...], Catalogue]:
             raise ValueError(f"{attempt.id}: no such page: {', '.join(sorted(unknown))}")
         if attempt.closed_by not in ("", *settings()):
             raise ValueError(f"{attempt.id}: no such setting: {attempt.closed_by}")
+        known = attempt.class_ in CLASSES and attempt.harm in harms() if attempt.kind != "control" else not (attempt.class_ or attempt.harm)
+        if not known:
+            raise ValueError(f"{attempt.id}: no such class or harm, or a control that has one: {attempt.class_} {attempt.harm}")
         if both := attempt.held & attempt.leak:
             raise ValueError(f"{attempt.id}: both held and leak: {', '.join(sorted(both))}")
     return attempts, catalogue
@@ -166,6 +196,7 @@ def matrix() -> tuple[tuple[Attempt, ...], Catalogue]:
 def _attempt(row: Mapping[str, Any]) -> Attempt:
     fields = dict(row)
     fields["place"] = fields.pop("from")
+    fields["class_"] = fields.pop("class", "")
     fields["steps"] = tuple(fields["steps"])
     for name in ("held", "leak", "leaks_in", "either_in", "only_in"):
         fields[name] = frozenset(fields.get(name, ()))
@@ -268,6 +299,16 @@ class Proof:
         return {"leak": f"leaks ({counted(len(self.ways), 'way')})", "undecided": "not decided"}.get(self.kind, self.kind)
 
     @property
+    def tally(self) -> Tally:
+        """The count of its rows."""
+        return tally(vars(check) for check in self.checks)
+
+    @property
+    def statement(self) -> Statement:
+        """What the system does, and whether that is expected."""
+        return Statement(self.kind, len(self.ways), self.scene.expect, self.as_expected)
+
+    @property
     def as_expected(self) -> bool:
         """Whether the notebook passes: the verdict is the expected one and every check holds."""
         return self.kind == self.scene.expect and self.checks.ok
@@ -283,17 +324,22 @@ class Proof:
         """The requests and responses of this run for the three holes of the product, by title."""
         return tuple((o.attempt.title, o.exchanges) for o in self.outcomes if o.attempt.id in HOLES)
 
+    @property
+    def scope(self) -> dict[str, Any]:
+        """What this proof did not try (`left_out`: attempts without a meaning here, with the reason; `not_tested`), and what stays (`risks`)."""
+        left_out = [{"title": attempt.title, "why": attempt.left_out_of(self.scene)} for attempt in self.left_out]
+        return {"left_out": left_out, "not_tested": list(_table()["not_tested"]), "risks": list(_table()["risks"])}
+
     def _repr_html_(self) -> str:
         closing = self.repairs or dict.fromkeys(self.open_questions, "")
         lines = "".join(_item(title, setting) for title, setting in closing.items())
         names = f"<ul>{lines}</ul>" if lines else ""
-        mark = {"separated": "rb-pass", "undecided": "rb-undecided"}.get(self.kind, "rb-fail")
-        head = f'<p class="rb-verdict {mark}" role="status"><strong>{html.escape(self.verdict)}</strong></p>'
-        return head + names + self.checks._repr_html_() + self._note()
+        count = f"<p>{html.escape(str(self.tally))}</p>"
+        return self.statement._repr_html_() + count + names + self.checks._repr_html_() + self._note()
 
     def __str__(self) -> str:
         names = [f"  - {title}" for title in (self.ways or self.open_questions)]
-        return "\n".join([self.verdict, *names, "", str(self.checks)])
+        return "\n".join([str(self.statement), str(self.tally), *names, "", str(self.checks)])
 
     __repr__ = __str__
 

@@ -48,5 +48,29 @@ def test_tables_align_as_text_and_show_lists_and_truth_in_words() -> None:
     assert html_table(("A",), [("<",)]).count("&lt;") == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "kind", "state", "words", "css"),
+    [
+        ("pass", "attempt", "leak", "✘ leaks, as expected", "rb-leak"),
+        ("fail", "attempt", "leak", "✘ leaks, NOT expected", "rb-leak"),
+        ("pass", "browser", "leak", "✘ leaks, as expected", "rb-leak"),
+        ("pass", "hygiene", "leak", "✘ missing, as expected", "rb-leak"),
+        ("pass", "attempt", "held", "✔ held, as expected", "rb-pass"),
+        ("fail", "attempt", "held", "△ held, NOT expected", "rb-fail"),
+        ("pass", "limit", "leak", "△ open (limit of the product)", "rb-limit"),
+        ("pass", "control", "held", "✔ pass", "rb-pass"),
+        ("fail", "control", "leak", "✘ fail", "rb-fail"),
+        ("undecided", "attempt", "undecided", "? undecided", "rb-undecided"),
+        ("pass", "", "", "✔ pass", "rb-pass"),
+    ],
+)
+def test_a_row_says_what_the_system_does_and_whether_that_is_expected_and_no_leak_is_green(status: Status, kind: str, state: str, words: str, css: str) -> None:
+    found = Check("sso.x", "An attempt", status, "x", "y", "outside", "07", kind, state)
+    assert found.mark == (words, css)
+    page = CheckTable([found])._repr_html_()
+    assert f'<tr class="{css}">' in page and words in page
+    assert state != "leak" or ("rb-pass" not in page and "✔" not in page)
+
+
 def test_what_was_skipped_is_counted_apart() -> None:
     assert "1 of 2 checks passed, 1 skipped" in str(CheckTable([row("pass"), row("skipped")]))

@@ -133,9 +133,9 @@ def evidence(folder: Path) -> Any:
         "ended": [ended for _, ended in made],
         "results": [(one["ok"], one["chapters"][0]["ok"], [(c["id"], c["where"], c["status"]) for c in one["checks"]]) for one in results],
         "verdicts": [[(entry["kind"], entry["ok"]) for entry in one if entry["verb"] == "verdict"] for one in entries],
-        "report": [(re.findall(r'<tr class="(\w+)"', page), page.count("rb-table"), page.count("<li>"), page.count("data:image")) for page in pages],
-        "sides": [(side.deployment, side.kind, side.expected, sorted(side.attempts)) for side in sides],
-        "site": (facts["counts"], facts["lacking"], [row[0]["id"] for row in facts["rows"]], len(facts["both"]), list(facts["titles"])),
+        "report": [(re.findall(r'<tr class="([\w-]+)"', page), page.count("rb-table"), page.count("<li>"), page.count("data:image")) for page in pages],
+        "sides": [(side.deployment, side.kind, side.statement.expected, sorted(side.rows)) for side in sides],
+        "site": ([side.tally for side in sides], facts["lacking"], [row[0]["id"] for row in facts["rows"]], len(facts["limits"]), list(facts["titles"])),
         "beside": [[one.deployment for one in side_by_side(run, folder).found] for run, _ in made],
         "pictures": [[len(row) for _, row in side_by_side(run, folder)._rows()] for run, _ in made],
     }
@@ -150,8 +150,8 @@ def test_verdict_result_report_comparison_and_site(tmp_path: Path) -> None:
         ["leaky", "mended"],
         ["wrong", "mended"],
     ]
-    through, made = spoken["site"][0][0]
-    assert 0 < through < made and spoken["site"][0][1] == (0, made), "the scenario shows a leak and its repair"
+    leaky, _, mended = spoken["site"][0]
+    assert 0 < leaky.ways < leaky.attempts and mended.ways == 0 < mended.attempts, "the scenario shows a leak and its repair"
 
 
 class Front:
@@ -217,7 +217,9 @@ def board(_folder: Path) -> Any:
     vault = SimpleNamespace(
         find=lambda name, fresh=False: '{"ok": true, "utc": "2026-01-01T00:00:00Z", "by": "x"}' if name == "chapters/01_launch_ec2" else None
     )
-    deployment: Any = SimpleNamespace(spec=spec, topology=topology, instances=lambda: instances, vault=vault, owner="me")
+    deployment: Any = SimpleNamespace(
+        spec=spec, topology=topology, instances=lambda: instances, vault=vault, owner="me", provenance={"environment": "REHEARSAL"}
+    )
     found = status_board.read_board(deployment)
     return found.running, len(found.machines), found.next_chapter and found.next_chapter.name
 

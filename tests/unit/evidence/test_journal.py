@@ -139,11 +139,11 @@ def test_the_result_has_the_shape_of_the_contract(journal: Journal) -> None:
     journal.verdict("07_verify_sso_separation", "separated", "separated", True)
     found = report.finish(journal)
     assert set(found) == {
-        "schema", "deployment", "pattern", "hardening", "expect", "verdict", "started", "finished", "ok",
-        "chapters", "checks",
+        "environment", "schema", "provenance", "deployment", "pattern", "hardening", "expect", "verdict", "statement", "counts",
+        "started", "finished", "ok", "chapters", "checks",
     }  # fmt: skip
     assert found["chapters"][0] == {"name": "02_install_mysql", "ok": True, "seconds": 12.3, "changed": 1}
-    assert set(found["checks"][0]) == {"id", "title", "status", "expected", "observed", "where", "chapter"}
+    assert set(found["checks"][0]) == {"id", "title", "status", "expected", "observed", "where", "chapter", "kind", "state"}
     assert (found["verdict"], found["ok"]) == ("separated", True)
     assert json.loads((journal.folder / "result.json").read_text()) == found
     assert (journal.folder / "report.html").is_file()

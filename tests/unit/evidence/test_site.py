@@ -124,16 +124,16 @@ def test_leak_and_repair_stand_side_by_side_with_the_rows_that_differ_and_both_p
     site = build_site(runs, tmp_path / "site")
     page = (site / "proof.html").read_text()
     assert page.index("✘ leak: ") < page.index("✔ repair: ")
-    assert page.index("leaks (2 ways)") < page.index("<strong>separated</strong>")
+    assert page.index("System: ✘ LEAKS (2 ways)") < page.index("System: ✔ SEPARATED")
     rows = re.findall(r"<tr><td[^>]*>The attempt ([\w-]+)</td><td[^>]*>([^<]*)</td><td[^>]*>([^<]*)</td>", page)
-    assert rows == [
+    assert rows[:-1] == [
         ("click", "✘ leak: in the Publisher", "✔ held: a password is asked for"),
         ("side-door", "✘ leak: a session", "✔ held: 404"),
     ]
-    assert "2 of 4 attempts; the others came out alike" in page
-    assert "2 of 3 attempts got through" in page  # the verdict's number: what no configuration closes is not counted
-    assert "0 of 3 attempts got through" in page
-    assert "within one application: The attempt again." in page
+    assert "2 attempts came out otherwise; 1 that both deployments made came out alike" in page
+    assert "2 of 3 attempts got through; 1 of 1 limit of the product open" in page  # the verdict's number: a limit is counted apart
+    assert "0 of 3 attempts got through; 1 of 1 limit of the product open" in page
+    assert "<tr><td>The attempt again</td><td>△ open: leak: signed in</td><td>△ open: leak: signed in</td></tr>" in page
     sources = re.findall(r'<img src="([^"]+)"', page)
     assert sources == ["open/screenshots/a-user-opens-the-publisher.png", "mended/screenshots/a-user-opens-the-publisher.png"]
     assert all((site / source).read_bytes() == PNG for source in sources)

@@ -1,0 +1,141 @@
+"""The two statements about a proof and its one count: the same in notebook, result, report and site."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.check import Check, CheckTable
+from runbook_lib.checks.sso.environment import Login, Scene
+from runbook_lib.checks.sso.pages import Seen
+from runbook_lib.checks.sso.proof import Outcome, Proof, matrix
+from runbook_lib.evidence import report, runs
+from runbook_lib.evidence.journal import Journal
+from runbook_lib.evidence.site import proof_facts, sides_of
+from runbook_lib.evidence.statement import CLASSES, Statement, tally
+from runbook_lib.evidence.statement import matrix as class_by_user
+
+CHAPTER = "07_verify_sso_separation"
+
+
+def proof_of(configuration: str, expect: str) -> Proof:
+    """A proof whose attempts ended as the matrix foretells of this configuration."""
+    hosts = {"store": "s.test", "publisher": "p.test"}
+    scene = Scene(configuration, expect, hosts, {}, {"store": (), "publisher": ()}, Login("admin", "x"))  # type: ignore[arg-type]
+    outcomes, left_out = [], []
+    for attempt in matrix()[0]:
+        if not attempt.applies(scene):
+            left_out.append(attempt)
+            continue
+        state: Any = "leak" if configuration in attempt.leaks_in else "held"
+        outcomes.append(Outcome(attempt, state, (Seen("page", state, "what was seen", "200 at /"),), "from outside"))
+    return Proof(scene, tuple(outcomes), tuple(left_out))
+
+
+def recorded(folder: Path, configuration: str, expect: str) -> tuple[Proof, Path]:
+    """A run whose journal has that proof, as chapter 07 writes it."""
+    proof = proof_of(configuration, expect)
+    pattern = {"single": "greg-single", "original": "greg-original"}.get(configuration, "greg-separated")
+    run = folder / f"a-{configuration}" / "20260101T000000Z"
+    journal = Journal(run, {"deployment": run.parent.name, "pattern": pattern, "hardening": "full", "expect": expect})
+    journal.write(CHAPTER, "prove")
+    journal.checked(CHAPTER, proof.checks)
+    journal.verdict(CHAPTER, proof.kind, proof.verdict, proof.as_expected)
+    for outcome in proof.outcomes:
+        journal.write(CHAPTER, "attempt", key=f"sso.{outcome.attempt.id}", **outcome.as_evidence())
+    journal.write(CHAPTER, "scope", **proof.scope)
+    journal.write(CHAPTER, "verify", ok=proof.as_expected)
+    return proof, run
+
+
+@pytest.mark.parametrize(
+    ("found", "lines", "classes"),
+    [
+        (Statement("leak", 27, "leak", True), ("System: ✘ LEAKS (27 ways)", "As expected: ✔ yes (expected: a leak)"), ["leak", "yes"]),
+        (Statement("leak", 1, "separated", False), ("System: ✘ LEAKS (1 way)", "As expected: ✘ NO (expected: separated)"), ["leak", "no"]),
+        (Statement("separated", 0, "separated", True), ("System: ✔ SEPARATED", "As expected: ✔ yes (expected: separated)"), ["separated", "yes"]),
+        (Statement("separated", 0, "leak", False), ("System: ✔ SEPARATED", "As expected: ✘ NO (expected: a leak)"), ["separated", "no"]),
+        (Statement("undecided", 0, "separated", False), ("System: ? NOT DECIDED", "As expected: ✘ NO (expected: separated)"), ["undecided", "no"]),
+        (Statement("", 0, "separated", False), ("System: ○ NOT TESTED", "As expected: ○ not known"), ["undecided", "undecided"]),
+    ],
+)
+def test_two_statements_in_two_colours(found: Statement, lines: tuple[str, str], classes: list[str]) -> None:
+    assert found.lines == lines and str(found) == "\n".join(lines)
+    assert re.findall(r'class="rb-statement (\w+)"', found._repr_html_()) == classes
+
+
+@pytest.mark.parametrize("configuration", ["single", "original", "hosts", "allow-list", "app-removed", "full"])
+def test_ways_attempts_and_rows_are_one_count_everywhere(tmp_path: Path, configuration: str) -> None:
+    expect = "separated" if configuration == "full" else "leak"
+    proof, run = recorded(tmp_path, configuration, expect)
+    result = report.finish(Journal(run))
+    page = (run / "report.html").read_text()
+    count = proof.tally
+    assert count.ways == len(proof.ways) == len(re.findall("rb-leak", proof.checks._repr_html_()))
+    assert result["counts"] == vars(count) and result["statement"]["ways"] == count.ways
+    assert result["verdict"] == (f"leaks ({count.ways} ways)" if count.ways else "separated")
+    assert f"System: {result['statement']['system']}" in str(proof) and str(count) in str(proof)
+    assert result["statement"]["system"] in page and str(count) in page
+    assert page.count('<td class="mark">✘ leaks, ') == count.ways
+    assert page.count("△ open (limit of the product)") == count.limits_open == 2
+    users, rows = class_by_user(entry for entry in runs.read(run) if entry["verb"] == "attempt")
+    assert users[-1] == rows[-1][0] == "all"
+    assert rows[-1][1][-1].leak == count.ways and rows[-1][1][-1].held == count.attempts - count.ways
+    assert [sum(cell.leak for cell in cells[:-1]) for _, cells in rows] == [cells[-1].leak for _, cells in rows]
+    (side,) = sides_of([run])
+    assert side.tally == count and len(proof_facts([side])["rows"]) == count.attempts
+
+
+def test_a_leaking_run_is_green_nowhere_however_expected_it_is(tmp_path: Path) -> None:
+    proof, run = recorded(tmp_path, "single", "leak")
+    report.finish(Journal(run))
+    page = (run / "report.html").read_text()
+    for line in re.findall(r"<tr class=\"rb-pass\">.*|<p class=\"rb-statement (?:yes|separated).*", page):
+        assert "leak" not in line.split("<details")[0].replace("expected: a leak", "").replace("leaks in", "")
+    assert "✔ verified" not in page and "✘ LEAKS (" in page
+    assert 'class="verdict"' not in page
+    assert 'class="rb-statement yes"' in proof._repr_html_() and "rb-statement separated" not in proof._repr_html_()
+
+
+def test_the_report_says_what_was_not_tested_and_which_risks_remain(tmp_path: Path) -> None:
+    _, run = recorded(tmp_path, "full", "separated")
+    Journal(run).checked(
+        CHAPTER, [Check("sso.browser-admin", "In the browser", "skipped", "-", "no browser is installed", "Chromium", CHAPTER, "browser", "undecided")]
+    )
+    page = report.render(run)
+    scope = page[page.index('id="scope"') :]
+    for words in (
+        "Known vulnerabilities (CVEs)",
+        "In the browser: no browser is installed",
+        "out of support",
+        "An assertion used a second time",
+        "this deployment is full",
+    ):
+        assert words in scope, words
+
+
+def test_every_attempt_has_a_class_and_a_severity_with_its_reason() -> None:
+    for attempt in matrix()[0]:
+        if attempt.kind == "control":
+            assert not attempt.class_ and not attempt.severity
+        else:
+            assert attempt.class_ in CLASSES and attempt.severity in ("critical", "high", "medium", "low") and len(attempt.severity_reason) > 20, attempt.id
+
+
+def test_a_walk_in_the_browser_that_got_through_leaves_nothing_separated(tmp_path: Path) -> None:
+    _, run = recorded(tmp_path, "full", "separated")
+    Journal(run).checked(CHAPTER, [Check("sso.browser-admin", "In the browser", "fail", "-", "in", "Chromium", CHAPTER, "browser", "leak")])
+    found = runs.statement_of(runs.read(run))
+    assert (found.system, found.expected) == ("? NOT DECIDED", False) and not runs.summarise(runs.read(run))["ok"]
+
+
+def test_only_the_newest_proof_of_a_journal_is_counted(tmp_path: Path) -> None:
+    _, run = recorded(tmp_path, "full", "separated")
+    journal = Journal(run)
+    journal.write(CHAPTER, "prove")
+    row = Check("sso.one", "An attempt", "pass", "-", "in", "outside", CHAPTER, "attempt", "leak")
+    journal.checked(CHAPTER, CheckTable([row]))
+    assert tally(runs.checks_of(runs.read(run)).values()).attempts == 1
