@@ -37,8 +37,7 @@ def serve(lab: Lab, images: Sequence[str], allowed: list[str]) -> None:
 def _serve(lab: Lab, built: list[image.Image], allowed: list[str], asked_to_end: threading.Event) -> None:
     links.open_lab(lab)
     hypervisor = Hypervisor(lab, built)
-    key = access_key.read(lab) if lab.aws_config.exists() else access_key.make()
-    answering = make_servers(lab, built, hypervisor, lab.run / "images.json", key)
+    key, answering = make_servers(lab, built, hypervisor, lab.run / "images.json")
     packages = proxy.serve(str(lab.gateway), PROXY_PORT, proxy.PackageCache(), allowed)
     for server in (*answering, packages):
         threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
+import boto3
 import pytest
 from ec2lab import cleanup
-from ec2lab.lifecycle import down, up
+from ec2lab.lifecycle import down
+from ec2lab.paths import find_lab
 
-from tests.support.lab_fixtures import eventually
+from runbook_cli.lab import up
+from tests.support.lab_fixtures import LabClient, eventually, require_lab_machine
 
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id /proc/1/stat | cut -d ' ' -f 1,22"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[LabClient]:
+    """A lab of its own: what is killed here must not be what other tests have standing."""
+    require_lab_machine()
+    own = find_lab("killed", "10.217.0.0/16")
+    down(own, say=lambda text: None)
+    up(own, say=lambda text: None)
+    yield LabClient(own)
+    down(own, say=lambda text: None)
 
 
 def kill(lab) -> None:
@@ -29,6 +44,7 @@ def test_a_killed_daemon_s_machines_run_on_under_the_next_one(lab, net):
     lab.ssm.put_parameter(Name="/kept", Value="a secret", Type="SecureString")
     lab.s3.create_bucket(Bucket="kept-things")
     lab.s3.put_object(Bucket="kept-things", Key="big", Body=b"x" * 3_000_000)
+    session = lab.sts.get_session_token()["Credentials"]
     began = [box.run(BOOT_ID) for box in boxes]
     before = lab.ec2.describe_instances()["Reservations"]
 
@@ -42,6 +58,8 @@ def test_a_killed_daemon_s_machines_run_on_under_the_next_one(lab, net):
     assert [box.run(BOOT_ID) for box in boxes] == began
     assert lab.ssm.get_parameter(Name="/kept", WithDecryption=True)["Parameter"]["Value"] == "a secret"
     assert lab.s3.get_object(Bucket="kept-things", Key="big")["Body"].read() == b"x" * 3_000_000
+    signed_in = {"aws_access_key_id": session["AccessKeyId"], "aws_secret_access_key": session["SecretAccessKey"], "aws_session_token": session["SessionToken"]}
+    assert boto3.client("sts", "us-east-1", endpoint_url=lab.lab.endpoint, **signed_in).get_caller_identity()["Account"]
     assert oct((lab.lab.state_file).stat().st_mode & 0o777) == "0o600"
 
     lab.revoke(net.group, 22)
@@ -91,7 +109,7 @@ def test_a_state_that_cannot_be_read_makes_a_new_lab_and_says_so(lab):
     said: list[str] = []
     up(lab.lab, say=said.append)
     assert "cannot be taken over" in said[0] and any("cleaned up" in line for line in said)
-    assert not lab.ec2.describe_vpcs()["Vpcs"]
+    assert not LabClient(lab.lab).ec2.describe_vpcs()["Vpcs"], "asked with the new lab's key"
 
 
 @pytest.mark.full

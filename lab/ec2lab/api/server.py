@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ec2lab import access_key
 from ec2lab.access_key import AccessKey
 from ec2lab.api.pace import Pace
 from ec2lab.machines.hypervisor import Hypervisor
@@ -32,12 +33,12 @@ def describe_image(image: Image) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def make_servers(lab: Lab, images: Sequence[Image], hypervisor: Hypervisor, scratch: Path, key: AccessKey) -> tuple[Any, ...]:
-    """Return the listening servers, of the API and of the sessions' data channels, which do not serve yet.
+def make_servers(lab: Lab, images: Sequence[Image], hypervisor: Hypervisor, scratch: Path) -> tuple[AccessKey, tuple[Any, ...]]:
+    """Return the lab's own key, and the listening servers, of the API and of the sessions' data channels, which do not serve yet.
 
     moto reads its settings when it is imported, so it is imported here.
 
-    `scratch`: a file to write for moto, with the list of images. `key`: the lab's own, which may do everything.
+    `scratch`: a file to write for moto, with the list of images.
     """
     scratch.write_text(json.dumps([describe_image(image) for image in images]))
     os.environ["MOTO_AMIS_PATH"] = str(scratch)
@@ -52,8 +53,9 @@ def make_servers(lab: Lab, images: Sequence[Image], hypervisor: Hypervisor, scra
     from ec2lab.api.patches.launches import tokens
     from ec2lab.api.state import State
 
-    state = State(lab.disks, hypervisor.guard, lambda: {**hypervisor.kept(), "tokens": tokens.seen, "sessions": credentials.sessions})
+    state = State(lab.disks, hypervisor.guard, lambda: {**hypervisor.kept(), "tokens": tokens.seen, "sessions": credentials.sessions, "key": key})
     kept = state.restore()
+    key: AccessKey = kept.get("key") or access_key.make()
     hypervisor.ec2 = ec2_backends[ACCOUNT][REGION]
     if kept:
         tokens.seen.update(kept["tokens"])
@@ -76,7 +78,7 @@ def make_servers(lab: Lab, images: Sequence[Image], hypervisor: Hypervisor, scra
     application = _kept(_without_moto_s_own(signed), state.save)
     server = listen(str(lab.gateway), API_PORT, application, threaded=True, request_handler=MotoRequestHandler)
     server.daemon_threads = True  # type: ignore[attr-defined]
-    return server, session_manager.open_channels(hypervisor)
+    return key, (server, session_manager.open_channels(hypervisor))
 
 
 def _without_moto_s_own(application: Any) -> Any:
