@@ -199,3 +199,4 @@ class Session:
     def close(self) -> None:
         if self._hosts:
             self._hosts.close()
+            self._hosts = None

@@ -6,6 +6,7 @@ from runbook_lib.changes import Plan, Result
 from runbook_lib.chapters.base import Verbs
 from runbook_lib.check import CheckTable
 from runbook_lib.checks.ssh import verify_ssh
+from runbook_lib.errors import RunbookError
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.operations import rolling_restart
 
@@ -33,6 +34,19 @@ class Launch(Verbs):
             d.wait_for_ssh(n.name for n in d.topology.nodes)
         plan.begun.clear()
         return done
+
+    def new_ssh_key(self, confirm: str = "") -> None:
+        """Give the machines a new SSH key where theirs is lost, and wait until each accepts it. All machines are stopped and start again.
+
+        Raises RunbookError unless `confirm` is the deployment's name.
+        """
+        d = self.deployment
+        if confirm != d.spec.deployment:
+            raise RunbookError(f"all machines of {d.spec.deployment} are to be restarted", "confirm", f'say so: confirm="{d.spec.deployment}"')
+        with d.writing(), d.journal.attempt(self.name, "new SSH key"), progress_.progress("New SSH key", [n.name for n in d.topology.nodes]) as progress:
+            d.cloud.new_ssh_key(progress)
+            d.close()
+            d.wait_for_ssh(n.name for n in d.topology.nodes)
 
     def _drain(self) -> None:
         """Configure Nginx to send requests only to the nodes of the parameters, before surplus machines are terminated."""

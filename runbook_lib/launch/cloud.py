@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from runbook_lib import pki
 from runbook_lib.aws.client import Aws
 from runbook_lib.aws.host_keys import Pinned, pin_name
 from runbook_lib.aws.images import login_user as image_user
@@ -172,6 +173,17 @@ class Cloud:
     def start(self, node: str) -> None:
         """Start a stopped machine; returns once EC2 has taken the order."""
         self.aws.client("ec2").start_instances(InstanceIds=[self.instance(node).id])
+
+    def new_ssh_key(self, progress: Progress | None = None) -> None:
+        """Give the machines another SSH key by their user data, where they can be reached no more: they are stopped, and start again.
+
+        Killed anywhere, it begins anew with one more key. Raises `CloudError`.
+        """
+        inventory, private_key = self.observe(), pki.make_ssh_key()
+        inventory.say = Reporter(progress, "new SSH key", 2)
+        machines.stop_with_user_data(inventory, key_pair.known_by_user_data(self.login_user, private_key))
+        key_pair.renew(inventory, private_key)
+        machines.start_again(inventory)
 
     def refuse_stopped(self, node: str) -> None:
         """Raise `CloudError` when the machine of `node` is stopping or has stopped. It is called while something is awaited of it."""

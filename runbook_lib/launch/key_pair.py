@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,7 +35,7 @@ def plan(inventory: Inventory) -> Iterator[Pending]:
         raise CloudError(
             f"the SSH key of {inventory.deployment} {what}: {', '.join(sorted(known))} would refuse any other",
             f"{inventory.vault.prefix}ssh-private-key",
-            "put the key back, or give the machines a new one: docs/security.md, When the SSH key is lost",
+            f'put the key back, or give the machines a new one, which restarts them: deployment.launch.new_ssh_key(confirm="{inventory.deployment}")',
         )
     if inventory.key_pair is None:
         yield pending("create", "key pair", name_of(inventory), "public half of ssh-private-key")
@@ -48,16 +49,32 @@ def _another(inventory: Inventory, private_key: str) -> bool:
 
 
 def apply(inventory: Inventory) -> None:
-    for due in list(plan(inventory)):
-        inventory.say(name_of(inventory), "importing the public key")
-        if due.change.verb == "replace":
-            inventory.ec2.delete_key_pair(KeyName=name_of(inventory))
-        private_key = inventory.stored["ssh-private-key"]
-        inventory.key_pair = inventory.ec2.import_key_pair(
-            KeyName=name_of(inventory),
-            PublicKeyMaterial=pki.ssh_public_key(private_key).encode(),
-            TagSpecifications=[inventory.tags("key-pair", **{PUBLIC_KEY: pki.ssh_fingerprint(private_key)})],
-        )
+    for _due in list(plan(inventory)):
+        _import(inventory)
+
+
+def renew(inventory: Inventory, private_key: str) -> None:
+    """Store another key and its public half, whatever machines know. They must have been told it: see `known_by_user_data`."""
+    inventory.stored["ssh-private-key"] = inventory.vault.put("ssh-private-key", private_key)
+    _import(inventory)
+
+
+def known_by_user_data(user: str, private_key: str) -> str:
+    """Return lines of a machine's user data by which `user` can sign in with this key as well, from the next boot on: bootcmd runs at each."""
+    command = f'cd ~{user}/.ssh && if ! grep -qxF "$0" authorized_keys; then echo "$0" >> authorized_keys; fi'
+    return f"bootcmd:\n- {json.dumps(['sh', '-c', command, pki.ssh_public_key(private_key)])}\n"
+
+
+def _import(inventory: Inventory) -> None:
+    inventory.say(name_of(inventory), "importing the public key")
+    if inventory.key_pair:
+        inventory.ec2.delete_key_pair(KeyName=name_of(inventory))
+    private_key = inventory.stored["ssh-private-key"]
+    inventory.key_pair = inventory.ec2.import_key_pair(
+        KeyName=name_of(inventory),
+        PublicKeyMaterial=pki.ssh_public_key(private_key).encode(),
+        TagSpecifications=[inventory.tags("key-pair", **{PUBLIC_KEY: pki.ssh_fingerprint(private_key)})],
+    )
 
 
 def remove(inventory: Inventory) -> None:

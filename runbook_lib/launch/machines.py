@@ -275,10 +275,32 @@ def _launch_request(inventory: Inventory, node: Node, image: Ami) -> dict[str, A
         "SecurityGroupIds": [inventory.groups[node.role].id],
         "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
         "BlockDeviceMappings": [{"DeviceName": image.root_device, "Ebs": disk}],
-        "UserData": USER_DATA.format(name=node.name) + instance_profile.user_data(inventory),
+        "UserData": _user_data(inventory, node.name),
         "TagSpecifications": [tag_specification(kind, tags) for kind in ("instance", "volume", "network-interface")],
         **instance_profile.of_launch(inventory),
     }
+
+
+def _user_data(inventory: Inventory, node: str) -> str:
+    return USER_DATA.format(name=node) + instance_profile.user_data(inventory)
+
+
+def stop_with_user_data(inventory: Inventory, more: str) -> None:
+    """Stop the machines and add `more` to their user data, which EC2 lets one change while a machine is stopped only. Raises `CloudError`."""
+    machines = inventory.here
+    for name, machine in machines.items():
+        inventory.say(name, f"stopping {machine.id}")
+    inventory.ec2.stop_instances(InstanceIds=sorted(machine.id for machine in machines.values()))
+    _poll(inventory, "machines to stop", lambda m: m.node in machines and m.state in ("running", "stopping"))
+    for name, machine in machines.items():
+        inventory.ec2.modify_instance_attribute(InstanceId=machine.id, UserData={"Value": (_user_data(inventory, name) + more).encode()})
+
+
+def start_again(inventory: Inventory) -> None:
+    """Start the machines that are stopped, and wait until all run. Raises `CloudError`."""
+    observe(inventory)
+    _start(inventory)
+    _wait_until_running(inventory)
 
 
 def _shown_late(inventory: Inventory, node: Node) -> Instance | None:

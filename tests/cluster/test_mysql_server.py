@@ -48,6 +48,7 @@ def test_the_accounts_of_a_node_that_goes_go_with_it(as_cluster):
     try:
         [gone] = smaller.mysql.plan().pending
         address = smaller.topology.of("as-worker")[0].address.rpartition(".")[0] + ".42"
+        assert {check.id for check in verify_database(smaller).failed()} == {"mysql-accounts"}
         assert gone.change.verb == "remove" and gone.change.summary == f"'wso2_registry'@'{address}', 'wso2_user'@'{address}'"
     finally:
         smaller.close()

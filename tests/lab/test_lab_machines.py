@@ -6,6 +6,7 @@ import socket
 
 import paramiko
 import pytest
+from botocore.exceptions import ClientError
 from ec2lab.status import memory_mb
 
 from tests.support.lab_fixtures import Box, eventually
@@ -133,6 +134,19 @@ def test_an_orderly_stop_shows_stopping_then_stopped_and_keeps_the_disk(lab, lau
     lab.ec2.start_instances(InstanceIds=[box.id])
     box.wait("running")
     assert box.run("cat /var/witness").split() == ["start", "orderly", "start"]
+
+
+def test_user_data_that_was_changed_while_the_machine_was_stopped_is_what_the_next_boot_reads(lab, launch):
+    box = launch(22, UserData=UNIT).booted()
+    change = {"InstanceId": box.id, "UserData": {"Value": b"#cloud-config\nbootcmd:\n- [sh, -c, 'echo boot >> /var/boots']\n"}}
+    with pytest.raises(ClientError, match="IncorrectInstanceState"):
+        lab.ec2.modify_instance_attribute(**change)
+    lab.ec2.stop_instances(InstanceIds=[box.id])
+    box.wait("stopped")
+    lab.ec2.modify_instance_attribute(**change)
+    lab.ec2.start_instances(InstanceIds=[box.id])
+    keys = box.wait("running").booted().run("cat /var/boots /var/user-data /etc/ssh/ssh_host_ed25519_key.pub").split()
+    assert keys[:2] == ["boot", "once"] and keys[3] in " ".join(box.host_keys()), "the same instance: nothing of a first boot ran again"
 
 
 def test_a_power_cut_is_silent_for_peers_runs_nothing_and_keeps_the_disk(lab, launch):

@@ -59,11 +59,12 @@ class Hypervisor:
             layers=self.images[instance.image_id],
             hostname=instance.private_dns_name,
             public_key=key.material_public.decode().strip() if key else None,
-            user_data=base64.b64decode(str(instance.user_data)) if instance.user_data else b"",
+            user_data=b"",
         )
         self.start(instance)
 
     def start(self, instance: Any) -> None:
+        self.machines[instance.id].user_data = base64.b64decode(str(instance.user_data)) if instance.user_data else b""
         set_state(instance, "pending")
         self._wishes[instance.id] = "run"
         threading.Thread(target=self._live, args=(instance,), name=instance.id, daemon=True).start()

@@ -98,6 +98,7 @@ class Machine:
         self._mount()
         if first:
             self._imprint()
+        self._write_user_data()
         space = links.plug(self.lab, self.nic)
         self._wired = True
         self.apply_rules(rules)
@@ -137,9 +138,17 @@ class Machine:
         seed.mkdir(parents=True)
         keys = [self.public_key] if self.public_key else []
         (seed / "meta-data").write_text(json.dumps({"instance-id": self.id, "local-hostname": self.hostname, "public-keys": keys}))
-        (seed / "user-data").write_bytes(self.user_data or b"#cloud-config\n{}\n")
-        for file in seed.iterdir():
-            file.chmod(0o600)
+        (seed / "meta-data").chmod(0o600)
+
+    def _write_user_data(self) -> None:
+        """Write the user data where cloud-init reads it. EC2 is asked for it at each boot, whereas cloud-init remembers a seed: changed, that is forgotten."""
+        file, text = self.root / "var/lib/cloud/seed/nocloud/user-data", self.user_data or b"#cloud-config\n{}\n"
+        if file.exists() and file.read_bytes() == text:
+            return
+        file.write_bytes(text)
+        file.chmod(0o600)
+        for remembered in self.root.glob("var/lib/cloud/instances/*/obj.pkl"):
+            remembered.unlink()
 
     def _await_init(self) -> int:
         assert self.process is not None

@@ -296,7 +296,7 @@ def test_a_lost_ssh_key_is_told_before_anything_is_written(cloud: Cloud, instead
         for step in (again(cloud).plan, again(cloud).apply):
             with pytest.raises(CloudError, match=r"greg-1.* would refuse any other") as caught:
                 step()
-        assert "When the SSH key is lost" in (caught.value.next_step or "") and again(cloud).vault.read_all() == before
+        assert "deployment.launch.new_ssh_key(confirm=" in (caught.value.next_step or "") and again(cloud).vault.read_all() == before
     finally:
         cloud.vault.put("ssh-private-key", key)
     assert not again(cloud).plan()

@@ -342,6 +342,8 @@ LINES = {
     "no tables": 'org.h2.jdbc.JdbcSQLException: Table "REG_PATH" not found; SQL statement:',
     "FATAL": "FATAL {x.UserRegistry} - Failed to add the root collection to the coreRegistry",
     "no tables in MySQL": "Table 'WSO2_USER_DB.UM_TENANT' doesn't exist",
+    "clear text": "(conn=7) Connections using insecure transport are prohibited while --require_secure_transport=ON.",
+    "another address": 'address=(host=10.0.0.4)(port=3306)(type=master) : IPv4 host "10.0.0.4" doesn\'t correspond to certificate CN "db-1"',
     "worker profile": "java.lang.RuntimeException: OSGi runtime worker profile not found",
 }
 

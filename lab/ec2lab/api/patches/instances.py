@@ -54,6 +54,19 @@ def start_instances(original: Callable[..., Any], self: Any, instance_ids: list[
     return before
 
 
+@corrects(InstanceResponse, "_dot_value_instance_attribute_handler")
+def change_user_data(original: Callable[..., Any], self: Any) -> Any:
+    """Change the user data of an instance, which must be stopped. It comes decoded here, and moto would decode it once more."""
+    given = self._get_param("UserData.Value")
+    if not isinstance(given, bytes):
+        return original(self)
+    self.error_on_dryrun()
+    instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+    refuse_state(instance, ("stopped",), "given other user data")
+    instance.user_data = Base64EncodedString.from_raw_bytes(given)
+    return True
+
+
 @corrects(InstanceResponse, "stop_instances")
 def stop_instances(original: Callable[..., Any], self: Any) -> Any:
     """Stop instances; they are `stopping` until the machine is off. `SkipOsShutdown` cuts the power.
