@@ -23,8 +23,9 @@ from tests.support.wheel import UV, run
 pytestmark = [pytest.mark.full, pytest.mark.timeout(1500)]
 
 JUDGES = ("sslyze==6.3.1", "gixy-ng==0.2.59", "ssh-audit==3.9.0")
-# What gixy-ng finds and we keep: the default server answers nobody (444), so there is no answer to put HSTS into.
-NOT_TRUE = {"hsts_header"}
+# What gixy-ng finds and we keep: the default server answers nobody (444), so there is no answer to put HSTS into; where a range alone may open a host,
+# everybody is told that another host was meant (421) and where the console's path is (302 of `/`), which says nothing of what lies behind.
+NOT_TRUE = {"hsts_header", "return_bypasses_allow_deny"}
 POSSESSIVE = re.compile(r"([*+?])\+")  # PCRE's quantifiers that give nothing back, which gixy's parser does not know
 LEAST_LYNIS = 75
 OBSERVATORY, GOOD_GRADES = "@mdn/mdn-http-observatory@1.4.8", {"A+", "A", "A-", "B+"}

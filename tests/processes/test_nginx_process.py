@@ -228,6 +228,9 @@ def test_the_console_of_the_application_server_is_refused_outside_the_operators_
     ctx = with_secrets("as-cluster", cloud={"operator_cidr": "10.9.0.0/16"})
     with site(ctx, tmp_path, NET + 5) as found:
         assert found.get("mgt", "/carbon/admin/login.jsp").status == 403
+        told = found.get("mgt", "/")
+        assert told.status == 302 and told.headers["Location"].endswith("/carbon/"), "the path of the console is no secret, and no node was asked"
+        assert not any(seen for node in found.nodes.values() for seen in node.seen)
         assert found.get("as", "/app/").status == 200
 
 
