@@ -2,87 +2,32 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from runbook_lib.aws.client import Aws
-from runbook_lib.aws.client_tokens import ClientTokens
 from runbook_lib.aws.host_keys import pin_name
-from runbook_lib.aws.images import Ami, find_image
 from runbook_lib.changes import Pending
 from runbook_lib.check import Check
 from runbook_lib.errors import CloudError
-from runbook_lib.launch import instance_profile, key_pair
+from runbook_lib.launch import instance_profile
+from runbook_lib.launch.instances.described import FIRST_PAUSE, LONGEST_PAUSE, instances_of
+from runbook_lib.launch.instances.launching import launch_absent, machine_tags, user_data
+from runbook_lib.launch.instances.power import await_none, start_stopped, wait_until_running
 from runbook_lib.launch.inventory import (
     DEPLOYMENT,
-    HOSTS,
-    NODE,
-    ROLE,
     SHOWN,
     Instance,
     Inventory,
     Question,
-    by_tag,
-    not_shown,
     pending,
     row,
-    tag_specification,
-    tags_of,
     unless_gone,
 )
 from runbook_lib.launch.inventory import GONE as ENDED
 from runbook_lib.topology.model import Node, Topology
 from runbook_lib.waiting import wait_until
 
-USER_DATA = """\
-#cloud-config
-hostname: {name}
-manage_etc_hosts: true
-ssh_genkeytypes: [ed25519]
-ssh_pwauth: false
-disable_root: true
-"""
 SURPLUS = "not among the nodes any more: Nginx stops sending to it, then it is terminated and its disk is lost"
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds between two looks at a machine's state, growing
-AT_ONCE = 8  # calls in flight
-SPENT_TOKEN = ("IdempotentInstanceTerminated", "IdempotentParameterMismatch")  # the token was used: for a machine that ended, or for another one
-
-
-def instances_of(aws: Aws, deployment: str) -> list[Instance]:
-    """Every machine of the deployment in any state, oldest first. One DescribeInstances call."""
-    answer = aws.client("ec2").pages("describe_instances", "Reservations", Filters=by_tag(deployment))
-    machines = [_instance(item, aws.cloud.connect_via) for reservation in answer for item in reservation["Instances"]]
-    return sorted(machines, key=lambda machine: (machine.node, machine.launched, machine.id))
-
-
-def _instance(item: dict[str, Any], connect_via: str) -> Instance:
-    tags = tags_of(item)
-    address, public = item.get("PrivateIpAddress", ""), item.get("PublicIpAddress", "")
-    return Instance(
-        id=item["InstanceId"],
-        node=tags.get(NODE, ""),
-        role=tags.get(ROLE, ""),
-        state=item["State"]["Name"],
-        address=address,
-        public_address=public,
-        dial={"public": public or address, "session-manager": item["InstanceId"]}.get(connect_via, address),
-        instance_type=item.get("InstanceType", ""),
-        tags=tags,
-        launched=item["LaunchTime"],
-        groups=frozenset(group["GroupId"] for group in item.get("SecurityGroups", [])),
-        imdsv2=item.get("MetadataOptions", {}).get("HttpTokens") == "required",
-        key_name=item.get("KeyName", ""),
-        root_volume=_root_volume(item),
-        profile=item.get("IamInstanceProfile", {}).get("Arn", ""),
-        image=item.get("ImageId", ""),
-    )
-
-
-def _root_volume(item: dict[str, Any]) -> str:
-    volumes = {each["DeviceName"]: str(each["Ebs"]["VolumeId"]) for each in item.get("BlockDeviceMappings", []) if "Ebs" in each}
-    return volumes.get(item.get("RootDeviceName", ""), next(iter(volumes.values()), ""))
 
 
 def observe(inventory: Inventory) -> None:
@@ -171,13 +116,6 @@ def surplus(inventory: Inventory) -> list[Instance]:
     return [machine for machine in inventory.instances if machine.node not in names]
 
 
-def machine_tags(topology: Topology, node: Node) -> dict[str, str]:
-    """The tags of a node's machine."""
-    name = f"{topology.spec.deployment}/{node.name}"
-    tags = {**topology.spec.cloud.tags, "Name": name, DEPLOYMENT: topology.spec.deployment, ROLE: node.role, NODE: node.name}
-    return tags | ({HOSTS: " ".join(node.hosts)} if node.hosts else {})
-
-
 def _lacking_tags(topology: Topology, node: Node, machine: Instance) -> dict[str, str]:
     return {key: value for key, value in machine_tags(topology, node).items() if machine.tags.get(key) != value}
 
@@ -192,12 +130,12 @@ def apply(inventory: Inventory) -> None:
     staying = surplus(inventory)
     _end(inventory, [machine for machine in doubles if machine not in staying])
     changes = [p for p in plan(inventory) if p.change.verb == "modify"]
-    _launch(inventory)
+    launch_absent(inventory)
     for p in changes:
         inventory.say(p.host, p.change.summary)
         _modify(inventory, inventory.topology.node(p.host), p.subject)
-    _start(inventory)
-    _wait_until_running(inventory)
+    start_stopped(inventory, observe)
+    wait_until_running(inventory, observe)
     _protect(inventory)
 
 
@@ -225,64 +163,8 @@ def _end(inventory: Inventory, going: list[Instance]) -> None:
     ids = {machine.id for machine in going}
     if going:
         inventory.ec2.terminate_instances(InstanceIds=sorted(ids))
-    _poll(inventory, "machines to end", lambda m: m.state == "shutting-down" or (m.id in ids and m.state != "terminated"))
+    await_none(inventory, "machines to end", lambda m: m.state == "shutting-down" or (m.id in ids and m.state != "terminated"))
     observe(inventory)
-
-
-def _launch(inventory: Inventory) -> None:
-    absent = [node for node in inventory.topology.nodes if node.name not in inventory.here]
-    if not absent:
-        return
-    image = find_image(inventory.spec.cloud.image, inventory.spec.cloud.login_user, inventory.ec2, inventory.aws.client("ssm"))
-    tokens = ClientTokens(inventory.vault)
-    kept = tokens.keep(node.name for node in absent)
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        made = set(pool.map(lambda node: _run_instance(inventory, node, image, tokens, kept[node.name]), absent))
-    _await_shown(inventory, made)
-    tokens.forget(node.name for node in inventory.topology.nodes)  # also what a killed run left of nodes that it did launch
-
-
-def _run_instance(inventory: Inventory, node: Node, image: Ami, tokens: ClientTokens, token: str) -> str:
-    """Launch one machine and return its id; by `token`, the one that an earlier request for this node made, where there is one."""
-    inventory.say(node.name, f"launching a {node.instance_type}")
-    request = _launch_request(inventory, node, image)
-    try:
-        return _instance_id(instance_profile.once_known(inventory.ec2.run_instances, ClientToken=token, **request))
-    except CloudError as error:
-        if error.code not in SPENT_TOKEN:
-            raise
-        if error.code == "IdempotentParameterMismatch" and (earlier := _shown_late(inventory, node)):
-            return earlier.id
-    return _instance_id(instance_profile.once_known(inventory.ec2.run_instances, ClientToken=tokens.renew(node.name), **request))
-
-
-def _instance_id(answer: dict[str, Any]) -> str:
-    return str(answer["Instances"][0]["InstanceId"])
-
-
-def _launch_request(inventory: Inventory, node: Node, image: Ami) -> dict[str, Any]:
-    tags = machine_tags(inventory.topology, node)
-    disk = {"VolumeSize": inventory.spec.cloud.disk_gb, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
-    disk |= {"KmsKeyId": inventory.spec.cloud.kms_key} if inventory.spec.cloud.kms_key else {}
-    return {
-        "MinCount": 1,
-        "MaxCount": 1,
-        "ImageId": image.id,
-        "InstanceType": node.instance_type,
-        "KeyName": key_pair.name_of(inventory),
-        "SubnetId": inventory.subnets[node.subnet]["SubnetId"],
-        "PrivateIpAddress": node.address,
-        "SecurityGroupIds": [inventory.groups[node.role].id],
-        "MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled", "HttpPutResponseHopLimit": 1},
-        "BlockDeviceMappings": [{"DeviceName": image.root_device, "Ebs": disk}],
-        "UserData": _user_data(inventory, node.name),
-        "TagSpecifications": [tag_specification(kind, tags) for kind in ("instance", "volume", "network-interface")],
-        **instance_profile.of_launch(inventory),
-    }
-
-
-def _user_data(inventory: Inventory, node: str) -> str:
-    return USER_DATA.format(name=node) + instance_profile.user_data(inventory)
 
 
 def stop_with_user_data(inventory: Inventory, more: str) -> None:
@@ -291,39 +173,16 @@ def stop_with_user_data(inventory: Inventory, more: str) -> None:
     for name, machine in machines.items():
         inventory.say(name, f"stopping {machine.id}")
     inventory.ec2.stop_instances(InstanceIds=sorted(machine.id for machine in machines.values()))
-    _poll(inventory, "machines to stop", lambda m: m.node in machines and m.state in ("running", "stopping"))
+    await_none(inventory, "machines to stop", lambda m: m.node in machines and m.state in ("running", "stopping"))
     for name, machine in machines.items():
-        inventory.ec2.modify_instance_attribute(InstanceId=machine.id, UserData={"Value": (_user_data(inventory, name) + more).encode()})
+        inventory.ec2.modify_instance_attribute(InstanceId=machine.id, UserData={"Value": (user_data(inventory, name) + more).encode()})
 
 
 def start_again(inventory: Inventory) -> None:
     """Start the machines that are stopped, and wait until all run. Raises `CloudError`."""
     observe(inventory)
-    _start(inventory)
-    _wait_until_running(inventory)
-
-
-def _shown_late(inventory: Inventory, node: Node) -> Instance | None:
-    """Return the machine that an earlier run launched with other parameters, which EC2 may not show yet; None when it has ended.
-
-    It is taken as it is: the next plan says what differs.
-    """
-
-    def look() -> Instance | None:
-        shown = instances_of(inventory.aws, inventory.deployment)
-        return next((machine for machine in shown if machine.node == node.name and machine.state not in ENDED), None)
-
-    return wait_until(look, SHOWN, pause=FIRST_PAUSE, longest=LONGEST_PAUSE)
-
-
-def _await_shown(inventory: Inventory, ids: set[str]) -> None:
-    """Wait until EC2 describes machines that it has just made: DescribeInstances follows RunInstances by some seconds. Raises `CloudError`."""
-
-    def lacking() -> set[str]:
-        return ids - {machine.id for machine in instances_of(inventory.aws, inventory.deployment)}
-
-    if missing := wait_until(lacking, SHOWN, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda missing: not missing):
-        raise not_shown(inventory, missing)
+    start_stopped(inventory, observe)
+    wait_until_running(inventory, observe)
 
 
 def _modify(inventory: Inventory, node: Node, machine: Instance) -> None:
@@ -340,7 +199,7 @@ def _modify(inventory: Inventory, node: Node, machine: Instance) -> None:
         _grow(inventory, machine)
     if machine.instance_type != node.instance_type:
         ec2.stop_instances(InstanceIds=[machine.id])
-        _poll(inventory, f"{node.name} to stop", lambda m: m.id == machine.id and m.state != "stopped")
+        await_none(inventory, f"{node.name} to stop", lambda m: m.id == machine.id and m.state != "stopped")
         ec2.modify_instance_attribute(InstanceId=machine.id, InstanceType={"Value": node.instance_type})
         ec2.start_instances(InstanceIds=[machine.id])
 
@@ -352,52 +211,6 @@ def _grow(inventory: Inventory, machine: Instance) -> None:
     if not wait_until(lambda: _root_disks(inventory)[machine.id]["Size"] >= wanted, SHOWN, pause=FIRST_PAUSE, longest=LONGEST_PAUSE):
         what = f"the disk of {machine.node} ({machine.root_volume}) is not {wanted} GiB within {SHOWN:.0f} s"
         raise CloudError(what, inventory.ec2.about, "look at the volume in EC2; then run chapter 01 again")
-
-
-def _start(inventory: Inventory) -> None:
-    _poll(inventory, "machines to stop", lambda m: m.state == "stopping")
-    observe(inventory)
-    for machine in inventory.here.values():
-        if machine.state == "stopped":
-            inventory.say(machine.node, f"starting {machine.id}")
-            inventory.ec2.start_instances(InstanceIds=[machine.id])
-
-
-def _wait_until_running(inventory: Inventory) -> None:
-    """Wait for the machines that boot. One that has stopped again is not waited for; one that EC2 does not yet show as started is, for a while."""
-    nodes, began, booting = {node.name for node in inventory.topology.nodes}, time.monotonic(), set[str]()
-
-    def coming(machine: Instance) -> bool:
-        if machine.state == "pending":
-            booting.add(machine.id)
-        shown_late = machine.state == "stopped" and machine.id not in booting and time.monotonic() - began < SHOWN
-        return machine.node in nodes and (machine.state == "pending" or shown_late)
-
-    _poll(inventory, "machines to run", coming)
-    observe(inventory)
-    for node in inventory.topology.nodes:
-        if node.name not in inventory.here or not inventory.here[node.name].running:
-            what = f"{node.name} does not run: {_why_not(inventory, node.name)}"
-            raise CloudError(what, inventory.deployment, "put right what the reason names, then run chapter 01 again")
-
-
-def _why_not(inventory: Inventory, node: str) -> str:
-    wanted = [{"Name": f"tag:{NODE}", "Values": [node]}, *by_tag(inventory.deployment)]
-    found = inventory.ec2.pages("describe_instances", "Reservations", Filters=wanted)
-    reasons = [m.get("StateReason", {}).get("Message", "") for r in found for m in r["Instances"]]
-    return next((reason for reason in reversed(reasons) if reason), "EC2 gives no reason")
-
-
-def _poll(inventory: Inventory, what: str, late: Callable[[Instance], bool]) -> None:
-    """Wait until `late` holds of no machine of the deployment, at most `timeouts.running`. Raises `CloudError`."""
-    seconds = inventory.spec.timeouts.running
-    machines = wait_until(
-        lambda: [machine for machine in instances_of(inventory.aws, inventory.deployment) if late(machine)],
-        seconds, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda found: not found,
-    )  # fmt: skip
-    if machines:
-        names = ", ".join(f"{machine.node} ({machine.id}, {machine.state})" for machine in machines)
-        raise CloudError(f"waited {seconds} s for {what}: {names}", inventory.ec2.about, "look at these machines in EC2; then run this step again")
 
 
 def check(inventory: Inventory) -> Iterator[Check]:

@@ -16,8 +16,8 @@ import pytest
 
 from runbook_lib.aws.images import Ami
 from runbook_lib.launch import host_keys
-from runbook_lib.launch import machines as machines_
 from runbook_lib.launch.cloud import Cloud
+from runbook_lib.launch.instances import launching
 from runbook_lib.spec.loader import load_spec
 
 OPERATOR = "10.213.0.1/32"
@@ -71,7 +71,7 @@ def machines() -> Iterator[None]:
     """moto's machines never boot: their host keys come from here, each its own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(host_keys, "wait_for_keys", lambda ec2, name, id_, seconds: (f"ssh-ed25519 AAAAC3Nza{id_[2:]}",))
-        patch.setattr(machines_, "find_image", lambda *args: Ami("ami-0123456789abcdef0", "/dev/xvda", "admin"))
+        patch.setattr(launching, "find_image", lambda *args: Ami("ami-0123456789abcdef0", "/dev/xvda", "admin"))
         yield
 
 

@@ -13,6 +13,7 @@ from runbook_lib.aws.client_tokens import ClientTokens
 from runbook_lib.errors import CloudError
 from runbook_lib.launch import machines
 from runbook_lib.launch.cloud import Cloud
+from runbook_lib.launch.instances import described, launching
 from runbook_lib.launch.inventory import by_tag
 
 pytest_plugins = ["tests.support.aws_endpoint"]
@@ -43,14 +44,15 @@ def again(cloud: Cloud) -> Cloud:
 
 def hide_until_asked_again(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     """The machines of the killed run are not described before RunInstances is repeated."""
-    shown, original, asked = machines.instances_of, cloud.aws.client("ec2").client.run_instances, []
+    shown, original, asked = described.instances_of, cloud.aws.client("ec2").client.run_instances, []
 
     def run_instances(**options: Any) -> Any:
         asked.append(options)
         return original(**options)
 
     monkeypatch.setattr(cloud.aws.client("ec2").client, "run_instances", run_instances)
-    monkeypatch.setattr(machines, "instances_of", lambda *args: shown(*args) if asked else [])
+    for module in (machines, launching):
+        monkeypatch.setattr(module, "instances_of", lambda *args: shown(*args) if asked else [])
 
 
 def kept(cloud: Cloud) -> str | None:
@@ -59,8 +61,8 @@ def kept(cloud: Cloud) -> str | None:
 
 def test_the_tokens_go_once_their_machines_are_seen(make_cloud: MakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud, seen = make_cloud(), []
-    original = machines._await_shown
-    monkeypatch.setattr(machines, "_await_shown", lambda *args: (seen.append(kept(cloud)), original(*args)))
+    original = launching._await_shown
+    monkeypatch.setattr(launching, "_await_shown", lambda *args: (seen.append(kept(cloud)), original(*args)))
     cloud.apply()
     assert seen and all(node.name in str(seen[0]) for node in cloud.topology.nodes), "before EC2 shows the machines the tokens are stored"
     assert kept(cloud) is None
@@ -68,13 +70,13 @@ def test_the_tokens_go_once_their_machines_are_seen(make_cloud: MakeCloud, monke
 
 def test_a_request_that_timed_out_and_was_done_gives_the_same_machine(make_cloud: MakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = make_cloud()
-    original = machines._instance_id
+    original = launching._instance_id
 
     def times_out(answer: dict[str, Any]) -> str:
         raise CloudError(f"the endpoint cannot be reached, after it made {original(answer)}")
 
     with monkeypatch.context() as patch:
-        patch.setattr(machines, "_instance_id", times_out)
+        patch.setattr(launching, "_instance_id", times_out)
         with pytest.raises(CloudError, match="cannot be reached"):
             cloud.apply()
     before = launched(cloud)
@@ -87,7 +89,7 @@ def test_a_request_that_timed_out_and_was_done_gives_the_same_machine(make_cloud
 def test_a_killed_run_is_finished_with_the_machines_that_are_not_shown_yet(make_cloud: MakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = make_cloud()
     with monkeypatch.context() as patch:
-        patch.setattr(machines, "_await_shown", dies)
+        patch.setattr(launching, "_await_shown", dies)
         with pytest.raises(Killed):
             cloud.apply()
     before, next_one = launched(cloud), again(cloud)
@@ -99,7 +101,7 @@ def test_a_killed_run_is_finished_with_the_machines_that_are_not_shown_yet(make_
 def test_a_killed_run_with_other_parameters_afterwards_keeps_its_machines(make_cloud: MakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud, larger = make_cloud(), make_cloud(overrides={"cloud.instance_type": {"greg": "t3.large"}})
     with monkeypatch.context() as patch:
-        patch.setattr(machines, "_await_shown", dies)
+        patch.setattr(launching, "_await_shown", dies)
         with pytest.raises(Killed):
             cloud.apply()
     before = launched(cloud)
@@ -114,7 +116,7 @@ def test_a_killed_run_with_other_parameters_afterwards_keeps_its_machines(make_c
 def test_a_machine_that_ended_before_it_was_seen_is_replaced(make_cloud: MakeCloud, forget: Forget, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = make_cloud()
     with monkeypatch.context() as patch:
-        patch.setattr(machines, "_await_shown", dies)
+        patch.setattr(launching, "_await_shown", dies)
         with pytest.raises(Killed):
             cloud.apply()
     ended = launched(cloud)["greg-1"]

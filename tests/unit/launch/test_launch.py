@@ -20,6 +20,7 @@ from runbook_lib.errors import CloudError, HostError, PlanOvertaken
 from runbook_lib.launch import elastic_ips, groups, inventory, key_pair, machines, network, routes, secrets, teardown
 from runbook_lib.launch import host_keys as pinning
 from runbook_lib.launch.cloud import Cloud
+from runbook_lib.launch.instances import launching, power
 from runbook_lib.launch.inventory import Instance, by_tag, tags_of
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.spec.patterns import PATTERNS
@@ -236,10 +237,11 @@ def test_a_machine_that_stops_again_while_it_boots_is_named_at_once(cloud: Cloud
         state = next(states, "stopped")
         return [replace(machine, state=state) if machine.node == "greg-1" else machine for machine in real(aws, deployment)]
 
-    monkeypatch.setattr(machines, "instances_of", shown)
+    for module in (machines, power):
+        monkeypatch.setattr(module, "instances_of", shown)
     began = time.monotonic()
     with pytest.raises(CloudError, match="greg-1 does not run"):
-        machines._wait_until_running(inventory)
+        power.wait_until_running(inventory, machines.observe)
     assert time.monotonic() - began < inventory.spec.timeouts.running / 10
 
 
@@ -391,7 +393,7 @@ def test_a_plan_that_the_world_has_overtaken_is_refused_with_the_fresh_one(cloud
     assert not cloud.plan()
 
 
-OFTEN = (("before", groups, "apply_rules"), ("after", machines, "_run_instance"), ("after", pinning, "_pin"))
+OFTEN = (("before", groups, "apply_rules"), ("after", launching, "_run_instance"), ("after", pinning, "_pin"))
 SELDOM = (
     ("before", network, "_make_vpc"),
     ("after", network, "_make_vpc"),
@@ -402,8 +404,8 @@ SELDOM = (
     ("before", groups, "apply"),
     ("before", secrets, "apply"),
     ("before", key_pair, "apply"),
-    ("before", machines, "_launch"),
-    ("after", machines, "_launch"),
+    ("before", machines, "launch_absent"),
+    ("after", machines, "launch_absent"),
 )
 MOMENTS = (*OFTEN, *(pytest.param(*moment, marks=pytest.mark.full) for moment in SELDOM))
 
@@ -461,13 +463,13 @@ def test_hardening_of_a_live_deployment_cannot_be_changed(make_cloud: Callable[.
 
 def test_a_machine_that_ends_right_after_its_launch_is_told_with_the_reason(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = make_cloud()
-    original = machines._launch
+    original = machines.launch_absent
 
     def dies(site: inventory.Inventory) -> None:
         original(site)
         site.ec2.terminate_instances(InstanceIds=[cloud.instance("greg-1").id])
 
-    monkeypatch.setattr(machines, "_launch", dies)
+    monkeypatch.setattr(machines, "launch_absent", dies)
     with pytest.raises(CloudError, match="greg-1 does not run"):
         cloud.apply()
 
