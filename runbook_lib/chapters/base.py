@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.changes import Change, Pending, Plan, Result
-from runbook_lib.chapters.status_board import store_verification
+from runbook_lib.chapters.status_board import store_applied, store_verification
 from runbook_lib.check import CheckTable
 from runbook_lib.converge import engine
 from runbook_lib.errors import RunbookError
@@ -82,7 +83,7 @@ class Converging(Verbs):
     def apply(self, plan: Plan) -> Result:
         """Apply the plan and return what was changed. Raises PlanOvertaken when the hosts changed since, LockHeld when somebody else has the lock."""
         d = self.deployment
-        with d.writing(), d.journal.attempt(self.name, "apply"), progress_.progress(self.title, list(plan.wish)) as progress:
+        with d.writing(), d.journal.attempt(self.name, "apply"), self._recorded(plan), progress_.progress(self.title, list(plan.wish)) as progress:
             try:
                 result = self.work(plan, progress)
             except RunbookError as error:
@@ -90,6 +91,13 @@ class Converging(Verbs):
                 raise
             d.journal.changed(self.name, result)
         return result
+
+    @contextmanager
+    def _recorded(self, plan: Plan) -> Iterator[None]:
+        """Record before a change that the chapter is not verified any more, so that a run that is killed meanwhile is not taken for a verified one."""
+        if plan:
+            store_applied(self.deployment, self.name)
+        yield
 
     def work(self, plan: Plan, progress: Any) -> Result:
         return engine.apply(self.deployment.fleet(), plan, progress, progress.stop)

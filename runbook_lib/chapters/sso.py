@@ -100,7 +100,7 @@ class Sso(Verbs):
     def verify(self, proof: Proof | None = None) -> CheckTable:
         """Return the checks of `proof` (default: a new one). Raises ChecksFailed unless it found what the parameters expect (`expect: leak | separated`)."""
         found = proof or self.prove()
-        store_verification(self.deployment, self.name, found.as_expected)
+        store_verification(self.deployment, self.name, found.as_expected, found.statement.system if found.kind == "leak" else "")
         with self.deployment.journal.attempt(self.name, "verify"):
             if not found.as_expected:
                 display.show(found)

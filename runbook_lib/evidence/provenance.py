@@ -43,9 +43,13 @@ def head(spec: BaseModel, endpoint: str, caller: Mapping[str, str]) -> dict[str,
         "caller": caller.get("arn", ""),
         "region": spec.cloud.region,  # type: ignore[attr-defined]
         "image": spec.cloud.image,  # type: ignore[attr-defined]
-        "code": code(),
-        "parameters": parameters(spec),
+        **of_code_and_parameters(spec),
     }
+
+
+def of_code_and_parameters(spec: Any) -> dict[str, Any]:
+    """Return the part that a change of code or parameters alters; empty for what is no model of parameters."""
+    return {"code": code(), "parameters": parameters(spec)} if isinstance(spec, BaseModel) else {}
 
 
 def environment_of(endpoint: str, product: str) -> tuple[str, str]:
