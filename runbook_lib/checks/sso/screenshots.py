@@ -11,6 +11,7 @@ import base64
 import hashlib
 import html
 import importlib.util
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -43,7 +44,8 @@ FLAGS = (
 SIZE = {"width": 1000, "height": 640}
 PATIENCE = 10_000  # timeout of one page in milliseconds
 SETTLED = "() => document.readyState == 'complete' && !document.querySelector('[name=SAMLRequest],[name=SAMLResponse]')"
-CROSSED = ("interrupted by another navigation", "net::ERR_ABORTED")  # Chromium's messages when another navigation replaced this one
+# Chromium's messages when another navigation replaced this one, or an interface of this machine came or went
+CROSSED = ("interrupted by another navigation", "net::ERR_ABORTED", "net::ERR_NETWORK_CHANGED")
 # id of the check, kind of user, user in the check's title. The first is the decisive one: it takes nothing but an account.
 SIDE_DOOR = "browser-side-door"
 WALKS = (
@@ -62,6 +64,11 @@ SEND = """([action, fields]) => {
 # The lowest edge of what a page shows, so that the picture ends there.
 BOTTOM = """() => Math.max(0, ...[...document.body.querySelectorAll('*')].filter(e => e.children.length == 0 || e.tagName == 'A')
   .map(e => e.getBoundingClientRect()).filter(r => r.width && r.height).map(r => r.bottom))"""
+# A session's id is no picture's business: long runs of hex digits in what a page says are cut.
+MASK = """() => {
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replace(/([0-9a-f]{6})[0-9a-f]{14,}/gi, '$1…');
+}"""
 MARGIN, LEAST = 24, 160  # pixels below the last content; the least height of a picture
 FRAME = """<!doctype html><meta charset="utf-8"><style>
 body {{ margin: 0; width: {width}px; background: #fff; }}
@@ -247,10 +254,12 @@ def _side_door(browser: Browser, scene: Scene, id_: str, who: str, login: Login)
             page.evaluate(SEND, [f"{publisher}{API}", {"username": login.user, "password": login.password}])
         page.wait_for_load_state()
         seen = seen_in(scene, page, statuses, login)
-        shots.append(Shot(f"{id_}-asked", "A Store user sends name and password to the Publisher's API", pictured(page), _caption(seen), seen.page))
+        shots.append(
+            Shot(f"{id_}-asked", "The side door: a Store user sends name and password to the Publisher's API", pictured(page), _caption(seen), seen.page)
+        )
         go(page, f"{publisher}/publisher/pages/gc-landing")
         seen = seen_in(scene, page, statuses, login)
-        shots.append(Shot(f"{id_}-opens-publisher", "A Store user opens the Publisher after that, without its role", pictured(page), _caption(seen), seen.page))
+        shots.append(Shot(f"{id_}-opens-publisher", "A Store user at the Publisher, by the side door", pictured(page), _caption(seen), seen.page))
         return shots[::-1], _decided(scene, id_, who, seen, _door_is_open(scene))
     except Exception as error:  # an error of the browser is not a refusal
         return shots, _row(scene, id_, who, "undecided", redactor.redact(str(error).splitlines()[0]))
@@ -267,10 +276,11 @@ def _decided(scene: Scene, id_: str, who: str, seen: Seen, leaks: bool) -> Check
 
 def pictured(page: Page) -> bytes:
     """Return a PNG of what a page shows, cut below its content, with its address above it as a browser's window has it."""
+    page.evaluate(MASK)
     height = min(max(int(page.evaluate(BOTTOM)) + MARGIN, LEAST), SIZE["height"])
     png = page.screenshot(clip={"x": 0, "y": 0, "width": SIZE["width"], "height": height})
-    address = redactor.redact(page.url)
-    shown = address if len(address) <= SHORT else f"{address[:SHORT]}…"
+    address = re.split(r"[;?#]", page.url)  # what follows names a session, and is long
+    shown = redactor.redact(address[0])[:SHORT] + ("…" if address[1:] else "")
     frame = page.context.new_page()
     try:
         frame.set_content(FRAME.format(width=SIZE["width"], address=html.escape(shown), png=base64.b64encode(png).decode()), wait_until="load")
@@ -292,7 +302,8 @@ def sign_in(page: Page, url: str, login: Login) -> None:
 def go(page: Page, url: str, timeout: float | None = None) -> None:
     """Open a URL and wait until no SAML form is left to be sent; `timeout` in milliseconds applies to each step.
 
-    When a script of the previous page replaces the navigation by its own, the URL is opened again, at most three times in all.
+    When a script of the previous page replaces the navigation by its own, or this machine's network changes, the URL is opened
+    again, at most three times in all.
     """
     for last in (False, False, True):
         try:

@@ -14,7 +14,7 @@ import pytest
 from runbook_lib import pki
 from runbook_lib.evidence import manifest, report
 from runbook_lib.evidence.journal import Journal
-from tests.unit.evidence.test_statement import CHAPTER, recorded
+from tests.support.recorded_proof import CHAPTER, recorded
 
 CHANGES = 1000
 
