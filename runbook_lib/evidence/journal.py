@@ -95,7 +95,8 @@ class Journal:
     ) -> None:
         """Append one line. `seconds`: how long the attempt took; `more`: fields that only this verb has, such as a check's row.
 
-        Lines of plans, and of what was observed for them, are held back until the journal's file exists.
+        Lines of plans, and of what was observed for them, are held back until something else is written: looking changes nothing, and a run
+        that was closed stays as it was signed.
         """
         entry = {
             "utc": now(),
@@ -109,7 +110,7 @@ class Journal:
         }
         with self._lock:
             self._waiting.append({**entry, **more})
-            if verb not in QUIET or self.path.exists():
+            if verb not in QUIET or (not ok and self.path.exists()):
                 self._flush()
 
     def open(self) -> Journal:
@@ -145,9 +146,14 @@ class Journal:
         else:
             self.write(chapter, verb, seconds=time.monotonic() - began)
         finally:
-            if ends and self._ended and not os.environ.get("RUNBOOK_RUN"):  # not in a run of the runner, which writes the report itself
-                with suppress(OSError):
-                    self._ended(self)
+            if ends:
+                self.conclude()
+
+    def conclude(self) -> None:
+        """Write report and manifest anew after the last line of a verb. In a run of the runner nothing is done: it writes them in the end."""
+        if self._ended and not os.environ.get("RUNBOOK_RUN"):
+            with suppress(OSError):
+                self._ended(self)
 
     def changed(self, chapter: str, result: Any) -> None:
         """Write one line per resource that an apply changed. `result`: a `changes.Result`, or an error with `changed`."""
