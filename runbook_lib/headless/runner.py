@@ -270,6 +270,7 @@ def destroy(spec: Spec, confirm: str, say: Say = print) -> int:
                 say(str(deployment.destroy(confirm)))
             finally:
                 report.finish(journal)
+        _say_signed(journal, say)  # the key is gone from Parameter Store: the fingerprint is kept by whoever reads this
     return 0
 
 
@@ -351,5 +352,9 @@ def _summary(found: Mapping[str, Any], journal: Journal, done: bool, say: Say) -
         say(f"System: {found['statement']['system']}\nAs expected: {found['statement']['as_expected']}")
         say(str(Tally(**found["counts"])))
     say(f"report: {os.path.relpath(journal.folder / 'report.html')}")
+    _say_signed(journal, say)
+
+
+def _say_signed(journal: Journal, say: Say) -> None:
     if key := journal.signing_key():
         say(f"signed by key {ssh_fingerprint(key)}; ./runbook verify-evidence {os.path.relpath(journal.folder)}")
