@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.changes import Change, Pending, Plan, Result
-from runbook_lib.chapters.status_board import HOLDS, OPEN, overview, proofs_of, store_verification
+from runbook_lib.chapters.status_board import OPEN, overview, proofs_of, store_applied, store_verification
 from runbook_lib.check import CheckTable
 from runbook_lib.converge import engine
 from runbook_lib.errors import RunbookError
+from runbook_lib.evidence import provenance
 from runbook_lib.notebook import display
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.roles import machine
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
 def banner(deployment: Session) -> display.Html:
     """Return in one line which deployment this is, at which endpoint, and whether that is AWS itself (PRODUCTION) or another (REHEARSAL)."""
     aws = deployment.cloud.aws
-    kind, place = ("REHEARSAL", aws.endpoint) if aws.endpoint else ("PRODUCTION", f"AWS {deployment.spec.cloud.region}")
+    kind, _ = provenance.environment_of(aws.endpoint or f"https://ec2{provenance.AWS[0]}", "")
+    place = aws.endpoint or f"AWS {deployment.spec.cloud.region}"
     words = f"{deployment.spec.deployment} ({deployment.spec.pattern}) at {place}"
     markup = f'<p class="rb-banner rb-{kind.lower()}" role="status"><strong>{kind}</strong> {html.escape(words)}</p>'
     return display.Html(markup, f"{kind}: {words}")
@@ -58,9 +61,10 @@ class Verbs:
         for chapter in chapters_of(self.deployment.spec.pattern):
             if chapter.name == self.name:
                 break
-            state, when, _ = proofs.get(chapter.name, (OPEN, "", ""))
-            if state != HOLDS:
-                words = f"chapter {chapter.name} is not verified ({f'{state} {when}'.strip()}): run it first, this chapter stands on it"
+            record = proofs.get(chapter.name)
+            if record is None or not record.ok:
+                state = f"{record.state} {record.utc}" if record else OPEN
+                words = f"chapter {chapter.name} is not verified ({state}): run it first, this chapter stands on it"
                 return [display.Notice(words)]
         return []
 
@@ -139,7 +143,7 @@ class Converging(Verbs):
         """
         d = self.deployment
         self.announce()
-        with d.writing(), d.journal.attempt(self.name, "apply"), progress_.progress(self.title, list(plan.wish)) as progress:
+        with d.writing(), d.journal.attempt(self.name, "apply"), self._recorded(plan), progress_.progress(self.title, list(plan.wish)) as progress:
             try:
                 result = self.work(self.resumed(plan), progress)
             except RunbookError as error:
@@ -148,6 +152,13 @@ class Converging(Verbs):
             d.journal.changed(self.name, result)
         plan.begun.clear()
         return result
+
+    @contextmanager
+    def _recorded(self, plan: Plan) -> Iterator[None]:
+        """Record before a change that the chapter is not verified any more, so that a run that is killed meanwhile is not taken for a verified one."""
+        if plan:
+            store_applied(self.deployment, self.name)
+        yield
 
     def work(self, plan: Plan, progress: Any) -> Result:
         return engine.apply(self.deployment.fleet(), plan, progress, progress.stop)

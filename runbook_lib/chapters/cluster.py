@@ -33,6 +33,7 @@ class Cluster(Verbs):
         with d.writing(), d.journal.attempt(chapter, "failover"):
             found = drill(d, **options)
         d.journal.checked(chapter, found.checks)
+        d.journal.conclude()
         failed = [f"{check.title}: {check.observed}" for check in found.checks if check.status == "fail"]
         if failed:
             display.show(found)

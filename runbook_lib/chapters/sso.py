@@ -48,6 +48,7 @@ class Sso(Verbs):
         for outcome in proof.outcomes:
             self.deployment.journal.write(self.name, "attempt", key=f"sso.{outcome.attempt.id}", **outcome.as_evidence())
         self.deployment.journal.write(self.name, "scope", **proof.scope)
+        self.deployment.journal.conclude()
         return proof
 
     def browser(self, agreed: bool = False) -> Shots:
@@ -58,6 +59,7 @@ class Sso(Verbs):
         for shot in shots:
             d.journal.screenshot(self.name, shot.id, shot.title, shot.png, shot.caption)
         d.journal.checked(self.name, shots.checks)
+        d.journal.conclude()
         return shots
 
     def walk_pages(self, agreed: bool = False) -> CheckTable:
@@ -95,12 +97,13 @@ class Sso(Verbs):
         with d.journal.attempt(self.name, "works"), d.writing():
             checks = CheckTable([*verify_published(scene_of(d), agreed=agreed), *verify_membership(d)])
         d.journal.checked(self.name, checks)
+        d.journal.conclude()
         return checks.raise_if_failed()
 
     def verify(self, proof: Proof | None = None) -> CheckTable:
         """Return the checks of `proof` (default: a new one). Raises ChecksFailed unless it found what the parameters expect (`expect: leak | separated`)."""
         found = proof or self.prove()
-        store_verification(self.deployment, self.name, found.as_expected)
+        store_verification(self.deployment, self.name, found.as_expected, found.statement.system if found.kind == "leak" else "")
         with self.deployment.journal.attempt(self.name, "verify"):
             if not found.as_expected:
                 display.show(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,26 @@ if TYPE_CHECKING:
 
 MACHINES = ("Machine", "Address", "Type", "State", "Serves")
 CHAPTERS = ("Chapter", "State", "When", "By")
-HOLDS, FAILED, OPEN, DRIFT = "✔ verified", "✘ failed", "○ to do", "△ changed since"
+HOLDS, FAILED, OPEN, DRIFT, APPLIED = "✔ verified", "✘ failed", "○ to do", "△ changed since", "△ applied, not verified"
+
+
+@dataclass(frozen=True)
+class Record:
+    """The last result of a chapter, as Parameter Store or a journal here has it: when and by whom.
+
+    `applied`: it was changed since its last verification; `leaks`: what it verified is a system that leaks, as its parameters expect.
+    """
+
+    ok: bool
+    utc: str
+    by: str
+    applied: bool = False
+    leaks: str = ""
+
+    @property
+    def state(self) -> str:
+        """The state in words. What leaks is never shown as good."""
+        return (f"{self.leaks}, as expected" if self.leaks else HOLDS) if self.ok else APPLIED if self.applied else FAILED
 
 
 @dataclass(frozen=True)
@@ -90,12 +109,13 @@ def read_board(deployment: Session, drift: bool = False) -> Board:
     machines = [(node.name, node.address, node.instance_type, _state(found.get(node.name)), ", ".join(node.hosts) or node.role) for node in topology.nodes]
     rows, upcoming = [], None
     for chapter in chapters_of(spec.pattern):
-        state, when, who = proofs.get(chapter.name, (OPEN, "", ""))
-        if drift and state == HOLDS and chapter.converges and getattr(deployment, chapter.attribute).plan():
-            state = DRIFT
-        if state != HOLDS and upcoming is None:
+        record = proofs.get(chapter.name)
+        holds, state = bool(record and record.ok), record.state if record else OPEN
+        if drift and holds and chapter.converges and getattr(deployment, chapter.attribute).plan():
+            holds, state = False, DRIFT
+        if not holds and upcoming is None:
             upcoming = chapter
-        rows.append((Link(f"{chapter.name}.ipynb", chapter.name, chapter.title), state, when, who))
+        rows.append((Link(f"{chapter.name}.ipynb", chapter.name, chapter.title), state, record.utc if record else "", record.by if record else ""))
     running = sum(node.name in found and found[node.name].state == "running" for node in topology.nodes)
     return Board(spec.deployment, spec.pattern, machines, rows, upcoming, running, trouble, at_work, banner)
 
@@ -106,7 +126,7 @@ def chapter_states(params_file: str | Path) -> dict[str, str]:
 
     try:
         spec = load_spec(params_file)
-        return {name: f"{state} {when}".strip() for name, (state, when, _) in proofs_of(Session(spec, journal.Journal.begin(spec))).items()}
+        return {name: f"{record.state} {record.utc}" for name, record in proofs_of(Session(spec, journal.Journal.begin(spec))).items()}
     except RunbookError:
         return {}
 
@@ -119,23 +139,35 @@ def _at_work(deployment: Session) -> str:
     return f"△ at work: {held.owner}, since {held.since}; until that ends nobody else can apply"
 
 
-def proofs_of(deployment: Session) -> dict[str, tuple[str, str, str]]:
-    """Return (state, when, by whom) by chapter, from the verifications stored in the cloud and the journals on this machine."""
+def proofs_of(deployment: Session) -> dict[str, Record]:
+    """Return the last result by chapter, from the records in the cloud and the journals on this machine."""
     proofs = {}
     for chapter in chapters_of(deployment.spec.pattern):
         if note := deployment.vault.find(f"chapters/{chapter.name}"):
             left = json.loads(note)
-            proofs[chapter.name] = (HOLDS if left["ok"] else FAILED, left["utc"], left["by"])
+            proofs[chapter.name] = Record(left["ok"], left["utc"], left["by"], left.get("applied", False), left.get("leaks", ""))
     for name, attempt in runs.attempts(deployment.spec.deployment).items():
-        if name in proofs and attempt.utc > proofs[name][1] and not attempt.ok:
-            proofs[name] = (FAILED, attempt.utc, "here")
+        if name in proofs and attempt.utc > proofs[name].utc and not attempt.ok:
+            proofs[name] = Record(False, attempt.utc, "here")
     return proofs
 
 
-def store_verification(deployment: Session, chapter: str, ok: bool) -> None:
-    """Store the result of a chapter's verification in the cloud, so that a colleague on another machine sees it."""
-    note = json.dumps({"ok": ok, "utc": journal.now()[:19] + "Z", "by": deployment.person})
-    deployment.vault.put(f"chapters/{chapter}", note, secure=False)
+def store_verification(deployment: Session, chapter: str, ok: bool, leaks: str = "") -> None:
+    """Store the result of a chapter's verification in the cloud, so that a colleague on another machine sees it.
+
+    `leaks`: what was verified, when it is a system that leaks.
+    """
+    _store(deployment, chapter, Record(ok, "", "", leaks=leaks))
+
+
+def store_applied(deployment: Session, chapter: str) -> None:
+    """Store that a chapter is being changed: until it is verified again nobody may rely on its last verification."""
+    _store(deployment, chapter, Record(False, "", "", applied=True))
+
+
+def _store(deployment: Session, chapter: str, record: Record) -> None:
+    note = asdict(record) | {"utc": journal.now()[:19] + "Z", "by": deployment.person}
+    deployment.vault.put(f"chapters/{chapter}", json.dumps(note, ensure_ascii=False), secure=False)
 
 
 def _state(instance: Any) -> str:
@@ -151,6 +183,6 @@ def status_board(deployment: Session, drift: bool = True) -> Board:
 
 def overview(deployment: Session) -> dict[str, str]:
     """Return the top of a chapter, the topology picture and the board, as HTML and as text."""
-    board = read_board(deployment)
+    board = replace(read_board(deployment), banner="")  # who shows this begins with it
     picture = f'<figure class="rb-picture">{image(deployment.topology, {row[0]: row[3] for row in board.machines})}</figure>'
     return {"text/html": f"{picture}{board._repr_html_()}", "text/plain": str(board)}

@@ -8,7 +8,9 @@ the folder can be deleted.
 from __future__ import annotations
 
 import fcntl
+import getpass
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from runbook_lib.evidence import manifest
+from runbook_lib.evidence import continuity, manifest, provenance
 from runbook_lib.evidence.runs import QUIET, SCHEMA, Entry, read, runs_folder, summarise
 from runbook_lib.files import ROOT, write_whole
 from runbook_lib.redaction import redactor
@@ -59,15 +61,21 @@ class Journal:
         self._lock = threading.Lock()
 
     @classmethod
-    def begin(cls, spec: _Deployed, runs: Path | None = None, ended: Callable[[Journal], Any] | None = None) -> Journal:
-        """Return the journal of the run that $RUNBOOK_RUN names (the runner's chapters share one), or of a new run.
+    def begin(cls, spec: _Deployed, runs: Path | None = None, ended: Callable[[Journal], Any] | None = None, new: bool = False) -> Journal:
+        """Return the journal of the run that $RUNBOOK_RUN names (the runner's chapters share one), or of a session by hand.
 
+        A session by hand goes on in the run of the chapters before (`continuity.session_run`); `new` begins a run in any case.
         The folder is created with the first line that is not a plan, so that plans alone create no run.
         """
         head = {name: getattr(spec, name, None) for name in ("deployment", "pattern", "hardening", "expect")}
         if shared := os.environ.get("RUNBOOK_RUN"):
             return cls(Path(shared), head, ended)
-        return cls(_unused((runs or runs_folder()) / spec.deployment), head, ended)
+        parent = (runs or runs_folder()) / spec.deployment
+        if new:
+            return cls(_unused(parent), head, ended)
+        head["session"] = f"{getpass.getuser()}@{socket.gethostname()}"
+        going_on = continuity.session_run(parent, _clean({**head, **provenance.of_code_and_parameters(spec)}))
+        return cls(going_on or _unused(parent), head, ended)
 
     @property
     def path(self) -> Path:
@@ -87,7 +95,8 @@ class Journal:
     ) -> None:
         """Append one line. `seconds`: how long the attempt took; `more`: fields that only this verb has, such as a check's row.
 
-        Lines of plans, and of what was observed for them, are held back until the journal's file exists.
+        Lines of plans, and of what was observed for them, are held back until something else is written: looking changes nothing, and a run
+        that was closed stays as it was signed.
         """
         entry = {
             "utc": now(),
@@ -101,7 +110,7 @@ class Journal:
         }
         with self._lock:
             self._waiting.append({**entry, **more})
-            if verb not in QUIET or self.path.exists():
+            if verb not in QUIET or (not ok and self.path.exists()):
                 self._flush()
 
     def open(self) -> Journal:
@@ -137,9 +146,14 @@ class Journal:
         else:
             self.write(chapter, verb, seconds=time.monotonic() - began)
         finally:
-            if ends and self._ended and not os.environ.get("RUNBOOK_RUN"):  # not in a run of the runner, which writes the report itself
-                with suppress(OSError):
-                    self._ended(self)
+            if ends:
+                self.conclude()
+
+    def conclude(self) -> None:
+        """Write report and manifest anew after the last line of a verb. In a run of the runner nothing is done: it writes them in the end."""
+        if self._ended and not os.environ.get("RUNBOOK_RUN"):
+            with suppress(OSError):
+                self._ended(self)
 
     def changed(self, chapter: str, result: Any) -> None:
         """Write one line per resource that an apply changed. `result`: a `changes.Result`, or an error with `changed`."""

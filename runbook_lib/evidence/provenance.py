@@ -7,6 +7,7 @@ The first line of the journal says what is known when a run begins (`head`); wha
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -14,10 +15,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from runbook_lib import __version__
 from runbook_lib.files import ROOT
 from runbook_lib.spec.reference import one_line, reference
 
+VERSION: str = sys.modules[__name__.partition(".")[0]].__version__  # of the package; an import of it would be one of all that notebooks see
 REHEARSAL, PRODUCTION, UNKNOWN = "REHEARSAL", "PRODUCTION", "UNKNOWN"
 AWS = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")  # the ends of AWS's own endpoints ("AWS service endpoints")
 MAKER = "WSO2 "  # what a genuine product's bin/version.txt begins with
@@ -43,9 +44,13 @@ def head(spec: BaseModel, endpoint: str, caller: Mapping[str, str]) -> dict[str,
         "caller": caller.get("arn", ""),
         "region": spec.cloud.region,  # type: ignore[attr-defined]
         "image": spec.cloud.image,  # type: ignore[attr-defined]
-        "code": code(),
-        "parameters": parameters(spec),
+        **of_code_and_parameters(spec),
     }
+
+
+def of_code_and_parameters(spec: Any) -> dict[str, Any]:
+    """Return the part that a change of code or parameters alters; empty for what is no model of parameters."""
+    return {"code": code(), "parameters": parameters(spec)} if isinstance(spec, BaseModel) else {}
 
 
 def environment_of(endpoint: str, product: str) -> tuple[str, str]:
@@ -73,10 +78,10 @@ def parameters(spec: BaseModel) -> dict[str, Any]:
 def code() -> dict[str, Any]:
     """Return version and commit of this library, and the names of the files that differ from the commit or are new to it."""
     if not (ROOT / "runbook_lib").is_dir():  # a folder to work in may be inside a repository of the user
-        return {"version": __version__, "commit": "", "changed": []}
+        return {"version": VERSION, "commit": "", "changed": []}
     changed = _git("diff", "--name-only", "HEAD").splitlines()
     new = _git("ls-files", "--others", "--exclude-standard", "--", *CODE).splitlines()
-    return {"version": __version__, "commit": _git("rev-parse", "--short=12", "HEAD"), "changed": sorted({*changed, *new})}
+    return {"version": VERSION, "commit": _git("rev-parse", "--short=12", "HEAD"), "changed": sorted({*changed, *new})}
 
 
 def code_words(code: Mapping[str, Any]) -> str:

@@ -12,16 +12,13 @@ from typing import Any
 
 from runbook_lib.charts import timings_chart
 from runbook_lib.check import mark_of
-from runbook_lib.evidence import manifest, provenance
+from runbook_lib.evidence import continuity, manifest, provenance
 from runbook_lib.evidence.comparison import pictures_of, side_by_side
 from runbook_lib.evidence.exchanges import as_tables
 from runbook_lib.evidence.journal import Journal, now, redact
 from runbook_lib.evidence.runs import Entry, checks_of, read, statement_of, summarise
 from runbook_lib.evidence.statement import matrix, severities, tally
 from runbook_lib.files import write_whole
-from runbook_lib.spec.chapters import chapters_of
-from runbook_lib.spec.patterns import PATTERNS
-from runbook_lib.tables import counted
 from runbook_lib.webclient.response import Exchange
 
 TEMPLATE = files(__package__) / "report.html.j2"
@@ -30,7 +27,7 @@ PROOF = "07_verify_sso_separation"
 
 def finish(journal: Journal) -> dict[str, Any]:
     """Write result.json and report.html from the journal, close the run with its manifest, and return the result. Safe to call again."""
-    found = journal.open().result()
+    found = journal.open().result() | continuity.covered(journal.folder)
     write_whole(journal.folder / "result.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     write_report(journal.folder)
     manifest.close(journal.folder, journal.signing_key(), now())
@@ -49,7 +46,7 @@ def render(folder: Path) -> str:
     from jinja2 import Environment
 
     entries = read(folder)
-    result = summarise(entries)
+    result, overall = summarise(entries), continuity.covered(folder)
     found = statement_of(entries)
     attempts = {entry["key"]: {**entry, "requests": _exchanges(entry)} for entry in entries if entry["verb"] == "attempt"}
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -62,8 +59,10 @@ def render(folder: Path) -> str:
         banner=provenance.banner(result["provenance"]),
         provenance=provenance.rows(result["provenance"]),
         statement=found if found.kind else None,
+        earlier=None if found.kind else continuity.proven(folder),
+        standing=overall["standing"],
         proved_by=PROOF,
-        covered=_covered(result),
+        covered=overall["covered"],
         tally=tally(checks_of(entries).values()),
         matrix=matrix(attempts.values()) if any(one.get("class") for one in attempts.values()) else None,
         severities=severities(attempts.values()),
@@ -91,22 +90,13 @@ def _exchanges(entry: Entry) -> list[Exchange]:
 
 def _sentence(result: Mapping[str, Any]) -> str:
     """Return the result of the run as one phrase."""
-    expected = f"; expected was {result['expect']}" if result["expect"] else ""
-    if result["verdict"]:
-        return f"{result['verdict']}{expected}"
-    return "all that was asked for is verified" if result["ok"] else "not verified"
+    if result["verdict"] and not result["ok"]:
+        return "not everything that was asked for is verified: what stopped, or came out otherwise, stands in red below"
+    return "the chapters of this run are verified" if result["ok"] else "not verified"
 
 
 def _last(entries: Sequence[Entry], verb: str) -> Mapping[str, Any]:
     return next((entry for entry in reversed(entries) if entry["verb"] == verb), {})
-
-
-def _covered(result: Mapping[str, Any]) -> str:
-    """Return how many of the pattern's chapters this run verified."""
-    pattern = str(result["pattern"])
-    names = [chapter.name for chapter in chapters_of(pattern)] if pattern in PATTERNS else []
-    done = [chapter["name"] for chapter in result["chapters"] if chapter["ok"] and chapter["name"] in names]
-    return f"{len(done)} of {counted(len(names), 'chapter')} verified in this run." if names else ""
 
 
 def _first(entries: Sequence[Entry], *verbs: str) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment
 
 from runbook_lib.errors import RunbookError
+from runbook_lib.evidence import continuity, provenance
 from runbook_lib.evidence import journal as journals
 from runbook_lib.evidence import runs as runs_
 from runbook_lib.evidence.comparison import KINDS, RunProof, finding
@@ -40,17 +41,18 @@ class Page:
 def build_site(runs: Sequence[Path], out: Path) -> Path:
     """Render the executed chapters of `runs` below `out` and return `out`. Whatever was in `out` is removed.
 
-    Without `runs`: of each deployment the run with the most executed chapters, the newest of these.
+    Chapters that a run did not execute are taken from the deployment's earlier runs. Without `runs`: of each deployment the newest run that
+    executed a chapter.
     Raises RunbookError when there is no executed chapter to show.
     """
     chosen = [run.resolve() for run in runs] or list(_newest())
-    if not any(any(run.glob("*.ipynb")) for run in chosen):
+    if not any(continuity.notebooks(run) for run in chosen):
         raise RunbookError("there are no executed chapters to make a site of", str(runs_.runs_folder()),
                            "run a pattern first: ./runbook run params/greg-separated.lab.yaml")  # fmt: skip
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     pages = [page for run in chosen for page in _run_pages(run, out)]
-    sides = sides_of(chosen)
+    sides = sides_of([continuity.proof_run(run) or run for run in chosen])
     proof = _write(out, "proof", "The proof", **proof_facts(sides)) if sides else None
     _copy_pictures(sides, out)
     pages += [*([proof] if proof else []), _write(out, "parameters", "Parameters: every key", keys=Spec.reference())]
@@ -59,19 +61,20 @@ def build_site(runs: Sequence[Path], out: Path) -> Path:
 
 
 def _newest() -> Iterable[Path]:
-    """Yield, for each deployment, the newest of the runs with the most executed chapters."""
+    """Yield, for each deployment, the newest of the runs with executed chapters."""
     for folder in sorted(runs_.runs_folder().glob("*/")):
         runs = [run for run in sorted(folder.glob("2*T*Z*")) if any(run.glob("*.ipynb"))]
         if runs:
-            yield max(runs, key=lambda run: (len(list(run.glob("*.ipynb"))), run.name))
+            yield runs[-1]
 
 
 def _run_pages(run: Path, out: Path) -> Iterable[Page]:
     """Write the pages of one run (its chapters and its report) and yield each."""
     folder = out / run.parent.name
     folder.mkdir(exist_ok=True)
-    for notebook in sorted(run.glob("*.ipynb")):
-        body = _render(notebook)
+    there = continuity.notebooks(run)
+    for _, notebook in sorted(there.items()):
+        body = _render(notebook, set(there))
         (folder / f"{notebook.stem}.html").write_text(body, encoding="utf-8")
         title = CHAPTERS[notebook.stem].title if notebook.stem in CHAPTERS else notebook.stem
         yield Page(f"{folder.name}/{notebook.stem}.html", f"{folder.name}: {notebook.stem[:2]} {title}", _words(body))
@@ -81,8 +84,8 @@ def _run_pages(run: Path, out: Path) -> Iterable[Page]:
         yield Page(f"{folder.name}/report.html", f"{folder.name}: report", _words(report))
 
 
-def _render(notebook: Path) -> str:
-    """Return a chapter as one HTML page that loads nothing from elsewhere; its links point to pages of the site."""
+def _render(notebook: Path, there: set[str]) -> str:
+    """Return a chapter as one HTML page that loads nothing from elsewhere; its links point to pages of the site. `there`: the chapters it has."""
     import nbformat
     from nbconvert import HTMLExporter
 
@@ -90,11 +93,11 @@ def _render(notebook: Path) -> str:
     title = notebook.stem.replace("_", " ")
     body, _ = HTMLExporter(template_name="lab").from_notebook_node(book, {"metadata": {"name": title}})
     body = MERMAID.sub("", FOREIGN.sub("", body))
-    there = {path.stem for path in notebook.parent.glob("*.ipynb")}
     body = re.sub(r'href="(\w+)\.ipynb"', lambda m: f'href="{m[1]}.html"' if m[1] in there else 'href="../index.html"', body)
     body = re.sub(r'href="\.\./docs/parameters\.md(#[\w.]+)?"', lambda m: f'href="../parameters.html{m[1] or ""}"', body)
     body = re.sub(r'href="\.\./docs/[^"]*"', 'href="../index.html"', body)
-    home = '<p style="padding:.5em 2em"><a href="../index.html">All chapters</a></p>'
+    banner = html.escape(provenance.banner(provenance.of_run(runs_.read(notebook.parent))))
+    home = f'<p style="padding:.5em 2em"><strong>{banner}</strong> (run {notebook.parent.name})<br><a href="../index.html">All chapters</a></p>'
     return journals.redact(re.sub(r"(<body[^>]*>)", lambda m: m[1] + home, body, count=1))
 
 
@@ -115,9 +118,12 @@ def _write(out: Path, name: str, title: str, **facts: Any) -> Page:
 
 def _section(run: Path) -> dict[str, Any]:
     """Return the variables of one deployment's section: the result of its run, its picture, and its executed chapters in order."""
-    result = runs_.summarise(runs_.read(run))
-    pattern = str(result["pattern"])
-    chapters = [chapter for chapter in chapters_of(pattern) if (run / f"{chapter.name}.ipynb").exists()] if pattern in STORIES else []
+    result = runs_.summarise(runs_.read(run)) | continuity.covered(run)
+    pattern, there = str(result["pattern"]), continuity.notebooks(run)
+    chapters = [chapter for chapter in chapters_of(pattern) if chapter.name in there] if pattern in STORIES else []
+    if proof := continuity.proven(run):
+        result["statement"], result["proof_run"] = proof[0].as_dict(), proof[1]
+    result["banner"] = provenance.banner(result["provenance"])
     report = (run / "report.html").exists()
     return {**result, "name": run.parent.name, "story": STORIES.get(pattern), "picture": svg_of(run), "executed": chapters, "report": report}
 

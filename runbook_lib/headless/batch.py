@@ -53,5 +53,5 @@ def _found(run: Path | None) -> tuple[str, str, str, str]:
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
     passed = sum(check["status"] == "pass" for check in result["checks"])
     seconds = sum(chapter["seconds"] for chapter in result["chapters"])
-    words = result["verdict"] or ("verified" if result["ok"] else "not verified")
+    words = result["statement"]["system"] if result["verdict"] else "verified" if result["ok"] else "not verified"
     return words, f"{passed} of {len(result['checks'])}", f"{seconds:.0f}", os.path.relpath(run / "report.html")

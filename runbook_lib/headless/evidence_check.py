@@ -30,7 +30,7 @@ def verify_evidence(run: Path, params: str | None, overrides: Mapping[str, Any],
     if not found.problems:
         say(f"✔ {found.files} files and {found.rows} rows of the journal are as they were when the run was closed, {found.closed}")
     if not found.signed:
-        say("✘ not signed: whoever can write these files can have changed them (the deployment had no evidence key; chapter 01 makes it)")
+        say("✘ not signed: whoever can write these files can have changed them (the deployment had no evidence key, or not any more; chapter 01 makes it)")
         return 1
     same = _compared(run, found, params, overrides, say)
     return 0 if not found.problems and same is not False else 1

@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 from runbook_lib import files
 from runbook_lib.changes import Plan
+from runbook_lib.chapters import status_board
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import journal as journals
-from runbook_lib.evidence import manifest, provenance, report, runs
+from runbook_lib.evidence import manifest, provenance, report
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.evidence.statement import Tally
 from runbook_lib.headless.terminal import Essential
 from runbook_lib.notebook.parameters_cell import shared_out
+from runbook_lib.pki import ssh_fingerprint
 from runbook_lib.spec.chapters import NOTEBOOKS, Chapter, chapters_of
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.spec.model import Spec
@@ -54,7 +56,7 @@ def run(
     """Execute the pattern's chapters and return 0 when all are verified and as the parameters expect, else 1 (the reason was printed).
 
     `params`: a params file, or the parameters read from it with the same `overrides`; the chapters' kernels read both again.
-    `first`, `last`: chapter numbers. `resume` leaves out the chapters that the newest run proved and whose plan is empty now;
+    `first`, `last`: chapter numbers. `resume` leaves out the chapters that are recorded as verified and whose plan is empty now;
     chapters that only verify are always run. `agreed`: the proof may create its test users where it would ask.
     `parameters`: parameters that single chapters have, such as `war`.
 
@@ -67,34 +69,33 @@ def run(
     for chapter in chosen:
         if agreed and chapter.attribute == "sso":
             given[chapter.name] = {**given.get(chapter.name, {}), "agreed": True}
-    before = runs.latest(spec.deployment) if resume else None
     with opened(spec) as deployment:
         with _alone(deployment):
             journal = begin(deployment, "run")
             try:
                 with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
-                    _chapters(deployment, overrides or {}, chosen, before, given, say)
+                    _chapters(deployment, overrides or {}, chosen, resume, given, say)
             except BaseException:  # the reader closed the pipe (`| head`), or an interrupt between two chapters
                 report.finish(journal)
                 raise
         _scrub_all(deployment)
     found = report.finish(journal)
-    complete = {c["name"] for c in found["chapters"] if c["ok"]} >= {c.name for c in chosen}
-    _summary(found, journal.folder, complete, say)
-    return 0 if found["ok"] and complete else 1
+    done = {c["name"] for c in found["chapters"] if c["ok"]} >= {c.name for c in chosen}
+    _summary(found, journal, done, say)
+    return 0 if found["ok"] and done else 1
 
 
 def _chapters(
     deployment: Deployment,
     overrides: Mapping[str, Any],
     chosen: tuple[Chapter, ...],
-    before: Path | None,
+    resume: bool,
     given: Mapping[str, Mapping[str, Any]],
     say: Say,
 ) -> None:
     """Execute the chapters in order, up to the first that fails. `given`: parameters by chapter; a chapter that has any is not left out."""
     idle = tuple(itertools.takewhile(lambda chapter: not given.get(chapter.name), chosen))
-    skipped = _still_holding(deployment, idle, before, say) if before else set()
+    skipped = _still_holding(deployment, idle, say) if resume else set()
     for chapter in chosen:
         if chapter.name in skipped:
             continue
@@ -113,7 +114,7 @@ def _alone(deployment: Deployment) -> Any:
 def begin(deployment: Deployment, what: str) -> Journal:
     """Begin a new run of the deployment and return its journal. Its first lines say who runs what; the topology picture is kept beside them."""
     spec = deployment.spec
-    journal = deployment.adopt(Journal.begin(spec)).open()
+    journal = deployment.adopt(Journal.begin(spec, new=True)).open()
     versions = {"runbook": provenance.code_words(provenance.code()), "python": platform.python_version()}
     versions |= {name: version(name) for name in PACKAGES}
     who = f"{getpass.getuser()}@{socket.gethostname()}"
@@ -154,7 +155,8 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
     journal.write(chapter.name, "chapter", seconds=seconds, ok=not error, error=error, sha256=sha256)
     counted = journal.result()["chapters"]
     changed = next((c["changed"] for c in counted if c["name"] == chapter.name), 0)
-    mark = "✘ stopped" if error else "✔ verified"
+    leaks = chapter.attribute == "sso" and (journal.result()["statement"] or {}).get("kind") == "leak"
+    mark = "✘ stopped" if error else "✘ the system LEAKS, as expected," if leaks else "✔ verified"
     say(f"{chapter.name}  {mark} after {seconds:.1f} s, {changed} resources changed")
     if error:
         say(Essential(journals.redact(error)))
@@ -195,23 +197,39 @@ def _is_ours(name: str) -> bool:
     return name in {kind.__name__ for kind in family}
 
 
-def _still_holding(deployment: Deployment, chosen: tuple[Chapter, ...], before: Path, say: Say) -> set[str]:
-    """Return the names of the first chapters that the run `before` proved and whose plan is empty now; they are left out."""
-    proven = runs.proven(before)
+def _still_holding(deployment: Deployment, chosen: tuple[Chapter, ...], say: Say) -> set[str]:
+    """Return the names of the first chapters that are verified and whose plan is empty now; they are left out.
+
+    Whether a chapter is verified is read from its record in Parameter Store, whoever made it on whichever machine. The first chapter that
+    is not left out is named with the reason; it and all after it are run.
+    """
+    records = status_board.proofs_of(deployment)
     held: set[str] = set()
     for chapter in chosen:
-        if chapter.name not in proven or not chapter.converges:
-            break
-        began = time.monotonic()
-        if getattr(deployment, chapter.attribute).plan():
-            say(f"{chapter.name}  was verified, but there is something to change now")
+        began, record = time.monotonic(), records.get(chapter.name)
+        if reason := _why_run(deployment, chapter, record):
+            say(f"{chapter.name}  is run: {reason}")
             break
         held.add(chapter.name)
-        seconds = time.monotonic() - began
-        deployment.journal.write(chapter.name, "chapter", seconds=seconds, skipped=f"proven by {before.name}, nothing to change")
-        say(f"{chapter.name}  ✔ holds since {before.name}: left out")
+        since = f"verified {record.utc} by {record.by}, nothing to change" if record else ""
+        deployment.journal.write(chapter.name, "chapter", seconds=time.monotonic() - began, skipped=since)
+        say(f"{chapter.name}  ✔ left out: {since}")
     deployment.close()  # the kernels open their own connections
     return held
+
+
+def _why_run(deployment: Deployment, chapter: Chapter, record: status_board.Record | None) -> str:
+    """Return why a chapter cannot be left out of a run that is resumed; "" when it can."""
+    if not chapter.converges:
+        return "it changes nothing and verifies, which is always done"
+    if record is None:
+        return "no record says that it was verified"
+    if record.applied:
+        return f"it was changed {record.utc} by {record.by}, and not verified since"
+    if not record.ok:
+        return f"its last attempt failed, {record.utc}, by {record.by}"
+    plan = getattr(deployment, chapter.attribute).plan()
+    return f"it was verified {record.utc} by {record.by}, but there is something to change now" if plan else ""
 
 
 def plan(params: str | Spec, overrides: Mapping[str, Any] | None = None, say: Say = print) -> int:
@@ -239,7 +257,7 @@ def verify(params: str | Spec, overrides: Mapping[str, Any] | None = None, agree
             for chapter in chapters_of(deployment.spec.pattern):
                 _verify_chapter(deployment, chapter, agreed, say)
         found = report.finish(journal)
-    _summary(found, journal.folder, True, say)
+    _summary(found, journal, True, say)
     return 0 if found["ok"] else 1
 
 
@@ -266,6 +284,7 @@ def destroy(spec: Spec, confirm: str, say: Say = print) -> int:
                 say(deployment.destroy(confirm))
             finally:
                 report.finish(journal)
+        _say_signed(journal, say)  # the key is gone from Parameter Store: the fingerprint is kept by whoever reads this
     return 0
 
 
@@ -332,10 +351,11 @@ def _reference(path: Path | None, start: Path = journals.ROOT) -> str:
     return os.path.relpath(path, start) if path else ""
 
 
-def _summary(found: Mapping[str, Any], folder: Path, complete: bool, say: Say) -> None:
+def _summary(found: Mapping[str, Any], journal: Journal, done: bool, say: Say) -> None:
+    """Say what was found. `done`: every chapter that was asked for succeeded; only a run of all of the pattern's is "all verified"."""
     checks = found["checks"]
     passed = sum(check["status"] == "pass" for check in checks)
-    words = "all verified" if found["ok"] and complete else "NOT verified"
+    words = ("all verified" if found["complete"] else found["covered"]) if found["ok"] and done else f"NOT verified ({found['covered']})"
     changed = sum(chapter["changed"] for chapter in found["chapters"])
     say("")
     say(provenance.banner(found["provenance"]))
@@ -345,4 +365,10 @@ def _summary(found: Mapping[str, Any], folder: Path, complete: bool, say: Say) -
     if found["verdict"]:
         say(Essential(f"System: {found['statement']['system']}\nAs expected: {found['statement']['as_expected']}"))
         say(str(Tally(**found["counts"])))
-    say(Essential(f"report: {os.path.relpath(folder / 'report.html')}"))
+    say(Essential(f"report: {os.path.relpath(journal.folder / 'report.html')}"))
+    _say_signed(journal, say)
+
+
+def _say_signed(journal: Journal, say: Say) -> None:
+    if key := journal.signing_key():
+        say(f"signed by key {ssh_fingerprint(key)}; ./runbook verify-evidence {os.path.relpath(journal.folder)}")

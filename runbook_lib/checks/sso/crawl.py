@@ -62,6 +62,7 @@ KEEP = """() => {
     return open.call(this, method, ...more);
   };
 }"""
+WALKED_AGAIN = 3  # walks at most, where this machine's network changes meanwhile
 KEPT = "() => sessionStorage.getItem('runbook-answer')"
 # Removes every asset of that name, and the one that the response named. Returns their number and the ones that are left.
 REMOVE = """async ([assets, type, name, made]) => {
@@ -92,7 +93,16 @@ def crawl(scene: Scene, *, agreed: bool = False) -> CheckTable:
 
 
 def _walked(browser: Browser, scene: Scene, walk: tuple[str, str, str, str], logins: Mapping[str, Login]) -> Check:
-    """Make one walk in a browser context of its own and return its check."""
+    """Make one walk in a browser context of its own and return its check. A walk during which this machine's network changed is made again."""
+    for _ in range(WALKED_AGAIN):
+        status, observed, disturbed = _walked_once(browser, scene, walk, logins)
+        if not disturbed:
+            return _row(scene, walk, status, observed)
+    return _row(scene, walk, "undecided", f"the network of this machine changed during each of {WALKED_AGAIN} walks; {observed}")
+
+
+def _walked_once(browser: Browser, scene: Scene, walk: tuple[str, str, str, str], logins: Mapping[str, Login]) -> tuple[Status, str, bool]:
+    """Return the status and the text of one walk, and whether this machine's network changed meanwhile."""
     _who, kind, app, _words = walk
     context = browser.new_context(viewport=SIZE, locale="en-GB", accept_downloads=False)  # type: ignore[arg-type]
     try:
@@ -103,8 +113,7 @@ def _walked(browser: Browser, scene: Scene, walk: tuple[str, str, str, str], log
             crawler.troubles.append(_first_line(error))
             with suppress(Exception):
                 crawler.record.settle()
-        status, observed = crawler.result()
-        return _row(scene, walk, status, observed)
+        return *crawler.result(), crawler.record.disturbed
     finally:
         context.close()
 

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from playwright.sync_api import Page, Request, Response
 
+NETWORK_CHANGED = "ERR_NETWORK_CHANGED"  # Chromium's word when an interface of this machine comes or goes
 QUIET = 3.0  # most seconds to wait for what a page still loads after its load event
 NGINX = re.compile("<center>nginx|runbook-refused")
 BY_ITSELF = {"/favicon.ico": "asked by the browser for the tab's picture, whatever the page says; the product has none there"}
@@ -40,6 +41,7 @@ class Recorder:
         self.by_product: Counter[int] = Counter()
         self.unclear: list[str] = []
         self.statuses: dict[str, int] = {}
+        self.disturbed = False  # the network of this machine changed meanwhile, and Chromium gave requests up: that is no refusal
         self._asking_again = False
         self._pending: set[Request] = set()
         self._unread: list[Response] = []
@@ -112,7 +114,8 @@ class Recorder:
         """Record a request without a response. Aborted requests are left out: the browser gave them up to open another page."""
         self._pending.discard(request)
         word = (request.failure or "").removeprefix("net::")
-        if request in self.asked and not word.startswith(("ERR_ABORTED", "ERR_BLOCKED")):
+        self.disturbed |= word.startswith(NETWORK_CHANGED)
+        if request in self.asked and not word.startswith(("ERR_ABORTED", "ERR_BLOCKED", NETWORK_CHANGED)):
             self._refuse(request, word)
 
     def _refuse(self, request: Request, word: object) -> None:

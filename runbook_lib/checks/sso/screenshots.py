@@ -1,4 +1,4 @@
-"""The proof in a browser: Chromium signs in at the Store, then opens the Publisher, with a screenshot of each page.
+"""The proof in a browser: Chromium tries the Publisher's side door, and signs in at the Store and opens the Publisher, with a screenshot of each page.
 
 The certificate of each host is first fetched and verified against the deployment's CA; the browser accepts exactly these
 keys. Host names are mapped to addresses on its command line, and no other name resolves. Each user gets a browser context
@@ -11,6 +11,7 @@ import base64
 import hashlib
 import html
 import importlib.util
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -43,13 +44,38 @@ FLAGS = (
 SIZE = {"width": 1000, "height": 640}
 PATIENCE = 10_000  # timeout of one page in milliseconds
 SETTLED = "() => document.readyState == 'complete' && !document.querySelector('[name=SAMLRequest],[name=SAMLResponse]')"
-CROSSED = ("interrupted by another navigation", "net::ERR_ABORTED")  # Chromium's messages when another navigation replaced this one
-# id of the check, kind of user, user in the check's title
+# Chromium's messages when another navigation replaced this one, or an interface of this machine came or went
+CROSSED = ("interrupted by another navigation", "net::ERR_ABORTED", "net::ERR_NETWORK_CHANGED")
+# id of the check, kind of user, user in the check's title. The first is the decisive one: it takes nothing but an account.
+SIDE_DOOR = "browser-side-door"
 WALKS = (
+    (SIDE_DOOR, "store-only", "a Store user"),
     ("browser-store-only", "store-only", "a Store user"),
     ("browser-admin", "admin", "the administrator"),
 )
 SEPARATE, LEAK = frozenset(["login-form"]), frozenset(["publisher-landing", "acs-401"])
+API = "/publisher/apis/authenticate"  # the side door: it asks for name and password, and not for the role (facts 10.2)
+# What a form with these fields sends, as any page can have one.
+SEND = """([action, fields]) => {
+  const form = Object.assign(document.createElement('form'), {method: 'post', action});
+  for (const [name, value] of Object.entries(fields)) form.append(Object.assign(document.createElement('input'), {type: 'hidden', name, value}));
+  document.documentElement.append(form); form.submit();
+}"""
+# The lowest edge of what a page shows, so that the picture ends there.
+BOTTOM = """() => Math.max(0, ...[...document.body.querySelectorAll('*')].filter(e => e.children.length == 0 || e.tagName == 'A')
+  .map(e => e.getBoundingClientRect()).filter(r => r.width && r.height).map(r => r.bottom))"""
+# A session's id is no picture's business: long runs of hex digits in what a page says are cut.
+MASK = """() => {
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replace(/([0-9a-f]{6})[0-9a-f]{14,}/gi, '$1…');
+}"""
+MARGIN, LEAST = 24, 160  # pixels below the last content; the least height of a picture
+FRAME = """<!doctype html><meta charset="utf-8"><style>
+body {{ margin: 0; width: {width}px; background: #fff; }}
+p {{ font: 15px/22px system-ui, sans-serif; margin: 0; padding: 8px 12px; background: #e9ebee; border-bottom: 1px solid #b9bec5; color: #1c2128; }}
+span {{ display: block; background: #fff; border: 1px solid #b9bec5; border-radius: 14px; padding: 2px 14px; overflow-wrap: anywhere; }}
+img {{ display: block; width: {width}px; }}</style><p><span>{address}</span></p><img src="data:image/png;base64,{png}">"""
+SHORT = 110  # characters of an address that a picture shows
 
 
 @dataclass(frozen=True)
@@ -110,8 +136,9 @@ def program() -> str | None:
 def prove_in_browser(scene: Scene, *, agreed: bool = False) -> Shots:
     """Sign in at the Store as a Store user and as the administrator, open the Publisher, and return the screenshots with their checks.
 
-    There are up to four screenshots. It also works inside a notebook's event loop. Without a browser the checks are `skipped`
-    with the reason. Raises `RunbookError` when nobody agreed to test users, or when a certificate is not of our CA.
+    Before that the Store user tries the Publisher's side door. There are up to six screenshots, each with its address above it. It also works
+    inside a notebook's event loop. Without a browser the checks are `skipped` with the reason. Raises `RunbookError` when nobody agreed to
+    test users, or when a certificate is not of our CA.
     """
     if reason := missing():
         return Shots([], CheckTable(_row(scene, id_, who, "skipped", reason) for id_, _kind, who in WALKS))
@@ -149,7 +176,8 @@ def _proven(browser: Browser, scene: Scene, logins: Mapping[str, Login]) -> Shot
     shots: list[Shot] = []
     checks = CheckTable()
     for id_, kind, who in WALKS:
-        taken, check = _walk(browser, scene, id_, who, logins[kind])
+        way = _side_door if id_ == SIDE_DOOR else _walk
+        taken, check = way(browser, scene, id_, who, logins[kind])
         shots += taken
         checks.append(check)
     return Shots(shots, checks)
@@ -198,19 +226,67 @@ def _walk(browser: Browser, scene: Scene, id_: str, who: str, login: Login) -> t
         page.on("response", lambda response: statuses.__setitem__(response.url, response.status))
         sign_in(page, f"{store}/login", login)
         seen = seen_in(scene, page, statuses, login)
-        shots.append(Shot(f"{id_}-at-store", f"{who[0].upper()}{who[1:]} at the Store", page.screenshot(), _caption(seen), seen.page))
+        shots.append(Shot(f"{id_}-at-store", f"{who[0].upper()}{who[1:]} at the Store", pictured(page), _caption(seen), seen.page))
         if seen.page != "store-signed-in":
             return shots, _row(scene, id_, who, "undecided", f"could not sign in at the Store: {seen}")
         go(page, f"{publisher}/")
         seen = seen_in(scene, page, statuses, login)
-        shots.append(Shot(f"{id_}-opens-publisher", f"{who[0].upper()}{who[1:]} opens the Publisher", page.screenshot(), _caption(seen), seen.page))
-        state = "leak" if seen.page in LEAK else "held" if seen.page in SEPARATE else "undecided"
-        status: Status = "undecided" if state == "undecided" else "pass" if (state == "leak") == _leaks(scene) else "fail"
-        return shots, _row(scene, id_, who, status, f"{state}: {_caption(seen)}", state)
+        shots.append(Shot(f"{id_}-opens-publisher", f"{who[0].upper()}{who[1:]} opens the Publisher", pictured(page), _caption(seen), seen.page))
+        return shots, _decided(scene, id_, who, seen, _leaks(scene))
     except Exception as error:  # an error of the browser is not a refusal
         return shots, _row(scene, id_, who, "undecided", redactor.redact(str(error).splitlines()[0]))
     finally:
         context.close()
+
+
+def _side_door(browser: Browser, scene: Scene, id_: str, who: str, login: Login) -> tuple[list[Shot], Check]:
+    """Send name and password to the Publisher's API from a form, then open the Publisher, as a user without its role; return screenshots and check."""
+    publisher = f"https://{scene.hosts['publisher']}"
+    context = browser.new_context(viewport=SIZE, locale="en-GB")  # type: ignore[arg-type]
+    shots: list[Shot] = []
+    try:
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        statuses: dict[str, int] = {}
+        page.on("response", lambda response: statuses.__setitem__(response.url, response.status))
+        go(page, f"{publisher}/publisher/")
+        with page.expect_navigation():
+            page.evaluate(SEND, [f"{publisher}{API}", {"username": login.user, "password": login.password}])
+        page.wait_for_load_state()
+        seen = seen_in(scene, page, statuses, login)
+        shots.append(
+            Shot(f"{id_}-asked", "The side door: a Store user sends name and password to the Publisher's API", pictured(page), _caption(seen), seen.page)
+        )
+        go(page, f"{publisher}/publisher/pages/gc-landing")
+        seen = seen_in(scene, page, statuses, login)
+        shots.append(Shot(f"{id_}-opens-publisher", "A Store user at the Publisher, by the side door", pictured(page), _caption(seen), seen.page))
+        return shots[::-1], _decided(scene, id_, who, seen, _door_is_open(scene))
+    except Exception as error:  # an error of the browser is not a refusal
+        return shots, _row(scene, id_, who, "undecided", redactor.redact(str(error).splitlines()[0]))
+    finally:
+        context.close()
+
+
+def _decided(scene: Scene, id_: str, who: str, seen: Seen, leaks: bool) -> Check:
+    """Return the check of a walk that ended at the page `seen`; `leaks`: whether it is expected to get through."""
+    state = "leak" if seen.page in LEAK else "held" if seen.page in SEPARATE else "undecided"
+    status: Status = "undecided" if state == "undecided" else "pass" if (state == "leak") == leaks else "fail"
+    return _row(scene, id_, who, status, f"{state}: {_caption(seen)}", state)
+
+
+def pictured(page: Page) -> bytes:
+    """Return a PNG of what a page shows, cut below its content, with its address above it as a browser's window has it."""
+    page.evaluate(MASK)
+    height = min(max(int(page.evaluate(BOTTOM)) + MARGIN, LEAST), SIZE["height"])
+    png = page.screenshot(clip={"x": 0, "y": 0, "width": SIZE["width"], "height": height})
+    address = re.split(r"[;?#]", page.url)  # what follows names a session, and is long
+    shown = redactor.redact(address[0])[:SHORT] + ("…" if address[1:] else "")
+    frame = page.context.new_page()
+    try:
+        frame.set_content(FRAME.format(width=SIZE["width"], address=html.escape(shown), png=base64.b64encode(png).decode()), wait_until="load")
+        return frame.locator("body").screenshot()
+    finally:
+        frame.close()
 
 
 def sign_in(page: Page, url: str, login: Login) -> None:
@@ -226,7 +302,8 @@ def sign_in(page: Page, url: str, login: Login) -> None:
 def go(page: Page, url: str, timeout: float | None = None) -> None:
     """Open a URL and wait until no SAML form is left to be sent; `timeout` in milliseconds applies to each step.
 
-    When a script of the previous page replaces the navigation by its own, the URL is opened again, at most three times in all.
+    When a script of the previous page replaces the navigation by its own, or this machine's network changes, the URL is opened
+    again, at most three times in all.
     """
     for last in (False, False, True):
         try:
@@ -254,7 +331,15 @@ def _leaks(scene: Scene) -> bool:
     return scene.expect == "leak" and scene.configuration in ("bare", "single", "original")
 
 
+def _door_is_open(scene: Scene) -> bool:
+    """Return whether the side door is expected to be open in this scene: where the same attempt without a browser is."""
+    same = next(attempt for attempt in matrix()[0] if attempt.id == "basic-api-without-role")
+    return "leak" in same.expected(scene)
+
+
 def _row(scene: Scene, id_: str, who: str, status: Status, observed: str, state: str = "undecided") -> Check:
-    expected = "leak: no password is asked for" if _leaks(scene) else "a password is asked for"
-    title = f"In the browser: {who} signs in at the Store, then opens the Publisher"
+    leaks = _door_is_open(scene) if id_ == SIDE_DOOR else _leaks(scene)
+    expected = "leak: the Publisher opens" if leaks else "a password is asked for"
+    way = "sends name and password to the Publisher's API" if id_ == SIDE_DOOR else "signs in at the Store"
+    title = f"In the browser: {who} {way}, then opens the Publisher"
     return Check(f"sso.{id_}", title, status, expected, observed, "Chromium, from outside", CHAPTER, "browser", state)

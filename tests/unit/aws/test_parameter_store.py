@@ -96,7 +96,7 @@ def test_chapter_01_makes_every_secret_once(make_cloud: Callable[..., Cloud]) ->
     cloud = make_cloud("greg-separated")
     expected = {item.name for item in secrets.missing(cloud.topology, {})}
     assert expected == {
-        "ssh-private-key", "carbon-admin-password", "ca-key", "ca.pem", "tier-key/store", "tier-key/publisher",
+        "ssh-private-key", "evidence-key", "evidence-key.pub", "carbon-admin-password", "ca-key", "ca.pem", "tier-key/store", "tier-key/publisher",
         "tls/store.lab.test", "tls/publisher.lab.test", "tls/db-1",
         *(f"db/wso2_{name}" for name in ("user", "registry", "social", "storage", "bps")),
     }  # fmt: skip

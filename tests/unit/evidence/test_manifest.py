@@ -14,7 +14,7 @@ import pytest
 from runbook_lib import pki
 from runbook_lib.evidence import manifest, report
 from runbook_lib.evidence.journal import Journal
-from tests.unit.evidence.test_statement import CHAPTER, recorded
+from tests.support.recorded_proof import CHAPTER, recorded
 
 CHANGES = 1000
 
@@ -70,7 +70,7 @@ def test_a_thousand_changes_of_one_byte_are_all_found_in_their_file_and_row(run:
         (lambda run: (run / "more.html").write_text("x"), "more.html: was not there when the run was closed"),
         (lambda run: (run / "manifest.sig").unlink(), "manifest.sig: missing"),
         (lambda run: (run / "manifest.json").unlink(), "manifest.json: there is none"),
-        (lambda run: Journal(run).write(CHAPTER, "verify"), "journal.jsonl, row"),
+        (lambda run: Journal(run).write(CHAPTER, "verify"), "1 rows were added after the run was closed"),
         (lambda run: manifest.close(run, None, "later"), ""),
     ],
 )

@@ -74,7 +74,7 @@ def test_a_run_that_did_not_write_it_down_claims_nothing(tmp_path: Path) -> None
 def test_evidence_names_the_code_that_made_it_and_the_files_that_differ_from_its_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "runbook_lib").mkdir()
     (tmp_path / "runbook_lib" / "__init__.py").write_text("")
-    monkeypatch.setattr(provenance, "__version__", "1.2")
+    monkeypatch.setattr(provenance, "VERSION", "1.2")
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
 

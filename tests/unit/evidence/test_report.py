@@ -48,7 +48,7 @@ def test_the_page_tells_all_that_was_found(tmp_path: Path) -> None:
     a_run(tmp_path / "run")
     page = write_report(tmp_path / "run").read_text()
     for words in (
-        "leaks (1 way); expected was separated", "six machines", "me@here", "boto3 1", "file:/etc/x", "+new",
+        "System: ✘ LEAKS", "As expected: ✘ NO (expected: separated)", "six machines", "me@here", "boto3 1", "file:/etc/x", "+new",
         "open &lt;the&gt; Publisher", "200 &amp; in", "✘ fail", "sso.click", "02_install_mysql apply",
         "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
     ):  # fmt: skip

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -168,13 +170,19 @@ def test_what_the_kernels_were_told_is_taken_back(notebooks: Path) -> None:
     assert not {"RUNBOOK_RUN", "RUNBOOK_HEADLESS", "RUNBOOK_OWNER"} & set(os.environ)
 
 
+VERIFIED = {"ok": True, "utc": "2026-01-01T00:00:00Z", "by": "a colleague@elsewhere"}
+EVERY = dict.fromkeys(("01_launch_ec2", "02_install_mysql"), VERIFIED)
+
+
 class Standing:
-    """A deployment whose chapters have something to change, or nothing."""
+    """A deployment whose chapters have something to change, or nothing, with their records in Parameter Store."""
 
     journal: Journal
 
-    def __init__(self, spec: Spec, pending: dict[str, bool]):
+    def __init__(self, spec: Spec, pending: dict[str, bool], records: Mapping[str, dict[str, Any]] = EVERY):
         self.spec, self.provenance = spec, {"environment": "REHEARSAL"}
+        known = {f"chapters/{name}": json.dumps(record) for name, record in records.items()}
+        self.vault = SimpleNamespace(find=known.get)
         for name, value in pending.items():
             setattr(self, name, type("Part", (), {"plan": lambda _self, value=value: value})())
 
@@ -205,6 +213,40 @@ def test_resume_leaves_out_what_is_proven_and_holds(notebooks: Path, monkeypatch
     status, folder = run([], resume=True)
     assert status == 0
     assert sorted(path.stem for path in folder.glob("*.ipynb")) == left
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        (None, "02_install_mysql  is run: no record says that it was verified"),
+        ({**VERIFIED, "ok": False}, "02_install_mysql  is run: its last attempt failed, 2026-01-01T00:00:00Z, by a colleague@elsewhere"),
+        (
+            {**VERIFIED, "ok": False, "applied": True},
+            "02_install_mysql  is run: it was changed 2026-01-01T00:00:00Z by a colleague@elsewhere, and not verified since",
+        ),
+    ],
+    ids=["never", "failed", "killed between apply and verify"],
+)
+def test_resume_needs_no_run_on_this_machine_and_says_why_it_leaves_out_or_does_not(
+    notebooks: Path, monkeypatch: pytest.MonkeyPatch, record: dict[str, Any] | None, why: str
+) -> None:
+    for name in ("01_launch_ec2", "02_install_mysql"):
+        write(notebooks, name, "1")
+    records = {"01_launch_ec2": VERIFIED} | ({"02_install_mysql": record} if record else {})
+    monkeypatch.setattr("runbook_lib.chapters.deployment.open_deployment", lambda spec, *_: Standing(spec, {"launch": False, "mysql": False}, records))
+    said: list[str] = []
+    status, folder = run(said, resume=True)
+    assert status == 0 and [path.stem for path in folder.glob("*.ipynb")] == ["02_install_mysql"]
+    assert "01_launch_ec2  ✔ left out: verified 2026-01-01T00:00:00Z by a colleague@elsewhere, nothing to change" in said and why in said
+
+
+def test_a_part_of_the_chapters_is_never_called_all_verified(notebooks: Path) -> None:
+    write(notebooks, "01_launch_ec2", "1")
+    write(notebooks, "02_install_mysql", "1")
+    said: list[str] = []
+    assert run(said)[0] == 0
+    assert not any("all verified" in line for line in said)
+    assert any("greg-separated: 2 of 5 chapters verified in this run; 0 of 0 checks passed" in line for line in said)
 
 
 def test_a_chapters_own_parameter_reaches_the_chapters_that_have_it(notebooks: Path) -> None:

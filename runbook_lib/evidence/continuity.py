@@ -1,0 +1,120 @@
+"""A deployment's runs seen as one: the newest state of every chapter, whichever run it comes from, and a session by hand that goes on.
+
+The runs of a deployment belong together from one teardown to the next, as long as pattern, hardening and expectation stay the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.evidence.runs import Entry, read, statement_of, summarise
+from runbook_lib.evidence.statement import Statement
+from runbook_lib.spec.chapters import chapters_of
+from runbook_lib.spec.patterns import PATTERNS
+from runbook_lib.tables import counted
+
+SESSION = timedelta(hours=8)  # a session by hand goes on in its run for this long after its last line
+NOT_BY_HAND = ("run", "verify-only", "destroy-run", "destroy")  # a run with one of these in it is no session, or is over
+MOST = 60  # runs that are looked at, the newest
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The newest state of a chapter. `run`: the run that it comes from; `notebook`: the newest executed notebook as `run/name`, "" when there is none.
+
+    `ok` is None for a chapter that was not run since the last teardown.
+    """
+
+    chapter: str
+    ok: bool | None = None
+    utc: str = ""
+    run: str = ""
+    notebook: str = ""
+    sha256: str = ""
+
+
+def lineage(folder: Path) -> list[Path]:
+    """Return the runs that belong together with this one, oldest first and this one last."""
+    mine, found = _design(read(folder)), [folder]
+    earlier = [run for run in sorted(folder.parent.glob("2*T*Z*"), reverse=True) if run.name < folder.name]
+    for run in earlier[:MOST]:
+        entries = read(run)
+        if any(entry["verb"] == "destroy" and entry["ok"] for entry in entries):
+            break
+        if _design(entries) == mine:
+            found.insert(0, run)
+    return found
+
+
+def _design(entries: list[Entry]) -> tuple[Any, ...]:
+    begin = next((entry for entry in entries if entry["verb"] == "begin"), {})
+    return tuple(begin.get(name) for name in ("pattern", "hardening", "expect"))
+
+
+def standing(folder: Path) -> list[Standing]:
+    """Return the newest state of every chapter of the run's pattern, in their order; empty for a pattern that is not known."""
+    pattern = str(_design(read(folder))[0])
+    found = {chapter.name: Standing(chapter.name) for chapter in chapters_of(pattern)} if pattern in PATTERNS else {}
+    for run in lineage(folder):
+        entries = read(run)
+        for chapter in summarise(entries)["chapters"]:
+            name = chapter["name"]
+            if name not in found:
+                continue
+            left_out = any(entry.get("skipped") and entry.get("chapter") == name for entry in entries)
+            if left_out and found[name].ok:
+                continue  # it holds since the earlier run, which has the notebook
+            utc = max(entry["utc"] for entry in entries if entry.get("chapter") == name)
+            found[name] = Standing(name, chapter["ok"], utc, run.name, found[name].notebook, found[name].sha256)
+        for path in run.glob("*.ipynb"):
+            if path.stem in found:
+                was = found[path.stem]
+                found[path.stem] = Standing(was.chapter, was.ok, was.utc, was.run, f"{run.name}/{path.name}", hashlib.sha256(path.read_bytes()).hexdigest())
+    return list(found.values())
+
+
+def notebooks(folder: Path) -> dict[str, Path]:
+    """Return the newest executed notebook of every chapter by its name, this run's or an earlier one's."""
+    return {path.stem: path for run in lineage(folder) for path in sorted(run.glob("*.ipynb"))}
+
+
+def proof_run(folder: Path) -> Path | None:
+    """Return the newest of the runs up to this one that made a proof, or None."""
+    return next((run for run in reversed(lineage(folder)) if statement_of(read(run)).kind), None)
+
+
+def proven(folder: Path) -> tuple[Statement, str] | None:
+    """Return what the newest proof found and the name of its run, which may be an earlier one; None without a proof."""
+    run = proof_run(folder)
+    return (statement_of(read(run)), run.name) if run else None
+
+
+def covered(folder: Path) -> dict[str, Any]:
+    """Return what `result.json` says about the chapters of all runs: `covered` in words, `complete`, and `standing`, a row per chapter."""
+    rows = standing(folder)
+    mine = {chapter["name"] for chapter in summarise(read(folder))["chapters"] if chapter["ok"]}
+    here, there = sum(row.chapter in mine for row in rows), sum(bool(row.ok) for row in rows)
+    words = f"{here} of {counted(len(rows), 'chapter')} verified in this run" if rows else ""
+    if rows and there != here:
+        words += f"; with earlier runs {there} of {len(rows)}"
+    return {"covered": words, "complete": bool(rows) and here == len(rows), "standing": [asdict(row) for row in rows]}
+
+
+def session_run(parent: Path, head: Mapping[str, Any], now: datetime | None = None) -> Path | None:
+    """Return the run of a session by hand that goes on, or None when a new one is to begin.
+
+    It goes on in the deployment's newest run when that was made by hand, by the same person with the same parameters and code (`head`),
+    within the last hours, and did not end in a teardown.
+    """
+    newest = max(parent.glob("2*T*Z*"), default=None, key=lambda run: run.name)
+    entries = read(newest) if newest else []
+    if not newest or not entries or any(entry["verb"] in NOT_BY_HAND for entry in entries):
+        return None
+    same = all(entries[0].get(name) == value for name, value in head.items())
+    age = (now or datetime.now(UTC)) - datetime.fromisoformat(entries[-1]["utc"].replace("Z", "+00:00"))
+    return newest if same and "session" in head and age < SESSION else None

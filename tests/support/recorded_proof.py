@@ -1,0 +1,43 @@
+"""A recorded run of chapter 07, without machines: its proof ended as the matrix foretells of a configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.checks.sso.environment import Login, Scene
+from runbook_lib.checks.sso.pages import Seen
+from runbook_lib.checks.sso.proof import Outcome, Proof, matrix
+from runbook_lib.evidence.journal import Journal
+
+CHAPTER = "07_verify_sso_separation"
+
+
+def proof_of(configuration: str, expect: str) -> Proof:
+    """A proof whose attempts ended as the matrix foretells of this configuration."""
+    hosts = {"store": "s.test", "publisher": "p.test"}
+    scene = Scene(configuration, expect, hosts, {}, {"store": (), "publisher": ()}, Login("admin", "x"))  # type: ignore[arg-type]
+    outcomes, left_out = [], []
+    for attempt in matrix()[0]:
+        if not attempt.applies(scene):
+            left_out.append(attempt)
+            continue
+        state: Any = "leak" if configuration in attempt.leaks_in else "held"
+        outcomes.append(Outcome(attempt, state, (Seen("page", state, "what was seen", "200 at /"),), "from outside"))
+    return Proof(scene, tuple(outcomes), tuple(left_out))
+
+
+def recorded(folder: Path, configuration: str, expect: str) -> tuple[Proof, Path]:
+    """A run whose journal has that proof, as chapter 07 writes it."""
+    proof = proof_of(configuration, expect)
+    pattern = {"single": "greg-single", "original": "greg-original"}.get(configuration, "greg-separated")
+    run = folder / f"a-{configuration}" / "20260101T000000Z"
+    journal = Journal(run, {"deployment": run.parent.name, "pattern": pattern, "hardening": "full", "expect": expect})
+    journal.write(CHAPTER, "prove")
+    journal.checked(CHAPTER, proof.checks)
+    journal.verdict(CHAPTER, proof.kind, proof.verdict, proof.as_expected)
+    for outcome in proof.outcomes:
+        journal.write(CHAPTER, "attempt", key=f"sso.{outcome.attempt.id}", **outcome.as_evidence())
+    journal.write(CHAPTER, "scope", **proof.scope)
+    journal.write(CHAPTER, "verify", ok=proof.as_expected)
+    return proof, run

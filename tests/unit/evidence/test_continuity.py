@@ -1,0 +1,127 @@
+"""Continuity: chapters run by hand share a run, and the newest state of every chapter is shown, whichever run it is of."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from runbook_lib.evidence import continuity, provenance, report
+from runbook_lib.evidence.journal import Journal
+from runbook_lib.evidence.site import build_site
+from runbook_lib.spec.loader import load_spec
+from runbook_lib.spec.model import Spec
+
+SPEC = load_spec("params/greg-separated.lab.yaml")
+CHAPTERS = ("01_launch_ec2", "02_install_mysql", "04_configure_greg_nodes", "05_configure_nginx", "07_verify_sso_separation")
+
+
+def by_hand(runs: Path, spec: Spec = SPEC) -> Journal:
+    """The journal of one chapter's kernel, as a session opens it."""
+    journal = Journal.begin(spec, runs, report.finish)
+    journal.provenance = lambda: provenance.head(spec, "http://lab", {})
+    return journal
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RUNBOOK_RUN", raising=False)
+
+
+def test_chapters_by_hand_share_one_run_and_its_report(tmp_path: Path) -> None:
+    for name in CHAPTERS:
+        with by_hand(tmp_path).attempt(name, "verify"):
+            pass
+    folders = list((tmp_path / SPEC.deployment).glob("2*Z*"))
+    assert len(folders) == 1
+    result = json.loads((folders[0] / "result.json").read_text())
+    assert [chapter["name"] for chapter in result["chapters"]] == list(CHAPTERS)
+    assert result["covered"] == "5 of 5 chapters verified in this run" and result["complete"]
+
+
+@pytest.mark.parametrize(
+    ("between", "goes_on"),
+    [
+        ("nothing", True),
+        ("other parameters", False),
+        ("a run of the runner", False),
+        ("a teardown", False),
+        ("a day", False),
+    ],
+)
+def test_a_session_goes_on_only_with_the_same_parameters_and_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, between: str, goes_on: bool) -> None:
+    first, spec = by_hand(tmp_path), SPEC
+    first.write(CHAPTERS[0], "verify")
+    if between == "other parameters":
+        spec = load_spec("params/greg-separated.lab.yaml", {"nodes.store": 3})
+    elif between == "a run of the runner":
+        Journal.begin(SPEC, tmp_path, new=True).write("", "run")
+    elif between == "a teardown":
+        first.write("99_tear_down", "destroy")
+    elif between == "a day":
+        going_on = continuity.session_run
+        monkeypatch.setattr(continuity, "session_run", lambda parent, head: going_on(parent, head, datetime.now(UTC) + timedelta(days=1)))
+    assert (by_hand(tmp_path, spec).folder == first.folder) is goes_on
+
+
+def a_run(runs: Path, when: str, *chapters: str, failed: str = "", skipped: tuple[str, ...] = (), verdict: str = "") -> Path:
+    """A run of the runner with executed notebooks; chapters that were left out have none."""
+    folder = runs / "greg-separated" / f"2026010{when}T000000Z"
+    journal = Journal(folder, {"deployment": "greg-separated", "pattern": "greg-separated", "hardening": "full", "expect": "separated"})
+    journal.write("", "run", who="me@here", versions={}, params="params/x.yaml", machine="Linux")
+    for name in skipped:
+        journal.write(name, "chapter", skipped="verified before, nothing to change")
+    for name in chapters:
+        journal.write(name, "chapter", ok=name != failed, error="no" if name == failed else "")
+        cells = [nbformat.v4.new_markdown_cell(f"# {name} of {when}\n[00](00_start_here.ipynb)")]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / f"{name}.ipynb")
+    if verdict:
+        journal.verdict(CHAPTERS[-1], "separated", verdict, True)
+    report.finish(journal)
+    return folder
+
+
+def test_the_newest_state_of_every_chapter_comes_with_its_run_time_and_notebook(tmp_path: Path) -> None:
+    a_run(tmp_path, "1", *CHAPTERS, verdict="separated")
+    second = a_run(tmp_path, "2", "04_configure_greg_nodes", failed="04_configure_greg_nodes", skipped=CHAPTERS[:2])
+    found = {row.chapter: row for row in continuity.standing(second)}
+    assert {name: (row.ok, row.run[:8]) for name, row in found.items()} == {
+        "01_launch_ec2": (True, "20260101"),
+        "02_install_mysql": (True, "20260101"),
+        "04_configure_greg_nodes": (False, "20260102"),
+        "05_configure_nginx": (True, "20260101"),
+        "07_verify_sso_separation": (True, "20260101"),
+    }
+    assert found["01_launch_ec2"].notebook == "20260101T000000Z/01_launch_ec2.ipynb" and len(found["01_launch_ec2"].sha256) == 64
+    page = (second / "report.html").read_text()
+    assert "2 of 5 chapters verified in this run; with earlier runs 4 of 5" in page
+    assert "System: ✔ SEPARATED (proven in run 20260101T000000Z, not in this one)" in page
+
+
+@pytest.mark.parametrize("what", ["a teardown", "another expectation"])
+def test_what_was_before_a_teardown_or_of_another_design_counts_no_more(tmp_path: Path, what: str) -> None:
+    first = a_run(tmp_path, "1", *CHAPTERS)
+    if what == "a teardown":
+        Journal(first).write("99_tear_down", "destroy")
+    else:
+        path = first / "journal.jsonl"
+        path.write_text(path.read_text().replace('"expect": "separated"', '"expect": "leak"'))
+    second = a_run(tmp_path, "2", CHAPTERS[0])
+    assert continuity.covered(second)["covered"] == "1 of 5 chapters verified in this run"
+    assert [row.ok for row in continuity.standing(second)] == [True, None, None, None, None]
+
+
+@pytest.mark.slow
+def test_the_site_of_a_resumed_run_keeps_the_earlier_chapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path))
+    a_run(tmp_path, "1", *CHAPTERS[:3], failed=CHAPTERS[2])
+    a_run(tmp_path, "2", *CHAPTERS[2:], skipped=CHAPTERS[:2], verdict="separated")
+    site = build_site([], tmp_path / "site")
+    pages = {path.stem: path.read_text() for path in (site / "greg-separated").glob("0*.html")}
+    assert sorted(pages) == list(CHAPTERS)
+    assert "01_launch_ec2 of 1" in pages["01_launch_ec2"] and "04_configure_greg_nodes of 2" in pages["04_configure_greg_nodes"]
+    index = (site / "index.html").read_text()
+    assert all(f"greg-separated/{name}.html" in index for name in CHAPTERS) and "System: ✔ SEPARATED" in index
