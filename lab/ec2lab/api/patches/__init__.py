@@ -16,6 +16,7 @@ from ec2lab.machines.hypervisor import Hypervisor
 SUBJECTS = ("account", "groups", "images", "instances", "launches", "networks", "requests", "ways_out")
 
 _table: list[tuple[type, str, Callable[..., Any]]] = []
+_resuming: list[Callable[[], None]] = []
 _lab: Hypervisor  # set by install(); one lab per process
 _pace: Pace | None = None
 
@@ -38,6 +39,12 @@ def corrects(owner: type, method: str) -> Callable[[Callable[..., Any]], Callabl
     return register
 
 
+def resumes(function: Callable[[], None]) -> Callable[[], None]:
+    """Register what goes on with something that an earlier daemon had begun."""
+    _resuming.append(function)
+    return function
+
+
 def install(hypervisor: Hypervisor, pace: Pace | None = None) -> None:
     """Install every correction in this process. `pace`: how slow the lab is, if it is to be as slow as AWS."""
     global _lab, _pace
@@ -54,9 +61,8 @@ def install(hypervisor: Hypervisor, pace: Pace | None = None) -> None:
 
 def resume() -> None:
     """Go on with what an earlier daemon had begun."""
-    from ec2lab.api.patches import ways_out
-
-    ways_out.resume()
+    for go_on in _resuming:
+        go_on()
 
 
 def _bind(function: Callable[..., Any], original: Callable[..., Any] | None) -> Callable[..., Any]:

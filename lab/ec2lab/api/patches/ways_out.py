@@ -15,7 +15,7 @@ from moto.ec2.models.nat_gateways import NatGatewayBackend
 from moto.ec2.models.route_tables import Route, RouteBackend
 from moto.ec2.responses.route_tables import RouteTables
 
-from ec2lab.api.patches import corrects, lab
+from ec2lab.api.patches import corrects, lab, resumes
 from ec2lab.network import routing
 
 SECONDS = 1.0  # that a NAT gateway is pending, and deleting; a minute or more on AWS
@@ -99,7 +99,8 @@ def _open(nat: Any) -> None:
     nat.state = "available" if nat.state == "pending" else nat.state
 
 
-def resume() -> None:
+@resumes
+def go_on() -> None:
     """Go on with the gateways that an earlier daemon left pending or deleting."""
     for nat in lab().ec2.nat_gateways.values():
         if nat.state == "pending":
