@@ -273,6 +273,12 @@ def _profile_in(path: Path, profile: str) -> dict[str, str]:
             "cloud.aws_config",
             f"{_lab_up(path)} (for the lab), or name the right file",
         ) from None
+    except PermissionError:
+        raise CloudError(
+            f"the AWS config file {path} is another user's",
+            "cloud.aws_config",
+            "be the user who started the lab (the one who called sudo), or start a lab of your own: --name, --range",
+        ) from None
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         raise CloudError(f"the AWS config file cannot be read: {error}", str(path), "compare it with AWS's documentation") from None
     for section in (profile, f"profile {profile}"):

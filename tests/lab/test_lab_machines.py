@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import socket
+from pathlib import Path
 
 import paramiko
 import pytest
@@ -100,6 +103,70 @@ def test_the_shared_image_holds_no_keys_and_no_identity(lab):
 def test_the_machine_cannot_change_its_own_firewall_but_its_network_settings(box):
     assert "not permitted" in box.run("sudo ip link set eth0 down", check=False).lower()
     assert box.run("sudo sysctl -w net.ipv4.tcp_retries2=6").strip().endswith("= 6")
+
+
+SYSCALL = "python3 -c 'import ctypes, sys; sys.exit(ctypes.CDLL(None).syscall({}) != 0)'"
+FORBIDDEN = {  # to root on a machine
+    "this computer's disk": "mknod /tmp/disk b {major} {minor} && dd if=/tmp/disk of=/dev/null count=1",
+    "a device of any kind": "mknod /tmp/null c 1 3",
+    "this computer's disk, mounted": "mount {device} /mnt",
+    "this computer's memory": "dd if=/dev/mem of=/dev/null count=1 || dd if=/proc/kcore of=/dev/null count=1",
+    "a module of the kernel": SYSCALL.format('{{"x86_64": 175, "aarch64": 105}}["{architecture}"], b"", 0, b""'),
+    "another kernel": SYSCALL.format('{{"x86_64": 246, "aarch64": 104}}["{architecture}"], 0, 0, 0, 0'),
+    "the kernel's settings": "sysctl -w kernel.panic=1",
+    "the kernel's alarm": "echo h > /proc/sysrq-trigger",
+    "the kernel's log": "dmesg",
+    "the clock": "date -s @0",
+    "swap": "truncate -s 1M /tmp/swap && mkswap /tmp/swap && swapon /tmp/swap",
+    "what listens on this computer": "ss -Hltn 'sport = :5000' | grep .",
+    "processes of the lab": "pgrep -f ec2lab.[d]aemon",
+    "processes of another machine": "pgrep -f {marker}",
+    "its network's rules": "nft list ruleset || ip link set eth0 down",
+    "the disks of the lab": "ls {disks}",
+}
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_root_on_a_machine_has_no_way_to(lab, box, neighbour, what):
+    disk = Path(f"/dev/{os.readlink('/sys/dev/block/' + _disk()).rsplit('/', 1)[-1]}")
+    major, minor = _disk().split(":")
+    known = {"major": major, "minor": minor, "device": disk, "architecture": os.uname().machine, "disks": lab.lab.disks, "marker": "neighbour-[m]arker"}
+    command = FORBIDDEN[what].format(**known)
+    said = box.run(f"sudo sh -c {shlex.quote(command)} && echo GRANTED", check=False)
+    assert "GRANTED" not in said, said
+    assert "not found" not in said.replace("nft: not found", ""), f"the attempt could not be made: {said}"
+
+
+def _disk() -> str:
+    """The number of the block device that this computer's root lies on, or of its first one."""
+    number = os.stat("/").st_dev
+    return next((name for name in (f"{os.major(number)}:{os.minor(number)}", *os.listdir("/sys/dev/block")) if Path("/sys/dev/block", name).exists()), "8:0")
+
+
+@pytest.fixture(scope="module")
+def neighbour(lab, net):
+    """Another machine, on which something runs."""
+    box = lab.launch(net, 13)
+    box.booted().run("sudo systemd-run bash -c 'exec -a neighbour-marker sleep 9999'")
+    assert box.run("pgrep -f neighbour-[m]arker")
+    yield box
+    box.terminate()
+    box.wait("terminated")
+
+
+def test_a_machine_has_the_capabilities_that_it_needs_and_no_others(box):
+    kept = int(box.run("sudo grep CapBnd /proc/1/status").split()[1], 16)
+    held = {name for name, number in CAPABILITIES.items() if kept & (1 << number)}
+    assert held == {"CAP_SYS_ADMIN", "CAP_NET_BIND_SERVICE"}
+
+
+# their numbers in linux/capability.h: two that a machine's systemd and its services need, and those that would reach beyond the machine
+CAPABILITIES = {
+    **{"CAP_NET_BIND_SERVICE": 10, "CAP_SYS_ADMIN": 21},
+    **{"CAP_DAC_READ_SEARCH": 2, "CAP_LINUX_IMMUTABLE": 9, "CAP_NET_BROADCAST": 11, "CAP_NET_ADMIN": 12, "CAP_IPC_LOCK": 14, "CAP_SYS_MODULE": 16},
+    **{"CAP_SYS_RAWIO": 17, "CAP_SYS_PTRACE": 19, "CAP_SYS_PACCT": 20, "CAP_SYS_TIME": 25, "CAP_SYS_TTY_CONFIG": 26, "CAP_MKNOD": 27, "CAP_LEASE": 28},
+    **{"CAP_AUDIT_CONTROL": 30, "CAP_MAC_ADMIN": 33, "CAP_SYSLOG": 34, "CAP_WAKE_ALARM": 35, "CAP_PERFMON": 38, "CAP_BPF": 39},
+}
 
 
 def test_the_machine_reaches_its_gateway_services_and_nothing_else(box, lab):

@@ -59,7 +59,7 @@ IN_CHUNKS = ("NotImplemented", 501), *WRONG[1:]
 VERSION_2 = ("InvalidRequest", 400), *MALFORMED[1:]
 
 
-class NotSigned(Exception):
+class Unverified(Exception):
     """A request that is not served: codes as above, and words."""
 
     def __init__(self, codes: tuple[tuple[str, int], ...], message: str):
@@ -90,7 +90,7 @@ def verifying(application: Application, find: Find) -> Application:
         request = Request(environ)
         try:
             _verify(request, find)
-        except NotSigned as refusal:
+        except Unverified as refusal:
             if refusal.codes is MISSING and (public := _public_read(environ)):
                 return application(public, start_response)
             with suppress(OSError):
@@ -102,22 +102,22 @@ def verifying(application: Application, find: Find) -> Application:
 
 
 def _verify(request: Request, find: Find) -> None:
-    """Raise NotSigned unless the request is signed. Its body is read, and can be read again."""
+    """Raise Unverified unless the request is signed. Its body is read, and can be read again."""
     claim = _claim(request)
     key = find(claim.key)
     if key is None:
         s3 = "The AWS Access Key Id you provided does not exist in our records."
-        raise NotSigned(UNKNOWN, s3 if claim.service == "s3" else "The security token included in the request is invalid.")
+        raise Unverified(UNKNOWN, s3 if claim.service == "s3" else "The security token included in the request is invalid.")
     if not hmac.compare_digest(key.token.encode(), claim.token.encode()):
-        raise NotSigned(TOKEN, "The security token included in the request is invalid.")
+        raise Unverified(TOKEN, "The security token included in the request is invalid.")
     if key.expires and key.expires <= utcnow():
-        raise NotSigned(ENDED, "The security token included in the request is expired")
+        raise Unverified(ENDED, "The security token included in the request is expired")
     _check_time(claim)
     _check_headers(request, claim)
     body = _read_whole(request.environ)
     _check_body(request, claim, body)
     if not hmac.compare_digest(_signature(request, claim, key, body), claim.signature):
-        raise NotSigned(WRONG, "The request signature we calculated does not match the signature you provided. Check your key and signing method.")
+        raise Unverified(WRONG, "The request signature we calculated does not match the signature you provided. Check your key and signing method.")
 
 
 def _read_whole(environ: dict[str, Any]) -> bytes:
@@ -133,18 +133,18 @@ def _claim(request: Request) -> Claim:
     pairs = parse_qsl(_query(request), keep_blank_values=True)
     header, names = request.headers.get("Authorization", ""), [name for name, _ in pairs]
     if header and ("X-Amz-Signature" in names or "Signature" in names):
-        raise NotSigned(TWICE, "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter or the Authorization header should be specified")
+        raise Unverified(TWICE, "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter or the Authorization header should be specified")
     if header.startswith("AWS ") or "AWSAccessKeyId" in names:
-        raise NotSigned(VERSION_2, "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
+        raise Unverified(VERSION_2, "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
     if header:
         match = HEADER.fullmatch(header)
         stamp = request.headers.get("X-Amz-Date", "")
         if not match or not stamp:
-            raise NotSigned(MALFORMED, "Authorization header requires 'Credential', 'SignedHeaders' and 'Signature' parameters, and an 'X-Amz-Date' header.")
+            raise Unverified(MALFORMED, "Authorization header requires 'Credential', 'SignedHeaders' and 'Signature' parameters, and an 'X-Amz-Date' header.")
         key, date, region, service, signed, signature = match.groups()
         return Claim(key, date, region, service, tuple(signed.split(";")), signature, stamp, None, request.headers.get("X-Amz-Security-Token", ""))
     if "X-Amz-Signature" not in names:
-        raise NotSigned(MISSING, "Access Denied" if _form(request) == 0 else "Request is missing Authentication Token")
+        raise Unverified(MISSING, "Access Denied" if _form(request) == 0 else "Request is missing Authentication Token")
     return _claim_of_query(pairs)
 
 
@@ -154,7 +154,7 @@ def _claim_of_query(pairs: list[tuple[str, str]]) -> Claim:
     once = all([name for name, _ in pairs].count(name) == 1 for name in IN_QUERY)
     expires = given.get("X-Amz-Expires", "")
     if not once or not scope or not re.fullmatch(r"\d{1,6}", expires) or not 1 <= int(expires) <= WEEK:
-        raise NotSigned((("AuthorizationQueryParametersError", 400), *MALFORMED[1:]), f"Query-string authentication needs {', '.join(IN_QUERY)}, each once")
+        raise Unverified((("AuthorizationQueryParametersError", 400), *MALFORMED[1:]), f"Query-string authentication needs {', '.join(IN_QUERY)}, each once")
     key, date, region, service = scope.groups()
     signed = tuple(given["X-Amz-SignedHeaders"].split(";"))
     return Claim(key, date, region, service, signed, given["X-Amz-Signature"], given["X-Amz-Date"], int(expires), given.get("X-Amz-Security-Token", ""))
@@ -164,24 +164,24 @@ def _check_time(claim: Claim) -> None:
     try:
         signed_at, now = datetime.strptime(claim.stamp, STAMP), utcnow()
     except ValueError:
-        raise NotSigned(MALFORMED, f"{claim.stamp!r} is not a date of the form YYYYMMDD'T'HHMMSS'Z'") from None
+        raise Unverified(MALFORMED, f"{claim.stamp!r} is not a date of the form YYYYMMDD'T'HHMMSS'Z'") from None
     if claim.date != claim.stamp[:8]:
-        raise NotSigned(MALFORMED, f"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date: {claim.stamp}")
+        raise Unverified(MALFORMED, f"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date: {claim.stamp}")
     if claim.expires is not None and now > signed_at + timedelta(seconds=claim.expires):
-        raise NotSigned(EXPIRED, "Request has expired")
+        raise Unverified(EXPIRED, "Request has expired")
     if signed_at > now + SKEW or (claim.expires is None and signed_at < now - SKEW):
         if claim.service == "s3":
-            raise NotSigned(SKEWED, "The difference between the request time and the current time is too large.")
+            raise Unverified(SKEWED, "The difference between the request time and the current time is too large.")
         late = f"Signature expired: {claim.stamp} is now earlier than {now - SKEW:{STAMP}} ({now:{STAMP}} - 15 min.)"
         early = f"Signature not yet current: {claim.stamp} is still later than {now + SKEW:{STAMP}} ({now:{STAMP}} + 15 min.)"
-        raise NotSigned(SKEWED, "Request has expired." if claim.service == "ec2" else early if signed_at > now else late)
+        raise Unverified(SKEWED, "Request has expired." if claim.service == "ec2" else early if signed_at > now else late)
 
 
 def _check_headers(request: Request, claim: Claim) -> None:
     """Refuse headers that change a request's meaning and are not signed: the host, and all of AWS's own."""
     needed = {"host", *(name.lower() for name, _ in request.headers if name.lower().startswith("x-amz-"))}
     if loose := sorted(needed - set(claim.signed)):
-        raise NotSigned(NOT_SIGNED, f"There were headers present in the request which were not signed: {', '.join(loose)}")
+        raise Unverified(NOT_SIGNED, f"There were headers present in the request which were not signed: {', '.join(loose)}")
 
 
 def _check_body(request: Request, claim: Claim, body: bytes) -> None:
@@ -189,9 +189,9 @@ def _check_body(request: Request, claim: Claim, body: bytes) -> None:
     if said is None or (claim.service == "s3" and said in UNSIGNED):
         return
     if said.startswith("STREAMING-"):
-        raise NotSigned(IN_CHUNKS, f"The lab does not check the signatures of chunks: send {TRAILER} or the body's hash")
+        raise Unverified(IN_CHUNKS, f"The lab does not check the signatures of chunks: send {TRAILER} or the body's hash")
     if said != hashlib.sha256(body).hexdigest():
-        raise NotSigned(ALTERED, "The provided 'x-amz-content-sha256' header does not match what was computed.")
+        raise Unverified(ALTERED, "The provided 'x-amz-content-sha256' header does not match what was computed.")
 
 
 def _signature(request: Request, claim: Claim, key: Key, body: bytes) -> str:
@@ -239,7 +239,7 @@ def _form(request: Request) -> int:
     return 2 if service not in ("", "s3") or request.headers.get("Content-Type", "").startswith("application/x-www-form-urlencoded") else 0
 
 
-def _answer(refusal: NotSigned, request: Request, start_response: Any) -> list[bytes]:
+def _answer(refusal: Unverified, request: Request, start_response: Any) -> list[bytes]:
     form = _form(request)
     code, status = refusal.codes[form]
     words = f"<Code>{code}</Code><Message>{escape(refusal.message)}</Message>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import threading
@@ -60,6 +61,19 @@ def test_a_missing_config_file_points_to_the_lab_that_it_is_of(path: str, comman
     with pytest.raises(CloudError, match=f"no AWS config file {path}") as caught:
         Aws(CloudSpec(aws_config=path))
     assert command in (caught.value.next_step or "")
+
+
+def test_a_config_file_of_another_user_is_told(tmp_path: Path) -> None:
+    spec, me = config(tmp_path, f"[default]\n{KEYS}"), os.geteuid()
+    Path(str(spec.aws_config)).chmod(0)
+    if me == 0:
+        os.seteuid(65534)  # root is refused nothing
+    try:
+        with pytest.raises(CloudError, match="is another user's") as caught:
+            Aws(spec)
+    finally:
+        os.seteuid(me)
+    assert "who called sudo" in (caught.value.next_step or "")
 
 
 def test_an_error_names_the_parameters_that_chose_the_credentials(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import zipfile
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from runbook_lib.launch import instance_profile, teardown
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.spec.loader import load_spec
 from tests.conftest import ROOT
+from tests.support.existing_network import Account
 from tests.support.iam_user import EVERYTHING, operator_policy, recorded, user_with, words_of
 
 pytest_plugins = ["tests.support.aws_endpoint", "tests.support.aws_account"]
@@ -64,6 +66,41 @@ def live_a_life(config: Path, name: str, root: Any, folder: Path) -> None:
     _remains(scaled_in, root)
     assert teardown.destroy(scaled_in).ok
     _session_manager(lambda **more: cloud("greg-single", deployment=f"{name}-2", cloud__network="10.213.9.0/24", **more), root)
+
+
+def live_in_an_existing_network(config: Path, name: str, network: Account) -> None:
+    """What the chapters do in a VPC of somebody else, with subnets in two zones, from the first look to the tear-down."""
+
+    def cloud(**more: Any) -> Cloud:
+        settings = {"deployment": name, "cloud.aws_config": str(config), **network.parameters, "cloud.subnets": subnets_of(network)}
+        return Cloud(load_spec(ROOT / "params/greg-separated.lab.yaml", settings | {key.replace("__", "."): value for key, value in more.items()}))
+
+    first = cloud()
+    _doctor(first)
+    first.apply()
+    assert cloud().verify().ok and not cloud().plan()
+    _doctor(first)
+    _drift_of_rules(first, network.ec2)
+    assert cloud().plan()
+    cloud(nodes__store=3).apply()
+    scaled_in = cloud()
+    scaled_in.apply()
+    scaled_in.power_cut("store-1")
+    scaled_in.start("store-1")
+    scaled_in.launch_probe()
+    scaled_in.terminate_probe()
+    assert teardown.destroy(scaled_in).ok
+    assert len(network.ec2.describe_subnets(SubnetIds=[*subnets_of(network), network.nginx])["Subnets"]) == 3
+
+
+def subnets_of(network: Account) -> dict[str, str]:
+    return {network.private: "10.50.1.0/24", network.second: "10.50.2.0/24"}
+
+
+def _drift_of_rules(cloud: Cloud, ec2: Any) -> None:
+    [group] = cloud.instance("store-1").groups
+    door = {"IpProtocol": "tcp", "FromPort": 9763, "ToPort": 9763, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    ec2.authorize_security_group_ingress(GroupId=group, IpPermissions=[door])
 
 
 def _key(root: Any) -> str:
@@ -197,6 +234,59 @@ def test_a_user_with_this_policy_lives_the_whole_life(account: Any, endpoint: st
     assert left == [], "the account's owner sees nothing of it either"
 
 
+EXISTING_NETWORK: dict[str, Any] = json.loads((ROOT / "docs/iam/existing-network.json").read_text())
+
+
+def with_network(network: Account, less: dict[str, Any] = EXISTING_NETWORK) -> dict[str, Any]:
+    """The operator's policy, and the one for an existing network with this network's own ids in it."""
+    [statement] = [dict(each) for each in statements(less)]
+    subnets = (*subnets_of(network), network.nginx)
+    filled = [arn.replace("vpc-0123456789abcdef0", network.vpc) for arn in as_list(statement["Resource"])]
+    of_subnets = [arn.replace("subnet-0123456789abcdef0", subnet) for arn in filled if ":subnet/" in arn for subnet in subnets]
+    statement["Resource"] = [*(arn for arn in filled if ":subnet/" not in arn), *of_subnets]
+    return {**POLICY, "Statement": [*statements(POLICY), statement]}
+
+
+@pytest.fixture(scope="module")
+def network(account: Any) -> Account:
+    return Account(account["ec2"])
+
+
+@pytest.fixture(scope="module")
+def asked_there(account: Any, network: Account, endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> list[Question]:
+    """What AWS asks of the policies in the course of a life in an existing network, of a user who may do everything."""
+    with recorded() as questions:
+        live_in_an_existing_network(user_with(EVERYTHING, endpoint, tmp_path_factory.mktemp("recorded")), "recorded-there", network)
+    return list({str(question): question for question in questions}.values())
+
+
+def test_in_an_existing_network_the_second_policy_allows_the_rest_and_no_more(asked_there: list[Question], network: Account) -> None:
+    both, alone = [with_network(network)], [POLICY]
+    assert not [str(each) for each in asked_there if not allowed(both, each)], "docs/iam/existing-network.json lacks these"
+    rest = {(each.action, each.resource.rpartition("/")[2]) for each in asked_there if not allowed(alone, each)}
+    assert rest == {("ec2:CreateSecurityGroup", network.vpc), *(("ec2:RunInstances", subnet) for subnet in (*subnets_of(network), network.nginx))}
+    for action, resource in (("RunInstances", f"subnet/{network.stranger}"), ("CreateSecurityGroup", f"vpc/{network.other_vpc}")):
+        assert not allowed(both, Question(f"ec2:{action}", f"arn:aws:ec2:us-east-1:123456789012:{resource}"))
+    for action, resource in (("CreateSubnet", f"vpc/{network.vpc}"), ("DeleteVpc", f"vpc/{network.vpc}"), ("DeleteSubnet", f"subnet/{network.private}")):
+        assert not allowed(both, Question(f"ec2:{action}", f"arn:aws:ec2:us-east-1:123456789012:{resource}")), "the network stays its owner's"
+
+
+@pytest.mark.parametrize("less", [pytest.param(less, id=word) for word, less in words_of(EXISTING_NETWORK)])
+def test_no_word_of_the_second_policy_is_unused(asked_there: list[Question], network: Account, less: dict[str, Any]) -> None:
+    assert any(not allowed([with_network(network, less)], question) for question in asked_there), "a run succeeds without it: take it out"
+
+
+@pytest.mark.slow
+def test_a_user_with_both_policies_lives_in_an_existing_network_and_with_one_he_cannot(account: Any, endpoint: str, tmp_path: Path) -> None:
+    network = Account(account["ec2"])
+    live_in_an_existing_network(user_with(with_network(network), endpoint, tmp_path), "held-there", network)
+    left = account["ec2"].describe_security_groups(Filters=[{"Name": f"tag:{TAG}", "Values": ["held-there"]}])["SecurityGroups"]
+    assert left == []
+    other = Account(account["ec2"])  # moto keeps the addresses of machines that are gone
+    with pytest.raises(CloudError, match="ec2:CreateSecurityGroup on resource: .*vpc/" + other.vpc):
+        live_in_an_existing_network(user_with(POLICY, endpoint, tmp_path), "held-there-by-one", other)
+
+
 FOREIGN: tuple[tuple[str, str, Callable[[Any, str], Any]], ...] = (
     ("ec2", "ec2:DeleteVpc", lambda ec2, vpc: ec2.delete_vpc(VpcId=vpc)),
     ("ec2", "ec2:DeleteVpc", lambda ec2, vpc: ec2.delete_vpc(VpcId=vpc, DryRun=True)),
@@ -278,4 +368,4 @@ def test_the_tag_by_which_everything_is_limited_cannot_be_changed() -> None:
 
 def test_each_statement_has_its_reason() -> None:
     rows = [line.split("|")[1].strip() for line in (ROOT / "docs/iam/README.md").read_text().splitlines() if line.startswith("| `")]
-    assert rows == [f"`{statement['Sid']}`" for statement in statements(POLICY)]
+    assert rows == [f"`{statement['Sid']}`" for statement in (*statements(POLICY), *statements(EXISTING_NETWORK))]
