@@ -16,6 +16,7 @@ from runbook_lib.tables import counted
 SIGNS = dict.fromkeys(("create", "install", "load", "unpack"), "+") | dict.fromkeys(("delete", "remove"), "-")
 SIGNS |= {"replace": "±"} | dict.fromkeys(("boot", "start", "restart", "reload", "run"), "▸")
 MODIFIED = "~"
+DIFF = {"+": "added", "-": "taken", "@": "place"}  # by the first character of a diff's line: the class that colours it
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,17 @@ def _html(kind: str, caption: str, verb: str, changes: Iterable[Pending]) -> str
 
 
 def _row(hosts: str, change: Change) -> str:
-    why = html.escape(change.summary)
+    """Return a change's row and, where text differs, a row of the table's whole width with the diff, which the first one unfolds (style.css)."""
+    why, diff = html.escape(change.summary), ""
     if change.diff:
-        why = f"<details><summary>{why}</summary><pre>{html.escape(change.diff)}</pre></details>"
-    return f"<tr><td>{hosts}</td><td>{html.escape(_verb(change))}</td><td>{html.escape(change.key)}</td><td>{why}</td></tr>"
+        why = f"<details><summary>{why}</summary></details>"
+        diff = f'<tr class="rb-diff"><td colspan="4"><pre>{"".join(map(_coloured, redactor.redact(change.diff).splitlines()))}</pre></td></tr>'
+    return f"<tr><td>{hosts}</td><td>{html.escape(_verb(change))}</td><td>{html.escape(change.key)}</td><td>{why}</td></tr>{diff}"
+
+
+def _coloured(line: str) -> str:
+    kind = DIFF.get(line[:1], "same")
+    return f'<span class="rb-{kind}">{html.escape(line)}</span>\n'
 
 
 @dataclass(frozen=True)
@@ -180,7 +188,12 @@ class Event:
     may_stop: bool = False
 
     def __str__(self) -> str:
-        return f"{self.host}: {self.stage}, {self.done} of {self.of}: {self.doing}"
+        return f"{self.host}: {self.stage}, {self.counted}{self.doing}"
+
+    @property
+    def counted(self) -> str:
+        """The step among all, "" where nobody knows how many there are."""
+        return f"{self.done} of {self.of}: " if self.of else ""
 
 
 Progress = Callable[[Event], None]
