@@ -233,7 +233,7 @@ def test_open_leads_every_chapter_to_the_params_and_changes_no_exemplar(
     exemplars = {path: path.read_bytes() for path in (workspace / "notebooks").iterdir()}
     monkeypatch.chdir(workspace.parent)
     assert cli.main(["open", *words]) == 0
-    assert opened[0][3] == f"work/{params}/notebooks/00_start_here.ipynb"
+    assert f"--LabApp.default_url=/lab/tree/work/{params}/notebooks/00_start_here.ipynb" in opened[0]
     pattern = ("00_start_here", "99_tear_down", *(chapter.name for chapter in chapters_of(params)))
     texts = [(workspace / "work" / params / "notebooks" / f"{name}.ipynb").read_text() for name in pattern]
     assert all(f'params_file = \\"../../../params/{params}.lab.yaml\\"' in text for text in texts)
