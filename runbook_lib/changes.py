@@ -16,6 +16,7 @@ from runbook_lib.tables import counted
 SIGNS = dict.fromkeys(("create", "install", "load", "unpack"), "+") | dict.fromkeys(("delete", "remove"), "-")
 SIGNS |= {"replace": "±"} | dict.fromkeys(("boot", "start", "restart", "reload", "run"), "▸")
 MODIFIED = "~"
+DIFF = {"+": "added", "-": "taken", "@": "place"}  # by the first character of a diff's line: the class that colours it
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,14 @@ def _verb(change: Change) -> str:
 
 
 def _html(kind: str, caption: str, verb: str, changes: Iterable[Pending]) -> str:
-    """Return a table of the changes, each with its diff folded, or the caption alone when there are none; secrets are redacted."""
-    rows = "".join(_row(hosts, change) for hosts, change in _by_change(changes))
+    """Return a table of the changes, each with its diff folded, or the caption alone when there are none; secrets are redacted.
+
+    Where there are three hosts or more, what concerns all of them says so instead of their names.
+    """
+    changes = tuple(changes)
+    every = ", ".join(dict.fromkeys(p.host for p in changes))
+    names = f'<span title="{every}">all {every.count(",") + 1} hosts</span>' if every.count(",") > 1 else every  # a column of names takes a third of the width
+    rows = "".join(_row(names if hosts == every else hosts, change) for hosts, change in _by_change(changes))
     if not rows:
         return redactor.redact(f'<p class="{kind}" role="status">✔ {html.escape(caption)}</p>')
     head = "".join(f'<th scope="col">{name}</th>' for name in ("Host", verb, "What", "Why"))
@@ -158,10 +165,22 @@ def _html(kind: str, caption: str, verb: str, changes: Iterable[Pending]) -> str
 
 
 def _row(hosts: str, change: Change) -> str:
-    why = html.escape(change.summary)
+    """Return a change's row and, where text differs, a row of the table's whole width with the diff, which the first one unfolds (style.css)."""
+    why, diff = _breakable(change.summary), ""
     if change.diff:
-        why = f"<details><summary>{why}</summary><pre>{html.escape(change.diff)}</pre></details>"
-    return f"<tr><td>{hosts}</td><td>{html.escape(_verb(change))}</td><td>{html.escape(change.key)}</td><td>{why}</td></tr>"
+        why = f"<details><summary>{why}</summary></details>"
+        diff = f'<tr class="rb-diff"><td colspan="4"><pre>{"".join(map(_coloured, redactor.redact(change.diff).splitlines()))}</pre></td></tr>'
+    return f"<tr><td>{hosts}</td><td>{html.escape(_verb(change))}</td><td>{_breakable(change.key)}</td><td>{why}</td></tr>{diff}"
+
+
+def _breakable(text: str) -> str:
+    """Return the text as HTML in which a path that is too long for its column goes on below after a slash, not within a word."""
+    return html.escape(text).replace("/", "/<wbr>")
+
+
+def _coloured(line: str) -> str:
+    kind = DIFF.get(line[:1], "same")
+    return f'<span class="rb-{kind}">{html.escape(line)}</span>\n'
 
 
 @dataclass(frozen=True)
@@ -180,7 +199,12 @@ class Event:
     may_stop: bool = False
 
     def __str__(self) -> str:
-        return f"{self.host}: {self.stage}, {self.done} of {self.of}: {self.doing}"
+        return f"{self.host}: {self.stage}, {self.counted}{self.doing}"
+
+    @property
+    def counted(self) -> str:
+        """The step among all, "" where nobody knows how many there are."""
+        return f"{self.done} of {self.of}: " if self.of else ""
 
 
 Progress = Callable[[Event], None]

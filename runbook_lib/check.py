@@ -81,18 +81,24 @@ class CheckTable(list[Check]):
             raise ChecksFailed("no check was made", next_step="run the chapter that makes them")
         if failed := self.failed():
             lines = [f"{c.id} ({c.status}): expected {c.expected}; observed {c.observed}" for c in failed]
-            raise ChecksFailed(
+            error = ChecksFailed(
                 f"{len(failed)} of {len(self)} checks did not pass:\n  " + "\n  ".join(lines),
                 where=", ".join(dict.fromkeys(c.where for c in failed if c.where)) or None,
                 next_step="show the plan of the chapter again: what drifted is in it; then apply and verify once more",
             )
+            error.table = self
+            raise error
         return self
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [(c.mark[0], f"{c.title} ({c.id})", c.expected, c.observed, c.where) for c in self]
 
+    def markup(self, caption: str = "") -> str:
+        """Return the table as HTML under this caption."""
+        return html_table(COLUMNS, self._rows(), caption, row_classes=[c.mark[1] for c in self])
+
     def _repr_html_(self) -> str:
-        return html_table(COLUMNS, self._rows(), self._caption(), row_classes=[c.mark[1] for c in self])
+        return self.markup(self._caption())
 
     def __str__(self) -> str:
         return text_table(COLUMNS, self._rows(), self._caption())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class RunbookError(Exception):
     """An error that a user can act on. In a notebook it is shown as a card without a traceback (see `display.install`).
@@ -73,7 +75,12 @@ class LockHeld(RunbookError):
 
 
 class ChecksFailed(RunbookError):
-    """At least one check did not pass; the message names them. `chapter` is the chapter of these checks, "" when the reader has it open."""
+    """At least one check did not pass; the message names them. `chapter` is the chapter of these checks, "" when the reader has it open.
+
+    `table` are all rows of the verification, where the error names its rows by them: a card shows those that did not pass.
+    """
+
+    table: Any = None
 
     def __init__(self, what: str, where: str | None = None, next_step: str | None = None, chapter: str = ""):
         super().__init__(what, where, next_step)

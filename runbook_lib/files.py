@@ -43,7 +43,7 @@ def make_workspace(folder: Path) -> list[Path]:
             path = target / entry.name
             if entry.is_dir():
                 copy(entry, path)
-            elif path.suffix in (".ipynb", ".yaml", ".md", ".json", ".png", ".svg") and not path.exists():
+            elif path.suffix in (".ipynb", ".py", ".yaml", ".md", ".json", ".png", ".svg") and not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(entry.read_bytes())
                 made.append(path)

@@ -74,13 +74,11 @@ class Verbs:
             display.show(each)
 
     def verify(self) -> CheckTable:
-        """Run the checks of the running system and return them. Raises ChecksFailed, after the table was shown, when one did not pass."""
+        """Run the checks of the running system and return them. Raises ChecksFailed, whose card has the rows, when one did not pass."""
         with self.deployment.journal.attempt(self.name, "verify"):
             checks = CheckTable([*self.checks()])
             self.deployment.journal.checked(self.name, checks)
             store_verification(self.deployment, self.name, checks.ok)
-            if not checks.ok:
-                display.show(checks)
             return checks.raise_if_failed()
 
     def checks(self) -> CheckTable:

@@ -31,6 +31,7 @@ class Launch(Verbs):
         with d.writing(), d.journal.attempt(self.name, "apply"), progress_.progress("Launch", [n.name for n in d.topology.nodes]) as progress:
             done = d.cloud.apply(self.resumed(plan), progress, self._drain)
             d.journal.changed(self.name, done)
+            progress.whole("waiting for SSH")
             d.wait_for_ssh(n.name for n in d.topology.nodes)
         plan.begun.clear()
         return done

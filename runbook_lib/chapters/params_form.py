@@ -204,9 +204,7 @@ class ParamsForm:
         self.picture = w.HTML()
         self.save = w.Button(description="Save", icon="save", tooltip="write a params file", button_style="primary")
         self.save.on_click(lambda _: self._save())
-        self.everywhere = w.Checkbox(
-            value=True, indent=False, description="make the chapters of this deployment: copies that name this file", layout={"width": "34em"}
-        )
+        self.everywhere = w.Checkbox(value=True, indent=False, description="make this deployment's chapters, which name the file", layout={"width": "34em"})
         self.everywhere.tooltip = "in work/, with the line params_file = … in every chapter of this pattern"
         left = w.VBox([self.pattern, self.answer.box, self.keys, w.HBox([self.save, self.everywhere]), self.saved.box])
         self.box = w.VBox([left, self.picture])

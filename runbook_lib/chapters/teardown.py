@@ -28,7 +28,8 @@ def destroy(deployment: Session, confirm: str) -> Any:
         gone = teardown.destroy(deployment.cloud, progress)
         deployment.journal.checked("99_tear_down", gone)
         if left := gone.failed():
-            display.show(gone)
             words = "; ".join(f"{check.title}: {check.observed}" for check in left)
-            raise ChecksFailed(f"something of {deployment.spec.deployment} is left: {words}", left[0].where, "run this again; remove by hand what stays")
+            error = ChecksFailed(f"something of {deployment.spec.deployment} is left: {words}", left[0].where, "run this again; remove by hand what stays")
+            error.table = gone
+            raise error
         return gone

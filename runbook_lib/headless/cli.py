@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,6 +41,8 @@ COMMANDS = {  # name: (what it does, exit status)
     "lab": ("up, down, status, env, ssh, hosts, browser: EC2 on one's own machine", "0, 1"),
 }
 WITH_DOCUMENT = ("run", "plan", "verify", "status", "destroy")
+# JupyterLab asks each new reader whether it may fetch news: defaults of its settings, which a person's own settings override
+NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 SHELLS = ("bash", "zsh", "fish")
 LAB_VERBS = ("up", "down", "status", "env", "ssh", "hosts", "browser")
 OF_CHAPTERS = "a parameter that a chapter has of its own, as with papermill: -p war app.war"
@@ -282,12 +286,18 @@ def _open(args: argparse.Namespace) -> int:
     params = find_params(args.params or DEFAULT_PARAMS)
     spec = load_spec(params)
     chapters = os.path.relpath(work_copies(params, spec.deployment, spec.pattern, ROOT), ROOT)
-    command = [sys.executable, "-m", "jupyterlab", f"{chapters}/00_start_here.ipynb", f"--notebook-dir={ROOT}"]
+    command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={ROOT}", f"--LabApp.default_url=/lab/tree/{chapters}/00_start_here.ipynb"]
     command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     command += [f"--port={args.port}", "--ServerApp.port_retries=0"] if args.port else []
     command += ["--no-browser"] if args.no_browser or not display else []
     command += ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    return subprocess.run(command, cwd=ROOT).returncode
+    with tempfile.TemporaryDirectory(prefix="runbook-jupyter-") as folder:
+        settings = Path(folder, "labconfig", "default_setting_overrides.json")
+        settings.parent.mkdir()
+        settings.write_text(json.dumps(NO_NEWS), encoding="utf-8")
+        before = os.environ.get("JUPYTER_CONFIG_PATH")
+        environment = os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, [folder, before]))}
+        return subprocess.run(command, cwd=ROOT, env=environment).returncode
 
 
 def _doctor(args: argparse.Namespace) -> int:

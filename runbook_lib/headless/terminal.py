@@ -1,6 +1,6 @@
 """What the command line prints: as wide as the terminal, coloured where that is wanted, with the live progress of a chapter.
 
-Into a pipe or a file goes plain text, and no line is broken, so that `grep` finds it; $COLUMNS, when it is set, is kept there too.
+Into a pipe or a file goes plain text, and no line is broken, so that `grep` finds it.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Terminal:
 
     @property
     def width(self) -> int | None:
-        """The columns that a line may take, None in a pipe or a file without $COLUMNS."""
-        return self.console.width if self.console.is_terminal or os.environ.get("COLUMNS", "").isdigit() else None
+        """The columns that a line may take, None in a pipe or a file."""
+        return self.console.width if self.console.is_terminal else None
 
     def __call__(self, thing: Any) -> None:
         """Print a text or a result (a plan, a table of checks), redacted; with --quiet shortened, or not at all."""

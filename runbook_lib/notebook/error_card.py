@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
+from runbook_lib.check import CheckTable
 from runbook_lib.errors import ChecksFailed, LockHeld, ParamsError, PlanOvertaken, RunbookError, Stopped
 from runbook_lib.spec.chapters import CHAPTERS
 from runbook_lib.spec.model import Spec
@@ -33,7 +34,9 @@ SECTIONS: dict[type[RunbookError], tuple[str, str]] = {
 def error_card(error: RunbookError) -> str:
     """Return the card as HTML. Paths in it are relative to the repository's root."""
     key = reference_of(error)
-    rows = [("What", linked(error.what)), ("Where", linked(error.where or "")), ("Next", linked(error.next_step or ""))]
+    table = error.table if isinstance(error, ChecksFailed) else None
+    what = linked(error.what) if table is None else f"{len(table.failed())} of {len(table)} checks did not pass"
+    rows = [("What", what), ("Where", linked(error.where or "")), ("Next", linked(error.next_step or ""))]
     if key:
         default = key.default_words if key.required or not key.default_words else f"default {key.default_words}"
         facts = ", ".join(filter(None, [key.unit, default]))
@@ -42,7 +45,14 @@ def error_card(error: RunbookError) -> str:
     cells = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in rows if text)
     if isinstance(error, Stopped):
         return f'<div class="rb-stopped" role="status"><strong>■ Stopped, as asked.</strong><dl>{cells}</dl></div>'
-    return f'<div class="rb-error" role="alert"><strong>✘ Stopped.</strong><dl>{cells}</dl>{_traceback(error)}</div>'
+    return f'<div class="rb-error" role="alert"><strong>✘ Stopped.</strong><dl>{cells}</dl>{_rows(table)}{_traceback(error)}</div>'
+
+
+def _rows(table: CheckTable | None) -> str:
+    """Return the rows that did not pass as an HTML table, and all rows folded below; "" without a table."""
+    if table is None:
+        return ""
+    return f"{CheckTable(table.failed()).markup()}<details><summary>All {len(table)} checks</summary>{table._repr_html_()}</details>"
 
 
 def links_of(error: RunbookError) -> list[tuple[str, str]]:

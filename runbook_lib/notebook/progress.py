@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import FrameType
 from typing import Any
 
@@ -47,6 +47,11 @@ class Progress:
             with suppress(OSError), open(note, "ab", buffering=0) as steps:  # one write: lines of two processes never mix
                 steps.write(f"{json.dumps(asdict(event))}\n".encode())
 
+    def whole(self, doing: str) -> None:
+        """Show that every host has done all of its steps, however many there were, and is at `doing`."""
+        for event in list(self.last.values()):
+            self(replace(event, doing=doing, done=max(event.of, 1), of=max(event.of, 1), may_stop=False))
+
     def close(self) -> None:
         """Remove the progress after a successful apply; the cell's value shows what changed."""
 
@@ -58,8 +63,12 @@ class Progress:
 
 
 def _bar(host: str, done: int, of: int) -> str:
-    """Return a `<progress>` element as HTML. Unlike the widget's bar, it tells a screen reader what it is and how far it is."""
-    return f'<progress max="{max(of, 1)}" value="{done}" aria-label="{html.escape(host)}" style="width:16em"></progress>'
+    """Return a `<progress>` element as HTML; it only moves where nobody knows how much there is to do (`of` is 0).
+
+    Unlike the widget's bar, it tells a screen reader what it is and how far it is.
+    """
+    far = f'max="{of}" value="{done}" ' if of else ""
+    return f'<progress {far}aria-label="{html.escape(host)}" style="width:16em"></progress>'
 
 
 class WidgetProgress(Progress):
@@ -96,7 +105,7 @@ class WidgetProgress(Progress):
         if event.host not in self.bars:
             self._row(event.host)
         self.bars[event.host].value = _bar(event.host, event.done, event.of)
-        self.words[event.host].value = f"{event.done} of {event.of}  {event.doing}"
+        self.words[event.host].value = f"{event.counted}{event.doing}"
         self.output.value = f"<pre>{html.escape(chr(10).join(self.tail[-40:]))}</pre>"
 
     def _cancelled(self) -> None:

@@ -29,6 +29,8 @@ def work_copies(params: Path, deployment: str, pattern: str, workspace: Path = R
     folder.mkdir(parents=True, exist_ok=True)
     for name in BESIDE:
         _link(folder.parent / name, workspace / name)
+    for path in (workspace / "notebooks").glob("*.py"):  # for kernels without the library
+        shutil.copyfile(path, folder / path.name)
     for exemplar in sorted((workspace / "notebooks").glob("*.ipynb")):
         _renew(folder / exemplar.name, exemplar)
     opened = here() == folder  # the reader has its first chapter open: JupyterLab would find that changed behind it

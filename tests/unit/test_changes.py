@@ -42,6 +42,25 @@ def test_the_table_of_a_notebook_has_the_same_rows() -> None:
     assert table.count("<tr>") == 1 + 4 and "<td>store-1, store-2</td>" in table
 
 
+def test_a_change_of_all_hosts_takes_no_column_of_names() -> None:
+    hosts = ("store-1", "store-2", "publisher-1")
+    pending = [*(Pending(host, "machine", SAME) for host in hosts), Pending("store-1", "settings", SAME)]
+    table = Plan("Nodes", dict.fromkeys(hosts, ()), tuple(pending))._repr_html_()
+    assert '<td><span title="store-1, store-2, publisher-1">all 3 hosts</span></td>' in table and "<td>store-1</td>" in table
+
+
+def test_a_path_goes_on_below_after_a_slash_and_not_within_a_word() -> None:
+    assert "<td>file /<wbr>etc/<wbr>x</td>" in PLAN._repr_html_()
+
+
+def test_a_diff_of_the_table_has_a_row_of_its_own_with_its_lines_coloured() -> None:
+    diff = "@@ -1 +1 @@\n-old <x>\n+new\n same"
+    table = Plan("Nodes", {}, (Pending("a", "files", Change("file /etc/x", "change", "1 line differs", diff)),))._repr_html_()
+    assert '</tr><tr class="rb-diff"><td colspan="4"><pre>' in table
+    kinds = [("place", "@@ -1 +1 @@"), ("taken", "-old &lt;x&gt;"), ("added", "+new"), ("same", " same")]
+    assert "".join(f'<span class="rb-{kind}">{line}</span>\n' for kind, line in kinds) in table
+
+
 def change(host: str, key: str, verb: str = "modify", stage: str = "settings", summary: str = "") -> Pending:
     return Pending(host, stage, Change(key, verb, summary))
 

@@ -230,14 +230,14 @@ def test_open_takes_a_port(opened: list[list[str]], workspace: Path) -> None:
 def test_open_leads_every_chapter_to_the_params_and_changes_no_exemplar(
     words: list[str], params: str, opened: list[list[str]], workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exemplars = {path: path.read_bytes() for path in (workspace / "notebooks").iterdir()}
+    exemplars = {path: path.read_bytes() for path in (workspace / "notebooks").glob("*.ipynb")}
     monkeypatch.chdir(workspace.parent)
     assert cli.main(["open", *words]) == 0
-    assert opened[0][3] == f"work/{params}/notebooks/00_start_here.ipynb"
+    assert f"--LabApp.default_url=/lab/tree/work/{params}/notebooks/00_start_here.ipynb" in opened[0]
     pattern = ("00_start_here", "99_tear_down", *(chapter.name for chapter in chapters_of(params)))
     texts = [(workspace / "work" / params / "notebooks" / f"{name}.ipynb").read_text() for name in pattern]
     assert all(f'params_file = \\"../../../params/{params}.lab.yaml\\"' in text for text in texts)
-    assert {path: path.read_bytes() for path in (workspace / "notebooks").iterdir()} == exemplars
+    assert {path: path.read_bytes() for path in (workspace / "notebooks").glob("*.ipynb")} == exemplars
 
 
 def test_doctor_tells_a_mistake_in_the_params_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

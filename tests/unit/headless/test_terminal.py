@@ -70,7 +70,7 @@ def test_marks_and_diffs_are_coloured_unless_no_color_is_set() -> None:
 
 
 def test_into_a_pipe_goes_plain_text_with_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.setenv("COLUMNS", str(WIDTH))
     out = io.StringIO()
     say = Terminal(stream=out)
     with say.fitted():

@@ -142,6 +142,18 @@ def test_progress_that_fails_leaves_where_each_host_stood(capsys: pytest.Capture
     assert "db-1: packages, 3 of 9: install <x>" in capsys.readouterr().out
 
 
+def test_bars_are_full_when_all_is_done_and_move_where_nobody_knows_how_much_there_is() -> None:
+    seen: list[Event] = []
+    shown = progress_.Progress("Launch", ["lb-1", "db-1"])
+    shown.draw = seen.append  # type: ignore[method-assign]
+    shown(Event("lb-1", "launch", "running", 3, 7))
+    shown(Event("db-1", "first boot", "boots", 0, 0))
+    shown.whole("waiting for SSH")
+    assert [(event.host, event.done, event.of) for event in seen[2:]] == [("lb-1", 7, 7), ("db-1", 1, 1)]
+    assert 'max="7" value="3"' in progress_._bar("lb-1", 3, 7) and "value" not in progress_._bar("db-1", 0, 0)
+    assert str(Event("db-1", "first boot", "boots", 0, 0)) == "db-1: first boot, boots"
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """Python's own way with SIGINT, which is ignored where the tests run in a shell's background."""

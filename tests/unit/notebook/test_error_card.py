@@ -8,7 +8,8 @@ import re
 
 import pytest
 
-from runbook_lib.errors import ChecksFailed, HostError, LockHeld, ParamsError, PlanOvertaken, RunbookError
+from runbook_lib.check import Check, CheckTable
+from runbook_lib.errors import ChecksFailed, HostError, LockHeld, ParamsError, PlanOvertaken, RunbookError, Stopped
 from runbook_lib.notebook.error_card import NOTEBOOKS, REFERENCE, SECTIONS, error_card, linked, links_of
 from runbook_lib.spec.chapters import CHAPTERS
 from runbook_lib.spec.chapters import NOTEBOOKS as FOLDER
@@ -55,6 +56,26 @@ def test_a_key_that_is_unknown_leads_to_the_whole_reference() -> None:
 def test_the_reference_has_an_anchor_for_every_key() -> None:
     page = (ROOT / "docs" / "parameters.md").read_text()
     assert [row.key for row in Spec.reference() if f'<a id="{row.key}"></a>' not in page] == []
+
+
+def test_the_card_of_a_failed_verification_has_each_row_that_failed_once_and_all_of_them_folded() -> None:
+    checks = CheckTable([Check(f"nginx.{status}", f"Check {status}", status, "1", f"seen {status}", "lb-1") for status in ("pass", "fail", "undecided")])
+    with pytest.raises(ChecksFailed) as caught:
+        checks.raise_if_failed()
+    card = error_card(caught.value)
+    above, _, folded = card.partition("<details><summary>All 3 checks")
+    assert "2 of 3 checks did not pass" in above
+    assert [above.count(f"seen {status}") for status in ("pass", "fail", "undecided")] == [0, 1, 1]
+    assert [folded.count(f"seen {status}") for status in ("pass", "fail", "undecided")] == [1, 1, 1]
+    assert str(caught.value).count("seen fail") == 1, "a terminal has the rows as lines"
+
+
+def test_a_stop_that_was_asked_for_is_amber_and_has_no_way_below() -> None:
+    try:
+        raise Stopped("stopped before configuration on lb-1, as asked", "lb-1")
+    except Stopped as error:
+        card = error_card(error)
+    assert 'class="rb-stopped"' in card and "rb-error" not in card and "<details>" not in card and "it goes on from here" in card
 
 
 @pytest.mark.parametrize("kind", SECTIONS)

@@ -76,13 +76,13 @@ def shown(chapters: Path, monkeypatch: pytest.MonkeyPatch) -> params_form.Params
 
 
 def test_save_makes_the_deployments_chapters_and_lists_them_in_order(shown: params_form.ParamsForm, chapters: Path) -> None:
-    exemplars = {path: path.read_bytes() for path in chapters.iterdir()}
+    exemplars = {path: path.read_bytes() for path in chapters.glob("*.ipynb")}
     shown._typed("deployment", "mine")
     shown._save()
     assert shown.params_file == "../params/mine.yaml"
     made = chapters.parent / "work" / "mine" / "notebooks"
     assert _line_of(made / "02_install_mysql.ipynb") == 'params_file = "../../../params/mine.yaml"'
-    assert {path: path.read_bytes() for path in chapters.iterdir()} == exemplars
+    assert {path: path.read_bytes() for path in chapters.glob("*.ipynb")} == exemplars
     links = [f'<a href="../work/mine/notebooks/{chapter.name}.ipynb">' for chapter in chapters_of("greg-single")]
     places = [shown.saved.value.index(link) for link in links]
     assert places == sorted(places)

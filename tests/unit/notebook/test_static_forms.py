@@ -80,7 +80,7 @@ def test_changes_are_a_table_whose_headings_say_that_they_head_columns(shown: Pl
     headings = table.xpath("./thead/tr/th")
     assert len(headings) == len(table.xpath("./tbody/tr[1]/td")) == 4
     assert all(heading.get("scope") == "col" and heading.text for heading in headings)
-    assert table.xpath("./tbody//details/pre")[0].text == "-old\n+new"
+    assert table.xpath("./tbody/tr[@class='rb-diff']//pre")[0].text_content() == "-old\n+new\n"
 
 
 @pytest.mark.parametrize("shown", [Plan("Demo", {"db-1": ()}, ()), Result("Demo", (), ("db-1",), 1.0)], ids=lambda shown: type(shown).__name__)
