@@ -54,9 +54,7 @@ def install(hypervisor: Hypervisor, pace: Pace | None = None) -> None:
 
 def resume() -> None:
     """Go on with what an earlier daemon had begun."""
-    from ec2lab.api.patches import ways_out
-
-    ways_out.resume()
+    importlib.import_module(f"{__name__}.ways_out").resume()
 
 
 def _bind(function: Callable[..., Any], original: Callable[..., Any] | None) -> Callable[..., Any]:
