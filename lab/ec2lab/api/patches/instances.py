@@ -85,7 +85,7 @@ def stop_instances(original: Callable[..., Any], self: Any) -> Any:
     force = bool(self._get_param("SkipOsShutdown", False))
     for instance in instances:
         refuse_state(instance, ("running", "stopping", "stopped"), "stopped")
-        if instance.disable_api_stop:
+        if _is_on(instance.disable_api_stop):
             _not_permitted(instance, "stopped", "disableApiStop")
     answer = []
     for instance in instances:
@@ -106,7 +106,7 @@ def terminate_some(original: Callable[..., Any], self: Any) -> Any:
 def terminate_instances(original: Callable[..., Any], self: Any, instance_ids: list[str]) -> Any:
     instances = self.get_multi_instances_by_id(instance_ids)
     for instance in instances:
-        if instance.disable_api_termination:
+        if _is_on(instance.disable_api_termination):
             _not_permitted(instance, "terminated", "disableApiTermination")
     before = [(instance, _copy_state(instance)) for instance in instances]
     for instance in instances:
@@ -130,6 +130,11 @@ def _named(ec2: Any, instance_ids: list[str]) -> list[Any]:
     if not instance_ids:
         raise EC2ClientError("InvalidParameterCombination", "No instances specified")
     return list(ec2.get_multi_instances_by_id(instance_ids))
+
+
+def _is_on(attribute: Any) -> bool:
+    """Return whether an attribute is set: ModifyInstanceAttribute gives it as a word, too."""
+    return str(attribute).lower() == "true"
 
 
 def _not_permitted(instance: Any, verb: str, attribute: str) -> NoReturn:
