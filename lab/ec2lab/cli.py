@@ -36,7 +36,7 @@ class CommandLine:
         up.add_argument("--allow", action="append", default=[], metavar="HOST", help="let machines reach HOST through the proxy (HTTPS)")
         slow = "what is made is invisible for 2 s, calls are throttled at AWS's rates, consoles are empty for SECONDS (90)"
         up.add_argument("--as-slow-as-aws", nargs="?", type=float, const=CONSOLE, metavar="SECONDS", help=slow)
-        wide = "a default VPC, and subnets of any addresses: this machine has no way into those outside of the range"
+        wide = "a default VPC, subnets of any addresses (no way into those outside of the range), other regions without machines"
         up.add_argument("--any-network", action="store_true", help=wide)
         up.add_argument("--images", default="", metavar="NAME,...", help=f"systems of its machines: {', '.join(RECIPES)} (default {DEFAULT})")
         self.add("down", "take the lab away: machines, disks, networks, everything")

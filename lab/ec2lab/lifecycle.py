@@ -90,7 +90,8 @@ def up(
     `uploads`: returns the files for each bucket; it is called in a thread of its own while the lab starts. `images`: names of the images
     that machines can be made of (see `image.RECIPES`); none: those that the lab has, `image.DEFAULT` for a new one.
     `pace`: be as slow as AWS, with consoles that are empty for so many seconds (see api.pace). `any_network`: have a default VPC, and take
-    subnets of any addresses; this machine has no way into those outside of the lab's range, or with addresses of another VPC.
+    subnets of any addresses; this machine has no way into those outside of the lab's range, or with addresses of another VPC. Other regions
+    answer as well, and have no machines.
     """
     prerequisites.check_machine()
     prerequisites.offer(prerequisites.missing_packages(), assume_yes, say)

@@ -93,7 +93,7 @@ def test_a_launch_template_fills_in_what_the_call_leaves_out(lab, net, launch):
 def test_an_instance_that_may_not_be_stopped_stays_until_it_may(lab, launch):
     box = launch(51, DisableApiStop=True).wait("running")
     assert refused(lab.ec2.stop_instances, InstanceIds=[box.id]) == "OperationNotPermitted"
-    lab.ec2.modify_instance_attribute(InstanceId=box.id, DisableApiStop={"Value": False})
+    lab.ec2.modify_instance_attribute(InstanceId=box.id, Attribute="disableApiStop", Value="false")
     lab.ec2.stop_instances(InstanceIds=[box.id], SkipOsShutdown=True)
     box.wait("stopped")
 

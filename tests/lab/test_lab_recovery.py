@@ -9,10 +9,9 @@ from collections.abc import Iterator
 import boto3
 import pytest
 from ec2lab import cleanup
-from ec2lab.lifecycle import down
+from ec2lab.lifecycle import client, down, up
 from ec2lab.paths import find_lab
 
-from runbook_cli.lab import up
 from tests.support.lab_fixtures import LabClient, eventually, require_lab_machine
 
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id /proc/1/stat | cut -d ' ' -f 1,22"
@@ -30,9 +29,9 @@ def lab() -> Iterator[LabClient]:
 
 
 def kill(lab) -> None:
-    [pid] = cleanup.daemons(lab.lab)
+    [pid] = cleanup.daemons(lab)
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not cleanup.daemons(lab.lab), "the daemon to be gone")
+    eventually(lambda: not cleanup.daemons(lab), "the daemon to be gone")
 
 
 def test_a_killed_daemon_s_machines_run_on_under_the_next_one(lab, net):
@@ -48,7 +47,7 @@ def test_a_killed_daemon_s_machines_run_on_under_the_next_one(lab, net):
     began = [box.run(BOOT_ID) for box in boxes]
     before = lab.ec2.describe_instances()["Reservations"]
 
-    kill(lab)
+    kill(lab.lab)
     said: list[str] = []
     up(lab.lab, say=said.append)
 
@@ -89,7 +88,7 @@ def reaches(box) -> bool:
 
 def test_what_ended_while_no_daemon_ran_is_stopped_and_what_no_instance_knows_is_removed(lab, net):
     box = lab.launch(net, 23).booted()
-    kill(lab)
+    kill(lab.lab)
     for pid in cleanup.supervisors(lab.lab):
         os.kill(pid, signal.SIGKILL)
     orphan = lab.lab.disks / "i-00000000000000bad"
@@ -103,18 +102,18 @@ def test_what_ended_while_no_daemon_ran_is_stopped_and_what_no_instance_knows_is
     box.wait("terminated")
 
 
-def test_a_state_that_cannot_be_read_makes_a_new_lab_and_says_so(lab):
-    kill(lab)
-    lab.lab.state_file.write_bytes(b"not a state")
+def test_a_state_that_cannot_be_read_makes_a_new_lab_and_says_so(any_lab):
+    kill(any_lab)
+    any_lab.state_file.write_bytes(b"not a state")
     said: list[str] = []
-    up(lab.lab, say=said.append)
+    up(any_lab, say=said.append)
     assert "cannot be taken over" in said[0] and any("cleaned up" in line for line in said)
-    assert not LabClient(lab.lab).ec2.describe_vpcs()["Vpcs"], "asked with the new lab's key"
+    assert not client(any_lab, "ec2").describe_vpcs()["Vpcs"]
 
 
 @pytest.mark.full
-def test_down_after_a_kill_leaves_nothing(lab):
-    kill(lab)
-    down(lab.lab, say=lambda text: None)
-    assert not cleanup.find(lab.lab)
-    up(lab.lab, say=lambda text: None)
+def test_down_after_a_kill_leaves_nothing(any_lab):
+    kill(any_lab)
+    down(any_lab, say=lambda text: None)
+    assert not cleanup.find(any_lab)
+    up(any_lab, say=lambda text: None)

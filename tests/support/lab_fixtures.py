@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pytest
 from botocore.config import Config
 from ec2lab import access_key
 from ec2lab.lifecycle import down
+from ec2lab.lifecycle import up as up_bare
 from ec2lab.machines.image import DEFAULT
 from ec2lab.paths import Lab, find_lab
 from ec2lab.status import console_host_keys
@@ -237,6 +239,17 @@ def lab(request: pytest.FixtureRequest) -> Iterator[LabClient]:
     down(here, say=lambda text: None)
     atexit.unregister(down)
     turn.close()
+
+
+@pytest.fixture(scope="module")
+def any_lab() -> Iterator[Lab]:
+    """A lab that takes any networks, beside the one of other tests: its own range is small, and far from theirs."""
+    require_lab_machine()
+    here = find_lab(f"{NAME[:6]}j", f"{IPv4Address(int(IPv4Network(RANGE).network_address) ^ 0x00800000)}/22")
+    down(here, say=lambda text: None)
+    up_bare(here, say=lambda text: None, any_network=True)
+    yield here
+    down(here, say=lambda text: None)
 
 
 @pytest.fixture(scope="module")

@@ -306,9 +306,10 @@ class Hypervisor:
         return links.Subnet(subnet.vpc_id, IPv4Network(vpc.cidr_block), subnet.cidr, routing.reached(subnet))
 
     def _sync_wires(self) -> None:
-        subnets = [subnet for zone in self.ec2.subnets.values() for subnet in zone.values()]
-        bridges = links.sync_subnets(self.lab, [self._wire(subnet) for subnet in subnets])
-        fence = links.Fence(frozenset(bridges), frozenset(routing.ways_out(self.ec2)), frozenset(routing.public_addresses(self.ec2)))
+        wires = [self._wire(subnet) for zone in self.ec2.subnets.values() for subnet in zone.values()]
+        bridges = links.sync_subnets(self.lab, wires)
+        beyond = frozenset((self.lab.vpc_bridge(wire.vpc_id), wire.vpc) for wire in wires if not wire.reached)
+        fence = links.Fence(frozenset(bridges), frozenset(routing.ways_out(self.ec2)), frozenset(routing.public_addresses(self.ec2)), beyond)
         if fence != self._fence:
             fence.load(self.lab)
             self._fence = fence

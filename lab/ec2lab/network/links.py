@@ -100,11 +100,13 @@ class Fence:
     """The host's table: traffic inside a bridge is allowed, and from machines with a way out to the API and the proxy; everything else is refused.
 
     `ways_out`: the private addresses of these machines. `public`: Elastic IPs, each with the private address that it leads to from this machine.
+    `beyond`: the bridges of VPCs with addresses that this machine has no way to, with these. Where br_netfilter is loaded, `outside` sees their frames.
     """
 
     bridges: frozenset[str] = frozenset()
     ways_out: frozenset[IPv4Address] = frozenset()
     public: frozenset[tuple[IPv4Address, IPv4Address]] = frozenset()
+    beyond: frozenset[tuple[str, IPv4Network]] = frozenset()
 
     def load(self, lab: Lab) -> None:
         """Write or replace the table in one transaction.
@@ -116,6 +118,7 @@ class Fence:
     def table(self, lab: Lab) -> str:
         within = "\n".join(f'iifname "{bridge}" oifname "{bridge}" accept' for bridge in sorted(self.bridges))
         ours = (f'"{lab.bridge}"', f'"{lab.bridge}-*"')  # not "{bridge}*", which for a lab `tw` would also match a lab `two`
+        stays = "\n".join(f'iifname "{bridge}" ip daddr {vpc} accept' for bridge, vpc in sorted(self.beyond))
         outside = "\n".join(f"iifname {one} ip daddr != {lab.network} reject with icmp type admin-prohibited" for one in ours)
         shut = "\n".join(f"{way} {one} drop" for one in ours for way in ("iifname", "oifname"))
         entry = "\n".join(f"iifname {one} goto own" for one in ours)
@@ -128,6 +131,7 @@ delete table inet {lab.table}
 table inet {lab.table} {{
   chain outside {{
     type filter hook prerouting priority -150
+    {stays}
     {outside}
   }}
   chain elastic {{

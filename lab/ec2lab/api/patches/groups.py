@@ -16,6 +16,7 @@ from ec2lab.api.patches import corrects
 ALLOWED = re.compile(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{0,255}")  # descriptions of groups and rules, from EC2's API model
 PROTOCOLS = ("tcp", "udp", "icmp", "icmpv6", "-1", *map(str, range(256)))
 WITH_PORTS = ("tcp", "udp", "6", "17")
+WITH_KINDS = ("icmp", "icmpv6", "1", "58")  # types and codes
 
 
 def _refuse_description(text: str, name: str) -> None:
@@ -36,6 +37,13 @@ def create_security_group(original: Callable[..., Any], self: Any) -> Any:
     return original(self)
 
 
+@corrects(SecurityGroups, "describe_security_groups")
+def describe_security_groups(original: Callable[..., Any], self: Any) -> Any:
+    """Describe a group once that is named twice; moto says that it does not exist."""
+    self.params["GroupIds"] = list(dict.fromkeys(self._get_param("GroupIds", [])))
+    return original(self)
+
+
 @corrects(SecurityGroups, "authorize_security_group_ingress")
 def authorize_ingress(original: Callable[..., Any], self: Any) -> Any:
     _refuse_bad_rules(self)
@@ -51,9 +59,7 @@ def authorize_egress(original: Callable[..., Any], self: Any) -> Any:
 @corrects(SecurityGroups, "revoke_security_group_ingress")
 @corrects(SecurityGroups, "revoke_security_group_egress")
 def revoke(original: Callable[..., Any], self: Any) -> Any:
-    for permission in _permissions(self):
-        for source in _sources(permission):
-            _canonical(source)
+    _refuse_bad_rules(self)
     return original(self)
 
 
@@ -76,9 +82,19 @@ def _refuse_bad_rules(self: Any) -> None:
             raise EC2ClientError("InvalidPermission.Malformed", f'Unsupported IP protocol "{protocol}"')
         if protocol in WITH_PORTS:
             _refuse_bad_ports(permission.get("FromPort"), permission.get("ToPort"))
+        else:
+            _refuse_bad_kinds(protocol, permission)
         for source in _sources(permission):
             _canonical(source)
             _refuse_description(str(source.get("Description", "") or ""), "rule description")
+
+
+def _refuse_bad_kinds(protocol: str, permission: Any) -> None:
+    """Refuse types and codes of ICMP that there are not; what is left out means all of them (API reference, IpPermission), and moto fails without it."""
+    for name in ("FromPort", "ToPort"):
+        number = permission.setdefault(name, -1)
+        if protocol in WITH_KINDS and not -1 <= int(number) <= 255:
+            raise EC2ClientError("InvalidParameterValue", f"ICMP {'type' if name == 'FromPort' else 'code'} ({number}) out of range")
 
 
 def _canonical(source: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from moto.core.responses import ActionResult
 from moto.core.types import Base64EncodedString
 from moto.core.utils import utcnow
-from moto.ec2.exceptions import EC2ClientError
+from moto.ec2.exceptions import EC2ClientError, InvalidSecurityGroupNotFoundError
 from moto.ec2.models.elastic_block_store import EBSBackend
 from moto.ec2.models.elastic_network_interfaces import NetworkInterfaceBackend
 from moto.ec2.models.instances import Instance, InstanceBackend
@@ -27,19 +27,39 @@ def modify_volume(original: Callable[..., Any], self: Any, volume_id: str, targe
     return original(self, volume_id, target_size, *rest)
 
 
+@corrects(InstanceResponse, "modify_instance_attribute")
+def modify_attribute(original: Callable[..., Any], self: Any) -> Any:
+    """Refuse devices that the instance has not ("Error codes for the Amazon EC2 API"); moto fails."""
+    instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+    for mapping in self._get_param("BlockDeviceMappings", []):
+        if mapping.get("DeviceName") not in instance.block_device_mapping:
+            raise EC2ClientError("InvalidInstanceAttributeValue", f"No device is currently mapped at {mapping.get('DeviceName')}")
+    return original(self)
+
+
 @corrects(InstanceBackend, "modify_instance_security_groups")
 def modify_groups(original: Callable[..., Any], self: Any, instance_id: str, group_ids: list[str]) -> Any:
-    instance = original(self, instance_id, group_ids)
+    """Refuse groups that there are not, and none at all (moto takes both); the interface is in the same groups."""
+    if not group_ids:
+        raise EC2ClientError("InvalidParameterCombination", "No attributes specified.")
+    _refuse_unknown_groups(self, group_ids)
+    instance = original(self, instance_id, list(dict.fromkeys(group_ids)))
     instance.nics[0]._group_set = instance.security_groups
     return instance
 
 
 @corrects(NetworkInterfaceBackend, "modify_network_interface_attribute")
-def modify_interface(original: Callable[..., Any], self: Any, eni_id: str, *rest: Any, **more: Any) -> None:
-    original(self, eni_id, *rest, **more)
+def modify_interface(original: Callable[..., Any], self: Any, eni_id: str, group_ids: list[str], *rest: Any, **more: Any) -> None:
+    _refuse_unknown_groups(self, group_ids)
+    original(self, eni_id, list(dict.fromkeys(group_ids)), *rest, **more)
     nic = self.get_network_interface(eni_id)
     if nic.instance:
         nic.instance.security_groups = nic._group_set
+
+
+def _refuse_unknown_groups(ec2: Any, group_ids: list[str]) -> None:
+    if unknown := [group for group in group_ids if ec2.get_security_group_from_id(group) is None]:
+        raise InvalidSecurityGroupNotFoundError(unknown[0])
 
 
 @corrects(InstanceBackend, "start_instances")
@@ -78,7 +98,7 @@ def stop_instances(original: Callable[..., Any], self: Any) -> Any:
     force = bool(self._get_param("SkipOsShutdown", False))
     for instance in instances:
         refuse_state(instance, ("running", "stopping", "stopped"), "stopped")
-        if instance.disable_api_stop:
+        if _is_on(instance.disable_api_stop):
             _not_permitted(instance, "stopped", "disableApiStop")
     answer = []
     for instance in instances:
@@ -89,11 +109,17 @@ def stop_instances(original: Callable[..., Any], self: Any) -> Any:
     return ActionResult({"StoppingInstances": answer})
 
 
+@corrects(InstanceResponse, "terminate_instances")
+def terminate_some(original: Callable[..., Any], self: Any) -> Any:
+    _named(self.ec2_backend, self._get_param("InstanceIds", []))
+    return original(self)
+
+
 @corrects(InstanceBackend, "terminate_instances")
 def terminate_instances(original: Callable[..., Any], self: Any, instance_ids: list[str]) -> Any:
-    instances = _named(self, instance_ids)
+    instances = self.get_multi_instances_by_id(instance_ids)
     for instance in instances:
-        if instance.disable_api_termination:
+        if _is_on(instance.disable_api_termination):
             _not_permitted(instance, "terminated", "disableApiTermination")
     before = [(instance, _copy_state(instance)) for instance in instances]
     for instance in instances:
@@ -117,6 +143,11 @@ def _named(ec2: Any, instance_ids: list[str]) -> list[Any]:
     if not instance_ids:
         raise EC2ClientError("InvalidParameterCombination", "No instances specified")
     return list(ec2.get_multi_instances_by_id(instance_ids))
+
+
+def _is_on(attribute: Any) -> bool:
+    """Return whether an attribute is set: ModifyInstanceAttribute gives it as a word, too."""
+    return str(attribute).lower() == "true"
 
 
 def _not_permitted(instance: Any, verb: str, attribute: str) -> NoReturn:

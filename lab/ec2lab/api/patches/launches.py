@@ -10,10 +10,12 @@ from typing import Any
 from moto.core.responses import ActionResult
 from moto.ec2.exceptions import EC2ClientError, InvalidLaunchTemplateIdNotFound
 from moto.ec2.models.instance_types import INSTANCE_TYPES
+from moto.ec2.models.instances import InstanceBackend
 from moto.ec2.responses.instances import InstanceResponse
 
 from ec2lab.api.client_tokens import SeenTokens
 from ec2lab.api.patches import corrects, lab
+from ec2lab.paths import REGION
 
 tokens = SeenTokens()
 
@@ -34,11 +36,25 @@ def run_instances(original: Callable[..., Any], self: Any) -> Any:
     result = original(self)
     reservation = result.result
     for instance in reservation.instances:
-        _settle(self, instance)
         _tag_interface(self, instance.nics[0])
-        lab().launch(instance)
     tokens.note(token, asked, reservation)
     return result
+
+
+@corrects(InstanceBackend, "run_instances")
+def make_instances(original: Callable[..., Any], self: Any, image_id: str | None, *rest: Any, **more: Any) -> Any:
+    """Start a machine for each instance, whoever makes it: a fleet and a spot request make instances, too."""
+    template = more.get("launch_template")
+    image = image_id or (self._get_template_from_args(template).image_id if template else None)
+    if self.region_name != REGION:
+        raise EC2ClientError("OptInRequired", f"The lab has machines in the region {REGION} only.")
+    if image not in lab().images:
+        raise EC2ClientError("InvalidAMIID.NotFound", f"The image id '[{image}]' does not exist")
+    reservation = original(self, image, *rest, **more)
+    for instance in reservation.instances:
+        _settle(self, instance, more.get("nics") or [])
+        lab().launch(instance)
+    return reservation
 
 
 def _add_template(self: Any) -> None:
@@ -54,7 +70,7 @@ def _add_template(self: Any) -> None:
         if name == "TagSpecifications":
             self.params[name] = [*value, *self._get_param(name, [])]
         elif not (name == "NetworkInterfaces" and own_network):
-            self.params.setdefault(name, value)
+            self.params.setdefault(name, str(value) if name == "UserData" else value)
 
 
 def _refuse_unknown(self: Any) -> None:
@@ -167,7 +183,7 @@ def _disks(self: Any) -> list[dict[str, Any]]:
     return disks
 
 
-def _settle(self: Any, instance: Any) -> None:
+def _settle(ec2: Any, instance: Any, asked: list[Any]) -> None:
     """Give the instance and its interface the same groups (by default the VPC's default group) and no public address.
 
     The interface goes with the instance unless the request says otherwise, or it was there before (API reference, InstanceNetworkInterfaceSpecification).
@@ -175,10 +191,10 @@ def _settle(self: Any, instance: Any) -> None:
     nic = instance.nics[0]
     groups = list({group.id: group for group in [*instance.security_groups, *nic._group_set]}.values())
     if not groups:
-        groups = [self.ec2_backend.get_security_group_by_name_or_id("default", vpc_id=instance.vpc_id)]
+        groups = [ec2.get_security_group_by_name_or_id("default", vpc_id=instance.vpc_id)]
     instance.security_groups = nic._group_set = groups
     nic.public_ip, nic.public_ip_auto_assign = None, False
-    first: dict[str, Any] = next(iter(self._get_param("NetworkInterfaces", [])), {})
+    first: dict[str, Any] = next(iter(asked), {})
     nic.delete_on_termination = "NetworkInterfaceId" not in first and first.get("DeleteOnTermination", True) is not False
 
 

@@ -28,12 +28,15 @@ def create_subnet(original: Callable[..., Any], self: Any, vpc_id: str, cidr_blo
 
     A range with host bits is taken as its network (API reference, CreateSubnet: "we modify the specified CIDR block to its canonical form").
     """
+    if not cidr_block:
+        raise EC2ClientError("UnsupportedOperation", "The lab has no subnets of IPv6 alone.")
     cidr_block = _network(cidr_block)
     refusal = _unreachable(self, vpc_id, IPv4Network(cidr_block))
     if refusal and not lab().lab.any_network_file.exists():
         raise refusal
     subnet = original(self, vpc_id, cidr_block, *rest, **more)
-    subnet.default_for_az = subnet.map_public_ip_on_launch = False
+    subnet.default_for_az = subnet.default_for_az and self.get_vpc(vpc_id).is_default
+    subnet.map_public_ip_on_launch = False
     subnet.reached = refusal is None
     return subnet
 
