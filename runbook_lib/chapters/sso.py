@@ -16,6 +16,7 @@ from runbook_lib.errors import ChecksFailed
 from runbook_lib.evidence.comparison import SideBySide, side_by_side
 from runbook_lib.evidence.exchanges import Exchanges, as_tables
 from runbook_lib.notebook import display
+from runbook_lib.notebook import progress as progress_
 
 
 class Sso(Verbs):
@@ -39,10 +40,10 @@ class Sso(Verbs):
     def prove(self, agreed: bool = False) -> Proof:
         """Make every attempt of the matrix and return the proof; its `verdict` is the result.
 
-        Test users are created and removed afterwards; on AWS only when `agreed` is true.
+        Test users are created and removed afterwards; on AWS only when `agreed` is true. Raises Stopped after a Cancel or an interrupt.
         """
-        with self.deployment.journal.attempt(self.name, "prove"), self.scene() as scene:
-            proof = prove(scene, agreed=agreed)
+        with self.deployment.journal.attempt(self.name, "prove"), self.scene() as scene, progress_.progress("The attempts", ["proof"]) as progress:
+            proof = prove(scene, agreed=agreed, progress=progress)
         self.deployment.journal.checked(self.name, proof.checks)
         self.deployment.journal.verdict(self.name, proof.kind, proof.verdict, proof.as_expected)
         for outcome in proof.outcomes:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import yaml
 
+from runbook_lib.changes import Progress, Reporter
 from runbook_lib.check import Check, CheckTable
 from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, Login, ProductNode, Scene
 from runbook_lib.checks.sso.pages import Catalogue, Seen
@@ -355,11 +356,12 @@ def _item(title: str, setting: str) -> str:
     return f"<li>{html.escape(title)}{closed}</li>"
 
 
-def prove(scene: Scene, *, agreed: bool = False, only: Iterable[str] = ()) -> Proof:
+def prove(scene: Scene, *, agreed: bool = False, only: Iterable[str] = (), progress: Progress | None = None) -> Proof:
     """Make every attempt that has a meaning in this scene and return the proof. Test users exist only during the call.
 
     `agreed`: the owner of the user store agreed to the test users. `only`: ids of attempts to make; the verdict is about
-    these alone. Raises `RunbookError` when the scene asks first and nobody agreed (then nothing is changed), or when the test
+    these alone. `progress` is told each attempt, and may raise an error to stop: no more attempts are begun, and the users go.
+    Raises `RunbookError` when the scene asks first and nobody agreed (then nothing is changed), or when the test
     users cannot be made.
     """
     if scene.ask_first and not agreed:
@@ -371,12 +373,12 @@ def prove(scene: Scene, *, agreed: bool = False, only: Iterable[str] = ()) -> Pr
     chosen = [attempt for attempt in matrix()[0] if not only or attempt.id in set(only)]
     rows = [attempt for attempt in chosen if attempt.applies(scene)]
     with test_users(scene) as logins:
-        outcomes = _all(rows, scene, logins)
+        outcomes = _all(rows, scene, logins, Reporter(progress, "attempts", len(rows)))
     left_out = tuple(attempt for attempt in chosen if not attempt.applies(scene))
     return Proof(scene, tuple(outcomes[attempt.id] for attempt in rows), left_out, logins.check(CHAPTER, "the attempts"))
 
 
-def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login]) -> dict[str, Outcome]:
+def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login], report: Reporter) -> dict[str, Outcome]:
     """Make the attempts and return the outcomes by id.
 
     Controls are made first, one after the other, because a user's first sign-in creates its private role. Attempts that must
@@ -384,8 +386,17 @@ def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login]) -> dict
     """
     first = [attempt for attempt in rows if attempt.kind == "control"]
     last = sorted((attempt for attempt in rows if attempt.alone or attempt.writes), key=lambda attempt: attempt.writes)
-    outcomes = {attempt.id: try_out(attempt, scene, logins) for attempt in first}
     between = [attempt for attempt in rows if attempt not in first and attempt not in last]
+
+    def made(attempt: Attempt) -> tuple[str, Outcome]:
+        report("proof", attempt.title)
+        return attempt.id, try_out(attempt, scene, logins)
+
+    outcomes = dict(map(made, first))
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        outcomes |= zip((a.id for a in between), pool.map(lambda a: try_out(a, scene, logins), between), strict=True)
-    return outcomes | {attempt.id: try_out(attempt, scene, logins) for attempt in last}
+        try:
+            outcomes |= pool.map(made, between)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return outcomes | dict(map(made, last))

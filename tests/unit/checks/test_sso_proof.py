@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
+from runbook_lib.changes import Event
 from runbook_lib.checks.sso import proof as sso
 from runbook_lib.checks.sso.pages import Seen
 from runbook_lib.checks.sso.proof import Attempt, Outcome, Proof, decide, matrix, try_out
 from runbook_lib.checks.sso.verbs import CannotTell, Walk
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import RunbookError, Stopped
 from tests.conftest import DATA
 from tests.fakes import attempt, scene
 
@@ -107,6 +111,26 @@ def test_a_precondition_that_fails_says_which(monkeypatch: pytest.MonkeyPatch) -
 def test_nothing_is_touched_on_a_cloud_that_asks_first() -> None:
     with pytest.raises(RunbookError, match="nobody agreed yet"):
         sso.prove(scene(ask_first=True))
+
+
+def test_each_attempt_is_told_and_after_a_stop_no_more_are_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [replace(attempt(), id=f"attempt-{number}", alone=number > 40) for number in range(50)]
+    made: list[str] = []
+    monkeypatch.setattr(sso, "matrix", lambda: (tuple(rows), None))
+    monkeypatch.setattr(sso, "test_users", lambda scene: nullcontext(SimpleNamespace(check=lambda *words: None)))
+    monkeypatch.setattr(sso, "try_out", lambda row, *rest: made.append(row.id))
+    told: list[Event] = []
+    sso.prove(scene(), progress=told.append)
+    assert len(made) == 50 and sorted(event.done for event in told) == list(range(1, 51)) and {event.of for event in told} == {50}
+
+    def cancel(event: Event) -> None:
+        if event.done >= 5:
+            raise Stopped("stopped, as asked")
+
+    made.clear()
+    with pytest.raises(Stopped):
+        sso.prove(scene(), progress=cancel)
+    assert len(made) < 5
 
 
 def test_an_attempt_without_a_meaning_here_is_left_out_and_named() -> None:
