@@ -84,6 +84,13 @@ def _run_pages(run: Path, out: Path) -> Iterable[Page]:
         yield Page(f"{folder.name}/report.html", f"{folder.name}: report", _words(report))
 
 
+# Of nbconvert's page: links that are told by more than colour, and words with a contrast of 4.5 to their ground.
+LEGIBLE = (
+    "a{text-decoration:underline!important}.jp-InputPrompt,.jp-OutputPrompt{color:#595959!important;opacity:1!important}"
+    ".highlight .c1,.highlight .c{color:#2f6b6b!important}"
+)
+
+
 def _render(notebook: Path, there: set[str]) -> str:
     """Return a chapter as one HTML page that loads nothing from elsewhere; its links point to pages of the site. `there`: the chapters it has."""
     import nbformat
@@ -97,8 +104,10 @@ def _render(notebook: Path, there: set[str]) -> str:
     body = re.sub(r'href="\.\./docs/parameters\.md(#[\w.]+)?"', lambda m: f'href="../parameters.html{m[1] or ""}"', body)
     body = re.sub(r'href="\.\./docs/[^"]*"', 'href="../index.html"', body)
     banner = html.escape(provenance.banner(provenance.of_run(runs_.read(notebook.parent))))
-    home = f'<p style="padding:.5em 2em"><strong>{banner}</strong> (run {notebook.parent.name})<br><a href="../index.html">All chapters</a></p>'
-    return journals.redact(re.sub(r"(<body[^>]*>)", lambda m: m[1] + home, body, count=1))
+    home = f'<header style="padding:.5em 2em"><strong>{banner}</strong> (run {notebook.parent.name})<br><a href="../index.html">All chapters</a></header>'
+    light = '<body data-jp-theme-light="true"'  # nbconvert's page is light whatever the reader's scheme; a chapter's own colours follow this
+    body = body.replace("</head>", f"<style>{LEGIBLE}</style></head>", 1)
+    return journals.redact(re.sub(r"<body([^>]*>)", lambda m: light + m[1] + home, body, count=1))
 
 
 def _words(page: str) -> str:

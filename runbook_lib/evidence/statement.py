@@ -99,6 +99,8 @@ class Statement:
     def __str__(self) -> str:
         return "\n".join(self.lines)
 
+    __repr__ = __str__
+
     def _repr_html_(self) -> str:
         classes = (self.kind or "undecided", "yes" if self.expected else "no" if self.kind else "undecided")
         return "".join(

@@ -351,7 +351,7 @@ class Hypervisor:
             work()
             self.trouble.pop(what, None)
         except Exception as problem:
-            self.trouble[what] = str(problem).splitlines()[0]
+            self.trouble[what] = (str(problem).splitlines() or [type(problem).__name__])[0]
             log.exception("%s: cannot be made what the API says", what)
 
     def _tell_trouble(self) -> None:

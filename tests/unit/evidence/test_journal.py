@@ -94,6 +94,7 @@ def test_what_was_changed_before_a_failure_is_counted(journal: Journal, monkeypa
         raise error
 
     monkeypatch.setattr(Mysql, "work", fail)
+    monkeypatch.setattr(Mysql, "announce", lambda self: None)  # of a deployment that is none
     deployment = MagicMock()
     deployment.journal = journal
     with pytest.raises(RunbookError):

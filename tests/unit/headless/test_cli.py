@@ -113,7 +113,7 @@ def test_destroy_fails_when_something_is_left(monkeypatch: pytest.MonkeyPatch, t
     )
     monkeypatch.setattr(teardown, "destroy", lambda *_: left)
     deployment, journal = MagicMock(), Journal(tmp_path / "run")
-    deployment.spec.deployment, deployment.journal = "d", journal
+    deployment.spec.deployment, deployment.journal, deployment.cloud.aws.endpoint = "d", journal, "http://endpoint.example"
     with pytest.raises(ChecksFailed, match="something of d is left: Volumes: vol-1"):
         teardown_.destroy(deployment, "d")
     assert [(check["id"], check["status"]) for check in journal.result()["checks"]] == [("gone-machines", "pass"), ("gone-disks", "fail")]

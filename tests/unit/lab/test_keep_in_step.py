@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,10 +23,11 @@ class Machine:
 
 
 @pytest.mark.parametrize("broken", ["subnets", "rules", "a machine"])
-def test_one_failure_is_logged_by_name_and_leaves_the_rest_in_force(broken: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_failure_is_logged_by_name_and_leaves_the_rest_in_force(broken: str, caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     machines = {name: Machine(name, works=name != "i-1" or broken != "a machine") for name in ("i-1", "i-2")}
     lab: Any = Hypervisor.__new__(Hypervisor)
-    lab.guard, lab._changed, lab.machines = threading.RLock(), threading.Event(), machines
+    lab.guard, lab._changed, lab.machines, lab.trouble = threading.RLock(), threading.Event(), machines, {}
+    lab.lab, lab.keep = SimpleNamespace(trouble_file=tmp_path / "trouble.json"), lambda: None
     lab.ec2 = SimpleNamespace(all_instances=lambda: [SimpleNamespace(id=name, state="running") for name in machines])
 
     def sync() -> None:

@@ -329,8 +329,8 @@ def test_a_session_of_the_lab_s_own_key_may_do_everything_and_expires(host: str,
     session, token = session_of(client(host, "sts").get_session_token())
     sts = client(host, "sts", session, token)
     assert sts.get_caller_identity()["Arn"] == f"arn:aws:iam::{DEFAULT_ACCOUNT_ID}:root"
-    found, asker = credentials._sessions[session.id]
-    monkeypatch.setitem(credentials._sessions, session.id, (replace(found, expires=datetime.datetime(2026, 1, 1)), asker))
+    found, asker = credentials.sessions[session.id]
+    monkeypatch.setitem(credentials.sessions, session.id, (replace(found, expires=datetime.datetime(2026, 1, 1)), asker))
     assert code_of(sts.get_caller_identity) == "ExpiredToken"
 
 
