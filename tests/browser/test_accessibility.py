@@ -1,0 +1,67 @@
+"""Nothing that axe-core calls critical, serious or moderate: in report and site, and in what the chapters show in JupyterLab, light and dark."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.evidence.journal import Journal
+from runbook_lib.evidence.report import finish
+from runbook_lib.evidence.site import build_site
+from tests.conftest import ROOT
+from tests.support.accessibility import hindrances
+from tests.support.jupyterlab_server import Desk, chromium_running, idle, open_chapter
+from tests.support.recorded_proof import recorded
+
+SCHEMES = ("light", "dark")
+# Chapters with the theme that each test run opens them in, and those of the long sequence.
+CHAPTERS = [("00_start_here", "Dark"), ("05_configure_nginx", "Light")]
+MORE = [(name, "Dark") for name in ("01_launch_ec2", "02_install_mysql", "04_configure_greg_nodes", "05_configure_nginx", "07_verify_sso_separation")]
+MORE += [(name, "Light") for name in ("00_start_here", "01_launch_ec2", "02_install_mysql", "04_configure_greg_nodes", "07_verify_sso_separation")]
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    with chromium_running() as found:
+        yield found
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> list[Path]:
+    """Report and site of a system that leaks and of one that does not, with the chapters of a real run."""
+    runs = []
+    for configuration, expect, example in (("original", "leak", "greg-original"), ("full", "separated", "greg-separated")):
+        _, run = recorded(tmp_path, configuration, expect)
+        for chapter in (ROOT / "docs" / "example" / example).glob("*.ipynb"):
+            shutil.copy(chapter, run)
+        finish(Journal(run))
+        runs.append(run)
+    site = build_site(runs, tmp_path / "site")
+    found = [*(run / "report.html" for run in runs), *site.rglob("*.html")]
+    assert len(found) > 12
+    return found
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_report_and_site(browser: Any, pages: list[Path], scheme: str) -> None:
+    page = browser.new_page(color_scheme=scheme)
+    found = {}
+    for path in pages:
+        page.goto(path.as_uri())
+        if wrong := hindrances(page):
+            found[path.name] = wrong
+    assert found == {}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("name", "theme"), [*CHAPTERS, *(pytest.param(*each, marks=pytest.mark.full) for each in MORE)])
+def test_what_a_chapter_shows_in_jupyterlab(browser: Any, desk: Desk, name: str, theme: str) -> None:
+    desk.setting("apputils-extension/themes", f'{{"theme": "JupyterLab {theme}"}}')
+    page = open_chapter(browser, desk, name)
+    page.locator(".rb-board, .rb-form").first.wait_for()
+    idle(page)
+    assert hindrances(page, ".jp-OutputArea-output") == []
