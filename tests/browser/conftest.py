@@ -17,3 +17,11 @@ def desk(separated: Deployed, tmp_path: Path) -> Iterator[Desk]:
     chapters_for(separated, tmp_path)
     with jupyterlab(tmp_path) as found:
         yield found
+
+
+@pytest.fixture
+def as_desk(as_cluster: Deployed, tmp_path: Path) -> Iterator[Desk]:
+    """The same for the AS cluster."""
+    chapters_for(as_cluster, tmp_path)
+    with jupyterlab(tmp_path) as found:
+        yield found

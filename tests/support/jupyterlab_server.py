@@ -19,6 +19,8 @@ import nbformat
 import pytest
 
 from runbook_lib.headless.doctor import chromium
+from runbook_lib.spec.chapters import chapters_of
+from runbook_lib.spec.loader import load_spec
 from tests.conftest import ROOT, need
 from tests.support.deployments import Deployed, with_parameters
 
@@ -55,9 +57,9 @@ def chapters_for(deployed: Deployed, root: Path) -> None:
     (root / "notebooks").mkdir(parents=True, exist_ok=True)
     for name in ("docs", "params"):
         shutil.copytree(ROOT / name, root / name, dirs_exist_ok=True)
-    for path in (ROOT / "notebooks").glob("*.ipynb"):
-        if "as_" not in path.stem:
-            with_parameters(path.stem, deployed, root / "notebooks")
+    pattern = load_spec(deployed.params).pattern
+    for name in ("00_start_here", *(chapter.name for chapter in chapters_of(pattern)), "99_tear_down"):
+        with_parameters(name, deployed, root / "notebooks")
 
 
 def clone(root: Path) -> Path:
