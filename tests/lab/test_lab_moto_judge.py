@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+from ec2lab import access_key
 from ec2lab.lifecycle import client
 from ec2lab.paths import Lab
 
@@ -58,9 +59,10 @@ def fit(judge: Path, image: str) -> None:
 
 def verdicts(judge: Path, lab: Lab) -> dict[str, str]:
     """Run the tests, and return what is wrong with each: empty for one that passes. Skipped ones are left out."""
+    key = access_key.read(lab)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MOTO_"))} | {
         "PYTHONPATH": f"{judge / 'beside'}:{judge}", "TEST_SERVER_MODE": "true", "TEST_SERVER_MODE_ENDPOINT": lab.endpoint, "MOTO_CALL_RESET_API": "false",
-        "AWS_ACCESS_KEY_ID": "lab", "AWS_SECRET_ACCESS_KEY": "lab", "AWS_DEFAULT_REGION": "us-east-1", "NO_PROXY": str(lab.gateway),
+        "AWS_ACCESS_KEY_ID": key.id, "AWS_SECRET_ACCESS_KEY": key.secret, "AWS_DEFAULT_REGION": "us-east-1", "NO_PROXY": str(lab.gateway),
     }  # fmt: skip
     options = ["-q", "-n", WORKERS, "-p", "moto_judge", "-p", "no:cacheprovider", "--ignore-glob=*cloudformation*", "--junitxml=report.xml"]
     with open(judge / "log", "w") as log:
