@@ -8,6 +8,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from ec2lab import access_key
 from ec2lab.lifecycle import client
 from ec2lab.paths import Lab
 
@@ -61,7 +62,9 @@ def test_two_networks_may_have_the_same_addresses_and_do_not_meet(any_lab):
 
 def test_other_regions_answer_and_have_no_machines(any_lab):
     config = Config(proxies={}, retries={"total_max_attempts": 1})
-    there = boto3.client("ec2", "eu-west-1", endpoint_url=any_lab.endpoint, aws_access_key_id="lab", aws_secret_access_key="lab", config=config)
+    key = access_key.read(any_lab)
+    signed = {"aws_access_key_id": key.id, "aws_secret_access_key": key.secret}
+    there = boto3.client("ec2", "eu-west-1", endpoint_url=any_lab.endpoint, config=config, **signed)
     assert there.describe_vpcs()["Vpcs"][0]["IsDefault"]
     image = there.describe_images()["Images"][0]["ImageId"]
     try:
