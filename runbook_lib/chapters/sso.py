@@ -73,9 +73,10 @@ class Sso(Verbs):
             checks = crawl(scene_of(d), agreed=agreed)
             d.journal.checked(self.name, checks)
             if wrong := [f"{check.title}: {check.observed}" for check in checks if check.status in ("fail", "undecided")]:
-                display.show(checks)
                 step = "a path that your users need belongs in parameter `also_allow`: add it, run chapter 05, then this one again"
-                raise ChecksFailed("; ".join(wrong), f"{d.spec.deployment}, chapter 07", step, self.name)
+                error = ChecksFailed("; ".join(wrong), f"{d.spec.deployment}, chapter 07", step, self.name)
+                error.table = checks
+                raise error
         return checks
 
     def beside(self) -> SideBySide:
@@ -107,7 +108,8 @@ class Sso(Verbs):
         store_verification(self.deployment, self.name, found.as_expected, found.statement.system if found.kind == "leak" else "")
         with self.deployment.journal.attempt(self.name, "verify"):
             if not found.as_expected:
-                display.show(found)
+                if proof is None:  # else whoever has it has shown it
+                    display.show(found)
                 rows = [f"{check.title}: {check.observed}" for check in found.checks.failed()]
                 ways = "; ".join(found.ways or found.open_questions or rows)
                 raise ChecksFailed(

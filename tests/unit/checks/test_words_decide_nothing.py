@@ -109,7 +109,7 @@ def chapter_07(folder: Path, when: str, deployment: str, pattern: str, configura
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chapter.Sso, "scene", lambda self: nullcontext())
         patch.setattr(chapter, "scene_of", lambda deployment: None)
-        patch.setattr(chapter, "prove", lambda scene, agreed: proof_of(configuration))
+        patch.setattr(chapter, "prove", lambda scene, agreed, **more: proof_of(configuration))
         patch.setattr(chapter, "prove_in_browser", lambda scene, agreed: shots_of(configuration))
         proof = part.prove()
         part.browser()
