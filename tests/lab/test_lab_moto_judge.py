@@ -78,6 +78,7 @@ def verdicts(judge: Path, lab: Lab) -> dict[str, str]:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(SECONDS + 300)
 def test_what_moto_s_tests_find_right_in_moto_is_right_in_the_lab_or_differs_for_a_reason(judge, any_lab):
     fit(judge, client(any_lab, "ssm").get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"])
     found = verdicts(judge, any_lab)
