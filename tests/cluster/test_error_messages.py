@@ -209,7 +209,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_unpacked(opened: Deployment
 
 
 def test_a_password_that_mysql_refuses_is_shown_by_the_plan_and_put_right(opened: Deployment) -> None:
-    host = "SELECT host FROM mysql.user WHERE user = 'wso2_registry'"
+    host = "SELECT host FROM mysql.user WHERE user = 'wso2_registry' LIMIT 1"
     change = f"""mariadb -e "SET PASSWORD FOR 'wso2_registry'@'$(mariadb -BNe "{host}")' = PASSWORD('another')" """
     as_root(opened.fleet()["db-1"], change)
     with pytest.raises(RunbookError):

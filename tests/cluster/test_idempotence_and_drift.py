@@ -36,6 +36,7 @@ FIELDS = {
     "ok",
     "chapters",
     "checks",
+    *("environment", "provenance", "statement", "counts", "complete", "covered", "standing"),
 }
 # What a run must leave alone: settings, product, units; not what programs write of themselves while they run.
 SNAPSHOT = """
@@ -106,7 +107,7 @@ def test_a_run_leaves_result_json_of_the_contract(again: dict[str, Any]) -> None
     assert (result["expect"], result["verdict"], result["ok"]) == ("separated", "separated", True)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", result[name]) for name in ("started", "finished"))
     assert all(set(chapter) == {"name", "ok", "seconds", "changed"} for chapter in result["chapters"])
-    assert all(set(check) == {"id", "title", "status", "expected", "observed", "where", "chapter"} for check in result["checks"])
+    assert all(set(check) == {"id", "title", "status", "expected", "observed", "where", "chapter", "kind", "state"} for check in result["checks"])
     assert {check["status"] for check in result["checks"]} <= {"pass", "fail", "skipped", "undecided"}
     assert len({(check["id"], check["where"]) for check in result["checks"]}) == len(result["checks"]) > 50
 

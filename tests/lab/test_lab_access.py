@@ -20,7 +20,7 @@ from tests.support.signed_requests import Sent, signed
 
 NOBODY, DAEMON = 65534, 1
 SECRET = "/runbook/access/carbon-admin-password"
-READABLE = {"range", "images", "images.json", "daemon.pid"}  # of the lab's folder, for everybody
+READABLE = {"range", "images", "images.json", "daemon.pid", "allowed", "trouble"}  # of the lab's folder, for everybody
 
 
 def as_user(uid: int, *command: str) -> subprocess.CompletedProcess[str]:

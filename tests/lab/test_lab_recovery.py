@@ -43,6 +43,7 @@ def test_a_killed_daemon_s_machines_run_on_under_the_next_one(lab, net):
     lab.ssm.put_parameter(Name="/kept", Value="a secret", Type="SecureString")
     lab.s3.create_bucket(Bucket="kept-things")
     lab.s3.put_object(Bucket="kept-things", Key="big", Body=b"x" * 3_000_000)
+    lab.ec2.import_key_pair(KeyName="brought", PublicKeyMaterial=f"{lab.key.get_name()} {lab.key.get_base64()}".encode())
     session = lab.sts.get_session_token()["Credentials"]
     began = [box.run(BOOT_ID) for box in boxes]
     before = lab.ec2.describe_instances()["Reservations"]
@@ -61,6 +62,8 @@ def test_a_killed_daemon_s_machines_run_on_under_the_next_one(lab, net):
     assert boto3.client("sts", "us-east-1", endpoint_url=lab.lab.endpoint, **signed_in).get_caller_identity()["Account"]
     assert oct((lab.lab.state_file).stat().st_mode & 0o777) == "0o600"
 
+    brought = lab.launch(net, 24, KeyName="brought")
+    assert brought.run("echo in").strip() == "in", "what was brought before is of use after"
     lab.revoke(net.group, 22)
     eventually(lambda: not reaches(boxes[0]), "the group to hold again", 10)
     lab.allow(net.group, 22)
@@ -69,9 +72,9 @@ def test_a_killed_daemon_s_machines_run_on_under_the_next_one(lab, net):
     lab.ec2.start_instances(InstanceIds=[spare.id])
     spare.wait("running")
     assert spare.run("echo in").strip() == "in"
-    for box in (*boxes, spare):
+    for box in (*boxes, spare, brought):
         box.terminate()
-    for box in (*boxes, spare):
+    for box in (*boxes, spare, brought):
         box.wait("terminated")
     assert not list(lab.lab.disks.glob("i-*"))
 

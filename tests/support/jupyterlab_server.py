@@ -90,7 +90,11 @@ def jupyterlab(root: Path, more: Mapping[str, str] | None = None) -> Iterator[De
         yield desk
     finally:
         server.terminate()
-        server.wait(30)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:  # it waits for a browser that is still there
+            server.kill()
+            server.wait(30)
 
 
 def _until_it_answers(url: str, server: subprocess.Popen[bytes]) -> None:

@@ -144,9 +144,9 @@ class _Pickler(pickle.Pickler):
             without = {field: value for field, value in vars(thing).items() if field not in ("_value_buffer", "lock")}
             return object.__new__, (type(thing),), {**without, "value": Body(name)}
         if isinstance(thing, PRIVATE_KEYS):
-            return load_der_private_key, (thing.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()), None)
+            return _private_key, (thing.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()),)
         if isinstance(thing, PUBLIC_KEYS):
-            return load_der_public_key, (thing.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),)
+            return _public_key, (thing.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),)
         if isinstance(thing, types.FunctionType) and "<" in thing.__qualname__:
             cells = tuple(cell.cell_contents for cell in thing.__closure__ or ())
             return _function, (marshal.dumps(thing.__code__), thing.__module__, thing.__name__, thing.__defaults__, cells)
@@ -165,6 +165,15 @@ class _Unpickler(pickle.Unpickler):
 
     def persistent_load(self, name: str) -> bytes:
         return (self._bodies / name).read_bytes()
+
+
+def _private_key(der: bytes) -> Any:
+    """Make a key again. (A function of cryptography's own cannot be named in a pickle: it says that it is of a module that there is not.)"""
+    return load_der_private_key(der, None)
+
+
+def _public_key(der: bytes) -> Any:
+    return load_der_public_key(der)
 
 
 def _function(code: bytes, module: str, name: str, defaults: Any, cells: tuple[Any, ...]) -> Any:
