@@ -106,7 +106,7 @@ def test_the_progress_of_an_apply_is_told_as_such_and_stopped_without_a_mouse(br
     page = open_chapter(browser, desk, "apply")
     bar = page.get_by_role("progressbar", name="db-1")
     bar.wait_for()
-    page.get_by_text("2 of 5 file /etc/example").wait_for()
+    page.get_by_text("2 of 5: file /etc/example").wait_for()
     assert (bar.get_attribute("value"), bar.get_attribute("max")) == ("2", "5")
     page.get_by_role("tab", name="Hosts").focus()
     page.keyboard.press("ArrowRight")
