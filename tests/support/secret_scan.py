@@ -24,10 +24,14 @@ cat /var/log/*.log /var/log/*/*.log 2>/dev/null
 
 
 class Secrets:
-    """The values of a vault that nobody may see. Certificates that stand beside a key in one bundle are public."""
+    """The values of a vault that nobody may see.
+
+    Certificates that stand beside a key in one bundle are public, and so is the end of that key: its public half, which the certificate has, too.
+    """
 
     def __init__(self, stored: Mapping[str, str]):
         self._redactor = Redactor()
+        self._public = "".join(PRIVATE_KEY.sub("", value) for value in stored.values() if "-----BEGIN CERTIFICATE-----" in value)
         for name, value in stored.items():
             if not name.startswith(PUBLIC):
                 self._redactor.add(name, _private(value))
@@ -39,11 +43,11 @@ class Secrets:
     @property
     def forms(self) -> tuple[str, ...]:
         """Each form on one line, as grep takes it."""
-        return tuple(form for form in self._redactor._forms if "\n" not in form and not form.startswith("-----"))
+        return tuple(form for form in self._redactor._forms if "\n" not in form and not form.startswith("-----") and form not in self._public)
 
     def found_in(self, text: str) -> tuple[str, ...]:
         """Names of the values that stand in `text`."""
-        return tuple(dict.fromkeys(name for form, name in self._redactor._forms.items() if form in text))
+        return tuple(dict.fromkeys(name for form, name in self._redactor._forms.items() if form in text and form not in self._public))
 
     def in_files(self, folder: Path) -> dict[str, tuple[str, ...]]:
         """File -> names of the values in it, of everything below `folder`."""
