@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -155,23 +156,29 @@ def fence(lab: Any, machine: dict[str, Any], machines: dict[str, dict[str, Any]]
 
 
 def listed(command: list[str], rules: str | None = None) -> set[str]:
+    """The lines of the table of security groups in a machine, or in a new network namespace with `rules`. A machine that boots has none yet."""
     script = "nft -f - && " if rules is not None else ""
-    done = subprocess.run([*command, "sh", "-c", f"{script}nft list table inet {firewall.TABLE}"], input=rules, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*command, "sh", "-c", f"{script}nft list table inet {firewall.TABLE}"], input=rules, capture_output=True, text=True, check=rules is not None
+    )
     return single(done.stdout)
 
 
 def single(table: str) -> set[str]:
-    """The lines of a table with one address each, below their chain: how rules are grouped is no matter."""
+    """The lines of a table with one address each, below their chain: how rules are grouped, and neighbours' addresses into one range, is no matter."""
     found, chain = set(), ""
     for line in map(str.strip, table.splitlines()):
         chain = line if line.startswith("chain") else chain
         head, open_, rest = line.partition("{ ")
         inside, close, tail = rest.partition(" }")
-        if open_ and close:
-            found |= {f"{chain} {head}{peer.strip()}{tail}" for peer in inside.split(",")}
-        else:
-            found.add(f"{chain} {line}")
+        lines = [f"{head}{peer.strip()}{tail}" for peer in inside.split(",")] if open_ and close else [line]
+        found |= {f"{chain} {each}" for one in lines for each in _by_address(one)}
     return found
+
+
+def _by_address(line: str) -> list[str]:
+    small = re.search(r"[\d.]+/(?:2[89]|3\d)\b", line)
+    return [line.replace(small[0], str(each)) for each in IPv4Network(small[0])] if small else [line]
 
 
 def differences(account: Account) -> list[str]:
