@@ -340,7 +340,8 @@ def as_socket(channel: Connected) -> socket.socket:
                 send(data)
         with suppress(OSError):
             ours.shutdown(socket.SHUT_RDWR)
-        channel.close()
+        with suppress(OSError, EOFError, paramiko.SSHException):  # the connection below it may be gone already
+            channel.close()
 
     for receive, send in ((channel.recv, ours.sendall), (ours.recv, channel.sendall)):
         threading.Thread(target=pump, args=(receive, send), daemon=True).start()

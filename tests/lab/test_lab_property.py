@@ -7,7 +7,7 @@ import re
 import subprocess
 from contextlib import suppress
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +177,12 @@ def single(table: str) -> set[str]:
 
 
 def _by_address(line: str) -> list[str]:
-    small = re.search(r"[\d.]+/(?:2[89]|3\d)\b", line)
-    return [line.replace(small[0], str(each)) for each in IPv4Network(small[0])] if small else [line]
+    if small := re.search(r"[\d.]+/(?:2[89]|3\d)\b", line):
+        return [line.replace(small[0], str(each)) for each in IPv4Network(small[0])]
+    if row := re.search(r"(\d+(?:\.\d+){3})-(\d+(?:\.\d+){3})", line):
+        first, last = map(IPv4Address, row.groups())
+        return [line.replace(row[0], str(IPv4Address(each))) for each in range(int(first), int(last) + 1)]
+    return [line]
 
 
 def differences(account: Account) -> list[str]:

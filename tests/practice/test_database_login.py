@@ -13,6 +13,7 @@ from runbook_lib import pki
 from runbook_lib.checks.database import _login
 from runbook_lib.ssh import Host
 from runbook_lib.topology.databases import Database as Wanted
+from runbook_lib.webclient.transport import tls_context
 from tests.conftest import need
 from tests.support.practice_nodes import Database
 
@@ -41,17 +42,22 @@ class Node:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     need(shutil.which("mariadbd") and shutil.which("mariadb-install-db"), "needs mariadb-server-core")
     folder = tmp_path_factory.mktemp("tls")
-    certificate, key = pki.issue(pki.make_ca("test"), ["db.lab.test"])
+    authority = pki.make_ca("test")
+    certificate, key = pki.issue(authority, ["10.0.0.1"])
     (folder / "server.pem").write_text(certificate)
     (folder / "server.key").write_text(key)
     found = Database(tmp_path_factory.mktemp("mariadb"), f"--ssl-cert={folder}/server.pem", f"--ssl-key={folder}/server.key")
+    found.ca = authority.cert_pem
     yield found
     found.stop()
 
 
-def test_an_account_signs_in_although_the_server_offers_tls(server: Database) -> None:
+def test_an_account_signs_in_inside_tls(server: Database) -> None:
     assert server.sql("SELECT @@have_ssl") == ["YES"]
     server.sql("DROP DATABASE IF EXISTS test; CREATE DATABASE one; CREATE USER one@'%' IDENTIFIED BY 'right'; GRANT ALL ON one.* TO one@'%'")
     host, wanted = cast(Host, Node(server.port)), Wanted("one", "one", "", 0, "", "")
-    assert _login(host, "10.0.0.1", wanted, "right") == ""
-    assert "Access denied" in _login(host, "10.0.0.1", wanted, "wrong")
+    trusted, others = (tls_context(each) for each in (server.ca, pki.make_ca("another").cert_pem))
+    assert _login(host, "10.0.0.1", wanted, "right", trusted) == ""
+    assert "Access denied" in _login(host, "10.0.0.1", wanted, "wrong", trusted)
+    assert "certificate verify failed" in _login(host, "10.0.0.1", wanted, "right", others)
+    assert "certificate verify failed" in _login(host, "10.0.0.2", wanted, "right", trusted), "it is for another address"

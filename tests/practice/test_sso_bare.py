@@ -85,10 +85,10 @@ def test_the_next_proof_removes_what_a_killed_one_left_and_nothing_else(scene: S
 
 
 def test_a_person_with_a_browser_walks_from_the_store_into_the_publisher(scene: Scene):
-    """The administrator is in, the Store user is refused without having been asked: the leak of the sign-in itself."""
+    """The Store user is in by the side door, and by the session refused without having been asked; the administrator is in by the session."""
     need(not screenshots.missing(), screenshots.missing())
     shots = screenshots.prove_in_browser(scene)
-    assert [shot.page for shot in shots] == ["store-signed-in", "acs-401", "store-signed-in", "publisher-landing"]
+    assert [shot.page for shot in shots] == ["publisher-landing", "api-session", "store-signed-in", "acs-401", "store-signed-in", "publisher-landing"]
     assert all(shot.png.startswith(b"\x89PNG") for shot in shots) and shots.checks.ok
 
 
