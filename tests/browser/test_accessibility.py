@@ -20,8 +20,9 @@ from tests.support.recorded_proof import recorded
 SCHEMES = ("light", "dark")
 # Chapters with the theme that each test run opens them in, and those of the long sequence.
 CHAPTERS = [("00_start_here", "Dark"), ("05_configure_nginx", "Light")]
-MORE = [(name, "Dark") for name in ("01_launch_ec2", "02_install_mysql", "04_configure_greg_nodes", "05_configure_nginx", "07_verify_sso_separation")]
-MORE += [(name, "Light") for name in ("00_start_here", "01_launch_ec2", "02_install_mysql", "04_configure_greg_nodes", "07_verify_sso_separation")]
+CONVERGING = ("01_launch_ec2", "02_install_mysql", "04_configure_greg_nodes")
+MORE = [(name, "Dark") for name in (*CONVERGING, "05_configure_nginx", "07_verify_sso_separation", "99_tear_down")]
+MORE += [(name, "Light") for name in ("00_start_here", *CONVERGING, "07_verify_sso_separation")]
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ def test_report_and_site(browser: Any, pages: list[Path], scheme: str) -> None:
 def test_what_a_chapter_shows_in_jupyterlab(browser: Any, desk: Desk, name: str, theme: str) -> None:
     desk.setting("apputils-extension/themes", f'{{"theme": "JupyterLab {theme}"}}')
     page = open_chapter(browser, desk, name)
-    page.locator(".rb-board, .rb-form").first.wait_for()
+    page.locator(".rb-board, .rb-form, .rb-error").first.wait_for()
     idle(page)
     assert hindrances(page, ".jp-OutputArea-output") == []
 
