@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from runbook_lib.errors import RunbookError
 from runbook_lib.headless.runner import words_of
 from runbook_lib.redaction import redactor
 
@@ -23,6 +24,11 @@ def papermill(words: Sequence[str]) -> int:
         command.main(list(words), prog_name="runbook papermill")
     except PapermillExecutionError as problem:
         print(redactor.redact(words_of(problem)), file=sys.stderr)
+        return 1
+    except (OSError, ValueError) as problem:  # a file that is not there, or is no notebook
+        first = (str(problem).splitlines() or [type(problem).__name__])[0]
+        wrong = RunbookError(f"papermill cannot do this: {first}", None, "say ./runbook papermill NOTEBOOK OUT, with a notebook that is there")
+        print(redactor.redact(str(wrong)), file=sys.stderr)
         return 1
     except SystemExit as end:  # its end, or its words about a wrong option
         return 1 if end.code else 0

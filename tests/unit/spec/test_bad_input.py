@@ -129,6 +129,7 @@ WORDS = st.sampled_from([*COMMANDS, *OPTIONS, *ARGUMENTS]) | TEXTS
 
 @given(words=st.lists(WORDS, min_size=1, max_size=7))
 @example(words=["plan", "~nouser/x"])
+@example(words=["papermill", "absent.ipynb"])
 def test_any_command_line_ends_with_a_status_and_one_short_error(words: list[str]) -> None:
     """Without credentials nothing is asked of a cloud, so every command ends early; what it wrote would be below the working folder."""
     out, err = io.StringIO(), io.StringIO()
