@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +140,9 @@ class Converging(Verbs):
         """
         d = self.deployment
         self.announce()
-        with d.writing(), d.journal.attempt(self.name, "apply"), self._recorded(plan), progress_.progress(self.title, list(plan.wish)) as progress:
+        with d.writing(), d.journal.attempt(self.name, "apply"), progress_.progress(self.title, list(plan.wish)) as progress:
+            if plan:  # before the change: a run that is killed meanwhile must not be taken for a verified one
+                store_applied(d, self.name)
             try:
                 result = self.work(self.resumed(plan), progress)
             except RunbookError as error:
@@ -150,13 +151,6 @@ class Converging(Verbs):
             d.journal.changed(self.name, result)
         plan.begun.clear()
         return result
-
-    @contextmanager
-    def _recorded(self, plan: Plan) -> Iterator[None]:
-        """Record before a change that the chapter is not verified any more, so that a run that is killed meanwhile is not taken for a verified one."""
-        if plan:
-            store_applied(self.deployment, self.name)
-        yield
 
     def work(self, plan: Plan, progress: Any) -> Result:
         return engine.apply(self.deployment.fleet(), plan, progress, progress.stop)
