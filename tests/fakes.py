@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any
 
 from runbook_lib import pki
+from runbook_lib.checks.sso.attempts import Attempt
 from runbook_lib.checks.sso.environment import Login, Scene
-from runbook_lib.checks.sso.proof import Attempt
 from runbook_lib.roles.context import Context
 from runbook_lib.spec.model import Spec
 from runbook_lib.spec.patterns import PATTERNS

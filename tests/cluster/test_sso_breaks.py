@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.checks.sso.attempts import Attempt, matrix
 from runbook_lib.checks.sso.environment import scene_of
-from runbook_lib.checks.sso.proof import Attempt, matrix, prove
+from runbook_lib.checks.sso.proof import prove
 from tests.support.sso_deployments import broken, deployed, subnet
 
 BREAKS = yaml.safe_load(Path(__file__).with_name("sso_breaks.yaml").read_text())

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from runbook_lib.checks.sso import crawl, screenshots
+from runbook_lib.checks.sso.attempts import matrix
 from runbook_lib.checks.sso.environment import Login, ProductNode, Scene
-from runbook_lib.checks.sso.proof import Proof, matrix, prove, try_out
+from runbook_lib.checks.sso.proof import Proof, prove, try_out
 from runbook_lib.checks.sso.proof_users import UserStore, test_users
 from tests.conftest import DATA, need
 from tests.support.golden import golden_rows

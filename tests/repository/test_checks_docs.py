@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from runbook_lib.checks.sso.attempts import Attempt, matrix
 from runbook_lib.checks.sso.crawl import WALKS
-from runbook_lib.checks.sso.proof import Attempt, matrix
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "docs/checks.md").read_text(encoding="utf-8")

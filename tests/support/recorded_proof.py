@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from runbook_lib.checks.sso.attempts import matrix
 from runbook_lib.checks.sso.environment import Login, Scene
 from runbook_lib.checks.sso.pages import Seen
-from runbook_lib.checks.sso.proof import Outcome, Proof, matrix
+from runbook_lib.checks.sso.proof import Outcome, Proof
 from runbook_lib.evidence.journal import Journal
 
 CHAPTER = "07_verify_sso_separation"

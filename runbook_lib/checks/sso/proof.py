@@ -12,25 +12,21 @@ import html
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.resources import files
 from typing import Any, Literal
-
-import yaml
 
 from runbook_lib.changes import Progress, Reporter
 from runbook_lib.check import Check, CheckTable
+from runbook_lib.checks.sso.attempts import Attempt, matrix, settings, untried
 from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, Login, ProductNode, Scene
-from runbook_lib.checks.sso.pages import Catalogue, Seen
+from runbook_lib.checks.sso.pages import Seen
 from runbook_lib.checks.sso.proof_users import test_users
 from runbook_lib.checks.sso.verbs import CannotTell, Walk
 from runbook_lib.errors import RunbookError
-from runbook_lib.evidence.statement import CLASSES, Statement, Tally, tally
+from runbook_lib.evidence.statement import Statement, Tally, tally
 from runbook_lib.redaction import redactor
 from runbook_lib.tables import counted
 from runbook_lib.webclient.response import Exchange
 
-MATRIX = files(__package__) / "attempts.yaml"
 CHAPTER = "07_verify_sso_separation"
 WORKERS = 8
 State = Literal["held", "leak", "undecided"]
@@ -42,65 +38,6 @@ EXPECTED = {
 }
 # the three holes of the product (facts 10.2, 12.1), shown with the requests and responses of this run
 HOLES = ("click-through-store-only", "basic-api-without-role", "direct-script-without-role")
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One row of the matrix; the head of `attempts.yaml` explains every field."""
-
-    id: str
-    title: str
-    who: str
-    place: str
-    steps: tuple[Mapping[str, Any], ...]
-    held: frozenset[str]
-    leak: frozenset[str]
-    why: str
-    kind: str = "attempt"
-    class_: str = ""
-    harm: str = ""
-    at: str = ""
-    leaks_in: frozenset[str] = frozenset()
-    either_in: frozenset[str] = frozenset()
-    only_in: frozenset[str] = frozenset()
-    needs: str = ""
-    decided_by: str = "all"
-    writes: bool = False
-    alone: bool = False
-    closed_by: str = ""
-    golden: Any = "page"
-
-    @property
-    def severity(self) -> str:
-        """How severe it is when the attempt succeeds: critical, high, medium or low; "" for a control."""
-        return harms()[self.harm]["severity"] if self.harm else ""
-
-    @property
-    def severity_reason(self) -> str:
-        return harms()[self.harm]["reason"] if self.harm else ""
-
-    def applies(self, scene: Scene) -> bool:
-        """Return whether the attempt has a meaning in this scene."""
-        return not self.left_out_of(scene)
-
-    def left_out_of(self, scene: Scene) -> str:
-        """Return why the attempt has no meaning in this scene; "" when it has one."""
-        if self.only_in and scene.configuration not in self.only_in:
-            return f"it is about {', '.join(sorted(self.only_in))}; this deployment is {scene.configuration}"
-        return "" if self.needs in ("", *scene.traits) else f"it needs {self.needs}, which this deployment has not"
-
-    def expected(self, scene: Scene) -> frozenset[str]:
-        """Return the states that pass: `leak` where this configuration is expected to leak, both where either is accepted, else `held`.
-
-        Both are accepted for a limit of the product, and in the configurations of `either_in`.
-        """
-        if self.kind == "limit":
-            return frozenset(["held", "leak"])
-        if scene.expect == "separated" and self.kind != "limit":
-            return frozenset(["held"])
-        if scene.configuration in self.either_in:
-            return frozenset(["held", "leak"])
-        return frozenset(["leak" if scene.configuration in self.leaks_in else "held"])
 
 
 @dataclass(frozen=True)
@@ -153,55 +90,6 @@ class Outcome:
         status = "undecided" if self.state == "undecided" else "pass" if self.state in wanted else "fail"
         text = redactor.redact(f"{self.state}: {self.observed}")
         return Check(f"sso.{self.attempt.id}", self.attempt.title, status, words, text, self.where, CHAPTER, self.attempt.kind, self.state)  # type: ignore[arg-type]
-
-
-@cache
-def settings() -> Mapping[str, str]:
-    """Return the settings that close an attempt, by the word used in `closed_by`."""
-    return _table()["settings"]
-
-
-@cache
-def harms() -> Mapping[str, Mapping[str, str]]:
-    """Return severity and reason by the word used in `harm`."""
-    return _table()["harms"]
-
-
-@cache
-def _table() -> Mapping[str, Any]:
-    return yaml.safe_load(MATRIX.read_text(encoding="utf-8"))
-
-
-@cache
-def matrix() -> tuple[tuple[Attempt, ...], Catalogue]:
-    """Return the attempts and the pages of `attempts.yaml`.
-
-    Raises `ValueError` when an attempt names an unknown page, setting, class or harm, or has one page in both `held` and `leak`.
-    """
-    table = _table()
-    catalogue = Catalogue(table["pages"], table["findings"])
-    attempts = tuple(_attempt(row) for row in table["attempts"])
-    for attempt in attempts:
-        if unknown := (attempt.held | attempt.leak) - catalogue.names:
-            raise ValueError(f"{attempt.id}: no such page: {', '.join(sorted(unknown))}")
-        if attempt.closed_by not in ("", *settings()):
-            raise ValueError(f"{attempt.id}: no such setting: {attempt.closed_by}")
-        known = attempt.class_ in CLASSES and attempt.harm in harms() if attempt.kind != "control" else not (attempt.class_ or attempt.harm)
-        if not known:
-            raise ValueError(f"{attempt.id}: no such class or harm, or a control that has one: {attempt.class_} {attempt.harm}")
-        if both := attempt.held & attempt.leak:
-            raise ValueError(f"{attempt.id}: both held and leak: {', '.join(sorted(both))}")
-    return attempts, catalogue
-
-
-def _attempt(row: Mapping[str, Any]) -> Attempt:
-    fields = dict(row)
-    fields["place"] = fields.pop("from")
-    fields["class_"] = fields.pop("class", "")
-    fields["steps"] = tuple(fields["steps"])
-    for name in ("held", "leak", "leaks_in", "either_in", "only_in"):
-        fields[name] = frozenset(fields.get(name, ()))
-    return Attempt(**fields)
 
 
 def decide(attempt: Attempt, seen: Iterable[Seen]) -> State:
@@ -329,7 +217,7 @@ class Proof:
     def scope(self) -> dict[str, Any]:
         """What this proof did not try (`left_out`: attempts without a meaning here, with the reason; `not_tested`), and what stays (`risks`)."""
         left_out = [{"title": attempt.title, "why": attempt.left_out_of(self.scene)} for attempt in self.left_out]
-        return {"left_out": left_out, "not_tested": list(_table()["not_tested"]), "risks": list(_table()["risks"])}
+        return {"left_out": left_out, **untried()}
 
     def _repr_html_(self) -> str:
         closing = self.repairs or dict.fromkeys(self.open_questions, "")

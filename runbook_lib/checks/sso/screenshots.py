@@ -23,9 +23,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from runbook_lib.check import Check, CheckTable, Status
+from runbook_lib.checks.sso.attempts import matrix
 from runbook_lib.checks.sso.environment import Login, Scene
 from runbook_lib.checks.sso.pages import Seen
-from runbook_lib.checks.sso.proof import CHAPTER, matrix
+from runbook_lib.checks.sso.proof import CHAPTER
 from runbook_lib.checks.sso.proof_users import test_users
 from runbook_lib.errors import RunbookError
 from runbook_lib.redaction import redactor

@@ -116,6 +116,6 @@ def test_a_pack_is_read_for_files_mappings_and_archives():
 
 
 def test_every_group_of_them_has_a_row_of_the_matrix():
-    from runbook_lib.checks.sso.proof import matrix
+    from runbook_lib.checks.sso.attempts import matrix
 
     assert {step["generated"] for row in matrix()[0] for step in row.steps if "generated" in step} == {*KNOWN, REST}

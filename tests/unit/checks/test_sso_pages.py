@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from runbook_lib.checks.sso.attempts import matrix
 from runbook_lib.checks.sso.pages import Catalogue
-from runbook_lib.checks.sso.proof import matrix
 from runbook_lib.webclient.response import Answer
 
 CASES = yaml.safe_load(Path(__file__).with_name("sso_pages.yaml").read_text())

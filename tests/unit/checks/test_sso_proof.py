@@ -12,8 +12,9 @@ import yaml
 
 from runbook_lib.changes import Event
 from runbook_lib.checks.sso import proof as sso
+from runbook_lib.checks.sso.attempts import Attempt, matrix
 from runbook_lib.checks.sso.pages import Seen
-from runbook_lib.checks.sso.proof import Attempt, Outcome, Proof, decide, matrix, try_out
+from runbook_lib.checks.sso.proof import Outcome, Proof, decide, try_out
 from runbook_lib.checks.sso.verbs import CannotTell, Walk
 from runbook_lib.errors import RunbookError, Stopped
 from tests.conftest import DATA

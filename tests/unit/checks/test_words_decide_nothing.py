@@ -18,9 +18,10 @@ from runbook_lib.chapters import sso as chapter
 from runbook_lib.chapters import status_board
 from runbook_lib.check import Check, CheckTable
 from runbook_lib.checks import nginx
+from runbook_lib.checks.sso.attempts import Attempt, matrix
 from runbook_lib.checks.sso.environment import Login, Scene
 from runbook_lib.checks.sso.pages import Seen
-from runbook_lib.checks.sso.proof import Attempt, Outcome, Proof, matrix
+from runbook_lib.checks.sso.proof import Outcome, Proof
 from runbook_lib.checks.sso.proof_users import Logins
 from runbook_lib.checks.sso.screenshots import Shot, Shots
 from runbook_lib.errors import ChecksFailed, HostError, RunbookError, WrongHostKey

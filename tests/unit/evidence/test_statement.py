@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.check import Check, CheckTable
-from runbook_lib.checks.sso.proof import matrix
+from runbook_lib.checks.sso.attempts import matrix
 from runbook_lib.evidence import report, runs
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.evidence.site import proof_facts, sides_of
