@@ -193,6 +193,14 @@ def test_memory_of_a_machine_is_known(box, lab):
     assert 2 < memory_mb(lab.lab, box.id) < 500
 
 
+def why(lab, box) -> tuple[str, str]:
+    """Why the instance is in its state: EC2's code, and its words where the API was asked."""
+    [found] = [each for one in lab.ec2.describe_instances(InstanceIds=[box.id])["Reservations"] for each in one["Instances"]]
+    reason = found["StateReason"]
+    assert not reason["Code"] or reason["Message"].startswith(f"{reason['Code']}: ")
+    return reason["Code"], found["StateTransitionReason"].partition(" (")[0]
+
+
 def test_an_orderly_stop_shows_stopping_then_stopped_and_keeps_the_disk(lab, launch):
     box = launch(20, UserData=UNIT).booted()
     answer = lab.ec2.stop_instances(InstanceIds=[box.id])["StoppingInstances"][0]
@@ -200,8 +208,10 @@ def test_an_orderly_stop_shows_stopping_then_stopped_and_keeps_the_disk(lab, lau
     assert box.state == "stopping"  # the unit alone needs a second to stop
     box.wait("stopped")
     assert not (lab.lab.disks / box.id / "root/etc").exists()  # unmounted: nothing of it runs
+    assert why(lab, box) == ("Client.UserInitiatedShutdown", "User initiated")
     lab.ec2.start_instances(InstanceIds=[box.id])
     box.wait("running")
+    assert why(lab, box) == ("", "")
     assert box.run("cat /var/witness").split() == ["start", "orderly", "start"]
 
 
@@ -252,6 +262,7 @@ def test_a_machine_that_switches_itself_off_is_stopped(lab, launch):
     box = launch(23).booted()
     box.run("sudo systemctl poweroff", check=False)
     box.wait("stopped")
+    assert why(lab, box) == ("Client.InstanceInitiatedShutdown", "")
     lab.ec2.start_instances(InstanceIds=[box.id])
     assert box.wait("running").run("echo up").strip() == "up"
 

@@ -12,6 +12,7 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -24,6 +25,10 @@ from ec2lab.paths import Lab
 from ec2lab.shell import run
 
 log = logging.getLogger("machines")
+# Why an instance is not running: EC2's codes with its words (API reference, "StateReason")
+BY_USER, BY_ITSELF = "Client.UserInitiatedShutdown", "Client.InstanceInitiatedShutdown"
+REASONS = {BY_USER: "User initiated shutdown", BY_ITSELF: "Instance initiated shutdown", "": ""}
+FAULT = "Server.InternalError"
 STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 ANYWHERE = IPv4Network("0.0.0.0/0")
 RETRY_SECONDS = 5.0  # until what could not be made is tried again
@@ -71,7 +76,7 @@ class Hypervisor:
 
     def stop(self, instance: Any, force: bool = False) -> None:
         """Shut the machine down in order, or with `force` cut its power."""
-        set_state(instance, "stopping", "User initiated")
+        set_state(instance, "stopping", BY_USER)
         self._wishes[instance.id] = "cut" if force else "stop"
         machine = self.machines[instance.id]
         machine.cut() if force else machine.shut_down()
@@ -83,7 +88,7 @@ class Hypervisor:
     def terminate(self, instance: Any) -> None:
         """Remove the machine: by its own thread, or by a new one when it is stopped and has none."""
         alive = instance.state != "stopped"
-        set_state(instance, "shutting-down", "User initiated")
+        set_state(instance, "shutting-down", BY_USER)
         self._wishes[instance.id] = "terminate"
         if alive:
             self.machines[instance.id].cut()
@@ -192,7 +197,7 @@ class Hypervisor:
         except Exception as problem:  # a machine's failure must show in its state, and must not end the lab
             log.exception("%s failed", instance.id)
             machine.power_off()
-            self._end(instance, 1, f"Server.InternalError: {problem}")
+            self._end(instance, 1, str(problem))
 
     def _power_on(self, instance: Any, machine: Machine, fresh: bool) -> bool:
         """Boot the machine and then do what was requested meanwhile. Return False, without booting, when it is to be terminated."""
@@ -219,30 +224,34 @@ class Hypervisor:
             set_state(instance, "running")
             log.info("%s runs at %s", instance.id, machine.nic.address)
 
-    def _end(self, instance: Any, status: int, reason: str = "") -> None:
-        """Set the instance to stopped, or remove it, after its machine went off by request or by itself. `status`: exit status of systemd-nspawn."""
+    def _end(self, instance: Any, status: int, fault: str = "") -> None:
+        """Set the instance to stopped, or remove it, after its machine went off by request or by itself.
+
+        `status`: exit status of systemd-nspawn; `fault`: what kept the machine from being run.
+        """
         with self.guard:
             wish = self._wishes.get(instance.id, "terminate")
-            itself = wish == "run" and instance.instance_initiated_shutdown_behavior == "terminate" and not reason
+            itself = wish == "run" and instance.instance_initiated_shutdown_behavior == "terminate" and not fault
             stays = wish != "terminate" and not itself
+            code = FAULT if fault else BY_USER if wish in ("stop", "cut", "terminate") else BY_ITSELF
             if stays:
-                said = "User initiated" if wish in ("stop", "cut") else f"Instance initiated ({status})"
-                set_state(instance, "stopped", reason or said)
+                set_state(instance, "stopped", code, fault)
                 log.info("%s stopped (%s, %s)", instance.id, wish, status)
                 if status:
                     last = self.console(instance.id)[-300:].decode(errors="replace")
                     log.warning("%s said at last: %s", instance.id, last)
         if not stays:
-            self._bury(instance)
+            self._bury(instance, code)
         self.changed()
 
-    def _bury(self, instance: Any) -> None:
+    def _bury(self, instance: Any, code: str = BY_USER) -> None:
         machine = self.machines[instance.id]
         machine.power_off()
         machine.free()
         with self.guard:
             nics = list(instance.nics.values())
             instance.terminate()
+            set_state(instance, "terminated", code)
             for nic in nics:
                 self._release(instance, nic)
             self.machines.pop(instance.id, None)
@@ -373,7 +382,8 @@ def _allow(rule: Any, members: dict[str, list[str]]) -> firewall.Allow:
     return firewall.Allow(rule.ip_protocol or "-1", peers, rule.from_port, rule.to_port)
 
 
-def set_state(instance: Any, name: str, reason: str = "") -> None:
-    """Set the state of an instance in moto."""
+def set_state(instance: Any, name: str, code: str = "", fault: str = "") -> None:
+    """Set the state of an instance in moto, and why it is in it. `fault`: the words of a `FAULT`."""
     instance._state.name, instance._state.code = name, STATES[name]
-    instance._reason = reason
+    instance._reason = f"User initiated ({datetime.now(UTC):%Y-%m-%d %H:%M:%S} GMT)" if code == BY_USER else ""
+    instance.state_reason.code, instance.state_reason.message = code, f"{code}: {fault or REASONS[code]}" if code else ""
