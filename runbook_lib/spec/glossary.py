@@ -58,7 +58,7 @@ class Box:
 
 @cache
 def _pattern(form: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<!\w){re.escape(form)}(?:s|es)?(?!\w)", 0 if form != form.lower() else re.IGNORECASE)
+    return re.compile(rf"(?<![\w-]){re.escape(form)}(?:s|es)?(?![\w-])", 0 if form != form.lower() else re.IGNORECASE)
 
 
 @cache
