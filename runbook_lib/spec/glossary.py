@@ -49,7 +49,7 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Box:
+class WordsBox:
     """The words of one chapter: those that its Words box defines, and those that an earlier chapter defines or only a definition uses."""
 
     defined: tuple[Word, ...]
@@ -96,7 +96,7 @@ def walks() -> list[list[str]]:
     return [[FIRST, *(chapter.name for chapter in chapters_of(pattern)), LAST] for pattern in PATTERNS]
 
 
-def boxes(prose: Mapping[str, str]) -> dict[str, Box]:
+def boxes(prose: Mapping[str, str]) -> dict[str, WordsBox]:
     """Return the box of each chapter. `prose`: the text of each by its name.
 
     A chapter defines the words that a reader of one of its patterns meets there for the first time.
@@ -111,7 +111,7 @@ def boxes(prose: Mapping[str, str]) -> dict[str, Box]:
     found = {}
     for name in prose:
         others = set(used[name]).union(*(used_by(word) for word in defined[name])) - defined[name]
-        found[name] = Box(_sorted(defined[name]), _sorted(others))
+        found[name] = WordsBox(_sorted(defined[name]), _sorted(others))
     return found
 
 
@@ -120,7 +120,7 @@ def _sorted(words: Iterable[Word]) -> tuple[Word, ...]:
     return tuple(word for word in glossary().values() if word in chosen)
 
 
-def as_cell(box: Box) -> str:
+def as_cell(box: WordsBox) -> str:
     """Return a chapter's Words box as Markdown: folded, its blank lines let every renderer take what is inside as Markdown."""
     lines = ["<details>", f"<summary><b>Words</b>: {html.escape(', '.join(word.name for word in box.defined))}</summary>", ""]
     for word in box.defined:
