@@ -122,7 +122,7 @@ def _sorted(words: Iterable[Word]) -> tuple[Word, ...]:
 
 def as_cell(box: WordsBox) -> str:
     """Return a chapter's Words box as Markdown: folded, its blank lines let every renderer take what is inside as Markdown."""
-    lines = ["<details>", f"<summary><b>Words</b>: {html.escape(', '.join(word.name for word in box.defined))}</summary>", ""]
+    lines = ["<details>", f"<summary><b>Words</b>: {html.escape(' · '.join(word.name for word in box.defined))}</summary>", ""]
     for word in box.defined:
         address = word.link if word.link.startswith("https:") else f"../docs/{word.link}"
         lines.append(f"- **{word.name}**: {word.text} [{word.title}]({address})")
