@@ -141,7 +141,7 @@ class Journal:
             ends |= verb != "plan"
             words = str(error) or type(error).__name__
             seconds = time.monotonic() - began
-            self.write(chapter, verb, seconds=seconds, ok=False, error=words, kind=type(error).__name__)
+            self.write(chapter, verb, seconds=seconds, ok=False, error=words, kind=type(error).__name__, transient=getattr(error, "transient", False))
             raise
         else:
             self.write(chapter, verb, seconds=time.monotonic() - began)

@@ -52,13 +52,14 @@ def run(
     agreed: bool = False,
     say: Say = print,
     parameters: Mapping[str, Any] | None = None,
+    began: Callable[[str], None] = lambda chapter: None,
 ) -> int:
     """Execute the pattern's chapters and return 0 when all are verified and as the parameters expect, else 1 (the reason was printed).
 
     `params`: a params file, or the parameters read from it with the same `overrides`; the chapters' kernels read both again.
     `first`, `last`: chapter numbers. `resume` leaves out the chapters that are recorded as verified and whose plan is empty now;
     chapters that only verify are always run. `agreed`: the proof may create its test users where it would ask.
-    `parameters`: parameters that single chapters have, such as `war`.
+    `parameters`: parameters that single chapters have, such as `war`. `began` is called with the name of each chapter that begins.
 
     The deployment's lock is held from the first chapter to the last, so that a second run at the same time is refused
     before it changes anything. Raises ParamsError, LockHeld or CloudError before anything starts.
@@ -74,7 +75,7 @@ def run(
             journal = begin(deployment, "run")
             try:
                 with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
-                    _chapters(deployment, overrides or {}, chosen, resume, given, say)
+                    _chapters(deployment, overrides or {}, chosen, resume, given, say, began)
             except BaseException:  # the reader closed the pipe (`| head`), or an interrupt between two chapters
                 report.finish(journal)
                 raise
@@ -92,6 +93,7 @@ def _chapters(
     resume: bool,
     given: Mapping[str, Mapping[str, Any]],
     say: Say,
+    began: Callable[[str], None],
 ) -> None:
     """Execute the chapters in order, up to the first that fails. `given`: parameters by chapter; a chapter that has any is not left out."""
     idle = tuple(itertools.takewhile(lambda chapter: not given.get(chapter.name), chosen))
@@ -99,6 +101,7 @@ def _chapters(
     for chapter in chosen:
         if chapter.name in skipped:
             continue
+        began(chapter.name)
         if not execute(chapter, deployment.spec, overrides, deployment.journal, say, given.get(chapter.name, {})):
             return
 
