@@ -96,6 +96,8 @@ def parser() -> Parser:
     batch = verb("batch", "")
     batch.add_argument("sweep", metavar="SWEEP", help="a sweep file (docs/batch.md)")
     batch.add_argument("--jobs", type=_at_once, metavar="N", help="deployments at once (default: what this machine has room for)")
+    batch.add_argument("--scheduler", metavar="ADDRESS", help="of Dask, such as tls://10.0.0.5:8786: its workers do the deployments")
+    batch.add_argument("--evidence", metavar="S3-ADDRESS", help="where every run's folder goes as well")
     batch.add_argument("--dry-run", action="store_true", help="list the deployments, machines and cost, and do nothing")
     batch.add_argument("--resume", action="store_true", help="leave out what the sweep's newest batch did")
     batch.add_argument("--yes", action="store_true", help="the proofs may make their test users on AWS, and do: destroy may destroy")
@@ -218,7 +220,7 @@ def _batch(args: argparse.Namespace) -> int:
     if found.options.do == "destroy" and not args.yes:
         words = f"{counted(len(found.rows), 'deployment')} would be destroyed: not confirmed"
         raise RunbookError(words, args.sweep, "look at --dry-run, then add --yes")
-    status, folder = command.run(found, say, jobs=args.jobs, resume=args.resume, agreed=args.yes)
+    status, folder = command.run(found, say, jobs=args.jobs, resume=args.resume, agreed=args.yes, scheduler=args.scheduler, evidence=args.evidence)
     if args.json:
         print((folder / "batch.json").read_text(encoding="utf-8"))
     return status

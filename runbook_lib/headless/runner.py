@@ -133,7 +133,7 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
 
     began, executed = time.monotonic(), journal.folder / f"{chapter.name}.ipynb"
     say(f"{chapter.name}  {chapter.title} …")
-    error = ""
+    error = kind = ""
     try:
         with _sockets() as sockets:
             papermill.execute_notebook(
@@ -146,7 +146,7 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
                 config=_kernels(sockets),
             )
     except PapermillExecutionError as problem:
-        error = words_of(problem)
+        error, kind = words_of(problem), problem.ename
     except KeyboardInterrupt:
         error = "interrupted: run again, it goes on where it stopped"
     except Exception as problem:  # a kernel that died, a disk that is full, a notebook that is none
@@ -155,7 +155,8 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
         error = f"{what}\n  next:  put that right, then run again with --resume, which goes on where it stopped"
     seconds = time.monotonic() - began
     sha256 = hashlib.sha256(_scrub(executed)).hexdigest() if executed.exists() else ""
-    journal.write(chapter.name, "chapter", seconds=seconds, ok=not error, error=error, sha256=sha256)
+    transient = kind in _ours() and _ours()[kind].transient
+    journal.write(chapter.name, "chapter", seconds=seconds, ok=not error, error=error, kind=kind, transient=transient, sha256=sha256)
     counted = journal.result()["chapters"]
     changed = next((c["changed"] for c in counted if c["name"] == chapter.name), 0)
     leaks = chapter.attribute == "sso" and (journal.result()["statement"] or {}).get("kind") == "leak"
@@ -190,14 +191,15 @@ def _kernels(sockets: str) -> Any:
 
 def words_of(problem: PapermillExecutionError) -> str:
     """Return the error of a notebook's cell in words: the three parts of one of ours, else its type and message."""
-    return str(problem.evalue) if _is_ours(problem.ename) else f"{problem.ename}: {problem.evalue}"
+    return str(problem.evalue) if problem.ename in _ours() else f"{problem.ename}: {problem.evalue}"
 
 
-def _is_ours(name: str) -> bool:
+def _ours() -> dict[str, type[RunbookError]]:
+    """Return the library's errors by the name of their class, as a kernel names them."""
     family = [RunbookError]
     for kind in family:
         family += kind.__subclasses__()
-    return name in {kind.__name__ for kind in family}
+    return {kind.__name__: kind for kind in family}
 
 
 def _still_holding(deployment: Deployment, chosen: tuple[Chapter, ...], say: Say) -> set[str]:

@@ -7,13 +7,17 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from runbook_lib.errors import RunbookError
+from runbook_lib.files import ROOT
 from runbook_lib.headless.batch import engine as engines
+from runbook_lib.headless.batch.evidence import BACK, place, unpack
 from runbook_lib.headless.batch.live import Watch
 from runbook_lib.headless.batch.notify import notify
+from runbook_lib.headless.batch.on_dask import dask
 from runbook_lib.headless.batch.page import write_page
 from runbook_lib.headless.batch.record import Record, done_before, earlier
 from runbook_lib.headless.batch.scheduler import Limits, Schedule
@@ -53,6 +57,7 @@ def tasks_of(
     resume: bool = False,
     agreed: bool = False,
     parameters: Mapping[str, Any] | None = None,
+    evidence: str = "",
 ) -> list[Task]:
     """Return the task of every row. Raises RunbookError for a chapter that a row's pattern does not have."""
     options = sweep.options
@@ -70,6 +75,7 @@ def tasks_of(
             options.timeout and options.timeout * MINUTE,
             options.chapter_timeout and options.chapter_timeout * MINUTE,
             dict(parameters or {}),
+            evidence,
         )
         for row in sweep.rows
     ]
@@ -89,16 +95,29 @@ def dry_run(sweep: Sweep, say: Terminal) -> int:
     return 0
 
 
-def run(sweep: Sweep, say: Terminal, *, jobs: int | None = None, resume: bool = False, agreed: bool = False) -> tuple[int, Path]:
+def run(
+    sweep: Sweep,
+    say: Terminal,
+    *,
+    jobs: int | None = None,
+    resume: bool = False,
+    agreed: bool = False,
+    scheduler: str | None = None,
+    evidence: str | None = None,
+) -> tuple[int, Path]:
     """Do the sweep; return 0 when every row ended well, else 1, and the folder of its record. Raises RunbookError before anything is begun.
 
     `jobs`: rows at once, which `max_parallel` of the sweep limits as well. `resume`: leave out what the sweep's newest batch did.
+    `scheduler`: of Dask, whose workers do the rows; None: this machine. `evidence`: an address in S3 that every run's folder goes to; without
+    one, what other machines made comes back with the result.
     """
+    if evidence:
+        place(evidence)  # refuses what is no address
     first, _, last = sweep.options.chapters.partition("-")
-    tasks = tasks_of(sweep, first or None, last or first or None, resume, agreed)
+    tasks = tasks_of(sweep, first or None, last or first or None, resume, agreed, evidence=evidence or (BACK if scheduler else ""))
     before = done_before(sweep, sweep.options.do) if resume else {}
     keep_networks(sweep)
-    return _done(sweep, tasks, before, say, jobs)
+    return _done(sweep, tasks, before, say, jobs, scheduler)
 
 
 def run_files(params_files: Sequence[str], overrides: Mapping[str, Any], say: Terminal, jobs: int = 1, **options: Any) -> int:
@@ -111,39 +130,55 @@ def run_files(params_files: Sequence[str], overrides: Mapping[str, Any], say: Te
     return _done(sweep, tasks_of(sweep, **options), {}, say, jobs)[0]
 
 
-def _done(sweep: Sweep, tasks: Sequence[Task], before: Mapping[str, Outcome], say: Terminal, jobs: int | None) -> tuple[int, Path]:
+def _done(
+    sweep: Sweep, tasks: Sequence[Task], before: Mapping[str, Outcome], say: Terminal, jobs: int | None, scheduler: str | None = None
+) -> tuple[int, Path]:
     """Do the tasks but those in `before`. An interrupt stops each at a safe point."""
-    options = sweep.options
-    record, watch, stop = Record(sweep, options.do), Watch(say, len(tasks)), threading.Event()
-
-    def chapter(name: str, began: str) -> None:
-        record.began_row(name, began)
-        watch.chapter(name, began)
-
-    def begun(task: Task) -> None:
-        record.began_row(task.name)
-        watch.began(task.name)
-
-    def heard(outcome: Outcome) -> None:
-        record.ended_row(outcome)
-        watch.ended(outcome)
-
-    left_out = {name: _left_out(outcome) for name, outcome in before.items()}
-    for outcome in left_out.values():
-        heard(outcome)
+    options, stop, heard = sweep.options, threading.Event(), Ears(sweep, say, len(tasks))
     after = {row.name: [name for name in row.after if name not in before] for row in sweep.rows}
-    with engines.local(jobs, chapter, stop) as engine, _interruptible(stop, say), watch.shown():
-        at_once = min(engine.at_once, options.max_parallel or engine.at_once, len(tasks))
+    with dask(scheduler, heard.chapter, stop) if scheduler else engines.local(jobs, heard.chapter, stop) as engine:
+        heard.begin()
+        at_once = min(jobs or engine.at_once, options.max_parallel or engine.at_once, len(tasks))
         say(f"{counted(len(tasks), 'deployment')}, {at_once} at once ({'max_parallel' if at_once == options.max_parallel else engine.words})")
+        left_out = {name: heard.ended(_left_out(outcome)) for name, outcome in before.items()}
         limits = Limits(at_once, options.max_errors, options.retries)
-        schedule = Schedule([task for task in tasks if task.name not in before], after, limits, heard, begun)
-        ended = schedule.run(engine.executor, engine.work, stop)
-    found = record.close({**left_out, **ended})
-    write_page(record.folder, found, earlier(sweep.name)[:-1])
-    _say_result(found, record.folder, say, stop.is_set())
-    for line in notify(found, record.folder, options.webhook, options.mail):
+        schedule = Schedule([task for task in tasks if task.name not in before], after, limits, heard.ended, heard.begun)
+        with _interruptible(stop, say), heard.watch.shown():
+            ended = schedule.run(engine.executor, engine.work, stop)
+    found, folder = heard.record.close({**left_out, **ended}), heard.record.folder
+    write_page(folder, found, earlier(sweep.name)[:-1])
+    _say_result(found, folder, say, stop.is_set())
+    for line in notify(found, folder, options.webhook, options.mail):
         say(Essential(line))
-    return (0 if found["ok"] else 1), record.folder
+    return (0 if found["ok"] else 1), folder
+
+
+class Ears:
+    """Hears what happens, writes it down and shows it. The record is begun with `begin`: a batch that is refused leaves none."""
+
+    def __init__(self, sweep: Sweep, say: Terminal, rows: int):
+        self.sweep, self.watch = sweep, Watch(say, rows)
+        self.record: Record
+
+    def begin(self) -> None:
+        self.record = Record(self.sweep, self.sweep.options.do)
+
+    def begun(self, task: Task) -> None:
+        self.record.began_row(task.name)
+        self.watch.began(task.name)
+
+    def chapter(self, name: str, began: str) -> None:
+        self.record.began_row(name, began)
+        self.watch.chapter(name, began)
+
+    def ended(self, outcome: Outcome) -> Outcome:
+        """Return the outcome as it is kept: a run that came with it lies among the runs of this machine then."""
+        if outcome.archive:
+            report = unpack(outcome.archive) / "report.html"
+            outcome = replace(outcome, archive=b"", report=os.path.relpath(report, ROOT))
+        self.record.ended_row(outcome)
+        self.watch.ended(outcome)
+        return outcome
 
 
 def _left_out(outcome: Outcome) -> Outcome:

@@ -30,10 +30,10 @@ class Limits:
 
 
 class Schedule:
-    """The tasks of one batch on their way. `heard` is called with each outcome, in the order in which they come, and `begun` with each task."""
+    """The tasks of one batch on their way. `begun` is called with each task, and `heard` with each outcome, which it returns as it is kept."""
 
     def __init__(
-        self, tasks: Sequence[Task], after: Mapping[str, Sequence[str]], limits: Limits, heard: Callable[[Outcome], None], begun: Callable[[Task], None]
+        self, tasks: Sequence[Task], after: Mapping[str, Sequence[str]], limits: Limits, heard: Callable[[Outcome], Outcome], begun: Callable[[Task], None]
     ):
         self.waiting = {task.name: task for task in tasks}
         self.after, self.limits, self.heard, self.begun = after, limits, heard, begun
@@ -100,8 +100,7 @@ class Schedule:
         return outcome.attempts <= self.limits.retries
 
     def _end(self, outcome: Outcome) -> None:
-        self.ended[outcome.name] = outcome
-        self.heard(outcome)
+        self.ended[outcome.name] = self.heard(outcome)
 
 
 def _of(future: Future[Outcome], task: Task) -> Outcome:

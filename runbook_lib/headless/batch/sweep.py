@@ -39,7 +39,7 @@ class SweepFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sweep: str = Field(pattern=r"^[a-z][a-z0-9-]{0,18}[a-z0-9]$")
+    sweep: str = Field(pattern=r"^[a-z]([a-z0-9-]{0,18}[a-z0-9])?$")
     params: tuple[str, ...] = Field(min_length=1)
     networks: str | None = None
     set: dict[str, Any] = {}
@@ -155,7 +155,7 @@ def _cells(options: SweepFile, file: Path) -> Iterator[dict[str, Any]]:
         raise ParamsError(
             f"the sweep has {size + len(options.include)} rows: at most {MOST_ROWS}", str(file), "shorten the matrix, or make several sweeps of it"
         )
-    for name in options.params:
+    for name in options.params if options.matrix or not options.include else ():  # `include` alone lists every row
         for values in itertools.product(*options.matrix.values()):
             cells = {"params": name, **dict(zip(options.matrix, values, strict=True))}
             if not any(all(key in cells and cells[key] == value for key, value in rule.items()) for rule in options.exclude):

@@ -5,7 +5,6 @@ A task is text and numbers, and no secret: a worker reads secrets where every ru
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import platform
@@ -18,26 +17,30 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
 from runbook_lib import __version__
+from runbook_lib.aws.client import Aws
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import runs
 from runbook_lib.files import ROOT
+from runbook_lib.headless.batch import evidence
 
 PRELOADED = ["runbook_lib.headless.batch.task", "runbook_lib.headless.runner", "runbook_lib.chapters.deployment", "papermill"]
 POLL = 0.5  # seconds between two looks whether to stop
 GRACE = 60.0  # seconds for a run that is interrupted to come to a safe point
-PR_SET_PDEATHSIG = 1
 VERIFIED, FAILED, TIMED_OUT, STOPPED, SKIPPED = "verified", "failed", "timed out", "stopped", "not begun"
 Tell = Callable[[str, str], None]  # of a row's name and the chapter that begins
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be done with one deployment. `params`: its parameters as YAML; times in seconds; `version`: of the package that made the task."""
+    """What is to be done with one deployment. `params`: its parameters as YAML; times in seconds; `version`: of the package that made the task.
+
+    `evidence`: where the run's folder goes besides the worker's own: "" nowhere, "back" with the outcome, or an address in S3.
+    """
 
     name: str
     params: str
@@ -49,12 +52,16 @@ class Task:
     timeout: float | None = None
     chapter_timeout: float | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    evidence: str = ""
     version: str = __version__
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a task ended. `words`: what was found; `transient`: whether the same again may succeed; `report`: on the machine of the `worker`."""
+    """How a task ended. `words`: what was found; `transient`: whether the same again may succeed.
+
+    `report`: on the machine of the `worker`, or its address in S3; `archive`: the run's folder, packed, where it comes back with the outcome.
+    """
 
     name: str
     state: str
@@ -69,18 +76,24 @@ class Outcome:
     report: str = ""
     worker: str = ""
     attempts: int = 1
-    cells: Mapping[str, Any] = field(default_factory=dict)
+    archive: bytes = b""
 
     @property
     def ok(self) -> bool:
         return self.state == VERIFIED
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all fields, for JSON."""
-        return asdict(self)
+        """Return all fields but the archive, for JSON."""
+        return {name: value for name, value in asdict(self).items() if name != "archive"}
 
 
-def perform(task: Task, tell: Tell = lambda name, chapter: None, stop: threading.Event | None = None) -> Outcome:
+class Stopping(Protocol):
+    """What says whether the batch was stopped; an event of `threading` does."""
+
+    def is_set(self) -> bool: ...
+
+
+def perform(task: Task, tell: Tell = lambda name, chapter: None, stop: Stopping | None = None) -> Outcome:
     """Do the task in a process of its own and return how it ended; never raises for what goes wrong in there.
 
     When `stop` is set, or a time is over, the process is interrupted, which ends it at a safe point, and after `GRACE` seconds killed.
@@ -110,7 +123,7 @@ def perform(task: Task, tell: Tell = lambda name, chapter: None, stop: threading
     return replace(found, seconds=seconds, worker=_worker())
 
 
-def _followed(task: Task, pipe: Connection, process: Any, tell: Tell, stop: threading.Event) -> tuple[Outcome | None, tuple[str, str, str] | None]:
+def _followed(task: Task, pipe: Connection, process: Any, tell: Tell, stop: Stopping) -> tuple[Outcome | None, tuple[str, str, str] | None]:
     """Return what the process said at its end, and why it was ended before: state, words, next step. Either may be None."""
     began = chapter_began = time.monotonic()
     chapter, reason, killed_at = "", None, 0.0
@@ -135,7 +148,7 @@ def _followed(task: Task, pipe: Connection, process: Any, tell: Tell, stop: thre
             process.kill()
 
 
-def _reason(task: Task, seconds: float, in_chapter: float, chapter: str, stop: threading.Event) -> tuple[str, str, str] | None:
+def _reason(task: Task, seconds: float, in_chapter: float, chapter: str, stop: Stopping) -> tuple[str, str, str] | None:
     if stop.is_set():
         return STOPPED, "the batch was stopped", "./runbook batch … --resume goes on"
     if task.timeout and seconds > task.timeout:
@@ -163,7 +176,7 @@ def params_file(task: Task) -> Path:
 
 def _child(task: Task, pipe: Connection) -> None:
     """Do the task and send how it ended. Chapters that begin are sent by name. What is printed goes to the log beside the parameters."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nobody would hear of it any more, and a second run could begin
+    threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
     os.setsid()  # an interrupt at the terminal reaches the batch, which tells its runs
     signal.signal(signal.SIGINT, signal.default_int_handler)
     file = params_file(task)
@@ -181,6 +194,13 @@ def _child(task: Task, pipe: Connection) -> None:
     pipe.close()
 
 
+def _end_with(pipe: Connection) -> None:
+    """End this process when the one that began it has ended: nobody would hear of the run any more. Nothing is ever sent this way."""
+    with suppress(EOFError, OSError):
+        pipe.recv()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _done(task: Task, file: Path, tell: Callable[[str], None]) -> Outcome:
     from runbook_lib.headless import runner
     from runbook_lib.spec.loader import load_spec
@@ -195,7 +215,13 @@ def _done(task: Task, file: Path, tell: Callable[[str], None]) -> Outcome:
         runner.verify(spec, None, task.agreed)
     else:
         runner.destroy(spec, spec.deployment)
-    return outcome_of(task.name, runs.latest(spec.deployment), before)
+    run = runs.latest(spec.deployment)
+    outcome = outcome_of(task.name, run, before)
+    if run is None or not task.evidence or not outcome.report:
+        return outcome
+    if task.evidence == evidence.BACK:
+        return replace(outcome, archive=evidence.packed(run))
+    return replace(outcome, report=evidence.upload(run, task.evidence, Aws(spec.cloud)))
 
 
 def _planned(task: Task, plans: Any, tell: Callable[[str], None]) -> Outcome:
