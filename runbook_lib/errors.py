@@ -9,10 +9,11 @@ class RunbookError(Exception):
     """An error that a user can act on. In a notebook it is shown as a card without a traceback (see `display.install`).
 
     `what` says in one sentence what went wrong; `where` is a file and key, a host and command, or a URL; `next_step` says what to do.
-    `changed` lists what an apply had changed before the error (`changes.Pending`), for the journal.
+    `changed` lists what an apply had changed before the error (`changes.Pending`), for the journal. `transient`: the same again may succeed.
     """
 
     changed: tuple[object, ...] = ()
+    transient: bool = False
 
     def __init__(self, what: str, where: str | None = None, next_step: str | None = None):
         super().__init__(what)
@@ -48,9 +49,13 @@ class CloudError(RunbookError):
 class HostError(RunbookError):
     """A host refused, failed or does not answer; the message names the host and the command."""
 
+    transient = True
+
 
 class WrongHostKey(HostError):
     """A host has another SSH host key than its console showed. Retries do not help."""
+
+    transient = False
 
 
 class PackError(RunbookError):
@@ -72,6 +77,8 @@ class Stopped(RunbookError):
 
 class LockHeld(RunbookError):
     """Another writer holds the deployment's lock; the message names the owner and since when."""
+
+    transient = True
 
 
 class ChecksFailed(RunbookError):

@@ -50,8 +50,11 @@ def make_ca(name: str, now: datetime.datetime | None = None) -> Authority:
     return Authority(_pem(key), _cert_pem(builder.sign(key, hashes.SHA256())))
 
 
-def issue(ca: Authority, hosts: Sequence[str], now: datetime.datetime | None = None) -> tuple[str, str]:
-    """Return (certificate, key) as PEM for a TLS server with the names or addresses `hosts`, valid for a year."""
+def issue(ca: Authority, hosts: Sequence[str], now: datetime.datetime | None = None, peer: bool = False) -> tuple[str, str]:
+    """Return (certificate, key) as PEM for a TLS server with the names or addresses `hosts`, valid for a year.
+
+    `peer`: it may also be shown by a client, as where two servers prove themselves to each other.
+    """
     ca_key, ca_cert = _signing_key(ca), x509.load_pem_x509_certificate(ca.cert_pem.encode())
     key = ec.generate_private_key(ec.SECP256R1())
     issuer_id = ca_cert.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
@@ -60,7 +63,7 @@ def issue(ca: Authority, hosts: Sequence[str], now: datetime.datetime | None = N
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_alternatives(hosts), critical=False)
         .add_extension(_usage(digital_signature=True), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if peer else [])]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer_id), critical=False)
     )
     return _cert_pem(builder.sign(ca_key, hashes.SHA256())), _pem(key)

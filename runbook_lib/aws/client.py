@@ -309,6 +309,8 @@ def translate(error: Exception, call: str, about: str) -> CloudError:
     found = CloudError(what, f"{call} at {about}", step)
     found.code, named = code, INVALID.search(message)
     found.parameter = named[1] if named else ""
+    unreached = isinstance(error, aws_errors.HTTPClientError | aws_errors.ConnectionError | aws_errors.EndpointConnectionError)
+    found.transient = unreached or code in (*THROTTLED, *SHORT[:1]) or code.startswith(("Internal", "ServiceUnavailable", "Unavailable"))
     return found
 
 

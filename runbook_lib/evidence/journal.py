@@ -122,7 +122,7 @@ class Journal:
     def _flush(self) -> None:
         if not self.path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            _point_latest(self.folder)
+            point_latest(self.folder)
             self._waiting.insert(0, {**self.provenance(), "utc": now(), "verb": "begin", "schema": SCHEMA, **self._head})
         rows = [_clean(entry) for entry in self._waiting]
         self._waiting.clear()
@@ -141,7 +141,7 @@ class Journal:
             ends |= verb != "plan"
             words = str(error) or type(error).__name__
             seconds = time.monotonic() - began
-            self.write(chapter, verb, seconds=seconds, ok=False, error=words, kind=type(error).__name__)
+            self.write(chapter, verb, seconds=seconds, ok=False, error=words, kind=type(error).__name__, transient=getattr(error, "transient", False))
             raise
         else:
             self.write(chapter, verb, seconds=time.monotonic() - began)
@@ -238,7 +238,7 @@ def _unused(parent: Path) -> Path:
     return next(parent / name for name in names if not (parent / name).exists())
 
 
-def _point_latest(folder: Path) -> None:
+def point_latest(folder: Path) -> None:
     """Point the symbolic link `latest` to this run, in one step. Where links cannot be made, there is none."""
     beside = folder.parent / f".latest.{os.getpid()}.{threading.get_ident()}"
     try:

@@ -18,6 +18,7 @@ from runbook_lib import __version__
 from runbook_lib.errors import RunbookError
 from runbook_lib.files import ROOT, make_workspace
 from runbook_lib.headless.terminal import Essential, Terminal
+from runbook_lib.tables import counted
 
 if TYPE_CHECKING:
     from runbook_lib.spec.model import Spec
@@ -26,6 +27,7 @@ DEFAULT_PARAMS = "params/greg-separated.lab.yaml"
 COMMANDS = {  # name: (what it does, exit status)
     "rehearse": ("install what is missing, bring the lab up, build and prove a pattern", "0 all verified"),
     "run": ("execute the chapters of a pattern headless", "0 all verified, 1 not"),
+    "batch": ("do a sweep of parameters: many deployments, some at once", "0 all ended well, 1 not"),
     "plan": ("show every pending change, change nothing", "0 none, 2 some, 1 error"),
     "verify": ("run the checks only", "0 all passed, 1 not"),
     "status": ("machines and chapters, as the cloud knows them now", "0"),
@@ -89,6 +91,18 @@ def parser() -> Parser:
         made.add_argument("--resume", action="store_true", help="leave out what is proven and still holds")
         made.add_argument("-p", dest="parameters", action="append", nargs=2, default=[], metavar=("NAME", "VALUE"), help=OF_CHAPTERS)
         made.add_argument("--yes", **agree)
+        if name == "run":
+            made.add_argument("--jobs", type=_at_once, default=1, metavar="N", help="of several params files this many at once")
+    batch = verb("batch", "")
+    batch.add_argument("sweep", metavar="SWEEP", help="a sweep file (docs/batch.md)")
+    batch.add_argument("--jobs", type=_at_once, metavar="N", help="deployments at once (default: what this machine has room for)")
+    batch.add_argument("--scheduler", metavar="ADDRESS", help="of Dask, such as tls://10.0.0.5:8786: its workers do the deployments")
+    batch.add_argument("--evidence", metavar="S3-ADDRESS", help="where every run's folder goes as well")
+    batch.add_argument("--dry-run", action="store_true", help="list the deployments, machines and cost, and do nothing")
+    batch.add_argument("--resume", action="store_true", help="leave out what the sweep's newest batch did")
+    batch.add_argument("--yes", action="store_true", help="the proofs may make their test users on AWS, and do: destroy may destroy")
+    batch.add_argument("-q", "--quiet", action="store_true", help="results and failures only")
+    batch.add_argument("--json", action="store_true", help="print batch.json; everything else goes to standard error")
     for name in ("plan", "verify", "status"):
         made = verb(name)
         if name == "verify":
@@ -181,7 +195,7 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from runbook_lib.headless import batch, runner
+    from runbook_lib.headless import runner
     from runbook_lib.spec.loader import load_spec, typed
 
     parameters = {name: typed(f"-p {name}", value) for name, value in args.parameters}
@@ -189,9 +203,34 @@ def _run(args: argparse.Namespace) -> int:
     say, overrides = _terminal(args), _overrides(args)
     params = [args.params, *getattr(args, "also", ())]
     with _documented(args, [load_spec(each, overrides) for each in params] if getattr(args, "json", False) else []), say.watching():
-        if len(params) > 1:
-            return batch.run_all(params, overrides, say, **options)
-        return runner.run(args.params, overrides, say=say, **options)
+        if len(params) == 1:
+            return runner.run(args.params, overrides, say=say, **options)
+    from runbook_lib.headless.batch import command
+
+    return command.run_files(params, overrides, say, args.jobs, **options)
+
+
+def _batch(args: argparse.Namespace) -> int:
+    from runbook_lib.headless.batch import command, sweep
+
+    found = sweep.load_sweep(args.sweep)
+    say = _terminal(args)
+    if args.dry_run:
+        return command.dry_run(found, say)
+    if found.options.do == "destroy" and not args.yes:
+        words = f"{counted(len(found.rows), 'deployment')} would be destroyed: not confirmed"
+        raise RunbookError(words, args.sweep, "look at --dry-run, then add --yes")
+    status, folder = command.run(found, say, jobs=args.jobs, resume=args.resume, agreed=args.yes, scheduler=args.scheduler, evidence=args.evidence)
+    if args.json:
+        print((folder / "batch.json").read_text(encoding="utf-8"))
+    return status
+
+
+def _at_once(text: str) -> int:
+    """Return the number of --jobs. Raises what argparse takes for a wrong value."""
+    if not text.isdigit() or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 64")
+    return int(text)
 
 
 def _plan(args: argparse.Namespace) -> int:
@@ -362,6 +401,6 @@ def _terminal(args: argparse.Namespace) -> Terminal:
 
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "new": _new, "run": _run, "plan": _plan, "verify": _verify, "status": _status, "destroy": _destroy, "open": _open,
+    "new": _new, "run": _run, "batch": _batch, "plan": _plan, "verify": _verify, "status": _status, "destroy": _destroy, "open": _open,
     "doctor": _doctor, "verify-evidence": _verify_evidence, "site": _site, "test": _test, "completion": _completion,
 }  # fmt: skip

@@ -52,13 +52,14 @@ def run(
     agreed: bool = False,
     say: Say = print,
     parameters: Mapping[str, Any] | None = None,
+    began: Callable[[str], None] = lambda chapter: None,
 ) -> int:
     """Execute the pattern's chapters and return 0 when all are verified and as the parameters expect, else 1 (the reason was printed).
 
     `params`: a params file, or the parameters read from it with the same `overrides`; the chapters' kernels read both again.
     `first`, `last`: chapter numbers. `resume` leaves out the chapters that are recorded as verified and whose plan is empty now;
     chapters that only verify are always run. `agreed`: the proof may create its test users where it would ask.
-    `parameters`: parameters that single chapters have, such as `war`.
+    `parameters`: parameters that single chapters have, such as `war`. `began` is called with the name of each chapter that begins.
 
     The deployment's lock is held from the first chapter to the last, so that a second run at the same time is refused
     before it changes anything. Raises ParamsError, LockHeld or CloudError before anything starts.
@@ -74,7 +75,7 @@ def run(
             journal = begin(deployment, "run")
             try:
                 with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
-                    _chapters(deployment, overrides or {}, chosen, resume, given, say)
+                    _chapters(deployment, overrides or {}, chosen, resume, given, say, began)
             except BaseException:  # the reader closed the pipe (`| head`), or an interrupt between two chapters
                 report.finish(journal)
                 raise
@@ -92,6 +93,7 @@ def _chapters(
     resume: bool,
     given: Mapping[str, Mapping[str, Any]],
     say: Say,
+    began: Callable[[str], None],
 ) -> None:
     """Execute the chapters in order, up to the first that fails. `given`: parameters by chapter; a chapter that has any is not left out."""
     idle = tuple(itertools.takewhile(lambda chapter: not given.get(chapter.name), chosen))
@@ -99,6 +101,7 @@ def _chapters(
     for chapter in chosen:
         if chapter.name in skipped:
             continue
+        began(chapter.name)
         if not execute(chapter, deployment.spec, overrides, deployment.journal, say, given.get(chapter.name, {})):
             return
 
@@ -130,7 +133,7 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
 
     began, executed = time.monotonic(), journal.folder / f"{chapter.name}.ipynb"
     say(f"{chapter.name}  {chapter.title} …")
-    error = ""
+    error = kind = ""
     try:
         with _sockets() as sockets:
             papermill.execute_notebook(
@@ -143,7 +146,7 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
                 config=_kernels(sockets),
             )
     except PapermillExecutionError as problem:
-        error = words_of(problem)
+        error, kind = words_of(problem), problem.ename
     except KeyboardInterrupt:
         error = "interrupted: run again, it goes on where it stopped"
     except Exception as problem:  # a kernel that died, a disk that is full, a notebook that is none
@@ -152,7 +155,8 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
         error = f"{what}\n  next:  put that right, then run again with --resume, which goes on where it stopped"
     seconds = time.monotonic() - began
     sha256 = hashlib.sha256(_scrub(executed)).hexdigest() if executed.exists() else ""
-    journal.write(chapter.name, "chapter", seconds=seconds, ok=not error, error=error, sha256=sha256)
+    transient = kind in _ours() and _ours()[kind].transient
+    journal.write(chapter.name, "chapter", seconds=seconds, ok=not error, error=error, kind=kind, transient=transient, sha256=sha256)
     counted = journal.result()["chapters"]
     changed = next((c["changed"] for c in counted if c["name"] == chapter.name), 0)
     leaks = chapter.attribute == "sso" and (journal.result()["statement"] or {}).get("kind") == "leak"
@@ -187,14 +191,15 @@ def _kernels(sockets: str) -> Any:
 
 def words_of(problem: PapermillExecutionError) -> str:
     """Return the error of a notebook's cell in words: the three parts of one of ours, else its type and message."""
-    return str(problem.evalue) if _is_ours(problem.ename) else f"{problem.ename}: {problem.evalue}"
+    return str(problem.evalue) if problem.ename in _ours() else f"{problem.ename}: {problem.evalue}"
 
 
-def _is_ours(name: str) -> bool:
+def _ours() -> dict[str, type[RunbookError]]:
+    """Return the library's errors by the name of their class, as a kernel names them."""
     family = [RunbookError]
     for kind in family:
         family += kind.__subclasses__()
-    return name in {kind.__name__ for kind in family}
+    return {kind.__name__: kind for kind in family}
 
 
 def _still_holding(deployment: Deployment, chosen: tuple[Chapter, ...], say: Say) -> set[str]:

@@ -33,7 +33,7 @@ def load_spec(params: str | Path | Mapping[str, Any], overrides: Mapping[str, An
     path = None if isinstance(params, Mapping) else find_params(params)
     values, lines = _read(path) if path else (deepcopy(dict(params)), {})  # type: ignore[arg-type]
     for dotted, value in (overrides or {}).items():
-        _override(values, str(dotted), value)
+        override(values, str(dotted), value)
     try:
         spec = Spec.model_validate(values)
     except ValidationError as error:
@@ -99,7 +99,7 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST_LINE else f"{text[: LONGEST_LINE - 60]} … {text[-50:]}"
 
 
-def _override(values: dict[str, Any], dotted: str, value: Any) -> None:
+def override(values: dict[str, Any], dotted: str, value: Any) -> None:
     """Set one dotted key in the nested mapping. Raises ParamsError where a key above it is a single value."""
     *parents, last = dotted.split(".")
     for number, name in enumerate(parents):

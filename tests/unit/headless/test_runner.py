@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +17,7 @@ import pytest
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import runs
 from runbook_lib.evidence.journal import Journal
-from runbook_lib.headless import batch, runner
+from runbook_lib.headless import runner
 from runbook_lib.headless.by_papermill import papermill
 from runbook_lib.redaction import redactor
 from runbook_lib.spec.chapters import CHAPTERS, Chapter
@@ -274,25 +273,6 @@ def test_resume_runs_a_proven_chapter_that_is_given_something(notebooks: Path, m
     status, folder = run([], resume=True, parameters={"war": "shop.war"})
     assert status == 0
     assert [path.stem for path in folder.glob("*.ipynb")] == ["02_install_mysql"]
-
-
-def test_of_several_params_files_each_is_run_and_one_table_says_what_was_found(notebooks: Path) -> None:
-    write(notebooks, "01_launch_ec2", "assert 'single' not in params_file, 'this one fails'")
-    write(notebooks, "02_install_mysql", "1")
-    said: list[str] = []
-    status = batch.run_all([PARAMS, "params/greg-single.lab.yaml", "params/as-cluster.lab.yaml"], {}, said.append)
-    assert status == 1
-    assert "2 of 3 deployments verified" in said[-1]
-    for mark, name in zip("✔✘✔", ("greg-separated", "greg-single", "as-cluster"), strict=True):
-        assert re.search(rf"{mark} .*params/{name}\.lab\.yaml", said[-1]), name
-
-
-def test_a_wrong_file_among_several_stops_all_before_anything_starts(notebooks: Path, tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong.yaml"
-    wrong.write_text("deployment: x\npattern: nothing\n")
-    with pytest.raises(RunbookError, match="pattern"):
-        batch.run_all([PARAMS, str(wrong)], {}, pytest.fail)
-    assert not (notebooks.parent / "runs").exists()
 
 
 def test_a_run_reads_the_parameters_once_and_opens_the_deployment_once(notebooks: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,220 @@
+"""`./runbook batch SWEEP.yaml`, and `run A B C`: what is run is said, run, written down and told."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from runbook_lib.errors import RunbookError
+from runbook_lib.files import ROOT
+from runbook_lib.headless.batch import engine as engines
+from runbook_lib.headless.batch.evidence import BACK, place, unpack
+from runbook_lib.headless.batch.live import Watch
+from runbook_lib.headless.batch.notify import notify
+from runbook_lib.headless.batch.on_dask import dask
+from runbook_lib.headless.batch.page import write_page
+from runbook_lib.headless.batch.record import Record, done_before, earlier
+from runbook_lib.headless.batch.scheduler import Limits, Schedule
+from runbook_lib.headless.batch.sweep import MINUTE, Row, Sweep, SweepFile, keep_networks
+from runbook_lib.headless.batch.task import SKIPPED, VERIFIED, Outcome, Task, task_text
+from runbook_lib.headless.terminal import Essential, Terminal
+from runbook_lib.spec import params_yaml
+from runbook_lib.spec.chapters import chapters_of
+from runbook_lib.spec.loader import find_params, load_spec, override
+from runbook_lib.tables import counted, text_table
+from runbook_lib.topology.cost import monthly_cost
+from runbook_lib.topology.model import topology_of
+
+LISTED = ("Deployment", "Params", "Sets", "Network", "Machines", "US$ per month", "After")
+FOUND = ("", "Deployment", "Params", "Found", "Checks", "Seconds", "Report")
+
+
+def of_files(params_files: Sequence[str], overrides: Mapping[str, Any]) -> Sweep:
+    """Return several params files as a sweep that sets nothing: each is the deployment that it names. Raises ParamsError when one is wrong."""
+    rows: list[Row] = []
+    for name in params_files:
+        file = find_params(name)
+        deployment = load_spec(file, overrides).deployment
+        values = params_yaml.read(file.read_text(encoding="utf-8"), str(file))
+        for key, value in overrides.items():
+            override(values, key, value)
+        if any(row.name == deployment for row in rows):
+            raise RunbookError(f"two of these params files are of the deployment {deployment}", " ".join(params_files), "name each deployment once")
+        rows.append(Row(deployment, str(name), {}, values))
+    return Sweep("several", tuple(rows), SweepFile(sweep="several", params=tuple(params_files), retries=0))
+
+
+def tasks_of(
+    sweep: Sweep,
+    first: str | None = None,
+    last: str | None = None,
+    resume: bool = False,
+    agreed: bool = False,
+    parameters: Mapping[str, Any] | None = None,
+    evidence: str = "",
+) -> list[Task]:
+    """Return the task of every row. Raises RunbookError for a chapter that a row's pattern does not have."""
+    options = sweep.options
+    for row in sweep.rows:
+        chapters_of(str(row.values["pattern"]), first, last)
+    return [
+        Task(
+            row.name,
+            task_text(row.values),
+            options.do,
+            first,
+            last,
+            resume,
+            agreed or options.agreed,
+            options.timeout and options.timeout * MINUTE,
+            options.chapter_timeout and options.chapter_timeout * MINUTE,
+            dict(parameters or {}),
+            evidence,
+        )
+        for row in sweep.rows
+    ]
+
+
+def dry_run(sweep: Sweep, say: Terminal) -> int:
+    """Say what would be run, how many machines that are, and what they would cost per month; return 0."""
+    rows, machines, cost, unknown = [], 0, 0.0, False
+    for row in sweep.rows:
+        topology = topology_of(row.spec)
+        month = monthly_cost(topology)
+        machines, cost, unknown = machines + len(topology.nodes), cost + month.total, unknown or bool(month.unknown)
+        rows.append((row.name, row.params, row.sets, row.spec.cloud.network, str(len(topology.nodes)), f"{month.total:,.2f}", ", ".join(row.after)))
+    least = "at least " if unknown else ""
+    caption = f"{counted(len(rows), 'deployment')}, {counted(machines, 'machine')}, {least}US$ {cost:,.2f} per month; to do: {sweep.options.do}"
+    say(Essential(text_table(LISTED, rows, caption)))
+    return 0
+
+
+def run(
+    sweep: Sweep,
+    say: Terminal,
+    *,
+    jobs: int | None = None,
+    resume: bool = False,
+    agreed: bool = False,
+    scheduler: str | None = None,
+    evidence: str | None = None,
+) -> tuple[int, Path]:
+    """Do the sweep; return 0 when every row ended well, else 1, and the folder of its record. Raises RunbookError before anything is begun.
+
+    `jobs`: rows at once, which `max_parallel` of the sweep limits as well. `resume`: leave out what the sweep's newest batch did.
+    `scheduler`: of Dask, whose workers do the rows; None: this machine. `evidence`: an address in S3 that every run's folder goes to; without
+    one, what other machines made comes back with the result.
+    """
+    if evidence:
+        place(evidence)  # refuses what is no address
+    first, _, last = sweep.options.chapters.partition("-")
+    tasks = tasks_of(sweep, first or None, last or first or None, resume, agreed, evidence=evidence or (BACK if scheduler else ""))
+    before = done_before(sweep, sweep.options.do) if resume else {}
+    keep_networks(sweep)
+    return _done(sweep, tasks, before, say, jobs, scheduler)
+
+
+def run_files(params_files: Sequence[str], overrides: Mapping[str, Any], say: Terminal, jobs: int = 1, **options: Any) -> int:
+    """Run chapters of several params files, `jobs` at once, and return 0 when all are verified, else 1. `options`: those of `tasks_of`.
+
+    A deployment that fails does not keep the others from being run. `resume` is each deployment's own: chapters that hold are left out.
+    Raises RunbookError, before anything begins, when one of the files is wrong.
+    """
+    sweep = of_files(params_files, overrides)
+    return _done(sweep, tasks_of(sweep, **options), {}, say, jobs)[0]
+
+
+def _done(
+    sweep: Sweep, tasks: Sequence[Task], before: Mapping[str, Outcome], say: Terminal, jobs: int | None, scheduler: str | None = None
+) -> tuple[int, Path]:
+    """Do the tasks but those in `before`. An interrupt stops each at a safe point."""
+    options, stop, heard = sweep.options, threading.Event(), Ears(sweep, say, len(tasks))
+    after = {row.name: [name for name in row.after if name not in before] for row in sweep.rows}
+    with dask(scheduler, heard.chapter, stop) if scheduler else engines.local(jobs, heard.chapter, stop) as engine:
+        heard.begin()
+        at_once = min(jobs or engine.at_once, options.max_parallel or engine.at_once, len(tasks))
+        say(f"{counted(len(tasks), 'deployment')}, {at_once} at once ({'max_parallel' if at_once == options.max_parallel else engine.words})")
+        left_out = {name: heard.ended(_left_out(outcome)) for name, outcome in before.items()}
+        limits = Limits(at_once, options.max_errors, options.retries)
+        schedule = Schedule([task for task in tasks if task.name not in before], after, limits, heard.ended, heard.begun)
+        with _interruptible(stop, say), heard.watch.shown():
+            ended = schedule.run(engine.executor, engine.work, stop)
+    found, folder = heard.record.close({**left_out, **ended}), heard.record.folder
+    write_page(folder, found, earlier(sweep.name)[:-1])
+    _say_result(found, folder, say, stop.is_set())
+    for line in notify(found, folder, options.webhook, options.mail):
+        say(Essential(line))
+    return (0 if found["ok"] else 1), folder
+
+
+class Ears:
+    """Hears what happens, writes it down and shows it. The record is begun with `begin`: a batch that is refused leaves none."""
+
+    def __init__(self, sweep: Sweep, say: Terminal, rows: int):
+        self.sweep, self.watch = sweep, Watch(say, rows)
+        self.record: Record
+
+    def begin(self) -> None:
+        self.record = Record(self.sweep, self.sweep.options.do)
+
+    def begun(self, task: Task) -> None:
+        self.record.began_row(task.name)
+        self.watch.began(task.name)
+
+    def chapter(self, name: str, began: str) -> None:
+        self.record.began_row(name, began)
+        self.watch.chapter(name, began)
+
+    def ended(self, outcome: Outcome) -> Outcome:
+        """Return the outcome as it is kept: a run that came with it lies among the runs of this machine then."""
+        if outcome.archive:
+            report = unpack(outcome.archive) / "report.html"
+            outcome = replace(outcome, archive=b"", report=os.path.relpath(report, ROOT))
+        self.record.ended_row(outcome)
+        self.watch.ended(outcome)
+        return outcome
+
+
+def _left_out(outcome: Outcome) -> Outcome:
+    """Return the outcome of a row that an earlier batch did: what that one found, in no time."""
+    words = outcome.words if outcome.words.startswith("left out") else f"left out: {outcome.words}"
+    return Outcome(outcome.name, VERIFIED, words, outcome.passed, outcome.checks, chapters=outcome.chapters, report=outcome.report)
+
+
+@contextmanager
+def _interruptible(stop: threading.Event, say: Terminal) -> Iterator[None]:
+    """Set `stop` at an interrupt; a second one ends the program as usual."""
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+
+    def interrupted(*_: Any) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        say(Essential("stopping: each deployment comes to a safe point first; a second interrupt does not wait for that"))
+
+    former = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def _say_result(found: Mapping[str, Any], folder: Path, say: Terminal, stopped: bool) -> None:
+    rows = []
+    for row in found["rows"]:
+        mark = "✔" if row["ok"] else "○" if row["state"] == SKIPPED else "✘"
+        checks = f"{row['passed']} of {row['checks']}" if row["checks"] else ""
+        rows.append((mark, row["name"], row["params"], row["words"] or row["state"], checks, f"{row['seconds']:.0f}", row["report"]))
+    done = "done" if found["verb"] in ("plan", "destroy") else "verified"
+    say("")
+    say(Essential(text_table(FOUND, rows, f"{found['verified']} of {len(rows)} deployments {done}")))
+    say(Essential(f"batch: {os.path.relpath(folder / 'batch.html')}"))
+    if stopped:
+        say(Essential("stopped; go on with --resume, which leaves out what is done"))

@@ -1,0 +1,63 @@
+"""Where a batch's tasks are done: in processes of this machine, or on Dask's workers. Both are a `concurrent.futures.Executor`.
+
+Another executor, such as Parsl's, fits by one line: an `Engine` with it (docs/batch.md).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from runbook_lib.headless.batch.scheduler import Work
+from runbook_lib.headless.batch.task import Tell, perform
+
+MEMORY_OF_ONE = 512  # MiB that one run takes at most: its process and a chapter's kernel (docs/performance.md)
+PER_PROCESSOR = 2  # runs: most of a chapter is waiting
+MOST = 64
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where tasks are done. `work`: what is submitted; `at_once`: how many there is room for; `words`: why that many."""
+
+    executor: Executor
+    work: Work
+    at_once: int
+    words: str
+
+
+def room() -> tuple[int, str]:
+    """Return how many runs this machine has room for at once, and why: by its processors, and by the memory that is free."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    free = _free_memory()
+    by_memory = max(1, free // MEMORY_OF_ONE) if free else MOST
+    count = max(1, min(processors * PER_PROCESSOR, by_memory, MOST))
+    memory = f", {free} MiB of memory free at {MEMORY_OF_ONE} MiB per run" if free else ""
+    return count, f"{processors} processors at {PER_PROCESSOR} runs each{memory}"
+
+
+def _free_memory() -> int:
+    """Return the MiB of memory that new processes can have, 0 where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith("MemAvailable:")), 0)
+
+
+@contextmanager
+def local(jobs: int | None, tell: Tell, stop: threading.Event) -> Iterator[Engine]:
+    """Give an engine of this machine: a thread per run, which follows the run's own process. `jobs`: at once; None: as many as there is room for."""
+    count, words = (jobs, "as asked for") if jobs else room()
+    with ThreadPoolExecutor(count, thread_name_prefix="batch") as executor:
+        try:
+            yield Engine(executor, partial(perform, tell=tell, stop=stop), count, words)
+        except BaseException:
+            stop.set()  # leaving the block waits for the threads, and these for their processes
+            raise

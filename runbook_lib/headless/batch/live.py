@@ -1,0 +1,90 @@
+"""A batch while it runs: a table that changes at a terminal, a line per event in a pipe or a file."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.live import Live
+from rich.table import Table
+
+from runbook_lib.headless.batch.task import SKIPPED, Outcome
+from runbook_lib.headless.terminal import Essential, Terminal
+
+LONGEST = 30  # rows that the table shows: those under way first, then the newest that ended
+
+
+@dataclass
+class Standing:
+    """Where one row stands. `since`: of its chapter, or of its end, by the monotonic clock."""
+
+    name: str
+    began: float
+    since: float
+    chapter: str = ""
+    outcome: Outcome | None = None
+
+
+class Watch:
+    """Hears of rows that begin, of their chapters and of their ends, from any thread, and shows them."""
+
+    def __init__(self, say: Terminal, rows: int):
+        self.say, self.rows = say, rows
+        self._standing: dict[str, Standing] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the table below the text while the block runs; only at a terminal, and not with --quiet."""
+        if not self.say.console.is_terminal or self.say.quiet:
+            yield
+            return
+        with Live(get_renderable=self.table, console=self.say.console, refresh_per_second=4, transient=True):
+            yield
+
+    def began(self, name: str) -> None:
+        """A row begins, or begins again."""
+        now = time.monotonic()
+        with self._lock:
+            self._standing[name] = Standing(name, now, now)
+        self._line(f"… {name}")
+
+    def chapter(self, name: str, chapter: str) -> None:
+        """A chapter of a row begins."""
+        with self._lock:
+            standing = self._standing.setdefault(name, Standing(name, time.monotonic(), 0.0))
+            standing.chapter, standing.since = chapter, time.monotonic()
+        self._line(f"  {name}  {chapter}")
+
+    def ended(self, outcome: Outcome) -> None:
+        """A row ended."""
+        now = time.monotonic()
+        with self._lock:
+            standing = self._standing.setdefault(outcome.name, Standing(outcome.name, now, now))
+            standing.outcome, standing.since = outcome, now
+        mark = "✔" if outcome.ok else "○" if outcome.state == SKIPPED else "✘"
+        again = f", attempt {outcome.attempts}" if outcome.attempts > 1 else ""
+        line = f"{mark} {outcome.name}  {outcome.state}{again} after {outcome.seconds:.1f} s: {outcome.words}"
+        self.say(line if outcome.ok else Essential(line))
+
+    def _line(self, text: str) -> None:
+        if not self.say.console.is_terminal:  # a terminal has the table
+            self.say(text)
+
+    def table(self) -> Table:
+        """Return the table: row, chapter, seconds, state and worker of those under way, and of the newest that ended."""
+        now = time.monotonic()
+        with self._lock:
+            rows = sorted(self._standing.values(), key=lambda each: (each.outcome is not None, -each.since))
+        ended = sum(each.outcome is not None for each in rows)
+        shown = Table("Deployment", "Chapter", "Seconds", "State", "Worker", title=f"{ended} of {self.rows} ended", title_justify="left")
+        for each in rows[:LONGEST]:
+            outcome = each.outcome
+            seconds = f"{outcome.seconds if outcome else now - each.began:.0f}"
+            state = outcome.state if outcome else "running"
+            style = "" if outcome is None else "green" if outcome.ok else "yellow" if outcome.state == SKIPPED else "red"
+            shown.add_row(each.name, each.chapter, seconds, state, outcome.worker if outcome else "", style=style)
+        return shown

@@ -1,0 +1,111 @@
+"""A batch on Dask's workers. How to reach the scheduler, TLS included, is Dask's own configuration; docs/batch.md has an example.
+
+Workers need this package of the same version and credentials of their own, and run without a nanny, or with its workers as no daemons: each run
+is a process of its own, which a daemon may not have.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+from runbook_lib import __version__
+from runbook_lib.errors import RunbookError
+from runbook_lib.headless.batch.engine import Engine
+from runbook_lib.headless.batch.task import Outcome, Task, Tell, perform
+
+SECONDS = 20  # for the scheduler to answer
+POLL = 2.0  # seconds after which a worker asks the scheduler again whether the batch was stopped
+
+
+class StoppedThere:
+    """Whether the batch was stopped, asked of the scheduler at most every `POLL` seconds."""
+
+    def __init__(self, name: str):
+        from distributed import Event
+
+        self._event, self._said, self._ended = Event(name), False, threading.Event()
+        threading.Thread(target=self._ask, daemon=True).start()
+
+    def _ask(self) -> None:
+        with suppress(Exception):  # the scheduler is gone: nobody hears of this run, and it ends by itself
+            while not self._said and not self._ended.wait(POLL):
+                self._said = bool(self._event.is_set())
+
+    def is_set(self) -> bool:
+        return self._said
+
+    def close(self) -> None:
+        self._ended.set()
+
+
+@contextmanager
+def dask(scheduler: str, tell: Tell, stop: threading.Event) -> Iterator[Engine]:
+    """Give an engine of the workers of a Dask scheduler, such as tls://10.0.0.5:8786.
+
+    Raises RunbookError when Dask is not installed, the scheduler does not answer, it has no workers, or one of them has another version of
+    the package.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise RunbookError("Dask is not installed here", "--scheduler", "install the extra: .venv/bin/uv pip install distributed") from None
+    try:
+        client = Client(scheduler, timeout=SECONDS, name="runbook-batch")
+    except (OSError, TimeoutError, ValueError, TypeError) as error:
+        step = "is it up, is the port open, and do Dask's TLS files (distributed.comm.tls) belong to it?"
+        raise RunbookError(f"no Dask scheduler answers: {error}", scheduler, step) from None
+    topic, stopped = f"runbook-{secrets.token_hex(4)}", threading.Event()
+    with client:
+        _refuse_others(client, scheduler)
+        client.subscribe_topic(topic, lambda event: tell(*event[1]))
+        watcher = threading.Thread(target=_pass_on, args=(client, topic, stop, stopped), daemon=True)
+        watcher.start()
+        try:
+            slots = sum(client.nthreads().values())
+            workers = len(client.nthreads())
+            yield Engine(client.get_executor(pure=False), partial(_there, topic=topic), slots, f"{workers} workers at {scheduler}")
+        finally:
+            stopped.set()
+            watcher.join()
+
+
+def _pass_on(client: Any, topic: str, stop: threading.Event, ended: threading.Event) -> None:
+    """Tell the workers once `stop` is set, until the batch has ended."""
+    from distributed import Event
+
+    while not ended.wait(0.5):
+        if stop.is_set():
+            Event(topic, client=client).set()
+            return
+
+
+def _refuse_others(client: Any, scheduler: str) -> None:
+    found: dict[str, str] = client.run(_version)
+    if not found:
+        raise RunbookError("the Dask scheduler has no workers", scheduler, "start some: dask worker ADDRESS --no-nanny")
+    if others := {worker: version for worker, version in found.items() if version != __version__}:
+        worker, version = next(iter(others.items()))
+        words = f"{len(others)} of {len(found)} workers have another version: {worker} has {version}, this is {__version__}"
+        raise RunbookError(words, scheduler, "install the same version of the package on all")
+
+
+def _version() -> str:
+    from runbook_lib import __version__ as here
+
+    return here
+
+
+def _there(task: Task, topic: str) -> Outcome:
+    """Do the task on this worker, telling the batch of chapters that begin."""
+    from distributed import get_worker
+
+    worker, stop = get_worker(), StoppedThere(topic)
+    try:
+        return perform(task, lambda name, chapter: worker.log_event(topic, (name, chapter)), stop)
+    finally:
+        stop.close()

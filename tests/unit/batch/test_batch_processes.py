@@ -1,0 +1,126 @@
+"""`./runbook batch` as a user types it: every row in a process of its own, which may fail, wait, be stopped or be killed."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runbook_lib.waiting import wait_until
+from tests.support.batch_workspace import Workspace
+
+pytest_plugins = ["tests.support.aws_endpoint"]
+pytestmark = pytest.mark.slow  # a kernel per chapter
+
+
+@pytest.fixture
+def here(tmp_path: Path, aws_config: Path) -> Iterator[Workspace]:
+    yield Workspace(tmp_path, aws_config)
+
+
+def awaited(condition: Callable[[], Any], what: str) -> None:
+    assert wait_until(condition, 200, pause=0.2), f"waited for: {what}"
+
+
+def test_each_row_ends_in_its_own_way_and_the_batch_says_how(here: Workspace) -> None:
+    here.sweep(["well", "unreachable-once", "unreachable", "refused", "dies"], retries=1)
+    status, said = here.run("batch", "sweep.yaml", "--jobs", "2")
+    assert status == 1 and "batch: " in said, said
+    rows = here.found()
+    assert {word: (row["state"], row["attempts"]) for word, row in rows.items()} == {
+        "well": ("verified", 1),
+        "unreachable-once": ("verified", 2),
+        "unreachable": ("failed", 2),
+        "refused": ("failed", 1),
+        "dies": ("failed", 1),
+    }
+    assert rows["refused"]["error"] == {"kind": "RunbookError", "what": "the pack is not a zip", "where": "product.pack", "next": "name another"}
+    assert "the chapter's kernel died" in rows["dies"]["error"]["what"]
+    assert "2 of 5 deployments verified" in said
+    page = here.folder / "runs/_batches/s/latest/batch.html"
+    assert "the pack is not a zip" in page.read_text() and (page.parent / "junit.xml").is_file()
+    assert (here.folder / rows["well"]["report"]).is_file()
+
+
+def test_a_chapter_that_takes_too_long_is_ended_and_a_run_goes_on_from_there(here: Workspace) -> None:
+    here.sweep(["waits-once", "well"], chapter_timeout=0.4)
+    status, said = here.run("batch", "sweep.yaml", "--jobs", "2")
+    assert status == 1, said
+    assert here.found()["waits-once"]["state"] == "timed out" and "02_install_mysql was not done after 24 s" in said
+    status, said = here.run("batch", "sweep.yaml", "--jobs", "2", "--resume")
+    assert status == 0, said
+    assert here.tries("waits-once") == ["begun", "begun", "ended"] and here.tries("well") == ["begun", "ended"]
+    assert here.found()["well"]["words"].startswith("left out: ")
+
+
+def test_after_a_kill_nothing_goes_on_unseen_and_resume_does_the_rest_and_nothing_twice(here: Workspace) -> None:
+    here.sweep(["well", "waits-once", "other"])
+    process = here.begin("batch", "sweep.yaml", "--jobs", "2")
+    try:
+        awaited(lambda: here.tries("well")[-1:] == ["ended"] and here.tries("waits-once") and here.tries("other")[-1:] == ["ended"], "two that are done")
+        awaited(lambda: (here.folder / "runs/_batches/s").glob("*/batch.jsonl") and _outcomes(here) == 2, "both noted")
+    finally:
+        process.kill()
+        process.wait()
+    status, said = here.run("batch", "sweep.yaml", "--jobs", "2", "--resume")
+    assert status == 0, said
+    assert here.tries("well") == here.tries("other") == ["begun", "ended"]
+    assert here.tries("waits-once") == ["begun", "begun", "ended"]
+
+
+def _outcomes(here: Workspace) -> int:
+    [events] = (here.folder / "runs/_batches/s").glob("2*/batch.jsonl")
+    return events.read_text().count('"event": "outcome"')
+
+
+def test_an_interrupt_ends_what_is_under_way_and_says_how_to_go_on(here: Workspace) -> None:
+    here.sweep(["waits-once", "well"], max_parallel=1)
+    process = here.begin("batch", "sweep.yaml")
+    try:
+        awaited(lambda: here.tries("waits-once"), "the chapter that waits")
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    assert "stopping: each deployment comes to a safe point" in said and "go on with --resume" in said
+    assert {word: row["state"] for word, row in here.found().items()} == {"waits-once": "stopped", "well": "not begun"}
+    status, said = here.run("batch", "sweep.yaml", "--resume")
+    assert status == 0, said
+
+
+def test_two_batches_of_one_sweep_never_do_a_run_at_the_same_time(here: Workspace) -> None:
+    here.sweep(["well", "other", "third"])
+    both = [here.begin("batch", "sweep.yaml", "--jobs", "2") for _ in range(2)]
+    said = [process.communicate(timeout=240)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    for word in ("well", "other", "third"):
+        assert here.tries(word) == ["begun", "ended", "begun", "ended"], "one began while the other was at it"
+
+
+def test_several_params_files_need_no_sweep(here: Workspace) -> None:
+    base = yaml.safe_load((here.folder / "params/one.yaml").read_text())
+    for name, word, third in (("a", "well", 1), ("b", "refused", 2)):
+        here.write(
+            f"params/{name}.yaml", {**base, "deployment": f"s-{name}", "cloud": {**base["cloud"], "network": f"10.9.{third}.0/24", "tags": {"does": word}}}
+        )
+    status, said = here.run("run", "params/a.yaml", "params/b.yaml", "--to", "02", "--jobs", "2")
+    assert status == 1 and "1 of 2 deployments verified" in said
+    assert "the pack is not a zip" in said
+    wrong = {**base, "pattern": "nothing"}
+    here.write("params/c.yaml", wrong)
+    status, said = here.run("run", "params/a.yaml", "params/c.yaml", "--to", "02")
+    assert status == 1 and "pattern" in said and "…" not in said
+
+
+def test_nothing_is_destroyed_without_a_word(here: Workspace) -> None:
+    here.sweep(["well", "other"], do="destroy", chapters="")
+    status, said = here.run("batch", "sweep.yaml")
+    assert status == 1 and "2 deployments would be destroyed: not confirmed" in said and "--yes" in said
+    assert not (here.folder / "runs").exists()
+    status, said = here.run("batch", "sweep.yaml", "--yes")
+    assert status == 0, said

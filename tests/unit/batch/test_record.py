@@ -1,0 +1,141 @@
+"""What a batch leaves: its document, the JUnit file, the page, and what is left out when it goes on."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from runbook_lib.headless.batch.notify import letter, notify
+from runbook_lib.headless.batch.page import grid, write_page
+from runbook_lib.headless.batch.record import Record, done_before, earlier
+from runbook_lib.headless.batch.sweep import Sweep, load_sweep
+from runbook_lib.headless.batch.task import FAILED, SKIPPED, VERIFIED, Outcome
+from runbook_lib.redaction import redactor
+
+CARD = {"kind": "HostError", "what": "db-1 does not answer <b>", "where": "db-1, port 22", "next": "look at its console"}
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path / "runs"))
+    file = tmp_path / "sweep.yaml"
+    keys = {"matrix": {"nginx.tls": ["intermediate", "modern"], "clustering": [True, False]}, "exclude": [{"nginx.tls": "modern", "clustering": False}]}
+    file.write_text(yaml.safe_dump({"sweep": "wide", "params": ["greg-single.lab.yaml"], "networks": "10.9.0.0/16", **keys}, sort_keys=False))
+    return load_sweep(file)
+
+
+@pytest.fixture
+def outcomes() -> dict[str, Outcome]:
+    ended = [
+        Outcome("wide-intermediate-clustering", VERIFIED, "LEAKS in 26 of 60 ways", 40, 40, seconds=80.5, report="runs/a/1/report.html"),
+        Outcome("wide-intermediate-no-clustering", FAILED, CARD["what"], 3, 40, seconds=20.0, error=CARD, attempts=2),
+        Outcome("wide-modern-clustering", SKIPPED, "max_errors: 1 failed before"),
+    ]
+    return {outcome.name: outcome for outcome in ended}
+
+
+def closed(sweep: Sweep, outcomes: dict[str, Outcome], verb: str = "run") -> tuple[Record, dict]:
+    record = Record(sweep, verb)
+    for outcome in outcomes.values():
+        record.ended_row(outcome)
+    return record, record.close(outcomes)
+
+
+def test_the_document_has_every_row_in_the_sweeps_order_with_how_it_ended(sweep: Sweep, outcomes: dict[str, Outcome]) -> None:
+    record, found = closed(sweep, outcomes)
+    assert json.loads((record.folder / "batch.json").read_text()) == json.loads(json.dumps(found))
+    assert (found["ok"], found["verified"], found["states"]) == (False, 1, {"verified": 1, "failed": 1, "not begun": 1})
+    assert [row["name"] for row in found["rows"]] == [row.name for row in sweep.rows]
+    assert (record.folder.parent / "latest").resolve() == record.folder
+
+
+def test_a_system_for_continuous_integration_sees_failures_and_what_was_not_begun(sweep: Sweep, outcomes: dict[str, Outcome]) -> None:
+    record, _ = closed(sweep, outcomes)
+    suite = ElementTree.parse(record.folder / "junit.xml").getroot()
+    assert {name: suite.get(name) for name in ("tests", "failures", "skipped")} == {"tests": "3", "failures": "1", "skipped": "1"}
+    [failure] = suite.iter("failure")
+    assert failure.get("type") == "HostError" and "next: look at its console" in str(failure.text)
+
+
+def test_the_page_has_the_matrix_each_failure_and_the_earlier_batches(sweep: Sweep, outcomes: dict[str, Outcome]) -> None:
+    all_well = {name: replace(outcome, state=VERIFIED, error=None) for name, outcome in outcomes.items()}
+    closed(sweep, all_well)
+    record, found = closed(sweep, outcomes)
+    table = grid(found)
+    assert (table["across"], table["columns"]) == ("clustering", ["true", "false"])
+    assert [(title, [cell and cell["state"] for cell in cells]) for title, cells in table["lines"]] == [
+        ("nginx.tls = intermediate", ["verified", "failed"]),
+        ("nginx.tls = modern", ["not begun", None]),
+    ]
+    page = write_page(record.folder, found, earlier("wide")[:-1]).read_text()
+    assert "db-1 does not answer &lt;b&gt;" in page and "look at its console" in page and "excluded" in page
+    assert re.findall(r"<strong>(\d of \d)</strong>", page) == ["1 of 3", "3 of 3"]
+    assert "http" not in re.sub(r'xmlns="[^"]*"|http-equiv', "", page), "it loads nothing from elsewhere"
+
+
+def test_what_was_done_well_is_left_out_when_the_same_sweep_goes_on_with_the_same_verb(sweep: Sweep, outcomes: dict[str, Outcome]) -> None:
+    record, _ = closed(sweep, outcomes)
+    assert list(done_before(sweep, "run")) == ["wide-intermediate-clustering"]
+    assert done_before(sweep, "verify") == {}
+    with open(record.folder / "batch.jsonl", "a") as cut:
+        cut.write('{"event": "outcome", "name": "wide-mod')  # as a crash leaves it
+    assert list(done_before(sweep, "run")) == ["wide-intermediate-clustering"]
+
+
+def test_no_secret_gets_into_what_a_batch_leaves(sweep: Sweep, outcomes: dict[str, Outcome]) -> None:
+    redactor.add("admin-password", "correct-horse-battery-staple")
+    told = {name: replace(outcome, words="the password correct-horse-battery-staple is wrong") for name, outcome in outcomes.items()}
+    record, found = closed(sweep, told)
+    write_page(record.folder, found, [])
+    for file in record.folder.iterdir():
+        assert "correct-horse" not in file.read_text(), file.name
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[str, list[dict]]]:
+    """A web server on loopback that keeps what it is told; /refuse answers 500."""
+    heard: list[dict] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(500 if self.path == "/refuse" else 204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", heard
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_webhook_is_told_what_failed_and_one_that_refuses_is_named_without_its_address(
+    sweep: Sweep, outcomes: dict[str, Outcome], listener: tuple[str, list[dict]]
+) -> None:
+    address, heard = listener
+    record, found = closed(sweep, outcomes)
+    assert list(notify(found, record.folder, f"{address}/token-4711", None)) == []
+    assert heard[0]["text"] == "wide: 1 of 3 verified" and [one["name"] for one in heard[0]["failed"]] == [row.name for row in sweep.rows[1:]]
+    [line] = notify(found, record.folder, f"{address}/refuse", None)
+    assert "not told" in line and address not in line
+
+
+def test_the_mail_names_each_failure_and_carries_the_page(sweep: Sweep, outcomes: dict[str, Outcome]) -> None:
+    record, found = closed(sweep, outcomes)
+    write_page(record.folder, found, [])
+    message = letter("wide: 1 of 3 verified", found, record.folder, "ops@example.org")
+    body = message.get_body(("plain",))
+    assert body is not None and "wide-modern-clustering: not begun: max_errors: 1 failed before" in body.get_content()
+    assert [part.get_filename() for part in message.iter_attachments()] == ["batch.html", "batch.json"]

@@ -1,0 +1,124 @@
+"""When which task is begun. The work is a function of each test, done by threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from runbook_lib.headless.batch.scheduler import Limits, Schedule
+from runbook_lib.headless.batch.task import FAILED, SKIPPED, STOPPED, VERIFIED, Outcome, Task
+
+PASSING = {"kind": "HostError", "what": "db-1 does not answer", "where": None, "next": None}
+HELD = {"kind": "LockHeld", "what": "somebody works on it", "where": None, "next": None}
+
+
+class Batch:
+    """Runs tasks of these names; keeps the order in which they began and how many were under way at most."""
+
+    def __init__(self, work: Callable[[str, int], Outcome | None], **limits: Any):
+        self.work, self.limits = work, Limits(**{"at_once": 4, "first_backoff": 0.01, **limits})
+        self.begun: list[str] = []
+        self.most, self._now, self._lock = 0, 0, threading.Lock()
+        self.stop = threading.Event()
+
+    def run(self, names: str, **after: list[str]) -> dict[str, Outcome]:
+        tasks = [Task(name, "") for name in names.split()]
+        schedule = Schedule(tasks, after, self.limits, lambda outcome: outcome, lambda task: self.begun.append(task.name))
+        with ThreadPoolExecutor(8) as executor:
+            return schedule.run(executor, self._done, self.stop)
+
+    def _done(self, task: Task) -> Outcome:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+            tries = self.begun.count(task.name)
+        try:
+            return self.work(task.name, tries) or Outcome(task.name, VERIFIED)
+        finally:
+            with self._lock:
+                self._now -= 1
+
+
+def failing(*names: str, transient: bool = False, error: Any = PASSING, times: int = 99) -> Callable[[str, int], Outcome | None]:
+    return lambda name, tries: Outcome(name, FAILED, error=error, transient=transient) if name in names and tries <= times else None
+
+
+def test_no_more_are_under_way_than_allowed() -> None:
+    both = threading.Barrier(2, timeout=5)  # two come to it: two were under way at once
+    batch = Batch(lambda name, tries: both.wait() and None, at_once=2)
+    assert all(outcome.ok for outcome in batch.run("a b c d e f").values())
+    assert batch.most == 2
+
+
+def test_a_task_waits_for_those_before_it_and_is_not_begun_when_one_of_them_failed() -> None:
+    batch = Batch(failing("b"))
+    ended = batch.run("d c b a", c=["a"], d=["b"], a=[])
+    assert batch.begun.index("a") < batch.begun.index("c") and "d" not in batch.begun
+    assert (ended["c"].state, ended["d"].state, ended["d"].words) == (VERIFIED, SKIPPED, "it waits for b, which is not verified")
+
+
+def test_what_waits_for_a_task_that_is_not_begun_is_not_begun_either() -> None:
+    ended = Batch(failing("a")).run("a b c", b=["a"], c=["b"])
+    assert [ended[name].state for name in "abc"] == [FAILED, SKIPPED, SKIPPED]
+
+
+def test_after_max_errors_nothing_is_begun() -> None:
+    batch = Batch(failing("a", "b", "c", "d", "e", "f"), at_once=1, errors=2)
+    ended = batch.run("a b c d e f")
+    assert batch.begun == ["a", "b"]
+    assert {ended[name].words for name in "cdef"} == {"max_errors: 2 failed before"}
+
+
+@pytest.mark.parametrize(
+    ("transient", "times", "retries", "begun", "state"),
+    [(True, 1, 1, 2, VERIFIED), (True, 2, 1, 2, FAILED), (True, 2, 3, 3, VERIFIED), (False, 1, 3, 1, FAILED), (True, 1, 0, 1, FAILED)],
+)
+def test_only_an_error_that_may_pass_is_tried_again_and_only_so_often(transient: bool, times: int, retries: int, begun: int, state: str) -> None:
+    batch = Batch(failing("a", transient=transient, times=times), retries=retries)
+    ended = batch.run("a b")
+    assert (batch.begun.count("a"), ended["a"].state, ended["a"].attempts) == (begun, state, begun)
+    assert batch.begun.count("b") == 1
+
+
+def test_another_try_goes_on_with_what_holds() -> None:
+    seen: list[bool] = []
+
+    def work(task: Task) -> Outcome:
+        seen.append(task.resume)
+        return Outcome(task.name, VERIFIED if len(seen) > 1 else FAILED, transient=True)
+
+    schedule = Schedule([Task("a", "")], {}, Limits(1, retries=1, first_backoff=0.01), lambda outcome: outcome, lambda task: None)
+    with ThreadPoolExecutor(1) as executor:
+        schedule.run(executor, work, threading.Event())
+    assert seen == [False, True]
+
+
+def test_a_lock_that_somebody_holds_is_waited_for_without_retries() -> None:
+    batch = Batch(failing("a", transient=True, error=HELD, times=3), retries=0)
+    assert batch.run("a")["a"].ok and len(batch.begun) == 4
+
+
+def test_a_worker_that_is_lost_is_a_failure_that_may_pass() -> None:
+    def work(name: str, tries: int) -> Outcome | None:
+        if tries == 1:
+            raise ConnectionError("the worker is gone")
+        return None
+
+    batch = Batch(work, retries=1)
+    assert batch.run("a")["a"].ok and batch.begun == ["a", "a"]
+    [left] = Batch(work, retries=0).run("a").values()
+    assert left.state == FAILED and "ConnectionError: the worker is gone" in left.words
+
+
+def test_once_stopped_nothing_is_begun_and_what_is_under_way_is_waited_for() -> None:
+    def work(name: str, tries: int) -> Outcome:
+        batch.stop.set()
+        return Outcome(name, STOPPED)
+
+    batch = Batch(work, at_once=1, retries=3)
+    ended = batch.run("a b")
+    assert (ended["a"].state, ended["b"].state, batch.begun) == (STOPPED, SKIPPED, ["a"])

@@ -1,0 +1,117 @@
+"""What a sweep file becomes: rows with names and networks that stay, or one clear error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runbook_lib.errors import RunbookError
+from runbook_lib.headless.batch.command import dry_run, tasks_of
+from runbook_lib.headless.batch.sweep import Sweep, keep_networks, load_sweep
+from runbook_lib.headless.terminal import Terminal
+
+ERRORS = yaml.safe_load(Path(__file__).with_name("sweep_errors.yaml").read_text())
+TWO = {"matrix": {"nginx.tls": ["intermediate", "modern"], "clustering": [True, False]}, "networks": "10.9.0.0/16"}
+Written = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Written:
+    """Write a sweep file over greg-single, called `wide`."""
+
+    def written(**keys: Any) -> Path:
+        file = tmp_path / "sweep.yaml"
+        file.write_text(yaml.safe_dump({"sweep": "wide", "params": ["greg-single.lab.yaml"], **keys}, sort_keys=False))
+        return file
+
+    return written
+
+
+def networks(sweep: Sweep) -> dict[str, str]:
+    return {row.name: row.spec.cloud.network for row in sweep.rows}
+
+
+@pytest.mark.parametrize("row", ERRORS, ids=lambda row: row["fault"])
+def test_a_wrong_sweep_is_one_error_and_nothing_is_written(write: Written, tmp_path: Path, row: dict[str, Any]) -> None:
+    file = write(**row["sweep"])
+    with pytest.raises(RunbookError) as error:
+        sweep = load_sweep(file)
+        first, _, last = sweep.options.chapters.partition("-")
+        tasks_of(sweep, first, last)
+    for words in row["says"]:
+        assert words in str(error.value)
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_every_combination_is_a_deployment_named_after_what_differs(write: Written) -> None:
+    sweep = load_sweep(write(**TWO))
+    assert [row.name for row in sweep.rows] == [
+        "wide-intermediate-clustering",
+        "wide-intermediate-no-clustering",
+        "wide-modern-clustering",
+        "wide-modern-no-clustering",
+    ]
+    assert [(row.spec.nginx.tls, row.spec.clustering) for row in sweep.rows] == [
+        ("intermediate", True),
+        ("intermediate", False),
+        ("modern", True),
+        ("modern", False),
+    ]
+    assert all(row.spec.deployment == row.name for row in sweep.rows)
+    assert len(set(networks(sweep).values())) == 4
+
+
+def test_exclude_takes_combinations_out_and_include_adds_single_ones(write: Written) -> None:
+    more = {"exclude": [{"nginx.tls": "modern", "clustering": False}], "include": [{"name": "tall", "memory.heap": "2g"}, {"drill": True}]}
+    sweep = load_sweep(write(**TWO, **more))
+    assert [row.name for row in sweep.rows][-2:] == ["wide-tall", "wide-drill"]
+    assert len(sweep.rows) == 5
+
+
+def test_a_row_that_sets_nothing_is_the_deployment_of_its_params_file(write: Written) -> None:
+    [one, two] = load_sweep(write(params=["greg-single.lab.yaml", "as-cluster.lab.yaml"])).rows
+    assert (one.name, one.spec.cloud.network, two.name) == ("greg-single", "10.213.2.0/24", "as-cluster")
+
+
+def test_a_row_that_is_added_moves_no_other_and_a_former_network_is_not_given_again(write: Written) -> None:
+    before = load_sweep(write(**TWO))
+    keep_networks(before)
+    wider = {"networks": "10.9.0.0/16", "matrix": {"nginx.tls": ["modern"], "clustering": [False, True], "drill": [True, False]}}
+    assert not set(networks(load_sweep(write(**wider))).values()) & set(networks(before).values())
+    again = load_sweep(write(**TWO, include=[{"name": "first", "drill": True}]))
+    assert {name: network for name, network in networks(again).items() if name != "wide-first"} == networks(before)
+
+
+def test_a_name_that_would_be_too_long_is_cut_and_stays_apart_from_others(write: Written) -> None:
+    long = {"product.pack": [f"s3://packs/a-very-long-name-of-a-pack-for-governance-registry-{n}.zip" for n in (1, 2)]}
+    names = [row.name for row in load_sweep(write(matrix=long, networks="10.9.0.0/16")).rows]
+    assert all(len(name) <= 40 for name in names) and len(set(names)) == 2
+
+
+def test_keys_that_all_rows_have_in_common_are_set_once(write: Written) -> None:
+    rows = load_sweep(write(**TWO, set={"drill": True})).rows
+    assert all(row.spec.drill for row in rows) and all("drill" not in row.cells for row in rows)
+
+
+def test_a_dry_run_lists_machines_and_cost_and_writes_nothing(write: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(**TWO)
+    assert dry_run(load_sweep(file), Terminal()) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("4 deployments, 12 machines, US$ 377.76 per month; to do: run\n")
+    assert "wide-modern-clustering" in said and "nginx.tls = modern, clustering = true" in said
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_thousand_rows_are_read_in_time_that_grows_no_faster_than_they_do(write: Written) -> None:
+    def seconds(count: int) -> float:
+        file, began = write(matrix={"timeouts.ssh": list(range(30, 30 + count))}, networks="10.0.0.0/8"), time.process_time()
+        assert len(load_sweep(file).rows) == count
+        return time.process_time() - began
+
+    seconds(10)
+    assert seconds(1000) < 20 * seconds(100)
