@@ -81,12 +81,12 @@ class Actions:
         while self.undone:
             self.undone.pop()()
 
-    def script(self, on: str, run: str, back: str = "") -> None:
+    def script(self, node: str, run: str, back: str = "") -> None:
         """Run a script as root on a node; `back` takes it back."""
-        words = self._words(on)
-        as_root(self.deployment, on, fill(run, words))
+        words = self._words(node)
+        as_root(self.deployment, node, fill(run, words))
         if back:
-            self.undone.append(lambda: as_root(self.deployment, on, fill(back, words)))
+            self.undone.append(lambda: as_root(self.deployment, node, fill(back, words)))
 
     # Nginx
     def nginx(self, host: str = "", add: str = "", cut: str = "", put: str = "") -> None:
@@ -170,15 +170,20 @@ class Actions:
         self.undone.append(lambda: self._sh(node, write, old))
         return [node] if restart else []
 
+    def stop(self, node: str) -> None:
+        """Stop the product of a node. Taken back, it is started and awaited until it serves."""
+        as_root(self.deployment, node, f"systemctl stop {carbon.UNIT}")
+        self.undone.append(lambda: startup.start(self.deployment.fleet(), self.deployment.context(), node))
+
     def restart(self, node: str) -> list[str]:
         """Restart the product of a node, and wait until it serves."""
         return [node]
 
     def power(self, node: str, state: str) -> None:
-        """Cut the power of a node's machine (`cut`) without a goodbye, or switch it on (`on`) and wait until it accepts SSH."""
+        """Cut the power of a node's machine (`cut`) without a goodbye, or switch it on again (`back`) and wait until it accepts SSH."""
         if state == "cut":
             self.deployment.cloud.power_cut(node)
-            self.undone.append(lambda: self.power(node, "on"))
+            self.undone.append(lambda: self.power(node, "back"))
         else:
             self.deployment.cloud.start(node)
             self.deployment.wait_for_ssh([node])

@@ -86,10 +86,10 @@ class Probes:
         words = {"held": "refused", "leak": "it succeeds", "undecided": "not decided"}
         return "; ".join(f"{one.attempt.title}: {words[one.state]}" for one in proof.outcomes if one.state != wanted[one.attempt.id])
 
-    def is_script(self, on: str, run: str, prints: str) -> str:
+    def is_script(self, node: str, run: str, prints: str) -> str:
         """What root's bash on a node prints has the regular expression `prints` in it."""
-        seen = as_root(self.deployment, on, fill(run, self._words(on)))
-        return "" if re.search(fill(prints, self._words(on)), seen, re.MULTILINE) else f"{on} shows: {seen.strip()[:300] or 'nothing'}"
+        seen = as_root(self.deployment, node, fill(run, self._words(node)))
+        return "" if re.search(fill(prints, self._words(node)), seen, re.MULTILINE) else f"{node} shows: {seen.strip()[:300] or 'nothing'}"
 
     def is_stands_in(self, app: str, way: str) -> str:
         """The answer is a session of one of the exercise's accounts in `app`, and the last way into it since the start was `way`."""
@@ -127,9 +127,9 @@ class Probes:
         proof = prove(scene_of(self.deployment), agreed=True, only=attempts)
         return [one.attempt.id for one in proof.outcomes if one.state == "leak"] or ["none"]
 
-    def value_prints(self, on: str, run: str) -> list[str]:
+    def value_prints(self, node: str, run: str) -> list[str]:
         """The words that root's bash on a node prints."""
-        return as_root(self.deployment, on, fill(run, self._words(on))).split()
+        return as_root(self.deployment, node, fill(run, self._words(node))).split()
 
     # helpers
     def _words(self, node: str = "") -> dict[str, str]:

@@ -156,6 +156,8 @@ class Exercise(_Row):
         for field, steps, known in self.steps():
             for step in steps:
                 _among([verb_of(step)], known, f"word in {field}")
+                if isinstance(step[verb_of(step)], Mapping) and not all(isinstance(key, str) for key in step[verb_of(step)]):
+                    raise ValueError(f"{field}: a key is no text; YAML reads a bare on, off, yes and no as truth values")
         if not (self.check.all or self.check.compares):
             raise ValueError("check: nothing is checked")
         if sum(bool(each) for each in (self.check.accept, self.check.observe, self.check.predict)) > 1:
