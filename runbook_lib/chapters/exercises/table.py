@@ -34,7 +34,10 @@ KINDS = {
     "build": "close a hole at another place than the runbook does",
     "attack": "get in where you should not",
 }
-ACTIONS = tuple("script file nginx pass-on known-dangers app door close-door permit forbid account no-accounts apply restart stop power".split())
+ACTIONS = (
+    "script", "file", "nginx", "pass-on", "known-dangers", "app", "door", "close-door", "permit", "forbid", "account", "no-accounts", "apply", "restart",
+    "stop", "power",
+)  # fmt: skip
 PROBES = ("plan", "checks", "request", "attempts", "script", "stands-in")
 VALUES = ("failing", "pending", "status", "leaks", "prints")
 LASTING = ("permit", "account")  # actions that no chapter's apply takes back: their row needs `undo`
