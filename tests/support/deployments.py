@@ -113,7 +113,7 @@ def separated(lab: Any) -> Iterator[Deployed]:
 @pytest.fixture(scope="session")
 def original(lab: Any) -> Iterator[Deployed]:
     """The pattern that was first proposed and leaks, built and not proven. Whoever changes it puts it back."""
-    with made(in_lab(lab, "greg-original", "test-original", 3), "--to", "05") as deployed:
+    with made(in_lab(lab, "greg-original", "test-original", 7), "--to", "05") as deployed:
         yield deployed
 
 
