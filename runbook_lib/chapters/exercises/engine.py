@@ -17,7 +17,7 @@ from runbook_lib.chapters.exercises import progress
 from runbook_lib.chapters.exercises.actions import Actions, changed, fill, words_for
 from runbook_lib.chapters.exercises.probes import LANDING, Probes
 from runbook_lib.chapters.exercises.progress import Record
-from runbook_lib.chapters.exercises.table import HINTS, Exercise, Step, exercise_of, exercises, words_of
+from runbook_lib.chapters.exercises.table import HINTS, Exercise, Step, exercises, words_of
 from runbook_lib.chapters.status_board import proofs_of
 from runbook_lib.checks.sso.attempts import matrix
 from runbook_lib.checks.sso.environment import scene_of
@@ -67,7 +67,7 @@ class Task:
             record = self._store(self.record.began(self.deployment.person))  # before the change: a start that is killed can be reset
             hands.do(self.row.setup)
         told = [self.text(self.row.question), *hands.told]
-        return Said(f"{self.row.id} is started: {self.row.title}. {self.row.minutes} minutes are usual.", (*told, *self._form(), *_taken(record)))
+        return Said(f"{self.row.id} is started: {self.row.title}. {self.row.minutes} minutes are usual.", (*told, *self.form(), *_taken(record)))
 
     def check(self, answer: object = None) -> Said:
         """Ask the world, and compare an answer with what it says. Return whether the exercise is passed and otherwise what is still wrong."""
@@ -162,14 +162,14 @@ class Task:
             return ""
         given = " ".join(map(str, answer)) if isinstance(answer, list | tuple | set) else str("" if answer is None else answer).strip()
         if not given:
-            raise RunbookError(f"{self.row.id} asks for an answer", where, "; ".join(self._form()))
+            raise RunbookError(f"{self.row.id} asks for an answer", where, "; ".join(self.form()))
         words, allowed = words_of(given), words_of(self.text(" ".join(form.of)))
         unknown = sorted(words - allowed) if form.form in ("one", "several") else []
         if unknown or (form.form == "one" and len(words) > 1) or (form.form == "number" and not given.isdecimal()):
-            raise RunbookError(f"{given!r} is not an answer to {self.row.id}", where, "; ".join(self._form()))
+            raise RunbookError(f"{given!r} is not an answer to {self.row.id}", where, "; ".join(self.form()))
         return given
 
-    def _form(self) -> tuple[str, ...]:
+    def form(self) -> tuple[str, ...]:
         """Return how the answer is given, in words; empty where none is asked for."""
         form = self.row.answer
         if form is None:
@@ -219,11 +219,6 @@ class Task:
 
     def _store(self, record: Record) -> Record:
         return progress.store(self.deployment.vault, self.row.id, record)
-
-
-def exercise(deployment: Any, id: str) -> Task:
-    """Return an exercise on a deployment. Raises RunbookError, which names the nearest id, when there is none of that id."""
-    return Task(deployment, exercise_of(id))
 
 
 def running(deployment: Any) -> Task:

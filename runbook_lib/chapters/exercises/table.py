@@ -1,4 +1,4 @@
-"""The exercises as data: one YAML file for each part of the course. The head of `nginx.yaml` explains every field.
+"""The exercises as data: one YAML file for each part of the course, in `parts/`. The head of `parts/nginx.yaml` explains every field.
 
 A row that is not well formed is refused when the table is read, with the file, the exercise and the field.
 """
@@ -15,17 +15,38 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from runbook_lib.chapters.exercises import parts as parts_
 from runbook_lib.errors import RunbookError
 from runbook_lib.spec.chapters import CHAPTERS
 from runbook_lib.spec.patterns import PATTERNS
 
-PARTS = {
-    "network": "Network and machines",
-    "database": "The database",
-    "product": "The product's configuration",
-    "nginx": "Nginx",
-    "sso": "Single sign-on",
-    "failover": "Failover",
+PARTS = {  # the parts of the course in their order: title, and what the part is about
+    "network": (
+        "Network and machines",
+        "Security groups, SSH keys and the machines themselves. What is open that should not be, what is shut that should be open, and how does one notice "
+        "either before somebody else does?",
+    ),
+    "database": (
+        "The database",
+        "One server holds the users, the roles and the registry of every node. What is wrong there is seen everywhere else, and seldom where it was done.",
+    ),
+    "product": (
+        "The product's configuration",
+        "Six nodes out of one pack: what makes a node the member of its tier are a few lines in a few files, and each of them can be wrong in its own way.",
+    ),
+    "nginx": (
+        "Nginx",
+        "Every request passes it, and nearly every fault of it passes `nginx -t`. These exercises are about what a syntax check cannot see.",
+    ),
+    "sso": (
+        "Single sign-on",
+        "One password for two applications is what users want, and what lets a visitor of the one walk into the other. Some of these exercises are done on the "
+        "pattern that leaks, the others on the repaired one.",
+    ),
+    "failover": (
+        "Failover",
+        "Machines fail. What do visitors notice, for how long, and what brings everything back to where it was?",
+    ),
 }
 KINDS = {
     "predict": "say what will happen before it happens",
@@ -204,7 +225,7 @@ def read_part(part: str, text: str) -> tuple[Exercise, ...]:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
             raise RunbookError(
-                f"exercise {name}: {first['msg'].removeprefix('Value error, ')}", f"{where}: {key or name}", "the head of nginx.yaml explains every field"
+                f"exercise {name}: {first['msg'].removeprefix('Value error, ')}", f"{where}: {key or name}", "the head of parts/nginx.yaml explains every field"
             ) from None
         if exercise.part != part:
             raise RunbookError(f"exercise {name} does not belong to {part}", where, f"its id begins with {part}-")
@@ -217,7 +238,7 @@ def read_part(part: str, text: str) -> tuple[Exercise, ...]:
 @cache
 def exercises() -> Mapping[str, Exercise]:
     """Return every exercise by its id, in the order of the course. A part whose file is not there yet has none."""
-    folder = files(__package__)
+    folder = files(parts_)
     parts = [read_part(part, path.read_text(encoding="utf-8")) for part in PARTS if (path := folder / f"{part}.yaml").is_file()]
     return {exercise.id: exercise for rows in parts for exercise in rows}
 
