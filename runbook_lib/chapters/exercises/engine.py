@@ -82,11 +82,13 @@ class Task:
         return Said(f"{self.row.id}: passed, {points}", (self.row.teaches, "reset puts the deployment back"), passed=True)
 
     def hint(self) -> Said:
-        """Return the next hint, and those before it. Each costs one point."""
+        """Return the next hint, and those before it. Each costs one point; once the exercise was passed or solved all are shown, at no cost."""
         record = self._running("given a hint")
-        record = self._store(replace(record, hints=min(record.hints + 1, HINTS)))
-        shown = tuple(f"hint {number}: {self.text(words)}" for number, words in enumerate(self.row.hints[: record.hints], 1))
-        return Said(f"{self.row.id}: {record.hints} of {HINTS} hints", shown)
+        if record.state == "started":
+            record = self._store(replace(record, hints=min(record.hints + 1, HINTS)))
+        number = record.hints if record.state == "started" else HINTS
+        shown = tuple(f"hint {place}: {self.text(words)}" for place, words in enumerate(self.row.hints[:number], 1))
+        return Said(f"{self.row.id}: {number} of {HINTS} hints", shown)
 
     def solve(self) -> Said:
         """Return the solution, done where it is something to do. The exercise has no points from then on, unless it was passed before."""
@@ -240,7 +242,7 @@ def _compared(given: frozenset[str], found: frozenset[str], predicted: bool) -> 
 
 
 def _taken(record: Record) -> tuple[str, ...]:
-    return (f"done before: {record.words}; this time is for practice",) if record.state in ("passed", "solved") else ()
+    return (f"{progress.WORDS[record.state]} before: this time is for practice",) if record.state in ("passed", "solved") else ()
 
 
 def _in_words(step: Step) -> str:
