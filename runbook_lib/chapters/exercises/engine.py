@@ -66,7 +66,7 @@ class Task:
         with self._changing("start"):
             record = self._store(self.record.began(self.deployment.person))  # before the change: a start that is killed can be reset
             hands.do(self.row.setup)
-        told = [self.text(self.row.question), *hands.told]
+        told = [self.text(self.row.question), *hands.told, *(self._ways() if self.row.kind == "attack" else ())]
         return Said(f"{self.row.id} is started: {self.row.title}. {self.row.minutes} minutes are usual.", (*told, *self.form(), *_taken(record)))
 
     def check(self, answer: object = None) -> Said:
@@ -170,6 +170,12 @@ class Task:
         if unknown or (form.form == "one" and len(words) > 1) or (form.form == "number" and not given.isdecimal()):
             raise RunbookError(f"{given!r} is not an answer to {self.row.id}", where, "; ".join(self.form()))
         return given
+
+    def _ways(self) -> tuple[str, ...]:
+        """Return for each public host how a request reaches it from here."""
+        places, topology = self.deployment.public_addresses(), self.deployment.topology
+        hosts = {name: places[topology.lb_for(key).name] for key, name in self.deployment.spec.hosts.items()}
+        return tuple(f"https://{name} is at {address}: curl -k --resolve {name}:443:{address} https://{name}/" for name, address in hosts.items())
 
     def form(self) -> tuple[str, ...]:
         """Return how the answer is given, in words; empty where none is asked for."""
