@@ -10,7 +10,7 @@ from typing import Any
 from runbook_lib.changes import Plan
 from runbook_lib.chapters.exercises.card import Course
 from runbook_lib.chapters.exercises.engine import Said, Task
-from runbook_lib.chapters.exercises.progress import Record
+from runbook_lib.chapters.exercises.progress import TaskRecord
 from runbook_lib.chapters.exercises.table import Exercise
 from runbook_lib.chapters.status_board import DRIFT, FAILED, HOLDS, OPEN, Board
 from runbook_lib.errors import RunbookError
@@ -85,7 +85,7 @@ def _row(row: Exercise) -> Document:
     return {"id": row.id, "part": row.part, "kind": row.kind, "title": row.title, "minutes": row.minutes, "patterns": list(row.needs.patterns)}
 
 
-def _record(record: Record) -> Document:
+def _record(record: TaskRecord) -> Document:
     return {**{name: getattr(record, name) for name in ("state", "running", "points", "hints", "tries", "seconds")}, "started": record.started or None}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from runbook_lib.chapters.exercises import progress
 from runbook_lib.chapters.exercises.actions import Actions, changed, fill, words_for
 from runbook_lib.chapters.exercises.probes import LANDING, Probes
-from runbook_lib.chapters.exercises.progress import Record
+from runbook_lib.chapters.exercises.progress import TaskRecord
 from runbook_lib.chapters.exercises.table import HINTS, Exercise, Step, exercises, words_of
 from runbook_lib.chapters.status_board import proofs_of
 from runbook_lib.checks.sso.attempts import matrix
@@ -51,7 +51,7 @@ class Task:
         self.deployment, self.row = deployment, row
 
     @property
-    def record(self) -> Record:
+    def record(self) -> TaskRecord:
         """How far it is, as Parameter Store has it now."""
         return progress.read(self.deployment.vault, self.row.id)
 
@@ -149,7 +149,7 @@ class Task:
                 f"{row.id} needs chapters that are not verified: {', '.join(missing)}", where, "run them, or exercise reset if one was broken off"
             )
 
-    def _running(self, verb: str) -> Record:
+    def _running(self, verb: str) -> TaskRecord:
         record = self.record
         if not record.running:
             raise RunbookError(
@@ -191,7 +191,7 @@ class Task:
         return (f"{words[form.form]} {', '.join(map(self.text, form.of))}".strip(),)
 
     # the world
-    def _wrong(self, given: str, record: Record) -> list[str]:
+    def _wrong(self, given: str, record: TaskRecord) -> list[str]:
         """Return what is still wrong, nothing when the exercise is passed."""
         check, probes = self.row.check, Probes(self.deployment, given, record.started)
         wrong = probes.wrong(check.all)
@@ -225,7 +225,7 @@ class Task:
         """Write a line to the journal about the block. It belongs to no chapter: an exercise decides nothing about the deployment's state."""
         return self.deployment.journal.attempt("", f"exercise {self.row.id}: {verb}")
 
-    def _store(self, record: Record) -> Record:
+    def _store(self, record: TaskRecord) -> TaskRecord:
         return progress.store(self.deployment.vault, self.row.id, record)
 
 
@@ -247,7 +247,7 @@ def _compared(given: frozenset[str], found: frozenset[str], predicted: bool) -> 
     return [prefix]
 
 
-def _taken(record: Record) -> tuple[str, ...]:
+def _taken(record: TaskRecord) -> tuple[str, ...]:
     return (f"{progress.WORDS[record.state]} before: this time is for practice",) if record.state in ("passed", "solved") else ()
 
 
