@@ -218,7 +218,7 @@ class Actions:
         call = getattr(self.deployment.cloud.aws.client("ec2"), f"{verb}_security_group_ingress")
         call(GroupId=groups[group].id, IpPermissions=[rule.as_request()])
 
-    # host keys
+    # machines
     def pin(self, node: str, of: str) -> None:
         """Pin another machine's host keys for a node: whoever wrote them down did not read them from this node's console."""
         vault = self.deployment.vault
@@ -229,6 +229,14 @@ class Actions:
     def unpin(self, node: str) -> None:
         """Forget the pinned host keys of a node: chapter 01's plan reads them from its console again."""
         self.deployment.vault.delete(pin_name(node))
+
+    def metadata(self, node: str, tokens: str) -> None:
+        """Say whether a machine's metadata service asks for a session token: `required` (IMDSv2 only) or `optional`."""
+        machine = self.deployment.instances()[node].id
+        before = "optional" if tokens == "required" else "required"
+        call = self.deployment.cloud.aws.client("ec2").modify_instance_metadata_options
+        self.undone.append(lambda: call(InstanceId=machine, HttpTokens=before, HttpEndpoint="enabled"))
+        call(InstanceId=machine, HttpTokens=tokens, HttpEndpoint="enabled")
 
     # users
     def permit(self, login: list[str]) -> None:

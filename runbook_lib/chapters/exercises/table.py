@@ -57,7 +57,7 @@ KINDS = {
 }
 ACTIONS = (
     "script", "file", "nginx", "pass-on", "known-dangers", "app", "door", "close-door", "permit", "forbid", "account", "no-accounts", "apply", "restart",
-    "stop", "power", "pin", "unpin",
+    "stop", "power", "pin", "unpin", "metadata",
 )  # fmt: skip
 PROBES = ("plan", "checks", "request", "attempts", "script", "stands-in")
 VALUES = ("failing", "pending", "drifted", "idle", "status", "leaks", "prints")
