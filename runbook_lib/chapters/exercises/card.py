@@ -88,16 +88,15 @@ class Buttons:
         """Run a verb with all buttons disabled, and show what it said, or its error as a card."""
         for button in self.buttons.values():
             button.disabled = True
-        self.said.value = '<p role="status">at work …</p>'
-        try:
-            with self.work:
-                said = verb()
-            self.said.value = said._repr_html_()
-        except RunbookError as error:
-            self.said.value = error_card(error)
-        finally:
+        self.said.value, shown = '<p role="status">at work …</p>', ""
+        with self.work:  # what the verb shows by itself, such as the progress of an apply; it keeps every error that leaves the block
+            try:
+                shown = verb()._repr_html_()
+            except RunbookError as error:
+                shown = error_card(error)
             self.work.clear_output()
-            self._refresh()
+        self.said.value = shown
+        self._refresh()
 
     def _refresh(self) -> None:
         """Show the state, and enable the buttons that can be used in it."""
