@@ -141,13 +141,22 @@ class Course:
         return [(row, self.records[id]) for id, row in exercises().items()]
 
     @property
+    def mine(self) -> list[tuple[Exercise, TaskRecord]]:
+        """Return those that can be done on this deployment's pattern."""
+        return [(row, record) for row, record in self.rows if self.pattern in row.needs.patterns]
+
+    @property
+    def passed(self) -> int:
+        """Return how many of these are passed."""
+        return sum(record.state == "passed" for _, record in self.mine)
+
+    @property
     def headline(self) -> str:
         """Return the sums in one line."""
-        mine = [(row, record) for row, record in self.rows if self.pattern in row.needs.patterns]
-        passed = sum(record.state == "passed" for _, record in mine)
+        mine = self.mine
         points = sum(record.points for _, record in mine)
         spent = sum(record.seconds for _, record in mine)
-        return f"{self.deployment} ({self.pattern}): {passed} of {len(mine)} exercises passed, {points} of {POINTS * len(mine)} points, {_minutes(spent)}"
+        return f"{self.deployment} ({self.pattern}): {self.passed} of {len(mine)} exercises passed, {points} of {POINTS * len(mine)} points, {_minutes(spent)}"
 
     def __str__(self) -> str:
         parts = [self.headline]
@@ -160,7 +169,8 @@ class Course:
 
     def _repr_html_(self) -> str:
         tables = [html_table(COLUMNS, rows, title) for part, (title, _) in PARTS.items() if (rows := self._of(part, linked=True))]
-        headline = f'<p class="rb-headline"><strong>{html.escape(self.headline)}</strong></p>'
+        bar = f'<progress max="{len(self.mine) or 1}" value="{self.passed}" aria-label="exercises passed" style="width:16em"></progress>'
+        headline = f'<p class="rb-headline"><strong>{html.escape(self.headline)}</strong><br>{bar}</p>'
         return f'<section class="rb-course" aria-label="course on {html.escape(self.deployment)}">{headline}{"".join(tables)}</section>'
 
     def _of(self, part: str, linked: bool) -> list[tuple[object, ...]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from papermill import execute_notebook
 
 from runbook_lib.chapters.deployment import Deployment, open_deployment
 from runbook_lib.chapters.exercises import progress
@@ -19,6 +20,7 @@ from runbook_lib.chapters.exercises.table import Exercise, exercises
 from runbook_lib.chapters.status_board import store_verification
 from runbook_lib.errors import RunbookError
 from runbook_lib.headless import cli
+from tests.conftest import ROOT
 from tests.support.aws_endpoint import NUMBERS
 
 pytest_plugins = ["tests.support.aws_endpoint"]
@@ -230,3 +232,18 @@ def test_the_access_log_tells_which_way_was_used(request_: str, way: str, monkey
     monkeypatch.setattr(Probes, "_words", lambda *_: {"publisher": "publisher.test", "store": "store.test"})
     assert Probes(deployment, since="2026-01-01T00:00:00Z")._ways("publisher")[0] == way
     assert _moment("no line of a log").year == 1970 and set(WAYS) == {"sign-on", "api", "script"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", sorted({row.part for row in exercises().values()}))
+def test_a_notebook_of_exercises_runs_headless_shows_every_card_and_starts_nothing(
+    part: str, make: Callable[..., Deployment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment = make()
+    monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
+    settings = {"deployment": deployment.spec.deployment, "cloud.aws_config": deployment.spec.cloud.aws_config}
+    given = {"params_file": str(ROOT / "params" / "greg-separated.lab.yaml"), "overrides": settings}
+    done = execute_notebook(ROOT / "exercises" / f"{part}.ipynb", tmp_path / "out.ipynb", given, cwd=ROOT / "exercises", progress_bar=False)
+    seen = [output["data"]["text/html"] for cell in done.cells for output in cell.get("outputs", []) if "text/html" in output.get("data", {})]
+    assert [row.id for row in exercises().values() if row.part == part and not any(f'aria-label="exercise {row.id}"' in shown for shown in seen)] == []
+    assert not any(record.running for record in records(deployment).values())
