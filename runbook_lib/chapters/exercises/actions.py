@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from runbook_lib.aws.host_keys import Pinned, pin_name
 from runbook_lib.checks.sso.environment import Login, scene_of
 from runbook_lib.checks.sso.proof_users import UserStore
 from runbook_lib.errors import HostError, RunbookError
@@ -216,6 +217,26 @@ class Actions:
         rule = present if verb == "revoke" and present else Permission("tcp", port, port, peer)
         call = getattr(self.deployment.cloud.aws.client("ec2"), f"{verb}_security_group_ingress")
         call(GroupId=groups[group].id, IpPermissions=[rule.as_request()])
+
+    # machines
+    def pin(self, node: str, of: str) -> None:
+        """Pin another machine's host keys for a node: whoever wrote them down did not read them from this node's console."""
+        vault = self.deployment.vault
+        before, own = vault.get(pin_name(node)), Pinned.read(vault.get(pin_name(node)))
+        self.undone.append(lambda: vault.put(pin_name(node), before, secure=False))
+        vault.put(pin_name(node), Pinned(own.instance, Pinned.read(vault.get(pin_name(of))).keys).text(), secure=False)
+
+    def unpin(self, node: str) -> None:
+        """Forget the pinned host keys of a node: chapter 01's plan reads them from its console again."""
+        self.deployment.vault.delete(pin_name(node))
+
+    def metadata(self, node: str, tokens: str) -> None:
+        """Say whether a machine's metadata service asks for a session token: `required` (IMDSv2 only) or `optional`."""
+        machine = self.deployment.instances()[node].id
+        before = "optional" if tokens == "required" else "required"
+        call = self.deployment.cloud.aws.client("ec2").modify_instance_metadata_options
+        self.undone.append(lambda: call(InstanceId=machine, HttpTokens=before, HttpEndpoint="enabled"))
+        call(InstanceId=machine, HttpTokens=tokens, HttpEndpoint="enabled")
 
     # users
     def permit(self, login: list[str]) -> None:

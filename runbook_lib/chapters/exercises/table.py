@@ -57,11 +57,11 @@ KINDS = {
 }
 ACTIONS = (
     "script", "file", "nginx", "pass-on", "known-dangers", "app", "door", "close-door", "permit", "forbid", "account", "no-accounts", "apply", "restart",
-    "stop", "power",
+    "stop", "power", "pin", "unpin", "metadata",
 )  # fmt: skip
 PROBES = ("plan", "checks", "request", "attempts", "script", "stands-in")
 VALUES = ("failing", "pending", "drifted", "idle", "status", "leaks", "prints")
-LASTING = ("permit", "account")  # actions that no chapter's apply takes back: their row needs `undo`
+LASTING = ("permit", "account", "pin")  # actions that no chapter's apply takes back: their row needs `undo`
 HINTS, POINTS = 3, 5  # hints of an exercise; points for one that is passed without a hint
 
 Step = dict[str, Any]  # one action, probe or value: its name and its arguments
