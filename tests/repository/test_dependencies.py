@@ -23,13 +23,13 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 ENVIRONMENT: list[str] = PYPROJECT["dependency-groups"]["environment"]
 DECLARED = [*PROJECT["dependencies"], *(name for group in EXTRAS.values() for name in group)]
 LOCKS = {
-    "requirements.lock": [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["browser"], *ENVIRONMENT],
+    "requirements.lock": [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["browser"], *EXTRAS["book"], *ENVIRONMENT],
     "requirements-test.lock": [*DECLARED, *ENVIRONMENT],
 }
 LAB: list[str] = tomllib.loads((ROOT / "lab/pyproject.toml").read_text())["project"]["dependencies"]
 # what the code of a folder may import: at the top of a file, and inside of a function or for types
 MAY_IMPORT = {
-    "runbook_lib": (PROJECT["dependencies"], [*PROJECT["dependencies"], *EXTRAS["browser"]]),
+    "runbook_lib": (PROJECT["dependencies"], [*PROJECT["dependencies"], *EXTRAS["browser"], *EXTRAS["book"]]),
     "runbook_cli": (PROJECT["dependencies"], PROJECT["dependencies"]),
     "lab": (LAB, LAB),
     "practice": (PROJECT["dependencies"], PROJECT["dependencies"]),

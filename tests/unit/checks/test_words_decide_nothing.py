@@ -29,7 +29,7 @@ from runbook_lib.evidence import runs
 from runbook_lib.evidence.comparison import side_by_side
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.evidence.report import render
-from runbook_lib.evidence.site import proof_facts, sides_of
+from runbook_lib.evidence.comparison import proof_facts, sides_of
 from runbook_lib.notebook import error_card
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.ssh import Fleet
