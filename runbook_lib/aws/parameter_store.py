@@ -13,7 +13,15 @@ from runbook_lib.errors import CloudError
 from runbook_lib.redaction import redactor
 
 LIMIT = 4096
-PUBLIC = ("ca.pem", "evidence-key.pub", "host-keys/", "lock", "chapters/", "client-tokens")  # in clear: certificates, public keys, who works here, what held
+PUBLIC = (
+    "ca.pem",
+    "evidence-key.pub",
+    "host-keys/",
+    "lock",
+    "chapters/",
+    "client-tokens",
+    "exercises/",
+)  # in clear: certificates, public keys, who works here, what held
 
 
 class Vault:

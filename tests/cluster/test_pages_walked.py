@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.chapters.exercises.actions import changed
 from runbook_lib.checks.sso import screenshots
 from runbook_lib.errors import ChecksFailed
 from tests.conftest import need
-from tests.support.sso_deployments import broken, deployed, subnet
+from tests.support.sso_deployments import deployed, subnet
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 NUMBER = 48  # of its subnet in the lab's range
@@ -33,5 +34,5 @@ def test_every_page_of_every_user_passes(cluster: Deployment) -> None:
 
 def test_a_page_that_nginx_refuses_is_named_and_the_chapter_stops(cluster: Deployment) -> None:
     refuse = {"nginx": {"host": "store", "add": "location = /store/pages/top-assets { return 404; }"}}
-    with broken(cluster, [refuse]), pytest.raises(ChecksFailed, match=r"(?s)GET /store/pages/top-assets 404 \(asked by .*also_allow"):
+    with changed(cluster, [refuse]), pytest.raises(ChecksFailed, match=r"(?s)GET /store/pages/top-assets 404 \(asked by .*also_allow"):
         cluster.sso.walk_pages()

@@ -13,10 +13,11 @@ import pytest
 import yaml
 
 from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.chapters.exercises.actions import changed
 from runbook_lib.checks.sso.attempts import Attempt, matrix
 from runbook_lib.checks.sso.environment import scene_of
 from runbook_lib.checks.sso.proof import prove
-from tests.support.sso_deployments import broken, deployed, subnet
+from tests.support.sso_deployments import deployed, subnet
 
 BREAKS = yaml.safe_load(Path(__file__).with_name("sso_breaks.yaml").read_text())
 ELSEWHERE = {"other-host-at-front"}  # has a meaning in greg-original only, where it is red as it stands
@@ -56,7 +57,7 @@ def test_the_cluster_is_separated_before_it_is_broken(cluster: Deployment) -> No
 @pytest.mark.full
 @pytest.mark.parametrize("case", BREAKS, ids=lambda case: case["name"])
 def test_a_break_turns_exactly_the_predicted_attempts_red(cluster: Deployment, case: dict) -> None:
-    with broken(cluster, case["do"]):
+    with changed(cluster, case["do"]):
         scene = scene_of(cluster)
         other = case.get("traits", {})
         proof = prove(replace(scene, traits=frozenset(other.get(one, one) for one in scene.traits)))

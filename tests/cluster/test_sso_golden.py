@@ -13,11 +13,12 @@ import pytest
 import yaml
 
 from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.chapters.exercises.actions import changed
 from runbook_lib.checks.sso.environment import scene_of
 from runbook_lib.checks.sso.proof import Proof, prove
 from tests.conftest import DATA
 from tests.support.golden import golden_rows
-from tests.support.sso_deployments import broken, deployed
+from tests.support.sso_deployments import deployed
 
 pytestmark = pytest.mark.full
 SMALL = {"clustering": False, "nodes.store": 1, "nodes.publisher": 1}
@@ -27,7 +28,7 @@ PATTERNS = ("greg-single", "greg-original")
 
 def _proven(deployment: Deployment, former_guard: bool = False) -> Proof:
     try:
-        with broken(deployment, [{"known-dangers": {}}] if former_guard else []):
+        with changed(deployment, [{"known-dangers": {}}] if former_guard else []):
             return prove(scene_of(deployment))
     finally:
         deployment.destroy(deployment.spec.deployment)

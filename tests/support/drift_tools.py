@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.chapters.deployment import Deployment
-from runbook_lib.launch.inventory import Permission
+from runbook_lib.chapters.exercises.actions import Actions
 from runbook_lib.ssh import Host
 from tests.conftest import ROOT
 from tests.support.deployments import Deployed
@@ -31,17 +31,12 @@ def as_root(host: Host, script: str) -> str:
 @contextlib.contextmanager
 def undo_rules(deployment: Deployment, rows: Sequence[dict[str, Any]]) -> Iterator[None]:
     """Rules of security groups added and taken as the rows say; chapter 01 puts them right in the end."""
-    ec2 = deployment.cloud.aws.client("ec2")
-    groups = deployment.cloud.observe().groups
+    hands = Actions(deployment)
     for row in rows:
-        group = groups[row["group"]]
         if "add" in row:
-            rule = Permission("tcp", row["add"]["port"], row["add"]["port"], row["add"]["source"])
-            ec2.authorize_security_group_ingress(GroupId=group.id, IpPermissions=[rule.as_request()])
+            hands.door(row["group"], row["add"]["port"], row["add"]["source"])
         else:
-            wanted = (row["take"]["port"], groups[row["take"]["from"]].id)
-            rule = next(p for p in group.permissions if (p.from_port, p.source) == wanted)
-            ec2.revoke_security_group_ingress(GroupId=group.id, IpPermissions=[rule.as_request()])
+            hands.close_door(row["group"], row["take"]["port"], row["take"]["from"])
     try:
         yield
     finally:

@@ -1,0 +1,1 @@
+../notebooks/runbook_lib.py

@@ -1,0 +1,1 @@
+"""The course: exercises on a running deployment that check themselves. `table` has the rows, `engine` the verbs."""

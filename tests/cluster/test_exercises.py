@@ -1,0 +1,77 @@
+"""Every exercise of the table on real machines: it cannot be passed as it is put, its solution passes it, and its reset leaves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.chapters.exercises.engine import Task
+from runbook_lib.chapters.exercises.table import Exercise, exercises, words_of
+from runbook_lib.errors import RunbookError
+from runbook_lib.spec.chapters import chapters_of
+from tests.support.deployments import Deployed
+
+FIXTURES = {"greg-separated": "separated", "greg-original": "original", "as-cluster": "as_cluster"}  # a row is done on the first of these that it can be
+
+
+def _pattern(row: Exercise) -> str:
+    return next(pattern for pattern in FIXTURES if pattern in row.needs.patterns)
+
+
+ROWS = sorted(exercises().values(), key=lambda row: list(FIXTURES).index(_pattern(row)))
+
+
+@pytest.fixture(scope="module")
+def deployment_of(request: pytest.FixtureRequest) -> Iterator[Callable[[Exercise], Deployment]]:
+    """Returns the deployment for an exercise: one for each pattern, shared by all of its rows and with other tests of the session."""
+    opened: dict[str, Deployment] = {}
+
+    def find(row: Exercise) -> Deployment:
+        pattern = _pattern(row)
+        if pattern not in opened:
+            deployed: Deployed = request.getfixturevalue(FIXTURES[pattern])
+            opened[pattern] = deployed.open()
+        return opened[pattern]
+
+    yield find
+    for deployment in opened.values():
+        deployment.close()
+
+
+def wrong_answer(task: Task) -> str | None:
+    """An answer of the right form that is not the solution; None where none is asked for."""
+    form, right = task.row.answer, words_of(task.text(task.row.solution.answer))
+    if form is None:
+        return None
+    if form.form == "session":
+        return "JSESSIONID=0123456789abcdef"
+    if form.form == "number":
+        return str(int(task.row.solution.answer) + 1)
+    return next(word for word in task.text(" ".join(form.of)).split() if frozenset([word.lower()]) != right)
+
+
+def pending(deployment: Deployment) -> dict[str, Any]:
+    """What the plans of all chapters would change, by chapter."""
+    plans = {chapter.name: getattr(deployment, chapter.attribute).plan() for chapter in chapters_of(deployment.spec.pattern) if chapter.converges}
+    return {name: str(plan) for name, plan in plans.items() if plan}
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.id, marks=() if row.fast else pytest.mark.full) for row in ROWS])
+def test_an_exercise_fails_as_it_is_put_passes_by_its_solution_and_leaves_nothing(row: Exercise, deployment_of: Callable[[Exercise], Deployment]) -> None:
+    deployment = deployment_of(row)
+    task = Task(deployment, row)
+    task.start()
+    try:
+        before = task.check(wrong_answer(task))
+        assert not before.passed, f"it is passed before anything was done: {before}"
+        answer = task.solution()
+        after = task.check(answer)
+        assert after.passed, str(after)
+    finally:
+        task.reset()
+    with pytest.raises(RunbookError, match="is not started"):
+        task.check(answer)
+    assert pending(deployment) == {}
