@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runbook_lib.evidence.site import build_site
 
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.evidence.report import finish
-from runbook_lib.evidence.site import build_site
 from tests.conftest import ROOT
 from tests.support.accessibility import hindrances
 from tests.support.jupyterlab_server import Desk, chromium_running, idle, open_chapter

@@ -8,12 +8,12 @@ from typing import Any
 
 import nbformat
 import pytest
+from runbook_lib.evidence.site import build_site
 
 from runbook_lib.check import Check
 from runbook_lib.evidence import report
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.evidence.report import write_report
-from runbook_lib.evidence.site import build_site
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.topology.diagram import image
 from runbook_lib.topology.model import topology_of

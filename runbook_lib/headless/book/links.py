@@ -23,13 +23,14 @@ class Links:
     """Where links of the book lead. All paths are relative to the book's source, which is laid out as the repository is.
 
     `source`: the book's source; `root`: the repository; `pages`: the pages of the book; `chapters`: for each chapter's name its pages, the
-    preferred one first.
+    preferred one first; `instead`: the pages that stand for other documents of the repository.
     """
 
     source: Path
     root: Path
     pages: frozenset[str]
     chapters: Mapping[str, tuple[str, ...]]
+    instead: Mapping[str, str]
 
     def in_markdown(self, text: str, page: str) -> str:
         """Return the Markdown of a page with its links led to pages and files of the book."""
@@ -68,13 +69,13 @@ class Links:
         meant = os.path.normpath(PurePosixPath(page).parent / path)
         if meant in self.pages:
             return meant
-        if meant.startswith("docs/example/") and meant.endswith(".md"):
-            return FRONT  # the table of the runs
+        if meant in self.instead:
+            return self.instead[meant]
         name = PurePosixPath(meant).stem
         if meant.endswith(".ipynb") and name in self.chapters:
             near = [one for one in self.chapters[name] if PurePosixPath(one).parent.name == PurePosixPath(meant).parent.name]
             return (near or list(self.chapters[name]))[0]
-        if not meant.startswith("..") and (self.root / meant).is_file():
+        if not meant.startswith("..") and not meant.endswith((".md", ".ipynb")) and (self.root / meant).is_file():
             copy = self.source / meant
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.root / meant, copy)

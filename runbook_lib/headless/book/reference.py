@@ -47,9 +47,9 @@ def reference_page() -> str:
         for verb, method in _methods(kind, kind.__mro__):
             lines += _entry(f"deployment.{name}.{verb}", method)
     lines += ["## What they return", ""]
-    for kind in RETURNED:
-        lines += [f"### {kind.__name__}", "", plain(_doc(kind)), ""]
-        lines += [f"- `.{name}`: {plain(_doc(member)).partition(chr(10) * 2)[0]}" for name, member in _members(kind)] + [""]
+    for value in RETURNED:
+        lines += [f"### {value.__name__}", "", plain(_doc(value)), ""]
+        lines += [f"- `.{name}`: {plain(_doc(member)).partition(chr(10) * 2)[0]}" for name, member in _members(value)] + [""]
     return "\n".join(lines)
 
 

@@ -80,7 +80,9 @@ def chosen(folders: Sequence[Path]) -> list[BookRun]:
     """
     for folder in folders:
         if not runs_.result_of(folder):
-            raise RunbookError("this is no run: it has neither journal.jsonl nor result.json", str(folder), "name a run's folder: ./runbook site runs/greg-separated/latest")
+            raise RunbookError(
+                "this is no run: it has neither journal.jsonl nor result.json", str(folder), "name a run's folder: ./runbook site runs/greg-separated/latest"
+            )
     found: list[BookRun] = []
     for folder in [each.resolve() for each in folders] or _newest():
         result = runs_.result_of(folder)

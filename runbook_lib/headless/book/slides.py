@@ -31,7 +31,7 @@ class Slide:
 
 def slides_of(page: str) -> list[Slide]:
     """Return the slides of a chapter's page as Sphinx made it. Raises RunbookError when the page is none of a chapter."""
-    tops = html.fromstring(page).xpath("//article//section[h1]")
+    tops: Any = html.fromstring(page).xpath("//article//section[h1]")
     if not tops:
         raise RunbookError("this page has no chapter to make slides of", "section with h1", "the theme was changed: see runbook_lib/headless/book/slides.py")
     return list(_slides(tops[0]))

@@ -6,12 +6,14 @@ import shutil
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from runbook_lib.evidence.comparison import KINDS, proof_facts, sides_of
+from runbook_lib.chapters.exercises.table import PARTS
+from runbook_lib.evidence.comparison import proof_facts, sides_of
 from runbook_lib.evidence.journal import redact
-from runbook_lib.files import ROOT, templates
+from runbook_lib.files import ROOT
 from runbook_lib.headless.book import chapters, slides
+from runbook_lib.headless.book.course import course_pages
 from runbook_lib.headless.book.links import Links
 from runbook_lib.headless.book.pages import PAGES
 from runbook_lib.headless.book.reference import reference_page
@@ -22,8 +24,16 @@ from runbook_lib.spec.reference import as_markdown
 
 Edition = Literal["learner", "instructor"]
 # The documents of the repository by the caption that they stand below; those that are not named stand below the last one.
-REFERENCE = ("docs/parameters.md", "docs/command-line.md", "docs/checks.md", "docs/notebook-api.md", "docs/wso2-facts.md", "docs/golden-run.md", "docs/iam/README.md")
-COURSE = ("docs/glossary.md", "docs/teaching.md")
+REFERENCE = (
+    "docs/parameters.md",
+    "docs/command-line.md",
+    "docs/checks.md",
+    "docs/notebook-api.md",
+    "docs/wso2-facts.md",
+    "docs/golden-run.md",
+    "docs/iam/README.md",
+)
+COURSE = ("course/index.md", "docs/glossary.md", "docs/teaching.md")
 DOCUMENTS = ("README.md", "docs/design.md", "docs/decisions/index.md", "docs/security.md", "docs/systems.md", "docs/lab.md", "docs/practice.md")
 AT_THE_TOP = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "lab/README.md")
 DECISIONS = "docs/decisions"
@@ -32,12 +42,16 @@ DECISIONS = "docs/decisions"
 def write_source(source: Path, runs: Sequence[BookRun], edition: Edition, with_slides: bool) -> str:
     """Write the whole source of a book of these runs below `source` and return the book's title."""
     title = TITLE if edition == "learner" else f"{TITLE}: instructor's edition"
-    documents = _documents()
+    documents = _documents() | course_pages(edition == "instructor")
     executed = {name: f"{run.name}/{name}.ipynb" for run in reversed(runs) for name in run.notebooks}
     others = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path.stem not in executed}
-    pages = {name: (*(f"{run.name}/{name}.ipynb" for run in runs if name in run.notebooks), *([f"notebooks/{name}.ipynb"] if name in others else [])) for name in (*executed, *others)}
+    pages = {
+        name: (*(f"{run.name}/{name}.ipynb" for run in runs if name in run.notebooks), *([f"notebooks/{name}.ipynb"] if name in others else []))
+        for name in (*executed, *others)
+    }
     every = frozenset([*documents, *(page for found in pages.values() for page in found), "index.md", "proof.md"])
-    links = Links(source, ROOT, every, pages)
+    instead = {"docs/example/README.md": "index.md"} | {f"exercises/{part}.ipynb": page for part in PARTS if (page := f"course/{part}.md") in documents}
+    links = Links(source, ROOT, every, pages, instead)
     for page, text in documents.items():
         _write(source / page, links.in_markdown(text, page))
     for name, path in others.items():
@@ -53,9 +67,12 @@ def write_source(source: Path, runs: Sequence[BookRun], edition: Edition, with_s
     }
     placed = {page for found in contents.values() for page in found} | set(DOCUMENTS)
     contents["Chapters without a run"] = [f"notebooks/{name}" for name in others]
-    rest = [page for page in documents if page not in placed and not page.startswith(f"{DECISIONS}/")]
+    rest = [page for page in documents if page not in placed and not page.startswith((f"{DECISIONS}/", "course/"))]
     contents["Documents"] = [*(page for page in DOCUMENTS if page in documents), *rest]
-    _write(source / "index.md", PAGES.get_template("index.md.j2").render(title=title, runs=runs, proof=proof, contents=contents, course=False))
+    _write(
+        source / "index.md",
+        PAGES.get_template("index.md.j2").render(title=title, runs=runs, proof=proof, contents=contents, course="course/index.md" in documents),
+    )
     static = source / "_static"
     static.mkdir()
     shutil.copyfile(str(files("runbook_lib") / "style.css"), static / "style.css")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from runbook_lib.evidence.site import build_site
 
 from runbook_lib.evidence import continuity, provenance, report
 from runbook_lib.evidence.journal import Journal
-from runbook_lib.evidence.site import build_site
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.spec.model import Spec
 
