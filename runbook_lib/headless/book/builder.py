@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -84,6 +85,6 @@ def _render(source: Path, out: Path, cache: Path, title: str, strict: bool) -> N
             app.build()
     except SphinxError as error:
         raise RunbookError(f"Sphinx could not make the book: {error}", str(source), "correct the document that it names") from error
-    said = warnings.getvalue().replace(f"{source}/", "").strip()
+    said = re.sub(r"\x1b\[[\d;]*m", "", warnings.getvalue()).replace(f"{source}/", "").strip()  # without its colours
     if strict and said:
         raise RunbookError("Sphinx warns", said, "correct these documents")

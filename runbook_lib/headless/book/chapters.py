@@ -12,7 +12,9 @@ import nbformat
 from runbook_lib.headless.book.links import Links
 
 STYLES = re.compile(r"<style\b[^>]*>.*?</style>", re.DOTALL | re.IGNORECASE)
+CELL = re.compile(r"</(?:td|th|caption|p|li|dt|dd|figcaption)>(?=<)")  # a blank after it: the search takes tags away, and cells became one word
 SHOWN = ("text/html", "image/png", "image/jpeg", "text/plain")  # of each output the first that it has; a widget needs a kernel
+LANGUAGE = {"language_info": {"name": "python"}, "kernelspec": {"name": "python3", "display_name": "Python 3"}}
 UNNAMED = "A chapter"
 
 
@@ -26,7 +28,7 @@ def page_of(notebook: Path, page: str, links: Links, banner: str = "") -> str:
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if _static(output, page, links)]
     _titled(found, notebook.stem, banner)
-    found.metadata = nbformat.NotebookNode({name: found.metadata[name] for name in ("kernelspec", "language_info") if name in found.metadata})
+    found.metadata = nbformat.from_dict(LANGUAGE)
     return str(nbformat.writes(found))
 
 
@@ -38,7 +40,7 @@ def _static(output: Any, page: str, links: Links) -> bool:
     kind = next((kind for kind in SHOWN if kind in data), None)
     output.data = nbformat.NotebookNode({kind: data[kind]} if kind else {})
     if kind == "text/html":  # the style sheet is the book's own, on every page
-        output.data[kind] = links.in_html(STYLES.sub("", data[kind]), page).strip()
+        output.data[kind] = links.in_html(CELL.sub(r"\g<0> ", STYLES.sub("", data[kind])), page).strip()
     return bool(kind and output.data[kind])
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 FRONT = "index.md"
-IN_MARKDOWN = re.compile(r"\[(?P<words>(?:!\[[^\[\]]*\]\([^()]*\)|[^\[\]])*)\]\((?P<link>[^()\s]+)\)")
+IN_MARKDOWN = re.compile(r"\[(?P<label>(?:!\[[^\[\]]*\]\([^()]*\)|[^\[\]])*)\]\((?P<link>[^()\s]+)\)")
 IN_HTML = re.compile(r'href="(?P<link>[^"]+)"')
 ELSEWHERE = re.compile(r"(?:[a-z]+:|//)", re.IGNORECASE)
 
@@ -36,9 +36,9 @@ class Links:
         """Return the Markdown of a page with its links led to pages and files of the book."""
 
         def led(found: re.Match[str]) -> str:
-            words = self.in_markdown(found["words"], page) if "](" in found["words"] else found["words"]
+            label = self.in_markdown(found["label"], page) if "](" in found["label"] else found["label"]
             link = self._led(found["link"], page)
-            return f"[{words}]({link})" if link else words
+            return f"[{label}]({link})" if link else label
 
         return IN_MARKDOWN.sub(led, text)
 

@@ -11,7 +11,7 @@ THEME = {
     "home_page_in_toc": True,
     "show_navbar_depth": 1,
     "max_navbar_depth": 3,
-    "use_download_button": True,  # of it, "print" is left: the book keeps no sources
+    "use_download_button": False,  # it offers the source as well, which is not part of the book
     "search_bar_text": "Search the book",
     "toc_title": "On this page",
     "pygments_light_style": "a11y-high-contrast-light",
