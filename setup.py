@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: notebooks, params and docs go into the package, where `runbook new` finds them."""
+"""What pyproject.toml cannot say: notebooks, exercises, params and docs go into the package, where `runbook new` finds them."""
 
 import shutil
 from pathlib import Path
@@ -13,7 +13,7 @@ class WithWorkspace(build_py):
     def run(self) -> None:
         super().run()
         goal = Path(self.build_lib) / "runbook_lib" / "workspace"
-        for name in ("notebooks", "params", "docs"):
+        for name in ("notebooks", "exercises", "params", "docs"):
             shutil.rmtree(goal / name, ignore_errors=True)
             shutil.copytree(HERE / name, goal / name, ignore=shutil.ignore_patterns(".*", "__pycache__"))
 

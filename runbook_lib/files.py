@@ -25,7 +25,7 @@ def workspace() -> Path:
 
 
 ROOT = workspace()
-COPIED = ("notebooks", "params", "docs")  # the folders of a workspace
+COPIED = ("notebooks", "exercises", "params", "docs")  # the folders of a workspace
 
 
 def templates(name: str) -> Traversable:
@@ -35,7 +35,7 @@ def templates(name: str) -> Traversable:
 
 
 def make_workspace(folder: Path) -> list[Path]:
-    """Copy notebooks, params and docs into `folder` and return the new files. Files that exist already are not changed."""
+    """Copy notebooks, exercises, params and docs into `folder` and return the new files. Files that exist already are not changed."""
     made: list[Path] = []
 
     def copy(source: Traversable, target: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,6 +30,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "plan": ("show every pending change, change nothing", "0 none, 2 some, 1 error"),
     "verify": ("run the checks only", "0 all passed, 1 not"),
     "status": ("machines and chapters, as the cloud knows them now", "0"),
+    "exercise": ("exercises on a deployment: list, start, check, hint, solve, reset", "0 done or passed, 1 not"),
     "destroy": ("ordered teardown, then prove that nothing tagged is left", "0 gone, 1 not"),
     "new": ("a folder with the notebooks, params and docs of this installation, to work in", "0 made, 1 not"),
     "open": ("JupyterLab at 00_start_here", "0"),
@@ -40,11 +42,12 @@ COMMANDS = {  # name: (what it does, exit status)
     "test": ("every test that this machine can run", "pytest's"),
     "lab": ("up, down, status, env, ssh, hosts, browser: EC2 on one's own machine", "0, 1"),
 }
-WITH_DOCUMENT = ("run", "plan", "verify", "status", "destroy")
+WITH_DOCUMENT = ("run", "plan", "verify", "status", "destroy", "exercise")
 # JupyterLab asks each new reader whether it may fetch news: defaults of its settings, which a person's own settings override
 NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 SHELLS = ("bash", "zsh", "fish")
 LAB_VERBS = ("up", "down", "status", "env", "ssh", "hosts", "browser")
+EXERCISE_VERBS = ("list", "start", "check", "hint", "solve", "reset")
 OF_CHAPTERS = "a parameter that a chapter has of its own, as with papermill: -p war app.war"
 
 
@@ -93,6 +96,14 @@ def parser() -> Parser:
         made = verb(name)
         if name == "verify":
             made.add_argument("--yes", **agree)
+    task = verb("exercise", "")
+    task.add_argument("action", choices=EXERCISE_VERBS, metavar="ACTION", help=", ".join(EXERCISE_VERBS))
+    task.add_argument("params", metavar="PARAMS", help="a params file: the exercise is done on its deployment")
+    named: Any = task.add_argument("id", nargs="?", metavar="ID", help="such as nginx-2; without it the one that is started")
+    named.completer = lambda **_: [*import_module("runbook_lib.chapters.exercises.table").exercises()]
+    task.add_argument("--answer", help="the answer of a check, where one is asked for")
+    task.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key (dotted)")
+    task.add_argument("--yes", action="store_true", help="the deployment may be broken for the exercise where it asks (on AWS)")
     destroy = verb("destroy")
     destroy.add_argument("--yes", action="store_true", help="do not ask for the deployment's name")
     opens = verb("open", "optional")
@@ -264,6 +275,26 @@ def _destroy(args: argparse.Namespace) -> int:
         return runner.destroy(spec, confirm, say)
 
 
+def _exercise(args: argparse.Namespace) -> int:
+    """Do a verb of an exercise and print what it says. A check that is not passed exits with 1."""
+    from runbook_lib.chapters.exercises import card, engine
+    from runbook_lib.headless import documents, runner
+
+    with runner.opened(args.params, _overrides(args)) as deployment:
+        if args.action == "list":
+            found = card.course(deployment)
+            print(documents.written(documents.of_course(found))) if args.json else _terminal(args)(Essential(found))
+            return 0
+        task = card.exercise(deployment, args.id) if args.id else engine.running(deployment)
+        given = {"start": {"agreed": args.yes}, "check": {"answer": args.answer}}.get(args.action, {})
+        said = getattr(task, args.action)(**given)
+        if args.json:
+            print(documents.written(documents.of_exercise(task, said)))
+        else:
+            _terminal(args)(Essential(f"{task.text(task.row.story)}\n{said}" if args.action == "start" else said))
+    return 0 if said.passed or args.action != "check" else 1
+
+
 def _new(args: argparse.Namespace) -> int:
     """Create a folder to work in, for those who installed the package, and return 0. Existing files are not changed."""
     folder = Path(args.folder)
@@ -365,6 +396,6 @@ def _terminal(args: argparse.Namespace) -> Terminal:
 
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "new": _new, "run": _run, "plan": _plan, "verify": _verify, "status": _status, "destroy": _destroy, "open": _open,
+    "new": _new, "run": _run, "plan": _plan, "verify": _verify, "status": _status, "destroy": _destroy, "exercise": _exercise, "open": _open,
     "doctor": _doctor, "verify-evidence": _verify_evidence, "site": _site, "test": _test, "completion": _completion,
 }  # fmt: skip

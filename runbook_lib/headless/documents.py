@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.changes import Plan
+from runbook_lib.chapters.exercises.card import Course
+from runbook_lib.chapters.exercises.engine import Said, Task
+from runbook_lib.chapters.exercises.progress import TaskRecord
+from runbook_lib.chapters.exercises.table import Exercise
 from runbook_lib.chapters.status_board import DRIFT, FAILED, HOLDS, OPEN, Board
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import runs
@@ -63,6 +67,26 @@ def of_status(board: Board) -> Document:
         "at_work": board.at_work or None,
         "trouble": board.trouble or None,
     }
+
+
+def of_course(course: Course) -> Document:
+    """Return every exercise with how far it is."""
+    exercises = [{**_row(row), **_record(record)} for row, record in course.rows]
+    return {"schema": SCHEMA, "deployment": course.deployment, "pattern": course.pattern, "exercises": exercises}
+
+
+def of_exercise(task: Task, said: Said) -> Document:
+    """Return what a verb of an exercise said, and how far the exercise is now."""
+    told = {"passed": said.passed, "said": said.line, "more": list(said.more)}
+    return {"schema": SCHEMA, "deployment": task.deployment.spec.deployment, **_row(task.row), **_record(task.record), **told}
+
+
+def _row(row: Exercise) -> Document:
+    return {"id": row.id, "part": row.part, "kind": row.kind, "title": row.title, "minutes": row.minutes, "patterns": list(row.needs.patterns)}
+
+
+def _record(record: TaskRecord) -> Document:
+    return {**{name: getattr(record, name) for name in ("state", "running", "points", "hints", "tries", "seconds")}, "started": record.started or None}
 
 
 def of_error(error: RunbookError) -> Document:

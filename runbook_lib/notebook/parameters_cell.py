@@ -10,7 +10,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,15 @@ def use_in_chapters(params: Path, pattern: str, folder: Path, also: Iterable[str
     Return the chapters that named another file before. Everything else in the notebooks stays the same, byte for byte.
     Raises RunbookError, before anything is written, when a chapter has no such line.
     """
-    line = f'params_file = "{Path(os.path.relpath(params, folder)).as_posix()}"'
     names = [*also, *(chapter.name for chapter in chapters_of(pattern)), TEAR_DOWN]
-    paths = [folder / f"{name}.ipynb" for name in names if (folder / f"{name}.ipynb").is_file()]
+    return use_in(params, [folder / f"{name}.ipynb" for name in names if (folder / f"{name}.ipynb").is_file()])
+
+
+def use_in(params: Path, paths: Sequence[Path]) -> tuple[str, ...]:
+    """Do the same in these notebooks, which lie in one folder."""
+    if not paths:
+        return ()
+    line = f'params_file = "{Path(os.path.relpath(params, paths[0].parent)).as_posix()}"'
     texts = [(path, path.read_text(encoding="utf-8")) for path in paths]
     changed = [(path, new) for path, old in texts if (new := _with_line(old, line, path)) != old]
     for path, text in changed:

@@ -13,15 +13,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from runbook_lib.files import ROOT, write_whole
-from runbook_lib.notebook.parameters_cell import START, here, use_in_chapters
+from runbook_lib.notebook.parameters_cell import START, here, use_in, use_in_chapters
 
 WORK = "work"
+EXERCISES = "exercises"
 BESIDE = ("docs", "params")  # what chapters and error cards link to, as it lies beside the exemplars
 MARK = "runbook"  # in a copy's metadata: the exemplar that it was made from
 
 
 def work_copies(params: Path, deployment: str, pattern: str, workspace: Path = ROOT) -> Path:
-    """Return the folder with the deployment's work copies, in which every chapter of `pattern` names `params`.
+    """Return the folder with the deployment's work copies, in which every chapter of `pattern` names `params`. The exercises' copies lie beside it.
 
     Copies that are missing are made. One whose exemplar has changed since is kept beside the new one, under a name with the time.
     """
@@ -29,12 +30,16 @@ def work_copies(params: Path, deployment: str, pattern: str, workspace: Path = R
     folder.mkdir(parents=True, exist_ok=True)
     for name in BESIDE:
         _link(folder.parent / name, workspace / name)
-    for path in (workspace / "notebooks").glob("*.py"):  # for kernels without the library
-        shutil.copyfile(path, folder / path.name)
-    for exemplar in sorted((workspace / "notebooks").glob("*.ipynb")):
-        _renew(folder / exemplar.name, exemplar)
+    beside = folder.parent / EXERCISES
+    for exemplars, copies in ((workspace / "notebooks", folder), (workspace / EXERCISES, beside)):
+        copies.mkdir(exist_ok=True)
+        for path in exemplars.glob("*.py"):  # for kernels without the library
+            shutil.copyfile(path, copies / path.name)
+        for exemplar in sorted(exemplars.glob("*.ipynb")):
+            _renew(copies / exemplar.name, exemplar)
     opened = here() == folder  # the reader has its first chapter open: JupyterLab would find that changed behind it
     use_in_chapters(params, pattern, folder, () if opened else (START,))
+    use_in(params, sorted(beside.glob("*.ipynb")))
     return folder
 
 

@@ -25,9 +25,17 @@ ROWS = sorted(exercises().values(), key=lambda row: list(FIXTURES).index(_patter
 
 
 @pytest.fixture(scope="module")
-def deployment_of(request: pytest.FixtureRequest) -> Iterator[Callable[[Exercise], Deployment]]:
+def opened() -> Iterator[dict[str, Deployment]]:
+    """The deployments that exercises were done on, by pattern."""
+    found: dict[str, Deployment] = {}
+    yield found
+    for deployment in found.values():
+        deployment.close()
+
+
+@pytest.fixture(scope="module")
+def deployment_of(request: pytest.FixtureRequest, opened: dict[str, Deployment]) -> Callable[[Exercise], Deployment]:
     """Returns the deployment for an exercise: one for each pattern, shared by all of its rows and with other tests of the session."""
-    opened: dict[str, Deployment] = {}
 
     def find(row: Exercise) -> Deployment:
         pattern = _pattern(row)
@@ -36,9 +44,7 @@ def deployment_of(request: pytest.FixtureRequest) -> Iterator[Callable[[Exercise
             opened[pattern] = deployed.open()
         return opened[pattern]
 
-    yield find
-    for deployment in opened.values():
-        deployment.close()
+    return find
 
 
 def wrong_answer(task: Task) -> str | None:
@@ -74,4 +80,7 @@ def test_an_exercise_fails_as_it_is_put_passes_by_its_solution_and_leaves_nothin
         task.reset()
     with pytest.raises(RunbookError, match="is not started"):
         task.check(answer)
-    assert pending(deployment) == {}
+
+
+def test_after_the_last_reset_no_plan_has_anything_to_change(opened: dict[str, Deployment]) -> None:
+    assert opened and {pattern: pending(deployment) for pattern, deployment in opened.items()} == {pattern: {} for pattern in opened}

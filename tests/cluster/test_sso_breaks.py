@@ -17,7 +17,7 @@ from runbook_lib.chapters.exercises.actions import changed
 from runbook_lib.checks.sso.attempts import Attempt, matrix
 from runbook_lib.checks.sso.environment import scene_of
 from runbook_lib.checks.sso.proof import prove
-from tests.support.sso_deployments import deployed, subnet
+from tests.support.sso_deployments import deployed
 
 BREAKS = yaml.safe_load(Path(__file__).with_name("sso_breaks.yaml").read_text())
 ELSEWHERE = {"other-host-at-front"}  # has a meaning in greg-original only, where it is red as it stands
@@ -41,7 +41,7 @@ def predicted(words: Iterable[str]) -> set[str]:
 
 @pytest.fixture(scope="module")
 def cluster(lab) -> Iterator[Deployment]:
-    operator = subnet(lab, NUMBER).replace("0/24", "1/32")  # where this machine's own connections come from
+    operator = f"{lab.lab.gateway}/32"  # where this machine's own connections come from
     small = {"nodes.store": 1, "nodes.publisher": 1, "publisher_allow_cidr": [operator]}
     deployment = deployed(lab, NUMBER, deployment="breaks", **small)
     yield deployment

@@ -49,7 +49,7 @@ def test_every_data_file_is_in_it(installed: Path) -> None:
 def test_a_folder_to_work_in_is_made_and_used(installed: Path, tmp_path: Path) -> None:
     made = run(installed / "runbook", "new", tmp_path / "work", cwd=tmp_path)
     assert re.search(r"\d+ files made", made)
-    for folder, kind in (("notebooks", "*.ipynb"), ("params", "*.yaml"), ("docs", "*.md")):
+    for folder, kind in (("notebooks", "*.ipynb"), ("exercises", "*.ipynb"), ("params", "*.yaml"), ("docs", "*.md")):
         assert {path.name for path in (tmp_path / "work" / folder).glob(kind)} >= {path.name for path in (ROOT / folder).glob(kind) if tracked(path)}
     code = "from runbook_lib import show_patterns; from runbook_lib.spec.loader import load_spec; print(load_spec('params/greg-single.lab.yaml').source)"
     assert run(installed / "python", "-c", code, cwd=tmp_path / "work" / "notebooks").strip() == str(tmp_path / "work/params/greg-single.lab.yaml")

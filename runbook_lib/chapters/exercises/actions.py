@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from runbook_lib.aws.host_keys import Pinned, pin_name
 from runbook_lib.checks.sso.environment import Login, scene_of
 from runbook_lib.checks.sso.proof_users import UserStore
 from runbook_lib.errors import HostError, RunbookError
@@ -216,6 +217,18 @@ class Actions:
         rule = present if verb == "revoke" and present else Permission("tcp", port, port, peer)
         call = getattr(self.deployment.cloud.aws.client("ec2"), f"{verb}_security_group_ingress")
         call(GroupId=groups[group].id, IpPermissions=[rule.as_request()])
+
+    # host keys
+    def pin(self, node: str, of: str) -> None:
+        """Pin another machine's host keys for a node: whoever wrote them down did not read them from this node's console."""
+        vault = self.deployment.vault
+        before, own = vault.get(pin_name(node)), Pinned.read(vault.get(pin_name(node)))
+        self.undone.append(lambda: vault.put(pin_name(node), before, secure=False))
+        vault.put(pin_name(node), Pinned(own.instance, Pinned.read(vault.get(pin_name(of))).keys).text(), secure=False)
+
+    def unpin(self, node: str) -> None:
+        """Forget the pinned host keys of a node: chapter 01's plan reads them from its console again."""
+        self.deployment.vault.delete(pin_name(node))
 
     # users
     def permit(self, login: list[str]) -> None:

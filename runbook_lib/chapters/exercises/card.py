@@ -9,7 +9,7 @@ from typing import Any
 
 from runbook_lib.chapters.exercises import progress
 from runbook_lib.chapters.exercises.engine import Said, Task
-from runbook_lib.chapters.exercises.progress import Record
+from runbook_lib.chapters.exercises.progress import TaskRecord
 from runbook_lib.chapters.exercises.table import HINTS, KINDS, PARTS, POINTS, Exercise, exercise_of, exercises
 from runbook_lib.errors import RunbookError
 from runbook_lib.notebook import display
@@ -134,10 +134,10 @@ class Course:
 
     deployment: str
     pattern: str
-    records: dict[str, Record]
+    records: dict[str, TaskRecord]
 
     @property
-    def rows(self) -> list[tuple[Exercise, Record]]:
+    def rows(self) -> list[tuple[Exercise, TaskRecord]]:
         """Return the exercises with their records, in the order of the course."""
         return [(row, self.records[id]) for id, row in exercises().items()]
 

@@ -16,7 +16,7 @@ from typing import Any
 from runbook_lib.chapters.exercises import progress
 from runbook_lib.chapters.exercises.actions import Actions, changed, fill, words_for
 from runbook_lib.chapters.exercises.probes import LANDING, Probes
-from runbook_lib.chapters.exercises.progress import Record
+from runbook_lib.chapters.exercises.progress import TaskRecord
 from runbook_lib.chapters.exercises.table import HINTS, Exercise, Step, exercises, words_of
 from runbook_lib.chapters.status_board import proofs_of
 from runbook_lib.checks.sso.attempts import matrix
@@ -51,7 +51,7 @@ class Task:
         self.deployment, self.row = deployment, row
 
     @property
-    def record(self) -> Record:
+    def record(self) -> TaskRecord:
         """How far it is, as Parameter Store has it now."""
         return progress.read(self.deployment.vault, self.row.id)
 
@@ -66,7 +66,7 @@ class Task:
         with self._changing("start"):
             record = self._store(self.record.began(self.deployment.person))  # before the change: a start that is killed can be reset
             hands.do(self.row.setup)
-        told = [self.text(self.row.question), *hands.told]
+        told = [self.text(self.row.question), *hands.told, *(self._ways() if self.row.kind == "attack" else ())]
         return Said(f"{self.row.id} is started: {self.row.title}. {self.row.minutes} minutes are usual.", (*told, *self.form(), *_taken(record)))
 
     def check(self, answer: object = None) -> Said:
@@ -82,11 +82,13 @@ class Task:
         return Said(f"{self.row.id}: passed, {points}", (self.row.teaches, "reset puts the deployment back"), passed=True)
 
     def hint(self) -> Said:
-        """Return the next hint, and those before it. Each costs one point."""
+        """Return the next hint, and those before it. Each costs one point; once the exercise was passed or solved all are shown, at no cost."""
         record = self._running("given a hint")
-        record = self._store(replace(record, hints=min(record.hints + 1, HINTS)))
-        shown = tuple(f"hint {number}: {self.text(words)}" for number, words in enumerate(self.row.hints[: record.hints], 1))
-        return Said(f"{self.row.id}: {record.hints} of {HINTS} hints", shown)
+        if record.state == "started":
+            record = self._store(replace(record, hints=min(record.hints + 1, HINTS)))
+        number = record.hints if record.state == "started" else HINTS
+        shown = tuple(f"hint {place}: {self.text(words)}" for place, words in enumerate(self.row.hints[:number], 1))
+        return Said(f"{self.row.id}: {number} of {HINTS} hints", shown)
 
     def solve(self) -> Said:
         """Return the solution, done where it is something to do. The exercise has no points from then on, unless it was passed before."""
@@ -147,7 +149,7 @@ class Task:
                 f"{row.id} needs chapters that are not verified: {', '.join(missing)}", where, "run them, or exercise reset if one was broken off"
             )
 
-    def _running(self, verb: str) -> Record:
+    def _running(self, verb: str) -> TaskRecord:
         record = self.record
         if not record.running:
             raise RunbookError(
@@ -169,6 +171,12 @@ class Task:
             raise RunbookError(f"{given!r} is not an answer to {self.row.id}", where, "; ".join(self.form()))
         return given
 
+    def _ways(self) -> tuple[str, ...]:
+        """Return for each public host how a request reaches it from here."""
+        places, topology = self.deployment.public_addresses(), self.deployment.topology
+        hosts = {name: places[topology.lb_for(key).name] for key, name in self.deployment.spec.hosts.items()}
+        return tuple(f"https://{name} is at {address}: curl -k --resolve {name}:443:{address} https://{name}/" for name, address in hosts.items())
+
     def form(self) -> tuple[str, ...]:
         """Return how the answer is given, in words; empty where none is asked for."""
         form = self.row.answer
@@ -183,7 +191,7 @@ class Task:
         return (f"{words[form.form]} {', '.join(map(self.text, form.of))}".strip(),)
 
     # the world
-    def _wrong(self, given: str, record: Record) -> list[str]:
+    def _wrong(self, given: str, record: TaskRecord) -> list[str]:
         """Return what is still wrong, nothing when the exercise is passed."""
         check, probes = self.row.check, Probes(self.deployment, given, record.started)
         wrong = probes.wrong(check.all)
@@ -217,7 +225,7 @@ class Task:
         """Write a line to the journal about the block. It belongs to no chapter: an exercise decides nothing about the deployment's state."""
         return self.deployment.journal.attempt("", f"exercise {self.row.id}: {verb}")
 
-    def _store(self, record: Record) -> Record:
+    def _store(self, record: TaskRecord) -> TaskRecord:
         return progress.store(self.deployment.vault, self.row.id, record)
 
 
@@ -239,8 +247,8 @@ def _compared(given: frozenset[str], found: frozenset[str], predicted: bool) -> 
     return [prefix]
 
 
-def _taken(record: Record) -> tuple[str, ...]:
-    return (f"done before: {record.words}; this time is for practice",) if record.state in ("passed", "solved") else ()
+def _taken(record: TaskRecord) -> tuple[str, ...]:
+    return (f"{progress.WORDS[record.state]} before: this time is for practice",) if record.state in ("passed", "solved") else ()
 
 
 def _in_words(step: Step) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,12 +15,13 @@ from typing import Any
 from runbook_lib.chapters.exercises.actions import ACCOUNT, as_root, fill, words_for
 from runbook_lib.chapters.exercises.table import Step, verb_of
 from runbook_lib.checks.sso.environment import scene_of
-from runbook_lib.checks.sso.proof import prove
+from runbook_lib.checks.sso.proof import Outcome, prove
 from runbook_lib.webclient.client import Client
 from runbook_lib.webclient.cookies import Cookie
 from runbook_lib.webclient.response import Answer
 
 ACCESS_LOG = "/var/log/nginx/access.log"
+VISITORS = 40  # that are counted: with two nodes, the chance that all of them get the same one is 2 in 10^12
 LANDING = {"store": "/store/pages/top-assets", "publisher": "/publisher/pages/gc-landing"}
 # The ways into an application, as Nginx's access log shows each (facts 10.2, 12.1). The log has no query and no cookie.
 WAYS = {
@@ -39,11 +40,15 @@ class Probes:
     deployment: Any  # a chapters.deployment.Deployment
     answer: str = ""
     since: str = ""
+    _tried: dict[str, Outcome] = field(default_factory=dict)  # attempts that this check has made, by id
 
     def wrong(self, probes: Iterable[Step]) -> list[str]:
         """Return for each probe that does not hold what is still wrong, in words that do not tell how to put it right: its `else`, where it has one."""
-        found = []
+        found, probes = [], list(probes)
+        together = [id for probe in probes if "attempts" in probe for ids in probe["attempts"].values() for id in ids]
         for probe in probes:
+            if "attempts" in probe:
+                self._try(together)
             name, arguments = verb_of(probe), probe[verb_of(probe)]
             seen = _called(self, f"is_{name}", arguments)
             if seen:
@@ -82,9 +87,8 @@ class Probes:
     def is_attempts(self, held: Iterable[str] = (), leak: Iterable[str] = ()) -> str:
         """These attempts of the proof are refused (`held`), or succeed (`leak`). They are made by users of their own."""
         wanted = {**dict.fromkeys(held, "held"), **dict.fromkeys(leak, "leak")}
-        proof = prove(scene_of(self.deployment), agreed=True, only=tuple(wanted))
         words = {"held": "refused", "leak": "it succeeds", "undecided": "not decided"}
-        return "; ".join(f"{one.attempt.title}: {words[one.state]}" for one in proof.outcomes if one.state != wanted[one.attempt.id])
+        return "; ".join(f"{one.attempt.title}: {words[one.state]}" for one in self._try(wanted) if one.state != wanted[one.attempt.id])
 
     def is_script(self, node: str, run: str, prints: str) -> str:
         """What root's bash on a node prints has the regular expression `prints` in it."""
@@ -117,6 +121,16 @@ class Probes:
         """The number of changes in the chapter's plan."""
         return [str(len(getattr(self.deployment, chapter).plan().pending))]
 
+    def value_drifted(self, chapter: str) -> list[str]:
+        """The hosts that the chapter's plan would change; `none` when there is nothing to change."""
+        return sorted({pending.host for pending in getattr(self.deployment, chapter).plan().pending}) or ["none"]
+
+    def value_idle(self, host: str) -> list[str]:
+        """The nodes behind a public host that answered none of forty new visitors; `none` when each answered one."""
+        asked = [self._asked(host, f"/{host}/", headers={"X-Runbook-Probe": "1"}) for _ in range(VISITORS)]
+        seen = {answer.header("X-Served-By") for answer in asked if isinstance(answer, Answer)}
+        return sorted(node.name for node in self.deployment.topology.upstream(host) if node.name not in seen) or ["none"]
+
     def value_status(self, host: str, path: str, **options: Any) -> list[str]:
         """The status of a request through Nginx; `closed` when there is no answer."""
         answer = self._asked(host, path, **options)
@@ -124,19 +138,25 @@ class Probes:
 
     def value_leaks(self, *attempts: str) -> list[str]:
         """Those of these attempts of the proof that succeed; `none` when all are refused."""
-        proof = prove(scene_of(self.deployment), agreed=True, only=attempts)
-        return [one.attempt.id for one in proof.outcomes if one.state == "leak"] or ["none"]
+        return [one.attempt.id for one in self._try(attempts) if one.state == "leak"] or ["none"]
 
     def value_prints(self, node: str, run: str) -> list[str]:
         """The words that root's bash on a node prints."""
         return as_root(self.deployment, node, fill(run, self._words(node))).split()
 
     # helpers
+    def _try(self, attempts: Iterable[str]) -> list[Outcome]:
+        """Make these attempts of the proof, those of one check together and each once, and return their outcomes."""
+        wanted = list(dict.fromkeys(attempts))
+        if new := [id for id in wanted if id not in self._tried]:
+            self._tried |= {one.attempt.id: one for one in prove(scene_of(self.deployment), agreed=True, only=new).outcomes}
+        return [self._tried[id] for id in wanted if id in self._tried]
+
     def _words(self, node: str = "") -> dict[str, str]:
         words = words_for(self.deployment)
         return {**words, "node": words.get(node, "")}
 
-    def _asked(self, host: str, path: str, method: str = "GET", plain: bool = False, form: Mapping[str, str] | None = None, sni: str = "") -> Answer | str:
+    def _asked(self, host: str, path: str, method: str = "GET", plain: bool = False, sni: str = "", **given: Any) -> Answer | str:
         """Return the answer of a public host to a visitor without cookies, or why there is none."""
         spec, topology = self.deployment.spec, self.deployment.topology
         name = spec.hosts.get(host, host)
@@ -145,7 +165,7 @@ class Probes:
         visitor = Client({name: places[lb.name]}, self.deployment.vault.get("ca.pem"))
         words = self._words()
         try:
-            return visitor.request(method, f"{'http' if plain else 'https'}://{name}{fill(path, words)}", form=form, sni=fill(sni, words) or None)
+            return visitor.request(method, f"{'http' if plain else 'https'}://{name}{fill(path, words)}", sni=fill(sni, words) or None, **given)
         except OSError as error:
             return f"no answer: {type(error).__name__}"
 

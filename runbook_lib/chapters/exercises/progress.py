@@ -22,7 +22,7 @@ WORDS: Mapping[str, str] = {"open": "○ open", "started": "▶ started", "passe
 
 
 @dataclass(frozen=True)
-class Record:
+class TaskRecord:
     """How far an exercise is. `running`: it was started and not reset since, so the deployment may differ from its parameters.
 
     `started`: when, in UTC ISO 8601; `seconds`: from the start to the passed check or to the solution; `hints`, `tries`: how many were taken.
@@ -46,34 +46,34 @@ class Record:
         """Return the state in words."""
         return WORDS[self.state] + (", to be reset" if self.running and self.state in ("passed", "solved") else "")
 
-    def began(self, by: str) -> Record:
+    def began(self, by: str) -> TaskRecord:
         """Return the record of an exercise that begins now. One that was passed or solved before stays so: it is done again for practice."""
         return replace(self, state="started" if self.state == "open" else self.state, running=True, started=_now(), by=by)
 
-    def ended(self, state: State) -> Record:
+    def ended(self, state: State) -> TaskRecord:
         """Return the record of an exercise that was passed or solved now; the first of the two counts."""
         if self.state != "started":
             return self
         return replace(self, state=state, seconds=round(_since(self.started), 1))
 
-    def put_back(self) -> Record:
+    def put_back(self) -> TaskRecord:
         """Return the record after a reset: open again unless it was passed or solved; hints that were taken stay taken."""
         return replace(self, state="open" if self.state == "started" else self.state, running=False)
 
 
-def read(vault: Vault, id: str) -> Record:
+def read(vault: Vault, id: str) -> TaskRecord:
     """Return the record of an exercise, as Parameter Store has it now."""
     text = vault.find(PREFIX + id, fresh=True)
-    return Record(**json.loads(text)) if text else Record()
+    return TaskRecord(**json.loads(text)) if text else TaskRecord()
 
 
-def read_all(vault: Vault) -> dict[str, Record]:
+def read_all(vault: Vault) -> dict[str, TaskRecord]:
     """Return the record of every exercise of the table by its id. Those that were never begun are open."""
     found = vault.read_all()
-    return {id: Record(**json.loads(found[PREFIX + id])) if PREFIX + id in found else Record() for id in exercises()}
+    return {id: TaskRecord(**json.loads(found[PREFIX + id])) if PREFIX + id in found else TaskRecord() for id in exercises()}
 
 
-def store(vault: Vault, id: str, record: Record) -> Record:
+def store(vault: Vault, id: str, record: TaskRecord) -> TaskRecord:
     """Store the record of an exercise and return it."""
     vault.put(PREFIX + id, json.dumps(asdict(record), ensure_ascii=False), secure=False)
     return record

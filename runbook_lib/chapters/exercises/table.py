@@ -57,11 +57,11 @@ KINDS = {
 }
 ACTIONS = (
     "script", "file", "nginx", "pass-on", "known-dangers", "app", "door", "close-door", "permit", "forbid", "account", "no-accounts", "apply", "restart",
-    "stop", "power",
+    "stop", "power", "pin", "unpin",
 )  # fmt: skip
 PROBES = ("plan", "checks", "request", "attempts", "script", "stands-in")
-VALUES = ("failing", "pending", "status", "leaks", "prints")
-LASTING = ("permit", "account")  # actions that no chapter's apply takes back: their row needs `undo`
+VALUES = ("failing", "pending", "drifted", "idle", "status", "leaks", "prints")
+LASTING = ("permit", "account", "pin")  # actions that no chapter's apply takes back: their row needs `undo`
 HINTS, POINTS = 3, 5  # hints of an exercise; points for one that is passed without a hint
 
 Step = dict[str, Any]  # one action, probe or value: its name and its arguments
@@ -90,14 +90,14 @@ class Needs(_Row):
         return tuple(name for name, chapter in CHAPTERS.items() if chapter.number in self.verified)
 
 
-class Form(_Row):
+class AnswerForm(_Row):
     """How an answer is given. `of`: the words to choose from, for `one` and `several`."""
 
     form: Literal["number", "one", "several", "session"]
     of: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _choices(self) -> Form:
+    def _choices(self) -> AnswerForm:
         if (self.form in ("one", "several")) != bool(self.of):
             raise ValueError("`of` lists the words to choose from for `one` and `several`, and for these alone")
         return self
@@ -110,7 +110,7 @@ class Prediction(_Row):
     observe: Step
 
 
-class Check(_Row):
+class Criterion(_Row):
     """What must hold. `all`: probes, each may have `else`, the words for a learner whose world does not hold it.
 
     An answer is compared with `accept`, with what `observe` finds now, or with what `predict` finds after its actions: one of the three at most.
@@ -145,8 +145,8 @@ class Exercise(_Row):
     needs: Needs
     setup: tuple[Step, ...] = ()
     question: str = Field(min_length=15)
-    answer: Form | None = None
-    check: Check
+    answer: AnswerForm | None = None
+    check: Criterion
     hints: tuple[str, str, str]
     solution: Solution
     undo: tuple[Step, ...] = ()

@@ -206,7 +206,7 @@ def test_every_shell_gets_its_completion(shell: str, capsys: pytest.CaptureFixtu
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone's notebooks and params elsewhere."""
-    for name in ("notebooks", "params", "docs"):
+    for name in ("notebooks", "exercises", "params", "docs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("kernel-ipc*"))
     for module in (cli, loader):
         monkeypatch.setattr(module, "ROOT", tmp_path)

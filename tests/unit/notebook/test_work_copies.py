@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    for name in ("notebooks", "params", "docs"):
+    for name in ("notebooks", "exercises", "params", "docs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("kernel-ipc*"))
     return tmp_path
 
@@ -52,6 +52,12 @@ def test_two_deployments_have_chapters_of_their_own_which_reach_docs_and_params(
     run_in(mine / "05_configure_nginx.ipynb")
     assert '"seen"' not in (yours / "05_configure_nginx.ipynb").read_text()
     assert (mine / "../docs/parameters.md").is_file() and (mine / "../params/greg-single.lab.yaml").is_file()
+
+
+def test_the_exercises_lie_beside_the_chapters_and_name_the_same_file(workspace: Path) -> None:
+    exercises = copies(workspace).parent / "exercises"
+    assert {path.name for path in exercises.glob("*.ipynb")} == {path.name for path in (ROOT / "exercises").glob("*.ipynb")}
+    assert all('params_file = \\"../../../params/greg-single.lab.yaml\\"' in path.read_text() for path in exercises.glob("*.ipynb"))
 
 
 def test_git_does_not_see_a_walk() -> None:

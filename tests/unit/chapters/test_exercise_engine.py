@@ -1,0 +1,232 @@
+"""The verbs of an exercise where no machine is needed: what is refused, with nothing changed; points, hints, and what is kept in Parameter Store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.chapters.deployment import Deployment, open_deployment
+from runbook_lib.chapters.exercises import progress
+from runbook_lib.chapters.exercises.card import Card, course, exercise
+from runbook_lib.chapters.exercises.engine import running
+from runbook_lib.chapters.exercises.probes import WAYS, Probes, _moment
+from runbook_lib.chapters.exercises.progress import TaskRecord
+from runbook_lib.chapters.exercises.table import Exercise, exercises
+from runbook_lib.chapters.status_board import store_verification
+from runbook_lib.errors import RunbookError
+from runbook_lib.headless import cli
+from tests.support.aws_endpoint import NUMBERS
+
+pytest_plugins = ["tests.support.aws_endpoint"]
+VERIFIED = ("01_launch_ec2", "02_install_mysql", "04_configure_greg_nodes", "05_configure_nginx")
+# a row whose setup does nothing, so that it can be started where there is no machine
+ROW = Exercise.model_validate({**exercises()["nginx-1"].model_dump(), "setup": (), "check": {"accept": ["publisher-2"]}})
+
+
+@pytest.fixture
+def make(aws_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Deployment]]:
+    """`make("greg-separated")`: a deployment that is not launched, with all chapters verified by its records; the same one each time."""
+    monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path))
+    number, opened = next(NUMBERS), []
+
+    def make(pattern: str = "greg-separated", verified: tuple[str, ...] = VERIFIED) -> Deployment:
+        settings = {"deployment": f"course-{number}", "cloud.aws_config": str(aws_config)}
+        opened.append(open_deployment(f"params/{pattern}.lab.yaml", settings))
+        for chapter in verified:
+            store_verification(opened[-1], chapter, ok=True)
+        return opened[-1]
+
+    yield make
+    for deployment in opened:
+        deployment.close()
+
+
+def records(deployment: Deployment) -> dict[str, TaskRecord]:
+    return progress.read_all(deployment.vault)
+
+
+REFUSALS: list[tuple[str, Callable[[Card], Any], str, str]] = [
+    ("checked before started", lambda task: task.check("publisher-1"), "cannot be checked: it is not started", "start it first"),
+    ("hinted before started", lambda task: task.hint(), "cannot be given a hint: it is not started", "start it first"),
+    ("solved before started", lambda task: task.solve(), "cannot be solved: it is not started", "start it first"),
+    ("reset before started", lambda task: task.reset(), "cannot be reset: it is not started", "start it first"),
+]
+
+
+@pytest.mark.parametrize(("call", "what", "step"), [row[1:] for row in REFUSALS], ids=[row[0] for row in REFUSALS])
+def test_what_needs_a_start_is_refused_before_it(make: Callable[..., Deployment], call: Callable[[Card], Any], what: str, step: str) -> None:
+    deployment = make()
+    with pytest.raises(RunbookError, match=what) as caught:
+        call(Card(deployment, ROW))
+    assert caught.value.next_step == step and not any(one.running for one in records(deployment).values())
+
+
+def test_a_deployment_of_another_pattern_is_refused(make: Callable[..., Deployment]) -> None:
+    deployment = make("greg-original")
+    with pytest.raises(RunbookError, match="nginx-1 is about greg-separated; this deployment is greg-original"):
+        Card(deployment, ROW).start()
+    assert records(deployment)["nginx-1"] == TaskRecord()
+
+
+def test_chapters_that_are_not_verified_are_named(make: Callable[..., Deployment]) -> None:
+    deployment = make(verified=VERIFIED[:2])
+    with pytest.raises(RunbookError, match="not verified: 04_configure_greg_nodes, 05_configure_nginx"):
+        Card(deployment, ROW).start()
+    assert records(deployment)["nginx-1"] == TaskRecord()
+
+
+def test_on_aws_somebody_has_to_agree(make: Callable[..., Deployment]) -> None:
+    deployment = make()
+    cloud = deployment.spec.cloud.model_copy(update={"aws_config": None})
+    deployment.spec = deployment.spec.model_copy(update={"cloud": cloud})
+    with pytest.raises(RunbookError, match="this one is on AWS") as caught:
+        Card(deployment, ROW).start()
+    assert "agreed=True" in (caught.value.next_step or "") and records(deployment)["nginx-1"] == TaskRecord()
+    Card(deployment, ROW).start(agreed=True)
+    assert records(deployment)["nginx-1"].running
+
+
+def test_one_exercise_at_a_time_also_from_another_machine(make: Callable[..., Deployment]) -> None:
+    Card(make(), ROW).start()
+    elsewhere = make()
+    with pytest.raises(RunbookError, match="nginx-1 is started already, since 20"):
+        Card(elsewhere, ROW).start()
+    with pytest.raises(RunbookError, match="nginx-2 cannot be started: nginx-1 still is") as caught:
+        exercise(elsewhere, "nginx-2").start()
+    assert caught.value.next_step == "go on with it, or reset nginx-1 first"
+    assert running(elsewhere).row.id == "nginx-1"
+
+
+def test_without_a_started_exercise_none_is_the_started_one(make: Callable[..., Deployment]) -> None:
+    with pytest.raises(RunbookError, match="no exercise is started"):
+        running(make())
+
+
+@pytest.mark.parametrize("answer", [None, "", "store-9", "publisher-1 publisher-2"])
+def test_an_answer_that_is_missing_or_of_a_wrong_form_is_refused_and_is_no_try(make: Callable[..., Deployment], answer: str | None) -> None:
+    deployment = make()
+    task = Card(deployment, ROW)
+    task.start()
+    with pytest.raises(RunbookError) as caught:
+        task.check(answer)
+    assert caught.value.next_step == "the answer is one of publisher-1, publisher-2" and task.record.tries == 0
+
+
+def test_a_number_has_to_be_one(make: Callable[..., Deployment]) -> None:
+    row = Exercise.model_validate({**ROW.model_dump(), "answer": {"form": "number"}, "check": {"accept": ["3"]}})
+    task = Card(make(), row)
+    task.start()
+    with pytest.raises(RunbookError, match="'three' is not an answer"):
+        task.check("three")
+    assert not task.check("4").passed and task.check(3).passed
+
+
+def test_a_wrong_answer_is_not_yet_and_does_not_tell_the_right_one(make: Callable[..., Deployment]) -> None:
+    task = Card(make(), ROW)
+    task.start()
+    said = task.check("publisher-1")
+    assert not said.passed and "publisher-2" not in str(said) and task.record.state == "started" and task.record.tries == 1
+
+
+def test_each_hint_costs_a_point_and_none_after_it_was_passed(make: Callable[..., Deployment]) -> None:
+    task = Card(make(), ROW)
+    task.start()
+    assert ROW.hints[0] in str(task.hint()) and ROW.hints[1] not in str(task.hint()).splitlines()[1]
+    assert task.check("publisher-2").passed and task.record.points == 3
+    assert all(hint in str(task.hint()) for hint in ROW.hints) and task.record.points == 3
+
+
+def test_more_hints_than_there_are_cost_no_more(make: Callable[..., Deployment]) -> None:
+    task = Card(make(), ROW)
+    task.start()
+    for _ in range(5):
+        task.hint()
+    task.check("publisher-2")
+    assert (task.record.hints, task.record.points) == (3, 2)
+
+
+def test_who_looks_at_the_solution_has_no_points_also_when_it_is_checked_afterwards(make: Callable[..., Deployment]) -> None:
+    task = Card(make(), ROW)
+    task.start()
+    said = task.solve()
+    assert "answer: publisher-2" in said.more and ROW.solution.why.strip() in said.more
+    assert task.check("publisher-2").passed and (task.record.state, task.record.points) == ("solved", 0)
+
+
+def test_what_was_passed_stays_passed_when_it_is_done_again() -> None:
+    passed = TaskRecord().began("ann").ended("passed")
+    again = passed.put_back().began("bob").ended("solved")
+    assert (again.state, again.points, again.seconds) == ("passed", 5, passed.seconds)
+
+
+def test_a_reset_opens_what_was_only_started_and_keeps_its_hints() -> None:
+    left = TaskRecord(state="started", running=True, hints=2).put_back()
+    assert (left.state, left.running, left.hints) == ("open", False, 2)
+
+
+def test_the_course_shows_what_another_machine_did(make: Callable[..., Deployment]) -> None:
+    task = Card(make(), ROW)
+    task.start()
+    task.check("publisher-2")
+    seen = course(make())
+    mine = sum("greg-separated" in row.needs.patterns for row in exercises().values())
+    assert f"1 of {mine} exercises passed, 5 of {5 * mine} points" in seen.headline
+    text, markup = str(seen), seen._repr_html_()
+    for row in exercises().values():
+        assert row.title in text and f'<a href="../exercises/{row.part}.ipynb">{row.id}</a>' in markup
+    assert "✔ passed, to be reset" in text
+
+
+def test_the_card_says_the_same_as_text_and_as_markup(make: Callable[..., Deployment]) -> None:
+    task = Card(make(), ROW)
+    assert "nginx-1 The second Publisher is idle: ○ open" in str(task) and "○ open" in task._repr_html_()
+    task.start()
+    assert ROW.question in str(task) and ROW.question in task._repr_html_()
+    assert "not on this deployment" in str(exercise(make(), "sso-1"))
+
+
+def test_progress_is_in_clear_and_goes_with_the_deployment(make: Callable[..., Deployment]) -> None:
+    deployment = make()
+    Card(deployment, ROW).start()
+    kept = deployment.vault.ssm.get_parameter(Name=f"{deployment.vault.prefix}exercises/nginx-1")["Parameter"]
+    assert kept["Type"] == "String" and json.loads(kept["Value"])["state"] == "started"
+    assert "exercises/nginx-1" in deployment.vault.delete_all()
+
+
+def test_the_command_line_lists_and_refuses(make: Callable[..., Deployment], capsys: pytest.CaptureFixture[str]) -> None:
+    deployment = make()
+    settings = ["--set", f"deployment={deployment.spec.deployment}", "--set", f"cloud.aws_config={deployment.spec.cloud.aws_config}"]
+    params = "params/greg-separated.lab.yaml"
+    assert cli.main(["exercise", "list", params, *settings, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["id"] for each in found["exercises"]] == list(exercises()) and {each["state"] for each in found["exercises"]} == {"open"}
+    assert cli.main(["exercise", "check", params, "ngnix-1", *settings]) == 1
+    assert "did you mean nginx-1?" in capsys.readouterr().err
+    assert cli.main(["exercise", "reset", params, *settings, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["error"]["what"] == "no exercise is started"
+
+
+@pytest.mark.parametrize(
+    ("request_", "way"),
+    [
+        ("POST publisher.test/publisher/acs", "sign-on"),
+        ("POST publisher.test/publisher/apis/authenticate", "api"),
+        ("POST publisher.test/publisher/pages/basic-authenticator", "api"),
+        ("POST publisher.test/publisher/extensions/app/publisher-apis/apis/authenticate.jag", "script"),
+        ("GET publisher.test/publisher/pages/gc-landing", ""),
+        ("POST store.test/store/acs", ""),
+    ],
+)
+def test_the_access_log_tells_which_way_was_used(request_: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    status = 302 if request_.endswith("acs") else 200
+    line = f'10.0.0.1 2026-01-02T03:04:05+00:00 "{request_}" {status} 12 0.010 upstream="10.0.0.4:9443" 0.001 0.009'
+    old = line.replace("2026", "2025").replace(request_, "POST publisher.test/publisher/extensions/x.jag")
+    deployment: Any = type("Deployed", (), {"topology": type("Topology", (), {"lbs": [type("Node", (), {"name": "lb-1"})()]})()})()
+    monkeypatch.setattr("runbook_lib.chapters.exercises.probes.as_root", lambda *_: f"{old}\n{line}\n")
+    monkeypatch.setattr(Probes, "_words", lambda *_: {"publisher": "publisher.test", "store": "store.test"})
+    assert Probes(deployment, since="2026-01-01T00:00:00Z")._ways("publisher")[0] == way
+    assert _moment("no line of a log").year == 1970 and set(WAYS) == {"sign-on", "api", "script"}
