@@ -179,6 +179,12 @@ def test_the_instructor_has_hints_solution_and_what_usually_goes_wrong_of_every_
         assert f"[{row.id}]({row.part}.md#exercise-{row.id})" in pages["course/index.md"]
 
 
+def test_the_instructors_guide_names_exercises_that_there_are() -> None:
+    named = set(re.findall(r"`([a-z]+-\d{1,2})`", (ROOT / "docs/teaching.md").read_text(encoding="utf-8")))
+    assert len(named) > 20
+    assert named - set(exercises()) == set()
+
+
 def test_the_reference_has_every_function_that_a_chapter_calls() -> None:
     page = reference_page()
     cells = [cell for path in (ROOT / "notebooks").glob("*.ipynb") for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
