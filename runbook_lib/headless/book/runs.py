@@ -16,6 +16,8 @@ from runbook_lib.spec.patterns import PATTERNS, STORIES
 from runbook_lib.topology import diagram
 from runbook_lib.topology.model import topology_of
 
+FOLDERS = ("docs", "course", "notebooks", "lab", "exercises")  # folders of the book that a deployment's name must not be
+
 
 @dataclass(frozen=True)
 class BookRun:
@@ -88,7 +90,7 @@ def chosen(folders: Sequence[Path]) -> list[BookRun]:
         result = runs_.result_of(folder)
         result |= continuity.covered(folder) if runs_.read(folder) else {}
         name = str(result.get("deployment") or folder.name)
-        name = f"{name}-{folder.name}" if name in {each.name for each in found} else name
+        name = f"{name}-{folder.name}" if name in (*FOLDERS, *(each.name for each in found)) else name
         found.append(BookRun(name, folder, result, continuity.notebooks(folder)))
     if not any(run.notebooks for run in found):
         raise RunbookError("there are no executed chapters to make a book of", str(runs_.runs_folder()),

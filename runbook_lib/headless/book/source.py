@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -43,19 +43,12 @@ def write_source(source: Path, runs: Sequence[BookRun], edition: Edition, with_s
     """Write the whole source of a book of these runs below `source` and return the book's title."""
     title = TITLE if edition == "learner" else f"{TITLE}: instructor's edition"
     documents = _documents() | course_pages(edition == "instructor")
-    executed = {name: f"{run.name}/{name}.ipynb" for run in reversed(runs) for name in run.notebooks}
-    others = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path.stem not in executed}
-    pages = {
-        name: (*(f"{run.name}/{name}.ipynb" for run in runs if name in run.notebooks), *([f"notebooks/{name}.ipynb"] if name in others else []))
-        for name in (*executed, *others)
-    }
-    every = frozenset([*documents, *(page for found in pages.values() for page in found), "index.md", "proof.md"])
-    instead = {"docs/example/README.md": "index.md"} | {f"exercises/{part}.ipynb": page for part in PARTS if (page := f"course/{part}.md") in documents}
-    links = Links(source, ROOT, every, pages, instead)
+    executed = {name for run in runs for name in run.notebooks}
+    bare = {f"notebooks/{path.name}": path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path.stem not in executed}
+    links = _links(source, documents, runs, bare)
     for page, text in documents.items():
         _write(source / page, links.in_markdown(text, page))
-    for name, path in others.items():
-        page = f"notebooks/{name}.ipynb"
+    for page, path in bare.items():
         _write(source / page, chapters.page_of(path, page, links))
     for run in runs:
         _write_run(source, run, links, with_slides)
@@ -64,22 +57,31 @@ def write_source(source: Path, runs: Sequence[BookRun], edition: Edition, with_s
         "Runs": [*(f"{run.name}/index" for run in runs), *(["proof"] if proof else [])],
         "Course": [page for page in COURSE if page in documents],
         "Reference": [page for page in REFERENCE if page in documents],
+        "Chapters without a run": list(bare),
+        "Documents": _rest(documents),
     }
-    placed = {page for found in contents.values() for page in found} | set(DOCUMENTS)
-    contents["Chapters without a run"] = [f"notebooks/{name}" for name in others]
-    rest = [page for page in documents if page not in placed and not page.startswith((f"{DECISIONS}/", "course/"))]
-    contents["Documents"] = [*(page for page in DOCUMENTS if page in documents), *rest]
-    _write(
-        source / "index.md",
-        PAGES.get_template("index.md.j2").render(title=title, runs=runs, proof=proof, contents=contents, course="course/index.md" in documents),
-    )
-    static = source / "_static"
-    static.mkdir()
-    shutil.copyfile(str(files("runbook_lib") / "style.css"), static / "style.css")
-    shutil.copyfile(str(files(__package__) / "templates" / "slides.css"), static / "slides.css")
-    shutil.copyfile(str(files(__package__) / "templates" / "book.css"), static / "book.css")
+    front = PAGES.get_template("index.md.j2").render(title=title, runs=runs, proof=proof, contents=contents, course=COURSE[0] in documents)
+    _write(source / "index.md", front)
+    for sheet in (files("runbook_lib") / "style.css", *(files(__package__) / "templates" / name for name in ("book.css", "slides.css"))):
+        _write(source / "_static" / sheet.name, sheet.read_text(encoding="utf-8"))
     (source / "_extra").mkdir(exist_ok=True)
     return title
+
+
+def _links(source: Path, documents: Iterable[str], runs: Sequence[BookRun], bare: Iterable[str]) -> Links:
+    """Return where links lead: a chapter is the page of the first run that executed it, else the chapter without a run."""
+    pages: dict[str, tuple[str, ...]] = {}
+    for page in (*(f"{run.name}/{name}.ipynb" for run in runs for name in run.notebooks), *bare):
+        pages[Path(page).stem] = (*pages.get(Path(page).stem, ()), page)
+    every = frozenset([*documents, *(page for found in pages.values() for page in found), "index.md", "proof.md"])
+    instead = {"docs/example/README.md": "index.md"} | {f"exercises/{part}.ipynb": page for part in PARTS if (page := f"course/{part}.md") in every}
+    return Links(source, ROOT, every, pages, instead)
+
+
+def _rest(documents: Iterable[str]) -> list[str]:
+    """Return the documents that stand below no other caption, those of `DOCUMENTS` first. Decisions and the course have contents of their own."""
+    rest = [page for page in documents if page not in (*COURSE, *REFERENCE, *DOCUMENTS) and not page.startswith((f"{DECISIONS}/", "course/"))]
+    return [*(page for page in DOCUMENTS if page in documents), *rest]
 
 
 def _write(path: Path, text: str) -> None:

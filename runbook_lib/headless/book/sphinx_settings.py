@@ -34,6 +34,7 @@ def settings(title: str) -> dict[str, Any]:
         "myst_heading_anchors": 6,
         "myst_update_mathjax": False,
         "highlight_language": "none",
+        "smartquotes": False,  # an option is --set and not –set
         "html_theme": "sphinx_book_theme",
         "html_theme_options": THEME,
         "html_title": title,
