@@ -75,7 +75,7 @@ def test_the_book_is_searched_and_darkened_and_its_slides_are_turned_from_a_file
     page.locator("#search-results a", has_text="Configure the Application Server nodes").first.click()
     assert page.url.partition("?")[0].endswith("03_configure_as_nodes.html")
     page.get_by_role("button", name="Color mode").click()
-    page.locator(".theme-switch-item, .dropdown-menu button", has_text="Dark").first.click()
+    page.locator(".theme-change-button[data-mode=dark]").click()
     assert page.locator("html[data-theme=dark]").count() == 1
     page.goto((book / "as-cluster/06_verify_as_cluster.slides.html").as_uri())
     seen = page.locator(".slide:visible")

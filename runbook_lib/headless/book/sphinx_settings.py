@@ -34,7 +34,7 @@ def settings(title: str) -> dict[str, Any]:
         "myst_heading_anchors": 6,
         "myst_update_mathjax": False,
         "highlight_language": "none",
-        "smartquotes": False,  # an option is --set and not –set
+        "smartquotes": False,  # they make dashes of the two hyphens of an option
         "html_theme": "sphinx_book_theme",
         "html_theme_options": THEME,
         "html_title": title,
