@@ -65,7 +65,7 @@ def _part(part: str, rows: Sequence[Exercise], instructor: bool) -> str:
             "",
             f"## {row.id}: {row.title}",
             "",
-            f"*{row.kind}: {KINDS[row.kind]}. {row.minutes} minutes, on {' or '.join(row.needs.patterns)}*",
+            f"*{row.kind}, {row.minutes} minutes, on {' or '.join(row.needs.patterns)}*",
             "",
         ]
         lines += [_text(row, row.story), "", f"**{_text(row, row.question)}**", ""]
