@@ -19,6 +19,7 @@ from runbook_lib.notebook.parameters_cell import here
 from runbook_lib.notebook.work_copies import work_copies
 from runbook_lib.spec import params_yaml
 from runbook_lib.spec.chapters import chapters_of
+from runbook_lib.spec.glossary import as_html, used_in
 from runbook_lib.spec.loader import load_spec, sample
 from runbook_lib.spec.model import Spec
 from runbook_lib.spec.patterns import PATTERNS
@@ -202,11 +203,12 @@ class ParamsForm:
         self.keys = w.Tab()  # not an accordion: its headings cannot be reached by keyboard
         self.answer, self.saved = Shown(w), Shown(w)
         self.picture = w.HTML()
+        self.words = w.HTML(as_html(used_in("\n".join(row.description for row in fields.rows))))
         self.save = w.Button(description="Save", icon="save", tooltip="write a params file", button_style="primary")
         self.save.on_click(lambda _: self._save())
         self.everywhere = w.Checkbox(value=True, indent=False, description="make this deployment's chapters, which name the file", layout={"width": "34em"})
         self.everywhere.tooltip = "in work/, with the line params_file = … in every chapter of this pattern"
-        left = w.VBox([self.pattern, self.answer.box, self.keys, w.HBox([self.save, self.everywhere]), self.saved.box])
+        left = w.VBox([self.pattern, self.answer.box, self.keys, self.words, w.HBox([self.save, self.everywhere]), self.saved.box])
         self.box = w.VBox([left, self.picture])
         self.box.add_class("rb-form")
         self._fill()

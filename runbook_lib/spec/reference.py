@@ -118,7 +118,7 @@ def as_markdown(rows: list[KeyReference]) -> str:
     lines = [
         "# Every parameter", "",
         "Made from the model by `python -m runbook_lib.spec`; a test compares. Keys are dotted here, as `--set` and `overrides` take them;",
-        "in a params file they are nested. A key that is not in this table is refused.",
+        "in a params file they are nested. A key that is not in this table is refused. Words such as *tier* are explained in [the glossary](glossary.md).",
     ]  # fmt: skip
     group = None
     for row in rows:

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nbconvert.filters import markdown2html
 
 from runbook_lib.chapters import cluster, launch, mysql, nginx, product_nodes, sso
 from runbook_lib.checks.nginx_faults import faults
+from runbook_lib.notebook.words_cell import ENDS
 from runbook_lib.spec.chapters import CHAPTERS
 from runbook_lib.spec.loader import load_spec
 from tests.conftest import ROOT
@@ -20,6 +22,7 @@ from tests.conftest import ROOT
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 VERBS = [kind for module in (cluster, launch, mysql, nginx, product_nodes, sso) for kind in vars(module).values() if isinstance(kind, type)]
 NAMES = {path.stem for path in NOTEBOOKS}
+READ_IN_A_MINUTE = 150  # words: slowly, with a look at each table
 
 
 def cells(path: Path, kind: str) -> list[dict[str, Any]]:
@@ -32,6 +35,12 @@ def source(cell: dict[str, Any]) -> str:
 
 def words(cell: dict[str, Any]) -> int:
     return len(re.findall(r"\w+", source(cell)))
+
+
+def machine_minutes(chapter: str) -> float | None:
+    """How long the machines took at most for a chapter in the runs of docs/example, or None for a chapter that they do not have."""
+    runs = [json.loads(path.read_text())["chapters"] for path in (ROOT / "docs" / "example").glob("*/result.json")]
+    return max((row["seconds"] / 60 for run in runs for row in run if row["name"] == chapter), default=None)
 
 
 def test_every_chapter_has_its_notebook() -> None:
@@ -51,8 +60,48 @@ class TestStyle:
         assert source(every[0]).startswith(f"# {'Start here' if path.stem[:2] == '00' else path.stem[:2]}")
         pairs = itertools.pairwise(every)
         assert not any(a["cell_type"] == b["cell_type"] == "code" and "parameters" not in str(a) for a, b in pairs)
-        assert 25 <= statistics.median(words(cell) for cell in cells(path, "markdown")) <= 80
-        assert max(words(cell) for cell in cells(path, "markdown")) <= 130
+        prose = [words(cell) for cell in cells(path, "markdown") if not cell["id"].endswith(ENDS)]  # the Words box is folded, and made from the glossary
+        assert 25 <= statistics.median(prose) <= 80
+        assert max(prose) <= 130
+
+    def test_it_begins_with_what_one_will_be_able_to_do_and_how_long_it_takes(self, path: Path) -> None:
+        goals = source(json.loads(path.read_text())["cells"][1])
+        lead, *lines = goals.partition("\n\n")[0].splitlines()
+        assert lead == "**What you will be able to do.**" and 2 <= len(lines) <= 4 and all(line.startswith("- ") for line in lines)
+        told = re.search(
+            r"^\*\*Minutes\*\*: (\d+) to read(?:, (\d+) for the machines \(in the lab\)\.|; no machine has anything to do yet\.)$", goals, re.MULTILINE
+        )
+        assert told, goals
+        read = sum(words(cell) for cell in cells(path, "markdown") if not cell["id"].endswith(ENDS)) / READ_IN_A_MINUTE
+        assert abs(int(told[1]) - read) <= 1.5, f"{read:.1f} minutes"
+        if (measured := machine_minutes(path.stem)) is not None:
+            assert measured / 1.5 <= int(told[2]) <= measured + 1, f"{measured:.1f} minutes in docs/example"
+
+    def test_it_ends_with_three_questions_whose_answers_are_folded(self, path: Path) -> None:
+        every = json.loads(path.read_text())["cells"]
+        *_, last = [cell for cell in every[:-1] if cell["id"].endswith("-q3")]
+        questions = every[every.index(last) - 2 : every.index(last) + 1]
+        assert [cell["id"][-3:] for cell in questions] == ["-q1", "-q2", "-q3"]
+        assert source(questions[0]).startswith("**Three questions.** ")
+        assert all(cell["cell_type"] == "markdown" for cell in every[every.index(last) :]), "nothing is to be run after them"
+        for number, cell in enumerate(questions, 1):
+            folded = re.search(r"<details>\n<summary>(\d)\. ([^\n]+)</summary>\n\n(.+)\n\n</details>$", source(cell), re.DOTALL)
+            assert folded and int(folded[1]) == number and folded[2].endswith("?"), source(cell)
+            assert len(folded[3].split()) >= 25, "an answer says why"
+
+    def test_what_is_folded_is_markdown_everywhere(self, path: Path) -> None:
+        """A block of HTML ends at a blank line (CommonMark 0.31, section 4.6): what follows is Markdown. In a summary there is none."""
+        folded = re.compile(r"^<details>\n(.*?)\n(.*?)^</details>$", re.DOTALL | re.MULTILINE)
+        assert sum(source(cell).count("<details") for cell in cells(path, "markdown")) >= 4
+        for cell in cells(path, "markdown"):
+            assert source(cell).count("<details") == len(folded.findall(source(cell)))
+            for head, inside in folded.findall(source(cell)):
+                assert re.fullmatch(r"<summary>(?:[^<>`*\[]|</?(?:b|i|code)>)+</summary>", head), head
+                assert inside.startswith("\n") and inside.endswith("\n\n")
+                assert not re.search(r"<(?!/?(?:b|i|code)>)[a-z/]", re.sub(r"`[^`]*`", "", inside)), "Markdown only"
+                page = markdown2html(source(cell))
+                assert page.count("<details>") == page.count("</details>") == 1 and ("<p>" in page or "<li>" in page)
+                assert "**" not in re.sub(r"<code>.*?</code>", "", page)
 
     def test_nothing_is_stored(self, path: Path) -> None:
         assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells(path, "code"))

@@ -83,6 +83,12 @@ def test_the_widgets_of_the_form_check_what_is_typed(fields: params_form.Fields)
     assert "5 machines" in shown.answer.value
 
 
+def test_the_form_has_the_words_of_its_fields_folded_below(fields: params_form.Fields) -> None:
+    shown = params_form.ParamsForm(fields)
+    assert shown.words.value.startswith("<details") and "<dt><b>bastion</b></dt>" in shown.words.value
+    assert "papermill" not in shown.words.value, "no field's description says that"
+
+
 def chosen(params: str, pattern: str, **typed: str) -> params_form.Fields:
     """The fields after a person typed some values and chose another pattern."""
     fields = params_form.Fields(load_spec(params))
