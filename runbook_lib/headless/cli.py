@@ -348,8 +348,7 @@ def _verify_evidence(args: argparse.Namespace) -> int:
 def _site(args: argparse.Namespace) -> int:
     from runbook_lib.headless.book.builder import build_book
 
-    book = build_book([Path(run) for run in args.runs], Path(args.out), args.edition, args.slides)
-    _terminal(args)(f"site: {os.path.relpath(book / 'index.html')}")
+    _terminal(args)(f"site: {os.path.relpath(build_book(list(map(Path, args.runs)), Path(args.out), args.edition, args.slides) / 'index.html')}")
     return 0
 
 
