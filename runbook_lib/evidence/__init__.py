@@ -1,1 +1,1 @@
-"""The evidence of a run: journal, report, comparison of runs, static site."""
+"""The evidence of a run: journal, report, comparison of runs."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runbook_lib.evidence import runs as runs_
 from runbook_lib.evidence.statement import Statement, Tally, tally
+from runbook_lib.spec.patterns import PATTERNS
 from runbook_lib.tables import text_table
 
 KINDS = ("leak", "separated")  # the columns, in this order; an undecided proof is in neither
@@ -82,15 +83,14 @@ def pictures_of(folder: Path, entries: Iterable[runs_.Entry]) -> tuple[Picture, 
 
 def finding(folder: Path) -> RunProof | None:
     """Return the result of a run's proof, or None when the run made no proof."""
-    entries = runs_.read(folder)
-    statement = runs_.statement_of(entries)
-    if not statement.kind:
+    result = runs_.result_of(folder)
+    found = result.get("statement") or {}
+    if not found.get("kind"):
         return None
-    head = next((entry for entry in entries if entry["verb"] == "begin"), {})
-    rows = {key: row for key, row in runs_.checks_of(entries).items() if row.get("kind")}
-    deployment, pattern, hardening = (str(head.get(name)) for name in ("deployment", "pattern", "hardening"))
-    pictures = pictures_of(folder, entries)
-    return RunProof(folder, deployment, pattern, hardening, statement, rows, pictures)
+    statement = Statement(*(found[name] for name in ("kind", "ways", "expect", "expected")))
+    rows = {(row["id"], row["where"]): row for row in result["checks"] if row.get("kind")}
+    deployment, pattern, hardening = (str(result.get(name)) for name in ("deployment", "pattern", "hardening"))
+    return RunProof(folder, deployment, pattern, hardening, statement, rows, pictures_of(folder, runs_.read(folder)))
 
 
 def counterpart(mine: RunProof, runs: Path | None = None) -> RunProof | None:
@@ -148,3 +148,35 @@ def _cell(title: str, picture: Picture | None) -> str:
         return "<td>no picture</td>"
     words = html.escape(f"{title}: {picture.caption}" if picture.caption else title)
     return f'<td><figure><img src="{picture.data}" alt="{words}" style="max-width:100%"><figcaption>{words}</figcaption></figure></td>'
+
+
+def sides_of(runs: Sequence[Path]) -> list[RunProof]:
+    """Return the results of the runs that made a proof, leaks first, and within a kind the simplest pattern first."""
+    found = [side for run in runs if (side := finding(run)) and side.pattern in PATTERNS]
+    order = list(PATTERNS)
+    return sorted(found, key=lambda side: (side.kind == "separated", order.index(side.pattern), side.hardening != "full"))
+
+
+def proof_facts(sides: Sequence[RunProof]) -> dict[str, Any]:
+    """Return the variables of the proof's page: the first result of each kind (`shown`), then every result's verdict (`sides`).
+
+    `rows`: one row per result shown, of the attempts that ended differently (with a single result: of all attempts). `alike`: how many
+    attempts that both made ended alike; `alone`: titles of the ways that have no meaning in the other deployment; `limits`: the limits of
+    the product that are open: the title, and a cell per result shown.
+    """
+    shown = [side for kind in KINDS for side in [one for one in sides if one.kind == kind][:1]]
+    attempts = [side.of_kind("attempt") for side in shown]
+    ids = [id for id in (attempts[0] if attempts else ()) if all(id in each for each in attempts)]
+    rows = [[each[id] for each in attempts] for id in ids]
+    differ = [row for row in rows if len({one["state"] for one in row}) == len(shown)]
+    limits = [side.of_kind("limit") for side in shown]
+    return {
+        "sides": sides,
+        "shown": shown,
+        "lacking": [kind for kind in KINDS if all(side.kind != kind for side in shown)],
+        "titles": {picture.id: picture.title for side in shown for picture in side.pictures},
+        "rows": differ,
+        "alike": len(rows) - len(differ),
+        "alone": [row["title"] for each in attempts for id, row in each.items() if row["state"] == "leak" and id not in ids],
+        "limits": [(row["title"], [each.get(id) for each in limits]) for each in limits[:1] for id, row in each.items()],
+    }

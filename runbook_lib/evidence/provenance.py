@@ -1,7 +1,7 @@
 """Where a run's evidence comes from: rehearsal or production, the account, the product, the parameters, this code.
 
 The first line of the journal says what is known when a run begins (`head`); what hosts and archives answer later stands in lines of verb
-`observed`. `of_run` puts both together; result.json, report, site and status board begin with it.
+`observed`. `of_run` puts both together; result.json, report, book and status board begin with it.
 """
 
 from __future__ import annotations

@@ -80,6 +80,14 @@ def summarise(entries: list[Entry]) -> dict[str, Any]:
     }
 
 
+def result_of(folder: Path) -> dict[str, Any]:
+    """Return a run's result: computed from its journal, or its `result.json` where that was kept without one (docs/example); {} without both."""
+    if entries := read(folder):
+        return summarise(entries)
+    path = folder / "result.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
 def statement_of(entries: list[Entry]) -> Statement:
     """Return what the newest proof of a journal found. A walk in the browser that got through where no attempt did leaves it undecided."""
     verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)

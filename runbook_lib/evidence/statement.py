@@ -1,6 +1,6 @@
 """What a proof found: two statements, what the system does and whether its parameters expect that, and one count of the attempts.
 
-Notebook, terminal, report, result.json and site take their words and numbers from here, so that they cannot differ.
+Notebook, terminal, report, result.json and book take their words and numbers from here, so that they cannot differ.
 """
 
 from __future__ import annotations

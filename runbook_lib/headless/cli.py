@@ -37,7 +37,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "new": ("a folder with the notebooks, params and docs of this installation, to work in", "0 made, 1 not"),
     "open": ("JupyterLab at 00_start_here", "0"),
     "verify-evidence": ("whether a run's files are as they were signed, and by whose key", "0 they are, 1 not"),
-    "site": ("a static site from the executed chapters", "0"),
+    "site": ("the book: executed chapters, proof, course and documents, to be read in a browser without a network", "0"),
     "doctor": ("what this machine, this account and these params lack, each with the fix", "0 nothing, 1 something"),
     "papermill": ("papermill in the runbook's environment: NOTEBOOK OUT -p NAME VALUE …", "0 executed, 1 not"),
     "completion": ('completion of the shell; for bash: eval "$(./runbook completion bash)"', "0"),
@@ -131,7 +131,9 @@ def parser() -> Parser:
     evidence.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key (dotted)")
     site = verb("site", "")
     site.add_argument("runs", nargs="*", metavar="RUN", help="folders of runs (default: the newest of each deployment)")
-    site.add_argument("--out", default="site/_build", help="where to (default site/_build)")
+    site.add_argument("--out", default="site/_build", help="where to (default site/_build); another book there is replaced")
+    site.add_argument("--edition", choices=("learner", "instructor"), default="learner", help="instructor: with hints, solutions and what usually goes wrong")
+    site.add_argument("--slides", action="store_true", help="with slides of chapters 06 and 07, for a lecture")
     test = verb("test", "")
     test.add_argument("--fast", action="store_true", help="no root, under a minute")
     test.add_argument("--full", action="store_true", help="the long sequences too")
@@ -383,9 +385,9 @@ def _verify_evidence(args: argparse.Namespace) -> int:
 
 
 def _site(args: argparse.Namespace) -> int:
-    from runbook_lib.evidence.site import build_site
+    from runbook_lib.headless.book.builder import build_book
 
-    _terminal(args)(f"site: {os.path.relpath(build_site([Path(run) for run in args.runs], Path(args.out)) / 'index.html')}")
+    _terminal(args)(f"site: {os.path.relpath(build_book(list(map(Path, args.runs)), Path(args.out), args.edition, args.slides) / 'index.html')}")
     return 0
 
 

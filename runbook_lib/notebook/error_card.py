@@ -1,6 +1,6 @@
 """An error as a card: what, where, what to do next, and links to explanations; the traceback is folded below.
 
-Links are relative to `notebooks/`, the folder of the chapters: JupyterLab opens them as documents, the site rewrites them to its pages.
+Links are relative to `notebooks/`, the folder of the chapters: JupyterLab opens them as documents, the book leads them to its pages.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Nothing that axe-core calls critical, serious or moderate: in report and site, and in what the chapters show in JupyterLab, light and dark."""
+"""Nothing that axe-core calls critical, serious or moderate: in report and book, and in what the chapters show in JupyterLab, light and dark."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ import pytest
 
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.evidence.report import finish
-from runbook_lib.evidence.site import build_site
+from runbook_lib.headless.book.builder import build_book
 from tests.conftest import ROOT
-from tests.support.accessibility import hindrances
+from tests.support.accessibility import hindrances, pages_of
 from tests.support.jupyterlab_server import Desk, chromium_running, idle, open_chapter
 from tests.support.recorded_proof import recorded
 
 SCHEMES = ("light", "dark")
+# One page of each kind, and every chapter of a system that is separated; --full looks at all of them.
+KINDS = (
+    "book/*.html", "course/*.html", "docs/parameters.html", "docs/notebook-api.html", "decisions/index.html", "notebooks/00*.html", "a-full/*.html",
+    "a-original/07*.html", "a-original/report.html",
+)  # fmt: skip
 # Chapters with the theme that each test run opens them in, and those of the long sequence.
 CHAPTERS = [("00_start_here", "Dark"), ("05_configure_nginx", "Light")]
 CONVERGING = ("01_launch_ec2", "02_install_mysql", "04_configure_greg_nodes")
@@ -33,7 +38,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def pages(tmp_path: Path) -> list[Path]:
-    """Report and site of a system that leaks and of one that does not, with the chapters of a real run."""
+    """Report and book of a system that leaks and of one that does not, with the chapters of a real run, solutions and slides."""
     runs = []
     for configuration, expect, example in (("original", "leak", "greg-original"), ("full", "separated", "greg-separated")):
         _, run = recorded(tmp_path, configuration, expect)
@@ -41,20 +46,22 @@ def pages(tmp_path: Path) -> list[Path]:
             shutil.copy(chapter, run)
         finish(Journal(run))
         runs.append(run)
-    site = build_site(runs, tmp_path / "site")
-    found = [*(run / "report.html" for run in runs), *site.rglob("*.html")]
-    assert len(found) > 12
-    return found
+    return pages_of(build_book(runs, tmp_path / "book", "instructor", slides=True))
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_report_and_site(browser: Any, pages: list[Path], scheme: str) -> None:
-    page = browser.new_page(color_scheme=scheme)
+@pytest.mark.timeout(1800)
+def test_report_and_book(request: pytest.FixtureRequest, browser: Any, pages: list[Path]) -> None:
     found = {}
-    for path in pages:
-        page.goto(path.as_uri())
-        if wrong := hindrances(page):
-            found[path.name] = wrong
+    assert len(pages) > 50
+    if not request.config.getoption("--full"):
+        pages = [path for path in pages if any(path.match(kind) for kind in KINDS)]
+        assert len(pages) > len(KINDS)
+    for scheme in SCHEMES:
+        page = browser.new_page(color_scheme=scheme)
+        for path in pages:
+            page.goto(path.as_uri())
+            if wrong := hindrances(page):
+                found[scheme, path.name] = wrong
     assert found == {}
 
 

@@ -1,4 +1,4 @@
-"""What is looked at without having been run: report and site on a telephone, an executed chapter in a JupyterLab that does not trust it."""
+"""What is looked at without having been run: report and book on a telephone, an executed chapter in a JupyterLab that does not trust it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from runbook_lib.check import Check
 from runbook_lib.evidence import report
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.evidence.report import write_report
-from runbook_lib.evidence.site import build_site
+from runbook_lib.headless.book.builder import build_book
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.topology.diagram import image
 from runbook_lib.topology.model import topology_of
+from tests.conftest import ROOT
+from tests.support.accessibility import pages_of
 from tests.support.jupyterlab_server import PATIENCE, chromium_running, jupyterlab
 
 NARROW = {"width": 390, "height": 800}
@@ -54,11 +56,37 @@ def test_the_report_is_as_narrow_as_a_telephone_and_its_checks_keep_their_headin
     assert page.get_by_role("columnheader", name="Expected").count() == 1  # still a table for a screen reader
 
 
-def test_every_page_of_the_site_is_as_narrow_as_a_telephone(run: Path, page: Any, tmp_path: Path) -> None:
-    for path in build_site([run], tmp_path / "site").rglob("*.html"):
+def test_every_page_of_the_book_is_as_narrow_as_a_telephone(run: Path, page: Any, tmp_path: Path) -> None:
+    for path in pages_of(build_book([run, ROOT / "docs/example/greg-separated"], tmp_path / "book", "instructor", slides=True)):
         page.goto(path.as_uri())
-        assert page.evaluate(WIDER) <= 0, path.name
-        assert page.get_by_role("heading", level=1).count() == 1 or path.stem == CHAPTER, path.name
+        assert page.evaluate(WIDER) <= 0 or path.name == "report.html", path
+        assert page.get_by_role("heading", level=1).count() == 1, path
+
+
+def test_the_book_is_searched_and_darkened_and_its_slides_are_turned_from_a_file(run: Path, page: Any, tmp_path: Path) -> None:
+    book = build_book([run, ROOT / "docs/example/as-cluster"], tmp_path / "book", slides=True)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto((book / "index.html").as_uri())
+    page.keyboard.press("Control+k")
+    page.keyboard.type("wso2carbon")
+    page.keyboard.press("Enter")
+    page.locator("#search-results a", has_text="Configure the Application Server nodes").first.click()
+    assert page.url.partition("?")[0].endswith("03_configure_as_nodes.html")
+    page.get_by_role("button", name="Color mode").click()
+    page.locator(".theme-change-button[data-mode=dark]").click()
+    assert page.locator("html[data-theme=dark]").count() == 1
+    page.goto((book / "as-cluster/06_verify_as_cluster.slides.html").as_uri())
+    seen = page.locator(".slide:visible")
+    first = seen.inner_text()
+    page.keyboard.press("ArrowRight")
+    assert seen.count() == 1 and seen.inner_text() != first
+    page.keyboard.press("End")
+    assert page.locator("#place").inner_text().split(" / ")[0] == page.locator("#place").inner_text().split(" / ")[1]
+    page.keyboard.press("Home")
+    assert seen.inner_text() == first
+    assert asked and all(url.startswith(("file:", "data:")) for url in asked)
 
 
 def test_pictures_of_an_executed_chapter_are_seen_by_who_did_not_run_it(page: Any, tmp_path: Path) -> None:

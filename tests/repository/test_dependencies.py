@@ -23,13 +23,13 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 ENVIRONMENT: list[str] = PYPROJECT["dependency-groups"]["environment"]
 DECLARED = [*PROJECT["dependencies"], *(name for group in EXTRAS.values() for name in group)]
 LOCKS = {
-    "requirements.lock": [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["browser"], *ENVIRONMENT],
+    "requirements.lock": [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["browser"], *EXTRAS["book"], *ENVIRONMENT],
     "requirements-test.lock": [*DECLARED, *ENVIRONMENT],
 }
 LAB: list[str] = tomllib.loads((ROOT / "lab/pyproject.toml").read_text())["project"]["dependencies"]
 # what the code of a folder may import: at the top of a file, and inside of a function or for types
 MAY_IMPORT = {
-    "runbook_lib": (PROJECT["dependencies"], [*PROJECT["dependencies"], *EXTRAS["browser"]]),
+    "runbook_lib": (PROJECT["dependencies"], [*PROJECT["dependencies"], *EXTRAS["browser"], *EXTRAS["book"]]),
     "runbook_cli": (PROJECT["dependencies"], PROJECT["dependencies"]),
     "lab": (LAB, LAB),
     "practice": (PROJECT["dependencies"], PROJECT["dependencies"]),
@@ -98,7 +98,7 @@ def test_the_lock_holds_what_is_needed_here_and_nothing_else(lock: str) -> None:
 def test_the_lock_for_tests_is_the_other_one_and_more() -> None:
     chapters, tests = map(locked, LOCKS)
     assert {name: tests.get(name) for name in chapters} == chapters
-    assert {canonicalize_name(Requirement(name).name) for name in EXTRAS["test"]} - {"packaging"} <= set(tests) - set(chapters)
+    assert {canonicalize_name(Requirement(name).name) for name in EXTRAS["test"]} - {"packaging", "nbconvert"} <= set(tests) - set(chapters)
 
 
 @pytest.mark.parametrize("lock", LOCKS)

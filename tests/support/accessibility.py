@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 AXE = files("axe_playwright_python") / "axe.min.js"
@@ -14,3 +15,8 @@ def hindrances(page: Any, within: str = "html") -> list[str]:
     page.evaluate(AXE.read_text(encoding="utf-8"))
     found = page.evaluate("within => axe.run({include: [[within]]}, {resultTypes: ['violations']})", within)
     return [f"{each['impact']}: {each['id']}: {node['html'][:200]}" for each in found["violations"] if each["impact"] in WEIGHTY for node in each["nodes"]]
+
+
+def pages_of(book: Path) -> list[Path]:
+    """The pages of a book; not the pieces of pages that its theme keeps with its own files."""
+    return [path for path in sorted(book.rglob("*.html")) if "_static" not in path.parts]

@@ -26,10 +26,9 @@ from runbook_lib.checks.sso.proof_users import Logins
 from runbook_lib.checks.sso.screenshots import Shot, Shots
 from runbook_lib.errors import ChecksFailed, HostError, RunbookError, WrongHostKey
 from runbook_lib.evidence import runs
-from runbook_lib.evidence.comparison import side_by_side
+from runbook_lib.evidence.comparison import proof_facts, side_by_side, sides_of
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.evidence.report import render
-from runbook_lib.evidence.site import proof_facts, sides_of
 from runbook_lib.notebook import error_card
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.ssh import Fleet

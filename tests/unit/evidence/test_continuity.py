@@ -11,7 +11,7 @@ import pytest
 
 from runbook_lib.evidence import continuity, provenance, report
 from runbook_lib.evidence.journal import Journal
-from runbook_lib.evidence.site import build_site
+from runbook_lib.headless.book.runs import chosen
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.spec.model import Spec
 
@@ -114,14 +114,14 @@ def test_what_was_before_a_teardown_or_of_another_design_counts_no_more(tmp_path
     assert [row.ok for row in continuity.standing(second)] == [True, None, None, None, None]
 
 
-@pytest.mark.slow
-def test_the_site_of_a_resumed_run_keeps_the_earlier_chapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_book_of_a_resumed_run_keeps_the_earlier_chapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path))
     a_run(tmp_path, "1", *CHAPTERS[:3], failed=CHAPTERS[2])
     a_run(tmp_path, "2", *CHAPTERS[2:], skipped=CHAPTERS[:2], verdict="separated")
-    site = build_site([], tmp_path / "site")
-    pages = {path.stem: path.read_text() for path in (site / "greg-separated").glob("0*.html")}
-    assert sorted(pages) == list(CHAPTERS)
-    assert "01_launch_ec2 of 1" in pages["01_launch_ec2"] and "04_configure_greg_nodes of 2" in pages["04_configure_greg_nodes"]
-    index = (site / "index.html").read_text()
-    assert all(f"greg-separated/{name}.html" in index for name in CHAPTERS) and "System: ✔ SEPARATED" in index
+    (run,) = chosen([])
+    assert sorted(run.notebooks) == list(CHAPTERS) == [chapter.name for chapter in run.chapters]
+    texts = {name: path.read_text() for name, path in run.notebooks.items()}
+    assert "01_launch_ec2 of 1" in texts["01_launch_ec2"] and "04_configure_greg_nodes of 2" in texts["04_configure_greg_nodes"]
+    assert run.statement["system"] == "✔ SEPARATED" and "run" not in run.statement
+    a_run(tmp_path, "3", CHAPTERS[0])
+    assert chosen([])[0].statement["run"] == "20260102T000000Z"

@@ -10,8 +10,8 @@ import pytest
 from runbook_lib.check import Check, CheckTable
 from runbook_lib.checks.sso.attempts import matrix
 from runbook_lib.evidence import report, runs
+from runbook_lib.evidence.comparison import proof_facts, sides_of
 from runbook_lib.evidence.journal import Journal
-from runbook_lib.evidence.site import proof_facts, sides_of
 from runbook_lib.evidence.statement import CLASSES, Statement, tally
 from runbook_lib.evidence.statement import matrix as class_by_user
 from tests.support.recorded_proof import CHAPTER, recorded
