@@ -39,7 +39,7 @@ class Figure:
             f'<div class="rb-picture" tabindex="0" role="group" aria-label="{escape(panel.title)}">{as_image(redactor.redact(panel.svg), panel.words)}</div>'
             for panel in self.panels
         )
-        told = "".join(f"<p><strong>{escape(panel.title)}</strong></p><ol>{_items(panel.steps)}</ol>" for panel in self.panels)
+        told = "".join(f"<p><strong>{escape(panel.title)}</strong></p><ul>{_items(panel.steps)}</ul>" for panel in self.panels)
         caption = "".join(f"<p>{escape(sentence)}</p>" for sentence in self.caption)
         words = redactor.redact(f"<figcaption><p><strong>{escape(self.title)}</strong></p>{caption}</figcaption>")
         folded = redactor.redact(f"<details><summary>The same in words</summary>{told}</details>")

@@ -10,7 +10,7 @@ from importlib.resources import files
 from runbook_lib.charts import FAILED, INK, PAPER
 
 TEMPLATE = files(__package__) / "sequence.svg.j2"
-LANE, MARGIN, HEAD, LEADING, CHARACTER, GAP = 94, 44, 58, 13, 5.3, 11  # user units; CHARACTER: the mean width of one at the size of the labels
+LANE, NARROW, MARGIN, HEAD, LEADING, CHARACTER, GAP = 94, 570, 44, 58, 13, 5.3, 13  # user units; CHARACTER: the mean width of one at the size of the labels
 GOOD, NUMBERS = "#00664b", "#475569"  # Okabe and Ito's green, dark enough to be read on its own tint
 MARKS = {"leak": "✘", "held": "✔"}
 
@@ -27,13 +27,18 @@ class Lane:
     def name(self) -> str:
         return f"{self.title} ({self.below})" if self.below else self.title
 
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """The lines of its head, each with its class."""
+        return [(line, "b") for line in textwrap.wrap(self.title, 12)] + ([(self.below, "q")] if self.below else [])
+
 
 @dataclass(frozen=True)
 class Step:
     """One arrow from lane `source` to lane `target`; from a lane to itself: a note on what happens there.
 
     `number` and `time` stand at its left. `past`: lanes that it passes through. `answer`: drawn as an answer. `mark`: leak or held for the decisive
-    step, whose meaning is `verdict`. `key`: what makes it the same step as one of another diagram.
+    step, whose meaning is `verdict`; `strong`: its label in bold. `key`: what makes it the same step as one of another diagram.
     """
 
     source: str
@@ -46,6 +51,7 @@ class Step:
     mark: str = ""
     verdict: str = ""
     key: str = ""
+    strong: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,7 @@ class Diagram:
         from jinja2 import Environment
 
         across, width = _room(self.lanes)
+        half = min(_lane_width(self.lanes) / 2 - 4, 60)
         at, drawn = float(HEAD + 8), []
         for row, high in zip(self.rows, heights or heights_of((self,)), strict=True):
             if not isinstance(row, Gap):
@@ -98,7 +105,7 @@ class Diagram:
             at += high
         environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
         return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-            title=self.title, width=width, height=round(at + 8), lanes=self.lanes, across=across, rows=drawn, half=LANE / 2 - 4, head=HEAD,
+            title=self.title, width=width, height=round(at + 8), lanes=self.lanes, across=across, rows=drawn, half=half, head=HEAD,
             paper=PAPER, ink=INK, quiet=NUMBERS, colours={"leak": FAILED, "held": GOOD},
         )  # fmt: skip
 
@@ -116,14 +123,22 @@ def _height(row: Row, diagram: Diagram) -> float:
 
 def _room(lanes: Sequence[Lane]) -> tuple[dict[str, float], float]:
     """Return where each lane stands, by its id, and the width of the picture."""
-    return {lane.id: MARGIN + LANE * (number + 0.5) for number, lane in enumerate(lanes)}, MARGIN + LANE * len(lanes) + 8
+    wide = _lane_width(lanes)
+    return {lane.id: MARGIN + wide * (number + 0.5) for number, lane in enumerate(lanes)}, MARGIN + wide * len(lanes) + 8
+
+
+def _lane_width(lanes: Sequence[Lane]) -> float:
+    """Return the width of one lane: few lanes are wider, so that labels have room and all pictures have letters of the same size."""
+    return max(LANE, NARROW / len(lanes))
 
 
 def _lines(step: Step, across: dict[str, float], width: float) -> list[tuple[str, str]]:
     """Return the lines of the step's label with their classes, broken where they would leave the picture. The verdict of a decisive step comes last."""
     characters = int((width - 8 - _left(step, across)) / CHARACTER)
-    told = [(line, "l") for line in textwrap.wrap(step.text, characters)]
-    return told + [(line, f"b {step.mark}") for line in textwrap.wrap(f"{MARKS[step.mark]} {step.verdict}", characters - 6) if step.mark]
+    lines = [(line, "l b" if step.strong else "l") for line in textwrap.wrap(step.text, characters)]
+    if step.mark:
+        lines += [(line, f"b {step.mark}") for line in textwrap.wrap(f"{MARKS[step.mark]} {step.verdict}", characters - 6)]
+    return lines
 
 
 def _left(step: Step, across: dict[str, float]) -> float:
@@ -136,7 +151,7 @@ def _placed(row: Step | Part, top: float, high: float, across: dict[str, float],
     if isinstance(row, Part):
         return {"part": row.text, "top": top}
     lines, foot = _lines(row, across, width), top + high - 5
-    labels = [(foot - 4 - LEADING * (len(lines) - number), text, css) for number, (text, css) in enumerate(lines, 1)]
+    labels = [(foot - 5 - LEADING * (len(lines) - number), text, css) for number, (text, css) in enumerate(lines, 1)]
     past = [across[name] for name in row.past]
     ends = {"x1": across[row.source], "x2": across[row.target], "left": _left(row, across)}
     return {"step": row, "top": top, "high": high, "foot": foot, "labels": labels, "past": past, **ends}

@@ -62,11 +62,15 @@ def walk_of(folder: Path, attempt: str = ATTEMPT) -> Walk | None:
 
 
 def sign_on(folder: Path, runs_folder: Path | None = None, attempt: str = ATTEMPT) -> Figure | None:
-    """Return the figure of a run, with that of the newest run of the other kind beside it, the leak first. None when the run made no such attempt."""
-    mine, found = walk_of(folder, attempt), finding(folder)
-    if mine is None:
-        return None
-    other = counterpart(found, runs_folder, pictured=False) if found and found.kind in KINDS else None
+    """Return the figure of a run's newest proof, or None when it made no such attempt."""
+    mine = walk_of(folder, attempt)
+    return draw_beside(mine, folder, attempt, runs_folder) if mine else None
+
+
+def draw_beside(mine: Walk, folder: Path, attempt: str = ATTEMPT, runs_folder: Path | None = None) -> Figure:
+    """Return the figure of a walk of the run in `folder`, with that of the newest run of the other kind beside it, the leak first."""
+    found = finding(folder)
+    other = counterpart(found, runs_folder, pictured=False) if found and found.kind == mine.kind in KINDS else None
     theirs = walk_of(other.folder, attempt) if other else None
     return draw(sorted((mine, theirs), key=lambda walk: KINDS.index(walk.kind)) if theirs else [mine])
 
@@ -99,7 +103,7 @@ def lanes_of(exchanges: Sequence[Exchange]) -> list[Lane]:
     """Return a lane for the browser, for Nginx, and for each who answered; an identity provider for each host that has one."""
     met = dict.fromkeys([BROWSER, NGINX, *map(actor_of, exchanges)])
     titles = {BROWSER: "Browser", NGINX: "Nginx", "product": "Product", **APPLICATIONS}
-    found = [Lane(name, titles.get(name, "Sign-on"), f"IdP {name.split()[1]}" if name.startswith("provider") else "") for name in met]
+    found = [Lane(name, titles.get(name, "Identity provider"), name.partition(" ")[2]) for name in met]
     return sorted(found, key=lambda lane: ORDER.index(lane.id.split()[0]))
 
 
@@ -163,7 +167,8 @@ def _blocks(exchanges: Sequence[Exchange]) -> list[Block]:
             blocks.append((Part(f"The browser opens the {name}" if place == 0 else f"Then it opens the {name}"),))
         actor = actor_of(one)
         past = [NGINX] if actor != NGINX else []
-        asking = Step(BROWSER, actor, _asked(one), str(place + 1), past=past, key=f"{one.method} {urlsplit(one.url).path.partition(';')[0]}")
+        caused = decided is not None and decided.cause == place
+        asking = Step(BROWSER, actor, _asked(one), str(place + 1), past=past, key=f"{one.method} {_short(one.url)}", strong=caused)
         mark, verdict = (decided.mark, f"{TITLES[decided.mark]}: {_outcome(one, decided.mark)}") if decided and decided.place == place else ("", "")
         answering = Step(actor, BROWSER, _answered(one), time=_since(began, one), past=past, answer=True, mark=mark, verdict=verdict)
         blocks.append((asking, answering))
