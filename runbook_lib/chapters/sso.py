@@ -100,7 +100,7 @@ class Sso(Verbs):
         made = next((outcome for outcome in proof.outcomes if outcome.attempt.id == attempt and outcome.exchanges), None)
         if made is None:
             return f"this proof made no attempt {attempt}, or it sent no request"
-        return pictures.draw_beside(pictures.Walk(d.spec.deployment, proof.kind, made.attempt.title, made.exchanges), d.journal.folder, attempt)
+        return pictures.draw_beside(pictures.WalkRecord(d.spec.deployment, proof.kind, made.attempt.title, made.exchanges), d.journal.folder, attempt)
 
     def hardening_matrix(self, proof: Proof) -> HardeningMatrix | str:
         """Return the ways by hardening: this deployment's level as the proof found it, the other levels as the table of attempts foretells them."""

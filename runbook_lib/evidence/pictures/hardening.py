@@ -13,16 +13,23 @@ from runbook_lib.tables import counted, text_table
 LEVELS = ("hosts", "allow-list", "app-removed", "full")  # of greg-separated, as the parameter `hardening` has them
 PATTERNS = {"single": "greg-single", "original": "greg-original"}
 FOUND = {"leak": "✘ leaked", "held": "✔ held", "undecided": "? undecided", "": "– not tried"}  # noqa: RUF001
-FORETOLD = {"leak": "✘ leaks", "held": "✔ holds", "either": "? either", "": "– without meaning"}  # noqa: RUF001
+FORETOLD = {"leak": "✘ leaks", "held": "✔ holds", "either": "? not foretold", "": "– without meaning"}  # noqa: RUF001
 
 
 @dataclass(frozen=True)
-class Way:
-    """One attempt. `closed_by`: the setting that closes it; `cells`: by level, what was found or is foretold (leak, held, undecided, either or "")."""
+class Closed:
+    """Ways that one setting closes and that are open at the same levels.
 
-    title: str
-    closed_by: str
+    `cells`: by level, what was found (leak, held, undecided) or is foretold (leak, held, either); "" where the ways have no meaning or were not tried.
+    """
+
+    setting: str
+    ways: Sequence[str]
     cells: Mapping[str, str]
+
+    @property
+    def count(self) -> str:
+        return counted(len(self.ways), "way")
 
 
 @dataclass(frozen=True)
@@ -32,51 +39,49 @@ class HardeningMatrix:
     deployment: str
     own: str
     levels: Sequence[str]
-    ways: Sequence[Way]
+    rows: Sequence[Closed]
     closed_everywhere: int
 
     @property
     def caption(self) -> str:
-        return f"What each level closes: {counted(len(self.ways), 'way')} between the applications, by hardening"
+        return f"What each level closes: {counted(sum(len(row.ways) for row in self.rows), 'way')} between the applications, by hardening"
 
     @property
     def note(self) -> str:
         """What to look at, and what is not in the table."""
         return (
-            f"Look along a row for the first level at which it holds; the setting that closes the way stands below its title. The column {_name(self.own)} is "
-            f"what this run ({self.deployment}) found. The other columns are what the table of attempts foretells: they were not tried in this run. "
+            f"Look along a row for the first level at which its ways are closed. The column {_name(self.own)} is what this run found on {self.deployment}. "
+            "The other columns are what the table of attempts foretells: they were not tried in this run. "
             f"{counted(self.closed_everywhere, 'attempt')} more held, or are foretold to hold at each of these levels, and are not listed."
         )
 
     def _repr_html_(self) -> str:
         head = "".join(f'<th scope="col">{escape(title)}</th>' for title in self._titles())
-        counts = "".join(f"<td>{words}</td>" for words in self._open())
-        rows = "".join(f'<tr><th scope="row">{escape(way.title)}{_small(way.closed_by)}</th>{self._cells(way)}</tr>' for way in self.ways)
+        counts = "".join(f'<td class="{"own" if level == self.own else ""}">{number}</td>' for level, number in zip(self.levels, self._open(), strict=True))
+        rows = "".join(f'<tr><th scope="row">{_what(row)}</th>{self._cells(row)}</tr>' for row in self.rows)
         return (
             f'<table class="rb-table rb-hardening"><caption>{escape(self.caption)}</caption><thead><tr>{head}</tr></thead>'
             f'<tbody><tr><th scope="row">Ways that are open</th>{counts}</tr>{rows}</tbody></table><p><small>{escape(self.note)}</small></p>'
         )
 
     def __str__(self) -> str:
-        rows = [[way.title, *(self._words(way, level) for level in self.levels)] for way in self.ways]
+        rows = [[f"{row.setting} ({row.count})", *(self._words(row, level) for level in self.levels)] for row in self.rows]
         return text_table(self._titles(), [["Ways that are open", *self._open()], *rows], self.caption, self.note)
 
     __repr__ = __str__
 
     def _titles(self) -> list[str]:
-        return ["Way", *(f"{_name(level)}: {'this run' if level == self.own else 'foretold'}" for level in self.levels)]
+        return ["What closes it", *(f"{_name(level)}: {'this run' if level == self.own else 'foretold'}" for level in self.levels)]
 
     def _open(self) -> list[str]:
-        return [str(sum(way.cells[level] == "leak" for way in self.ways)) for level in self.levels]
+        return [str(sum(len(row.ways) for row in self.rows if row.cells[level] == "leak")) for level in self.levels]
 
-    def _words(self, way: Way, level: str) -> str:
-        return (FOUND if level == self.own else FORETOLD)[way.cells[level]]
+    def _words(self, row: Closed, level: str) -> str:
+        return (FOUND if level == self.own else FORETOLD)[row.cells[level]]
 
-    def _cells(self, way: Way) -> str:
-        own = [" own" if level == self.own else "" for level in self.levels]
-        states = [(way.cells[level] or "none") for level in self.levels]
-        words = [self._words(way, level) for level in self.levels]
-        return "".join(f'<td class="{state}{mine}">{text}</td>' for state, mine, text in zip(states, own, words, strict=True))
+    def _cells(self, row: Closed) -> str:
+        classes = {level: (row.cells[level] or "none") + (" own" if level == self.own else "") for level in self.levels}
+        return "".join(f'<td class="{css}">{self._words(row, level)}</td>' for level, css in classes.items())
 
 
 def hardening_matrix(deployment: str, attempts: Sequence[Mapping[str, Any]], scope: Mapping[str, Any]) -> HardeningMatrix | None:
@@ -87,10 +92,14 @@ def hardening_matrix(deployment: str, attempts: Sequence[Mapping[str, Any]], sco
     if not own or not rows:
         return None
     levels = (own if own in PATTERNS else "original", *LEVELS)
-    ways = [Way(one["title"], one["closed_by"], {level: one["state"] if level == own else one["foretold"].get(level, "") for level in levels}) for one in rows]
-    open_ = [way for way in ways if {"leak", "either", "undecided"} & set(way.cells.values())]
-    open_.sort(key=lambda way: [way.cells[level] == "leak" for level in levels[1:]])
-    return HardeningMatrix(deployment, own, levels, open_, len(ways) - len(open_))
+    found = [{level: one["state"] if level == own else one["foretold"].get(level, "") for level in levels} for one in rows]
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for one, cells in zip(rows, found, strict=True):
+        if {"leak", "either", "undecided"} & set(cells.values()):
+            groups.setdefault((one["closed_by"], *cells.values()), []).append(one["title"])
+    closed = [Closed(setting, ways, dict(zip(levels, cells, strict=True))) for (setting, *cells), ways in groups.items()]
+    closed.sort(key=lambda row: [row.cells[level] == "leak" for level in levels[1:]])
+    return HardeningMatrix(deployment, own, levels, closed, len(rows) - sum(len(row.ways) for row in closed))
 
 
 def of_run(entries: list[runs.Entry]) -> HardeningMatrix | None:
@@ -105,5 +114,9 @@ def _name(level: str) -> str:
     return PATTERNS.get(level, level)
 
 
-def _small(closed_by: str) -> str:
-    return f"<br><small>closed by: {escape(closed_by)}</small>" if closed_by else ""
+def _what(row: Closed) -> str:
+    """Return the head of a row: the setting, and below it its ways, folded where there are several."""
+    if len(row.ways) == 1:
+        return f"{escape(row.setting)}<br><small>{escape(row.ways[0])}</small>"
+    ways = "".join(f"<li>{escape(way)}</li>" for way in row.ways)
+    return f"{escape(row.setting)}<details><summary>{row.count}</summary><ul>{ways}</ul></details>"

@@ -32,7 +32,7 @@ ORDER = (BROWSER, NGINX, "store", "social", "provider", "publisher", "product")
 
 
 @dataclass(frozen=True)
-class Walk:
+class WalkRecord:
     """One attempt's exchanges in a run. `name`: the deployment; `kind`: leak, separated or undecided, as the run's proof found."""
 
     name: str
@@ -50,7 +50,7 @@ class Decision:
     cause: int | None = None
 
 
-def walk_of(folder: Path, attempt: str = ATTEMPT) -> Walk | None:
+def walk_of(folder: Path, attempt: str = ATTEMPT) -> WalkRecord | None:
     """Return an attempt's newest exchanges in a run, or None when the run did not make it or kept none."""
     entries = runs.read(folder)
     made = next((entry for entry in reversed(entries) if entry["verb"] == "attempt" and entry["key"] == f"sso.{attempt}"), None)
@@ -58,7 +58,7 @@ def walk_of(folder: Path, attempt: str = ATTEMPT) -> Walk | None:
         return None
     name = next((str(entry.get("deployment")) for entry in entries if entry["verb"] == "begin"), folder.parent.name)
     met = tuple(Exchange(**fields) for fields in made["requests"])
-    return Walk(name, runs.statement_of(entries).kind, made["title"], met)
+    return WalkRecord(name, runs.statement_of(entries).kind, made["title"], met)
 
 
 def sign_on(folder: Path, runs_folder: Path | None = None, attempt: str = ATTEMPT) -> Figure | None:
@@ -67,7 +67,7 @@ def sign_on(folder: Path, runs_folder: Path | None = None, attempt: str = ATTEMP
     return draw_beside(mine, folder, attempt, runs_folder) if mine else None
 
 
-def draw_beside(mine: Walk, folder: Path, attempt: str = ATTEMPT, runs_folder: Path | None = None) -> Figure:
+def draw_beside(mine: WalkRecord, folder: Path, attempt: str = ATTEMPT, runs_folder: Path | None = None) -> Figure:
     """Return the figure of a walk of the run in `folder`, with that of the newest run of the other kind beside it, the leak first."""
     found = finding(folder)
     other = counterpart(found, runs_folder, pictured=False) if found and found.kind == mine.kind in KINDS else None
@@ -75,7 +75,7 @@ def draw_beside(mine: Walk, folder: Path, attempt: str = ATTEMPT, runs_folder: P
     return draw(sorted((mine, theirs), key=lambda walk: KINDS.index(walk.kind)) if theirs else [mine])
 
 
-def draw(walks: Sequence[Walk]) -> Figure:
+def draw(walks: Sequence[WalkRecord]) -> Figure:
     """Return the figure of one walk, or of two beside each other."""
     diagrams = [Diagram(f"{walk.name}: {walk.title}", lanes_of(walk.exchanges), rows) for walk, rows in zip(walks, _aligned(walks), strict=True)]
     heights = heights_of(diagrams)
@@ -135,7 +135,7 @@ def _cause(exchanges: Sequence[Exchange], begin: int, end: int) -> int | None:
     return next((place for place in range(begin, end + 1) if REQUEST in exchanges[place].posted), None)
 
 
-def _aligned(walks: Sequence[Walk]) -> list[list[Row]]:
+def _aligned(walks: Sequence[WalkRecord]) -> list[list[Row]]:
     """Return the rows of each walk, of equal number: equal steps at the same place, gaps where only the other has one."""
     blocks = [_blocks(walk.exchanges) for walk in walks]
     if len(blocks) == 1:
@@ -219,7 +219,7 @@ def _outcome(one: Exchange, mark: str) -> str:
     return "Nginx refuses" if one.by_nginx else "a password is asked for"
 
 
-def _caption(walk: Walk) -> list[str]:
+def _caption(walk: WalkRecord) -> list[str]:
     """Return what to look at in this walk's picture, by the numbers of its steps."""
     met, decided = walk.exchanges, decision_of(walk.exchanges)
     if decided is None:
