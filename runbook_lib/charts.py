@@ -130,7 +130,7 @@ def timeline(title: str, bars: Sequence[Bar], told: Sequence[str]) -> str:
     scale, foot = (wide - left) / last, 16 + row * len(bars)
     deep = foot + 30 + 16 * len(told) + 6
     parts = [
-        f'<svg class="rb-timeline" role="img" viewBox="0 0 {WIDTH} {deep}" font-family="sans-serif" font-size="11" fill="{INK}" '
+        f'<svg class="rb-timeline" role="img" viewBox="0 0 {WIDTH} {deep}" font-family="sans-serif" font-size="12" fill="{INK}" '
         f'xmlns="http://www.w3.org/2000/svg"><title>{html.escape(title)}</title><rect width="{WIDTH}" height="{deep}" rx="6" fill="{PAPER}"/>'
     ]
     step = next(size for size in (1, 2, 5, 10, 15, 30, 60, 300, 1800, 86400) if last / size <= 12 or size == 86400)
@@ -139,7 +139,7 @@ def timeline(title: str, bars: Sequence[Bar], told: Sequence[str]) -> str:
         parts.append(f'<path d="M{x:.1f} 8V{foot}" stroke="#cbd5e1"/><text x="{x:.1f}" y="{foot + 14}" text-anchor="middle">{second} s</text>')
     for number, bar in enumerate(bars):
         y, begin, end = 12 + row * number, left + bar.begin * scale, left + bar.end * scale
-        beside = f'x="{end + 5:.1f}"' if end + 5 + 6 * len(bar.words) < WIDTH else f'x="{begin - 5:.1f}" text-anchor="end"'
+        beside = f'x="{end + 5:.1f}"' if end + 5 + 6.6 * len(bar.words) < WIDTH else f'x="{begin - 5:.1f}" text-anchor="end"'
         parts.append(
             f'<text x="{left - 8}" y="{y + 14}" text-anchor="end" font-weight="bold">{html.escape(bar.name)}</text>'
             f'<rect x="{begin:.1f}" y="{y}" width="{max(end - begin, 2):.1f}" height="18" rx="2" fill="{COLOURS[4]}" stroke="{COLOURS[0]}"/>'

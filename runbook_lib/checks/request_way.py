@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 LOG = "/var/log/nginx/access.log"
 LINES = 400  # of the log's end that are read
-# The log format of roles/nginx.conf.j2. A request that was tried on several nodes has several addresses and times, with commas.
+TIMES = r"[\d.-]+(?:(?:, | : )[\d.-]+)*"  # one for each node that was tried
+# The log format of roles/nginx.conf.j2. A request that was tried on several nodes has several addresses.
 LINE = re.compile(
     r'^(?P<client>\S+) (?P<time>\S+) "(?P<method>\S+) (?P<host>[^/ ]+)(?P<path>[^"]*)" (?P<status>\d+) \d+ (?P<seconds>[\d.]+) '
-    r'upstream="(?P<upstream>[^"]*)" (?P<connect>[\d., :-]+?) (?P<response>[\d., :-]+)$'
+    rf'upstream="(?P<upstream>[^"]*)" (?P<connect>{TIMES}) (?P<response>{TIMES})$'
 )
 CONNECTIONS = "ss -Htn state established '( dport = :3306 )' | wc -l"
 

@@ -65,7 +65,7 @@ class HardeningMatrix:
         )
 
     def __str__(self) -> str:
-        rows = [[f"{row.setting} ({row.count})", *(self._words(row, level) for level in self.levels)] for row in self.rows]
+        rows = [[f"{_sentence(row.setting)} ({row.count})", *(self._words(row, level) for level in self.levels)] for row in self.rows]
         return text_table(self._titles(), [["Ways that are open", *self._open()], *rows], self.caption, self.note)
 
     __repr__ = __str__
@@ -117,6 +117,10 @@ def _name(level: str) -> str:
 def _what(row: Closed) -> str:
     """Return the head of a row: the setting, and below it its ways, folded where there are several."""
     if len(row.ways) == 1:
-        return f"{escape(row.setting)}<br><small>{escape(row.ways[0])}</small>"
+        return f"{escape(_sentence(row.setting))}<br><small>{escape(row.ways[0])}</small>"
     ways = "".join(f"<li>{escape(way)}</li>" for way in row.ways)
-    return f"{escape(row.setting)}<details><summary>{row.count}</summary><ul>{ways}</ul></details>"
+    return f"{escape(_sentence(row.setting))}<details><summary>{row.count}</summary><ul>{ways}</ul></details>"
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]

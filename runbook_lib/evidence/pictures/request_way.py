@@ -92,7 +92,7 @@ def _caption(made: list[dict[str, Any]], values: Mapping[str, Any]) -> list[str]
     if refused:
         told.append(f"Look where the arrow of {', '.join(refused)} ends: Nginx itself answers, and no node ever sees the request.")
     elif not values["guarded"]:
-        told.append(f"Nothing is refused here: {passed[-1]} reaches a node as well. That is how this pattern leaks.")
+        told.append(f"Nothing is refused here: {passed[-1]}, which belongs to another host, reaches a node as well.")
     if any(one["logged"] is None for one in made):
         told.append("Of some requests there is no line in Nginx's access log: what is not known is not drawn.")
     told.append("Which of its database connections a node uses for a request, it does not say; the number is how many it holds.")

@@ -10,7 +10,8 @@ from importlib.resources import files
 from runbook_lib.charts import FAILED, INK, PAPER
 
 TEMPLATE = files(__package__) / "sequence.svg.j2"
-LANE, NARROW, MARGIN, HEAD, LEADING, CHARACTER, GAP = 94, 570, 44, 58, 13, 5.3, 13  # user units; CHARACTER: the mean width of one at the size of the labels
+LANE, NARROW, MARGIN, HEAD, LEADING, CHARACTER, GAP = 84, 504, 42, 76, 14, 6.6, 14  # user units; CHARACTER: the mean width of one at the size of the labels
+BOLD = 7.4  # the same of bold letters
 GOOD, NUMBERS = "#00664b", "#475569"  # Okabe and Ito's green, dark enough to be read on its own tint
 MARKS = {"leak": "✘", "held": "✔"}
 
@@ -30,7 +31,8 @@ class Lane:
     @property
     def lines(self) -> list[tuple[str, str]]:
         """The lines of its head, each with its class."""
-        return [(line, "b") for line in textwrap.wrap(self.title, 12)] + ([(self.below, "q")] if self.below else [])
+        first, dot, rest = self.below.partition(".")  # a host name is wider than a lane
+        return [(line, "b") for line in textwrap.wrap(self.title, 12)] + [(line, "q") for line in (first + dot, rest) if line]
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,10 @@ def _lane_width(lanes: Sequence[Lane]) -> float:
 
 def _lines(step: Step, across: dict[str, float], width: float) -> list[tuple[str, str]]:
     """Return the lines of the step's label with their classes, broken where they would leave the picture. The verdict of a decisive step comes last."""
-    characters = int((width - 8 - _left(step, across)) / CHARACTER)
-    lines = [(line, "l b" if step.strong else "l") for line in textwrap.wrap(step.text, characters)]
+    room = width - 8 - _left(step, across)
+    lines = [(line, "l b" if step.strong else "l") for line in textwrap.wrap(step.text, int(room / (BOLD if step.strong else CHARACTER)))]
     if step.mark:
-        lines += [(line, f"b {step.mark}") for line in textwrap.wrap(f"{MARKS[step.mark]} {step.verdict}", characters - 6)]
+        lines += [(line, f"b {step.mark}") for line in textwrap.wrap(f"{MARKS[step.mark]} {step.verdict}", int(room / BOLD))]
     return lines
 
 
