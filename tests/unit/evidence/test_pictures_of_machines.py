@@ -14,9 +14,12 @@ import pytest
 
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.evidence.pictures import boots, request_way
+from runbook_lib.evidence.pictures.hardening import of_run
 from runbook_lib.evidence.pictures.recorded import recorded
+from runbook_lib.evidence.pictures.sign_on import sign_on
 from runbook_lib.evidence.report import render
 from runbook_lib.evidence.runs import read, summarise
+from tests.support import recorded_proof
 from tests.support.recorded_proof import picture_values
 
 Values = dict[str, Any]
@@ -152,6 +155,15 @@ def test_the_report_draws_the_newest_picture_of_each_kind_out_of_the_journal(tmp
     page = render(journal.folder)
     assert "older" not in page and page.count('class="rb-figure"') == 2 and page.count("data:image/svg+xml;base64,") == 2
     assert str(boots.draw(values["boots"]).caption[0]) in page, "as the chapter drew it"
+
+
+def test_all_pictures_of_two_runs_beside_each_other_take_less_than_100_kb_of_a_report(tmp_path: Path) -> None:
+    recorded_proof.recorded(tmp_path, "original", "leak")
+    _, run = recorded_proof.recorded(tmp_path, "full", "separated")
+    entries = read(run)
+    drawn = [*recorded(entries), sign_on(run, tmp_path), of_run(entries)]
+    assert len(drawn) == 4 and all(drawn)
+    assert sum(len(one._repr_html_().encode()) for one in drawn if one) < 100_000
 
 
 def test_a_picture_begins_no_run_and_makes_no_chapter_of_it(tmp_path: Path) -> None:
