@@ -125,10 +125,15 @@ def tried_twice(values: Values) -> None:
     values["made"][0]["asked"] = ["store-1", "store-2"]
 
 
+def refused_by_a_rule(values: Values) -> None:
+    values["made"][2]["door"] = {}
+
+
 WAYS: list[tuple[Callable[[Values], None], str, str]] = [
     (other_node, "met another node", "met the same node"),
     (passed_on, "no list here: every path is passed on", "✔ refused here"),
     (not_logged, "there is no line in Nginx's access log", "with nothing"),
+    (refused_by_a_rule, "a rule of this host refuses the path", "no front door leads there"),
     (tried_twice, "Nginx (lb-1) to Node (store-1): asks this node", "with nothing"),
 ]
 
