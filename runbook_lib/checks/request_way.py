@@ -13,12 +13,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.checks.nginx import ENTRY, GUARDED
+from runbook_lib.errors import RunbookError
 from runbook_lib.roles import nginx
 from runbook_lib.spec.front_doors import find, open_doors
 from runbook_lib.ssh import Host
 from runbook_lib.waiting import wait_until
 from runbook_lib.webclient.client import Client
-from runbook_lib.webclient.response import Exchange
+from runbook_lib.webclient.response import Answer, Exchange
 
 if TYPE_CHECKING:
     from runbook_lib.session import Session
@@ -61,16 +62,19 @@ def ways(deployment: Session, host: str = "") -> dict[str, Any]:
     """Make three requests at a public host (its key; default: the first) and return what became of each, as values for the picture.
 
     The first comes without a cookie, the second with the route cookie that the first got, the third asks for what belongs to another host.
+    Raises RunbookError for a host that the deployment has not, and when no answer comes.
     """
     d = deployment
     context = d.context()
     key = host or next(iter(d.spec.hosts))
+    if key not in d.spec.hosts:
+        raise RunbookError(f"no public host {host!r} in {d.spec.deployment}", "host", f"one of {', '.join(d.spec.hosts)}")
     name, lb = d.spec.hosts[key], d.topology.lb_for(d.spec.hosts[key])
     client = Client({name: d.public_addresses()[lb.name]}, context.secrets["ca.pem"])
     names = {node.address: node.name for node in d.topology.wso2_nodes}
     made = []
     for path in (ENTRY[key], ENTRY[key], GUARDED[key][0] if GUARDED[key] else "/"):
-        answer = client.get(f"https://{name}{path}", headers={"X-Runbook-Probe": "1"})
+        answer = _answer(client, f"https://{name}{path}", lb.name)
         line = _line(d.fleet()[lb.name], client.exchanges[-1], path, name)
         asked = [names.get(address.strip().rpartition(":")[0], address) for address in line.upstream.split(",")] if line and line.upstream != "-" else []
         node = answer.header("X-Served-By") or (asked[-1] if asked else "")
@@ -85,6 +89,13 @@ def ways(deployment: Session, host: str = "") -> dict[str, Any]:
             }
         )
     return {"deployment": d.spec.deployment, "host": name, "nginx": lb.name, "db": d.topology.db.name, "guarded": nginx.guarded(context), "made": made}
+
+
+def _answer(client: Client, url: str, lb: str) -> Answer:
+    try:
+        return client.get(url, headers={"X-Runbook-Probe": "1"})
+    except OSError as error:
+        raise RunbookError(f"no answer to {url}: {error}", lb, "deployment.nginx.verify() says what is wrong with Nginx") from error
 
 
 def _line(lb: Host, one: Exchange, path: str, host: str) -> Logged | None:

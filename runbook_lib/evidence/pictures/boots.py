@@ -84,7 +84,7 @@ def _caption(boots: Sequence[Boot], first: bool) -> list[str]:
     told = [f"Look at the bars: {f'the boots of {overlap[0]} overlap' if overlap else 'no boot begins before the one above has ended'} ({order})."]
     leaders = [boot.node for boot in boots if any(words == TOLD["elected"] for _, words in boot.events)]
     if leaders:
-        told.append(f"The first node of a cluster leads it: {', '.join(leaders)}. The others find it by its address and join.")
+        told.append(f"Elected coordinator: {', '.join(leaders)}. Each cluster must have exactly one; whoever comes later joins it.")
     if again := [boot.node for boot in boots if boot.again]:
         told.append(f"Started again since, so that the log no longer tells of the first boot: {', '.join(again)}.")
     return told

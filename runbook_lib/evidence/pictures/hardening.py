@@ -123,4 +123,5 @@ def _what(row: Closed) -> str:
 
 
 def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:]
+    """Return the words with a capital at the beginning, unless they begin with the name of a file."""
+    return words if "." in words.partition(" ")[0] else words[:1].upper() + words[1:]

@@ -41,7 +41,8 @@ def _rows(number: int, one: Mapping[str, Any], values: Mapping[str, Any]) -> lis
         rows.append(Step(one["node"], DATABASE, f"{counted(one['database'], 'connection')}, kept open for all requests"))
     took = f", after {_milliseconds(line['response'])}" if line and _is_number(line["response"]) else ""
     if one["node"]:
-        rows.append(Step(one["node"], NGINX, f"{met.status}{took}", answer=True))
+        own = " (the product's own page)" if met.status and met.status >= 400 else ""
+        rows.append(Step(one["node"], NGINX, f"{met.status}{own}{took}", answer=True))
     told = [str(met.status or met.note)]
     if met.location:
         told.append(f"to {urlsplit(met.location).path or met.location}")

@@ -65,7 +65,7 @@ def no_log(values: Values) -> None:
 BOOTS: list[tuple[Callable[[Values], None], str, str]] = [
     (earlier, "the boots of store-1 and store-2 overlap", "no boot begins"),
     (restarted, "Started again since, so that the log no longer tells of the first boot: store-1", "store-1 is elected coordinator"),
-    (not_elected, "leads it: publisher-1.", "store-1 is elected coordinator"),
+    (not_elected, "Elected coordinator: publisher-1.", "store-1 is elected coordinator"),
     (elsewhere, "present starts of 4 nodes", "until it answered"),
     (no_log, "No node's log tells of a start", "store-1: from"),
 ]
