@@ -17,7 +17,7 @@ FORETOLD = {"leak": "✘ leaks", "held": "✔ holds", "either": "? not foretold"
 
 
 @dataclass(frozen=True)
-class Closed:
+class WaysOfSetting:
     """Ways that one setting closes and that are open at the same levels.
 
     `cells`: by level, what was found (leak, held, undecided) or is foretold (leak, held, either); "" where the ways have no meaning or were not tried.
@@ -39,7 +39,7 @@ class HardeningMatrix:
     deployment: str
     own: str
     levels: Sequence[str]
-    rows: Sequence[Closed]
+    rows: Sequence[WaysOfSetting]
     closed_everywhere: int
 
     @property
@@ -76,10 +76,10 @@ class HardeningMatrix:
     def _open(self) -> list[str]:
         return [str(sum(len(row.ways) for row in self.rows if row.cells[level] == "leak")) for level in self.levels]
 
-    def _words(self, row: Closed, level: str) -> str:
+    def _words(self, row: WaysOfSetting, level: str) -> str:
         return (FOUND if level == self.own else FORETOLD)[row.cells[level]]
 
-    def _cells(self, row: Closed) -> str:
+    def _cells(self, row: WaysOfSetting) -> str:
         classes = {level: (row.cells[level] or "none") + (" own" if level == self.own else "") for level in self.levels}
         return "".join(f'<td class="{css}">{self._words(row, level)}</td>' for level, css in classes.items())
 
@@ -97,7 +97,7 @@ def hardening_matrix(deployment: str, attempts: Sequence[Mapping[str, Any]], sco
     for one, cells in zip(rows, found, strict=True):
         if {"leak", "either", "undecided"} & set(cells.values()):
             groups.setdefault((one["closed_by"], *cells.values()), []).append(one["title"])
-    closed = [Closed(setting, ways, dict(zip(levels, cells, strict=True))) for (setting, *cells), ways in groups.items()]
+    closed = [WaysOfSetting(setting, ways, dict(zip(levels, cells, strict=True))) for (setting, *cells), ways in groups.items()]
     closed.sort(key=lambda row: [row.cells[level] == "leak" for level in levels[1:]])
     return HardeningMatrix(deployment, own, levels, closed, len(rows) - sum(len(row.ways) for row in closed))
 
@@ -114,7 +114,7 @@ def _name(level: str) -> str:
     return PATTERNS.get(level, level)
 
 
-def _what(row: Closed) -> str:
+def _what(row: WaysOfSetting) -> str:
     """Return the head of a row: the setting, and below it its ways, folded where there are several."""
     if len(row.ways) == 1:
         return f"{escape(_sentence(row.setting))}<br><small>{escape(row.ways[0])}</small>"
