@@ -6,6 +6,7 @@ import html
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 760, 220, 44, 14, 24
 # The palette of Okabe and Ito, whose colours differ for every kind of colour vision. Vermilion (FAILED) is for failures only.
@@ -109,3 +110,48 @@ def timings_chart(rows: Sequence[tuple[str, float, float, bool]]) -> str:
     high = len(rows) * ROW + 12
     label = f"timings of {len(rows)} attempts, {end:.0f} seconds in all"
     return f'<svg class="timings" role="img" aria-label="{label}" viewBox="0 0 {TIMINGS_WIDTH} {high}">{"".join(bars)}</svg>'
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar of a timeline, in seconds. `words`: what stands beside it; `marks`: (second, number) of what happened in its row."""
+
+    name: str
+    begin: float
+    end: float
+    words: str
+    marks: Sequence[tuple[float, int]] = ()
+
+
+def timeline(title: str, bars: Sequence[Bar], told: Sequence[str]) -> str:
+    """Return an SVG with a row per bar, its marks as numbers, and below it what each number means (`told`, from number 1 on)."""
+    left, row, wide = 110, 40, WIDTH - 20
+    last = max([bar.end for bar in bars] + [at for bar in bars for at, _ in bar.marks]) or 1.0
+    scale, foot = (wide - left) / last, 16 + row * len(bars)
+    deep = foot + 30 + 16 * len(told) + 6
+    parts = [
+        f'<svg class="rb-timeline" role="img" viewBox="0 0 {WIDTH} {deep}" font-family="sans-serif" font-size="12" fill="{INK}" '
+        f'xmlns="http://www.w3.org/2000/svg"><title>{html.escape(title)}</title><rect width="{WIDTH}" height="{deep}" rx="6" fill="{PAPER}"/>'
+    ]
+    step = next(size for size in (1, 2, 5, 10, 15, 30, 60, 300, 1800, 86400) if last / size <= 12 or size == 86400)
+    for second in range(0, int(last) + 1, step):
+        x = left + second * scale
+        parts.append(f'<path d="M{x:.1f} 8V{foot}" stroke="#cbd5e1"/><text x="{x:.1f}" y="{foot + 14}" text-anchor="middle">{second} s</text>')
+    for number, bar in enumerate(bars):
+        y, begin, end = 12 + row * number, left + bar.begin * scale, left + bar.end * scale
+        beside = f'x="{end + 5:.1f}"' if end + 5 + 6.6 * len(bar.words) < WIDTH else f'x="{begin - 5:.1f}" text-anchor="end"'
+        parts.append(
+            f'<text x="{left - 8}" y="{y + 14}" text-anchor="end" font-weight="bold">{html.escape(bar.name)}</text>'
+            f'<rect x="{begin:.1f}" y="{y}" width="{max(end - begin, 2):.1f}" height="18" rx="2" fill="{COLOURS[4]}" stroke="{COLOURS[0]}"/>'
+        )
+        free = 0.0  # where the next number can stand: numbers of the same moment stand beside each other
+        for at, mark in sorted(bar.marks):
+            x = left + at * scale
+            free = max(x, free)
+            parts.append(f'<path d="M{x:.1f} {y}V{y + 20}L{free:.1f} {y + 22}" stroke="{INK}" fill="none"/>')
+            parts.append(f'<text x="{free:.1f}" y="{y + 32}" text-anchor="middle" font-weight="bold" font-size="10">{mark}</text>')
+            free += 14
+        parts.append(f'<text {beside} y="{y + 13}" paint-order="stroke" stroke="{PAPER}" stroke-width="3">{html.escape(bar.words)}</text>')
+    for mark, words in enumerate(told, 1):
+        parts.append(f'<text x="{left - 60}" y="{foot + 16 + 16 * mark}"><tspan font-weight="bold">{mark}</tspan> {html.escape(words)}</text>')
+    return "".join([*parts, "</svg>"])

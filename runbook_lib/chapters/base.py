@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from runbook_lib.check import CheckTable
 from runbook_lib.converge import engine
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import provenance
+from runbook_lib.evidence.pictures.figure import Figure
+from runbook_lib.evidence.pictures.recorded import drawn
 from runbook_lib.notebook import display
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.roles import machine
@@ -82,6 +84,11 @@ class Verbs:
 
     def checks(self) -> CheckTable:
         raise TypeError(f"{type(self).__name__} has no checks")
+
+    def pictured(self, kind: str, values: Mapping[str, Any]) -> Figure:
+        """Return the picture of `values`, and write them to the journal, from which the report draws the same picture."""
+        self.deployment.journal.pictured(self.name, kind, values)
+        return drawn(kind, values)
 
     def resumed(self, plan: Plan) -> Plan:
         """Return `plan`, or what is left of it, which is shown, when an apply of it ended half way and nobody else changed anything since."""

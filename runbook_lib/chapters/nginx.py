@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from runbook_lib.chapters.base import Converging
 from runbook_lib.check import CheckTable
 from runbook_lib.converge import engine
+from runbook_lib.evidence.pictures.figure import Figure
 from runbook_lib.roles import nginx
 from runbook_lib.roles.context import Context
 from runbook_lib.tables import Table
@@ -29,6 +30,15 @@ class Nginx(Converging):
         from runbook_lib.checks.nginx import verify_nginx
 
         return verify_nginx(self.deployment)
+
+    def way_of_a_request(self, host: str = "") -> Figure:
+        """Return a picture of three requests' way to a public host (its key; default: the first): through Nginx, by which rule, to which node.
+
+        The requests are made now: without a cookie, with the route cookie, and for a path that belongs to another host.
+        """
+        from runbook_lib.checks.request_way import ways
+
+        return self.pictured("way", ways(self.deployment, host))
 
     def try_faults(self, balancer: str) -> Table:
         """Return what `nginx -t` on the machine `balancer` reports for known faults and their repairs. Its running configuration is not changed."""

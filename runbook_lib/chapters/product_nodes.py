@@ -13,9 +13,11 @@ from typing import Any
 from runbook_lib.changes import Change, Pending, Plan, Result
 from runbook_lib.chapters.base import Converging
 from runbook_lib.check import CheckTable
-from runbook_lib.checks.product_nodes import verify_nodes
+from runbook_lib.checks.product_nodes import boot_times, verify_nodes
 from runbook_lib.converge import engine
 from runbook_lib.errors import RunbookError
+from runbook_lib.evidence.pictures.boots import first_boots
+from runbook_lib.evidence.pictures.figure import Figure
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.operations import demo_app, deploy_archive, rolling_restart, startup
 from runbook_lib.operations.backup import recreate_databases
@@ -56,7 +58,8 @@ class ProductNodes(Converging):
             return done
         plan.begun.update(p.host for p in boots)
         try:
-            startup.first_boots(hosts, before, d.record_first_boot, lambda: self._recreate(before), progress, progress.stop)
+            for one in startup.first_boots(hosts, before, d.record_first_boot, lambda: self._recreate(before), progress, progress.stop):
+                d.journal.booted(self.name, one.node, one.line, one.began, one.ended)
             after = engine.plan(hosts, self.wish(), self.title)  # from here on systemd starts the nodes, also after a failure
             rest = engine.apply(hosts, after, progress, progress.stop)
         except RunbookError as error:
@@ -74,6 +77,14 @@ class ProductNodes(Converging):
 
     def own_checks(self) -> CheckTable:
         return verify_nodes(self.deployment, self.name)
+
+    def boot_timeline(self) -> Figure:
+        """Return a timeline: when each node's first boot began and ended, when it joined its cluster, and who was elected to lead it.
+
+        The boots are those of this run or of the newest one that booted the node; what happened meanwhile is read in the nodes' logs.
+        """
+        d = self.deployment
+        return self.pictured("boots", boot_times(d, first_boots(d.journal.folder)))
 
 
 class Greg(ProductNodes):

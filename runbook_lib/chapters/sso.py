@@ -15,6 +15,9 @@ from runbook_lib.checks.sso.screenshots import Shots, prove_in_browser
 from runbook_lib.errors import ChecksFailed
 from runbook_lib.evidence.comparison import SideBySide, side_by_side
 from runbook_lib.evidence.exchanges import Exchanges, as_tables
+from runbook_lib.evidence.pictures import sign_on as pictures
+from runbook_lib.evidence.pictures.figure import Figure
+from runbook_lib.evidence.pictures.hardening import HardeningMatrix, hardening_matrix
 from runbook_lib.notebook import display
 from runbook_lib.notebook import progress as progress_
 
@@ -86,6 +89,23 @@ class Sso(Verbs):
     def exchanges(self, proof: Proof) -> Exchanges:
         """Return the requests and responses of the product's two holes in this proof, one table each, with cookies by name."""
         return as_tables(proof.exchanges)
+
+    def sign_on(self, proof: Proof, attempt: str = pictures.ATTEMPT) -> Figure | str:
+        """Return the requests and answers of one attempt of this proof (its id) as a sequence diagram.
+
+        Where a run of the other kind was made on this machine, it stands beside, step by step. The default is the administrator's walk from the Store
+        to the Publisher.
+        """
+        d = self.deployment
+        made = next((outcome for outcome in proof.outcomes if outcome.attempt.id == attempt and outcome.exchanges), None)
+        if made is None:
+            return f"this proof made no attempt {attempt}, or it sent no request"
+        return pictures.draw_beside(pictures.WalkRecord(d.spec.deployment, proof.kind, made.attempt.title, made.exchanges), d.journal.folder, attempt)
+
+    def hardening_matrix(self, proof: Proof) -> HardeningMatrix | str:
+        """Return the ways by hardening: this deployment's level as the proof found it, the other levels as the table of attempts foretells them."""
+        found = hardening_matrix(self.deployment.spec.deployment, [outcome.as_evidence() for outcome in proof.outcomes], proof.scope)
+        return found or "this proof made no attempt"
 
     def works(self, agreed: bool = False) -> CheckTable:
         """Check that the separated applications still work together: an asset of the Publisher is seen in the Store, each tier is one cluster.

@@ -20,6 +20,8 @@ READY = re.compile(r"Cluster initialization completed")
 WHEN = re.compile(r"\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3})\]")
 # grep pattern that reduces a log on its node before it is transferred
 INTERESTING = "Cluster domain|Member joined|Member left|Elected this member|Cluster initialization|Clustering has been"
+STARTING, STARTED = re.compile(r"Starting WSO2 Carbon\.\.\."), re.compile(r"(WSO2 Carbon started in \d+ sec)")
+START = "Starting WSO2 Carbon|WSO2 Carbon started in"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,20 @@ def read(log: str) -> Membership:
             others.pop(found[1], None)
         coordinator = coordinator or bool(ELECTED.search(line))
     return Membership(since, domain, frozenset(others.values()), coordinator)
+
+
+def happened(log: str) -> list[tuple[str, str, str]]:
+    """Return (time as logged, what, who or what more) of a start and of its cluster, in the log's order.
+
+    What: starting, domain (its name), elected, joined (the cluster is complete for this node), met (address of a member that came later),
+    left (a member's id), ready (the words of the log).
+    """
+    kinds = {"starting": STARTING, "domain": DOMAIN, "elected": ELECTED, "joined": READY, "met": JOINED, "left": LEFT, "ready": STARTED}
+    found = []
+    for line in log.splitlines():
+        if when := WHEN.search(line):
+            found += [(when[1], kind, (said.groups() or ("",))[-1].strip("{}")) for kind, pattern in kinds.items() if (said := pattern.search(line))]
+    return found
 
 
 def rows(tier: str, domain: str, addresses: Mapping[str, str], logs: Mapping[str, str], chapter: str) -> list[Check]:

@@ -239,7 +239,7 @@ def _meet(visitor: Client, url: str) -> _Met:
         answer = visitor.request("GET", url)
     except OSError as error:
         return _Met(0, trouble=f"{type(error).__name__}: {error}")
-    return _Met(answer.status, answer.status >= 400 and "<center>nginx</center>" in answer.text, answer.location)
+    return _Met(answer.status, answer.by_nginx, answer.location)
 
 
 def _header(visitor: Client, url: str, headers: Mapping[str, str]) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+import shlex
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from runbook_lib import pki
 from runbook_lib.check import Check, CheckTable, answered
-from runbook_lib.checks import node_report
+from runbook_lib.checks import membership, node_report
 from runbook_lib.converge import edits
 from runbook_lib.errors import RunbookError
 from runbook_lib.operations import registry, startup
-from runbook_lib.roles import greg
+from runbook_lib.roles import carbon, greg
 from runbook_lib.roles.context import Context
 from runbook_lib.ssh import Host
 
@@ -52,6 +55,29 @@ def verify_nodes(deployment: Session, chapter: str) -> CheckTable:
     if d.spec.design.product == "greg" and not missing:
         rows.append(_frozen_settings(context, database, chapter))
     return rows
+
+
+def boot_times(deployment: Session, first_boots: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return, for each product node, its first boot where `first_boots` has one, and what the log of its present start says with its times.
+
+    Times are UTC as ISO 8601; the log's are converted by the node's own offset.
+    """
+    d, nodes = deployment, deployment.topology.wso2_nodes
+    pattern = shlex.quote(f"{membership.START}|{membership.INTERESTING}")
+    command = f"date +%z; sudo -n sh -c {shlex.quote(f'{carbon.log_of_this_start(d.spec)} | grep -E {pattern}')}"
+    said = d.fleet().each(lambda host: host.run(command, timeout=60).stdout, [node.name for node in nodes])
+    names = {node.address: node.name for node in nodes}
+    found = []
+    for node in nodes:
+        offset, _, log = said[node.name].partition("\n")
+        events = [{"at": _utc(when, offset), "what": what, "who": names.get(who, who)} for when, what, who in membership.happened(log)]
+        found.append({"name": node.name, "tier": node.tier, "first": first_boots.get(node.name), "events": events})
+    return {"deployment": d.spec.deployment, "nodes": found}
+
+
+def _utc(logged: str, offset: str) -> str:
+    """Return a time of the product's log as UTC. `offset`: the node's, as `date +%z` prints it."""
+    return datetime.strptime(f"{logged} {offset.strip() or '+0000'}", "%Y-%m-%d %H:%M:%S,%f %z").astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def _running(d: Session, context: Context, chapter: str) -> list[Check]:

@@ -93,9 +93,10 @@ def finding(folder: Path) -> RunProof | None:
     return RunProof(folder, deployment, pattern, hardening, statement, rows, pictures_of(folder, runs_.read(folder)))
 
 
-def counterpart(mine: RunProof, runs: Path | None = None) -> RunProof | None:
-    """Return the newest result of another deployment that is of the other kind and has pictures; None when there is none."""
-    others = [other for other in findings(runs) if other.pictures and other.kind != mine.kind and other.deployment != mine.deployment]
+def counterpart(mine: RunProof, runs: Path | None = None, pictured: bool = True) -> RunProof | None:
+    """Return the newest result of another deployment that is of the other kind, and `pictured`: has screenshots; None when there is none."""
+    of_other_kind = [other for other in findings(runs) if other.kind != mine.kind and other.deployment != mine.deployment]
+    others = [other for other in of_other_kind if other.pictures or not pictured]
     return max(others, key=lambda other: other.folder.name, default=None)
 
 

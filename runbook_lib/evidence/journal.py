@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from runbook_lib.evidence import continuity, manifest, provenance
-from runbook_lib.evidence.runs import QUIET, SCHEMA, Entry, read, runs_folder, summarise
+from runbook_lib.evidence.runs import FIRST_BOOT, PICTURE, QUIET, SCHEMA, Entry, read, runs_folder, summarise
 from runbook_lib.files import ROOT, write_whole
 from runbook_lib.redaction import redactor
 
@@ -179,6 +179,17 @@ class Journal:
         """Write a line with what a host or an archive said of itself, by the names of `provenance.OBSERVED`. Empty values are left out."""
         if said := {name: value for name, value in facts.items() if value}:
             self.write(chapter, "observed", host=place, facts=said)
+
+    def booted(self, chapter: str, node: str, line: str, began: datetime, ended: datetime) -> None:
+        """Write when a node's first boot began and when the node answered, and the line in which it said that it had started."""
+        self.write(chapter, FIRST_BOOT, host=node, change=line, began=began.isoformat(timespec="milliseconds"), ended=ended.isoformat(timespec="milliseconds"))
+
+    def pictured(self, chapter: str, kind: str, values: Mapping[str, Any]) -> None:
+        """Write what a picture is drawn from, so that the report can draw it too. It begins no run: looking changes nothing."""
+        self.write(chapter, PICTURE, key=kind, values=values)
+        if self.path.exists():
+            self.open()
+            self.conclude()
 
     def verdict(self, chapter: str, kind: str, text: str, passed: bool) -> None:
         """Write the result of the proof. `kind`: leak, separated or undecided; `text`: the same in words; `passed`: the parameters expect it."""

@@ -16,6 +16,9 @@ from runbook_lib.evidence import continuity, manifest, provenance
 from runbook_lib.evidence.comparison import pictures_of, side_by_side
 from runbook_lib.evidence.exchanges import as_tables
 from runbook_lib.evidence.journal import Journal, now, redact
+from runbook_lib.evidence.pictures import hardening
+from runbook_lib.evidence.pictures.recorded import recorded
+from runbook_lib.evidence.pictures.sign_on import sign_on
 from runbook_lib.evidence.runs import Entry, checks_of, read, statement_of, summarise
 from runbook_lib.evidence.statement import matrix, severities, tally
 from runbook_lib.files import write_whole
@@ -74,6 +77,9 @@ def render(folder: Path) -> str:
         beside=_beside(folder),
         attempts=attempts,
         limits=[attempt for attempt in attempts.values() if attempt["kind"] == "limit" and attempt["state"] == "leak"],
+        sign_on=sign_on(folder, folder.parent.parent),
+        levels=hardening.of_run(entries),
+        figures=recorded(entries),
         exchanges=as_tables((attempt["title"], attempt["requests"]) for attempt in attempts.values() if attempt["hole"]),
         tables=[entry for entry in entries if entry["verb"] == "table"],
         changes=[entry for entry in entries if entry["verb"] == "change"],

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.resources import files
 from itertools import zip_longest
@@ -60,11 +61,19 @@ class Signature:
 
 @dataclass(frozen=True)
 class Started:
-    """A node that has started and answers. `line`: the ready line of its log; `seconds`: since the start was asked for."""
+    """A node that has started and answers.
+
+    `line`: the ready line of its log; `seconds`: since the start was asked for; `ended`: when it answered, by this machine's clock.
+    """
 
     node: str
     line: str
     seconds: float
+    ended: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def began(self) -> datetime:
+        return self.ended - timedelta(seconds=self.seconds)
 
 
 @cache

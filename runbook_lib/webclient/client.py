@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, urlencode, urljoin
 
@@ -175,6 +176,7 @@ class Client:
         if header:
             sent["Cookie"] = header
         sent |= dict(headers or {})
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
         started, names = time.monotonic(), tuple(part.split("=")[0].strip() for part in header.split(";") if part)
         try:
             raw = wait_until(
@@ -183,16 +185,18 @@ class Client:
             )  # fmt: skip
         except OSError as error:
             spent = time.monotonic() - started
-            self.exchanges.append(Exchange(method, shortened(url), None, "", names, (), spent, str(error)))
+            self.exchanges.append(Exchange(method, shortened(url), None, "", names, (), spent, str(error), at, tuple(form or ())))
             raise
         seconds = time.monotonic() - started
         given = [parse_set_cookie(value, name, path) for value in raw.headers.get_list("set-cookie")]
         for cookie in given:
             self.jar.keep(cookie)
         location = shortened(raw.headers.get("location", ""))
-        done = Exchange(method, shortened(url), raw.status_code, location, names, tuple(c.name for c in given), seconds)
+        answer = Answer(raw.status_code, url, list(raw.headers.multi_items()), raw.text, given, seconds)
+        took = tuple(cookie.name for cookie in given)
+        done = Exchange(method, shortened(url), raw.status_code, location, names, took, seconds, "", at, tuple(form or ()), answer.offers, answer.by_nginx)
         self.exchanges.append(done)
-        return Answer(raw.status_code, url, list(raw.headers.multi_items()), raw.text, given, seconds)
+        return answer
 
 
 def holds_assertion(answer: Answer) -> bool:

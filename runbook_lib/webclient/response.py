@@ -13,6 +13,8 @@ import lxml.html
 from runbook_lib.webclient.cookies import Cookie
 
 SAML_FIELDS = ("SAMLRequest", "SAMLResponse")
+PASSWORD = "password"
+NGINX_PAGE = "<center>nginx"  # stands in every error page that Nginx makes itself
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Exchange:
     """One request and its answer, fit for a report: cookies by name, long values cut, nothing that was typed in.
 
     `sent` and `set`: names of the cookies that went along and that the answer gave. `note`: what happened where `status` is None.
+    `at`: when it was sent, in UTC as ISO 8601. `posted`: names of the form fields that went along. `offers`: what the page's form holds,
+    SAMLRequest, SAMLResponse or password. `by_nginx`: the answer is an error page of Nginx itself. Records of older runs have none of the four.
     """
 
     method: str
@@ -42,6 +46,10 @@ class Exchange:
     set: Sequence[str]
     seconds: float
     note: str = ""
+    at: str = ""
+    posted: Sequence[str] = ()
+    offers: Sequence[str] = ()
+    by_nginx: bool = False
 
     @property
     def outcome(self) -> str:
@@ -103,6 +111,20 @@ class Answer:
     def login_form(self) -> Form | None:
         """The identity provider's form for name and password, or None. Other pages have password fields, too (facts 12.3)."""
         return next((form for form in self.forms if "password" in form and _signs_in(form)), None)
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """What the page's form holds: SAMLRequest or SAMLResponse, which it posts by itself, or password, which is asked for. Empty for another page."""
+        if self.status != 200:
+            return ()
+        if saml := self.saml_form:
+            return tuple(name for name in SAML_FIELDS if name in saml)
+        return (PASSWORD,) if self.login_form else ()
+
+    @property
+    def by_nginx(self) -> bool:
+        """Whether it is an error page of Nginx itself."""
+        return self.status >= 400 and NGINX_PAGE in self.text
 
 
 def _signs_in(form: Form) -> bool:

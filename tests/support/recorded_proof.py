@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,21 @@ from runbook_lib.checks.sso.environment import Login, Scene
 from runbook_lib.checks.sso.pages import Seen
 from runbook_lib.checks.sso.proof import Outcome, Proof
 from runbook_lib.evidence.journal import Journal
+from runbook_lib.evidence.pictures.sign_on import ATTEMPT
+from runbook_lib.webclient.response import Exchange
 
+DATA = Path(__file__).parent.parent / "data"
 CHAPTER = "07_verify_sso_separation"
+
+
+def exchanges_of(state: str) -> tuple[Exchange, ...]:
+    """The administrator's walk from the Store to the Publisher as a run in the lab met it: `leak` on greg-original, `held` on greg-separated."""
+    return tuple(Exchange(**fields) for fields in json.loads((DATA / "sign-on-walks.json").read_text())[state])
+
+
+def picture_values() -> dict[str, Any]:
+    """By kind, what chapters 04 and 05 of that run on greg-separated drew their pictures from."""
+    return json.loads((DATA / "picture-values.json").read_text())
 
 
 def proof_of(configuration: str, expect: str) -> Proof:
@@ -24,7 +38,8 @@ def proof_of(configuration: str, expect: str) -> Proof:
             left_out.append(attempt)
             continue
         state: Any = "leak" if configuration in attempt.leaks_in else "held"
-        outcomes.append(Outcome(attempt, state, (Seen("page", state, "what was seen", "200 at /"),), "from outside"))
+        met = exchanges_of(state) if attempt.id == ATTEMPT else ()
+        outcomes.append(Outcome(attempt, state, (Seen("page", state, "what was seen", "200 at /"),), "from outside", exchanges=met))
     return Proof(scene, tuple(outcomes), tuple(left_out))
 
 
@@ -40,5 +55,7 @@ def recorded(folder: Path, configuration: str, expect: str) -> tuple[Proof, Path
     for outcome in proof.outcomes:
         journal.write(CHAPTER, "attempt", key=f"sso.{outcome.attempt.id}", **outcome.as_evidence())
     journal.write(CHAPTER, "scope", **proof.scope)
+    for kind, values in picture_values().items():
+        journal.pictured("05_configure_nginx", kind, values)
     journal.write(CHAPTER, "verify", ok=proof.as_expected)
     return proof, run

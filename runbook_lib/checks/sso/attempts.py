@@ -62,6 +62,12 @@ class Attempt:
             return f"it is about {', '.join(sorted(self.only_in))}; this deployment is {scene.configuration}"
         return "" if self.needs in ("", *scene.traits) else f"it needs {self.needs}, which this deployment has not"
 
+    def foretold(self, configuration: str) -> str:
+        """Return leak or held as the table foretells it of a configuration, `either` where it does not say, "" where the attempt has no meaning."""
+        if self.only_in and configuration not in self.only_in:
+            return ""
+        return "either" if configuration in self.either_in else "leak" if configuration in self.leaks_in else "held"
+
     def expected(self, scene: Scene) -> frozenset[str]:
         """Return the states that pass: `leak` where this configuration is expected to leak, both where either is accepted, else `held`.
 

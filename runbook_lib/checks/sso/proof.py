@@ -29,6 +29,7 @@ from runbook_lib.webclient.response import Exchange
 
 CHAPTER = "07_verify_sso_separation"
 WORKERS = 8
+BEHIND_NGINX = ("single", "original", "hosts", "allow-list", "app-removed", "full")
 State = Literal["held", "leak", "undecided"]
 EXPECTED = {
     "attempt": ("refused", "it succeeds"),
@@ -80,6 +81,7 @@ class Outcome:
             "notes": self.notes if self.notes or self.exchanges else steps,
             "why": self.attempt.why,
             "closed_by": settings().get(self.attempt.closed_by, ""),
+            "foretold": _foretold(self.attempt),
         }
 
     def as_check(self, scene: Scene) -> Check:
@@ -90,6 +92,11 @@ class Outcome:
         status = "undecided" if self.state == "undecided" else "pass" if self.state in wanted else "fail"
         text = redactor.redact(f"{self.state}: {self.observed}")
         return Check(f"sso.{self.attempt.id}", self.attempt.title, status, words, text, self.where, CHAPTER, self.attempt.kind, self.state)  # type: ignore[arg-type]
+
+
+def _foretold(attempt: Attempt) -> dict[str, str]:
+    """Return what the matrix foretells of an attempt in every configuration behind Nginx, for the picture of what each level closes."""
+    return {configuration: attempt.foretold(configuration) for configuration in BEHIND_NGINX}
 
 
 def decide(attempt: Attempt, seen: Iterable[Seen]) -> State:
@@ -215,9 +222,18 @@ class Proof:
 
     @property
     def scope(self) -> dict[str, Any]:
-        """What this proof did not try (`left_out`: attempts without a meaning here, with the reason; `not_tested`), and what stays (`risks`)."""
-        left_out = [{"title": attempt.title, "why": attempt.left_out_of(self.scene)} for attempt in self.left_out]
-        return {"left_out": left_out, **untried()}
+        """Return the configuration that was tried, what was not (`left_out`: attempts without a meaning here; `not_tested`), and what stays (`risks`)."""
+        left_out = [
+            {
+                "title": attempt.title,
+                "why": attempt.left_out_of(self.scene),
+                "kind": attempt.kind,
+                "closed_by": settings().get(attempt.closed_by, ""),
+                "foretold": _foretold(attempt),
+            }
+            for attempt in self.left_out
+        ]
+        return {"configuration": self.scene.configuration, "left_out": left_out, **untried()}
 
     def _repr_html_(self) -> str:
         closing = self.repairs or dict.fromkeys(self.open_questions, "")

@@ -43,6 +43,15 @@ def test_a_run_that_nobody_touched_is_not_accused(run: Path, key: str) -> None:
     assert found.fingerprint == pki.ssh_fingerprint(key) and found.public_key == pki.ssh_public_key(key).strip()
 
 
+def test_a_line_break_within_a_row_of_the_signature_is_found_in_that_row(run: Path) -> None:
+    path = run / manifest.SIGNATURE
+    whole = path.read_bytes()
+    for row, at in ((1, 17), (2, whole.index(b"\n") + 20)):
+        path.write_bytes(whole[:at] + b"\n" + whole[at + 1 :])
+        (problem,) = manifest.verify(run).problems
+        assert problem.startswith(f"{manifest.SIGNATURE}, row {row}: changed")
+
+
 def test_a_thousand_changes_of_one_byte_are_all_found_in_their_file_and_row(run: Path) -> None:
     chance = random.Random(15)
     paths = sorted(path for path in run.rglob("*") if path.is_file())
