@@ -19,7 +19,7 @@ MOST = 99  # learners: a lab's name has room for two digits
 FIRST_UID = 57000  # learner 1 is 57001: in Debian's range for people, and no machine of a lab has a user of such a number
 DEFAULT_RANGE = "10.160.0.0/12"
 LAB_PREFIX = 20  # of a learner's range: 16 networks of 256 addresses, one of them for Elastic IPs
-LOOPBACK = IPv4Network("127.77.0.0/24")  # a learner's server and kernels listen here, each learner's at an address of his own
+LOOPBACK = IPv4Network("127.77.0.0/24")  # a learner's server listens here, each learner's at an address of his own
 MARK = "runbook classroom"  # in /etc/passwd, so that `down` finds the users that `up` made
 
 
@@ -43,6 +43,11 @@ class Learner:
     def address(self) -> IPv4Address:
         """Return the loopback address of the learner's server."""
         return LOOPBACK.network_address + self.number
+
+    @property
+    def sockets(self) -> Path:
+        """Return the folder of the kernels' sockets and connection files. A socket's path has 107 characters at most, which the home may take up."""
+        return RUN / "kernels" / str(self.number)
 
     @property
     def home(self) -> Path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import compileall
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ import runbook_lib
 from runbook_cli.classroom.room import CACHE, ENVIRONMENT, LIBRARY, PROXY
 from runbook_lib.errors import RunbookError
 from runbook_lib.files import COPIED, ROOT, templates
+from runbook_lib.headless.cli import NO_NEWS
 
 COMMANDS = {"node": "nodejs", "npm": "npm", "useradd": "passwd", "userdel": "passwd"}  # command: Debian package
 PACKAGES = (runbook_lib, runbook_cli, ec2lab, wso2_practice)
@@ -33,7 +35,7 @@ LOCK = ROOT / "requirements-classroom.lock"
 NODE = 18  # the oldest that the proxy runs with
 OLDEST = (3, 11)
 NOBODY = 65534
-OURS = ("*.pyc", "__pycache__", ".*")
+COMPILED = ("*.pyc", "__pycache__")
 
 
 def require(assume_yes: bool, say: Say) -> None:
@@ -97,17 +99,20 @@ def _readable(path: Path) -> bool:
 
 
 def _library() -> None:
-    """Copy our packages, with notebooks, params and docs in them as an installed package has them."""
+    """Copy our packages, with notebooks, params and docs in them as an installed package has them, and JupyterLab's settings."""
     shutil.rmtree(LIBRARY, ignore_errors=True)
     for package in PACKAGES:
         folder = Path(package.__file__ or "").parent
-        shutil.copytree(folder, LIBRARY / folder.name, ignore=shutil.ignore_patterns(*OURS))
+        shutil.copytree(folder, LIBRARY / folder.name, ignore=shutil.ignore_patterns(*COMPILED))
     for name in COPIED:
         with as_file(templates(name)) as folder:
-            shutil.copytree(folder, LIBRARY / "runbook_lib" / "workspace" / name, ignore=shutil.ignore_patterns(*OURS), dirs_exist_ok=True)
+            shutil.copytree(folder, LIBRARY / "runbook_lib" / "workspace" / name, ignore=shutil.ignore_patterns(*COMPILED, ".*"), dirs_exist_ok=True)
     for path in (LIBRARY, *LIBRARY.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+        path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
     compileall.compile_dir(LIBRARY, quiet=2)
+    settings = ENVIRONMENT / "etc" / "jupyter" / "labconfig" / "default_setting_overrides.json"
+    settings.parent.mkdir(parents=True, exist_ok=True)
+    settings.write_text(json.dumps(NO_NEWS), encoding="utf-8")
 
 
 def _proxy(say: Say) -> None:

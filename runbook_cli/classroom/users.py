@@ -45,6 +45,10 @@ def make(learner: Learner) -> None:
     command = ["useradd", "--uid", str(learner.uid), "--user-group", "--comment", MARK, "--shell", "/bin/bash", "--home-dir", str(learner.home)]
     run(*command, "--create-home", "--key", "HOME_MODE=0700", "--key", "UMASK=077", learner.name)
     learner.home.chmod(0o700)
+    learner.sockets.mkdir(parents=True)
+    learner.sockets.parent.chmod(0o711)
+    learner.sockets.chmod(0o700)
+    os.chown(learner.sockets, learner.uid, learner.uid)
     as_learner(learner, MAKE_WORKSPACE, str(learner.workspace))
     _use_own_lab(learner)
     as_learner(learner, MAKE_COPIES)
@@ -69,6 +73,7 @@ def environment(learner: Learner) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONUTF8": "1",
         "TMPDIR": str(learner.home / "tmp"),
+        "JUPYTER_RUNTIME_DIR": str(learner.sockets),
         "RUNBOOK_HOME": str(learner.workspace),
         "RUNBOOK_LAB": learner.lab.name,
         "RUNBOOK_CLASSROOM": "1",

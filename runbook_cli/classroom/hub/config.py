@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from traitlets.config import get_config
@@ -16,9 +17,9 @@ PAGE = f"/services/{INSTRUCTOR}/"
 
 
 def first_page(handler: Any) -> str:
-    """Return where somebody comes to after signing in: the instructor to his page, a learner to his JupyterLab."""
+    """Return where the instructor comes to after signing in; an empty text for others, whom the hub sends to their JupyterLab."""
     user = handler.current_user
-    return PAGE if user is not None and user.name == INSTRUCTOR else f"{handler.hub.base_url}spawn"
+    return PAGE if user is not None and user.name == INSTRUCTOR else ""
 
 
 room = Room.read(ROOM)
@@ -34,6 +35,7 @@ c.JupyterHub.db_url = f"sqlite:///{RUN / 'hub.sqlite'}"
 c.JupyterHub.cookie_secret_file = str(RUN / "cookie_secret")
 c.JupyterHub.cleanup_servers = True
 c.JupyterHub.default_url = first_page
+c.JupyterHub.template_paths = [str(Path(__file__).parent / "templates")]
 c.JupyterHub.template_vars = {"announcement_login": "A classroom of the WSO2 cluster runbook. Your instructor has your name and your password."}
 
 c.JupyterHub.authenticator_class = Logins
@@ -43,6 +45,7 @@ c.Authenticator.admin_users = {INSTRUCTOR}
 c.JupyterHub.spawner_class = LearnerSpawner
 c.Spawner.cmd = [str(ENVIRONMENT / "bin" / "jupyterhub-singleuser")]
 c.Spawner.env_keep = []
+c.LearnerSpawner.interrupt_timeout = c.LearnerSpawner.term_timeout = 3  # seconds, before a server is ended less gently
 c.Spawner.start_timeout = 180  # seconds: eight servers that start together on two cores
 c.Spawner.http_timeout = 120
 

@@ -42,7 +42,7 @@ class LearnerSpawner(LocalProcessSpawner):
 
     def get_args(self) -> list[str]:
         learner = self._learner()
-        mine = [f"--ServerApp.root_dir={learner.workspace}", f"--KernelManager.ip={learner.address}", f"--ServerApp.default_url={START}"]
+        mine = [f"--ServerApp.root_dir={learner.workspace}", "--KernelManager.transport=ipc", f"--ServerApp.default_url={START}"]
         return [*super().get_args(), *mine, "--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
 
     def user_env(self, env: dict[str, str]) -> dict[str, str]:
