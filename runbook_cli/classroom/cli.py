@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
             learners = 8 if args.learners is None and args.names is None else args.learners
             names = request.names(learners, args.names)
             files = args.logins and args.logins.absolute()
-            wanted = lifecycle.Wanted(names, args.port, args.range, args.memory, args.processes, args.host, files, args.yes)
+            wanted = lifecycle.Wanted(names, args.port, args.range, args.memory, args.processes, request.hosts(args.host), files, args.yes)
             lifecycle.up(wanted, lambda text: print(text, flush=True))
         elif args.verb == "down":
             _agree(args.yes)
@@ -92,9 +92,9 @@ def status(as_json: bool) -> None:
 
 
 def _row(room: Room, each: object) -> tuple[str, ...]:
-    from runbook_cli.classroom.page.progress import Progress
+    from runbook_cli.classroom.page.progress import LearnerProgress
 
-    assert isinstance(each, Progress)
+    assert isinstance(each, LearnerProgress)
     chapters = ", ".join(f"{found.name} {found.verified}/{len(found.chapters)}" for found in each.deployments)
     exercises = sum(found.exercises.get("passed", 0) for found in each.deployments)
     machines = each.trouble or f"{each.running} of {len(each.machines)} run"

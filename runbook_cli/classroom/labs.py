@@ -27,7 +27,7 @@ def ensure(learner: Learner, memory_mb: int, processes: int) -> None:
     command = [str(python if python.exists() else sys.executable), "-m", "runbook_cli", "lab", "up", "--yes"]
     words = ["--name", learner.lab.name, "--range", learner.network]
     whose = {"SUDO_UID": str(learner.uid), "SUDO_GID": str(learner.uid)}  # the lab gives its key to who called sudo
-    done = subprocess.run([*command, *words], cwd="/", env={**os.environ, **whose}, capture_output=True, text=True, timeout=600)
+    done = subprocess.run([*command, *words], cwd="/", env={**os.environ, **whose}, umask=0o022, capture_output=True, text=True, timeout=600)
     if done.returncode:
         raise RunbookError(f"the lab of {learner.name} could not be brought up: {done.stderr.strip()[-600:]}", str(learner.lab.log), "read the log")
     cgroups.limit(learner.lab, memory_mb << 20, processes)

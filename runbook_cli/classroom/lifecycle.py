@@ -140,7 +140,8 @@ def _start_hub(room: Room) -> None:
     passed = {name: value for name, value in os.environ.items() if name.startswith(("RUNBOOK_", "EC2LAB_")) and name != "RUNBOOK_HOME"}
     with open(LOG, "ab") as log:
         LOG.chmod(0o600)
-        hub = subprocess.Popen(command, cwd=RUN, env={**passed, **environment}, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        alone = {"stdin": subprocess.DEVNULL, "start_new_session": True, "umask": 0o077}  # what the hub writes is for root: its database is beside the sockets
+        hub = subprocess.Popen(command, cwd=RUN, env={**passed, **environment}, stdout=log, stderr=log, **alone)  # type: ignore[call-overload]
     deadline = time.monotonic() + HUB_SECONDS
     while hub.poll() is None and time.monotonic() < deadline:
         with suppress(httpx2.HTTPError):

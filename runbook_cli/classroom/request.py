@@ -73,6 +73,14 @@ def network(text: str | None, learners: int) -> IPv4Network:
     return found
 
 
+def hosts(given: Sequence[str]) -> Sequence[str]:
+    """Return the names that browsers use for this machine. Raises RunbookError for one that a certificate cannot have."""
+    for name in given:
+        if len(name) > 253 or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*", name):
+            raise RunbookError(f"{name[:60]!r} cannot be this machine's name", "--host", "a host name in ASCII or an IPv4 address, such as class.example.org")
+    return given
+
+
 def port(number: int) -> int:
     """Return the port when it can be listened on. Raises RunbookError."""
     if not 1 <= number <= 65535:

@@ -92,6 +92,7 @@ LOGINS = RUN / "logins.json"  # name: salt and hash of the password
 CERTIFICATE, KEY, AUTHORITY = RUN / "certificate.pem", RUN / "key.pem", RUN / "ca.pem"
 LOG = RUN / "hub.log"
 LIBRARY = HOME / "library"
+COMMAND = LIBRARY / "bin" / "runbook"  # the command line, for terminals
 ENVIRONMENT = CACHE / "environment"
 PROXY = CACHE / "proxy"
 

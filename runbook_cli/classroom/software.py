@@ -24,7 +24,7 @@ from ec2lab.prerequisites import offer
 
 import runbook_cli
 import runbook_lib
-from runbook_cli.classroom.room import CACHE, ENVIRONMENT, LIBRARY, PROXY
+from runbook_cli.classroom.room import CACHE, COMMAND, ENVIRONMENT, LIBRARY, PROXY
 from runbook_lib.errors import RunbookError
 from runbook_lib.files import COPIED, ROOT, templates
 from runbook_lib.headless.cli import NO_NEWS
@@ -110,6 +110,9 @@ def _library() -> None:
     for path in (LIBRARY, *LIBRARY.rglob("*")):
         path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
     compileall.compile_dir(LIBRARY, quiet=2)
+    COMMAND.parent.mkdir()
+    COMMAND.write_text(f'#!/bin/sh\nexec {ENVIRONMENT}/bin/python -m runbook_cli "$@"\n')
+    COMMAND.chmod(0o755)
     settings = ENVIRONMENT / "etc" / "jupyter" / "labconfig" / "default_setting_overrides.json"
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(json.dumps(NO_NEWS), encoding="utf-8")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ec2lab.shell import run
 
-from runbook_cli.classroom.room import ENVIRONMENT, FIRST_UID, HOME, MARK, MOST, Learner
+from runbook_cli.classroom.room import COMMAND, ENVIRONMENT, FIRST_UID, HOME, MARK, MOST, Learner
 from runbook_lib.errors import RunbookError
 
 SHARED_FOLDERS = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))  # where everybody may write
@@ -52,6 +52,7 @@ def make(learner: Learner) -> None:
     as_learner(learner, MAKE_WORKSPACE, str(learner.workspace))
     _use_own_lab(learner)
     as_learner(learner, MAKE_COPIES)
+    (learner.workspace / "runbook").symlink_to(COMMAND)  # what chapters and errors call ./runbook
 
 
 def _use_own_lab(learner: Learner) -> None:
@@ -69,7 +70,7 @@ def environment(learner: Learner) -> dict[str, str]:
         "USER": learner.name,
         "LOGNAME": learner.name,
         "SHELL": "/bin/bash",
-        "PATH": f"{learner.home}/.local/bin:{ENVIRONMENT}/bin:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{learner.home}/.local/bin:{COMMAND.parent}:{ENVIRONMENT}/bin:/usr/local/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "PYTHONUTF8": "1",
         "TMPDIR": str(learner.home / "tmp"),

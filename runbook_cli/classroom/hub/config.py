@@ -8,7 +8,7 @@ from typing import Any
 
 from traitlets.config import get_config
 
-from runbook_cli.classroom.hub.login import Logins
+from runbook_cli.classroom.hub.login import ClassroomAuthenticator
 from runbook_cli.classroom.hub.spawner import LearnerSpawner
 from runbook_cli.classroom.room import CERTIFICATE, ENVIRONMENT, INSTRUCTOR, KEY, ROOM, RUN, Room
 from runbook_cli.classroom.software import proxy_command
@@ -38,7 +38,7 @@ c.JupyterHub.default_url = first_page
 c.JupyterHub.template_paths = [str(Path(__file__).parent / "templates")]
 c.JupyterHub.template_vars = {"announcement_login": "A classroom of the WSO2 cluster runbook. Your instructor has your name and your password."}
 
-c.JupyterHub.authenticator_class = Logins
+c.JupyterHub.authenticator_class = ClassroomAuthenticator
 c.Authenticator.allowed_users = {learner.name for learner in room.learners}
 c.Authenticator.admin_users = {INSTRUCTOR}
 

@@ -10,7 +10,7 @@ from runbook_cli.classroom import logins
 from runbook_cli.classroom.room import LOGINS
 
 
-class Logins(Authenticator):
+class ClassroomAuthenticator(Authenticator):
     """Compares with the hashes that root keeps. No system account has these passwords."""
 
     async def authenticate(self, handler: Any, data: dict[str, str]) -> str | None:

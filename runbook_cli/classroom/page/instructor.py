@@ -14,7 +14,7 @@ from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated
 from tornado.web import Application, HTTPError, RequestHandler, authenticated
 
 from runbook_cli.classroom.page import progress
-from runbook_cli.classroom.page.progress import Progress
+from runbook_cli.classroom.page.progress import LearnerProgress
 from runbook_cli.classroom.room import ROOM, Learner, Room
 
 PATIENCE = 5.0  # seconds after which a learner's row shows what was known before
@@ -26,11 +26,11 @@ class Watch:
 
     def __init__(self, room: Room):
         self.room = room
-        self._known = {learner.name: Progress(learner.name, learner.number, trouble="not asked yet") for learner in room.learners}
+        self._known = {learner.name: LearnerProgress(learner.name, learner.number, trouble="not asked yet") for learner in room.learners}
         self._asked: dict[str, asyncio.Future[None]] = {}
         self._pool = ThreadPoolExecutor(len(room.learners))
 
-    async def rows(self) -> list[Progress]:
+    async def rows(self) -> list[LearnerProgress]:
         """Return each learner's progress: as it is now, or the last known one of those who have not answered in time."""
         for learner in self.room.learners:
             if learner.name not in self._asked or self._asked[learner.name].done():
@@ -42,7 +42,7 @@ class Watch:
         self._known[learner.name] = progress.of(learner)
 
 
-class Page(HubOAuthenticated, RequestHandler):  # type: ignore[misc]
+class InstructorPage(HubOAuthenticated, RequestHandler):  # type: ignore[misc]
     """The page itself."""
 
     def initialize(self, watch: Watch, template: Any) -> None:
@@ -65,7 +65,7 @@ def main() -> None:
     given = {"watch": Watch(Room.read(ROOM)), "template": pages.get_template("instructor.html.j2")}
 
     async def serve() -> None:
-        handlers: list[Any] = [(prefix, Page, given), (f"{prefix}oauth_callback", HubOAuthCallbackHandler)]
+        handlers: list[Any] = [(prefix, InstructorPage, given), (f"{prefix}oauth_callback", HubOAuthCallbackHandler)]
         Application(handlers, cookie_secret=os.urandom(32)).listen(here.port or 0, here.hostname or "127.0.0.1")
         await asyncio.Event().wait()
 

@@ -36,7 +36,7 @@ EXERCISES = {"passed": "passed", "solved": "solution shown", "started": "started
 
 
 @dataclass(frozen=True)
-class Deployment:
+class DeploymentProgress:
     """One deployment: the state of each of its chapters by the chapter's name, and how many exercises are in which state."""
 
     name: str
@@ -49,13 +49,13 @@ class Deployment:
 
 
 @dataclass(frozen=True)
-class Progress:
+class LearnerProgress:
     """One learner, now. `trouble`: why his lab could not be asked; `machines`: name and state of each; memory in MB."""
 
     name: str
     number: int
     machines: tuple[tuple[str, str], ...] = ()
-    deployments: tuple[Deployment, ...] = ()
+    deployments: tuple[DeploymentProgress, ...] = ()
     memory_mb: int = 0
     processes: int = 0
     error: Mapping[str, str] = field(default_factory=dict)
@@ -66,7 +66,7 @@ class Progress:
         return sum(state == "running" for _, state in self.machines)
 
 
-def of(learner: Learner) -> Progress:
+def of(learner: Learner) -> LearnerProgress:
     """Return the learner's progress. It takes a few seconds at most, also where his lab hangs."""
     memory, processes = labs.usage(learner)
     runs = _recent(learner)
@@ -76,8 +76,8 @@ def of(learner: Learner) -> Progress:
         machines = _machines(learner.lab)
         deployments = _deployments(_parameters(learner.lab), {name: str(found.get("pattern")) for name, found in runs.items()})
     except (LabError, BotoCoreError, ClientError, ResponseParserError, OSError) as problem:
-        return Progress(learner.name, learner.number, trouble=f"the lab does not answer ({type(problem).__name__})", **known)
-    return Progress(learner.name, learner.number, machines, deployments, **known)
+        return LearnerProgress(learner.name, learner.number, trouble=f"the lab does not answer ({type(problem).__name__})", **known)
+    return LearnerProgress(learner.name, learner.number, machines, deployments, **known)
 
 
 def _client(lab: Lab, service: str) -> Any:
@@ -111,20 +111,20 @@ def _parameters(lab: Lab) -> dict[str, str]:
     return found
 
 
-def _deployments(parameters: Mapping[str, str], patterns: Mapping[str, str]) -> tuple[Deployment, ...]:
+def _deployments(parameters: Mapping[str, str], patterns: Mapping[str, str]) -> tuple[DeploymentProgress, ...]:
     """Return the deployments that the parameters belong to. `patterns`: as the newest runs name them; else the chapters that have a record."""
     names = sorted({name.removeprefix(PREFIX).split("/")[0] for name in parameters})[:MOST_DEPLOYMENTS]
     return tuple(_deployment(name, parameters, patterns.get(name, "")) for name in names)
 
 
-def _deployment(name: str, parameters: Mapping[str, str], pattern: str) -> Deployment:
+def _deployment(name: str, parameters: Mapping[str, str], pattern: str) -> DeploymentProgress:
     records = {kind: _below(parameters, f"{PREFIX}{name}/{kind}/") for kind in ("chapters", "exercises")}
     wanted = set(records["chapters"])
     with suppress(RunbookError):
         wanted |= {chapter.name for chapter in chapters_of(pattern)}
     states = {chapter: _state(records["chapters"].get(chapter)) for chapter in CHAPTERS if chapter in wanted}
     exercises = [str(record.get("state")) for record in records["exercises"].values()]
-    return Deployment(name, states, {words: exercises.count(state) for state, words in EXERCISES.items() if state in exercises})
+    return DeploymentProgress(name, states, {words: exercises.count(state) for state, words in EXERCISES.items() if state in exercises})
 
 
 def _below(parameters: Mapping[str, str], prefix: str) -> dict[str, dict[str, Any]]:
@@ -151,7 +151,7 @@ def _recent(learner: Learner, run: Callable[..., Any] = subprocess.run) -> dict[
     """Return what `recent.py` prints when it runs as the learner; nothing where it fails or takes too long."""
     command = [sys.executable, "-I", "-S", RECENT, str(learner.workspace / "runs")]
     with suppress(OSError, ValueError, subprocess.TimeoutExpired):
-        done = run(command, capture_output=True, timeout=5, cwd="/", env={}, user=learner.uid, group=learner.uid, extra_groups=[])
+        done = run(command, capture_output=True, timeout=10, cwd="/", env={}, user=learner.uid, group=learner.uid, extra_groups=[])
         found = json.loads(done.stdout or b"{}")
         return {str(name): value for name, value in found.items() if isinstance(value, dict)}
     return {}
