@@ -42,7 +42,9 @@ def there() -> list[int]:
 
 
 def down(number: int, say: Callable[[str], None]) -> None:
-    lifecycle.down(Lab(lab_name(number)), say)
+    lab = Lab(lab_name(number))
+    lifecycle.down(lab, say)
+    cgroups.unlimit(lab)
 
 
 def usage(learner: Learner) -> tuple[int, int]:

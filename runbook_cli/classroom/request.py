@@ -15,7 +15,7 @@ from pathlib import Path
 from runbook_cli.classroom.room import DEFAULT_RANGE, INSTRUCTOR, LAB_PREFIX, MOST
 from runbook_lib.errors import RunbookError
 
-LEARNER_MB = 2000  # what one learner takes with greg-single running (docs/performance.md)
+LEARNER_MB = 1500  # what one learner takes with greg-single running (docs/performance.md)
 RESERVE_MB = 1500  # for the hub, and for what else this machine does
 MOST_MB = 6000  # a learner's limit where there is more: greg-separated with JupyterLab fits
 PROCESSES = 3000  # threads count: three machines and a notebook have about 400

@@ -25,11 +25,11 @@ from ec2lab.prerequisites import offer
 import runbook_cli
 import runbook_lib
 from runbook_cli.classroom.room import CACHE, COMMAND, ENVIRONMENT, LIBRARY, PROXY
+from runbook_cli.prerequisites import CLASSROOM
 from runbook_lib.errors import RunbookError
 from runbook_lib.files import COPIED, ROOT, templates
 from runbook_lib.headless.cli import NO_NEWS
 
-COMMANDS = {"node": "nodejs", "npm": "npm", "useradd": "passwd", "userdel": "passwd"}  # command: Debian package
 PACKAGES = (runbook_lib, runbook_cli, ec2lab, wso2_practice)
 LOCK = ROOT / "requirements-classroom.lock"
 NODE = 18  # the oldest that the proxy runs with
@@ -40,7 +40,7 @@ COMPILED = ("*.pyc", "__pycache__")
 
 def require(assume_yes: bool, say: Say) -> None:
     """Install missing Debian packages after asking. Raises an error when something is missing that is not installed."""
-    offer(lacking(COMMANDS, {}), assume_yes, say)
+    offer(lacking(CLASSROOM, {}), assume_yes, say)
     found = subprocess.run(["node", "--version"], capture_output=True, text=True).stdout.strip()
     if not found or int(found.lstrip("v").split(".")[0]) < NODE:
         raise RunbookError(f"node is {found or 'broken'}, and JupyterHub's proxy needs {NODE} or newer", shutil.which("node"), "install a newer nodejs")

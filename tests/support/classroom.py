@@ -12,18 +12,19 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 from ec2lab.network import links
-from ec2lab.paths import find_lab
 from ec2lab.prerequisites import missing_packages
 from ec2lab.shell import processes
 
-from runbook_cli.classroom import lifecycle, request, software, users
+from runbook_cli.classroom import lifecycle, request, users
 from runbook_cli.classroom.room import FIRST_UID, HOME, RUN, Learner, seats
+from runbook_cli.prerequisites import CLASSROOM
 from tests.conftest import ROOT, need
-from tests.support.lab_fixtures import NAME, RANGE, require_lab_machine
+from tests.support.lab_fixtures import RANGE, require_lab_machine
 
 NAMES = ("test-ada", "test-grace")
 OF_OTHERS = re.compile(r"ec2lab_(?!class\d)|\bec-(?!class\d)|\brb[0-9a-f]{11}|ec2lab[/-](?!class\d)")  # of labs that tests of other files have
@@ -74,7 +75,7 @@ def free_port() -> int:
 def require_classroom_machine() -> None:
     """Skip where no classroom can be made, or where somebody has one."""
     require_lab_machine()
-    need(not missing_packages(software.COMMANDS, {}), "Debian packages are missing: nodejs, npm")
+    need(not missing_packages(CLASSROOM, {}), "Debian packages are missing: nodejs, npm")
     need(not lifecycle.found(), "a classroom is up on this machine")
     need(request.fitting() >= len(NAMES), "too little memory for two learners")
 
@@ -83,7 +84,7 @@ def require_classroom_machine() -> None:
 def running(folder: Path) -> Iterator[Classroom]:
     """A classroom of two, in the second half of the range of the tests' lab; gone afterwards."""
     port, logins = free_port(), folder / "logins"
-    network = next(reversed(list(find_lab(NAME, RANGE).network.subnets())))
+    network = next(reversed(list(IPv4Network(RANGE).subnets())))
     try:
         done = classroom("up", "--names", ",".join(NAMES), "--port", str(port), "--range", str(network), "--logins", str(logins), "--yes")
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

@@ -66,6 +66,12 @@ def limit(lab: Lab, memory: int, processes: int) -> None:
                     (group / name).write_text(str(value))
 
 
+def unlimit(lab: Lab) -> None:
+    """Forget the limits. Where systemd does not run they end with the groups."""
+    if systemd_is_here():
+        run("systemctl", "revert", f"{lab.cgroup}.slice", check=False)
+
+
 def usage(lab: Lab) -> tuple[int, int]:
     """Return what all members of the lab take together: memory in bytes, without the cache of files, and processes with their threads. 0: not counted."""
     memory = processes = 0

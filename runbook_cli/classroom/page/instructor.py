@@ -55,7 +55,7 @@ class InstructorPage(HubOAuthenticated, RequestHandler):  # type: ignore[misc]
         self.set_header("Cache-Control", "no-store")
         self.set_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'")
         rows = await self.watch.rows()
-        self.write(self.template.render(rows=rows, room=self.watch.room, marks=MARKS, now=f"{datetime.now(UTC):%H:%M:%S} UTC"))
+        self.write(self.template.render(rows=rows, room=self.watch.room, marks=MARKS, xsrf=self.xsrf_token.decode(), now=f"{datetime.now(UTC):%H:%M:%S} UTC"))
 
 
 def main() -> None:

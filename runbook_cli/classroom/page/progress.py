@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -23,13 +21,13 @@ from ec2lab.errors import LabError
 from ec2lab.paths import REGION, Lab
 
 from runbook_cli.classroom import labs
-from runbook_cli.classroom.room import Learner
+from runbook_cli.classroom.room import ENVIRONMENT, LIBRARY, Learner
 from runbook_lib.errors import RunbookError
 from runbook_lib.spec.chapters import CHAPTERS, chapters_of
 
 PREFIX = "/runbook/"
 MOST_DEPLOYMENTS, MOST_PAGES = 8, 20
-RECENT = str(Path(__file__).with_name("recent.py"))
+RECENT = LIBRARY / "runbook_cli" / "classroom" / "page" / "recent.py"  # where learners can read it, as they can the environment
 PATIENCE = Config(proxies={}, retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=4)
 DONE, LEAKS, FAILED, APPLIED, OPEN = "verified", "leaks, as expected", "failed", "applied, not verified", "to do"
 EXERCISES = {"passed": "passed", "solved": "solution shown", "started": "started"}
@@ -149,7 +147,7 @@ def _state(record: Mapping[str, Any] | None) -> str:
 
 def _recent(learner: Learner, run: Callable[..., Any] = subprocess.run) -> dict[str, dict[str, Any]]:
     """Return what `recent.py` prints when it runs as the learner; nothing where it fails or takes too long."""
-    command = [sys.executable, "-I", "-S", RECENT, str(learner.workspace / "runs")]
+    command = [str(ENVIRONMENT / "bin" / "python"), "-I", "-S", str(RECENT), str(learner.workspace / "runs")]
     with suppress(OSError, ValueError, subprocess.TimeoutExpired):
         done = run(command, capture_output=True, timeout=10, cwd="/", env={}, user=learner.uid, group=learner.uid, extra_groups=[])
         found = json.loads(done.stdout or b"{}")

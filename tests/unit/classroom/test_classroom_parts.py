@@ -95,7 +95,7 @@ def test_where_no_runs_are_nothing_is_found(tmp_path: Path) -> None:
 
 
 def test_recent_runs_with_the_standard_library_alone(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-I", "-S", progress.RECENT, str(tmp_path)], capture_output=True, text=True, check=True, env={})
+    done = subprocess.run([sys.executable, "-I", "-S", recent.__file__, str(tmp_path)], capture_output=True, text=True, check=True, env={})
     assert done.stdout.strip() == "{}"
 
 
@@ -114,7 +114,7 @@ def test_a_file_that_only_root_can_read_is_not_read_for_a_learner(tmp_path_facto
             path.chmod(0o755)
         command = ["/usr/bin/python3", "-I", "-S", "-", str(shared / "runs")]
         done = subprocess.run(
-            command, input=Path(progress.RECENT).read_text(), capture_output=True, text=True, user=65534, group=65534, extra_groups=[], cwd="/"
+            command, input=Path(recent.__file__).read_text(), capture_output=True, text=True, user=65534, group=65534, extra_groups=[], cwd="/"
         )
         assert "a secret" not in done.stdout + done.stderr
     finally:
