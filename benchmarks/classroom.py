@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import ssl
 import statistics
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def classroom(*words: str) -> str:
 def sign_in(room: Room, learner: Learner, password: str) -> float:
     """Sign in, and return the seconds until the learner's JupyterLab answers."""
     began, url = time.monotonic(), f"https://127.0.0.1:{room.port}"
-    with httpx2.Client(verify=str(AUTHORITY), trust_env=False, follow_redirects=True, timeout=300) as browser:
+    with httpx2.Client(verify=ssl.create_default_context(cafile=str(AUTHORITY)), trust_env=False, follow_redirects=True, timeout=300) as browser:
         form = browser.get(f"{url}/hub/login").text
         token = re.search(r'name="_xsrf"\s+value="([^"]+)"', form)
         browser.post(f"{url}/hub/login", data={"username": learner.name, "password": password, "_xsrf": token[1] if token else ""})

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -142,10 +143,10 @@ def _start_hub(room: Room) -> None:
         LOG.chmod(0o600)
         alone = {"stdin": subprocess.DEVNULL, "start_new_session": True, "umask": 0o077}  # what the hub writes is for root: its database is beside the sockets
         hub = subprocess.Popen(command, cwd=RUN, env={**passed, **environment}, stdout=log, stderr=log, **alone)  # type: ignore[call-overload]
-    deadline = time.monotonic() + HUB_SECONDS
+    trust, deadline = ssl.create_default_context(cafile=str(AUTHORITY)), time.monotonic() + HUB_SECONDS
     while hub.poll() is None and time.monotonic() < deadline:
         with suppress(httpx2.HTTPError):
-            if httpx2.get(f"https://127.0.0.1:{room.port}/hub/health", verify=str(AUTHORITY), trust_env=False).status_code == 200:
+            if httpx2.get(f"https://127.0.0.1:{room.port}/hub/health", verify=trust, trust_env=False).status_code == 200:
                 return
         time.sleep(0.2)
     words = " / ".join(LOG.read_text(errors="replace").strip().splitlines()[-3:])

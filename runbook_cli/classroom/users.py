@@ -22,6 +22,10 @@ from runbook_lib.errors import RunbookError
 SHARED_FOLDERS = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))  # where everybody may write
 LAB_CONFIG = re.compile(r"aws_config: \S+")
 LAB_NETWORK = re.compile(r"network: 10\.213\.(\d+)\.0/24")
+PROFILE = """\
+export PATH="{path}"  # a terminal's shell is a login shell, and /etc/profile has just set another one
+[ ! -f ~/.bashrc ] || . ~/.bashrc
+"""
 MAKE_WORKSPACE = """
 import sys
 from pathlib import Path
@@ -53,6 +57,8 @@ def make(learner: Learner) -> None:
     _use_own_lab(learner)
     as_learner(learner, MAKE_COPIES)
     (learner.workspace / "runbook").symlink_to(COMMAND)  # what chapters and errors call ./runbook
+    (learner.home / ".bash_profile").write_text(PROFILE.format(path=environment(learner)["PATH"]), encoding="utf-8")
+    (learner.home / ".bash_profile").chmod(0o644)
 
 
 def _use_own_lab(learner: Learner) -> None:

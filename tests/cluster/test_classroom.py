@@ -103,7 +103,7 @@ def row(page: Any, learner: str) -> Any:
 def test_the_address_has_tls_with_the_certificate_whose_fingerprint_was_printed(room: Classroom) -> None:
     served = ssl.get_server_certificate(("127.0.0.1", room.port))
     assert certificate.fingerprint(served) in room.said
-    assert httpx2.get(f"{room.url}/hub/login", verify=str(AUTHORITY), trust_env=False).status_code == 200
+    assert httpx2.get(f"{room.url}/hub/login", verify=ssl.create_default_context(cafile=str(AUTHORITY)), trust_env=False).status_code == 200
     with pytest.raises(httpx2.HTTPError):
         httpx2.get(f"http://127.0.0.1:{room.port}/hub/login", trust_env=False)
 
@@ -137,7 +137,7 @@ def test_what_cannot_be_is_one_error_and_changes_nothing(room: Classroom, words:
 def test_down_without_a_yes_removes_nothing(room: Classroom) -> None:
     done = classroom("down")
     assert done.returncode == 1 and "not confirmed" in done.stderr
-    assert httpx2.get(f"{room.url}/hub/health", verify=str(AUTHORITY), trust_env=False).status_code == 200
+    assert httpx2.get(f"{room.url}/hub/health", verify=ssl.create_default_context(cafile=str(AUTHORITY)), trust_env=False).status_code == 200
 
 
 def test_a_wrong_password_lets_nobody_in(browser: Any, room: Classroom) -> None:
@@ -180,8 +180,7 @@ def test_the_instructor_sees_who_builds_breaks_and_repairs(room: Classroom, sign
         row(instructor, ADA).get_by_text(f"{chapter[:2]} verified").wait_for()
     row(instructor, ADA).get_by_text("3 of 3 run").wait_for()
     assert "nothing yet" in row(instructor, GRACE).inner_text()
-    menu_terminal(page)
-    page.keyboard.type(f"./runbook lab ssh db-1 -- sudo systemctl stop mariadb; {ASK_MYSQL}\n")
+    in_terminal(page, room.learner(ADA), f"runbook lab ssh db-1 sudo systemctl stop mariadb; {ASK_MYSQL}")
     row(instructor, ADA).get_by_text("02 failed").wait_for()
     row(instructor, ADA).get_by_text(re.compile(f"{MYSQL}.*", re.DOTALL)).first.wait_for()
     picture(instructor, "classroom-instructor")
@@ -197,12 +196,20 @@ def test_the_instructor_sees_who_builds_breaks_and_repairs(room: Classroom, sign
     assert found[GRACE]["machines"] == found[GRACE]["deployments"] == []
 
 
-def menu_terminal(page: Any) -> None:
-    """Open a terminal and put the cursor there."""
+def in_terminal(page: Any, learner: Learner, command: str) -> None:
+    """Open a terminal and type a command there, once its shell listens."""
     page.get_by_role("menuitem", name="File", exact=True).click()
     page.locator(".lm-Menu-itemLabel").get_by_text("New", exact=True).hover()
     page.locator(".lm-Menu-itemLabel").get_by_text("Terminal", exact=True).click()
     page.locator(".jp-Terminal .xterm-screen").click()
+    listens = learner.home / "listens"
+
+    def typed() -> bool:
+        page.keyboard.type(f"touch {listens}\n")
+        return listens.exists()
+
+    eventually(typed, "a shell in the terminal", PATIENCE / 1000)
+    page.keyboard.type(f"{command}\n")
 
 
 def test_a_learners_command_line_works_without_root(ada: Learner) -> None:
@@ -300,7 +307,11 @@ def test_a_learners_token_opens_his_own_server_only(room: Classroom, grace: Lear
     token = next(word.split("=", 1)[1] for word in words if word.startswith("JUPYTERHUB_API_TOKEN="))
 
     def asked(path: str) -> int:
-        return int(httpx2.get(f"{room.url}{path}", headers={"Authorization": f"token {token}"}, verify=str(AUTHORITY), trust_env=False).status_code)
+        return int(
+            httpx2.get(
+                f"{room.url}{path}", headers={"Authorization": f"token {token}"}, verify=ssl.create_default_context(cafile=str(AUTHORITY)), trust_env=False
+            ).status_code
+        )
 
     assert asked(f"/user/{GRACE}/api/status") == 200
     assert {asked(f"/user/{ADA}/api/status"), asked(f"/hub/api/users/{ADA}"), asked("/services/instructor/")} <= {302, 403, 404}
