@@ -22,7 +22,7 @@ from ec2lab import cleanup
 from ec2lab.machines import cgroups
 
 from runbook_cli.classroom import certificate, users
-from runbook_cli.classroom.room import AUTHORITY, INSTRUCTOR, RUN, Learner, Room
+from runbook_cli.classroom.room import AUTHORITY, ENVIRONMENT, INSTRUCTOR, RUN, Learner, Room
 from tests.support.accessibility import hindrances
 from tests.support.classroom import NAMES, Classroom, as_learner, classroom, everything, require_classroom_machine, running
 from tests.support.jupyterlab_server import PATIENCE, chromium_running, menu, picture
@@ -95,6 +95,15 @@ def open_notebook(page: Any, room: Classroom, learner: str, chapter: str) -> Non
 def row(page: Any, learner: str) -> Any:
     """The learner's row on the instructor's page, which refreshes itself."""
     return page.locator(f'tr[data-learner="{learner}"]')
+
+
+def status_of(page: Any, url: str) -> int:
+    """The status with which an address answers whoever is signed in in this window."""
+    other = page.context.new_page()
+    try:
+        return int(other.goto(url).status)
+    finally:
+        other.close()
 
 
 # --- the way in
@@ -296,10 +305,11 @@ def test_no_learner_gets_at_what_is_roots(room: Classroom, ada: Learner, command
 
 
 def test_the_hub_gives_no_learner_anothers_server_nor_the_instructors_page(room: Classroom, sign_in: SignIn) -> None:
-    page = sign_in(GRACE).context.new_page()
-    asked = {path: page.goto(f"{room.url}{path}").status for path in (f"/user/{ADA}/lab", "/services/instructor/", "/hub/admin", f"/user/{GRACE}/api/status")}
+    asked = {
+        path: status_of(sign_in(GRACE), f"{room.url}{path}")
+        for path in (f"/user/{ADA}/lab", "/services/instructor/", "/hub/admin", f"/user/{GRACE}/api/status")
+    }
     assert asked == {f"/user/{ADA}/lab": 403, "/services/instructor/": 403, "/hub/admin": 403, f"/user/{GRACE}/api/status": 200}
-    page.close()
 
 
 def test_a_learners_token_opens_his_own_server_only(room: Classroom, grace: Learner, ada: Learner) -> None:
@@ -318,9 +328,7 @@ def test_a_learners_token_opens_his_own_server_only(room: Classroom, grace: Lear
 
 
 def test_the_instructor_has_no_server_of_his_own_and_starts_none_for_others(room: Classroom, sign_in: SignIn) -> None:
-    page = sign_in(INSTRUCTOR).context.new_page()
-    assert page.goto(f"{room.url}/hub/spawn").status == 403
-    page.close()
+    assert status_of(sign_in(INSTRUCTOR), f"{room.url}/hub/spawn") == 403
 
 
 # --- limits
@@ -345,11 +353,11 @@ def test_who_takes_more_memory_than_his_limit_is_ended_alone(room: Classroom, gr
     cgroups.limit(grace.lab, 700 << 20, limits.processes)
     try:
         words = [f"echo $$ > {file};" for file in group]
-        command = ["sh", "-c", f"{' '.join(words)} exec setpriv --reuid {grace.uid} --clear-groups python3 -c 'bytearray(900 << 20)'"]
+        command = ["sh", "-c", f"{' '.join(words)} exec setpriv --reuid {grace.uid} --clear-groups {ENVIRONMENT}/bin/python -c 'bytearray(900 << 20)'"]
         assert subprocess.run(command, capture_output=True).returncode in (-signal.SIGKILL, 137)
     finally:
         cgroups.limit(grace.lab, limits.memory_mb << 20, limits.processes)
-    assert sign_in(GRACE).evaluate(f"fetch('/user/{GRACE}/api/status').then(found => found.status)") == 200
+    assert status_of(sign_in(GRACE), f"{room.url}/user/{GRACE}/api/status") == 200
 
 
 # --- a lab that dies
@@ -363,7 +371,7 @@ def test_one_learners_lab_is_killed_and_the_others_notice_nothing(room: Classroo
     found = room.status()
     assert "does not answer" in found[ADA]["trouble"] and not found[GRACE]["trouble"]
     assert as_learner(grace, "runbook", "lab", "status").returncode == 0
-    assert sign_in(GRACE).evaluate(f"fetch('/user/{GRACE}/api/status').then(found => found.status)") == 200
+    assert status_of(sign_in(GRACE), f"{room.url}/user/{GRACE}/api/status") == 200
     instructor, page = sign_in(INSTRUCTOR), sign_in(ADA)
     row(instructor, ADA).get_by_text("stop and start the learner's server").wait_for()
     assert row(instructor, GRACE).locator(".trouble").count() == 0

@@ -36,7 +36,7 @@ def _of_run(journal: Path) -> dict[str, Any]:
         if entry.get("verb") == "begin":
             pattern = str(entry.get("pattern"))
         if entry.get("error"):
-            error = {"utc": str(entry.get("utc"))[:19] + "Z", "chapter": str(entry.get("chapter")), "what": str(entry["error"]).splitlines()[0][:LONGEST]}
+            error = {"utc": str(entry.get("utc"))[:19] + "Z", "chapter": str(entry.get("chapter")), "what": " ".join(str(entry["error"]).split())[:LONGEST]}
     return {"pattern": pattern, "error": error}
 
 

@@ -86,7 +86,7 @@ def test_the_last_error_of_the_newest_run_is_found(tmp_path: Path) -> None:
     journal(tmp_path, "mine", "20260101T000000Z", {"verb": "begin", "pattern": "greg-original"}, {**failed, "error": "an older run"})
     lines = [{"verb": "begin", "pattern": "greg-single"}, {**failed, "error": "first"}, {**failed, "error": "second\n  where: db-1"}, "cut in the mid", [1]]
     journal(tmp_path, "mine", "20260102T000000Z", *lines)
-    error = {"utc": "2026-01-02T00:00:00Z", "chapter": "02_install_mysql", "what": "second"}
+    error = {"utc": "2026-01-02T00:00:00Z", "chapter": "02_install_mysql", "what": "second where: db-1"}
     assert recent.recent(tmp_path) == {"mine": {"pattern": "greg-single", "error": error}}
 
 
