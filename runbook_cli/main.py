@@ -38,13 +38,43 @@ def main(argv: list[str] | None = None) -> int:
         if sys.platform != "linux":
             print(not_here(), file=sys.stderr)
             return 1
-        if os.geteuid() != 0 and argv[1:2] in (["up"], ["down"], ["ssh"]):
+        if os.environ.get("RUNBOOK_CLASSROOM") and argv[1:2] in (["up"], ["down"]):
+            print(of_the_classroom(f"./runbook lab {argv[1]}"), file=sys.stderr)
+            return 1
+        if os.geteuid() != 0 and argv[1:2] in (["up"], ["down"], ["ssh"]) and not os.environ.get("RUNBOOK_CLASSROOM"):
             return as_root([*FRONT, *argv])
         from runbook_cli import lab
 
         return lab.main(argv[1:])
+    if argv[:1] == ["classroom"]:
+        return classroom(argv[1:])
     more: dict[str, Callable[[argparse.Namespace], int]] = {"rehearse": rehearse, "open": open_, "doctor": doctor}
     return cli.main(argv, more)
+
+
+def classroom(argv: list[str]) -> int:
+    """Run the classroom's command as root and return its exit status. What it says of its options needs no root."""
+    if sys.platform != "linux":
+        print(not_here("the classroom"), file=sys.stderr)
+        return 1
+    if os.environ.get("RUNBOOK_CLASSROOM"):
+        print(of_the_classroom("./runbook classroom"), file=sys.stderr)
+        return 1
+    if os.geteuid() != 0 and not {"-h", "--help"} & set(argv):
+        try:
+            return as_root([*FRONT, "classroom", *argv], "the classroom makes users, machines and networks")
+        except RunbookError as problem:
+            print(problem, file=sys.stderr)
+            return 1
+    from runbook_cli.classroom import cli as of_classroom
+
+    return of_classroom.main(argv)
+
+
+def of_the_classroom(command: str) -> RunbookError:
+    """Return what a learner in a classroom is told who asks for what the instructor does."""
+    step = "stop and start your server (File > Hub Control Panel): the lab is up again with it; or ask your instructor"
+    return RunbookError("your lab is run by the classroom, as root", command, step)
 
 
 def rehearse(args: argparse.Namespace) -> int:
@@ -104,6 +134,9 @@ def ensure_lab(args: argparse.Namespace) -> None:
         return
     if sys.platform != "linux":
         raise not_here()
+    if os.environ.get("RUNBOOK_CLASSROOM"):  # no learner has sudo: the classroom keeps the lab up
+        _require_up(name)
+        return
     image = _cloud_of(args).image
     images = [] if image.startswith("ami-") else ["--images", image]
     status = as_root([*FRONT, "lab", "up", "--yes", "--name", name, *images])
@@ -111,18 +144,32 @@ def ensure_lab(args: argparse.Namespace) -> None:
         raise RunbookError(f"lab {name} could not be brought up", next_step="the lines above say why; ./runbook doctor says more")
 
 
-def not_here() -> RunbookError:
-    """Return what a machine without Linux is told that is asked for the lab: what works there."""
-    what = f"the lab needs Linux, and this is {SYSTEMS.get(sys.platform, sys.platform)}: here works what is on AWS, with params that end in .aws.yaml"
+def _require_up(name: str) -> None:
+    """Raise RunbookError unless the lab answers to whoever asks."""
+    from ec2lab.errors import LabError
+    from ec2lab.lifecycle import alive
+    from ec2lab.paths import find_lab
+
+    try:
+        if alive(find_lab(name)):
+            return
+    except LabError as problem:
+        raise RunbookError(problem.what, problem.where, "use the params of your own workspace, which name your lab") from None
+    raise RunbookError(f"lab {name} is not up", name, of_the_classroom("").next_step)
+
+
+def not_here(what: str = "the lab") -> RunbookError:
+    """Return what a machine without Linux is told that is asked for the lab or the classroom: what works there."""
+    what = f"{what} needs Linux, and this is {SYSTEMS.get(sys.platform, sys.platform)}: here works what is on AWS, with params that end in .aws.yaml"
     return RunbookError(what, None, "for the lab a Linux virtual machine, on Windows WSL")
 
 
-def as_root(command: list[str]) -> int:
+def as_root(command: list[str], why: str = "the lab makes machines and networks") -> int:
     """Run a command as root (by sudo when this process is not root) and return its exit status. Raises RunbookError when there is no sudo."""
     if os.geteuid() == 0:
         return subprocess.run(command).returncode
     if not shutil.which("sudo"):
-        raise RunbookError("the lab makes machines and networks, which needs root", None, "run it as root, or install sudo")
+        raise RunbookError(f"{why}, which needs root", None, "run it as root, or install sudo")
     # sudo drops the environment. Root's bytecode goes to a separate folder: an environment's owner could not remove root's files from it
     settings = [f"{name}={os.environ[name]}" for name in LAB_SETTINGS.values() if name in os.environ]
     return subprocess.run(["sudo", "--", "env", "PYTHONPYCACHEPREFIX=/var/cache/runbook/bytecode", *settings, *command]).returncode

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ec2lab.prerequisites as lab
 import wso2_practice.prerequisites as practice
 
+CLASSROOM = {"node": "nodejs", "npm": "npm", "useradd": "passwd", "userdel": "passwd"}  # command: Debian package
 TESTS = (  # only the tests need these
     "awscli",
     "chromium",
@@ -29,4 +30,5 @@ def missing_packages() -> list[str]:
 
 if __name__ == "__main__":
     tables = (lab.COMMANDS, lab.FILES, practice.COMMANDS, practice.FILES)
-    print(*sorted({*TESTS, *(package for table in tables for package in table.values())}), sep="\n")
+    node = lab.missing_packages(CLASSROOM, {})  # only what is missing: elsewhere node comes with npm, and Debian's npm cannot be installed beside it
+    print(*sorted({*TESTS, *node, *(package for table in tables for package in table.values())}), sep="\n")

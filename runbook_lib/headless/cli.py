@@ -43,6 +43,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "completion": ('completion of the shell; for bash: eval "$(./runbook completion bash)"', "0"),
     "test": ("every test that this machine can run", "pytest's"),
     "lab": ("up, down, status, env, ssh, hosts, browser: EC2 on one's own machine", "0, 1"),
+    "classroom": ("up, status, down: JupyterHub with a login and a lab for each learner", "0, 1"),
 }
 WITH_DOCUMENT = ("run", "plan", "verify", "status", "destroy", "exercise")
 # JupyterLab asks each new reader whether it may fetch news: defaults of its settings, which a person's own settings override
@@ -50,6 +51,7 @@ NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false",
 SHELLS = ("bash", "zsh", "fish")
 LAB_VERBS = ("up", "down", "status", "env", "ssh", "hosts", "browser")
 EXERCISE_VERBS = ("list", "start", "check", "hint", "solve", "reset")
+CLASSROOM_VERBS = ("up", "status", "down")
 OF_CHAPTERS = "a parameter that a chapter has of its own, as with papermill: -p war app.war"
 
 
@@ -140,8 +142,9 @@ def parser() -> Parser:
     test.add_argument("rest", nargs="*", help="for pytest, as are unknown options")
     verb("papermill", "").add_argument("rest", nargs=argparse.REMAINDER)
     verb("completion", "").add_argument("shell", choices=SHELLS)
-    of_lab: Any = verb("lab", "").add_argument("rest", nargs=argparse.REMAINDER)
-    of_lab.completer = lambda **_: LAB_VERBS
+    for name, words in (("lab", LAB_VERBS), ("classroom", CLASSROOM_VERBS)):  # their options are those of programs of their own
+        rest: Any = verb(name, "").add_argument("rest", nargs=argparse.REMAINDER)
+        rest.completer = lambda words=words, **_: words
     return top
 
 

@@ -1,4 +1,4 @@
-"""The dependencies are named once, in pyproject.toml: environment.yml, the two locks and the imports follow it."""
+"""The dependencies are named once, in pyproject.toml: environment.yml, the locks and the imports follow it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ ENVIRONMENT: list[str] = PYPROJECT["dependency-groups"]["environment"]
 DECLARED = [*PROJECT["dependencies"], *(name for group in EXTRAS.values() for name in group)]
 LOCKS = {
     "requirements.lock": [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["browser"], *EXTRAS["book"], *ENVIRONMENT],
+    "requirements-classroom.lock": [*PROJECT["dependencies"], *EXTRAS["lab"], *EXTRAS["browser"], *EXTRAS["book"], *EXTRAS["classroom"], *ENVIRONMENT],
     "requirements-test.lock": [*DECLARED, *ENVIRONMENT],
 }
 LAB: list[str] = tomllib.loads((ROOT / "lab/pyproject.toml").read_text())["project"]["dependencies"]
 # what the code of a folder may import: at the top of a file, and inside of a function or for types
 MAY_IMPORT = {
-    "runbook_lib": (PROJECT["dependencies"], [*PROJECT["dependencies"], *EXTRAS["browser"], *EXTRAS["book"]]),
-    "runbook_cli": (PROJECT["dependencies"], PROJECT["dependencies"]),
+    "runbook_lib": (PROJECT["dependencies"], [*PROJECT["dependencies"], *EXTRAS["browser"], *EXTRAS["book"], *EXTRAS["dask"]]),
+    "runbook_cli": ([*PROJECT["dependencies"], *EXTRAS["classroom"]], [*PROJECT["dependencies"], *EXTRAS["classroom"]]),
     "lab": (LAB, LAB),
     "practice": (PROJECT["dependencies"], PROJECT["dependencies"]),
     "benchmarks": (DECLARED, DECLARED),
@@ -95,9 +96,11 @@ def test_the_lock_holds_what_is_needed_here_and_nothing_else(lock: str) -> None:
     assert {name for name, _ in needed} == here
 
 
-def test_the_lock_for_tests_is_the_other_one_and_more() -> None:
-    chapters, tests = map(locked, LOCKS)
-    assert {name: tests.get(name) for name in chapters} == chapters
+def test_each_lock_is_the_one_before_and_more() -> None:
+    """Of the same versions; a package that one lock needs for some Pythons only, another may need for all."""
+    chapters, classroom, tests = ({name: {str(entry.specifier) for entry in entries} for name, entries in locked(lock).items()} for lock in LOCKS)
+    assert {name: classroom.get(name) for name in chapters} == chapters
+    assert {name: tests.get(name) for name in classroom} == classroom
     assert {canonicalize_name(Requirement(name).name) for name in EXTRAS["test"]} - {"packaging", "nbconvert"} <= set(tests) - set(chapters)
 
 

@@ -1,0 +1,1 @@
+"""The classroom: JupyterHub with a login, a lab and limits for each learner, on one machine."""

@@ -1,0 +1,1 @@
+"""What runs inside of JupyterHub: its configuration, the logins, the learners' servers."""

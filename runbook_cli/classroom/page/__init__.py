@@ -1,0 +1,1 @@
+"""How far every learner is, and the page on which the instructor sees it."""

@@ -1,0 +1,165 @@
+"""The system users of the learners: made, given a workspace, found again and removed without a record of them."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ec2lab.shell import run
+
+from runbook_cli.classroom.room import COMMAND, ENVIRONMENT, FIRST_UID, HOME, MARK, MOST, Learner
+from runbook_lib.errors import RunbookError
+
+SHARED_FOLDERS = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))  # where everybody may write
+LAB_CONFIG = re.compile(r"aws_config: \S+")
+LAB_NETWORK = re.compile(r"network: 10\.213\.(\d+)\.0/24")
+PROFILE = """\
+export PATH="{path}"  # a terminal's shell is a login shell, and /etc/profile has just set another one
+[ ! -f ~/.bashrc ] || . ~/.bashrc
+"""
+MAKE_WORKSPACE = """
+import sys
+from pathlib import Path
+from runbook_lib.files import make_workspace
+make_workspace(Path(sys.argv[1]))
+"""
+MAKE_COPIES = """
+from runbook_lib.files import ROOT
+from runbook_lib.notebook.work_copies import work_copies
+from runbook_lib.spec.loader import load_spec
+for path in sorted((ROOT / "params").glob("*.lab.yaml")):
+    spec = load_spec(path)
+    work_copies(path, spec.deployment, spec.pattern)
+"""
+
+
+def make(learner: Learner) -> None:
+    """Make the system user, who has no password, with a home that nobody else can read, and his copy of the notebooks."""
+    learner.home.parent.mkdir(parents=True, exist_ok=True)
+    learner.home.parent.chmod(0o711)
+    command = ["useradd", "--uid", str(learner.uid), "--user-group", "--comment", MARK, "--shell", "/bin/bash", "--home-dir", str(learner.home)]
+    run(*command, "--create-home", "--key", "HOME_MODE=0700", "--key", "UMASK=077", learner.name)
+    learner.home.chmod(0o700)
+    learner.sockets.mkdir(parents=True)
+    learner.sockets.parent.chmod(0o711)
+    learner.sockets.chmod(0o700)
+    os.chown(learner.sockets, learner.uid, learner.uid)
+    as_learner(learner, MAKE_WORKSPACE, str(learner.workspace))
+    _use_own_lab(learner)
+    as_learner(learner, MAKE_COPIES)
+    (learner.workspace / "runbook").symlink_to(COMMAND)  # what chapters and errors call ./runbook
+    (learner.home / ".bash_profile").write_text(PROFILE.format(path=environment(learner)["PATH"]), encoding="utf-8")
+    (learner.home / ".bash_profile").chmod(0o644)
+
+
+def _use_own_lab(learner: Learner) -> None:
+    """Let the params of the learner's workspace name his lab and its addresses. No program of his runs yet, so root may write there."""
+    lab = learner.lab
+    for path in (learner.workspace / "params").glob("*.lab.yaml"):
+        text = LAB_CONFIG.sub(f"aws_config: {lab.aws_config}", path.read_text(encoding="utf-8"))
+        path.write_text(LAB_NETWORK.sub(lambda found: f"network: {lab.network.network_address + 256 * int(found[1])}/24", text), encoding="utf-8")
+
+
+def environment(learner: Learner) -> dict[str, str]:
+    """Return the environment of the learner's programs."""
+    return {
+        "HOME": str(learner.home),
+        "USER": learner.name,
+        "LOGNAME": learner.name,
+        "SHELL": "/bin/bash",
+        "PATH": f"{learner.home}/.local/bin:{COMMAND.parent}:{ENVIRONMENT}/bin:/usr/local/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "PYTHONUTF8": "1",
+        "TMPDIR": str(learner.home / "tmp"),
+        "JUPYTER_RUNTIME_DIR": str(learner.sockets),
+        "RUNBOOK_HOME": str(learner.workspace),
+        "RUNBOOK_LAB": learner.lab.name,
+        "RUNBOOK_CLASSROOM": "1",
+    }
+
+
+def as_learner(learner: Learner, program: str, *words: str) -> None:
+    """Run a Python program as the learner. Raises RunbookError when it fails."""
+    command = [str(ENVIRONMENT / "bin" / "python"), "-c", f"import os; os.umask(0o077); os.makedirs(os.environ['TMPDIR'], exist_ok=True)\n{program}", *words]
+    rights = {"user": learner.uid, "group": learner.uid, "extra_groups": []}
+    done = subprocess.run(command, cwd=learner.home, env=environment(learner), capture_output=True, text=True, timeout=120, **rights)  # type: ignore[call-overload]
+    if done.returncode:
+        raise RunbookError(f"the workspace of {learner.name} could not be made: {done.stderr.strip()[-400:]}", str(learner.home))
+
+
+def made() -> list[pwd.struct_passwd]:
+    """Return the users that a classroom made on this machine."""
+    return [user for user in pwd.getpwall() if user.pw_gecos == MARK and FIRST_UID < user.pw_uid <= FIRST_UID + MOST]
+
+
+def processes_of(uids: Iterable[int]) -> list[int]:
+    """Return the pids of these users' processes."""
+    wanted, found = set(uids), []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if folder.stat().st_uid in wanted or _real_uid(folder) in wanted:
+                found.append(int(folder.name))
+    return found
+
+
+def _real_uid(folder: Path) -> int:
+    return int((folder / "status").read_text().split("Uid:", 1)[1].split()[0])
+
+
+def end_processes(uids: Sequence[int], seconds: float = 15) -> None:
+    """Kill what these users run. Raises RunbookError when something is left after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while found := processes_of(uids):
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if time.monotonic() > deadline:
+            raise RunbookError(f"processes of learners do not end: {', '.join(map(str, found))}", "/proc", "see what holds them, then run this again")
+        time.sleep(0.05)
+
+
+def remove(user: pwd.struct_passwd) -> None:
+    """Remove a user whose processes have ended, with his home and all files of his in folders where everybody may write."""
+    run("userdel", user.pw_name)
+    shutil.rmtree(HOME / "homes" / user.pw_name, ignore_errors=True)
+    Path("/var/mail", user.pw_name).unlink(missing_ok=True)
+    for folder in SHARED_FOLDERS:
+        for path in folder.iterdir():
+            with suppress(OSError):
+                if path.lstat().st_uid == user.pw_uid:
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def keep_runs(users: Sequence[pwd.struct_passwd], archive: Path) -> None:
+    """Write the learners' runs into a tar archive that who called sudo alone can read. Raises RunbookError when there is such a file already."""
+    try:
+        handle = os.open(archive, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as problem:
+        raise RunbookError(
+            f"the archive cannot be written: {problem.strerror}", str(archive), "name a file that does not exist, in a folder that does"
+        ) from None
+    give_to_caller(handle)
+    with os.fdopen(handle, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
+        for user in users:
+            folder = HOME / "homes" / user.pw_name / "runbook" / "runs"
+            if folder.is_dir() and not folder.is_symlink():
+                tar.add(folder, f"{user.pw_name}/runs", filter=_ordinary)
+
+
+def _ordinary(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """Leave out what is neither a file nor a folder: links that a learner made may point anywhere."""
+    return entry if entry.isreg() or entry.isdir() else None
+
+
+def give_to_caller(handle: int) -> None:
+    """Make an open file the one of who called sudo, or of root where nobody did."""
+    os.fchown(handle, int(os.environ.get("SUDO_UID", os.getuid())), int(os.environ.get("SUDO_GID", os.getgid())))

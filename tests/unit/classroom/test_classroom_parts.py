@@ -1,0 +1,121 @@
+"""Parts of the classroom that need no root: walls as text, logins, progress out of what learners write."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_cli.classroom import logins, room, walls
+from runbook_cli.classroom.page import progress, recent
+
+ADA, GRACE = room.seats(["ada", "grace"], IPv4Network("10.160.0.0/16"))
+
+
+def test_a_learners_range_and_address_are_for_him_and_root_alone() -> None:
+    text = walls.table([ADA, GRACE], [7001, 7002])
+    assert "ip daddr { 10.160.0.0/20, 127.77.0.1 } meta skuid != { 0, 57001 } counter reject" in text
+    assert "ip daddr { 10.160.16.0/20, 127.77.0.2 } meta skuid != { 0, 57002 } counter reject" in text
+    assert 'meta skuid { 57001, 57002 } oifname "ec-*" ip daddr != { 10.160.0.0/20, 10.160.16.0/20 } counter reject' in text
+    assert "tcp dport { 7001, 7002 } meta skuid != 0 counter reject" in text
+
+
+def test_a_password_fits_its_own_login_only(tmp_path: Path) -> None:
+    made, file = logins.make(["ada", "grace"]), tmp_path / "logins.json"
+    logins.store(made, file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert not any(password in file.read_text() for password in made.values())
+    tried = {(name, whose): logins.fits(name, made[whose], file) for name in made for whose in made}
+    assert tried == {("ada", "ada"): True, ("grace", "grace"): True, ("ada", "grace"): False, ("grace", "ada"): False}
+    assert not logins.fits("nobody", made["ada"], file)
+    assert not logins.fits("ada", "", file)
+
+
+def test_passwords_are_long_and_never_the_same() -> None:
+    made = logins.make([f"learner{number}" for number in range(99)])
+    assert len(set(made.values())) == 99
+    assert all(len(password) == 19 for password in made.values())
+
+
+CHAPTERS = {
+    "01_launch_ec2": '{"ok": true, "utc": "2026-01-01T00:00:00Z", "by": "ada"}',
+    "02_install_mysql": '{"ok": false, "applied": true}',
+    "05_configure_nginx": '{"ok": false}',
+    "07_verify_sso_separation": '{"ok": true, "leaks": "the Store leads to the Publisher"}',
+}
+
+
+def test_chapters_and_exercises_are_read_from_parameters() -> None:
+    parameters = {f"/runbook/mine/chapters/{name}": text for name, text in CHAPTERS.items()}
+    parameters |= {
+        f"/runbook/mine/exercises/nginx-{number}": json.dumps({"state": state}) for number, state in enumerate(["passed", "passed", "solved", "open"])
+    }
+    [found] = progress._deployments(parameters, {"mine": "greg-single"})
+    assert dict(found.chapters) == {
+        "01_launch_ec2": "verified",
+        "02_install_mysql": "applied, not verified",
+        "04_configure_greg_nodes": "to do",
+        "05_configure_nginx": "failed",
+        "07_verify_sso_separation": "leaks, as expected",
+    }
+    assert (found.verified, dict(found.exercises)) == (2, {"passed": 2, "solution shown": 1})
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[]", "null", '{"ok": ', "[" * 5000, '"x"', "{}"])
+def test_a_record_that_is_none_does_not_stop_the_page(text: str) -> None:
+    parameters = {"/runbook/mine/chapters/01_launch_ec2": text, "/runbook/mine/exercises/a": text, "/runbook/": text, "/runbook/mine": text}
+    found = progress._deployments(parameters, {"mine": "no such pattern"})
+    assert [each.name for each in found][-1] == "mine"
+    assert dict(found[-1].chapters) == {"01_launch_ec2": "failed"}
+
+
+def journal(runs: Path, deployment: str, run: str, *lines: Any) -> None:
+    folder = runs / deployment / run
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+
+
+def test_the_last_error_of_the_newest_run_is_found(tmp_path: Path) -> None:
+    failed = {"verb": "apply", "utc": "2026-01-02T00:00:00.123Z", "chapter": "02_install_mysql", "ok": False}
+    journal(tmp_path, "mine", "20260101T000000Z", {"verb": "begin", "pattern": "greg-original"}, {**failed, "error": "an older run"})
+    lines = [{"verb": "begin", "pattern": "greg-single"}, {**failed, "error": "first"}, {**failed, "error": "second\n  where: db-1"}, "cut in the mid", [1]]
+    journal(tmp_path, "mine", "20260102T000000Z", *lines)
+    error = {"utc": "2026-01-02T00:00:00Z", "chapter": "02_install_mysql", "what": "second where: db-1"}
+    assert recent.recent(tmp_path) == {"mine": {"pattern": "greg-single", "error": error}}
+
+
+def test_where_no_runs_are_nothing_is_found(tmp_path: Path) -> None:
+    assert recent.recent(tmp_path / "runs") == {}
+
+
+def test_recent_runs_with_the_standard_library_alone(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-I", "-S", recent.__file__, str(tmp_path)], capture_output=True, text=True, check=True, env={})
+    assert done.stdout.strip() == "{}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="not root")
+def test_a_file_that_only_root_can_read_is_not_read_for_a_learner(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A learner links his journal to somebody else's: it is read as him, and so it is not."""
+    secret = tmp_path_factory.mktemp("secret") / "journal.jsonl"
+    secret.write_text(json.dumps({"verb": "apply", "error": "a secret"}))
+    secret.chmod(0o600)
+    shared = Path("/tmp") / f"classroom-{os.getpid()}"
+    run = shared / "runs" / "mine" / "20260101T000000Z"
+    run.mkdir(parents=True)
+    try:
+        (run / "journal.jsonl").symlink_to(secret)
+        for path in (shared, shared / "runs", shared / "runs" / "mine", run):
+            path.chmod(0o755)
+        command = ["/usr/bin/python3", "-I", "-S", "-", str(shared / "runs")]
+        done = subprocess.run(
+            command, input=Path(recent.__file__).read_text(), capture_output=True, text=True, user=65534, group=65534, extra_groups=[], cwd="/"
+        )
+        assert "a secret" not in done.stdout + done.stderr
+    finally:
+        subprocess.run(["rm", "-rf", str(shared)], check=True)
