@@ -30,7 +30,7 @@ LAB_SETTINGS = {  # the lab's variable: the runbook's variable
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command and return its exit status (see `cli.COMMANDS`)."""
+    """Run the command and return its exit status (see `arguments.COMMANDS`)."""
     argv = list(sys.argv[1:] if argv is None else argv)
     os.environ["EC2LAB_COMMAND"] = "./runbook lab"  # the command that the lab's messages name
     os.environ.update({theirs: os.environ[ours] for theirs, ours in LAB_SETTINGS.items() if ours in os.environ})

@@ -18,7 +18,7 @@ import httpx2
 import nbformat
 import pytest
 
-from runbook_lib.headless.doctor import chromium
+from runbook_lib.headless.doctor.machine import chromium
 from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.loader import load_spec
 from tests.conftest import ROOT, need

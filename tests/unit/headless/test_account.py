@@ -12,9 +12,9 @@ import pytest
 from ec2lab.api.policies import Policy, as_list, statements
 
 from runbook_lib.errors import CloudError
-from runbook_lib.headless import account as questions
-from runbook_lib.headless import permissions
-from runbook_lib.headless.finding import Finding
+from runbook_lib.headless.doctor import account as questions
+from runbook_lib.headless.doctor import permissions
+from runbook_lib.headless.doctor.finding import Finding
 from runbook_lib.launch import teardown
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import DEPLOYMENT, by_tag

@@ -22,7 +22,8 @@ from runbook_lib.chapters.status_board import Board
 from runbook_lib.check import Check, CheckTable
 from runbook_lib.errors import ChecksFailed, CloudError, RunbookError
 from runbook_lib.evidence.journal import Journal
-from runbook_lib.headless import cli, doctor, documents, runner
+from runbook_lib.headless import arguments, cli, documents, runner
+from runbook_lib.headless.doctor import machine as doctor
 from runbook_lib.launch import teardown
 from runbook_lib.spec import loader
 from runbook_lib.spec.chapters import CHAPTERS, chapters_of
@@ -197,7 +198,7 @@ def test_the_shell_completes_commands_and_options(words: str, offered: set[str])
     assert set(done.stdout.split()) == offered, done.stderr
 
 
-@pytest.mark.parametrize("shell", cli.SHELLS)
+@pytest.mark.parametrize("shell", arguments.SHELLS)
 def test_every_shell_gets_its_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["completion", shell]) == 0
     assert "runbook" in capsys.readouterr().out

@@ -17,7 +17,7 @@ from ec2lab.api.policies import Question, allowed, as_list, statements
 from runbook_lib.aws import packs, session_manager, staging
 from runbook_lib.aws.lock import Lock
 from runbook_lib.errors import CloudError
-from runbook_lib.headless.account import findings as examine_account
+from runbook_lib.headless.doctor.account import findings as examine_account
 from runbook_lib.launch import instance_profile, teardown
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.spec.loader import load_spec

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from runbook_lib.aws.images import find_image
 from runbook_lib.aws.preflight.kms import refuse_unusable_key
 from runbook_lib.errors import CloudError
-from runbook_lib.headless import permissions
-from runbook_lib.headless.finding import Finding
+from runbook_lib.headless.doctor import permissions
+from runbook_lib.headless.doctor.finding import Finding
 from runbook_lib.launch import elastic_ips, network
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import by_tag

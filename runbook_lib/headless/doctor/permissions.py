@@ -15,7 +15,7 @@ from runbook_lib import pki
 from runbook_lib.aws.client import DENIED, Api
 from runbook_lib.aws.images import find_image
 from runbook_lib.errors import CloudError
-from runbook_lib.headless.finding import Finding
+from runbook_lib.headless.doctor.finding import Finding
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import DEPLOYMENT, by_tag, tag_specification
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from runbook_lib.errors import RunbookError
-from runbook_lib.headless.finding import Finding
+from runbook_lib.headless.doctor.finding import Finding
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -53,7 +53,7 @@ def _machine() -> Iterator[Finding]:
 def _deployment(params: str, overrides: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield the findings about the parameters, then the account and the pack, then the machines."""
     from runbook_lib.chapters.deployment import open_deployment
-    from runbook_lib.headless import account
+    from runbook_lib.headless.doctor import account
     from runbook_lib.spec.loader import load_spec
 
     try:

@@ -1,0 +1,1 @@
+"""What this machine, the account and the parameters lack, each with the fix."""
