@@ -14,7 +14,6 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.spec.chapters import chapters_of
 from tests.support.deployments import Deployed
 
-pytestmark = pytest.mark.timeout(1200)  # the first exercise of a pattern makes its deployment
 FIXTURES = {"greg-separated": "separated", "greg-original": "original", "as-cluster": "as_cluster"}  # a row is done on the first of these that it can be
 
 
