@@ -35,15 +35,18 @@ class Figure:
 
     def _repr_html_(self) -> str:
         """Return it as HTML: pictures as `img`, because JupyterLab shows no SVG of a page that it does not trust, and their steps folded below."""
-        pictures = "".join(
-            f'<div class="rb-picture" tabindex="0" role="group" aria-label="{escape(panel.title)}">{as_image(redactor.redact(panel.svg), panel.words)}</div>'
-            for panel in self.panels
-        )
+        pictures = "".join(map(self._picture, self.panels))
         told = "".join(f"<p><strong>{escape(panel.title)}</strong></p><ul>{_items(panel.steps)}</ul>" for panel in self.panels)
         caption = "".join(f"<p>{escape(sentence)}</p>" for sentence in self.caption)
         words = redactor.redact(f"<figcaption><p><strong>{escape(self.title)}</strong></p>{caption}</figcaption>")
         folded = redactor.redact(f"<details><summary>The same in words</summary>{told}</details>")
         return f'<figure class="rb-figure">{words}<div class="rb-panels">{pictures}</div>{folded}</figure>'
+
+    def _picture(self, panel: Panel) -> str:
+        name = redactor.redact(escape(panel.title))
+        title = "" if panel.title == self.title else f"<p><strong>{name}</strong></p>"
+        image = as_image(redactor.redact(panel.svg), panel.words)
+        return f'<div class="rb-picture" tabindex="0" role="group" aria-label="{name}">{title}{image}</div>'
 
     def __str__(self) -> str:
         lines = [self.title, *self.caption]

@@ -98,6 +98,11 @@ def test_a_record_of_an_older_version_is_drawn_without_a_mark() -> None:
     assert sum(step.split()[0].isdigit() for step in panel.steps) == len(LEAK)
 
 
+def test_each_of_two_pictures_says_of_what_it_is() -> None:
+    page = draw([WalkRecord("a", "leak", "A walk", LEAK), WalkRecord("b", "separated", "A walk", HELD)])._repr_html_()
+    assert re.findall(r'aria-label="([^"]*)"><p><strong>([^<]*)</strong></p><img', page) == [("a: A walk", "a: A walk"), ("b: A walk", "b: A walk")]
+
+
 def heights(svg: str) -> dict[int, float]:
     return {int(number): float(y) for y, number in re.findall(r'<text class="b" x="28" y="([\d.]+)" text-anchor="end">(\d+)</text>', svg)}
 
