@@ -81,7 +81,7 @@ def chosen(folders: Sequence[Path]) -> list[BookRun]:
     Raises RunbookError for a folder that is no run, and when there is no executed chapter to show.
     """
     for folder in folders:
-        if not runs_.result_of(folder):
+        if not folder.is_dir() or not runs_.result_of(folder):
             raise RunbookError(
                 "this is no run: it has neither journal.jsonl nor result.json", str(folder), "name a run's folder: ./runbook site runs/greg-separated/latest"
             )

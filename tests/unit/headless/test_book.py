@@ -255,9 +255,10 @@ def test_without_executed_chapters_it_says_what_to_run(tmp_path: Path, monkeypat
     assert not (tmp_path / "book").exists()
 
 
-@pytest.mark.parametrize("what", ["a folder that is no run", "nothing"])
+@pytest.mark.parametrize("what", ["a folder that is no run", "a file", "nothing"])
 def test_a_run_that_is_none_is_one_error(tmp_path: Path, what: str) -> None:
     (tmp_path / "a folder that is no run").mkdir()
+    (tmp_path / "a file").touch()
     with pytest.raises(RunbookError, match="this is no run"):
         build_book([tmp_path / what], tmp_path / "book")
 
