@@ -115,7 +115,7 @@ def _batch(args: argparse.Namespace) -> int:
     if found.options.do == "destroy" and not args.yes:
         words = f"{counted(len(found.rows), 'deployment')} would be destroyed: not confirmed"
         raise RunbookError(words, args.sweep, "look at --dry-run, then add --yes")
-    status, folder = command.run(found, say, jobs=args.jobs, resume=args.resume, agreed=args.yes, scheduler=args.scheduler, evidence=args.evidence)
+    status, folder = command.run(found, say, slots=args.jobs, resume=args.resume, agreed=args.yes, scheduler=args.scheduler, evidence=args.evidence)
     if args.json:
         print((folder / "batch.json").read_text(encoding="utf-8"))
     return status

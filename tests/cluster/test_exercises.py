@@ -52,9 +52,9 @@ def wrong_answer(task: Task) -> str | None:
     form, right = task.row.answer, words_of(task.text(task.row.solution.answer))
     if form is None:
         return None
-    if form.form == "session":
+    if form.kind == "session":
         return "JSESSIONID=0123456789abcdef"
-    if form.form == "number":
+    if form.kind == "number":
         return str(int(task.row.solution.answer) + 1)
     return next(word for word in task.text(" ".join(form.of)).split() if frozenset([word.lower()]) != right)
 

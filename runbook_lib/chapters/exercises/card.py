@@ -114,11 +114,11 @@ def _field(w: Any, task: Card) -> Any:
         return None
     common = {"description": "Answer", "layout": {"width": "40em"}}
     options = [task.text(word) for word in form.of]
-    if form.form == "one":
+    if form.kind == "one":
         return w.Dropdown(options=["", *options], value="", **common)
-    if form.form == "several":
+    if form.kind == "several":
         return w.SelectMultiple(options=options, rows=min(len(options), 8), **common)
-    return w.Text(placeholder="a number" if form.form == "number" else "JSESSIONID=...", **common)
+    return w.Text(placeholder="a number" if form.kind == "number" else "JSESSIONID=...", **common)
 
 
 def _given(field: Any) -> str:

@@ -166,8 +166,8 @@ class Task:
         if not given:
             raise RunbookError(f"{self.row.id} asks for an answer", where, "; ".join(self.form()))
         words, allowed = words_of(given), words_of(self.text(" ".join(form.of)))
-        unknown = sorted(words - allowed) if form.form in ("one", "several") else []
-        if unknown or (form.form == "one" and len(words) > 1) or (form.form == "number" and not given.isdecimal()):
+        unknown = sorted(words - allowed) if form.kind in ("one", "several") else []
+        if unknown or (form.kind == "one" and len(words) > 1) or (form.kind == "number" and not given.isdecimal()):
             raise RunbookError(f"{given!r} is not an answer to {self.row.id}", where, "; ".join(self.form()))
         return given
 
@@ -188,7 +188,7 @@ class Task:
             "several": "the answer is one or several of",
             "session": "the answer is the session's cookie, JSESSIONID=..., or a URL that has it",
         }
-        return (f"{words[form.form]} {', '.join(map(self.text, form.of))}".strip(),)
+        return (f"{words[form.kind]} {', '.join(map(self.text, form.of))}".strip(),)
 
     # the world
     def _wrong(self, given: str, record: TaskRecord) -> list[str]:

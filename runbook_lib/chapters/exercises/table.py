@@ -93,12 +93,12 @@ class Needs(_Row):
 class AnswerForm(_Row):
     """How an answer is given. `of`: the words to choose from, for `one` and `several`."""
 
-    form: Literal["number", "one", "several", "session"]
+    kind: Literal["number", "one", "several", "session"]
     of: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _choices(self) -> AnswerForm:
-        if (self.form in ("one", "several")) != bool(self.of):
+        if (self.kind in ("one", "several")) != bool(self.of):
             raise ValueError("`of` lists the words to choose from for `one` and `several`, and for these alone")
         return self
 

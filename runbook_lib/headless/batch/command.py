@@ -15,14 +15,14 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.files import ROOT
 from runbook_lib.headless.batch import engine as engines
 from runbook_lib.headless.batch.evidence import BACK, place, unpack
+from runbook_lib.headless.batch.job import SKIPPED, VERIFIED, Job, JobResult, params_text
 from runbook_lib.headless.batch.live import Watch
 from runbook_lib.headless.batch.notify import notify
 from runbook_lib.headless.batch.on_dask import dask
 from runbook_lib.headless.batch.page import write_page
-from runbook_lib.headless.batch.record import Record, done_before, earlier
+from runbook_lib.headless.batch.record import BatchRecord, done_before, earlier
 from runbook_lib.headless.batch.scheduler import Limits, Schedule
 from runbook_lib.headless.batch.sweep import MINUTE, Row, Sweep, SweepFile, keep_networks
-from runbook_lib.headless.batch.task import SKIPPED, VERIFIED, Outcome, Task, task_text
 from runbook_lib.headless.terminal import Essential, Terminal
 from runbook_lib.spec import params_yaml
 from runbook_lib.spec.chapters import chapters_of
@@ -50,7 +50,7 @@ def of_files(params_files: Sequence[str], overrides: Mapping[str, Any]) -> Sweep
     return Sweep("several", tuple(rows), SweepFile(sweep="several", params=tuple(params_files), retries=0))
 
 
-def tasks_of(
+def jobs_of(
     sweep: Sweep,
     first: str | None = None,
     last: str | None = None,
@@ -58,15 +58,15 @@ def tasks_of(
     agreed: bool = False,
     parameters: Mapping[str, Any] | None = None,
     evidence: str = "",
-) -> list[Task]:
-    """Return the task of every row. Raises RunbookError for a chapter that a row's pattern does not have."""
+) -> list[Job]:
+    """Return the job of every row. Raises RunbookError for a chapter that a row's pattern does not have."""
     options = sweep.options
     for row in sweep.rows:
         chapters_of(str(row.values["pattern"]), first, last)
     return [
-        Task(
+        Job(
             row.name,
-            task_text(row.values),
+            params_text(row.values),
             options.do,
             first,
             last,
@@ -99,7 +99,7 @@ def run(
     sweep: Sweep,
     say: Terminal,
     *,
-    jobs: int | None = None,
+    slots: int | None = None,
     resume: bool = False,
     agreed: bool = False,
     scheduler: str | None = None,
@@ -107,42 +107,42 @@ def run(
 ) -> tuple[int, Path]:
     """Do the sweep; return 0 when every row ended well, else 1, and the folder of its record. Raises RunbookError before anything is begun.
 
-    `jobs`: rows at once, which `max_parallel` of the sweep limits as well. `resume`: leave out what the sweep's newest batch did.
+    `slots`: rows at once, which `max_parallel` of the sweep limits as well. `resume`: leave out what the sweep's newest batch did.
     `scheduler`: of Dask, whose workers do the rows; None: this machine. `evidence`: an address in S3 that every run's folder goes to; without
     one, what other machines made comes back with the result.
     """
     if evidence:
         place(evidence)  # refuses what is no address
     first, _, last = sweep.options.chapters.partition("-")
-    tasks = tasks_of(sweep, first or None, last or first or None, resume, agreed, evidence=evidence or (BACK if scheduler else ""))
+    jobs = jobs_of(sweep, first or None, last or first or None, resume, agreed, evidence=evidence or (BACK if scheduler else ""))
     before = done_before(sweep, sweep.options.do) if resume else {}
     keep_networks(sweep)
-    return _done(sweep, tasks, before, say, jobs, scheduler)
+    return _done(sweep, jobs, before, say, slots, scheduler)
 
 
-def run_files(params_files: Sequence[str], overrides: Mapping[str, Any], say: Terminal, jobs: int = 1, **options: Any) -> int:
-    """Run chapters of several params files, `jobs` at once, and return 0 when all are verified, else 1. `options`: those of `tasks_of`.
+def run_files(params_files: Sequence[str], overrides: Mapping[str, Any], say: Terminal, slots: int = 1, **options: Any) -> int:
+    """Run chapters of several params files, `slots` at once, and return 0 when all are verified, else 1. `options`: those of `jobs_of`.
 
     A deployment that fails does not keep the others from being run. `resume` is each deployment's own: chapters that hold are left out.
     Raises RunbookError, before anything begins, when one of the files is wrong.
     """
     sweep = of_files(params_files, overrides)
-    return _done(sweep, tasks_of(sweep, **options), {}, say, jobs)[0]
+    return _done(sweep, jobs_of(sweep, **options), {}, say, slots)[0]
 
 
 def _done(
-    sweep: Sweep, tasks: Sequence[Task], before: Mapping[str, Outcome], say: Terminal, jobs: int | None, scheduler: str | None = None
+    sweep: Sweep, jobs: Sequence[Job], before: Mapping[str, JobResult], say: Terminal, slots: int | None, scheduler: str | None = None
 ) -> tuple[int, Path]:
-    """Do the tasks but those in `before`. An interrupt stops each at a safe point."""
-    options, stop, heard = sweep.options, threading.Event(), Ears(sweep, say, len(tasks))
+    """Do the jobs but those in `before`. An interrupt stops each at a safe point."""
+    options, stop, heard = sweep.options, threading.Event(), Ears(sweep, say, len(jobs))
     after = {row.name: [name for name in row.after if name not in before] for row in sweep.rows}
-    with dask(scheduler, heard.chapter, stop) if scheduler else engines.local(jobs, heard.chapter, stop) as engine:
+    with dask(scheduler, heard.chapter, stop) if scheduler else engines.local(slots, heard.chapter, stop) as engine:
         heard.begin()
-        at_once = min(jobs or engine.at_once, options.max_parallel or engine.at_once, len(tasks))
-        say(f"{counted(len(tasks), 'deployment')}, {at_once} at once ({'max_parallel' if at_once == options.max_parallel else engine.words})")
+        at_once = min(slots or engine.at_once, options.max_parallel or engine.at_once, len(jobs))
+        say(f"{counted(len(jobs), 'deployment')}, {at_once} at once ({'max_parallel' if at_once == options.max_parallel else engine.words})")
         left_out = {name: heard.ended(_left_out(outcome)) for name, outcome in before.items()}
         limits = Limits(at_once, options.max_errors, options.retries)
-        schedule = Schedule([task for task in tasks if task.name not in before], after, limits, heard.ended, heard.begun)
+        schedule = Schedule([job for job in jobs if job.name not in before], after, limits, heard.ended, heard.begun)
         with _interruptible(stop, say), heard.watch.shown():
             ended = schedule.run(engine.executor, engine.work, stop)
     found, folder = heard.record.close({**left_out, **ended}), heard.record.folder
@@ -158,20 +158,20 @@ class Ears:
 
     def __init__(self, sweep: Sweep, say: Terminal, rows: int):
         self.sweep, self.watch = sweep, Watch(say, rows)
-        self.record: Record
+        self.record: BatchRecord
 
     def begin(self) -> None:
-        self.record = Record(self.sweep, self.sweep.options.do)
+        self.record = BatchRecord(self.sweep, self.sweep.options.do)
 
-    def begun(self, task: Task) -> None:
-        self.record.began_row(task.name)
-        self.watch.began(task.name)
+    def begun(self, job: Job) -> None:
+        self.record.began_row(job.name)
+        self.watch.began(job.name)
 
     def chapter(self, name: str, began: str) -> None:
         self.record.began_row(name, began)
         self.watch.chapter(name, began)
 
-    def ended(self, outcome: Outcome) -> Outcome:
+    def ended(self, outcome: JobResult) -> JobResult:
         """Return the outcome as it is kept: a run that came with it lies among the runs of this machine then."""
         if outcome.archive:
             report = unpack(outcome.archive) / "report.html"
@@ -181,10 +181,10 @@ class Ears:
         return outcome
 
 
-def _left_out(outcome: Outcome) -> Outcome:
+def _left_out(outcome: JobResult) -> JobResult:
     """Return the outcome of a row that an earlier batch did: what that one found, in no time."""
     words = outcome.words if outcome.words.startswith("left out") else f"left out: {outcome.words}"
-    return Outcome(outcome.name, VERIFIED, words, outcome.passed, outcome.checks, chapters=outcome.chapters, report=outcome.report)
+    return JobResult(outcome.name, VERIFIED, words, outcome.passed, outcome.checks, chapters=outcome.chapters, report=outcome.report)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Where a batch's tasks are done: in processes of this machine, or on Dask's workers. Both are a `concurrent.futures.Executor`.
+"""Where a batch's jobs are done: in processes of this machine, or on Dask's workers. Both are a `concurrent.futures.Executor`.
 
 Another executor, such as Parsl's, fits by one line: an `Engine` with it (docs/batch.md).
 """
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from runbook_lib.headless.batch.job import Tell, perform
 from runbook_lib.headless.batch.scheduler import Work
-from runbook_lib.headless.batch.task import Tell, perform
 
 MEMORY_OF_ONE = 512  # MiB that one run takes at most: its process and a chapter's kernel (docs/performance.md)
 PER_PROCESSOR = 2  # runs: most of a chapter is waiting
@@ -24,7 +24,7 @@ MOST = 64
 
 @dataclass(frozen=True)
 class Engine:
-    """Where tasks are done. `work`: what is submitted; `at_once`: how many there is room for; `words`: why that many."""
+    """Where jobs are done. `work`: what is submitted; `at_once`: how many there is room for; `words`: why that many."""
 
     executor: Executor
     work: Work
@@ -52,9 +52,9 @@ def _free_memory() -> int:
 
 
 @contextmanager
-def local(jobs: int | None, tell: Tell, stop: threading.Event) -> Iterator[Engine]:
-    """Give an engine of this machine: a thread per run, which follows the run's own process. `jobs`: at once; None: as many as there is room for."""
-    count, words = (jobs, "as asked for") if jobs else room()
+def local(slots: int | None, tell: Tell, stop: threading.Event) -> Iterator[Engine]:
+    """Give an engine of this machine: a thread per run, which follows the run's own process. `slots`: at once; None: as many as there is room for."""
+    count, words = (slots, "as asked for") if slots else room()
     with ThreadPoolExecutor(count, thread_name_prefix="batch") as executor:
         try:
             yield Engine(executor, partial(perform, tell=tell, stop=stop), count, words)

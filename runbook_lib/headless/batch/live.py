@@ -11,21 +11,21 @@ from dataclasses import dataclass
 from rich.live import Live
 from rich.table import Table
 
-from runbook_lib.headless.batch.task import SKIPPED, Outcome
+from runbook_lib.headless.batch.job import SKIPPED, JobResult
 from runbook_lib.headless.terminal import Essential, Terminal
 
 LONGEST = 30  # rows that the table shows: those under way first, then the newest that ended
 
 
 @dataclass
-class Standing:
+class RowState:
     """Where one row stands. `since`: of its chapter, or of its end, by the monotonic clock."""
 
     name: str
     began: float
     since: float
     chapter: str = ""
-    outcome: Outcome | None = None
+    outcome: JobResult | None = None
 
 
 class Watch:
@@ -33,7 +33,7 @@ class Watch:
 
     def __init__(self, say: Terminal, rows: int):
         self.say, self.rows = say, rows
-        self._standing: dict[str, Standing] = {}
+        self._standing: dict[str, RowState] = {}
         self._lock = threading.Lock()
 
     @contextmanager
@@ -49,21 +49,21 @@ class Watch:
         """A row begins, or begins again."""
         now = time.monotonic()
         with self._lock:
-            self._standing[name] = Standing(name, now, now)
+            self._standing[name] = RowState(name, now, now)
         self._line(f"… {name}")
 
     def chapter(self, name: str, chapter: str) -> None:
         """A chapter of a row begins."""
         with self._lock:
-            standing = self._standing.setdefault(name, Standing(name, time.monotonic(), 0.0))
+            standing = self._standing.setdefault(name, RowState(name, time.monotonic(), 0.0))
             standing.chapter, standing.since = chapter, time.monotonic()
         self._line(f"  {name}  {chapter}")
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: JobResult) -> None:
         """A row ended."""
         now = time.monotonic()
         with self._lock:
-            standing = self._standing.setdefault(outcome.name, Standing(outcome.name, now, now))
+            standing = self._standing.setdefault(outcome.name, RowState(outcome.name, now, now))
             standing.outcome, standing.since = outcome, now
         mark = "✔" if outcome.ok else "○" if outcome.state == SKIPPED else "✘"
         again = f", attempt {outcome.attempts}" if outcome.attempts > 1 else ""

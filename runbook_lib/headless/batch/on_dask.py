@@ -16,7 +16,7 @@ from typing import Any
 from runbook_lib import __version__
 from runbook_lib.errors import RunbookError
 from runbook_lib.headless.batch.engine import Engine
-from runbook_lib.headless.batch.task import Outcome, Task, Tell, perform
+from runbook_lib.headless.batch.job import Job, JobResult, Tell, perform
 
 SECONDS = 20  # for the scheduler to answer
 POLL = 2.0  # seconds after which a worker asks the scheduler again whether the batch was stopped
@@ -100,12 +100,12 @@ def _version() -> str:
     return here
 
 
-def _there(task: Task, topic: str) -> Outcome:
-    """Do the task on this worker, telling the batch of chapters that begin."""
+def _there(job: Job, topic: str) -> JobResult:
+    """Do the job on this worker, telling the batch of chapters that begin."""
     from distributed import get_worker
 
     worker, stop = get_worker(), StoppedThere(topic)
     try:
-        return perform(task, lambda name, chapter: worker.log_event(topic, (name, chapter)), stop)
+        return perform(job, lambda name, chapter: worker.log_event(topic, (name, chapter)), stop)
     finally:
         stop.close()

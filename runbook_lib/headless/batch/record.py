@@ -17,8 +17,8 @@ from xml.etree import ElementTree
 
 from runbook_lib.evidence.runs import runs_folder
 from runbook_lib.files import write_whole
+from runbook_lib.headless.batch.job import SKIPPED, JobResult
 from runbook_lib.headless.batch.sweep import Sweep
-from runbook_lib.headless.batch.task import SKIPPED, Outcome
 from runbook_lib.redaction import redactor
 
 SCHEMA = 1
@@ -26,7 +26,7 @@ FOLDER = "_batches"  # beside the deployments' folders; no deployment can have t
 STAMP = "%Y%m%dT%H%M%SZ"
 
 
-class Record:
+class BatchRecord:
     """The folder of one batch, `runs/_batches/<sweep>/<UTC>/`. Its lines are redacted."""
 
     def __init__(self, sweep: Sweep, verb: str):
@@ -42,7 +42,7 @@ class Record:
         """Note that a row, or a chapter of it, has begun."""
         self._write({"event": "chapter" if chapter else "row", "name": name, **({"chapter": chapter} if chapter else {})})
 
-    def ended_row(self, outcome: Outcome) -> None:
+    def ended_row(self, outcome: JobResult) -> None:
         """Note how a row ended."""
         self._write({"event": "outcome", **outcome.as_dict()})
 
@@ -51,7 +51,7 @@ class Record:
         with open(self.folder / "batch.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    def close(self, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+    def close(self, outcomes: Mapping[str, JobResult]) -> dict[str, Any]:
         """Write `batch.json` and `junit.xml`, and return the content of the former."""
         found = result(self, outcomes)
         write_whole(self.folder / "batch.json", redactor.redact(json.dumps(found, indent=1, ensure_ascii=False, default=str)))
@@ -63,11 +63,11 @@ class Record:
         return found
 
 
-def result(record: Record, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+def result(record: BatchRecord, outcomes: Mapping[str, JobResult]) -> dict[str, Any]:
     """Return a batch as one document: what it was, how many rows ended in which way, and each row in the sweep's order."""
     rows = []
     for row in record.sweep.rows:
-        ended = outcomes.get(row.name, Outcome(row.name, SKIPPED))
+        ended = outcomes.get(row.name, JobResult(row.name, SKIPPED))
         rows.append({**ended.as_dict(), "params": row.params, "cells": dict(row.cells), "sets": row.sets, "pattern": row.values.get("pattern"), "ok": ended.ok})
     states = [row["state"] for row in rows]
     return {
@@ -84,7 +84,7 @@ def result(record: Record, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
     }
 
 
-def done_before(sweep: Sweep, verb: str) -> dict[str, Outcome]:
+def done_before(sweep: Sweep, verb: str) -> dict[str, JobResult]:
     """Return the rows that this sweep's newest batch of the same verb, and those that it went on from, ended well: what `--resume` leaves out.
 
     A row whose parameters are others now is not left out: its name or its network tells, or the chapters' own `--resume` does.
@@ -93,8 +93,8 @@ def done_before(sweep: Sweep, verb: str) -> dict[str, Outcome]:
     for folder in sorted((runs_folder() / FOLDER / sweep.name).glob("2*T*Z*"), reverse=True):
         entries = _lines(folder / "batch.jsonl")
         if entries and entries[0].get("verb") == verb:
-            known = {field.name for field in fields(Outcome)}
-            ended = [Outcome(**{key: value for key, value in entry.items() if key in known}) for entry in entries if entry.get("event") == "outcome"]
+            known = {field.name for field in fields(JobResult)}
+            ended = [JobResult(**{key: value for key, value in entry.items() if key in known}) for entry in entries if entry.get("event") == "outcome"]
             return {outcome.name: outcome for outcome in ended if outcome.ok and outcome.name in names}
     return {}
 

@@ -1,6 +1,6 @@
-"""Which task is begun when: at most so many at once, after those that it waits for, again where the same again may succeed.
+"""Which job is begun when: at most so many at once, after those that it waits for, again where the same again may succeed.
 
-The tasks are done by a `concurrent.futures.Executor`, whichever: threads of this process, Dask's, Parsl's.
+The jobs are done by a `concurrent.futures.Executor`, whichever: threads of this process, Dask's, Parsl's.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from dataclasses import dataclass, replace
 
-from runbook_lib.headless.batch.task import FAILED, SKIPPED, Outcome, Task
+from runbook_lib.headless.batch.job import FAILED, SKIPPED, Job, JobResult
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 5.0, 120.0  # seconds before another try, doubled each time
-FOR_LOCK = 300.0  # seconds that a task waits for a deployment's lock: whose holder was lost, loses it earlier (aws/lock.py)
+FOR_LOCK = 300.0  # seconds that a job waits for a deployment's lock: whose holder was lost, loses it earlier (aws/lock.py)
 TICK = 0.5  # seconds; an interrupt is noticed that soon
-Work = Callable[[Task], Outcome]
+Work = Callable[[Job], JobResult]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`at_once`: tasks under way; `errors`: failures after which no task is begun (None: no limit); `retries`: further tries of a task."""
+    """`at_once`: jobs under way; `errors`: failures after which no job is begun (None: no limit); `retries`: further tries of a job."""
 
     at_once: int
     errors: int | None = None
@@ -30,21 +30,21 @@ class Limits:
 
 
 class Schedule:
-    """The tasks of one batch on their way. `begun` is called with each task, and `heard` with each outcome, which it returns as it is kept."""
+    """The jobs of one batch on their way. `begun` is called with each job, and `heard` with each outcome, which it returns as it is kept."""
 
     def __init__(
-        self, tasks: Sequence[Task], after: Mapping[str, Sequence[str]], limits: Limits, heard: Callable[[Outcome], Outcome], begun: Callable[[Task], None]
+        self, jobs: Sequence[Job], after: Mapping[str, Sequence[str]], limits: Limits, heard: Callable[[JobResult], JobResult], begun: Callable[[Job], None]
     ):
-        self.waiting = {task.name: task for task in tasks}
+        self.waiting = {job.name: job for job in jobs}
         self.after, self.limits, self.heard, self.begun = after, limits, heard, begun
-        self.ended: dict[str, Outcome] = {}
-        self._running: dict[Future[Outcome], Task] = {}
+        self.ended: dict[str, JobResult] = {}
+        self._running: dict[Future[JobResult], Job] = {}
         self._tries: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
         self._locked_since: dict[str, float] = {}
 
-    def run(self, executor: Executor, work: Work, stop: threading.Event) -> dict[str, Outcome]:
-        """Do all tasks and return the outcomes by name. Once `stop` is set no task is begun; those under way are waited for."""
+    def run(self, executor: Executor, work: Work, stop: threading.Event) -> dict[str, JobResult]:
+        """Do all jobs and return the outcomes by name. Once `stop` is set no job is begun; those under way are waited for."""
         while self.waiting or self._running:
             self._leave_out(stop)
             self._begin(executor, work)
@@ -60,7 +60,7 @@ class Schedule:
         for name in list(self.waiting):
             failed = next((each for each in self.after.get(name, ()) if each in self.ended and not self.ended[each].ok), None)
             if reason or failed:
-                self._end(Outcome(name, SKIPPED, reason or f"it waits for {failed}, which is not verified"))
+                self._end(JobResult(name, SKIPPED, reason or f"it waits for {failed}, which is not verified"))
                 del self.waiting[name]
 
     def _begin(self, executor: Executor, work: Work) -> None:
@@ -69,10 +69,10 @@ class Schedule:
             if len(self._running) >= self.limits.at_once:
                 return
             if self._not_before.get(name, 0.0) <= now and all(each in self.ended for each in self.after.get(name, ())):
-                task = self.waiting.pop(name)
+                job = self.waiting.pop(name)
                 self._tries[name] = self._tries.get(name, 0) + 1
-                self.begun(task)
-                self._running[executor.submit(work, task)] = task
+                self.begun(job)
+                self._running[executor.submit(work, job)] = job
 
     def _hear(self, stop: threading.Event) -> None:
         """Take what has ended; with nothing under way, wait for the next try."""
@@ -82,16 +82,16 @@ class Schedule:
             return
         done, _ = wait(self._running, timeout=TICK, return_when=FIRST_COMPLETED)
         for future in done:
-            task = self._running.pop(future)
-            outcome = replace(_of(future, task), attempts=self._tries[task.name])
+            job = self._running.pop(future)
+            outcome = replace(_of(future, job), attempts=self._tries[job.name])
             if not stop.is_set() and self._worth_another(outcome):
                 pause = min(self.limits.first_backoff * 2 ** (outcome.attempts - 1), LONGEST_BACKOFF)
-                self._not_before[task.name] = time.monotonic() + pause
-                self.waiting[task.name] = replace(task, resume=task.verb == "run")
+                self._not_before[job.name] = time.monotonic() + pause
+                self.waiting[job.name] = replace(job, resume=job.verb == "run")
             else:
                 self._end(outcome)
 
-    def _worth_another(self, outcome: Outcome) -> bool:
+    def _worth_another(self, outcome: JobResult) -> bool:
         """Return whether to try again. A lock that somebody else holds is waited for, however few tries there are."""
         if outcome.ok or not outcome.transient:
             return False
@@ -99,18 +99,18 @@ class Schedule:
             return time.monotonic() - self._locked_since.setdefault(outcome.name, time.monotonic()) < FOR_LOCK
         return outcome.attempts <= self.limits.retries
 
-    def _end(self, outcome: Outcome) -> None:
+    def _end(self, outcome: JobResult) -> None:
         self.ended[outcome.name] = self.heard(outcome)
 
 
-def _of(future: Future[Outcome], task: Task) -> Outcome:
+def _of(future: Future[JobResult], job: Job) -> JobResult:
     """Return what the future holds. What an executor raises (a worker died, it was shut down) is an outcome: another try may succeed."""
     try:
         return future.result()
     except CancelledError:
-        return Outcome(task.name, SKIPPED, "the batch was stopped")
+        return JobResult(job.name, SKIPPED, "the batch was stopped")
     except Exception as error:  # of the executor: our own work returns what went wrong
         words = f"the worker was lost: {type(error).__name__}: {error}"
-        return Outcome(
-            task.name, FAILED, words, error={"kind": type(error).__name__, "what": words, "where": task.name, "next": "--resume goes on"}, transient=True
+        return JobResult(
+            job.name, FAILED, words, error={"kind": type(error).__name__, "what": words, "where": job.name, "next": "--resume goes on"}, transient=True
         )

@@ -37,7 +37,7 @@ class Cluster:
             (folder / name).write_text(text)
         role = {"key": str(folder / "key.pem"), "cert": str(folder / "cert.pem")}
         tls = {"ca-file": str(folder / "ca.pem"), **{name: role for name in ("scheduler", "worker", "client")}}
-        settings = {"distributed": {"comm": {"require-encryption": True, "tls": tls}, "scheduler": {"dashboard": {"status": {"task-stream-length": 10}}}}}
+        settings = {"distributed": {"comm": {"require-encryption": True, "tls": tls}, "scheduler": {"dashboard": {"status": {"job-stream-length": 10}}}}}
         (folder / "dask.yaml").write_text(yaml.safe_dump(settings))
         self.environment = {**os.environ, "DASK_CONFIG": str(folder), "PYTHONPATH": str(ROOT)}
         self._processes: list[subprocess.Popen[bytes]] = []

@@ -14,11 +14,11 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
+from runbook_lib.headless.batch.job import FAILED, SKIPPED, VERIFIED, JobResult
 from runbook_lib.headless.batch.notify import letter, notify
 from runbook_lib.headless.batch.page import grid, write_page
-from runbook_lib.headless.batch.record import Record, done_before, earlier
+from runbook_lib.headless.batch.record import BatchRecord, done_before, earlier
 from runbook_lib.headless.batch.sweep import Sweep, load_sweep
-from runbook_lib.headless.batch.task import FAILED, SKIPPED, VERIFIED, Outcome
 from runbook_lib.redaction import redactor
 
 CARD = {"kind": "HostError", "what": "db-1 does not answer <b>", "where": "db-1, port 22", "next": "look at its console"}
@@ -34,23 +34,23 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
 
 
 @pytest.fixture
-def outcomes() -> dict[str, Outcome]:
+def outcomes() -> dict[str, JobResult]:
     ended = [
-        Outcome("wide-intermediate-clustering", VERIFIED, "LEAKS in 26 of 60 ways", 40, 40, seconds=80.5, report="runs/a/1/report.html"),
-        Outcome("wide-intermediate-no-clustering", FAILED, CARD["what"], 3, 40, seconds=20.0, error=CARD, attempts=2),
-        Outcome("wide-modern-clustering", SKIPPED, "max_errors: 1 failed before"),
+        JobResult("wide-intermediate-clustering", VERIFIED, "LEAKS in 26 of 60 ways", 40, 40, seconds=80.5, report="runs/a/1/report.html"),
+        JobResult("wide-intermediate-no-clustering", FAILED, CARD["what"], 3, 40, seconds=20.0, error=CARD, attempts=2),
+        JobResult("wide-modern-clustering", SKIPPED, "max_errors: 1 failed before"),
     ]
     return {outcome.name: outcome for outcome in ended}
 
 
-def closed(sweep: Sweep, outcomes: dict[str, Outcome], verb: str = "run") -> tuple[Record, dict]:
-    record = Record(sweep, verb)
+def closed(sweep: Sweep, outcomes: dict[str, JobResult], verb: str = "run") -> tuple[BatchRecord, dict]:
+    record = BatchRecord(sweep, verb)
     for outcome in outcomes.values():
         record.ended_row(outcome)
     return record, record.close(outcomes)
 
 
-def test_the_document_has_every_row_in_the_sweeps_order_with_how_it_ended(sweep: Sweep, outcomes: dict[str, Outcome]) -> None:
+def test_the_document_has_every_row_in_the_sweeps_order_with_how_it_ended(sweep: Sweep, outcomes: dict[str, JobResult]) -> None:
     record, found = closed(sweep, outcomes)
     assert json.loads((record.folder / "batch.json").read_text()) == json.loads(json.dumps(found))
     assert (found["ok"], found["verified"], found["states"]) == (False, 1, {"verified": 1, "failed": 1, "not begun": 1})
@@ -58,7 +58,7 @@ def test_the_document_has_every_row_in_the_sweeps_order_with_how_it_ended(sweep:
     assert (record.folder.parent / "latest").resolve() == record.folder
 
 
-def test_a_system_for_continuous_integration_sees_failures_and_what_was_not_begun(sweep: Sweep, outcomes: dict[str, Outcome]) -> None:
+def test_a_system_for_continuous_integration_sees_failures_and_what_was_not_begun(sweep: Sweep, outcomes: dict[str, JobResult]) -> None:
     record, _ = closed(sweep, outcomes)
     suite = ElementTree.parse(record.folder / "junit.xml").getroot()
     assert {name: suite.get(name) for name in ("tests", "failures", "skipped")} == {"tests": "3", "failures": "1", "skipped": "1"}
@@ -66,7 +66,7 @@ def test_a_system_for_continuous_integration_sees_failures_and_what_was_not_begu
     assert failure.get("type") == "HostError" and "next: look at its console" in str(failure.text)
 
 
-def test_the_page_has_the_matrix_each_failure_and_the_earlier_batches(sweep: Sweep, outcomes: dict[str, Outcome]) -> None:
+def test_the_page_has_the_matrix_each_failure_and_the_earlier_batches(sweep: Sweep, outcomes: dict[str, JobResult]) -> None:
     all_well = {name: replace(outcome, state=VERIFIED, error=None) for name, outcome in outcomes.items()}
     closed(sweep, all_well)
     record, found = closed(sweep, outcomes)
@@ -82,7 +82,7 @@ def test_the_page_has_the_matrix_each_failure_and_the_earlier_batches(sweep: Swe
     assert "http" not in re.sub(r'xmlns="[^"]*"|http-equiv', "", page), "it loads nothing from elsewhere"
 
 
-def test_what_was_done_well_is_left_out_when_the_same_sweep_goes_on_with_the_same_verb(sweep: Sweep, outcomes: dict[str, Outcome]) -> None:
+def test_what_was_done_well_is_left_out_when_the_same_sweep_goes_on_with_the_same_verb(sweep: Sweep, outcomes: dict[str, JobResult]) -> None:
     record, _ = closed(sweep, outcomes)
     assert list(done_before(sweep, "run")) == ["wide-intermediate-clustering"]
     assert done_before(sweep, "verify") == {}
@@ -91,7 +91,7 @@ def test_what_was_done_well_is_left_out_when_the_same_sweep_goes_on_with_the_sam
     assert list(done_before(sweep, "run")) == ["wide-intermediate-clustering"]
 
 
-def test_no_secret_gets_into_what_a_batch_leaves(sweep: Sweep, outcomes: dict[str, Outcome]) -> None:
+def test_no_secret_gets_into_what_a_batch_leaves(sweep: Sweep, outcomes: dict[str, JobResult]) -> None:
     redactor.add("admin-password", "correct-horse-battery-staple")
     told = {name: replace(outcome, words="the password correct-horse-battery-staple is wrong") for name, outcome in outcomes.items()}
     record, found = closed(sweep, told)
@@ -122,7 +122,7 @@ def listener() -> Iterator[tuple[str, list[dict]]]:
 
 
 def test_the_webhook_is_told_what_failed_and_one_that_refuses_is_named_without_its_address(
-    sweep: Sweep, outcomes: dict[str, Outcome], listener: tuple[str, list[dict]]
+    sweep: Sweep, outcomes: dict[str, JobResult], listener: tuple[str, list[dict]]
 ) -> None:
     address, heard = listener
     record, found = closed(sweep, outcomes)
@@ -132,7 +132,7 @@ def test_the_webhook_is_told_what_failed_and_one_that_refuses_is_named_without_i
     assert "not told" in line and address not in line
 
 
-def test_the_mail_names_each_failure_and_carries_the_page(sweep: Sweep, outcomes: dict[str, Outcome]) -> None:
+def test_the_mail_names_each_failure_and_carries_the_page(sweep: Sweep, outcomes: dict[str, JobResult]) -> None:
     record, found = closed(sweep, outcomes)
     write_page(record.folder, found, [])
     message = letter("wide: 1 of 3 verified", found, record.folder, "ops@example.org")

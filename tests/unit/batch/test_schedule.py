@@ -1,4 +1,4 @@
-"""When which task is begun. The work is a function of each test, done by threads."""
+"""When which job is begun. The work is a function of each test, done by threads."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from typing import Any
 
 import pytest
 
+from runbook_lib.headless.batch.job import FAILED, SKIPPED, STOPPED, VERIFIED, Job, JobResult
 from runbook_lib.headless.batch.scheduler import Limits, Schedule
-from runbook_lib.headless.batch.task import FAILED, SKIPPED, STOPPED, VERIFIED, Outcome, Task
 
 PASSING = {"kind": "HostError", "what": "db-1 does not answer", "where": None, "next": None}
 HELD = {"kind": "LockHeld", "what": "somebody works on it", "where": None, "next": None}
 
 
 class Batch:
-    """Runs tasks of these names; keeps the order in which they began and how many were under way at most."""
+    """Runs jobs of these names; keeps the order in which they began and how many were under way at most."""
 
-    def __init__(self, work: Callable[[str, int], Outcome | None], **limits: Any):
+    def __init__(self, work: Callable[[str, int], JobResult | None], **limits: Any):
         self.work, self.limits = work, Limits(**{"at_once": 4, "first_backoff": 0.01, **limits})
         self.begun: list[str] = []
         self.most, self._now, self._lock = 0, 0, threading.Lock()
         self.stop = threading.Event()
 
-    def run(self, names: str, **after: list[str]) -> dict[str, Outcome]:
-        tasks = [Task(name, "") for name in names.split()]
-        schedule = Schedule(tasks, after, self.limits, lambda outcome: outcome, lambda task: self.begun.append(task.name))
+    def run(self, names: str, **after: list[str]) -> dict[str, JobResult]:
+        jobs = [Job(name, "") for name in names.split()]
+        schedule = Schedule(jobs, after, self.limits, lambda outcome: outcome, lambda job: self.begun.append(job.name))
         with ThreadPoolExecutor(8) as executor:
             return schedule.run(executor, self._done, self.stop)
 
-    def _done(self, task: Task) -> Outcome:
+    def _done(self, job: Job) -> JobResult:
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)
-            tries = self.begun.count(task.name)
+            tries = self.begun.count(job.name)
         try:
-            return self.work(task.name, tries) or Outcome(task.name, VERIFIED)
+            return self.work(job.name, tries) or JobResult(job.name, VERIFIED)
         finally:
             with self._lock:
                 self._now -= 1
 
 
-def failing(*names: str, transient: bool = False, error: Any = PASSING, times: int = 99) -> Callable[[str, int], Outcome | None]:
-    return lambda name, tries: Outcome(name, FAILED, error=error, transient=transient) if name in names and tries <= times else None
+def failing(*names: str, transient: bool = False, error: Any = PASSING, times: int = 99) -> Callable[[str, int], JobResult | None]:
+    return lambda name, tries: JobResult(name, FAILED, error=error, transient=transient) if name in names and tries <= times else None
 
 
 def test_no_more_are_under_way_than_allowed() -> None:
@@ -87,11 +87,11 @@ def test_only_an_error_that_may_pass_is_tried_again_and_only_so_often(transient:
 def test_another_try_goes_on_with_what_holds() -> None:
     seen: list[bool] = []
 
-    def work(task: Task) -> Outcome:
-        seen.append(task.resume)
-        return Outcome(task.name, VERIFIED if len(seen) > 1 else FAILED, transient=True)
+    def work(job: Job) -> JobResult:
+        seen.append(job.resume)
+        return JobResult(job.name, VERIFIED if len(seen) > 1 else FAILED, transient=True)
 
-    schedule = Schedule([Task("a", "")], {}, Limits(1, retries=1, first_backoff=0.01), lambda outcome: outcome, lambda task: None)
+    schedule = Schedule([Job("a", "")], {}, Limits(1, retries=1, first_backoff=0.01), lambda outcome: outcome, lambda job: None)
     with ThreadPoolExecutor(1) as executor:
         schedule.run(executor, work, threading.Event())
     assert seen == [False, True]
@@ -103,7 +103,7 @@ def test_a_lock_that_somebody_holds_is_waited_for_without_retries() -> None:
 
 
 def test_a_worker_that_is_lost_is_a_failure_that_may_pass() -> None:
-    def work(name: str, tries: int) -> Outcome | None:
+    def work(name: str, tries: int) -> JobResult | None:
         if tries == 1:
             raise ConnectionError("the worker is gone")
         return None
@@ -115,9 +115,9 @@ def test_a_worker_that_is_lost_is_a_failure_that_may_pass() -> None:
 
 
 def test_once_stopped_nothing_is_begun_and_what_is_under_way_is_waited_for() -> None:
-    def work(name: str, tries: int) -> Outcome:
+    def work(name: str, tries: int) -> JobResult:
         batch.stop.set()
-        return Outcome(name, STOPPED)
+        return JobResult(name, STOPPED)
 
     batch = Batch(work, at_once=1, retries=3)
     ended = batch.run("a b")

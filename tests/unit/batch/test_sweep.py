@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from runbook_lib.errors import RunbookError
-from runbook_lib.headless.batch.command import dry_run, tasks_of
+from runbook_lib.headless.batch.command import dry_run, jobs_of
 from runbook_lib.headless.batch.sweep import Sweep, keep_networks, load_sweep
 from runbook_lib.headless.terminal import Terminal
 
@@ -42,7 +42,7 @@ def test_a_wrong_sweep_is_one_error_and_nothing_is_written(write: Written, tmp_p
     with pytest.raises(RunbookError) as error:
         sweep = load_sweep(file)
         first, _, last = sweep.options.chapters.partition("-")
-        tasks_of(sweep, first, last)
+        jobs_of(sweep, first, last)
     for words in row["says"]:
         assert words in str(error.value)
     assert list(tmp_path.iterdir()) == [file]

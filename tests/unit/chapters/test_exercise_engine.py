@@ -119,7 +119,7 @@ def test_an_answer_that_is_missing_or_of_a_wrong_form_is_refused_and_is_no_try(m
 
 
 def test_a_number_has_to_be_one(make: Callable[..., Deployment]) -> None:
-    row = Exercise.model_validate({**ROW.model_dump(), "answer": {"form": "number"}, "check": {"accept": ["3"]}})
+    row = Exercise.model_validate({**ROW.model_dump(), "answer": {"kind": "number"}, "check": {"accept": ["3"]}})
     task = Card(make(), row)
     task.start()
     with pytest.raises(RunbookError, match="'three' is not an answer"):

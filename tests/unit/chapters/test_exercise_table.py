@@ -63,7 +63,7 @@ class TestRow:
             for text in _texts(step):
                 assert len(text) < 12 or text.lower() not in hints
         answer = words_of(row.solution.answer)
-        if row.answer and row.answer.form == "number":
+        if row.answer and row.answer.kind == "number":
             assert not answer & set(re.findall(r"\d+", hints))
         assert not any(re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", hints) for word in answer)
 
@@ -79,7 +79,7 @@ class TestRow:
     def test_its_answer_is_one_that_it_takes(self, row: Exercise) -> None:
         if row.answer and row.answer.of:
             assert words_of(row.solution.answer) <= words_of(" ".join(row.answer.of))
-        if row.answer and row.answer.form == "number":
+        if row.answer and row.answer.kind == "number":
             assert row.solution.answer.isdecimal()
 
     def test_it_names_attempts_that_there_are(self, row: Exercise) -> None:
@@ -108,7 +108,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"check": {}}, "nothing is checked"),
     ({"check": {"accept": ["a"], "observe": {"pending": "nginx"}}}, "one of accept, observe and predict"),
     ({"answer": None}, "answer: there is one exactly"),
-    ({"answer": {"form": "one"}}, "`of` lists the words"),
+    ({"answer": {"kind": "one"}}, "`of` lists the words"),
     ({"solution": {"why": "x" * 40}}, "neither an answer nor actions"),
     ({"id": "sso-1"}, "does not belong to nginx"),
 ]

@@ -1,6 +1,6 @@
 """One row of a batch, done in a process of its own: what a worker gets, what it gives back, and the process between.
 
-A task is text and numbers, and no secret: a worker reads secrets where every run does, from Parameter Store with its own credentials.
+A job is text and numbers, and no secret: a worker reads secrets where every run does, from Parameter Store with its own credentials.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from runbook_lib.evidence import runs
 from runbook_lib.files import ROOT
 from runbook_lib.headless.batch import evidence
 
-PRELOADED = ["runbook_lib.headless.batch.task", "runbook_lib.headless.runner", "runbook_lib.chapters.deployment", "papermill"]
+PRELOADED = ["runbook_lib.headless.batch.job", "runbook_lib.headless.runner", "runbook_lib.chapters.deployment", "papermill"]
 POLL = 0.5  # seconds between two looks whether to stop
 GRACE = 60.0  # seconds for a run that is interrupted to come to a safe point
 VERIFIED, FAILED, TIMED_OUT, STOPPED, SKIPPED = "verified", "failed", "timed out", "stopped", "not begun"
@@ -36,8 +36,8 @@ Tell = Callable[[str, str], None]  # of a row's name and the chapter that begins
 
 
 @dataclass(frozen=True)
-class Task:
-    """What is to be done with one deployment. `params`: its parameters as YAML; times in seconds; `version`: of the package that made the task.
+class Job:
+    """What is to be done with one deployment. `params`: its parameters as YAML; times in seconds; `version`: of the package that made the job.
 
     `evidence`: where the run's folder goes besides the worker's own: "" nowhere, "back" with the outcome, or an address in S3.
     """
@@ -57,8 +57,8 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a task ended. `words`: what was found; `transient`: whether the same again may succeed.
+class JobResult:
+    """How a job ended. `words`: what was found; `transient`: whether the same again may succeed.
 
     `report`: on the machine of the `worker`, or its address in S3; `archive`: the run's folder, packed, where it comes back with the outcome.
     """
@@ -93,37 +93,37 @@ class Stopping(Protocol):
     def is_set(self) -> bool: ...
 
 
-def perform(task: Task, tell: Tell = lambda name, chapter: None, stop: Stopping | None = None) -> Outcome:
-    """Do the task in a process of its own and return how it ended; never raises for what goes wrong in there.
+def perform(job: Job, tell: Tell = lambda name, chapter: None, stop: Stopping | None = None) -> JobResult:
+    """Do the job in a process of its own and return how it ended; never raises for what goes wrong in there.
 
     When `stop` is set, or a time is over, the process is interrupted, which ends it at a safe point, and after `GRACE` seconds killed.
     """
-    if task.version != __version__:
-        words = f"this worker has version {__version__} of the runbook, and the batch {task.version}"
-        return Outcome(task.name, FAILED, words, error=_card("RunbookError", words, platform.node(), "install the same version on both"), worker=_worker())
+    if job.version != __version__:
+        words = f"this worker has version {__version__} of the runbook, and the batch {job.version}"
+        return JobResult(job.name, FAILED, words, error=_card("RunbookError", words, platform.node(), "install the same version on both"), worker=_worker())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     ours, theirs = context.Pipe()
     began = time.monotonic()
-    process = context.Process(target=_child, args=(task, theirs), name=f"batch {task.name}")
+    process = context.Process(target=_child, args=(job, theirs), name=f"batch {job.name}")
     process.start()
     theirs.close()
-    found, reason = _followed(task, ours, process, tell, stop or threading.Event())
+    found, reason = _followed(job, ours, process, tell, stop or threading.Event())
     process.join(GRACE)
     seconds = round(time.monotonic() - began, 1)
     if reason and not (found and found.ok):  # what was done just in time is done
         state, words, step = reason
-        ended = found or Outcome(task.name, state)
-        card = _card("Stopped", words, task.name, step)
+        ended = found or JobResult(job.name, state)
+        card = _card("Stopped", words, job.name, step)
         return replace(ended, state=state, words=words, error=card, seconds=seconds, worker=_worker(), transient=False)
     if found is None:
         words = f"its process ended with status {process.exitcode} before it said what it found"
-        card = _card("RunbookError", words, task.name, "it was killed, or memory is short (dmesg tells): ./runbook batch … --resume goes on")
-        return Outcome(task.name, FAILED, words, error=card, seconds=seconds, worker=_worker(), transient=True)
+        card = _card("RunbookError", words, job.name, "it was killed, or memory is short (dmesg tells): ./runbook batch … --resume goes on")
+        return JobResult(job.name, FAILED, words, error=card, seconds=seconds, worker=_worker(), transient=True)
     return replace(found, seconds=seconds, worker=_worker())
 
 
-def _followed(task: Task, pipe: Connection, process: Any, tell: Tell, stop: Stopping) -> tuple[Outcome | None, tuple[str, str, str] | None]:
+def _followed(job: Job, pipe: Connection, process: Any, tell: Tell, stop: Stopping) -> tuple[JobResult | None, tuple[str, str, str] | None]:
     """Return what the process said at its end, and why it was ended before: state, words, next step. Either may be None."""
     began = chapter_began = time.monotonic()
     chapter, reason, killed_at = "", None, 0.0
@@ -131,15 +131,15 @@ def _followed(task: Task, pipe: Connection, process: Any, tell: Tell, stop: Stop
         try:
             if pipe.poll(POLL):
                 said = pipe.recv()
-                if isinstance(said, Outcome):
+                if isinstance(said, JobResult):
                     return said, reason
                 chapter, chapter_began = said, time.monotonic()
-                tell(task.name, chapter)
+                tell(job.name, chapter)
         except (EOFError, OSError):
             return None, reason
         now = time.monotonic()
         if reason is None:
-            reason = _reason(task, now - began, now - chapter_began, chapter, stop)
+            reason = _reason(job, now - began, now - chapter_began, chapter, stop)
             if reason:
                 killed_at = now + GRACE
                 with suppress(ProcessLookupError):
@@ -148,13 +148,13 @@ def _followed(task: Task, pipe: Connection, process: Any, tell: Tell, stop: Stop
             process.kill()
 
 
-def _reason(task: Task, seconds: float, in_chapter: float, chapter: str, stop: Stopping) -> tuple[str, str, str] | None:
+def _reason(job: Job, seconds: float, in_chapter: float, chapter: str, stop: Stopping) -> tuple[str, str, str] | None:
     if stop.is_set():
         return STOPPED, "the batch was stopped", "./runbook batch … --resume goes on"
-    if task.timeout and seconds > task.timeout:
-        return TIMED_OUT, f"not done after {task.timeout:.0f} s, in {chapter or 'its beginning'}", "raise `timeout`, or look at its report, then --resume"
-    if task.chapter_timeout and chapter and in_chapter > task.chapter_timeout:
-        return TIMED_OUT, f"{chapter} was not done after {task.chapter_timeout:.0f} s", "raise `chapter_timeout`, or look at its report, then --resume"
+    if job.timeout and seconds > job.timeout:
+        return TIMED_OUT, f"not done after {job.timeout:.0f} s, in {chapter or 'its beginning'}", "raise `timeout`, or look at its report, then --resume"
+    if job.chapter_timeout and chapter and in_chapter > job.chapter_timeout:
+        return TIMED_OUT, f"{chapter} was not done after {job.chapter_timeout:.0f} s", "raise `chapter_timeout`, or look at its report, then --resume"
     return None
 
 
@@ -166,30 +166,30 @@ def _card(kind: str, what: str, where: str | None, step: str | None) -> dict[str
     return {"kind": kind, "what": what, "where": where, "next": step}
 
 
-def params_file(task: Task) -> Path:
-    """Write the task's parameters where a person can use them as well (`./runbook status FILE`), and return the file."""
-    file = ROOT / "work" / "batch" / f"{task.name}.yaml"
+def params_file(job: Job) -> Path:
+    """Write the job's parameters where a person can use them as well (`./runbook status FILE`), and return the file."""
+    file = ROOT / "work" / "batch" / f"{job.name}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(f"# Made by a batch.\n{task.params}", encoding="utf-8")
+    file.write_text(f"# Made by a batch.\n{job.params}", encoding="utf-8")
     return file
 
 
-def _child(task: Task, pipe: Connection) -> None:
-    """Do the task and send how it ended. Chapters that begin are sent by name. What is printed goes to the log beside the parameters."""
+def _child(job: Job, pipe: Connection) -> None:
+    """Do the job and send how it ended. Chapters that begin are sent by name. What is printed goes to the log beside the parameters."""
     threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
     os.setsid()  # an interrupt at the terminal reaches the batch, which tells its runs
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    file = params_file(task)
+    file = params_file(job)
     with open(file.with_suffix(".log"), "a", encoding="utf-8") as log:
         os.dup2(log.fileno(), sys.stdout.fileno() if sys.stdout else 1)
         os.dup2(log.fileno(), sys.stderr.fileno() if sys.stderr else 2)
         try:
-            outcome = _done(task, file, pipe.send)
+            outcome = _done(job, file, pipe.send)
         except KeyboardInterrupt:
-            outcome = Outcome(task.name, STOPPED)
+            outcome = JobResult(job.name, STOPPED)
         except RunbookError as error:
             card = _card(type(error).__name__, error.what, error.where, error.next_step)
-            outcome = Outcome(task.name, FAILED, error.what, error=card, transient=error.transient)
+            outcome = JobResult(job.name, FAILED, error.what, error=card, transient=error.transient)
     pipe.send(outcome)
     pipe.close()
 
@@ -201,47 +201,47 @@ def _end_with(pipe: Connection) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _done(task: Task, file: Path, tell: Callable[[str], None]) -> Outcome:
+def _done(job: Job, file: Path, tell: Callable[[str], None]) -> JobResult:
     from runbook_lib.headless import runner
     from runbook_lib.spec.loader import load_spec
 
     spec = load_spec(file)
     before = runs.latest(spec.deployment)
-    if task.verb == "plan":
-        return _planned(task, runner.plans(spec), tell)
-    if task.verb == "run":
-        runner.run(spec, None, task.first, task.last, task.resume, task.agreed, parameters=task.parameters, began=tell)
-    elif task.verb == "verify":
-        runner.verify(spec, None, task.agreed)
+    if job.verb == "plan":
+        return _planned(job, runner.plans(spec), tell)
+    if job.verb == "run":
+        runner.run(spec, None, job.first, job.last, job.resume, job.agreed, parameters=job.parameters, began=tell)
+    elif job.verb == "verify":
+        runner.verify(spec, None, job.agreed)
     else:
         runner.destroy(spec, spec.deployment)
     run = runs.latest(spec.deployment)
-    outcome = outcome_of(task.name, run, before)
-    if run is None or not task.evidence or not outcome.report:
+    outcome = outcome_of(job.name, run, before)
+    if run is None or not job.evidence or not outcome.report:
         return outcome
-    if task.evidence == evidence.BACK:
+    if job.evidence == evidence.BACK:
         return replace(outcome, archive=evidence.packed(run))
-    return replace(outcome, report=evidence.upload(run, task.evidence, Aws(spec.cloud)))
+    return replace(outcome, report=evidence.upload(run, job.evidence, Aws(spec.cloud)))
 
 
-def _planned(task: Task, plans: Any, tell: Callable[[str], None]) -> Outcome:
+def _planned(job: Job, plans: Any, tell: Callable[[str], None]) -> JobResult:
     changed = 0
     for chapter, plan in plans:
         tell(chapter)
         changed += len(plan.pending)
-    return Outcome(task.name, VERIFIED, f"{changed} to change" if changed else "nothing to change", changed=changed)
+    return JobResult(job.name, VERIFIED, f"{changed} to change" if changed else "nothing to change", changed=changed)
 
 
-def outcome_of(name: str, run: Path | None, before: Path | None = None) -> Outcome:
-    """Return the outcome of a deployment's run, read from its folder; `before`: the newest run when the task began."""
+def outcome_of(name: str, run: Path | None, before: Path | None = None) -> JobResult:
+    """Return the outcome of a deployment's run, read from its folder; `before`: the newest run when the job began."""
     if run is None or run == before:
-        return Outcome(name, FAILED, "no run was begun")
+        return JobResult(name, FAILED, "no run was begun")
     entries = runs.read(run)
     result = runs.summarise(entries)
     failed = next((entry for entry in reversed(entries) if not entry.get("ok", True) and entry.get("error")), None)
     words = str(failed["error"]).partition("\n")[0] if failed else result["statement"]["system"] if result["verdict"] else ""
     card = _card(failed.get("kind", ""), *_parts(str(failed["error"]))) if failed and not result["ok"] else None
-    return Outcome(
+    return JobResult(
         name,
         VERIFIED if result["ok"] else FAILED,
         words or ("verified" if result["ok"] else "not verified"),
@@ -262,6 +262,6 @@ def _parts(text: str) -> tuple[str, str | None, str | None]:
     return what, found.get("where"), found.get("next")
 
 
-def task_text(values: Mapping[str, Any]) -> str:
+def params_text(values: Mapping[str, Any]) -> str:
     """Return a row's parameters as YAML text."""
     return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
