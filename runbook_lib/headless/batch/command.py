@@ -16,7 +16,7 @@ from runbook_lib.files import ROOT
 from runbook_lib.headless.batch import engine as engines
 from runbook_lib.headless.batch.evidence import BACK, place, unpack
 from runbook_lib.headless.batch.job import SKIPPED, VERIFIED, Job, JobResult, params_text
-from runbook_lib.headless.batch.live import Watch
+from runbook_lib.headless.batch.live import LiveTable
 from runbook_lib.headless.batch.notify import notify
 from runbook_lib.headless.batch.on_dask import dask
 from runbook_lib.headless.batch.page import write_page
@@ -157,7 +157,7 @@ class Ears:
     """Hears what happens, writes it down and shows it. The record is begun with `begin`: a batch that is refused leaves none."""
 
     def __init__(self, sweep: Sweep, say: Terminal, rows: int):
-        self.sweep, self.watch = sweep, Watch(say, rows)
+        self.sweep, self.watch = sweep, LiveTable(say, rows)
         self.record: BatchRecord
 
     def begin(self) -> None:
@@ -181,10 +181,9 @@ class Ears:
         return outcome
 
 
-def _left_out(outcome: JobResult) -> JobResult:
-    """Return the outcome of a row that an earlier batch did: what that one found, in no time."""
-    words = outcome.words if outcome.words.startswith("left out") else f"left out: {outcome.words}"
-    return JobResult(outcome.name, VERIFIED, words, outcome.passed, outcome.checks, chapters=outcome.chapters, report=outcome.report)
+def _left_out(result: JobResult) -> JobResult:
+    """Return the result of a row that an earlier batch did: what that one found, in no time."""
+    return JobResult(result.name, VERIFIED, result.words, result.passed, result.checks, chapters=result.chapters, report=result.report, left_out=True)
 
 
 @contextmanager
@@ -211,7 +210,8 @@ def _say_result(found: Mapping[str, Any], folder: Path, say: Terminal, stopped: 
     for row in found["rows"]:
         mark = "✔" if row["ok"] else "○" if row["state"] == SKIPPED else "✘"
         checks = f"{row['passed']} of {row['checks']}" if row["checks"] else ""
-        rows.append((mark, row["name"], row["params"], row["words"] or row["state"], checks, f"{row['seconds']:.0f}", row["report"]))
+        found_words = f"{'left out: ' if row['left_out'] else ''}{row['words'] or row['state']}"
+        rows.append((mark, row["name"], row["params"], found_words, checks, f"{row['seconds']:.0f}", row["report"]))
     done = "done" if found["verb"] in ("plan", "destroy") else "verified"
     say("")
     say(Essential(text_table(FOUND, rows, f"{found['verified']} of {len(rows)} deployments {done}")))

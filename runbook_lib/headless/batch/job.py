@@ -61,6 +61,7 @@ class JobResult:
     """How a job ended. `words`: what was found; `transient`: whether the same again may succeed.
 
     `report`: on the machine of the `worker`, or its address in S3; `archive`: the run's folder, packed, where it comes back with the outcome.
+    `left_out`: an earlier batch did it.
     """
 
     name: str
@@ -77,6 +78,7 @@ class JobResult:
     worker: str = ""
     attempts: int = 1
     archive: bytes = b""
+    left_out: bool = False
 
     @property
     def ok(self) -> bool:

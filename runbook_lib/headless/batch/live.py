@@ -28,7 +28,7 @@ class RowState:
     outcome: JobResult | None = None
 
 
-class Watch:
+class LiveTable:
     """Hears of rows that begin, of their chapters and of their ends, from any thread, and shows them."""
 
     def __init__(self, say: Terminal, rows: int):
@@ -67,7 +67,8 @@ class Watch:
             standing.outcome, standing.since = outcome, now
         mark = "✔" if outcome.ok else "○" if outcome.state == SKIPPED else "✘"
         again = f", attempt {outcome.attempts}" if outcome.attempts > 1 else ""
-        line = f"{mark} {outcome.name}  {outcome.state}{again} after {outcome.seconds:.1f} s: {outcome.words}"
+        state = "left out, verified" if outcome.left_out else outcome.state
+        line = f"{mark} {outcome.name}  {state}{again} after {outcome.seconds:.1f} s: {outcome.words}"
         self.say(line if outcome.ok else Essential(line))
 
     def _line(self, text: str) -> None:

@@ -54,7 +54,7 @@ def test_a_chapter_that_takes_too_long_is_ended_and_a_run_goes_on_from_there(her
     status, said = here.run("batch", "sweep.yaml", "--jobs", "2", "--resume")
     assert status == 0, said
     assert here.tries("waits-once") == ["begun", "begun", "ended"] and here.tries("well") == ["begun", "ended"]
-    assert here.found()["well"]["words"].startswith("left out: ")
+    assert here.found()["well"]["left_out"]
 
 
 def test_after_a_kill_nothing_goes_on_unseen_and_resume_does_the_rest_and_nothing_twice(here: Workspace) -> None:
