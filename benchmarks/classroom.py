@@ -43,7 +43,10 @@ def sign_in(room: Room, learner: Learner, password: str) -> float:
         token = re.search(r'name="_xsrf"\s+value="([^"]+)"', form)
         browser.post(f"{url}/hub/login", data={"username": learner.name, "password": password, "_xsrf": token[1] if token else ""})
         browser.get(f"{url}/hub/spawn")
-        while browser.get(f"{url}/user/{learner.name}/api/status").status_code != 200:
+        while True:  # a page and not the API: only pages lead through the hub's permission
+            page_of_lab = browser.get(f"{url}/user/{learner.name}/lab")
+            if page_of_lab.status_code == 200 and page_of_lab.url.path.startswith("/user/"):
+                break
             time.sleep(0.2)
     return time.monotonic() - began
 

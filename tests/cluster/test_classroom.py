@@ -375,7 +375,7 @@ def test_one_learners_lab_is_killed_and_the_others_notice_nothing(room: Classroo
     instructor, page = sign_in(INSTRUCTOR), sign_in(ADA)
     row(instructor, ADA).get_by_text("stop and start the learner's server").wait_for()
     assert row(instructor, GRACE).locator(".trouble").count() == 0
-    page.goto(f"{room.url}/hub/home")
+    page.goto(f"{room.url}/hub/home", wait_until="networkidle")  # the buttons do something once the page's scripts are there
     page.locator("#stop").click()
     page.locator("#start", has_text="Start My Server").click()
     page.get_by_role("tab", name=re.compile(r"\.ipynb")).first.wait_for()
