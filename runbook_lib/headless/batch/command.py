@@ -11,10 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from runbook_lib.aws.client import Aws
 from runbook_lib.errors import RunbookError
 from runbook_lib.files import ROOT
 from runbook_lib.headless.batch import engine as engines
-from runbook_lib.headless.batch.evidence import BACK, place, unpack
+from runbook_lib.headless.batch.evidence import BACK, announce, unpack
 from runbook_lib.headless.batch.job import SKIPPED, VERIFIED, Job, JobResult, params_text
 from runbook_lib.headless.batch.live import LiveTable
 from runbook_lib.headless.batch.notify import notify
@@ -112,7 +113,7 @@ def run(
     one, what other machines made comes back with the result.
     """
     if evidence:
-        place(evidence)  # refuses what is no address
+        announce(sweep.name, evidence, Aws(sweep.rows[0].spec.cloud))  # refused before anything is begun
     first, _, last = sweep.options.chapters.partition("-")
     jobs = jobs_of(sweep, first or None, last or first or None, resume, agreed, evidence=evidence or (BACK if scheduler else ""))
     before = done_before(sweep, sweep.options.do) if resume else {}

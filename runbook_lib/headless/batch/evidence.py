@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import tarfile
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from runbook_lib.aws.client import Aws
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import CloudError, RunbookError
 from runbook_lib.evidence.journal import point_latest
 from runbook_lib.evidence.runs import runs_folder
 
@@ -36,11 +37,25 @@ def unpack(archive: bytes) -> Path:
 def upload(run: Path, to: str, aws: Aws) -> str:
     """Put each file of a run below `to` (s3://bucket/prefix) and return the address of its report. Raises CloudError where that is refused."""
     bucket, prefix = place(to)
-    s3 = aws.client("s3")
+    top = "/".join(filter(None, (prefix, run.parent.name, run.name)))
     for file in sorted(path for path in run.rglob("*") if path.is_file()):
-        key = "/".join(filter(None, (prefix, run.parent.name, run.name, *file.relative_to(run).parts)))
-        s3.put_object(Bucket=bucket, Key=key, Body=file.read_bytes())
-    return "s3://" + "/".join(filter(None, (bucket, prefix, run.parent.name, run.name, "report.html")))
+        _put(aws, bucket, f"{top}/{file.relative_to(run).as_posix()}", file.read_bytes())
+    return f"s3://{bucket}/{top}/report.html"
+
+
+def announce(sweep: str, to: str, aws: Aws) -> None:
+    """Note below `to` that the sweep begins. Raises RunbookError for what is no address in S3, CloudError for a bucket that refuses."""
+    bucket, prefix = place(to)
+    words = f"{sweep} begun {datetime.now(UTC).isoformat(timespec='seconds')}\n"
+    _put(aws, bucket, "/".join(filter(None, (prefix, "_batches", sweep, "begun.txt"))), words.encode())
+
+
+def _put(aws: Aws, bucket: str, key: str, content: bytes) -> None:
+    try:
+        aws.client("s3").put_object(Bucket=bucket, Key=key, Body=content)
+    except CloudError as error:
+        error.what = f"evidence does not get into s3://{bucket}: {error.what}"
+        raise
 
 
 def place(to: str) -> tuple[str, str]:

@@ -26,9 +26,9 @@ class StoppedThere:
     """Whether the batch was stopped, asked of the scheduler at most every `POLL` seconds."""
 
     def __init__(self, name: str):
-        from distributed import Event
+        from distributed import Event, get_client
 
-        self._event, self._said, self._ended = Event(name), False, threading.Event()
+        self._event, self._said, self._ended = Event(name, client=get_client()), False, threading.Event()
         threading.Thread(target=self._ask, daemon=True).start()
 
     def _ask(self) -> None:
@@ -56,7 +56,7 @@ def dask(scheduler: str, tell: Tell, stop: threading.Event) -> Iterator[Engine]:
         raise RunbookError("Dask is not installed here", "--scheduler", "install the extra: .venv/bin/uv pip install distributed") from None
     try:
         client = Client(scheduler, timeout=SECONDS, name="runbook-batch")
-    except (OSError, TimeoutError, ValueError, TypeError) as error:
+    except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:  # the last: Dask refuses an address without TLS
         step = "is it up, is the port open, and do Dask's TLS files (distributed.comm.tls) belong to it?"
         raise RunbookError(f"no Dask scheduler answers: {error}", scheduler, step) from None
     topic, stopped = f"runbook-{secrets.token_hex(4)}", threading.Event()

@@ -143,8 +143,10 @@ def test_evidence_goes_to_a_bucket_and_a_bucket_that_refuses_is_one_error(here: 
     assert report.startswith("s3://sweeps/of/today/s-well/") and report.endswith("/report.html")
     keys = [item["Key"] for item in s3.list_objects_v2(Bucket="sweeps")["Contents"]]
     assert {key.rpartition("/")[2] for key in keys} >= {"journal.jsonl", "result.json", "report.html", "02_install_mysql.ipynb"}
+    before = here.tries("well")
     status, said = here.run("batch", "sweep.yaml", "--scheduler", cluster.address, "--evidence", "s3://absent/x")
-    assert status == 1 and "absent" in here.found()["well"]["error"]["what"], said
+    assert status == 1 and "evidence does not get into s3://absent" in said
+    assert here.tries("well") == before, "refused before anything was begun"
 
 
 REFUSED: dict[str, tuple[list[str], str]] = {
