@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import CloudError
-from runbook_lib.headless import account
+from runbook_lib.headless.doctor import account
 from runbook_lib.launch import teardown
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.spec.loader import load_spec
