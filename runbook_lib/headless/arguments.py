@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -35,6 +37,7 @@ SHELLS = ("bash", "zsh", "fish")
 LAB_VERBS = ("up", "down", "status", "env", "ssh", "hosts", "browser")
 EXERCISE_VERBS = ("list", "start", "check", "hint", "solve", "reset")
 CLASSROOM_VERBS = ("up", "status", "down")
+AGREED = "the proof may make its test users where it asks (on AWS)"
 OF_CHAPTERS = "a parameter that a chapter has of its own, as with papermill: -p war app.war"
 
 
@@ -46,89 +49,117 @@ class Parser(argparse.ArgumentParser):
         self.exit(1, f"{self.prog}: {message}\n")
 
 
+Verb = Callable[..., Parser]
+
+
 def parser() -> Parser:
+    """Return the parser of every command."""
     top = Parser(prog="runbook", description="WSO2 clusters on EC2, from nothing to verified.")
     top.add_argument("--version", action="version", version=f"runbook {__version__}")
     verbs = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
+    verb: Verb = partial(_verb, verbs)
+    for add in (_runs, _batch, _looks, _exercise, _evidence, _programs):
+        add(verb)
+    return top
 
-    def verb(name: str, params: str = "PARAMS") -> Parser:
-        text, status = COMMANDS[name]
-        made: Parser = verbs.add_parser(name, help=text, description=f"{text}. Exit: {status}.")
-        if name == "run":
-            made.add_argument("several", metavar="PARAMS", nargs="+", help="params files; several are run one after the other, with one table in the end")
-        elif params == "PARAMS":
-            made.add_argument("params", metavar="PARAMS", help="a params file, such as params/greg-separated.lab.yaml")
-        elif params:
-            made.add_argument("params", metavar="PARAMS", nargs="?", default=DEFAULT_PARAMS if params == "default" else None)
-        made.set_defaults(set=[])
-        if params and name != "open":  # a chapter in JupyterLab has its own cell for overrides
-            made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key (dotted)")
-        if name in WITH_DOCUMENT:
-            made.add_argument("--json", action="store_true", help="print one JSON document (docs/command-line.md); everything else goes to standard error")
-        if name in (*WITH_DOCUMENT, "rehearse"):
-            much = made.add_mutually_exclusive_group()
-            much.add_argument("-q", "--quiet", action="store_true", help="results and failures only")
-            much.add_argument("-v", "--verbose", action="store_true", help="also each step of each host, with its time")
-        return made
 
-    agree: dict[str, Any] = {"action": "store_true", "help": "the proof may make its test users where it asks (on AWS)"}
+def _verb(verbs: Any, name: str, params: str = "PARAMS") -> Parser:
+    """Add a command and return its parser. `params`: whether it takes a params file: PARAMS, default, optional, or not at all."""
+    text, status = COMMANDS[name]
+    made: Parser = verbs.add_parser(name, help=text, description=f"{text}. Exit: {status}.")
+    if name == "run":
+        made.add_argument("several", metavar="PARAMS", nargs="+", help="params files; several are run one after the other, with one table in the end")
+    elif params == "PARAMS":
+        made.add_argument("params", metavar="PARAMS", help="a params file, such as params/greg-separated.lab.yaml")
+    elif params:
+        made.add_argument("params", metavar="PARAMS", nargs="?", default=DEFAULT_PARAMS if params == "default" else None)
+    made.set_defaults(set=[])
+    if params and name != "open":  # a chapter in JupyterLab has its own cell for overrides
+        made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key (dotted)")
+    if name in WITH_DOCUMENT:
+        made.add_argument("--json", action="store_true", help="print one JSON document (docs/command-line.md); everything else goes to standard error")
+    if name in (*WITH_DOCUMENT, "rehearse"):
+        much = made.add_mutually_exclusive_group()
+        much.add_argument("-q", "--quiet", action="store_true", help="results and failures only")
+        much.add_argument("-v", "--verbose", action="store_true", help="also each step of each host, with its time")
+    return made
+
+
+def _runs(verb: Verb) -> None:
+    """Add what executes chapters."""
     for name in ("rehearse", "run"):
         made = verb(name, "default" if name == "rehearse" else "PARAMS")
         made.add_argument("--from", dest="first", metavar="NN", help="first chapter")
         made.add_argument("--to", dest="last", metavar="NN", help="last chapter")
         made.add_argument("--resume", action="store_true", help="leave out what is proven and still holds")
         made.add_argument("-p", dest="parameters", action="append", nargs=2, default=[], metavar=("NAME", "VALUE"), help=OF_CHAPTERS)
-        made.add_argument("--yes", **agree)
+        made.add_argument("--yes", action="store_true", help=AGREED)
         if name == "run":
             made.add_argument("--jobs", type=_at_once, default=1, metavar="N", help="of several params files this many at once")
-    batch = verb("batch", "")
-    batch.add_argument("sweep", metavar="SWEEP", help="a sweep file (docs/batch.md)")
-    batch.add_argument("--jobs", type=_at_once, metavar="N", help="deployments at once (default: what this machine has room for)")
-    batch.add_argument("--scheduler", metavar="ADDRESS", help="of Dask, such as tls://10.0.0.5:8786: its workers do the deployments")
-    batch.add_argument("--evidence", metavar="S3-ADDRESS", help="where every run's folder goes as well")
-    batch.add_argument("--dry-run", action="store_true", help="list the deployments, machines and cost, and do nothing")
-    batch.add_argument("--resume", action="store_true", help="leave out what the sweep's newest batch did")
-    batch.add_argument("--yes", action="store_true", help="the proofs may make their test users on AWS, and do: destroy may destroy")
-    batch.add_argument("-q", "--quiet", action="store_true", help="results and failures only")
-    batch.add_argument("--json", action="store_true", help="print batch.json; everything else goes to standard error")
+
+
+def _batch(verb: Verb) -> None:
+    made = verb("batch", "")
+    made.add_argument("sweep", metavar="SWEEP", help="a sweep file (docs/batch.md)")
+    made.add_argument("--jobs", type=_at_once, metavar="N", help="deployments at once (default: what this machine has room for)")
+    made.add_argument("--scheduler", metavar="ADDRESS", help="of Dask, such as tls://10.0.0.5:8786: its workers do the deployments")
+    made.add_argument("--evidence", metavar="S3-ADDRESS", help="where every run's folder goes as well")
+    made.add_argument("--dry-run", action="store_true", help="list the deployments, machines and cost, and do nothing")
+    made.add_argument("--resume", action="store_true", help="leave out what the sweep's newest batch did")
+    made.add_argument("--yes", action="store_true", help="the proofs may make their test users on AWS, and do: destroy may destroy")
+    made.add_argument("-q", "--quiet", action="store_true", help="results and failures only")
+    made.add_argument("--json", action="store_true", help="print batch.json; everything else goes to standard error")
+
+
+def _looks(verb: Verb) -> None:
+    """Add what looks at a deployment, and what removes it."""
     for name in ("plan", "verify", "status"):
         made = verb(name)
         if name == "verify":
-            made.add_argument("--yes", **agree)
-    task = verb("exercise", "")
-    task.add_argument("action", choices=EXERCISE_VERBS, metavar="ACTION", help=", ".join(EXERCISE_VERBS))
-    task.add_argument("params", metavar="PARAMS", help="a params file: the exercise is done on its deployment")
-    named: Any = task.add_argument("id", nargs="?", metavar="ID", help="such as nginx-2; without it the one that is started")
-    named.completer = lambda **_: [*import_module("runbook_lib.chapters.exercises.table").exercises()]
-    task.add_argument("--answer", help="the answer of a check, where one is asked for")
-    task.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key (dotted)")
-    task.add_argument("--yes", action="store_true", help="the deployment may be broken for the exercise where it asks (on AWS)")
-    destroy = verb("destroy")
-    destroy.add_argument("--yes", action="store_true", help="do not ask for the deployment's name")
+            made.add_argument("--yes", action="store_true", help=AGREED)
+    verb("destroy").add_argument("--yes", action="store_true", help="do not ask for the deployment's name")
     opens = verb("open", "optional")
     opens.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
     opens.add_argument("--port", type=int, help="JupyterLab's port (default: the first free one from 8888 on)")
     verb("doctor", "optional")
     verb("new", "").add_argument("folder", metavar="DIR")
-    evidence = verb("verify-evidence", "")
-    evidence.add_argument("run", metavar="RUN", help="a run's folder, such as runs/greg-separated/latest")
-    evidence.add_argument("params", metavar="PARAMS", nargs="?", help="the deployment whose key it must be (default: as the run names it)")
-    evidence.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key (dotted)")
+
+
+def _exercise(verb: Verb) -> None:
+    made = verb("exercise", "")
+    made.add_argument("action", choices=EXERCISE_VERBS, metavar="ACTION", help=", ".join(EXERCISE_VERBS))
+    made.add_argument("params", metavar="PARAMS", help="a params file: the exercise is done on its deployment")
+    named: Any = made.add_argument("id", nargs="?", metavar="ID", help="such as nginx-2; without it the one that is started")
+    named.completer = lambda **_: [*import_module("runbook_lib.chapters.exercises.table").exercises()]
+    made.add_argument("--answer", help="the answer of a check, where one is asked for")
+    made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key (dotted)")
+    made.add_argument("--yes", action="store_true", help="the deployment may be broken for the exercise where it asks (on AWS)")
+
+
+def _evidence(verb: Verb) -> None:
+    """Add what reads runs."""
+    made = verb("verify-evidence", "")
+    made.add_argument("run", metavar="RUN", help="a run's folder, such as runs/greg-separated/latest")
+    made.add_argument("params", metavar="PARAMS", nargs="?", help="the deployment whose key it must be (default: as the run names it)")
+    made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key (dotted)")
     site = verb("site", "")
     site.add_argument("runs", nargs="*", metavar="RUN", help="folders of runs (default: the newest of each deployment)")
     site.add_argument("--out", default="site/_build", help="where to (default site/_build); another book there is replaced")
     site.add_argument("--edition", choices=("learner", "instructor"), default="learner", help="instructor: with hints, solutions and what usually goes wrong")
     site.add_argument("--slides", action="store_true", help="with slides of chapters 06 and 07, for a lecture")
+
+
+def _programs(verb: Verb) -> None:
+    """Add what starts other programs, whose options are their own."""
     test = verb("test", "")
     test.add_argument("--fast", action="store_true", help="no root, under a minute")
     test.add_argument("--full", action="store_true", help="the long sequences too")
     test.add_argument("rest", nargs="*", help="for pytest, as are unknown options")
     verb("papermill", "").add_argument("rest", nargs=argparse.REMAINDER)
     verb("completion", "").add_argument("shell", choices=SHELLS)
-    for name, words in (("lab", LAB_VERBS), ("classroom", CLASSROOM_VERBS)):  # their options are those of programs of their own
+    for name, words in (("lab", LAB_VERBS), ("classroom", CLASSROOM_VERBS)):
         rest: Any = verb(name, "").add_argument("rest", nargs=argparse.REMAINDER)
         rest.completer = lambda words=words, **_: words
-    return top
 
 
 def _at_once(text: str) -> int:
