@@ -10,6 +10,7 @@ import pytest
 from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.chapters.exercises.engine import Task
 from runbook_lib.chapters.exercises.table import Exercise, exercises, words_of
+from runbook_lib.chapters.status_board import proofs_of
 from runbook_lib.errors import RunbookError
 from runbook_lib.spec.chapters import chapters_of
 from tests.support.deployments import Deployed
@@ -42,9 +43,20 @@ def deployment_of(request: pytest.FixtureRequest, opened: dict[str, Deployment])
         if pattern not in opened:
             deployed: Deployed = request.getfixturevalue(FIXTURES[pattern])
             opened[pattern] = deployed.open()
+            verified(opened[pattern])
         return opened[pattern]
 
     return find
+
+
+def verified(deployment: Deployment) -> None:
+    """Verify the chapters that another test of the session changed and left: an exercise starts on verified chapters only."""
+    records = proofs_of(deployment)
+    for chapter in chapters_of(deployment.spec.pattern):
+        if chapter.converges and (chapter.name not in records or not records[chapter.name].ok):
+            part = getattr(deployment, chapter.attribute)
+            part.apply(part.plan())
+            part.verify()
 
 
 def wrong_answer(task: Task) -> str | None:
