@@ -72,10 +72,10 @@ class Journal:
             return cls(Path(shared), head, ended)
         parent = (runs or runs_folder()) / spec.deployment
         if new:
-            return cls(_unused(parent), head, ended)
+            return cls(unused(parent), head, ended)
         head["session"] = f"{getpass.getuser()}@{socket.gethostname()}"
         going_on = continuity.session_run(parent, _clean({**head, **provenance.of_code_and_parameters(spec)}))
-        return cls(going_on or _unused(parent), head, ended)
+        return cls(going_on or unused(parent), head, ended)
 
     @property
     def path(self) -> Path:
@@ -243,14 +243,15 @@ def _last_row(file: Any) -> tuple[bytes, bool]:
     return found.removesuffix(b"\n").rpartition(b"\n")[2], not found or found.endswith(b"\n")
 
 
-def _unused(parent: Path) -> Path:
+def unused(parent: Path) -> Path:
+    """Return a folder below `parent` that is named after the time in UTC and does not exist."""
     stem = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     names = (stem, *(f"{stem}-{number}" for number in range(2, 1000)))
     return next(parent / name for name in names if not (parent / name).exists())
 
 
 def point_latest(folder: Path) -> None:
-    """Point the symbolic link `latest` to this run, in one step. Where links cannot be made, there is none."""
+    """Point the symbolic link `latest` beside this folder to it, in one step. Where links cannot be made, there is none."""
     beside = folder.parent / f".latest.{os.getpid()}.{threading.get_ident()}"
     try:
         beside.symlink_to(folder.name)

@@ -25,9 +25,14 @@ def runs_folder() -> Path:
 
 def read(folder: Path) -> list[Entry]:
     """Return the lines of a run's journal, empty without a journal. Incomplete lines, such as a last one cut by a power failure, are left out."""
+    return [entry for entry in lines(folder / "journal.jsonl") if "verb" in entry]
+
+
+def lines(path: Path) -> list[Entry]:
+    """Return the objects of a file of JSON lines, none when there is no such file. What is no object, such as a last line that was cut, is left out."""
     found = []
     try:
-        text = (folder / "journal.jsonl").read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
     for line in text.splitlines():
@@ -35,7 +40,7 @@ def read(folder: Path) -> list[Entry]:
             found.append(json.loads(line))
         except ValueError:
             continue
-    return [entry for entry in found if isinstance(entry, dict) and "verb" in entry]
+    return [entry for entry in found if isinstance(entry, dict)]
 
 
 def latest(deployment: str, runs: Path | None = None) -> Path | None:

@@ -91,18 +91,18 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 def _run(args: argparse.Namespace) -> int:
     from runbook_lib.headless import runner
+    from runbook_lib.headless.batch import command
     from runbook_lib.spec.loader import load_spec, typed
 
     parameters = {name: typed(f"-p {name}", value) for name, value in args.parameters}
     options = {"first": args.first, "last": args.last, "resume": args.resume, "agreed": args.yes, "parameters": parameters}
     say, overrides = _terminal(args), _overrides(args)
     params = [args.params, *getattr(args, "also", ())]
-    with _documented(args, [load_spec(each, overrides) for each in params] if getattr(args, "json", False) else []), say.watching():
-        if len(params) == 1:
+    with _documented(args, [load_spec(each, overrides) for each in params] if getattr(args, "json", False) else []):
+        if len(params) > 1:
+            return command.run_files(params, overrides, say, args.jobs, **options)
+        with say.watching():
             return runner.run(args.params, overrides, say=say, **options)
-    from runbook_lib.headless.batch import command
-
-    return command.run_files(params, overrides, say, args.jobs, **options)
 
 
 def _batch(args: argparse.Namespace) -> int:

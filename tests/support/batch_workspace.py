@@ -68,19 +68,35 @@ class Workspace:
     def write(self, name: str, content: Any) -> None:
         (self.folder / name).write_text(yaml.safe_dump(content, sort_keys=False))
 
+    def files(self, **does: str) -> None:
+        """Write a params file `params/<name>.yaml` for the deployment `s-<name>` per word."""
+        base = yaml.safe_load((self.folder / "params/one.yaml").read_text())
+        for number, (name, word) in enumerate(does.items(), 1):
+            cloud = {**base["cloud"], "network": f"10.9.{number}.0/24", "tags": {"does": word}}
+            self.write(f"params/{name}.yaml", {**base, "deployment": f"s-{name}", "cloud": cloud})
+
     def sweep(self, does: list[str], **keys: Any) -> None:
         """Write the sweep `s` with a row per word."""
         rows = [{"name": word.replace("-", ""), "cloud.tags": {"does": word}} for word in does]
         content = {"sweep": "s", "params": ["params/one.yaml"], "networks": "10.9.0.0/16", "include": rows, "chapters": "01-02", **keys}
         self.write("sweep.yaml", content)
 
-    def begin(self, *words: str) -> subprocess.Popen[str]:
+    def begin(self, *words: str, apart: bool = False) -> subprocess.Popen[str]:
+        """Start a command. `apart`: what it says on standard error is left out."""
         environment = {**os.environ, "RUNBOOK_HOME": str(self.folder), "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "runbook_lib", *words]
-        return subprocess.Popen(command, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+        return subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if apart else subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
 
-    def run(self, *words: str, seconds: float = 240) -> tuple[int, str]:
-        process = self.begin(*words)
+    def run(self, *words: str, seconds: float = 240, apart: bool = False) -> tuple[int, str]:
+        process = self.begin(*words, apart=apart)
         try:
             said, _ = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:

@@ -16,7 +16,7 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.files import ROOT
 from runbook_lib.headless.batch import engine as engines
 from runbook_lib.headless.batch.evidence import BACK, announce, unpack
-from runbook_lib.headless.batch.job import SKIPPED, VERIFIED, Job, JobResult, params_text
+from runbook_lib.headless.batch.job import SKIPPED, VERIFIED, Job, JobResult
 from runbook_lib.headless.batch.live import LiveTable
 from runbook_lib.headless.batch.notify import notify
 from runbook_lib.headless.batch.on_dask import dask
@@ -67,7 +67,7 @@ def jobs_of(
     return [
         Job(
             row.name,
-            params_text(row.values),
+            row.text,
             options.do,
             first,
             last,

@@ -12,14 +12,13 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
-
-import yaml
 
 from runbook_lib import __version__
 from runbook_lib.aws.client import Aws
@@ -31,6 +30,7 @@ from runbook_lib.headless.batch import evidence
 PRELOADED = ["runbook_lib.headless.batch.job", "runbook_lib.headless.runner", "runbook_lib.chapters.deployment", "papermill"]
 POLL = 0.5  # seconds between two looks whether to stop
 GRACE = 60.0  # seconds for a run that is interrupted to come to a safe point
+REPORT = "the log there has more; please report it (CONTRIBUTING.md)"
 VERIFIED, FAILED, TIMED_OUT, STOPPED, SKIPPED = "verified", "failed", "timed out", "stopped", "not begun"
 Tell = Callable[[str, str], None]  # of a row's name and the chapter that begins
 
@@ -192,8 +192,11 @@ def _child(job: Job, pipe: Connection) -> None:
         except RunbookError as error:
             card = _card(type(error).__name__, error.what, error.where, error.next_step)
             outcome = JobResult(job.name, FAILED, error.what, error=card, transient=error.transient)
+        except Exception as error:  # a fault of ours: its traceback is in the log, and nothing else of the batch suffers
+            traceback.print_exc()
+            what = f"{type(error).__name__}: {error}"
+            outcome = JobResult(job.name, FAILED, what, error=_card(type(error).__name__, what, str(file.with_suffix(".log").relative_to(ROOT)), REPORT))
     pipe.send(outcome)
-    pipe.close()
 
 
 def _end_with(pipe: Connection) -> None:
@@ -262,8 +265,3 @@ def _parts(text: str) -> tuple[str, str | None, str | None]:
     what, *more = text.split("\n")
     found = {name: line.partition(":")[2].strip() for line in more for name in ("where", "next") if line.strip().startswith(f"{name}:")}
     return what, found.get("where"), found.get("next")
-
-
-def params_text(values: Mapping[str, Any]) -> str:
-    """Return a row's parameters as YAML text."""
-    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)

@@ -85,19 +85,25 @@ def _pass_on(client: Any, topic: str, stop: threading.Event, ended: threading.Ev
 
 
 def _refuse_others(client: Any, scheduler: str) -> None:
-    found: dict[str, str] = client.run(_version)
+    found: dict[str, tuple[str, bool]] = client.run(_version_and_daemon)
     if not found:
         raise RunbookError("the Dask scheduler has no workers", scheduler, "start some: dask worker ADDRESS --no-nanny")
-    if others := {worker: version for worker, version in found.items() if version != __version__}:
+    if others := {worker: version for worker, (version, _) in found.items() if version != __version__}:
         worker, version = next(iter(others.items()))
         words = f"{len(others)} of {len(found)} workers have another version: {worker} has {version}, this is {__version__}"
         raise RunbookError(words, scheduler, "install the same version of the package on all")
+    if daemons := [worker for worker, (_, daemon) in found.items() if daemon]:
+        words = f"{len(daemons)} of {len(found)} workers, such as {daemons[0]}, may not begin processes, which each run is"
+        raise RunbookError(words, scheduler, "start them with --no-nanny, or set distributed.worker.daemon to false")
 
 
-def _version() -> str:
+def _version_and_daemon() -> tuple[str, bool]:
+    """Return the version of this package on a worker, and whether its process may not have children."""
+    from multiprocessing import current_process
+
     from runbook_lib import __version__ as here
 
-    return here
+    return here, bool(current_process().daemon)
 
 
 def _there(job: Job, topic: str) -> JobResult:

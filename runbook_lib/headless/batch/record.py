@@ -6,16 +6,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import fields
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from runbook_lib.evidence.runs import runs_folder
+from runbook_lib.evidence import journal, runs
 from runbook_lib.files import write_whole
 from runbook_lib.headless.batch.job import SKIPPED, JobResult
 from runbook_lib.headless.batch.sweep import Sweep
@@ -23,7 +20,6 @@ from runbook_lib.redaction import redactor
 
 SCHEMA = 1
 FOLDER = "_batches"  # beside the deployments' folders; no deployment can have this name
-STAMP = "%Y%m%dT%H%M%SZ"
 
 
 class BatchRecord:
@@ -31,12 +27,10 @@ class BatchRecord:
 
     def __init__(self, sweep: Sweep, verb: str):
         self.sweep, self.verb, self.began = sweep, verb, time.monotonic()
-        self.started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        parent = runs_folder() / FOLDER / sweep.name
-        stamp = datetime.now(UTC).strftime(STAMP)
-        self.folder = next(path for number in range(1000) if not (path := parent / (stamp if not number else f"{stamp}.{number}")).exists())
+        self.started = journal.now()
+        self.folder = journal.unused(runs.runs_folder() / FOLDER / sweep.name)
         self.folder.mkdir(parents=True)
-        self._write({"event": "begin", "sweep": sweep.name, "verb": verb, "rows": [row.name for row in sweep.rows]})
+        self._write({"event": "begin", "sweep": sweep.name, "verb": verb, "rows": {row.name: row.digest for row in sweep.rows}})
 
     def began_row(self, name: str, chapter: str = "") -> None:
         """Note that a row, or a chapter of it, has begun."""
@@ -47,7 +41,7 @@ class BatchRecord:
         self._write({"event": "outcome", **outcome.as_dict()})
 
     def _write(self, entry: Mapping[str, Any]) -> None:
-        line = redactor.redact(json.dumps({"utc": datetime.now(UTC).isoformat(timespec="seconds"), **entry}, ensure_ascii=False, default=str))
+        line = redactor.redact(json.dumps({"utc": journal.now(), **entry}, ensure_ascii=False, default=str))
         with open(self.folder / "batch.jsonl", "a", encoding="utf-8") as file:
             file.write(line + "\n")
 
@@ -56,10 +50,7 @@ class BatchRecord:
         found = result(self, outcomes)
         write_whole(self.folder / "batch.json", redactor.redact(json.dumps(found, indent=1, ensure_ascii=False, default=str)))
         write_whole(self.folder / "junit.xml", redactor.redact(junit(found)))
-        latest = self.folder.parent / "latest"
-        beside = latest.with_name(f".latest.{os.getpid()}")
-        beside.symlink_to(self.folder.name)
-        os.replace(beside, latest)
+        journal.point_latest(self.folder)
         return found
 
 
@@ -87,32 +78,21 @@ def result(record: BatchRecord, outcomes: Mapping[str, JobResult]) -> dict[str, 
 def done_before(sweep: Sweep, verb: str) -> dict[str, JobResult]:
     """Return the rows that this sweep's newest batch of the same verb, and those that it went on from, ended well: what `--resume` leaves out.
 
-    A row whose parameters are others now is not left out: its name or its network tells, or the chapters' own `--resume` does.
+    A row whose parameters are others now is not among them.
     """
-    names = {row.name for row in sweep.rows}
-    for folder in sorted((runs_folder() / FOLDER / sweep.name).glob("2*T*Z*"), reverse=True):
-        entries = _lines(folder / "batch.jsonl")
-        if entries and entries[0].get("verb") == verb:
+    now = {row.name: row.digest for row in sweep.rows}
+    for folder in sorted((runs.runs_folder() / FOLDER / sweep.name).glob("2*T*Z*"), reverse=True):
+        events = runs.lines(folder / "batch.jsonl")
+        if events and events[0].get("verb") == verb:
             known = {field.name for field in fields(JobResult)}
-            ended = [JobResult(**{key: value for key, value in entry.items() if key in known}) for entry in entries if entry.get("event") == "outcome"]
-            return {outcome.name: outcome for outcome in ended if outcome.ok and outcome.name in names}
+            ended = [JobResult(**{key: value for key, value in event.items() if key in known}) for event in events if event.get("event") == "outcome"]
+            return {one.name: one for one in ended if one.ok and one.name in now and events[0]["rows"].get(one.name) == now[one.name]}
     return {}
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a file of JSON lines. A last one that was cut by a crash is left out."""
-    found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
 
 
 def earlier(sweep: str, most: int = 20) -> list[dict[str, Any]]:
     """Return the documents of this sweep's batches on this machine, the newest last."""
-    folders = sorted((runs_folder() / FOLDER / sweep).glob("2*T*Z*"))
+    folders = sorted((runs.runs_folder() / FOLDER / sweep).glob("2*T*Z*"))
     return [json.loads(file.read_text(encoding="utf-8")) for folder in folders[-most:] if (file := folder / "batch.json").is_file()]
 
 

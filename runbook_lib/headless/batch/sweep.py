@@ -11,9 +11,10 @@ import ipaddress
 import itertools
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +76,16 @@ class Row:
         return load_spec(self.values)
 
     @property
+    def text(self) -> str:
+        """The parameters as YAML, as they travel."""
+        return yaml.safe_dump(dict(self.values), sort_keys=False, allow_unicode=True)
+
+    @property
+    def digest(self) -> str:
+        """The parameters' SHA-256: whether they are those of an earlier batch."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
     def sets(self) -> str:
         """The cells in words."""
         return ", ".join(f"{key} = {value if isinstance(value, str) else json.dumps(value)}" for key, value in self.cells.items())
@@ -82,12 +93,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is to be done with which deployments. `source`: the sweep file, None for plain params files."""
+    """What is to be done with which deployments. `source`: the sweep file, None for plain params files; `networks`: those that it gave to rows."""
 
     name: str
     rows: tuple[Row, ...]
     options: SweepFile
     source: Path | None = None
+    networks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -109,19 +121,26 @@ def load_sweep(path: str | Path) -> Sweep:
         options = SweepFile.model_validate(given)
     except ValidationError as error:
         raise _mistake(error, file) from None
-    bases = {name: (found := _beside(file, name), params_yaml.read(found.read_text(encoding="utf-8"), str(found))) for name in options.params}
+    bases = {name: params_yaml.read((base := _beside(file, name)).read_text(encoding="utf-8"), str(base)) for name in options.params}
     cells = list(_cells(options, file))
-    networks = _networks(file)
-    rows = _rows(options, {name: values for name, (_, values) in bases.items()}, cells, file, networks)
+    if not cells:
+        raise ParamsError("the sweep has no row: `exclude` leaves nothing", str(file), "shorten `exclude`, or name more values")
+    names = list(_names(options, cells))
+    if len(set(names)) < len(names):
+        twice = next(name for name, times in Counter(names).items() if times > 1)
+        raise ParamsError(f"two rows are named {twice}", str(file), "give one of them a `name`, or take one away")
+    networks = _allocated(options, [name for name, row in zip(names, cells, strict=True) if _own(row)], file, _networks(file))
+    rows = [_row(options, bases[row["params"]], name, row, networks, file) for name, row in zip(names, cells, strict=True)]
+    _refuse_overlaps(rows, file)
     _refuse_circles(rows, options, file)
-    return Sweep(options.sweep, tuple(rows), options, file)
+    return Sweep(options.sweep, tuple(rows), options, file, networks)
 
 
 def keep_networks(sweep: Sweep) -> None:
     """Write which network each row has, beside the sweep file; what was handed out before stays, also to rows that are gone."""
-    if sweep.source is None or sweep.options.networks is None:
+    if sweep.source is None or not sweep.networks:
         return
-    found = _networks(sweep.source) | {row.name: str(row.values["cloud"]["network"]) for row in sweep.rows if row.cells}
+    found = _networks(sweep.source) | dict(sweep.networks)
     head = f"# Which network each deployment of {sweep.source.name} has. Kept so that a new row moves no other; belongs under version control.\n"
     write_whole(_networks_file(sweep.source), head + yaml.safe_dump(dict(sorted(found.items()))))
 
@@ -166,33 +185,23 @@ def _cells(options: SweepFile, file: Path) -> Iterator[dict[str, Any]]:
         yield {"params": options.params[0], **row}
 
 
-def _rows(options: SweepFile, bases: Mapping[str, Any], cells: Sequence[dict[str, Any]], file: Path, kept: Mapping[str, str]) -> list[Row]:
-    if not cells:
-        raise ParamsError("the sweep has no row: `exclude` leaves nothing", str(file), "shorten `exclude`, or name more values")
-    names = list(_names(options, cells))
-    if twice := next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None:
-        raise ParamsError(f"two rows are named {twice}", str(file), "give one of them a `name`, or take one away")
-    places = _allocated(options, [name for name, row in zip(names, cells, strict=True) if _own(row)], file, kept)
-    rows = []
-    for name, row in zip(names, cells, strict=True):
-        values = deepcopy(bases[row["params"]])
-        for key, value in (options.set | row).items():
-            if key not in TAKEN:
-                override(values, key, value)
-        if _own(row):
-            override(values, "deployment", name)
-        else:
-            name = str(values.get("deployment", name))
-        if name in places:
-            override(values, "cloud.network", places[name])
-        try:
-            load_spec(values)
-        except ParamsError as error:
-            raise ParamsError(error.what, f"{file}: row {name}" + (f" ({error.key})" if error.key else ""), error.next_step, error.key) from None
-        shown = {key: value for key, value in row.items() if key not in ("name", "after")}
-        rows.append(Row(name, row["params"], {key: value for key, value in shown.items() if key != "params"}, values, tuple(row.get("after", ()))))
-    _refuse_overlaps(rows, file)
-    return [Row(row.name, row.params, row.cells, row.values, (*row.after, *options.after.get(row.name, ()))) for row in rows]
+def _row(options: SweepFile, base: Any, name: str, cells: Mapping[str, Any], networks: Mapping[str, str], file: Path) -> Row:
+    """Return one row, its parameters checked. `base`: the values of its params file."""
+    values, sets = deepcopy(base), {key: value for key, value in cells.items() if key not in TAKEN}
+    for key, value in (options.set | sets).items():
+        override(values, key, value)
+    if _own(cells):
+        override(values, "deployment", name)
+    else:
+        name = str(values.get("deployment", name))
+    if name in networks:
+        override(values, "cloud.network", networks[name])
+    try:
+        load_spec(values)
+    except ParamsError as error:
+        raise ParamsError(error.what, f"{file}: row {name}" + (f" ({error.key})" if error.key else ""), error.next_step, error.key) from None
+    after = cells.get("after", ())
+    return Row(name, cells["params"], sets, values, (*([after] if isinstance(after, str) else after), *options.after.get(name, ())))
 
 
 def _own(row: Mapping[str, Any]) -> bool:

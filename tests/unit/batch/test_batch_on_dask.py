@@ -9,12 +9,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from runbook_lib import pki
+from runbook_lib import __version__, pki
 from runbook_lib.aws.client import Aws
 from runbook_lib.spec.sections import CloudSpec
 from runbook_lib.waiting import wait_until
@@ -23,7 +22,6 @@ from tests.support.batch_workspace import Workspace
 
 pytest_plugins = ["tests.support.aws_endpoint"]
 pytestmark = pytest.mark.slow
-distributed = pytest.importorskip("distributed")
 
 
 class Cluster:
@@ -46,13 +44,15 @@ class Cluster:
         assert wait_until(place.exists, 60, pause=0.2), "the scheduler"
         self.address = str(yaml.safe_load(place.read_text())["address"])
 
-    def worker(self, name: str, **more: str) -> tuple[subprocess.Popen[bytes], Path]:
+    def worker(self, name: str, nanny: bool = False, **more: str) -> tuple[subprocess.Popen[bytes], Path]:
         """Start a worker, in a workspace like that of the batch; return it with its folder."""
         folder = self.folder / name
         folder.mkdir()
         for shared in ("notebooks", "params"):
             shutil.copytree(self.folder / shared, folder / shared)
-        return self._start(folder, "worker", self.address, "--no-nanny", "--nthreads", "1", "--name", name, "--no-dashboard", **more), folder
+        return self._start(
+            folder, "worker", self.address, "--nanny" if nanny else "--no-nanny", "--nthreads", "1", "--name", name, "--no-dashboard", **more
+        ), folder
 
     def _start(self, folder: Path, *words: str, **more: str) -> subprocess.Popen[bytes]:
         # what a chapter of the test notes is shared; runs and params are each worker's own
@@ -165,20 +165,35 @@ def test_what_cannot_be_reached_is_one_error_before_anything_is_begun(here: Work
     assert not (here.folder / "runs").exists()
 
 
-def test_a_scheduler_without_workers_and_a_worker_of_another_version_are_refused(here: Workspace, cluster: Cluster, tmp_path: Path) -> None:
+def refused(here: Workspace, cluster: Cluster, words: str) -> str:
+    """What the batch says once it is refused with these words: a worker takes a moment to register."""
+    said: list[str] = []
+
+    def tried() -> bool:
+        status, text = here.run("batch", "sweep.yaml", "--scheduler", cluster.address)
+        said.append(text)
+        return status == 1 and words in text
+
+    assert wait_until(tried, 60, pause=1), said
+    assert not (here.folder / "runs").exists()
+    return said[-1]
+
+
+def test_a_scheduler_without_workers_is_refused(here: Workspace, cluster: Cluster) -> None:
     here.sweep(["well"])
-    status, said = here.run("batch", "sweep.yaml", "--scheduler", cluster.address)
-    assert status == 1 and "has no workers" in said
+    refused(here, cluster, "has no workers")
+
+
+def test_a_worker_of_another_version_is_refused(here: Workspace, cluster: Cluster, tmp_path: Path) -> None:
+    here.sweep(["well"])
     older = tmp_path / "older"
     older.mkdir()
     (older / "sitecustomize.py").write_text("import runbook_lib\nrunbook_lib.__version__ = '0.1.9'\n")
     cluster.worker("old", PYTHONPATH=f"{older}:{ROOT}")
-    answer: dict[str, Any] = {}
+    assert f"has 0.1.9, this is {__version__}" in refused(here, cluster, "another version")
 
-    def refused() -> bool:
-        answer["status"], answer["said"] = here.run("batch", "sweep.yaml", "--scheduler", cluster.address)
-        return "another version" in answer["said"]
 
-    assert wait_until(refused, 60, pause=1), answer
-    assert answer["status"] == 1 and "has 0.1.9, this is 0.2.0" in answer["said"]
-    assert not (here.folder / "runs").exists()
+def test_a_worker_that_may_not_begin_processes_is_refused(here: Workspace, cluster: Cluster) -> None:
+    here.sweep(["well"])
+    cluster.worker("nursed", nanny=True)
+    assert "--no-nanny" in refused(here, cluster, "may not begin processes")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from runbook_lib.waiting import wait_until
 from tests.support.batch_workspace import Workspace
@@ -103,18 +103,21 @@ def test_two_batches_of_one_sweep_never_do_a_run_at_the_same_time(here: Workspac
 
 
 def test_several_params_files_need_no_sweep(here: Workspace) -> None:
-    base = yaml.safe_load((here.folder / "params/one.yaml").read_text())
-    for name, word, third in (("a", "well", 1), ("b", "refused", 2)):
-        here.write(
-            f"params/{name}.yaml", {**base, "deployment": f"s-{name}", "cloud": {**base["cloud"], "network": f"10.9.{third}.0/24", "tags": {"does": word}}}
-        )
+    here.files(a="well", b="refused")
     status, said = here.run("run", "params/a.yaml", "params/b.yaml", "--to", "02", "--jobs", "2")
     assert status == 1 and "1 of 2 deployments verified" in said
     assert "the pack is not a zip" in said
-    wrong = {**base, "pattern": "nothing"}
-    here.write("params/c.yaml", wrong)
+    here.write("params/c.yaml", {"deployment": "s-c", "pattern": "nothing"})
     status, said = here.run("run", "params/a.yaml", "params/c.yaml", "--to", "02")
     assert status == 1 and "pattern" in said and "…" not in said
+
+
+def test_several_params_files_as_a_document_are_what_was_found_of_each(here: Workspace) -> None:
+    here.files(a="well", b="refused")
+    status, said = here.run("run", "params/a.yaml", "params/b.yaml", "--to", "02", "--json", apart=True)
+    document = json.loads(said)
+    assert status == 1 and document["ok"] is False
+    assert [(each["deployment"], each["ok"], bool(each["run"])) for each in document["deployments"]] == [("s-a", True, True), ("s-b", False, True)]
 
 
 def test_nothing_is_destroyed_without_a_word(here: Workspace) -> None:

@@ -91,6 +91,13 @@ def test_what_was_done_well_is_left_out_when_the_same_sweep_goes_on_with_the_sam
     assert list(done_before(sweep, "run")) == ["wide-intermediate-clustering"]
 
 
+def test_a_row_whose_parameters_changed_is_done_again_though_its_name_is_the_same(sweep: Sweep, outcomes: dict[str, JobResult]) -> None:
+    closed(sweep, outcomes)
+    first, *others = sweep.rows
+    changed = replace(sweep, rows=(replace(first, values={**first.values, "drill": True}), *others))
+    assert list(done_before(sweep, "run")) == [first.name] and done_before(changed, "run") == {}
+
+
 def test_no_secret_gets_into_what_a_batch_leaves(sweep: Sweep, outcomes: dict[str, JobResult]) -> None:
     redactor.add("admin-password", "correct-horse-battery-staple")
     told = {name: replace(outcome, words="the password correct-horse-battery-staple is wrong") for name, outcome in outcomes.items()}
