@@ -27,10 +27,12 @@ from runbook_cli.classroom import certificate, labs, logins, request, software, 
 from runbook_cli.classroom.room import AUTHORITY, ENVIRONMENT, HOME, INSTRUCTOR, LIBRARY, LOG, LOGINS, ROOM, RUN, Learner, Room, lab_name, seats
 from runbook_cli.prerequisites import missing_packages
 from runbook_lib.errors import RunbookError
+from runbook_lib.waiting import wait_until
 
 Say = Callable[[str], None]
-LOCK = Path("/run/lock/runbook-classroom")
+LOCK = Path("/run/runbook-classroom.lock")  # not in /run/lock, where everybody may put links
 HUB_SECONDS = 90
+POLL = 0.1  # seconds between two looks
 AT_ONCE = 2  # labs that start together: more only wait for each other
 CONFIG = LIBRARY / "runbook_cli" / "classroom" / "hub" / "config.py"
 
@@ -143,12 +145,16 @@ def _start_hub(room: Room) -> None:
         LOG.chmod(0o600)
         alone = {"stdin": subprocess.DEVNULL, "start_new_session": True, "umask": 0o077}  # what the hub writes is for root: its database is beside the sockets
         hub = subprocess.Popen(command, cwd=RUN, env={**passed, **environment}, stdout=log, stderr=log, **alone)  # type: ignore[call-overload]
-    trust, deadline = ssl.create_default_context(cafile=str(AUTHORITY)), time.monotonic() + HUB_SECONDS
-    while hub.poll() is None and time.monotonic() < deadline:
+    trust = ssl.create_default_context(cafile=str(AUTHORITY))
+
+    def answers() -> bool:
         with suppress(httpx2.HTTPError):
-            if httpx2.get(f"https://127.0.0.1:{room.port}/hub/health", verify=trust, trust_env=False).status_code == 200:
-                return
-        time.sleep(0.2)
+            return bool(httpx2.get(f"https://127.0.0.1:{room.port}/hub/health", verify=trust, trust_env=False).status_code == 200)
+        return False
+
+    wait_until(lambda: answers() or hub.poll() is not None, HUB_SECONDS, pause=POLL)
+    if hub.poll() is None and answers():
+        return
     words = " / ".join(LOG.read_text(errors="replace").strip().splitlines()[-3:])
     raise RunbookError(f"JupyterHub did not start: {words}", str(LOG), "the lines above are the end of its log")
 
@@ -209,12 +215,7 @@ def _end(pids: Sequence[int], seconds: float = 20) -> None:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
-        deadline = time.monotonic() + patience
-        while any(_runs(pid) for pid in pids):
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.05)
-        else:
+        if not wait_until(lambda: [pid for pid in pids if _runs(pid)], patience, pause=POLL, enough=lambda left: not left):
             return
 
 

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import tarfile
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from ec2lab.shell import run
 
 from runbook_cli.classroom.room import COMMAND, ENVIRONMENT, FIRST_UID, HOME, MARK, MOST, Learner
 from runbook_lib.errors import RunbookError
+from runbook_lib.waiting import wait_until
 
 SHARED_FOLDERS = (Path("/tmp"), Path("/var/tmp"), Path("/dev/shm"))  # where everybody may write
 LAB_CONFIG = re.compile(r"aws_config: \S+")
@@ -117,14 +117,16 @@ def _real_uid(folder: Path) -> int:
 
 def end_processes(uids: Sequence[int], seconds: float = 15) -> None:
     """Kill what these users run. Raises RunbookError when something is left after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while found := processes_of(uids):
+
+    def killed() -> list[int]:
+        found = processes_of(uids)
         for pid in found:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        if time.monotonic() > deadline:
-            raise RunbookError(f"processes of learners do not end: {', '.join(map(str, found))}", "/proc", "see what holds them, then run this again")
-        time.sleep(0.05)
+        return found
+
+    if left := wait_until(killed, seconds, pause=0.05, enough=lambda found: not found):
+        raise RunbookError(f"processes of learners do not end: {', '.join(map(str, left))}", "/proc", "see what holds them, then run this again")
 
 
 def remove(user: pwd.struct_passwd) -> None:

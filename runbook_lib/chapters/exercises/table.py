@@ -50,7 +50,7 @@ PARTS = {  # the parts of the course in their order: title, and what the part is
 }
 KINDS = {
     "predict": "say what will happen before it happens",
-    "find": "a fault was put in: which one?",
+    "find": "say which fault was put in",
     "repair": "make it verified again",
     "build": "close a hole at another place than the runbook does",
     "attack": "get in where you should not",

@@ -221,7 +221,7 @@ def _done(job: Job, file: Path, tell: Callable[[str], None]) -> JobResult:
     else:
         runner.destroy(spec, spec.deployment)
     run = runs.latest(spec.deployment)
-    outcome = outcome_of(job.name, run, before)
+    outcome = outcome_of(job.name, run, before, "gone" if job.verb == "destroy" else "verified")
     if run is None or not job.evidence or not outcome.report:
         return outcome
     if job.evidence == evidence.BACK:
@@ -237,8 +237,8 @@ def _planned(job: Job, plans: Any, tell: Callable[[str], None]) -> JobResult:
     return JobResult(job.name, VERIFIED, f"{changed} to change" if changed else "nothing to change", changed=changed)
 
 
-def outcome_of(name: str, run: Path | None, before: Path | None = None) -> JobResult:
-    """Return the outcome of a deployment's run, read from its folder; `before`: the newest run when the job began."""
+def outcome_of(name: str, run: Path | None, before: Path | None, well: str) -> JobResult:
+    """Return the outcome of a deployment's run, read from its folder. `before`: the newest run when the job began; `well`: said of a run that ended so."""
     if run is None or run == before:
         return JobResult(name, FAILED, "no run was begun")
     entries = runs.read(run)
@@ -249,7 +249,7 @@ def outcome_of(name: str, run: Path | None, before: Path | None = None) -> JobRe
     return JobResult(
         name,
         VERIFIED if result["ok"] else FAILED,
-        words or ("verified" if result["ok"] else "not verified"),
+        words or (well if result["ok"] else f"not {well}"),
         sum(check["status"] == "pass" for check in result["checks"]),
         len(result["checks"]),
         sum(chapter["changed"] for chapter in result["chapters"]),
