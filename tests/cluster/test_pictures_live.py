@@ -11,7 +11,7 @@ import pytest
 from runbook_lib.evidence import runs
 from runbook_lib.evidence.pictures import hardening
 from runbook_lib.evidence.pictures.recorded import recorded
-from runbook_lib.evidence.pictures.sign_on import decision_of, sign_on, walk_of
+from runbook_lib.evidence.pictures.sign_on import decision_of, walk_of
 from tests.support.deployments import Deployed
 
 pytestmark = pytest.mark.lab
@@ -31,20 +31,25 @@ def shown(run: Path, chapter: str, call: str) -> tuple[str, str]:
 
 
 def test_chapters_and_report_draw_the_same(separated: Deployed) -> None:
-    run = separated.whole_run
+    run = separated.building_run
     report = (run / "report.html").read_text()
-    entries = runs.read(run)
-    drawn = {figure.id: figure for figure in (*recorded(entries), sign_on(run)) if figure}
-    assert list(drawn) == ["boots", "way", "sign-on"]
     for chapter, calls in CALLS.items():
         for call in calls:
             page, words = shown(run, chapter, call)
-            figure = next((one for one in drawn.values() if str(one) == words), None) or hardening.of_run(entries)
-            assert figure and str(figure) == words and figure._repr_html_() == page and page in report, call
+            assert page in report and words.splitlines()[0] in page, call
+
+
+def test_what_a_run_recorded_is_drawn_as_its_chapters_drew_it(separated: Deployed) -> None:
+    """The sign-on is not among them: it is drawn beside the newest run of the other kind, and that may be another one by now."""
+    run = separated.building_run
+    entries = runs.read(run)
+    drawn = [figure for figure in (*recorded(entries), hardening.of_run(entries)) if figure]
+    shown_there = [shown(run, chapter, call) for chapter, calls in CALLS.items() for call in calls if "sign_on" not in call]
+    assert [(figure._repr_html_(), str(figure)) for figure in drawn] == shown_there
 
 
 def test_the_first_boots_of_the_run_take_turns_and_each_tier_has_its_leader(separated: Deployed) -> None:
-    values = {entry["key"]: entry["values"] for entry in runs.read(separated.whole_run) if entry["verb"] == runs.PICTURE}
+    values = {entry["key"]: entry["values"] for entry in runs.read(separated.building_run) if entry["verb"] == runs.PICTURE}
     nodes = sorted(values["boots"]["nodes"], key=lambda node: node["first"]["began"])
     assert [node["name"] for node in nodes] == ["store-1", "store-2", "publisher-1", "publisher-2"]
     assert all(one["first"]["ended"] <= other["first"]["began"] for one, other in pairwise(nodes))
@@ -55,7 +60,7 @@ def test_the_first_boots_of_the_run_take_turns_and_each_tier_has_its_leader(sepa
 
 
 def test_a_requests_way_is_the_one_that_nginx_logged(separated: Deployed) -> None:
-    values = {entry["key"]: entry["values"] for entry in runs.read(separated.whole_run) if entry["verb"] == runs.PICTURE}
+    values = {entry["key"]: entry["values"] for entry in runs.read(separated.building_run) if entry["verb"] == runs.PICTURE}
     first, again, refused = values["way"]["made"]
     assert first["asked"] == again["asked"] == [first["node"]] and first["node"] in ("store-1", "store-2")
     assert first["database"] > 0 and "runbook_route" in first["exchange"]["set"] and "runbook_route" in again["exchange"]["sent"]
@@ -73,7 +78,7 @@ def test_the_way_to_the_other_host_can_be_asked_for(separated: Deployed) -> None
 
 
 def test_the_sign_on_is_the_walk_of_the_proof(separated: Deployed) -> None:
-    walk = walk_of(separated.whole_run)
+    walk = walk_of(separated.building_run)
     assert walk and walk.kind == "separated"
     decided = decision_of(walk.exchanges)
     assert decided and decided.mark == "held" and "commonAuthId" not in walk.exchanges[decided.cause or 0].sent

@@ -18,6 +18,7 @@ import pytest
 
 from runbook_lib.chapters.deployment import Deployment, open_deployment
 from runbook_lib.chapters.exercises.actions import as_root
+from runbook_lib.evidence import runs
 from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.loader import load_spec
 from tests.conftest import ROOT
@@ -48,9 +49,17 @@ class Deployed:
     @property
     def whole_run(self) -> Path:
         """Folder of the newest run that executed every chapter."""
+        return next(self._whole_runs())
+
+    @property
+    def building_run(self) -> Path:
+        """Folder of the newest run that executed every chapter and booted the nodes for the first time: what tests did afterwards is not in it."""
+        return next(run for run in self._whole_runs() if any(entry["verb"] == runs.FIRST_BOOT for entry in runs.read(run)))
+
+    def _whole_runs(self) -> Iterator[Path]:
         names = [chapter.name for chapter in chapters_of(load_spec(self.params, self.overrides).pattern)]
         newest_first = sorted((ROOT / "runs" / self.name).glob("2*Z*"), reverse=True)
-        return next(run for run in newest_first if all((run / f"{name}.ipynb").exists() for name in names))
+        return (run for run in newest_first if all((run / f"{name}.ipynb").exists() for name in names))
 
     def command(self, verb: str, *more: str) -> list[str]:
         settings = [word for key, value in self.overrides.items() for word in ("--set", f"{key}={json.dumps(value)}")]
