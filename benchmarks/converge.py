@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-VERSIONS = {"pyinfra": "pyinfra>=3.10,<3.11", "ansible": "ansible-core>=2.19,<2.20"}
+VERSIONS = {"pyinfra": "pyinfra>=3.10,<3.11", "ansible": "ansible-core>=2.19,<2.20", "millrun": "millrun>=0.3,<0.4"}
 FILES = {f"/opt/bench/file-{number:02}": f"setting = {number}\n" * 20 for number in range(20)}
 PACKAGE = "tree"
 UNIT = "[Unit]\nDescription=benchmark\n[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
@@ -87,7 +87,7 @@ def prepare(folder: Path, params: str, overrides: dict) -> tuple[dict[str, list[
     (folder / "inventory.ini").write_text("".join(f"{h['address']} {common}\n" for h in hosts))
     (folder / "play.yaml").write_text(ANSIBLE)
     (folder / "ansible.cfg").write_text(ANSIBLE_CFG)
-    tools = {name: environment(name) for name in VERSIONS}
+    tools = {name: environment(name) for name in ("pyinfra", "ansible")}
     commands = {
         "runbook_lib": [sys.executable, __file__, "--ours", str(folder / "hosts.json")],
         "pyinfra": [str(tools["pyinfra"] / "pyinfra"), "-y", "inventory.py", "deploy.py"],

@@ -7,9 +7,7 @@ import hashlib
 import itertools
 import os
 import platform
-import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +23,7 @@ from runbook_lib.evidence import journal as journals
 from runbook_lib.evidence import manifest, provenance, report
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.evidence.statement import Tally
+from runbook_lib.headless.kernels import kernels
 from runbook_lib.headless.terminal import Essential
 from runbook_lib.notebook.parameters_cell import shared_out
 from runbook_lib.pki import ssh_fingerprint
@@ -35,6 +34,7 @@ from runbook_lib.topology.diagram import draw
 from runbook_lib.topology.model import topology_of
 
 if TYPE_CHECKING:
+    from jupyter_client.manager import KernelManager
     from papermill.exceptions import PapermillExecutionError
 
     from runbook_lib.chapters.deployment import Deployment
@@ -98,12 +98,13 @@ def _chapters(
     """Execute the chapters in order, up to the first that fails. `given`: parameters by chapter; a chapter that has any is not left out."""
     idle = tuple(itertools.takewhile(lambda chapter: not given.get(chapter.name), chosen))
     skipped = _still_holding(deployment, idle, say) if resume else set()
-    for chapter in chosen:
-        if chapter.name in skipped:
-            continue
-        began(chapter.name)
-        if not execute(chapter, deployment.spec, overrides, deployment.journal, say, given.get(chapter.name, {})):
-            return
+    chosen = tuple(chapter for chapter in chosen if chapter.name not in skipped)
+    with kernels(len(chosen)) as warm:
+        for chapter in chosen:
+            began(chapter.name)
+            with warm.one() as kernel:
+                if not execute(chapter, deployment.spec, overrides, deployment.journal, say, given.get(chapter.name, {}), kernel):
+                    return
 
 
 @contextmanager
@@ -126,8 +127,8 @@ def begin(deployment: Deployment, what: str) -> Journal:
     return journal
 
 
-def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal: Journal, say: Say, given: Mapping[str, Any]) -> bool:
-    """Execute one notebook with papermill and keep it beside the journal. Return whether it succeeded; its error is printed with `say`."""
+def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal: Journal, say: Say, given: Mapping[str, Any], kernel: KernelManager) -> bool:
+    """Execute one notebook in a kernel with papermill and keep it beside the journal. Return whether it succeeded; its error is printed with `say`."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
@@ -135,16 +136,15 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
     say(f"{chapter.name}  {chapter.title} …")
     error = kind = ""
     try:
-        with _sockets() as sockets:
-            papermill.execute_notebook(
-                os.path.relpath(chapter.notebook),
-                os.path.relpath(executed),
-                parameters={"params_file": _reference(spec.source, NOTEBOOKS), "overrides": dict(overrides), **given},
-                kernel_name="python3",
-                progress_bar=False,
-                cwd=str(NOTEBOOKS),
-                config=_kernels(sockets),
-            )
+        papermill.execute_notebook(
+            os.path.relpath(chapter.notebook),
+            os.path.relpath(executed),
+            parameters={"params_file": _reference(spec.source, NOTEBOOKS), "overrides": dict(overrides), **given},
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(NOTEBOOKS),
+            km=kernel,
+        )
     except PapermillExecutionError as problem:
         error, kind = words_of(problem), problem.ename
     except KeyboardInterrupt:
@@ -165,28 +165,6 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
     if error:
         say(Essential(journals.redact(error)))
     return not error
-
-
-@contextmanager
-def _sockets() -> Iterator[str]:
-    """Give a folder of this run's own for its kernels' sockets, gone with the block. Folders of runs that were killed are removed."""
-    for left in Path(tempfile.gettempdir()).glob("runbook-run-*-*"):
-        owner = left.name.split("-")[2]
-        if left.owner() == getpass.getuser() and not Path("/proc", owner).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"runbook-run-{os.getpid()}-") as folder:
-        yield folder
-
-
-def _kernels(sockets: str) -> Any:
-    """Return the configuration of the kernels: reached by Unix sockets in the folder `sockets`, and ended at once.
-
-    By TCP every user of this machine could reach a kernel. A chapter is done after its last cell; a kernel that is asked to
-    shut down takes a second, and sometimes prints a traceback.
-    """
-    from traitlets.config import Config
-
-    return Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}, "NotebookClient": {"shutdown_kernel": "immediate"}})
 
 
 def words_of(problem: PapermillExecutionError) -> str:

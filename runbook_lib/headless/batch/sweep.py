@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,7 +76,7 @@ class Row:
         """The parameters, checked."""
         return load_spec(self.values)
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The parameters as YAML, as they travel."""
         return yaml.safe_dump(dict(self.values), sort_keys=False, allow_unicode=True)

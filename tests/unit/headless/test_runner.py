@@ -135,6 +135,23 @@ def test_a_kernel_that_dies_is_a_failed_chapter(notebooks: Path) -> None:
     assert any("kernel died" in line and "next:  put that right, then run again with --resume" in line for line in said)
 
 
+@pytest.mark.parametrize("ending", ["", "raise ValueError"])
+def test_each_chapter_has_a_kernel_that_started_during_the_one_before_and_none_is_left(notebooks: Path, tmp_path: Path, ending: str) -> None:
+    told = "open({file!r}, 'w').write(f'{{os.getpid()}} {{\"runbook_lib.chapters.deployment\" in sys.modules}} {{\"runbook_lib\" in globals()}} {{others}}')"
+    siblings = "import os, sys; others = open(f'/proc/{os.getppid()}/task/{os.getppid()}/children').read()"
+    for number, name in enumerate(("01_launch_ec2", "02_install_mysql")):
+        write(notebooks, name, "\n".join([siblings, told.format(file=str(tmp_path / str(number))), "" if number else ending]))
+    status, _ = run([])
+    assert status == bool(ending)
+    first, *kernels = (tmp_path / "0").read_text().split()
+    assert kernels[:2] == ["True", "False"] and first in kernels
+    commands = [file.read_bytes() for pid in kernels[2:] if (file := Path("/proc", pid, "cmdline")).exists()]
+    assert len(kernels) >= 4 and not [command for command in commands if b"ipykernel" in command]
+    if not ending:
+        second, imported, named, *_ = (tmp_path / "1").read_text().split()
+        assert second != first and second in kernels and (imported, named) == ("True", "False")
+
+
 def test_what_killed_runs_left_for_temporary_files_goes_with_the_next_run(notebooks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryDirectory() as temporary:  # not pytest's folder: a socket's path has at most 107 bytes
         monkeypatch.setattr("tempfile.tempdir", temporary)
