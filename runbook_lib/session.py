@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
@@ -109,16 +109,17 @@ class Session:
         found = self.instances()
         return {node.name: (node.name in found and found[node.name].public_address) or node.address for node in self.topology.nodes}
 
-    def fleet(self) -> Fleet:
+    def fleet(self, without: Collection[str] = ()) -> Fleet:
         """Return SSH connections to all running machines, with the host keys pinned at launch. Raises HostError when a node's machine does not run.
 
-        The connections are kept for the next call until an address or a key changes.
+        `without`: names of nodes that need not run. The connections are kept for the next call until an address or a key changes.
         """
         found = self.instances()
-        down = [node.name for node in self.topology.nodes if node.name not in found or found[node.name].state != "running"]
+        needed = [node.name for node in self.topology.nodes if node.name not in without]
+        down = [name for name in needed if name not in found or found[name].state != "running"]
         if down:
             raise HostError(f"not running: {', '.join(down)}", self.spec.deployment, "run chapter 01: it launches and starts machines")
-        wanted = {name: self._address(name, instance) for name, instance in found.items() if instance.state == "running"}
+        wanted = {name: self._address(name, instance) for name, instance in found.items() if instance.state == "running" and name not in without}
         if self._hosts is None or {name: host.at for name, host in self._hosts.hosts.items()} != wanted:
             if self._hosts:
                 self._hosts.close()
@@ -145,10 +146,14 @@ class Session:
             return None
         return lambda at, timeout: session_manager.connect(self.cloud.aws, at.name, at.address, at.port, timeout)
 
-    def launched(self) -> bool:
-        """Return whether every machine of the topology exists, and the deployment's SSH key as well."""
+    def out_of_reach(self) -> dict[str, str]:
+        """Return by name of the node, for those whose machine nobody can look at, why that is: it or what leads to it is not launched yet."""
         found = self.instances()
-        return all(node.name in found for node in self.topology.nodes) and "ssh-private-key" in self.vault.names()
+        if "ssh-private-key" not in self.vault.names():
+            return {node.name: "the machine is not launched" if node.name not in found else "the deployment has no SSH key" for node in self.topology.nodes}
+        why = {node.name: "the machine is not launched" for node in self.topology.nodes if node.name not in found}
+        leading = {name: self._address(name, instance).via for name, instance in found.items() if instance.state == "running"}
+        return why | {name: f"it is reached through {via}, which is not launched" for name, via in leading.items() if via in why}
 
     def context(self) -> Context:
         """Return the input from which the roles compute the desired state. Before the launch its secrets are placeholders, for plans only."""

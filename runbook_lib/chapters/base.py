@@ -132,12 +132,19 @@ class Converging(Verbs):
         return {node.name: (*machine.desired(), *self.desired(node, context)) for node in self.nodes()}
 
     def plan(self) -> Plan:
-        """Return the difference between the hosts and the desired state, without changing anything. Before the launch everything is pending."""
+        """Return the difference between the hosts and the desired state, without changing anything. On a machine that is not launched all is pending."""
         with self.deployment.journal.attempt(self.name, "plan"):
-            wish = self.wish()
-            if not self.deployment.launched():
-                return Plan(self.title, wish, tuple(_unmade(name, stage, r.key) for name in wish for stage in wish[name] for r in stage.resources))
-            return engine.plan(self.deployment.fleet(), wish, self.title)
+            wish, out_of_reach = self.wish(), self.deployment.out_of_reach()
+            there = {name: stages for name, stages in wish.items() if name not in out_of_reach}
+            found = engine.plan(self.deployment.fleet(without=out_of_reach), there, self.title) if there else Plan(self.title, {}, ())
+            unknown = [
+                Pending(name, stage.name, Change(each.key, "create", out_of_reach[name]))
+                for name in wish
+                if name in out_of_reach
+                for stage in wish[name]
+                for each in stage.resources
+            ]
+            return replace(found, wish=wish, pending=(*found.pending, *unknown))
 
     def apply(self, plan: Plan) -> Result:
         """Apply the plan and return what was changed.
@@ -161,7 +168,3 @@ class Converging(Verbs):
 
     def work(self, plan: Plan, progress: Any) -> Result:
         return engine.apply(self.deployment.fleet(), plan, progress, progress.stop)
-
-
-def _unmade(name: str, stage: engine.Stage, key: str) -> Pending:
-    return Pending(name, stage.name, Change(key, "create", "the machine is not launched"))

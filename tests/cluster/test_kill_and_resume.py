@@ -117,6 +117,11 @@ def test_what_was_killed_so_often_is_whole_and_a_second_run_changes_nothing(clus
 def test_killed_during_the_first_boot_of_a_replaced_node_the_way_out_is_named(cluster: Deployed, opened: Deployment) -> None:
     """The databases hold what others made by now: nothing is dropped without being asked."""
     opened.cloud.aws.client("ec2").terminate_instances(InstanceIds=[opened.cloud.instance("publisher-1").id])
+    plan = cluster.cli("plan")
+    rows = [line[2:14].strip() for line in plan.stdout.splitlines() if re.match(r"  \S", line)]
+    named = {node.name for node in opened.topology.nodes if any(node.name in row for row in rows)}
+    assert plan.returncode == 2 and "the machine is not launched" in plan.stdout
+    assert named == {"publisher-1"}, plan.stdout
     running = Running(cluster, "run", "--to", "04")
     running.until(lambda: _mark(opened, "publisher-1") == "begun", "the first boot of publisher-1")
     opened.cloud.power_cut("publisher-1")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pytest
+
 from runbook_lib import pki
 from runbook_lib.session import Session
 from runbook_lib.spec.loader import load_spec
@@ -30,3 +32,29 @@ def test_the_world_meets_a_machine_at_its_public_address_and_where_it_has_none_a
     opened = SimpleNamespace(topology=topology, instances=lambda: machines)
     found = Session.public_addresses(opened)  # type: ignore[arg-type]
     assert found == {node.name: node.address for node in topology.nodes} | {"lb-1": "198.51.100.7"}
+
+
+LAUNCHED, THROUGH = "the machine is not launched", "it is reached through lb-1, which is not launched"
+EVERY = {"lb-1", "db-1", "greg-1"}
+
+
+@pytest.mark.parametrize(
+    ("machines", "public", "key", "expected"),
+    [
+        (EVERY, False, True, {}),
+        (set(), False, False, dict.fromkeys(EVERY, LAUNCHED)),
+        ({"lb-1", "db-1"}, False, True, {"greg-1": LAUNCHED}),
+        ({"db-1", "greg-1"}, False, True, {"lb-1": LAUNCHED}),
+        ({"db-1", "greg-1"}, True, True, {"lb-1": LAUNCHED, "db-1": THROUGH, "greg-1": THROUGH}),
+        (EVERY, False, False, dict.fromkeys(EVERY, "the deployment has no SSH key")),
+    ],
+)
+def test_a_machine_out_of_reach_has_its_reason(machines: set[str], public: bool, key: bool, expected: dict[str, str]) -> None:
+    topology = topology_of(load_spec("params/greg-single.lab.yaml"))
+    opened = SimpleNamespace(
+        topology=topology,
+        instances=lambda: {name: SimpleNamespace(state="running") for name in machines},
+        vault=SimpleNamespace(names=lambda: ["ssh-private-key"] if key else []),
+        _address=lambda name, _: SimpleNamespace(via="lb-1" if public and name != "lb-1" else ""),
+    )
+    assert Session.out_of_reach(opened) == expected  # type: ignore[arg-type]
