@@ -75,8 +75,8 @@ def good(number, cookies):
     return 200, [("X-Served-By", "one")]
 
 
-def sample(at=0.0, node="one", failure="", lost=False, visitor=0, took=0.01):
-    return Sample(at, took, visitor, node, failure, False, lost)
+def sample(at=0.0, node="one", failure="", lost=False, visitor=0, took=0.01, late=0.0):
+    return Sample(at, took, visitor, node, failure, False, lost, late)
 
 
 def result(samples, kind="power-cut", balance: float | None = 3.0, seconds=1.0, rate=1.0):

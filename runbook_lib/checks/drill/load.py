@@ -31,6 +31,7 @@ from runbook_lib.waiting import wait_until
 ANSWER_SECONDS = 10.0  # timeout: a request without a complete response by then has failed
 POLL = 0.05  # seconds between two looks at the stream, and the longest sleep within it
 ARRIVING = 8  # visitors that make their first request at the same time
+LATE = 0.25  # seconds by which this machine may be late itself: beyond that it is too busy to say what the cluster did
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Sample:
     `at`: seconds after the stream's start at which it was due; `took`: seconds from then until it ended. `visitor`: the
     visitor's number. `node`: value of X-Served-By. `failure`: empty for a response with a status below 400, else the reason.
     `retried`: a kept connection was closed and a new one used. `lost`: the visitor's session was replaced by another.
+    `late`: by how many seconds at most this machine itself was late meanwhile.
     """
 
     at: float
@@ -60,6 +62,12 @@ class Sample:
     failure: str
     retried: bool
     lost: bool
+    late: float = 0.0
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it tells more of this machine, which was busy, than of the cluster."""
+        return self.late >= LATE
 
 
 @dataclass
@@ -86,6 +94,7 @@ class Stream:
     marks: list[tuple[float, str]] = field(default_factory=list)
     seconds: float = 0.0  # how long it ran; set when it has ended
     people: list[Visitor] = field(default_factory=list)
+    lags: list[tuple[float, float]] = field(default_factory=list)  # when this machine was late itself, and by how many seconds
 
     def __enter__(self) -> Stream:
         """Start the stream and return it once every visitor has made a first request. Raises `RunbookError` when one of these fails."""
@@ -163,12 +172,14 @@ class Stream:
         """Send the first request of every visitor, start the clock, then send requests at the rate until the stream is ended."""
         people = self.people = [Visitor() for _ in range(self.visitors)]
         under_way: set[asyncio.Task[None]] = set()
+        control = asyncio.create_task(self._watch_this_machine())
         connections = _Connections(self.target)
         for first in range(0, self.visitors, ARRIVING):
             some = range(first, min(first + ARRIVING, self.visitors))
             await asyncio.gather(*(self._one(connections, number, people[number], self.now) for number in some))
         self._refuse_failures()
         self.samples.clear()
+        self.lags.clear()
         self._began, number = time.monotonic(), 0
         rate, since, first = self.rate, 0.0, 0  # the rate, when it began, and the number of its first request
         self._arrived.set()
@@ -187,7 +198,19 @@ class Stream:
         self.seconds = self.now
         if under_way:
             await asyncio.wait(under_way, timeout=ANSWER_SECONDS + 2)
+        control.cancel()
         await connections.close()
+
+    async def _watch_this_machine(self) -> None:
+        """Note how late a sleep ends: nothing of the cluster is in it, so it is the measure of what this machine adds by itself."""
+        while True:
+            before = self.now
+            await asyncio.sleep(POLL)
+            if (late := self.now - before - POLL) >= LATE:
+                self.lags.append((self.now, late))
+
+    def _late_since(self, second: float) -> float:
+        return max((late for ended, late in reversed(self.lags) if ended >= second), default=0.0)
 
     def _refuse_failures(self) -> None:
         """Raise `RunbookError` when a first request failed: a drill of a deployment that does not work proves nothing."""
@@ -219,7 +242,8 @@ class Stream:
             failure = f"no answer within {ANSWER_SECONDS:.0f} s"
         except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError) as error:
             failure = f"{type(error).__name__}: {error}".rstrip(": ")
-        self.samples.append(Sample(due, self.now - due, number, node, failure, retried, lost))
+        await asyncio.sleep(0)  # the control, if it is late as well, says so first
+        self.samples.append(Sample(due, self.now - due, number, node, failure, retried, lost, self._late_since(due)))
 
 
 class _Connections:

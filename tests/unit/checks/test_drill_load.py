@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import xml.etree.ElementTree as tree
 from dataclasses import replace
 from itertools import count
@@ -10,8 +11,8 @@ import pytest
 
 from runbook_lib import pki
 from runbook_lib.checks.drill import load as stream_module
-from runbook_lib.checks.drill.failover import share
-from runbook_lib.checks.drill.load import Stream, Target
+from runbook_lib.checks.drill.failover import settle, share
+from runbook_lib.checks.drill.load import LATE, Stream, Target, Visitor
 from runbook_lib.errors import RunbookError
 from tests.support.drill_server import HOST, Server, good, result, sample
 
@@ -102,6 +103,60 @@ def test_each_shortcoming_is_named(drill, failing):
 def test_a_stream_that_was_slower_than_asked_decides_nothing():
     drill = result([sample()], rate=100.0)
     assert verdicts(drill)["rate"] == "undecided" and not drill.checks.ok
+
+
+BUSY = 1.5  # seconds by which this machine is late itself
+
+
+@pytest.mark.parametrize(
+    ("samples", "kind", "name", "status"),
+    [
+        ([sample(failure="status 502", late=BUSY)], "power-cut", "failed", "undecided"),
+        ([sample(failure="status 502", late=0.1)], "power-cut", "failed", "fail"),
+        ([sample(failure="status 502", late=BUSY), sample(failure="status 502")], "power-cut", "failed", "fail"),
+        ([sample(lost=True, late=BUSY)], "nginx-reload", "sessions", "undecided"),
+        ([sample(lost=True, late=BUSY), sample(lost=True)], "nginx-reload", "sessions", "fail"),
+        ([sample(node="two"), sample(at=0.5, node="two", lost=True, late=BUSY)], "power-cut", "sessions", "undecided"),
+        ([sample(late=BUSY)], "nginx-reload", "failed", "pass"),
+    ],
+)
+def test_what_is_only_seen_while_this_machine_is_late_itself_decides_nothing(samples, kind, name, status):
+    drill = result(samples, kind=kind)
+    assert verdicts(drill)[name] == status
+    assert ("1.5 s late itself" in str(drill.checks)) == (status == "undecided")
+
+
+def test_a_request_during_which_this_machine_was_late_itself_knows_it(tmp_path, monkeypatch):
+    calls, header = count(), Visitor.header
+
+    def held_up(visitor):
+        if next(calls) == 20:  # after the 4 arrivals the 17th, due at 0.32 s; it is made in the stream's own loop
+            time.sleep(2 * LATE)
+        return header(visitor)
+
+    monkeypatch.setattr(Visitor, "header", held_up)
+    with Server(tmp_path, good) as server:
+        stream = server.run(60)
+    assert [one.doubtful for one in stream.samples if one.at == 16 / 50.0] == [True]
+    assert not all(one.doubtful for one in stream.samples)
+
+
+def test_what_failed_is_told_with_its_reasons_and_after_which_event():
+    drill = result([sample(0.1), sample(0.7, failure="status 502"), sample(0.8, failure="status 502"), sample(0.9, failure="reset")])
+    (row,) = (check for check in drill.checks if check.id.endswith("-failed"))
+    assert row.observed == "3: 2 times status 502; 1 times reset; from 0.7 to 0.9 s, after: cut <one>"
+
+
+def test_a_drill_waits_until_new_visitors_are_led_to_every_node(tmp_path):
+    def behave(number, cookies):
+        home = "home=two" in cookies or (number > 100 and "home=" not in cookies and number % 2)
+        return 200, [("X-Served-By", "two" if home else "one"), ("Set-Cookie", f"home={'two' if home else 'one'}")]
+
+    with Server(tmp_path, behave) as server:
+        settle(server.target(), ["one", "two"], 30)
+        assert next(server.numbers) > 100
+        with pytest.raises(RunbookError, match="before the drill no new visitor is led to three"):
+            settle(server.target(), ["one", "two", "three"], 1)
 
 
 def test_a_session_lost_with_its_node_and_again_on_its_return_is_explained():
