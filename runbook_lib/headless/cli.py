@@ -111,13 +111,15 @@ def _batch(args: argparse.Namespace) -> int:
     found = sweep.load_sweep(args.sweep)
     say = _terminal(args)
     if args.dry_run:
-        return command.dry_run(found, say)
+        say(Essential(command.dry_run(found)))
+        return 0
     if found.options.do == "destroy" and not args.yes:
         words = f"{counted(len(found.rows), 'deployment')} would be destroyed: not confirmed"
         raise RunbookError(words, args.sweep, "look at --dry-run, then add --yes")
-    status, folder = command.run(found, say, slots=args.jobs, resume=args.resume, agreed=args.yes, scheduler=args.scheduler, evidence=args.evidence)
+    done = command.run(found, say, slots=args.jobs, resume=args.resume, agreed=args.yes, scheduler=args.scheduler, evidence=args.evidence)
+    status = command.say_result(*done, say)
     if args.json:
-        print((folder / "batch.json").read_text(encoding="utf-8"))
+        print((done[1] / "batch.json").read_text(encoding="utf-8"))
     return status
 
 
