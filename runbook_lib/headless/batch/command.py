@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import threading
@@ -24,9 +25,10 @@ from runbook_lib.headless.batch.page import write_page
 from runbook_lib.headless.batch.record import BatchRecord, done_before, earlier
 from runbook_lib.headless.batch.scheduler import Limits, Schedule
 from runbook_lib.headless.batch.sweep import MINUTE, Row, Sweep, SweepFile, keep_networks
+from runbook_lib.headless.schedule import Repeated, interval
 from runbook_lib.headless.terminal import Essential, Terminal
 from runbook_lib.spec import params_yaml
-from runbook_lib.spec.chapters import chapters_of
+from runbook_lib.spec.chapters import NOTEBOOKS, chapters_of
 from runbook_lib.spec.loader import find_params, load_spec, override
 from runbook_lib.tables import Table, counted, text_table
 from runbook_lib.topology.cost import monthly_cost
@@ -95,6 +97,43 @@ def dry_run(sweep: Sweep) -> Table:
     return Table(LISTED, rows, caption)
 
 
+def repeated(sweep: Sweep, given: argparse.Namespace) -> Repeated:
+    """Return the sweep as something that is done every so often, with the options of this command. Raises RunbookError for some that do not go together.
+
+    --yes agrees to the timer being written. The command has it where it would do nothing without: what is to be destroyed.
+    """
+    if given.every is None:
+        raise RunbookError(f"--as {given.form} says how, and nothing says how often", "--as", "add --every, such as --every 6h")
+    if wrong := [option for option, value in (("--resume", given.resume), ("--dry-run", given.dry_run), ("--json", given.json)) if value]:
+        step = "each batch of a timer begins anew: what was done well the last time would be left out for ever" if given.resume else f"take {wrong[0]} away"
+        raise RunbookError(f"--every does not go with {wrong[0]}", "--every", step)
+    minutes = interval(given.every)
+    options = {"--jobs": given.jobs, "--scheduler": given.scheduler, "--evidence": given.evidence}
+    words = [word for option, value in options.items() if value for word in (option, str(value))]
+    if words and given.form == "airflow":
+        raise RunbookError(
+            f"the notebook that Airflow executes does not take {words[0]}", "--as airflow", "write max_parallel into the sweep, or take --as cron"
+        )
+    jobs_of(sweep, *chapters(sweep))
+    file = Path(given.sweep).resolve()
+    words += ["--yes"] if sweep.options.do == "destroy" else []
+    words += ["--quiet"] if given.quiet else []
+    return Repeated(
+        f"runbook-batch-{sweep.name}",
+        f"The runbook's sweep {sweep.name} ({sweep.options.do})",
+        ("batch", str(file), *words),
+        minutes,
+        NOTEBOOKS / "10_batch.ipynb",
+        {"sweep_file": str(file)},
+    )
+
+
+def chapters(sweep: Sweep) -> tuple[str | None, str | None]:
+    """Return the numbers of the first and the last chapter that the sweep names, None where it names none."""
+    first, _, last = sweep.options.chapters.partition("-")
+    return first or None, last or first or None
+
+
 def run(
     sweep: Sweep,
     say: Terminal,
@@ -114,8 +153,7 @@ def run(
     """
     if evidence:
         announce(sweep.name, evidence, Aws(sweep.rows[0].spec.cloud))  # refused before anything is begun
-    first, _, last = sweep.options.chapters.partition("-")
-    jobs = jobs_of(sweep, first or None, last or first or None, resume, agreed, evidence=evidence or (BACK if scheduler else ""))
+    jobs = jobs_of(sweep, *chapters(sweep), resume, agreed, evidence=evidence or (BACK if scheduler else ""))
     before = done_before(sweep, sweep.options.do) if resume else {}
     keep_networks(sweep)
     return _done(sweep, jobs, before, say, slots, scheduler, table)

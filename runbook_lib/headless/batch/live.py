@@ -74,7 +74,11 @@ class LiveTable:
         again = f", attempt {outcome.attempts}" if outcome.attempts > 1 else ""
         state = "left out, verified" if outcome.left_out else outcome.state
         line = f"{mark} {outcome.name}  {state}{again} after {outcome.seconds:.1f} s: {outcome.words}"
-        self.say(line if outcome.ok else Essential(line))
+        self.ended_line(line if outcome.ok else Essential(line))
+
+    def ended_line(self, text: str) -> None:
+        """Say how a row ended, at a terminal above the table."""
+        self.say(text)
 
     def _line(self, text: str) -> None:
         if not self.say.console.is_terminal:  # a terminal has the table

@@ -37,7 +37,7 @@ class BatchRecord:
         self.started = journal.now()
         self.folder = journal.unused(runs.runs_folder() / FOLDER / sweep.name)
         self.folder.mkdir(parents=True)
-        self._events = open(self.folder / EVENTS, "a", encoding="utf-8")
+        self._events = open(self.folder / EVENTS, "a", encoding="utf-8")  # noqa: SIM115 (until `release`)
         fcntl.flock(self._events, fcntl.LOCK_EX)
         self._write({"event": "begin", "sweep": sweep.name, "verb": verb, "rows": {row.name: row.digest for row in sweep.rows}})
 

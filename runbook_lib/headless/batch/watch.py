@@ -1,9 +1,9 @@
 """A batch as a notebook holds it (notebooks/10_batch.ipynb): what it would do, doing it, watching it wherever it runs, and what it found.
 
-    write_sweep("levels", params=["params/greg-separated.lab.yaml"], matrix={"hardening": ["hosts", "full"]}, networks="10.213.64.0/20")
-    batch = open_batch("work/sweeps/levels.yaml")
-    batch.run()          # with the scheduler of the command line
-    batch.watch()        # this sweep's newest batch, also where another process does it
+write_sweep("levels", params=["params/greg-separated.lab.yaml"], matrix={"hardening": ["hosts", "full"]}, networks="10.213.64.0/20")
+batch = open_batch("work/sweeps/levels.yaml")
+batch.run()          # with the scheduler of the command line
+batch.watch()        # this sweep's newest batch, also where another process does it
 """
 
 from __future__ import annotations
@@ -125,7 +125,9 @@ class Batch:
         sweep = self.sweep
         folders = record.batches(sweep.name)
         if not folders:
-            raise RunbookError(f"{sweep.name} has no batch on this machine yet", str(self.file), "batch.run() begins one, as ./runbook batch in a terminal does")
+            raise RunbookError(
+                f"{sweep.name} has no batch on this machine yet", str(self.file), "batch.run() begins one, as ./runbook batch in a terminal does"
+            )
         folder, note, ended = folders[-1], "", {}
         first = runs.lines(folder / record.EVENTS)[0]
         shown = NotebookTable(Terminal(quiet=display.interactive()), len(first["rows"]))
@@ -233,6 +235,11 @@ class NotebookTable(LiveTable):
             ended.set()
             drawing.join()
             box.close()
+
+    def ended_line(self, text: str) -> None:
+        """Say how a row ended; in JupyterLab the table does."""
+        if not display.interactive():
+            super().ended_line(text)
 
     def _button(self, w: Any) -> Any:
         button = w.Button(description="Stop", tooltip="stop each deployment at its next safe point", icon="stop")
