@@ -85,7 +85,8 @@ def jobs_of(
 
 
 def dry_run(sweep: Sweep) -> Table:
-    """Return what would be run: the deployments, how many machines these are, and what they would cost per month."""
+    """Return what would be run: the deployments, how many machines these are, and what they would cost per month. Raises RunbookError as `run` does."""
+    jobs_of(sweep, *chapters(sweep))
     rows, machines, cost, unknown = [], 0, 0.0, False
     for row in sweep.rows:
         topology = topology_of(row.spec)

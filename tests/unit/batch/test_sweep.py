@@ -76,6 +76,18 @@ def test_a_row_that_sets_nothing_is_the_deployment_of_its_params_file(write: Wri
     assert (one.name, one.spec.cloud.network, two.name) == ("greg-single", "10.213.2.0/24", "as-cluster")
 
 
+def test_two_params_files_of_one_deployment_are_refused_though_their_networks_differ(write: Written, tmp_path: Path) -> None:
+    for name, network in (("a", "10.9.1.0/24"), ("b", "10.9.2.0/24")):
+        (tmp_path / f"{name}.yaml").write_text(load_sweep(write(set={"cloud.network": network})).rows[0].text)
+    with pytest.raises(RunbookError, match="two rows are named greg-single"):
+        load_sweep(write(params=["a.yaml", "b.yaml"]))
+
+
+def test_a_dry_run_refuses_a_chapter_that_the_pattern_does_not_have(write: Written) -> None:
+    with pytest.raises(RunbookError, match="greg-single has no chapter 03"):
+        dry_run(load_sweep(write(chapters="03-05")))
+
+
 def test_a_row_that_is_added_moves_no_other_and_a_former_network_is_not_given_again(write: Written) -> None:
     before = load_sweep(write(**TWO))
     keep_networks(before)

@@ -20,11 +20,22 @@ from tests.conftest import need
 
 INTERVALS = {"1m": 1, "30m": 30, "6h": 360, "7h": 420, "1d": 1440, "1w": 10080, "1h30m": 90, " 6H ": 360, "90m": 90}
 WRONG = ["", "6", "h", "6x", "0h", "-1h", "1.5h", "90s", "6 h", "400d", "every 6h", "1h 30m"]
-CRON = {"1m": r"\*/1 \* \* \* \*", "15m": r"\*/15 \* \* \* \*", "1h": r"\d+ \* \* \* \*", "6h": r"\d+ \*/6 \* \* \*", "1d": r"\d+ 0 \* \* \*", "1w": r"\d+ 0 \* \* 0"}
+CRON = {
+    "1m": r"\*/1 \* \* \* \*",
+    "15m": r"\*/15 \* \* \* \*",
+    "1h": r"\d+ \* \* \* \*",
+    "6h": r"\d+ \*/6 \* \* \*",
+    "1d": r"\d+ 0 \* \* \*",
+    "1w": r"\d+ 0 \* \* 0",
+}
 
 
 def task(every: str = "6h", **more: object) -> Repeated:
-    given = {"words": ("batch", "/srv/a sweep/50%.yaml", "--jobs", "2"), "notebook": Path("/srv/notebooks/10_batch.ipynb"), "parameters": {"sweep_file": "/srv/x"}}
+    given = {
+        "words": ("batch", "/srv/a sweep/50%.yaml", "--jobs", "2"),
+        "notebook": Path("/srv/notebooks/10_batch.ipynb"),
+        "parameters": {"sweep_file": "/srv/x"},
+    }
     return Repeated(**{"name": "runbook-batch-x", "title": "The sweep x", "minutes": interval(every), **given, **more})  # type: ignore[arg-type]
 
 
