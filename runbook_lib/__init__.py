@@ -13,12 +13,9 @@ if TYPE_CHECKING:
     from .chapters.exercises.card import course, exercise
     from .chapters.params_form import choose_params, show_patterns
     from .chapters.passwords import choose_passwords
-    from .headless.batch.watch import open_batch, write_sweep
 
 __version__ = "0.2.0"
-__all__ = [
-    "__version__", "choose_params", "choose_passwords", "course", "exercise", "open_batch", "open_deployment", "show_patterns", "write_sweep",
-]  # fmt: skip
+__all__ = ["__version__", "choose_params", "choose_passwords", "course", "exercise", "open_deployment", "show_patterns"]
 
 _HOMES = {
     "open_deployment": "chapters.deployment",
@@ -27,8 +24,6 @@ _HOMES = {
     "choose_params": "chapters.params_form",
     "choose_passwords": "chapters.passwords",
     "show_patterns": "chapters.params_form",
-    "open_batch": "headless.batch.watch",
-    "write_sweep": "headless.batch.watch",
 }
 
 

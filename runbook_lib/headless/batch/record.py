@@ -9,6 +9,7 @@ import fcntl
 import json
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ class BatchRecord:
         self.folder = journal.unused(runs.runs_folder() / FOLDER / sweep.name)
         self.folder.mkdir(parents=True)
         self._events = open(self.folder / EVENTS, "a", encoding="utf-8")  # noqa: SIM115 (until `release`)
-        fcntl.flock(self._events, fcntl.LOCK_EX)
+        with suppress(OSError):  # a disk without locks: who watches takes the batch for ended
+            fcntl.flock(self._events, fcntl.LOCK_EX)
         self._write({"event": "begin", "sweep": sweep.name, "verb": verb, "rows": {row.name: row.digest for row in sweep.rows}})
 
     def began_row(self, name: str, chapter: str = "") -> None:
@@ -136,6 +138,11 @@ def outcome_in(event: Mapping[str, Any]) -> JobResult:
     return JobResult(**{key: value for key, value in event.items() if key in known})
 
 
+def ended(sweep: str) -> list[Path]:
+    """Return those of them that have ended and left their document."""
+    return [folder for folder in batches(sweep) if (folder / "batch.json").is_file()]
+
+
 def read(folder: Path) -> dict[str, Any]:
     """Return the document of a batch that has ended."""
     found: dict[str, Any] = json.loads((folder / "batch.json").read_text(encoding="utf-8"))
@@ -144,7 +151,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 def earlier(sweep: str, most: int = 20) -> list[dict[str, Any]]:
     """Return the documents of this sweep's batches on this machine, the newest last."""
-    return [read(folder) for folder in batches(sweep) if (folder / "batch.json").is_file()][-most:]
+    return [read(folder) for folder in ended(sweep)[-most:]]
 
 
 def junit(found: Mapping[str, Any]) -> str:

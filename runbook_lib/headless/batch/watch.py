@@ -146,14 +146,14 @@ class Batch:
     def verify(self) -> BatchResult:
         """Return what the newest batch found. Raises ChecksFailed when a row of it did not end well, and RunbookError when none has ended."""
         sweep = self.sweep
-        found = record.earlier(sweep.name, 1)
-        if not found:
+        folders = record.ended(sweep.name)
+        if not folders:
             raise RunbookError(f"no batch of {sweep.name} has ended on this machine yet", str(self.file), "batch.run() begins one")
-        [newest] = found
+        newest = record.read(folders[-1])
         if failed := [row["name"] for row in newest["rows"] if not row["ok"]]:
             words = f"{len(failed)} of {len(newest['rows'])} deployments of {sweep.name} did not end well: {', '.join(failed)}"
             raise ChecksFailed(words, str(self.file), "put right what each failure names, then batch.run(resume=True)")
-        return BatchResult(newest, record.batches(sweep.name)[-1])
+        return BatchResult(newest, folders[-1])
 
 
 def _told(table: LiveTable, event: dict[str, Any]) -> JobResult | None:
@@ -224,7 +224,7 @@ class NotebookTable(LiveTable):
 
         def draw() -> None:
             while not ended.is_set():
-                picture.value = self._repr_html_()
+                picture.value = self.markup()
                 ended.wait(TICK)
 
         drawing = threading.Thread(target=draw, daemon=True)
@@ -252,7 +252,8 @@ class NotebookTable(LiveTable):
         button.on_click(stopped)
         return button
 
-    def _repr_html_(self) -> str:
+    def markup(self) -> str:
+        """Return the table as HTML."""
         title, lines = self.lines()
         classes = ["" if ended is None else "rb-pass" if ended.ok else "rb-skipped" if ended.state == SKIPPED else "rb-fail" for _, ended in lines]
         return html_table(COLUMNS, [cells for cells, _ in lines], title, row_classes=classes)

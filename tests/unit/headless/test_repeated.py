@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import shutil
 import subprocess
@@ -94,7 +95,7 @@ def test_what_goes_by_the_clock_goes_evenly(minutes: int) -> None:
     need(shutil.which("systemd-analyze"), "systemd-analyze is missing (Debian's package systemd)")
     done = subprocess.run(["systemd-analyze", "calendar", "--iterations=30", calendar(minutes)], capture_output=True, text=True, env={"TZ": "UTC"})
     found = [datetime.strptime(when, "%Y-%m-%d %H:%M:%S") for when in re.findall(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC", done.stdout)]
-    assert len(found) == 30 and {(b - a).total_seconds() for a, b in zip(found, found[1:], strict=False)} == {minutes * 60.0}, done.stdout
+    assert len(found) == 30 and {(b - a).total_seconds() for a, b in itertools.pairwise(found)} == {minutes * 60.0}, done.stdout
 
 
 def test_the_service_has_the_place_the_path_and_no_secret_and_stops_as_after_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
