@@ -202,7 +202,10 @@ class BatchResult:
     def _repr_html_(self) -> str:
         page = f'<p><a href="{html.escape(self._page)}">The page of this batch</a></p>' if (self.folder / "batch.html").is_file() else ""
         note = display.Notice(self.note)._repr_html_() if self.note else ""
-        return redactor.redact(f'<div class="rb-batch">{matrix_html(self.found, Path.cwd())}{note}{page}</div>')
+        done = "done" if self.found["verb"] in ("plan", "destroy") else "verified"
+        words = f"{'✔' if self.ok else '✘'} {self.found['verified']} of {len(self.found['rows'])} deployments {done}"
+        headline = f'<p class="rb-headline"><strong>{words}</strong></p>'
+        return redactor.redact(f'<div class="rb-batch">{headline}{matrix_html(self.found, Path.cwd())}{note}{page}</div>')
 
 
 class NotebookTable(LiveTable):

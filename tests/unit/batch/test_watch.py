@@ -96,7 +96,7 @@ def test_a_batch_of_another_process_is_shown_from_its_first_event_to_its_end(bat
     watching.join(20)
     [result] = found
     assert (result.found["verified"], result.note) == (1, "") and "db-1 does not answer &lt;b&gt;" in result._repr_html_()
-    assert "next:  look at its console" in str(result)
+    assert "✘ 1 of 2 deployments done" in result._repr_html_() and "next:  look at its console" in str(result)
 
 
 def test_a_batch_whose_process_has_ended_before_it_says_so_with_what_was_done(batch: Batch, under_way: BatchRecord) -> None:
