@@ -12,7 +12,7 @@ from runbook_lib.changes import Plan, Result
 from runbook_lib.chapters import cluster, launch, mysql, nginx, product_nodes, sso
 from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.check import CheckTable
-from runbook_lib.headless.batch.watch import Batch
+from runbook_lib.headless.batch_view import Batch
 
 OBJECTS = {  # what deployment.<name> is
     "launch": launch.Launch,

@@ -13,12 +13,13 @@ import pytest
 import yaml
 
 from runbook_lib.errors import ChecksFailed, ParamsError, RunbookError
-from runbook_lib.headless.batch import record, watch
+from runbook_lib.headless import batch_view
+from runbook_lib.headless.batch import record
 from runbook_lib.headless.batch.job import FAILED, VERIFIED, JobResult
 from runbook_lib.headless.batch.live import LiveTable
 from runbook_lib.headless.batch.record import BatchRecord
 from runbook_lib.headless.batch.sweep import load_sweep
-from runbook_lib.headless.batch.watch import Batch, BatchResult, open_batch, write_sweep
+from runbook_lib.headless.batch_view import Batch, BatchResult, open_batch, write_sweep
 from runbook_lib.headless.terminal import Terminal
 from runbook_lib.waiting import wait_until
 from tests.support.batch_workspace import Workspace
@@ -32,7 +33,7 @@ CARD = {"kind": "HostError", "what": "db-1 does not answer <b>", "where": "db-1,
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(watch, "ROOT", tmp_path)
+    monkeypatch.setattr(batch_view, "ROOT", tmp_path)
     return tmp_path
 
 
@@ -123,7 +124,7 @@ def test_an_event_that_is_half_written_is_read_once_it_is_whole(batch: Batch, un
 
 def test_who_comes_later_sees_for_how_long_a_row_has_been_at_it(batch: Batch, under_way: BatchRecord) -> None:
     table = LiveTable(Terminal(quiet=True), 2)
-    watch._told(table, {"event": "row", "name": "wide-clustering", "utc": "2026-01-01T00:00:00.000Z"})
+    batch_view._told(table, {"event": "row", "name": "wide-clustering", "utc": "2026-01-01T00:00:00.000Z"})
     [(cells, ended)] = table.lines()[1]
     assert float(cells[2]) > 3600 and ended is None
 
