@@ -106,9 +106,18 @@ def _batch(verb: Verb) -> None:
     made.add_argument("--evidence", metavar="S3-ADDRESS", help="where every run's folder goes as well")
     made.add_argument("--dry-run", action="store_true", help="list the deployments, machines and cost, and do nothing")
     made.add_argument("--resume", action="store_true", help="leave out what the sweep's newest batch did")
-    made.add_argument("--yes", action="store_true", help="the proofs may make their test users on AWS, and do: destroy may destroy")
+    made.add_argument(
+        "--yes", action="store_true", help="the proofs may make their test users on AWS, do: destroy may destroy, and --every may write its timer"
+    )
     made.add_argument("-q", "--quiet", action="store_true", help="results and failures only")
     made.add_argument("--json", action="store_true", help="print batch.json; everything else goes to standard error")
+    _every(made)
+
+
+def _every(made: Parser) -> None:
+    """Add what has a command done again and again (`schedule`)."""
+    made.add_argument("--every", metavar="INTERVAL", help="do it every 30m, 6h, 1d …: show a timer of systemd for that, and write it with --yes or when asked")
+    made.add_argument("--as", dest="form", choices=("systemd", "cron", "airflow"), help="with --every: print the line for cron, or a DAG for Airflow, instead")
 
 
 def _looks(verb: Verb) -> None:

@@ -21,6 +21,7 @@ from runbook_lib.headless.terminal import Essential, Terminal
 from runbook_lib.tables import counted
 
 if TYPE_CHECKING:
+    from runbook_lib.headless.schedule import Repeated
     from runbook_lib.spec.model import Spec
 
 # JupyterLab asks each new reader whether it may fetch news: defaults of its settings, which a person's own settings override
@@ -110,15 +111,33 @@ def _batch(args: argparse.Namespace) -> int:
 
     found = sweep.load_sweep(args.sweep)
     say = _terminal(args)
+    if args.every or args.form:
+        return _every_so_often(args, command.repeated(found, args))
     if args.dry_run:
-        return command.dry_run(found, say)
+        say(Essential(command.dry_run(found)))
+        return 0
     if found.options.do == "destroy" and not args.yes:
         words = f"{counted(len(found.rows), 'deployment')} would be destroyed: not confirmed"
         raise RunbookError(words, args.sweep, "look at --dry-run, then add --yes")
-    status, folder = command.run(found, say, slots=args.jobs, resume=args.resume, agreed=args.yes, scheduler=args.scheduler, evidence=args.evidence)
+    done = command.run(found, say, slots=args.jobs, resume=args.resume, agreed=args.yes, scheduler=args.scheduler, evidence=args.evidence)
+    status = command.say_result(*done, say)
     if args.json:
-        print((folder / "batch.json").read_text(encoding="utf-8"))
+        print((done[1] / "batch.json").read_text(encoding="utf-8"))
     return status
+
+
+def _every_so_often(args: argparse.Namespace, task: Repeated) -> int:
+    """Show how a command is done every so often, write what is to be written once that is agreed, and return 0."""
+    from runbook_lib.headless import schedule
+
+    def agreed(question: str) -> bool:
+        if args.yes or not sys.stdin or not sys.stdin.isatty():  # sys.stdin is None where it was closed
+            return bool(args.yes)
+        with suppress(EOFError):
+            return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        return False
+
+    return schedule.offer(task, args.form or schedule.FORMS[0], _terminal(args), agreed)
 
 
 def _plan(args: argparse.Namespace) -> int:

@@ -40,6 +40,13 @@ if TYPE_CHECKING:
     from runbook_lib.chapters.deployment import Deployment
 
 Say = Callable[[Any], None]
+Made = Callable[[Path], None]  # is called with the folder of the run that was begun: the newest one may be somebody else's by the end
+
+
+def _nobody(folder: Path) -> None:
+    """Tell nobody of the folder."""
+
+
 PACKAGES = ("boto3", "paramiko", "pydantic", "papermill", "jupyterlab")
 
 
@@ -53,6 +60,7 @@ def run(
     say: Say = print,
     parameters: Mapping[str, Any] | None = None,
     began: Callable[[str], None] = lambda chapter: None,
+    made: Made = _nobody,
 ) -> int:
     """Execute the pattern's chapters and return 0 when all are verified and as the parameters expect, else 1 (the reason was printed).
 
@@ -72,7 +80,7 @@ def run(
             given[chapter.name] = {**given.get(chapter.name, {}), "agreed": True}
     with opened(spec) as deployment:
         with _alone(deployment):
-            journal = begin(deployment, "run")
+            journal = begin(deployment, "run", made)
             try:
                 with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
                     _chapters(deployment, overrides or {}, chosen, resume, given, say, began)
@@ -115,10 +123,11 @@ def _alone(deployment: Deployment) -> Any:
         yield
 
 
-def begin(deployment: Deployment, what: str) -> Journal:
+def begin(deployment: Deployment, what: str, made: Made = _nobody) -> Journal:
     """Begin a new run of the deployment and return its journal. Its first lines say who runs what; the topology picture is kept beside them."""
     spec = deployment.spec
     journal = deployment.adopt(Journal.begin(spec, new=True)).open()
+    made(journal.folder)
     versions = {"runbook": provenance.code_words(provenance.code()), "python": platform.python_version()}
     versions |= {name: version(name) for name in PACKAGES}
     who = f"{getpass.getuser()}@{socket.gethostname()}"
@@ -232,10 +241,10 @@ def plans(params: str | Spec, overrides: Mapping[str, Any] | None = None) -> Ite
                 yield chapter.name, getattr(deployment, chapter.attribute).plan()
 
 
-def verify(params: str | Spec, overrides: Mapping[str, Any] | None = None, agreed: bool = False, say: Say = print) -> int:
+def verify(params: str | Spec, overrides: Mapping[str, Any] | None = None, agreed: bool = False, say: Say = print, made: Made = _nobody) -> int:
     """Run the checks of every chapter, also after one failed. Return 0 when all passed and the result is as expected, else 1."""
     with opened(params, overrides) as deployment:
-        journal = begin(deployment, "verify-only")
+        journal = begin(deployment, "verify-only", made)
         with _environment(RUNBOOK_RUN=str(journal.folder.resolve()), RUNBOOK_HEADLESS="1", RUNBOOK_QUIET="1"):
             for chapter in chapters_of(deployment.spec.pattern):
                 _verify_chapter(deployment, chapter, agreed, say)
@@ -258,10 +267,10 @@ def _verify_chapter(deployment: Deployment, chapter: Chapter, agreed: bool, say:
         say(Essential(f"{chapter.name}: {error}"))
 
 
-def destroy(spec: Spec, confirm: str, say: Say = print) -> int:
+def destroy(spec: Spec, confirm: str, say: Say = print, made: Made = _nobody) -> int:
     """Remove everything that carries the deployment's tag, check that nothing is left, and return 0. Raises LockHeld before anything is written."""
     with opened(spec) as deployment, _alone(deployment):
-        journal = begin(deployment, "destroy-run")
+        journal = begin(deployment, "destroy-run", made)
         with _environment(RUNBOOK_RUN=str(journal.folder.resolve()), RUNBOOK_QUIET="1"):
             try:
                 say(deployment.destroy(confirm))

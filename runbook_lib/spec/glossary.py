@@ -23,6 +23,7 @@ from runbook_lib.spec.patterns import PATTERNS
 
 TABLE = files(__package__) / "glossary.yaml"
 FIRST, LAST = "00_start_here", "99_tear_down"  # they belong to every pattern
+BATCH = "10_batch"  # it belongs to none: it is about many deployments
 PAGE = "../docs/glossary.md"  # as the chapters reach it
 
 
@@ -92,8 +93,8 @@ def used_by(word: Word) -> tuple[Word, ...]:
 
 
 def walks() -> list[list[str]]:
-    """Return, for each pattern, the names of its chapters in the order of a reader: 00, its own, 99."""
-    return [[FIRST, *(chapter.name for chapter in chapters_of(pattern)), LAST] for pattern in PATTERNS]
+    """Return, for each pattern, the names of its chapters in the order of a reader: 00, its own, 99; and those of whoever reads about batches."""
+    return [*([FIRST, *(chapter.name for chapter in chapters_of(pattern)), LAST] for pattern in PATTERNS), [FIRST, BATCH]]
 
 
 def boxes(prose: Mapping[str, str]) -> dict[str, WordsBox]:

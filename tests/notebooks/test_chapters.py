@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from runbook_lib.spec.chapters import chapters_of
 from tests.conftest import ROOT
-from tests.support.deployments import Deployed, with_parameters
+from tests.support.deployments import Deployed, in_lab, with_parameters
 
 NAMES = ["00_start_here", *(chapter.name for chapter in chapters_of("greg-separated"))]
 
@@ -46,6 +47,19 @@ def test_every_cell_of_every_chapter_runs_by_nbval(separated: Deployed, tmp_path
     assert done.returncode == 0, done.stdout[-6000:]
     cells = sum(len(code_cells(tmp_path / f"{name}.ipynb")) for name in NAMES)
     assert f"{cells} passed" in done.stdout
+
+
+def test_the_chapter_about_batches_runs_by_nbval_and_needs_no_machine(lab: Any, tmp_path: Path, quiet_runs: dict[str, str]) -> None:
+    for name in ("notebooks", "params"):
+        (tmp_path / name).mkdir()
+    shutil.copyfile(ROOT / "params/greg-separated.lab.yaml", tmp_path / "params/greg-separated.lab.yaml")
+    book = with_parameters("10_batch", in_lab(lab, "greg-separated", "test-batch", 9), tmp_path / "notebooks")
+    command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-cell-timeout=300", "-q", "-p", "no:cacheprovider"]
+    place = ["--rootdir", str(tmp_path), "-c", os.devnull, str(book)]
+    done = subprocess.run([*command, *place], cwd=tmp_path, env={**quiet_runs, "RUNBOOK_HOME": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 0 and f"{len(code_cells(book))} passed" in done.stdout, done.stdout[-6000:]
+    newest = json.loads((tmp_path / "runs/_batches/tiers/latest/batch.json").read_text())
+    assert [row["left_out"] for row in newest["rows"]] == [True, True, True, True, False] and newest["ok"]
 
 
 def code_cells(path: Path) -> list[Any]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,9 @@ def with_parameters(name: str, deployed: Deployed, folder: Path) -> Path:
     cell = next(cell for cell in book.cells if "parameters" in cell.metadata.get("tags", []))
     cell.source = re.sub(r"params_file = .*", f"params_file = {deployed.params!r}", cell.source)
     cell.source = re.sub(r"overrides = .*", lambda _: f"overrides = {dict(deployed.overrides)!r}", cell.source)
+    if "networks = " in cell.source:  # of a batch: in the lab's range too
+        wide = IPv4Network(deployed.overrides["cloud.network"]).supernet(new_prefix=16)
+        cell.source = re.sub(r"networks = .*", f"networks = '{wide.network_address + 64 * 256}/20'", cell.source)
     copy = folder / f"{name}.ipynb"
     nbformat.write(book, copy)
     return copy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import threading
@@ -16,7 +17,7 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.files import ROOT
 from runbook_lib.headless.batch import engine as engines
 from runbook_lib.headless.batch.evidence import BACK, announce, unpack
-from runbook_lib.headless.batch.job import SKIPPED, VERIFIED, Job, JobResult
+from runbook_lib.headless.batch.job import SKIPPED, STOPPED, VERIFIED, Job, JobResult
 from runbook_lib.headless.batch.live import LiveTable
 from runbook_lib.headless.batch.notify import notify
 from runbook_lib.headless.batch.on_dask import dask
@@ -24,11 +25,12 @@ from runbook_lib.headless.batch.page import write_page
 from runbook_lib.headless.batch.record import BatchRecord, done_before, earlier
 from runbook_lib.headless.batch.scheduler import Limits, Schedule
 from runbook_lib.headless.batch.sweep import MINUTE, Row, Sweep, SweepFile, keep_networks
+from runbook_lib.headless.schedule import Repeated, interval
 from runbook_lib.headless.terminal import Essential, Terminal
 from runbook_lib.spec import params_yaml
-from runbook_lib.spec.chapters import chapters_of
+from runbook_lib.spec.chapters import NOTEBOOKS, chapters_of
 from runbook_lib.spec.loader import find_params, load_spec, override
-from runbook_lib.tables import counted, text_table
+from runbook_lib.tables import Table, counted, text_table
 from runbook_lib.topology.cost import monthly_cost
 from runbook_lib.topology.model import topology_of
 
@@ -82,8 +84,9 @@ def jobs_of(
     ]
 
 
-def dry_run(sweep: Sweep, say: Terminal) -> int:
-    """Say what would be run, how many machines that are, and what they would cost per month; return 0."""
+def dry_run(sweep: Sweep) -> Table:
+    """Return what would be run: the deployments, how many machines these are, and what they would cost per month. Raises RunbookError as `run` does."""
+    jobs_of(sweep, *chapters(sweep))
     rows, machines, cost, unknown = [], 0, 0.0, False
     for row in sweep.rows:
         topology = topology_of(row.spec)
@@ -92,8 +95,44 @@ def dry_run(sweep: Sweep, say: Terminal) -> int:
         rows.append((row.name, row.params, row.sets, row.spec.cloud.network, str(len(topology.nodes)), f"{month.total:,.2f}", ", ".join(row.after)))
     least = "at least " if unknown else ""
     caption = f"{counted(len(rows), 'deployment')}, {counted(machines, 'machine')}, {least}US$ {cost:,.2f} per month; to do: {sweep.options.do}"
-    say(Essential(text_table(LISTED, rows, caption)))
-    return 0
+    return Table(LISTED, rows, caption)
+
+
+def repeated(sweep: Sweep, given: argparse.Namespace) -> Repeated:
+    """Return the sweep as something that is done every so often, with the options of this command. Raises RunbookError for some that do not go together.
+
+    --yes agrees to the timer being written. The command has it where it would do nothing without: what is to be destroyed.
+    """
+    if given.every is None:
+        raise RunbookError(f"--as {given.form} says how, and nothing says how often", "--as", "add --every, such as --every 6h")
+    if wrong := [option for option, value in (("--resume", given.resume), ("--dry-run", given.dry_run), ("--json", given.json)) if value]:
+        step = "each batch of a timer begins anew: what was done well the last time would be left out for ever" if given.resume else f"take {wrong[0]} away"
+        raise RunbookError(f"--every does not go with {wrong[0]}", "--every", step)
+    minutes = interval(given.every)
+    options = {"--jobs": given.jobs, "--scheduler": given.scheduler, "--evidence": given.evidence}
+    words = [word for option, value in options.items() if value for word in (option, str(value))]
+    if words and given.form == "airflow":
+        raise RunbookError(
+            f"the notebook that Airflow executes does not take {words[0]}", "--as airflow", "write max_parallel into the sweep, or take --as cron"
+        )
+    jobs_of(sweep, *chapters(sweep))
+    file = Path(given.sweep).resolve()
+    words += ["--yes"] if sweep.options.do == "destroy" else []
+    words += ["--quiet"] if given.quiet else []
+    return Repeated(
+        f"runbook-batch-{sweep.name}",
+        f"The runbook's sweep {sweep.name} ({sweep.options.do})",
+        ("batch", str(file), *words),
+        minutes,
+        NOTEBOOKS / "10_batch.ipynb",
+        {"sweep_file": str(file)},
+    )
+
+
+def chapters(sweep: Sweep) -> tuple[str | None, str | None]:
+    """Return the numbers of the first and the last chapter that the sweep names, None where it names none."""
+    first, _, last = sweep.options.chapters.partition("-")
+    return first or None, last or first or None
 
 
 def run(
@@ -105,20 +144,20 @@ def run(
     agreed: bool = False,
     scheduler: str | None = None,
     evidence: str | None = None,
-) -> tuple[int, Path]:
-    """Do the sweep; return 0 when every row ended well, else 1, and the folder of its record. Raises RunbookError before anything is begun.
+    table: type[LiveTable] = LiveTable,
+) -> tuple[dict[str, Any], Path]:
+    """Do the sweep; return what was found (`batch.json`) and the folder of its record. Raises RunbookError before anything is begun.
 
     `slots`: rows at once, which `max_parallel` of the sweep limits as well. `resume`: leave out what the sweep's newest batch did.
     `scheduler`: of Dask, whose workers do the rows; None: this machine. `evidence`: an address in S3 that every run's folder goes to; without
-    one, what other machines made comes back with the result.
+    one, what other machines made comes back with the result. `table`: what shows the rows on their way.
     """
     if evidence:
         announce(sweep.name, evidence, Aws(sweep.rows[0].spec.cloud))  # refused before anything is begun
-    first, _, last = sweep.options.chapters.partition("-")
-    jobs = jobs_of(sweep, first or None, last or first or None, resume, agreed, evidence=evidence or (BACK if scheduler else ""))
+    jobs = jobs_of(sweep, *chapters(sweep), resume, agreed, evidence=evidence or (BACK if scheduler else ""))
     before = done_before(sweep, sweep.options.do) if resume else {}
     keep_networks(sweep)
-    return _done(sweep, jobs, before, say, slots, scheduler)
+    return _done(sweep, jobs, before, say, slots, scheduler, table)
 
 
 def run_files(params_files: Sequence[str], overrides: Mapping[str, Any], say: Terminal, slots: int = 1, **options: Any) -> int:
@@ -128,17 +167,23 @@ def run_files(params_files: Sequence[str], overrides: Mapping[str, Any], say: Te
     Raises RunbookError, before anything begins, when one of the files is wrong.
     """
     sweep = of_files(params_files, overrides)
-    return _done(sweep, jobs_of(sweep, **options), {}, say, slots)[0]
+    return say_result(*_done(sweep, jobs_of(sweep, **options), {}, say, slots), say)
 
 
 def _done(
-    sweep: Sweep, jobs: Sequence[Job], before: Mapping[str, JobResult], say: Terminal, slots: int | None, scheduler: str | None = None
-) -> tuple[int, Path]:
+    sweep: Sweep,
+    jobs: Sequence[Job],
+    before: Mapping[str, JobResult],
+    say: Terminal,
+    slots: int | None,
+    scheduler: str | None = None,
+    table: type[LiveTable] = LiveTable,
+) -> tuple[dict[str, Any], Path]:
     """Do the jobs but those in `before`. An interrupt stops each at a safe point."""
-    options, stop, heard = sweep.options, threading.Event(), Ears(sweep, say, len(jobs))
+    options, stop = sweep.options, threading.Event()
+    heard = Ears(sweep, table(say, len(jobs), stop))
     after = {row.name: [name for name in row.after if name not in before] for row in sweep.rows}
-    with dask(scheduler, heard.chapter, stop) if scheduler else engines.local(slots, heard.chapter, stop) as engine:
-        heard.begin()
+    with dask(scheduler, heard.chapter, stop) if scheduler else engines.local(slots, heard.chapter, stop) as engine, heard.writing() as record:
         at_once = min(slots or engine.at_once, options.max_parallel or engine.at_once, len(jobs))
         say(f"{counted(len(jobs), 'deployment')}, {at_once} at once ({'max_parallel' if at_once == options.max_parallel else engine.words})")
         left_out = {name: heard.ended(_left_out(outcome)) for name, outcome in before.items()}
@@ -146,23 +191,28 @@ def _done(
         schedule = Schedule([job for job in jobs if job.name not in before], after, limits, heard.ended, heard.begun)
         with _interruptible(stop, say), heard.watch.shown():
             ended = schedule.run(engine.executor, engine.work, stop)
-    found, folder = heard.record.close({**left_out, **ended}), heard.record.folder
-    write_page(folder, found, earlier(sweep.name)[:-1])
-    _say_result(found, folder, say, stop.is_set())
-    for line in notify(found, folder, options.webhook, options.mail):
+        found = record.close({**left_out, **ended})
+        write_page(record.folder, found, [one for one in earlier(sweep.name) if one["started"] < found["started"]])
+    for line in notify(found, record.folder, options.webhook, options.mail):
         say(Essential(line))
-    return (0 if found["ok"] else 1), folder
+    return found, record.folder
 
 
 class Ears:
-    """Hears what happens, writes it down and shows it. The record is begun with `begin`: a batch that is refused leaves none."""
+    """Hears what happens, writes it down and shows it. The record is begun with `writing`: a batch that is refused leaves none."""
 
-    def __init__(self, sweep: Sweep, say: Terminal, rows: int):
-        self.sweep, self.watch = sweep, LiveTable(say, rows)
+    def __init__(self, sweep: Sweep, watch: LiveTable):
+        self.sweep, self.watch = sweep, watch
         self.record: BatchRecord
 
-    def begin(self) -> None:
+    @contextmanager
+    def writing(self) -> Iterator[BatchRecord]:
+        """Give the record, which is under way until the block ends."""
         self.record = BatchRecord(self.sweep, self.sweep.options.do)
+        try:
+            yield self.record
+        finally:
+            self.record.release()
 
     def begun(self, job: Job) -> None:
         self.record.began_row(job.name)
@@ -206,7 +256,18 @@ def _interruptible(stop: threading.Event, say: Terminal) -> Iterator[None]:
         signal.signal(signal.SIGINT, former)
 
 
-def _say_result(found: Mapping[str, Any], folder: Path, say: Terminal, stopped: bool) -> None:
+def say_result(found: Mapping[str, Any], folder: Path, say: Terminal) -> int:
+    """Say what a batch found and where its page lies; return 0 when every row ended well, else 1."""
+    say("")
+    say(Essential(as_text(found)))
+    say(Essential(f"batch: {os.path.relpath(folder / 'batch.html')}"))
+    if STOPPED in found["states"]:
+        say(Essential("stopped; go on with --resume, which leaves out what is done"))
+    return 0 if found["ok"] else 1
+
+
+def as_text(found: Mapping[str, Any]) -> str:
+    """Return what a batch found as a table of text."""
     rows = []
     for row in found["rows"]:
         mark = "✔" if row["ok"] else "○" if row["state"] == SKIPPED else "✘"
@@ -214,8 +275,4 @@ def _say_result(found: Mapping[str, Any], folder: Path, say: Terminal, stopped: 
         found_words = f"{'left out: ' if row['left_out'] else ''}{row['words'] or row['state']}"
         rows.append((mark, row["name"], row["params"], found_words, checks, f"{row['seconds']:.0f}", row["report"]))
     done = "done" if found["verb"] in ("plan", "destroy") else "verified"
-    say("")
-    say(Essential(text_table(FOUND, rows, f"{found['verified']} of {len(rows)} deployments {done}")))
-    say(Essential(f"batch: {os.path.relpath(folder / 'batch.html')}"))
-    if stopped:
-        say(Essential("stopped; go on with --resume, which leaves out what is done"))
+    return text_table(FOUND, rows, f"{found['verified']} of {len(rows)} deployments {done}")

@@ -211,17 +211,17 @@ def _done(job: Job, file: Path, tell: Callable[[str], None]) -> JobResult:
     from runbook_lib.spec.loader import load_spec
 
     spec = load_spec(file)
-    before = runs.latest(spec.deployment)
+    made: list[Path] = []
     if job.verb == "plan":
         return _planned(job, runner.plans(spec), tell)
     if job.verb == "run":
-        runner.run(spec, None, job.first, job.last, job.resume, job.agreed, parameters=job.parameters, began=tell)
+        runner.run(spec, None, job.first, job.last, job.resume, job.agreed, parameters=job.parameters, began=tell, made=made.append)
     elif job.verb == "verify":
-        runner.verify(spec, None, job.agreed)
+        runner.verify(spec, None, job.agreed, made=made.append)
     else:
-        runner.destroy(spec, spec.deployment)
-    run = runs.latest(spec.deployment)
-    outcome = outcome_of(job.name, run, before, "gone" if job.verb == "destroy" else "verified")
+        runner.destroy(spec, spec.deployment, made=made.append)
+    run = made[0].resolve() if made else None
+    outcome = outcome_of(job.name, run, "gone" if job.verb == "destroy" else "verified")
     if run is None or not job.evidence or not outcome.report:
         return outcome
     if job.evidence == evidence.BACK:
@@ -237,9 +237,9 @@ def _planned(job: Job, plans: Any, tell: Callable[[str], None]) -> JobResult:
     return JobResult(job.name, VERIFIED, f"{changed} to change" if changed else "nothing to change", changed=changed)
 
 
-def outcome_of(name: str, run: Path | None, before: Path | None, well: str) -> JobResult:
-    """Return the outcome of a deployment's run, read from its folder. `before`: the newest run when the job began; `well`: said of a run that ended so."""
-    if run is None or run == before:
+def outcome_of(name: str, run: Path | None, well: str) -> JobResult:
+    """Return the outcome of a deployment's run, read from its folder. `well`: said of a run that ended so."""
+    if run is None:
         return JobResult(name, FAILED, "no run was begun")
     entries = runs.read(run)
     result = runs.summarise(entries)

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -19,17 +22,25 @@ from runbook_lib.headless.batch.sweep import Sweep
 from runbook_lib.redaction import redactor
 
 SCHEMA = 1
+EVENTS = "batch.jsonl"
+POLL = 0.3  # seconds between two looks at the events of a batch
 FOLDER = "_batches"  # beside the deployments' folders; no deployment can have this name
 
 
 class BatchRecord:
-    """The folder of one batch, `runs/_batches/<sweep>/<UTC>/`. Its lines are redacted."""
+    """The folder of one batch, `runs/_batches/<sweep>/<UTC>/`. Its lines are redacted.
+
+    The file of events is locked until `release`, or until this process has ended, however it does: others see by it that the batch is under way.
+    """
 
     def __init__(self, sweep: Sweep, verb: str):
         self.sweep, self.verb, self.began = sweep, verb, time.monotonic()
         self.started = journal.now()
         self.folder = journal.unused(runs.runs_folder() / FOLDER / sweep.name)
         self.folder.mkdir(parents=True)
+        self._events = open(self.folder / EVENTS, "a", encoding="utf-8")  # noqa: SIM115 (until `release`)
+        with suppress(OSError):  # a disk without locks: who watches takes the batch for ended
+            fcntl.flock(self._events, fcntl.LOCK_EX)
         self._write({"event": "begin", "sweep": sweep.name, "verb": verb, "rows": {row.name: row.digest for row in sweep.rows}})
 
     def began_row(self, name: str, chapter: str = "") -> None:
@@ -42,32 +53,64 @@ class BatchRecord:
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         line = redactor.redact(json.dumps({"utc": journal.now(), **entry}, ensure_ascii=False, default=str))
-        with open(self.folder / "batch.jsonl", "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        self._events.write(line + "\n")
+        self._events.flush()
 
     def close(self, outcomes: Mapping[str, JobResult]) -> dict[str, Any]:
         """Write `batch.json` and `junit.xml`, and return the content of the former."""
-        found = result(self, outcomes)
+        found = result(self.sweep, self.verb, self.started, round(time.monotonic() - self.began, 1), outcomes)
         write_whole(self.folder / "batch.json", redactor.redact(json.dumps(found, indent=1, ensure_ascii=False, default=str)))
         write_whole(self.folder / "junit.xml", redactor.redact(junit(found)))
         journal.point_latest(self.folder)
         return found
 
+    def release(self) -> None:
+        """Let others see that nothing more is written."""
+        self._events.close()
 
-def result(record: BatchRecord, outcomes: Mapping[str, JobResult]) -> dict[str, Any]:
+
+def follow(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield the events of a batch as they are written, from the first on, until the batch has ended, or its process has."""
+    with open(folder / EVENTS, encoding="utf-8") as events:
+        rest, at_work = "", True
+        while at_work:
+            at_work = under_way(folder)  # before the look: what was written before the end is read
+            rest += events.read()
+            *lines, rest = rest.split("\n")
+            yield from (json.loads(line) for line in lines)
+            if at_work and not lines:
+                time.sleep(POLL)
+
+
+def under_way(folder: Path) -> bool:
+    """Return whether the process that does this batch still lives, on whichever machine that shares this disk."""
+    with open(folder / EVENTS, encoding="utf-8") as events:
+        try:
+            fcntl.flock(events, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def batches(sweep: str) -> list[Path]:
+    """Return the folders of this sweep's batches on this machine, the newest last, the one that is under way among them."""
+    return sorted(file.parent for file in (runs.runs_folder() / FOLDER / sweep).glob(f"2*T*Z*/{EVENTS}"))
+
+
+def result(sweep: Sweep, verb: str, started: str, seconds: float, outcomes: Mapping[str, JobResult]) -> dict[str, Any]:
     """Return a batch as one document: what it was, how many rows ended in which way, and each row in the sweep's order."""
     rows = []
-    for row in record.sweep.rows:
+    for row in sweep.rows:
         ended = outcomes.get(row.name, JobResult(row.name, SKIPPED))
         rows.append({**ended.as_dict(), "params": row.params, "cells": dict(row.cells), "sets": row.sets, "pattern": row.values.get("pattern"), "ok": ended.ok})
     states = [row["state"] for row in rows]
     return {
         "schema": SCHEMA,
-        "sweep": record.sweep.name,
-        "keys": list(record.sweep.keys),
-        "verb": record.verb,
-        "started": record.started,
-        "seconds": round(time.monotonic() - record.began, 1),
+        "sweep": sweep.name,
+        "keys": list(sweep.keys),
+        "verb": verb,
+        "started": started,
+        "seconds": seconds,
         "ok": all(row["ok"] for row in rows),
         "verified": sum(row["ok"] for row in rows),
         "states": {state: states.count(state) for state in dict.fromkeys(states)},
@@ -81,19 +124,34 @@ def done_before(sweep: Sweep, verb: str) -> dict[str, JobResult]:
     A row whose parameters are others now is not among them.
     """
     now = {row.name: row.digest for row in sweep.rows}
-    for folder in sorted((runs.runs_folder() / FOLDER / sweep.name).glob("2*T*Z*"), reverse=True):
-        events = runs.lines(folder / "batch.jsonl")
+    for folder in reversed(batches(sweep.name)):
+        events = runs.lines(folder / EVENTS)
         if events and events[0].get("verb") == verb:
-            known = {field.name for field in fields(JobResult)}
-            ended = [JobResult(**{key: value for key, value in event.items() if key in known}) for event in events if event.get("event") == "outcome"]
+            ended = [outcome_in(event) for event in events if event.get("event") == "outcome"]
             return {one.name: one for one in ended if one.ok and one.name in now and events[0]["rows"].get(one.name) == now[one.name]}
     return {}
 
 
+def outcome_in(event: Mapping[str, Any]) -> JobResult:
+    """Return how a row ended, from the event that says so."""
+    known = {field.name for field in fields(JobResult)}
+    return JobResult(**{key: value for key, value in event.items() if key in known})
+
+
+def ended(sweep: str) -> list[Path]:
+    """Return those of them that have ended and left their document."""
+    return [folder for folder in batches(sweep) if (folder / "batch.json").is_file()]
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """Return the document of a batch that has ended."""
+    found: dict[str, Any] = json.loads((folder / "batch.json").read_text(encoding="utf-8"))
+    return found
+
+
 def earlier(sweep: str, most: int = 20) -> list[dict[str, Any]]:
     """Return the documents of this sweep's batches on this machine, the newest last."""
-    folders = sorted((runs.runs_folder() / FOLDER / sweep).glob("2*T*Z*"))
-    return [json.loads(file.read_text(encoding="utf-8")) for folder in folders[-most:] if (file := folder / "batch.json").is_file()]
+    return [read(folder) for folder in ended(sweep)[-most:]]
 
 
 def junit(found: Mapping[str, Any]) -> str:

@@ -127,11 +127,10 @@ def load_sweep(path: str | Path) -> Sweep:
     if not cells:
         raise ParamsError("the sweep has no row: `exclude` leaves nothing", str(file), "shorten `exclude`, or name more values")
     names = list(_names(options, cells))
-    if len(set(names)) < len(names):
-        twice = next(name for name, times in Counter(names).items() if times > 1)
-        raise ParamsError(f"two rows are named {twice}", str(file), "give one of them a `name`, or take one away")
+    _refuse_twice(names, file)
     networks = _allocated(options, [name for name, row in zip(names, cells, strict=True) if _own(row)], file, _networks(file))
     rows = [_row(options, bases[row["params"]], name, row, networks, file) for name, row in zip(names, cells, strict=True)]
+    _refuse_twice([row.name for row in rows], file)  # two params files may be of one deployment
     _refuse_overlaps(rows, file)
     _refuse_circles(rows, options, file)
     return Sweep(options.sweep, tuple(rows), options, file, networks)
@@ -259,6 +258,11 @@ def _allocated(options: SweepFile, names: Sequence[str], file: Path, kept: Mappi
         step = f"make it larger, or take names of former rows out of {_networks_file(file).name} once these deployments are destroyed"
         raise ParamsError(f"networks = {options.networks} has {len(places)} networks of /24, and {len(names)} rows and former rows need more", str(file), step)
     return found
+
+
+def _refuse_twice(names: Sequence[str], file: Path) -> None:
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise ParamsError(f"two rows are named {twice[0]}", str(file), "give one of them a `name`, or take one away")
 
 
 def _refuse_overlaps(rows: Sequence[Row], file: Path) -> None:

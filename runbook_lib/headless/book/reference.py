@@ -12,6 +12,7 @@ from runbook_lib.changes import Plan, Result
 from runbook_lib.chapters import cluster, launch, mysql, nginx, product_nodes, sso
 from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.check import CheckTable
+from runbook_lib.headless.batch_view import Batch
 
 OBJECTS = {  # what deployment.<name> is
     "launch": launch.Launch,
@@ -46,6 +47,9 @@ def reference_page() -> str:
         lines += [f"## deployment.{name}", "", plain(_doc(kind)), ""]
         for verb, method in _methods(kind, kind.__mro__):
             lines += _entry(f"deployment.{name}.{verb}", method)
+    lines += ["## batch", "", plain(_doc(Batch)), ""]
+    for verb, method in _methods(Batch, (Batch,)):
+        lines += _entry(f"batch.{verb}", method)
     lines += ["## What they return", ""]
     for value in RETURNED:
         lines += [f"### {value.__name__}", "", plain(_doc(value)), ""]

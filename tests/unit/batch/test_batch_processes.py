@@ -100,6 +100,8 @@ def test_two_batches_of_one_sweep_never_do_a_run_at_the_same_time(here: Workspac
     assert [process.returncode for process in both] == [0, 0], said
     for word in ("well", "other", "third"):
         assert here.tries(word) == ["begun", "ended", "begun", "ended"], "one began while the other was at it"
+    documents = [json.loads(file.read_text()) for file in (here.folder / "runs/_batches/s").glob("2*/batch.json")]
+    assert len({row["report"] for document in documents for row in document["rows"]}) == 6, "each tells of its own runs, though the other's may be newer"
 
 
 def test_several_params_files_need_no_sweep(here: Workspace) -> None:

@@ -16,7 +16,7 @@ import yaml
 
 from runbook_lib.headless.batch.job import FAILED, SKIPPED, VERIFIED, JobResult
 from runbook_lib.headless.batch.notify import letter, notify
-from runbook_lib.headless.batch.page import grid, write_page
+from runbook_lib.headless.batch.page import grid, trend, write_page
 from runbook_lib.headless.batch.record import BatchRecord, done_before, earlier
 from runbook_lib.headless.batch.sweep import Sweep, load_sweep
 from runbook_lib.redaction import redactor
@@ -79,7 +79,28 @@ def test_the_page_has_the_matrix_each_failure_and_the_earlier_batches(sweep: Swe
     page = write_page(record.folder, found, earlier("wide")[:-1]).read_text()
     assert "db-1 does not answer &lt;b&gt;" in page and "look at its console" in page and "excluded" in page
     assert re.findall(r"<strong>(\d of \d)</strong>", page) == ["1 of 3", "3 of 3"]
+    assert "✘ failed" in page[page.index("deployments over time") :]
     assert "http" not in re.sub(r'xmlns="[^"]*"|http-equiv', "", page), "it loads nothing from elsewhere"
+
+
+def test_the_trend_shows_which_deployments_did_not_always_end_well_when_the_same_was_done(sweep: Sweep, outcomes: dict[str, JobResult]) -> None:
+    first, second, third = (row.name for row in sweep.rows)
+    all_well = {name: replace(outcome, state=VERIFIED, error=None) for name, outcome in outcomes.items()}
+    found = [
+        closed(sweep, all_well, "plan")[1],
+        closed(sweep, all_well)[1],
+        closed(sweep, {**all_well, third: replace(outcomes[second], name=third)})[1],
+        closed(sweep, outcomes)[1],
+    ]
+    table = trend(found)
+    assert [(one["verb"], one["well"], one["failed"]) for one in table["batches"]] == [
+        ("plan", 3, []),
+        ("run", 3, []),
+        ("run", 2, [third]),
+        ("run", 1, [second, third]),
+    ]
+    assert [(name, [row["ok"] for row in states]) for name, states in table["lines"]] == [(third, [True, False, False]), (second, [True, True, False])]
+    assert first in found[0]["rows"][0]["name"] and trend(found[:1])["lines"] == [] and trend(found[:1])["times"] == ""
 
 
 def test_what_was_done_well_is_left_out_when_the_same_sweep_goes_on_with_the_same_verb(sweep: Sweep, outcomes: dict[str, JobResult]) -> None:

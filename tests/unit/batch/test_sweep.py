@@ -12,7 +12,6 @@ import yaml
 from runbook_lib.errors import RunbookError
 from runbook_lib.headless.batch.command import dry_run, jobs_of
 from runbook_lib.headless.batch.sweep import Sweep, keep_networks, load_sweep
-from runbook_lib.headless.terminal import Terminal
 
 ERRORS = yaml.safe_load(Path(__file__).with_name("sweep_errors.yaml").read_text())
 TWO = {"matrix": {"nginx.tls": ["intermediate", "modern"], "clustering": [True, False]}, "networks": "10.9.0.0/16"}
@@ -77,6 +76,18 @@ def test_a_row_that_sets_nothing_is_the_deployment_of_its_params_file(write: Wri
     assert (one.name, one.spec.cloud.network, two.name) == ("greg-single", "10.213.2.0/24", "as-cluster")
 
 
+def test_two_params_files_of_one_deployment_are_refused_though_their_networks_differ(write: Written, tmp_path: Path) -> None:
+    for name, network in (("a", "10.9.1.0/24"), ("b", "10.9.2.0/24")):
+        (tmp_path / f"{name}.yaml").write_text(load_sweep(write(set={"cloud.network": network})).rows[0].text)
+    with pytest.raises(RunbookError, match="two rows are named greg-single"):
+        load_sweep(write(params=["a.yaml", "b.yaml"]))
+
+
+def test_a_dry_run_refuses_a_chapter_that_the_pattern_does_not_have(write: Written) -> None:
+    with pytest.raises(RunbookError, match="greg-single has no chapter 03"):
+        dry_run(load_sweep(write(chapters="03-05")))
+
+
 def test_a_row_that_is_added_moves_no_other_and_a_former_network_is_not_given_again(write: Written) -> None:
     before = load_sweep(write(**TWO))
     keep_networks(before)
@@ -97,10 +108,9 @@ def test_keys_that_all_rows_have_in_common_are_set_once(write: Written) -> None:
     assert all(row.spec.drill for row in rows) and all("drill" not in row.cells for row in rows)
 
 
-def test_a_dry_run_lists_machines_and_cost_and_writes_nothing(write: Written, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_lists_machines_and_cost_and_writes_nothing(write: Written, tmp_path: Path) -> None:
     file = write(**TWO)
-    assert dry_run(load_sweep(file), Terminal()) == 0
-    said = capsys.readouterr().out
+    said = str(dry_run(load_sweep(file)))
     assert said.startswith("4 deployments, 12 machines, US$ 377.76 per month; to do: run\n")
     assert "wide-modern-clustering" in said and "nginx.tls = modern, clustering = true" in said
     assert list(tmp_path.iterdir()) == [file]
