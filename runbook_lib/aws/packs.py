@@ -47,6 +47,12 @@ class Pack:
         archive, top = self._opened()
         return tuple(name.removeprefix(top) for name in archive.namelist() if not name.endswith("/"))
 
+    def listing(self) -> dict[str, tuple[int, int, int]]:
+        """Return size, CRC-32 and mode of everything inside by name, without the pack's top folder; names of folders end in a slash."""
+        archive, top = self._opened()
+        entries = [entry for entry in archive.infolist() if entry.filename != top]
+        return {entry.filename.removeprefix(top): (entry.file_size, entry.CRC, entry.external_attr >> 16 & 0o777) for entry in entries}
+
     def member(self, name: str) -> bytes:
         """Return the content of one file; `name` is without the top folder. Raises MemberMissing, which is a KeyError too."""
         try:
