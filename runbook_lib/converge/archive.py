@@ -95,7 +95,8 @@ class Archive(Resource):
             return Change(self.key, "replace", summary)
         decided = self._decided(fact)
         carried, left = len(decided["carry"]) + len(decided["remove"]), len(decided["left"])
-        return Change(self.key, "replace", f"{summary}; carries {counted(carried, 'file')} over, leaves {left or 'none'}", self._told(decided, fact))
+        leaves = f"leaves {left or 'none'}" if fact.get("known") else "leaves what cannot be told from the old pack's"
+        return Change(self.key, "replace", f"{summary}; carries {counted(carried, 'file')} over, {leaves}", self._told(decided, fact))
 
     def replaces(self, fact: Fact) -> bool:
         """Return whether this archive takes the place of another one."""
@@ -120,7 +121,8 @@ class Archive(Resource):
         migration = home.migration(fact.get("version", ""))
         lines = [f"@ {migration}"] if migration else []
         if not fact.get("known"):
-            lines.append("@ nobody noted what the old archive brought: carried is what stands in a folder that the new one does not have")
+            lines.append("@ nobody noted what the old archive brought, so what was changed in its files is not known and not carried over:")
+            lines.append("@ carried is what stands where the operator's things are and the new archive has nothing")
         lines += [f"+ carried over: {path}" for path in decided["carry"]]
         lines += [f"+ stays removed: {path}" for path in decided["remove"]]
         lines += [f"+ carried over as it is: {', '.join(home.whole)}"] if home.whole else []

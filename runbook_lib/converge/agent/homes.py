@@ -7,6 +7,7 @@ import fnmatch, gzip  # noqa: E401, E402
 MANIFEST = ".runbook-manifest"  # in the home: what its archive brought, [size, CRC] by path
 UNPROVEN = ".runbook-unproven"  # in the home: its program was not seen serving since this archive is in place
 PREVIOUS = ".previous"  # suffix of the home that was replaced last
+FEW = 5  # files of one folder that are named one by one
 ASIDE = ".discarded"  # suffix of a home that is on its way out
 
 
@@ -125,7 +126,7 @@ def decide(found, listing, rules):
             else:
                 result["left"].append([path, "changed by hand"])
         elif not place:
-            result["left"].append([os.path.dirname(path) or path, "added by hand or by the product"])
+            result["left"].append([path, "added by hand or by the product"])
         elif not found["known"] and path[: len(place) + 1] + path[len(place) + 1 :].split("/")[0] in tops:
             if new is None or list(new[:2]) != found["added"][path]:
                 result["left"].append([place, "differs from the new pack, and nobody noted what the old one brought"])
@@ -133,8 +134,17 @@ def decide(found, listing, rules):
             result["carry"].append(path)
         elif list(new[:2]) != found["added"][path]:
             result["left"].append([path, "added by hand, and the new pack brings its own"])
-    result["left"] = [list(pair) for pair in sorted({tuple(pair) for pair in result["left"]})]
+    result["left"] = shortened(result["left"])
     return result
+
+
+def shortened(left):
+    """Return [path, why] sorted, each once; of more than FEW files in one folder with the same reason the folder instead."""
+    together = {}
+    for path, why in left:
+        together.setdefault((os.path.dirname(path), why), set()).add(path)
+    pairs = [[path, why] for (folder, why), paths in together.items() for path in (paths if len(paths) <= FEW or not folder else [folder + "/*"])]
+    return sorted(pairs)
 
 
 def size_of(home, folders):
