@@ -156,8 +156,7 @@ class Fresh:
             data = home.member(name) if home.member else b""
             return {**status, "type": "file", "mode": home.listing[name][2] or 0o644, "sha256": sha256(data), "content": pack(data)}
         if name == "." or name in self._folders:
-            mode = home.listing.get(f"{name}/", (0, 0, 0o755))[2] if name != "." else 0
-            return {**status, "type": "directory", "mode": mode or 0o755}
+            return {**status, "type": "directory", "mode": home.listing.get(f"{name}/", (0, 0, 0))[2] or 0o755}
         return NO_FILE
 
     @cached_property

@@ -63,8 +63,12 @@ def proofs_due(names: Collection[str]) -> tuple[Pending, ...]:
 def unproven(fleet: Fleet, ctx: Context) -> set[str]:
     """Return the names of the nodes with a first boot that have a new pack and were not seen serving since."""
     mark = shlex.quote(f"{home_of(ctx.spec)}/{UNPROVEN}")
-    there = fleet.each(lambda host: host.run(f"sudo -n test -e {mark}").succeeded, sorted(ctx.booted))
+    there = fleet.each(lambda host: host.run(f"sudo -n test -e {mark}").succeeded, _serving(ctx))
     return {name for name, has in there.items() if has}
+
+
+def _serving(ctx: Context) -> list[str]:
+    return [node.name for node in ctx.topology.wso2_nodes if node.name in ctx.booted]
 
 
 def prove(fleet: Fleet, ctx: Context, names: Sequence[str]) -> None:
@@ -95,7 +99,7 @@ def roll_back(fleet: Fleet, ctx: Context, names: Collection[str], tell: Callable
 def old_homes(fleet: Fleet, ctx: Context) -> dict[str, int]:
     """Return by node name the size in MiB of the home that was replaced, for the nodes that still have one."""
     old = shlex.quote(home_of(ctx.spec) + PREVIOUS)
-    said = fleet.each(lambda host: host.run(f"sudo -n sh -c '[ ! -d {old} ] || du -sm {old}'").stdout, sorted(ctx.booted))
+    said = fleet.each(lambda host: host.run(f"sudo -n sh -c '[ ! -d {old} ] || du -sm {old}'").stdout, _serving(ctx))
     return {name: int(text.split()[0]) for name, text in said.items() if text.strip()}
 
 

@@ -34,12 +34,12 @@ def download(url, sha256):
 
 
 def listing_of(archive):
-    """Return [size, CRC, mode] by path of everything in a zip, without its single top folder; folders end in a slash."""
+    """Return [size, CRC, mode] by path of everything in a zip below its single top folder, itself `./`; folders end in a slash."""
     with zipfile.ZipFile(archive) as z:
         entries = z.infolist()
     tops = {entry.filename.split("/", 1)[0] for entry in entries}
     top = tops.pop() + "/" if len(tops) == 1 else ""
-    return {e.filename[len(top) :]: [e.file_size, e.CRC, (e.external_attr >> 16) & 0o777] for e in entries if e.filename != top}
+    return {e.filename[len(top) :] or "./": [e.file_size, e.CRC, (e.external_attr >> 16) & 0o777] for e in entries}
 
 
 def extract(archive, into):

@@ -117,23 +117,30 @@ def decide(found, listing, rules):
             if new is not None and place:
                 result["remove"].append(path)
             elif new is not None:
-                result["left"].append([path, "was removed by hand, and is back"])
+                result["left"].append([path, "removed since it was unpacked, and back with the new pack"])
         elif path in found["changed"]:
             if place and new is not None and list(new[:2]) == found["changed"][path]:
                 result["carry"].append(path)
             elif place:
-                result["left"].append([path, "changed by hand, and the new pack has another one" if new else "changed by hand, and the new pack has none"])
+                result["left"].append(
+                    [
+                        path,
+                        "changed since it was unpacked, and the new pack has another one"
+                        if new
+                        else "changed since it was unpacked, and the new pack has none",
+                    ]
+                )
             else:
-                result["left"].append([path, "changed by hand"])
+                result["left"].append([path, "changed since it was unpacked"])
         elif not place:
-            result["left"].append([path, "added by hand or by the product"])
+            result["left"].append([path, "added since"])
         elif not found["known"] and path[: len(place) + 1] + path[len(place) + 1 :].split("/")[0] in tops:
             if new is None or list(new[:2]) != found["added"][path]:
                 result["left"].append([place, "differs from the new pack, and nobody noted what the old one brought"])
         elif new is None:
             result["carry"].append(path)
         elif list(new[:2]) != found["added"][path]:
-            result["left"].append([path, "added by hand, and the new pack brings its own"])
+            result["left"].append([path, "added since, and the new pack brings its own"])
     result["left"] = shortened(result["left"])
     return result
 
