@@ -314,8 +314,8 @@ class Unit(Resource):
         return Change(self.key, " and ".join(due), f"is {fact['state']}") if due else None
 
     def foreseen(self, fact: Fact, fresh: FreshTree) -> Fact:
-        """A unit whose files are replaced is stopped meanwhile."""
-        return {**fact, "active": False, "stale": False, "state": "inactive/dead"} if any(map(fresh.covers, self.watches)) else fact
+        """A unit whose files are replaced is stopped and disabled meanwhile."""
+        return {**fact, "active": False, "enabled": False, "stale": False, "state": "inactive/dead"} if any(map(fresh.covers, self.watches)) else fact
 
 
 @dataclass(frozen=True)

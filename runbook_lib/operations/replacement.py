@@ -29,6 +29,7 @@ rm -rf {failed}
 mv {home} {failed}
 mv {old} {home}
 rm -rf {failed}
+systemctl enable {unit}
 """
 
 

@@ -142,3 +142,23 @@ def test_killed_and_without_power_in_the_middle_the_next_run_ends_with_one_pack_
         assert node in on(deployment, node, "curl -sk https://$(hostname -I | tr -d ' '):9443/own/")
         assert on(deployment, node, "ls /opt/wso2").split() == ["as"]
     deployment.close()
+
+
+def test_store_and_publisher_go_side_by_side_and_a_changed_page_stays_changed(separated: Deployed, lab: Any) -> None:
+    own, other = separated.open(), with_pack(separated, another_pack(lab, separated.params, "1")).open()
+    page = "/opt/wso2/greg/repository/deployment/server/jaggeryapps/store/themes/store/css/practice.css"
+    on(own, "store-2", f"cp -a {page} {page}.kept; echo '/* by hand */' >> {page}")
+    try:
+        planned = other.greg.plan()
+        assert "+ carried over: repository/deployment/server/jaggeryapps/store/themes/store/css/practice.css" in str(planned)
+        done = other.greg.apply(planned)
+        assert {(p.host, p.change.key, p.change.verb) for p in done.changed} == {(p.host, p.change.key, p.change.verb) for p in planned.pending}
+        assert not other.greg.plan() and in_nginx(other)
+        other.greg.verify()
+        assert "by hand" in on(own, "store-2", f"tail -1 {page}")
+    finally:
+        own.greg.apply(own.greg.plan())
+        on(own, "store-2", f"mv {page}.kept {page}")
+        own.greg.verify()
+    own.close()
+    other.close()

@@ -190,14 +190,15 @@ def copy_into(old, new, decided, rules):
 def put_in_place(r, tree, listing):
     """Stop the program, carry over what others put into its home, and put the new tree there; the old home stays beside it.
 
-    Raises Failed when that is no longer what the plan showed: nothing was replaced then, and the program runs again.
+    It is neither running nor enabled afterwards. Raises Failed when that is no longer what the plan showed: nothing was replaced then, and the
+    program runs again.
     """
     home, rules = r["path"], r["rules"]
     old = standing(home)
     refuse_without_room(home, size_of(old, [folder for folder in rules["whole"] if folder not in rules["linked"]]))
-    active = subprocess.run(["systemctl", "is-active", "--quiet", r["unit"]]).returncode == 0 if r["unit"] else False
-    if active:
-        run(["systemctl", "stop", r["unit"]])
+    state = {verb for verb in ("is-active", "is-enabled") if r["unit"] and subprocess.run(["systemctl", verb, "--quiet", r["unit"]]).returncode == 0}
+    if state:  # nor does it start at a boot, before its settings are written
+        run(["systemctl", "disable", "--now", r["unit"]])
     try:
         decided = decide(differences(old, rules), listing, rules)
         if [decided["carry"], decided["remove"]] != [r["carry"], r["remove"]]:
@@ -209,8 +210,8 @@ def put_in_place(r, tree, listing):
         if r.get("owner"):
             run(["chown", "-R", r["owner"], tree])
     except BaseException:
-        if active:
-            subprocess.run(["systemctl", "start", r["unit"]])
+        for verb in ("enable",) * ("is-enabled" in state) + ("start",) * ("is-active" in state):
+            subprocess.run(["systemctl", verb, r["unit"]])
         raise
     if old != home:
         os.rename(old, home)
