@@ -16,7 +16,7 @@ from runbook_lib.chapters.base import Converging
 from runbook_lib.check import CheckTable
 from runbook_lib.checks.product_nodes import boot_times, verify_nodes
 from runbook_lib.converge import engine
-from runbook_lib.errors import LockHeld, PlanOvertaken, RunbookError, Stopped
+from runbook_lib.errors import HostError, LockHeld, PlanOvertaken, RunbookError, Stopped
 from runbook_lib.evidence.pictures.boots import first_boots
 from runbook_lib.evidence.pictures.figure import Figure
 from runbook_lib.notebook import progress as progress_
@@ -104,7 +104,9 @@ class ProductNodes(Converging):
         Raises RunbookError with both reasons where there is such a node; it returns where there is none.
         """
         d, hosts = self.deployment, self.deployment.fleet()
-        names = replacement.unproven(hosts, context)
+        names: set[str] = set()
+        with suppress(HostError):  # a node that does not answer: then the first error says what happened
+            names = replacement.unproven(hosts, context)
         if not names:
             return
         listed = ", ".join(sorted(names))

@@ -31,7 +31,6 @@ def test_a_first_boot_that_is_not_recorded_leaves_nothing_to_the_next_home() -> 
 def test_what_the_runbook_writes_is_not_taken_for_the_operators() -> None:
     ours = home_on("greg-separated", booted=True).ours
     assert {
-        "bin/wso2server.sh",
         "repository/conf/user-mgt.xml",
         "repository/components/lib/mariadb-java-client.jar",
         "repository/resources/security/wso2carbon.jks",
