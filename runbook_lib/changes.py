@@ -14,7 +14,7 @@ from runbook_lib.tables import counted
 
 # Signs shown before the verb: created, removed, replaced, started. Every other verb has the sign MODIFIED.
 SIGNS = dict.fromkeys(("create", "install", "load", "unpack"), "+") | dict.fromkeys(("delete", "remove"), "-")
-SIGNS |= {"replace": "±"} | dict.fromkeys(("boot", "start", "restart", "reload", "run"), "▸")
+SIGNS |= {"replace": "±"} | dict.fromkeys(("boot", "start", "restart", "reload", "run", "dump", "watch"), "▸")
 MODIFIED = "~"
 DIFF = {"+": "added", "-": "taken", "@": "place"}  # by the first character of a diff's line: the class that colours it
 

@@ -196,7 +196,7 @@ class Session:
         except PackError as error:
             error.where = f"{key}: {error.where or url}"
             raise
-        return Download(found.sha256, stage(found, self.cloud.aws, self.spec.deployment), found.member, found.members)
+        return Download(found.sha256, stage(found, self.cloud.aws, self.spec.deployment), found.member, found.members, found.listing)
 
     def node(self, name: str) -> Node:
         return self.topology.node(name)

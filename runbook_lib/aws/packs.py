@@ -47,6 +47,11 @@ class Pack:
         archive, top = self._opened()
         return tuple(name.removeprefix(top) for name in archive.namelist() if not name.endswith("/"))
 
+    def listing(self) -> dict[str, tuple[int, int, int]]:
+        """Return size, CRC-32 and mode of everything inside by name below the pack's top folder, itself `./`; names of folders end in a slash."""
+        archive, top = self._opened()
+        return {e.filename.removeprefix(top) or "./": (e.file_size, e.CRC, e.external_attr >> 16 & 0o777) for e in archive.infolist()}
+
     def member(self, name: str) -> bytes:
         """Return the content of one file; `name` is without the top folder. Raises MemberMissing, which is a KeyError too."""
         try:

@@ -7,19 +7,20 @@ Nodes that are restarted are taken out of Nginx meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from runbook_lib.changes import Change, Pending, Plan, Result
+from runbook_lib.changes import Change, Event, Pending, Plan, Result
 from runbook_lib.chapters.base import Converging
 from runbook_lib.check import CheckTable
 from runbook_lib.checks.product_nodes import boot_times, verify_nodes
 from runbook_lib.converge import engine
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import HostError, LockHeld, PlanOvertaken, RunbookError, Stopped
 from runbook_lib.evidence.pictures.boots import first_boots
 from runbook_lib.evidence.pictures.figure import Figure
 from runbook_lib.notebook import progress as progress_
-from runbook_lib.operations import demo_app, deploy_archive, rolling_restart, startup
+from runbook_lib.operations import demo_app, deploy_archive, replacement, rolling_restart, startup
 from runbook_lib.operations.backup import recreate_databases
 from runbook_lib.roles import appserver, carbon, greg, mysql
 from runbook_lib.roles.context import Context
@@ -35,25 +36,40 @@ class ProductNodes(Converging):
         return self.deployment.topology.wso2_nodes
 
     def plan(self) -> Plan:
-        """Return the difference between the nodes and their desired state, including the first boots that are due."""
-        plan = super().plan()
-        booted = self.deployment.context().booted
+        """Return the difference between the nodes and their desired state, including the first boots that are due.
+
+        Where a node gets another pack, the databases are dumped first; where one got it and was not seen serving since, that is left to do.
+        """
+        d, plan = self.deployment, super().plan()
+        context = d.context()
         boots = tuple(
             Pending(name, startup.FIRST_BOOT, Change(startup.FIRST_BOOT, "boot", "one node after the other, with -Dsetup"))
             for name in plan.wish
-            if name not in booted
+            if name not in context.booted
         )
-        return replace(plan, pending=plan.pending + boots)
+        unproven = replacement.unproven(d.fleet(), context) if context.booted and d.launched() else set()
+        dumps, proofs = replacement.dumps_due(context, plan), replacement.proofs_due(unproven - replacement.replaced_by(plan))
+        return replace(plan, pending=dumps + plan.pending + boots + proofs)
 
     def work(self, plan: Plan, progress: Any) -> Result:
         d, hosts = self.deployment, self.deployment.fleet()
-        boots = tuple(p for p in plan.pending if p.stage == startup.FIRST_BOOT)
-        settings = replace(plan, pending=tuple(p for p in plan.pending if p.stage != startup.FIRST_BOOT))
+        boots, dumps, proofs = plan.of(startup.FIRST_BOOT), plan.of(replacement.DUMP), plan.of(replacement.PROOF)
+        settings = replace(plan, pending=tuple(p for p in plan.pending if p not in (*boots, *dumps, *proofs)))
         before = d.context()
+        dumped = self._dump(plan, dumps)
         batches = rolling_restart.batches(d, before, settings)
-        done = engine.apply(
-            hosts, settings, progress, progress.stop, batches, lambda names: self._wait(before, [n for n in names if n in before.booted], progress)
-        )
+        try:
+            done = engine.apply(hosts, settings, progress, progress.stop, batches, lambda names: self._served(before, names, progress))
+            if proofs:
+                plan.begun.update(p.host for p in proofs)
+                self._served(before, [p.host for p in proofs], progress)
+                rolling_restart.take_out(d, ())
+        except (PlanOvertaken, Stopped):
+            raise
+        except RunbookError as error:
+            self._roll_back(before, error, dumped, progress)
+            raise
+        done = replace(done, changed=dumps + done.changed + proofs)
         if not boots:
             return done
         plan.begun.update(p.host for p in boots)
@@ -67,8 +83,57 @@ class ProductNodes(Converging):
             raise
         return Result(self.title, done.changed + boots + rest.changed, done.hosts, done.seconds + rest.seconds)
 
-    def _wait(self, context: Context, names: Sequence[str], progress: Any) -> None:
-        startup.wait_ready(self.deployment.fleet(), context, names, progress)
+    def _dump(self, plan: Plan, due: Sequence[Pending]) -> list[str]:
+        """Dump the databases before a pack is replaced; return where the dumps are, which the journal says too."""
+        d, paths = self.deployment, []
+        plan.begun.update(p.host for p in due)
+        for made in replacement.dump(d.fleet()[d.topology.db.name], due):
+            d.journal.write(self.name, "dump", host=d.topology.db.name, key=made.database, change=made.path)
+            paths.append(made.path)
+        return paths
+
+    def _served(self, context: Context, names: Sequence[str], progress: Any) -> None:
+        """Wait until these nodes serve; those with a new pack are then proven."""
+        serving, hosts = [name for name in names if name in context.booted], self.deployment.fleet()
+        startup.wait_ready(hosts, context, serving, progress)
+        replacement.prove(hosts, context, serving)
+
+    def _roll_back(self, context: Context, error: RunbookError, dumps: Sequence[str], progress: Any) -> None:
+        """Give the nodes that do not serve with the new pack their old home back, and put them back into Nginx.
+
+        Raises RunbookError with both reasons where there is such a node; it returns where there is none.
+        """
+        d, hosts = self.deployment, self.deployment.fleet()
+        names: set[str] = set()
+        with suppress(HostError):  # a node that does not answer: then the first error says what happened
+            names = replacement.unproven(hosts, context)
+        if not names:
+            return
+        listed = ", ".join(sorted(names))
+        try:
+            replacement.roll_back(hosts, context, names, lambda name, text: progress(Event(name, replacement.PROOF, text, 0, 0)))
+            rolling_restart.take_out(d, ())
+        except RunbookError as second:
+            told = RunbookError(f"{error.what}\n{listed} could not be put back on the old pack either: {second.what}", second.where, second.next_step)
+        else:
+            d.journal.write(self.name, "rolled back", host=listed, change="the old home is back and serves")
+            step = "correct product.pack, or set it back to what the nodes have"
+            step += f"; the databases as they were before are kept on {d.topology.db.name}: {', '.join(dumps)}" if dumps else ""
+            told = RunbookError(f"{error.what}\n{listed} did not serve with the new pack: rolled back, the old one serves again", error.where, step)
+        told.changed = error.changed
+        raise told from error
+
+    def verify(self) -> CheckTable:
+        """Run the checks and return them; then homes that were replaced are removed. Raises ChecksFailed, and those homes stay."""
+        table, d = super().verify(), self.deployment
+        context = d.context()
+        there = replacement.old_homes(d.fleet(), context)
+        if there:
+            with suppress(LockHeld), d.writing():  # whoever writes now verifies later
+                replacement.remove_old_homes(d.fleet(), context, there)
+                for name, size in there.items():
+                    d.journal.write(self.name, "old home removed", host=name, change=f"{size} MiB, the new pack is verified")
+        return table
 
     def _recreate(self, context: Context) -> None:
         d = self.deployment

@@ -9,17 +9,23 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib import pki
-from runbook_lib.check import Check, CheckTable, answered
-from runbook_lib.checks import membership, node_report
+from runbook_lib.check import Check, CheckTable, Status, answered
+from runbook_lib.checks import membership, node_report, user_store
 from runbook_lib.converge import edits
 from runbook_lib.errors import RunbookError
+from runbook_lib.launch.secrets import ADMIN_PASSWORD
 from runbook_lib.operations import registry, startup
 from runbook_lib.roles import carbon, greg
 from runbook_lib.roles.context import Context
-from runbook_lib.ssh import Host
+from runbook_lib.ssh import Host, through
+from runbook_lib.webclient.client import Client
 
 if TYPE_CHECKING:
     from runbook_lib.session import Session
+
+
+ADMIN = "admin"  # user-mgt.xml's AdminUser, as shipped (facts 1.5)
+HTTPS_PORT = 9443  # there is no port offset because each node has a host of its own (facts 1.1)
 
 
 def verify_nodes(deployment: Session, chapter: str) -> CheckTable:
@@ -27,7 +33,7 @@ def verify_nodes(deployment: Session, chapter: str) -> CheckTable:
 
     Per node: it is started and responds on 9443; its mounts, service providers, listeners and certificate are as expected.
     For all: every first boot is recorded, the registry has no duplicate rows, no start-up lock and no outdated settings
-    (facts 1.11, 2.4, golden run 2, 7).
+    (facts 1.11, 2.4, golden run 2, 7), and each tier takes the administrator's password.
     """
     d = deployment
     context, hosts = d.context(), d.fleet()
@@ -52,9 +58,42 @@ def verify_nodes(deployment: Session, chapter: str) -> CheckTable:
     locked = registry.is_locked(database)
     seen = "locked" if locked else "unlocked"
     rows.append(answered("registry-lock", "No node left its start-up lock behind", not locked, "unlocked", seen, database.name, chapter))
+    if not missing:
+        rows += _administrator(d, context, chapter)
     if d.spec.design.product == "greg" and not missing:
         rows.append(_frozen_settings(context, database, chapter))
     return rows
+
+
+def _administrator(d: Session, context: Context, chapter: str) -> list[Check]:
+    """Return for each tier the check that its nodes take the administrator's password that the parameters mean.
+
+    The product reads the one in its files at the first boot only; later its user store decides (facts 1.5). Workers are not asked: their
+    administration services are shut (facts 3.7).
+    """
+    found = []
+    for tier in d.topology.tiers:
+        nodes = {node.name: node for node in d.topology.tier(tier) if node.role != "as-worker"}
+        said = d.fleet().each(lambda host, nodes=nodes: _signs_in(host, nodes[host.name].address, context.secrets[ADMIN_PASSWORD]), list(nodes))  # type: ignore[misc]
+        status: Status = "fail" if 401 in said.values() else "pass" if set(said.values()) == {200} else "undecided"
+        seen = "; ".join(f"{name}: {'no answer' if code is None else f'status {code}'}" for name, code in said.items())
+        if status == "fail":
+            seen += (
+                f"; the user database has another password than {ADMIN_PASSWORD} in Parameter Store, and the product reads its files' at the first boot "
+                "only: change it in the console (Configure > Users and Roles), or put the old value back, then run this chapter again"
+            )
+        title = f"The nodes of the tier {tier} take the administrator's password"
+        found.append(Check(f"administrator-{tier}", title, status, "status 200", seen, user_store.SERVICE, chapter))
+    return found
+
+
+def _signs_in(host: Host, address: str, password: str) -> int | None:
+    """Return the status of a question to the user store as the administrator, asked on the node itself; None when there is no answer."""
+    client = Client({address: address}, None, through(host))
+    try:
+        return user_store.ask(client, f"https://{address}:{HTTPS_PORT}", ADMIN, password, "getRoleListOfUser", userName=ADMIN).status
+    except OSError:
+        return None
 
 
 def boot_times(deployment: Session, first_boots: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:

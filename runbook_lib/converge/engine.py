@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from runbook_lib.changes import Event, Pending, Plan, Progress, Result
 from runbook_lib.converge import agent
+from runbook_lib.converge.archive import Archive, Fresh
 from runbook_lib.converge.resources import Fact, Resource, Wire
 from runbook_lib.errors import HostError, PlanOvertaken, RunbookError, Stopped
 from runbook_lib.redaction import redactor
@@ -87,8 +88,19 @@ def _compare(host: str, stage: Stage, facts: Sequence[Fact]) -> list[tuple[Pendi
 
 
 def _differing(host: str, stages: Sequence[Stage], found: Sequence[Sequence[Fact]]) -> list[Pending]:
-    """Return the changes of all stages that follow from these facts."""
-    return [p for stage, facts in zip(stages, found, strict=True) for p, _, _ in _compare(host, stage, facts)]
+    """Return the changes of all stages that follow from these facts.
+
+    What lies in a tree that an archive is about to replace is compared with the new tree: everything there will be written anew.
+    """
+    pending: list[Pending] = []
+    replacing: list[Fresh] = []
+    for stage, facts in zip(stages, found, strict=True):
+        for fresh in replacing:
+            facts = [resource.foreseen(fact, fresh) for resource, fact in zip(stage.resources, facts, strict=True)]
+        pending += [p for p, _, _ in _compare(host, stage, facts)]
+        trees = [one.fresh(fact) for one, fact in zip(stage.resources, facts, strict=True) if isinstance(one, Archive)]
+        replacing += [tree for tree in trees if tree]
+    return pending
 
 
 def plan(fleet: Fleet, wish: Wish, title: str = "plan") -> Plan:

@@ -1,4 +1,4 @@
-"""The resources of a host as frozen values: packages, users, files, edited files, directories, units, archives, commands.
+"""The resources of a host as frozen values: packages, users, files, edited files, directories, units, commands.
 
 A resource has three methods: `question` returns what the host's agent needs to probe it, `change` returns the difference
 between the fact that the agent reports and the desired state, and `order` returns what the agent needs to apply it. None does I/O.
@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from runbook_lib.changes import Change
 from runbook_lib.converge import edits
@@ -76,6 +76,23 @@ class Resource:
     def order(self, fact: Fact) -> Wire:
         """Return what the agent needs to apply this resource."""
         return self.question()
+
+    def foreseen(self, fact: Fact, fresh: FreshTree) -> Fact:
+        """Return what a probe will find once the fresh tree is in place; the fact itself where that does not concern this resource."""
+        path = getattr(self, "path", "")
+        if not path or not fresh.covers(path):
+            return fact
+        return {name: value for name, value in fresh.fact(path).items() if name != "content" or not getattr(self, "secret", False)}
+
+
+class FreshTree(Protocol):
+    """A directory tree that an archive is about to put in the place of another."""
+
+    def covers(self, path: str) -> bool:
+        """Return whether the path is the tree's own or lies below it."""
+
+    def fact(self, path: str) -> Fact:
+        """Return what a probe of any kind of resource will find at the path."""
 
 
 def attributes(fact: Fact, mode: int | None, owner: str | None) -> list[str]:
@@ -296,44 +313,21 @@ class Unit(Resource):
             due.append("stop")
         return Change(self.key, " and ".join(due), f"is {fact['state']}") if due else None
 
-
-@dataclass(frozen=True)
-class Archive(Resource):
-    """A zip or tar archive unpacked at `path` without its single top folder. It is fetched from `url` and refused unless it has this sha256."""
-
-    kind = "archive"
-    path: str
-    sha256: str
-    url: str = field(repr=False, compare=False)
-    owner: str = "root:root"
-
-    @property
-    def key(self) -> str:
-        return f"archive {self.path}"
-
-    def question(self) -> Wire:
-        return {**super().question(), "path": self.path, "sha256": self.sha256}
-
-    def change(self, fact: Fact) -> Change | None:
-        if fact["sha256"] == self.sha256:
-            return None
-        if fact["sha256"]:
-            return Change(self.key, "replace", f"holds archive {fact['sha256'][:12]}…, wanted {self.sha256[:12]}…")
-        return Change(self.key, "unpack", f"archive {self.sha256[:12]}…")
-
-    def order(self, fact: Fact) -> Wire:
-        return {**self.question(), "url": self.url, "owner": self.owner}
+    def foreseen(self, fact: Fact, fresh: FreshTree) -> Fact:
+        """A unit whose files are replaced is stopped and disabled meanwhile."""
+        return {**fact, "active": False, "enabled": False, "stale": False, "state": "inactive/dead"} if any(map(fresh.covers, self.watches)) else fact
 
 
 @dataclass(frozen=True)
 class Exec(Resource):
-    """A command for sh, for what no other resource covers. It is run unless the command `unless` exits with 0."""
+    """A command for sh, for what no other resource covers. It is run unless the command `unless` exits with 0. `path`: the file that it makes, if any."""
 
     kind = "exec"
     name: str
     unless: str
     run: str
     stdin: str = field(default="", repr=False)
+    path: str = ""
 
     @property
     def key(self) -> str:

@@ -11,6 +11,7 @@ from runbook_lib.changes import Plan, Result
 from runbook_lib.converge import engine
 from runbook_lib.converge.resources import Resource, Unit
 from runbook_lib.operations import startup
+from runbook_lib.operations.replacement import replaced_by
 from runbook_lib.roles import carbon, nginx
 from runbook_lib.roles.context import Context
 
@@ -83,13 +84,13 @@ def _restarting(wish: Sequence[Resource]) -> set[str]:
 
 
 def batches(deployment: Session, context: Context, plan: Plan) -> Iterator[list[str]]:
-    """Yield the names of the nodes that may be changed together, batch by batch.
+    """Yield the names of the nodes that may be changed together, batch by batch; one node of each tier where the plan replaces the pack.
 
     Nodes that the plan restarts are drained until the next batch is asked for.
     """
     due = {name for name in restarted_by(plan) & context.booted if not _alone(deployment, name)}
     just_restarted = False
-    for batch in startup.batches(context):
+    for batch in startup.batches(context, by_tier=bool(replaced_by(plan))):
         out = due.intersection(batch)
         if out:
             if just_restarted:

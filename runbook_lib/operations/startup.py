@@ -173,16 +173,21 @@ def wait_ready(fleet: Fleet, ctx: Context, names: Sequence[str], progress: Progr
     return fleet.each(lambda host: start(fleet, ctx, host.name, "watch", progress), names)
 
 
-def batches(ctx: Context) -> list[list[str]]:
+def batches(ctx: Context, by_tier: bool = False) -> list[list[str]]:
     """Return the names of the nodes that may be changed together, batch by batch.
 
     Nodes without a first boot serve nobody: all of them are the first batch. The others are spread so that every role keeps
-    serving: the first node of each role, then the second of each, and so on.
+    serving: the first node of each role, then the second of each, and so on. With `by_tier` it is one node of each tier, and those go
+    first that another one of their role stands in for: a change that breaks a node breaks one that nobody misses.
     """
     nodes = ctx.topology.wso2_nodes
     fresh = [node.name for node in nodes if node.name not in ctx.booted]
-    roles = [[node.name for node in nodes if node.role == role and node.name in ctx.booted] for role in dict.fromkeys(n.role for n in nodes)]
-    serving = [[name for name in row if name] for row in zip_longest(*roles)]
+    groups: dict[str | None, list[Node]] = {}
+    for node in nodes:
+        if node.name in ctx.booted:
+            groups.setdefault(node.tier if by_tier else node.role, []).append(node)
+    rows = [[node.name for node in sorted(group, key=lambda node: by_tier and len(ctx.topology.of(node.role)) == 1)] for group in groups.values()]
+    serving = [[name for name in row if name] for row in zip_longest(*rows)]
     return [fresh, *serving] if fresh else serving
 
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from runbook_lib.converge.archive import Archive
 from runbook_lib.converge.edits import Edit, TextSet
 from runbook_lib.converge.engine import Stage
 from runbook_lib.converge.keystore import Keystore, Truststore
-from runbook_lib.converge.resources import Archive, Directory, Edited, Exec, File, Package, Resource, Unit, User
+from runbook_lib.converge.resources import Directory, Edited, Exec, File, Package, Resource, Unit, User
 from runbook_lib.pki import certificate_of
 from runbook_lib.roles.carbon_settings import CONF, DATABASE_TRUST, SECURITY, STORE_PASSWORD, clustered, driver_of, home_of
 from runbook_lib.roles.context import Context
+from runbook_lib.roles.home import outliving
 from runbook_lib.roles.java import Java, java
 from runbook_lib.roles.machine import CONFINED
 from runbook_lib.spec.model import Spec
@@ -132,18 +134,19 @@ def stages(
     jar = driver_jar(ctx)
     unit = File(UNIT_FILE, service(node, ctx, runtime, arguments).encode())
     machine = (*runtime.resources, *driver_package(ctx), User(ctx.spec.product.user, home))
-    pack = ctx.pack
-    product = (
-        Directory(ctx.spec.product.home),
-        Archive(home, pack.sha256 if pack else (ctx.spec.product.sha256 or ""), pack.url if pack else "", owner),
-    )
     hazelcast = (File(f"{home}/{HAZELCAST_FILE}", HAZELCAST.encode(), 0o640, owner),) if clustered(node, ctx) else ()
     private_home = Directory(home, 0o750, owner)  # nobody but the product reads the passwords in its configuration
+    written = (*also, jar, *edited, *hazelcast, *stores)
+    pack, kept = ctx.pack, outliving(node, ctx, UNIT, written)
+    product = (
+        Directory(ctx.spec.product.home),
+        Archive(home, pack.sha256 if pack else (ctx.spec.product.sha256 or ""), pack.url if pack else "", owner, kept),
+    )
     watched = (UNIT_FILE, jar_path(ctx), *(one.path for one in (*edited, *hazelcast, *stores)))
     return (
         Stage("Java and user", machine),
         Stage("pack", product),
-        Stage("settings", (private_home, *also, jar, *edited, *hazelcast, *stores, unit)),
+        Stage("settings", (private_home, *written, unit)),
         Stage("service", running(node, ctx, watched)),
     )
 
@@ -222,11 +225,12 @@ def driver_jar(ctx: Context) -> Resource:
     if wanted.url:
         check = f'echo "{wanted.sha256}  {target}" | sha256sum -c --status'
         fetch = FETCH_JAR.format(sha256=wanted.sha256, target=target, user=user)
-        return Exec(f"JDBC driver {target}", check, fetch, ctx.driver.url if ctx.driver else wanted.url)
+        return Exec(f"JDBC driver {target}", check, fetch, ctx.driver.url if ctx.driver else wanted.url, target)
     return Exec(
         f"JDBC driver {target}",
         f"cmp -s {driver.jar} {target}",
         COPY_JAR.format(jar=driver.jar, target=target, user=user),
+        path=target,
     )
 
 

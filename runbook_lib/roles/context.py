@@ -14,13 +14,14 @@ class Download:
     """An archive that machines can fetch. `url` works from inside the VPC (presigned where necessary); `sha256` is verified there.
 
     `member(path)` returns one file of it (path below the archive's single top folder), for previews and scripts;
-    `members()` returns all names.
+    `members()` returns all names, `listing()` size, CRC-32 and mode by name, with those of folders, which end in a slash.
     """
 
     sha256: str
     url: str = field(repr=False, default="")
     member: Callable[[str], bytes] | None = field(repr=False, default=None, compare=False)
     members: Callable[[], tuple[str, ...]] | None = field(repr=False, default=None, compare=False)
+    listing: Callable[[], Mapping[str, tuple[int, int, int]]] | None = field(repr=False, default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from runbook_lib.converge.resources import Archive, Package, Resource
+from runbook_lib.converge.archive import Archive
+from runbook_lib.converge.resources import Package, Resource
 from runbook_lib.roles.context import Context
 
 ARCHIVES = "/opt/java"

@@ -1,8 +1,8 @@
 """Test users of a proof: made for each proof, recognisable by name, and removed with the roles made for them.
 
-They are managed by SOAP at a node's /services/RemoteUserStoreManagerService (facts 10.6), which is never public: the
-connection starts on the node itself. Names are `proof-<kind>-<six hex digits>`, at most 22 characters, because the product
-makes a role `private_<user>` and a role's name has at most 30 characters.
+They are managed by SOAP (`checks/user_store.py`), and the connection starts on the node itself. Names are
+`proof-<kind>-<six hex digits>`, at most 22 characters, because the product makes a role `private_<user>` and a role's name has
+at most 30 characters.
 """
 
 from __future__ import annotations
@@ -10,20 +10,17 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
-from xml.sax.saxutils import escape
+from collections.abc import Callable, Iterator
 
 from lxml import etree
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from runbook_lib.check import Check, Status
+from runbook_lib.checks import user_store
 from runbook_lib.checks.sso.environment import NODE, Login, ProductNode, Scene
 from runbook_lib.errors import RunbookError
 from runbook_lib.redaction import redactor
 
-SERVICE = "/services/RemoteUserStoreManagerService"
-NAMESPACE = "http://service.ws.um.carbon.wso2.org"
 ROLES = {
     "store-only": ("Internal/store",),
     "publisher-only": ("Internal/publisher",),
@@ -52,19 +49,9 @@ class UserStore:
 
         Raises `Deadlock` when the database reports one, and `RunbookError` for another error or when there is no response.
         """
-        url = self._node.origin + SERVICE
         visitor = self._scene.visitor(NODE, self._node)
         try:
-            answer = visitor.request(
-                "POST",
-                url,
-                data=_envelope(operation, arguments),
-                headers={
-                    "Content-Type": "text/xml; charset=UTF-8",
-                    "SOAPAction": f"urn:{operation}",
-                    "Authorization": _basic(self._scene.admin),
-                },
-            )
+            answer = user_store.ask(visitor, self._node.origin, self._scene.admin.user, self._scene.admin.password, operation, **arguments)
         except OSError as error:
             raise self._failed(operation, f"no answer: {error}") from error
         if answer.status not in (200, 202):
@@ -73,13 +60,13 @@ class UserStore:
         if not answer.text.strip():
             return []
         root = etree.fromstring(answer.text.encode(), etree.XMLParser(resolve_entities=False, no_network=True))
-        return [found.text or "" for found in root.iter(f"{{{NAMESPACE}}}return", f"{{{NAMESPACE}}}Return")]
+        return [found.text or "" for found in root.iter(f"{{{user_store.NAMESPACE}}}return", f"{{{user_store.NAMESPACE}}}Return")]
 
     def _failed(self, operation: str, why: str, kind: type[RunbookError] = RunbookError) -> RunbookError:
         """Return the error of a failed operation; the caller raises it."""
         return kind(
             f"the user store refuses {operation}: {why}",
-            f"{self._node.name}: {self._node.origin}{SERVICE}",
+            f"{self._node.name}: {self._node.origin}{user_store.SERVICE}",
             "is the node up (chapter 04), and is the administrator's password that of the user database?",
         )
 
@@ -128,22 +115,6 @@ class UserStore:
 def patiently(work: Callable[[], object]) -> None:
     """Call `work`, and retry it after a deadlock. Raises the `Deadlock` when the last of `TRIES` attempts has one too."""
     Retrying(stop=stop_after_attempt(TRIES), wait=wait_exponential(PAUSE), retry=retry_if_exception_type(Deadlock), reraise=True)(work)
-
-
-def _basic(login: Login) -> str:
-    return "Basic " + b64encode(f"{login.user}:{login.password}".encode()).decode()
-
-
-def _envelope(operation: str, arguments: Mapping[str, object]) -> str:
-    """Return the SOAP request. Axis2 needs the elements in the order of the WSDL, so the arguments must be in that order."""
-    fields = "".join(
-        f"<ser:{name}>{escape(str(one))}</ser:{name}>" for name, value in arguments.items() for one in (value if isinstance(value, tuple | list) else (value,))
-    )
-    return (
-        '<?xml version="1.0" encoding="UTF-8"?>'
-        f'<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/" xmlns:ser="{NAMESPACE}">'
-        f"<soapenv:Body><ser:{operation}>{fields}</ser:{operation}></soapenv:Body></soapenv:Envelope>"
-    )
 
 
 def _fault(text: str) -> str:

@@ -1,8 +1,9 @@
-# Kind: archive (zip or tar by URL with sha256). Only what follows the marker is sent; core.py precedes it.
+# Kind: archive (zip or tar by URL with sha256). Only what follows the marker is sent; core.py and homes.py precede it.
 from .core import *  # noqa: F403
+from .homes import *  # noqa: F403
 
 # --- agent ---
-import shutil as _shutil, tarfile, urllib.error, urllib.request, zipfile  # noqa: E401, E402
+import urllib.error, urllib.request, zipfile  # noqa: E401, E402
 
 STAMP = ".runbook-archive"  # a file in the unpacked tree with the sha256 of its archive
 CACHE = "/var/cache/runbook-archives"
@@ -32,6 +33,15 @@ def download(url, sha256):
     return target
 
 
+def listing_of(archive):
+    """Return [size, CRC, mode] by path of everything in a zip below its single top folder, itself `./`; folders end in a slash."""
+    with zipfile.ZipFile(archive) as z:
+        entries = z.infolist()
+    tops = {entry.filename.split("/", 1)[0] for entry in entries}
+    top = tops.pop() + "/" if len(tops) == 1 else ""
+    return {e.filename[len(top) :] or "./": [e.file_size, e.CRC, (e.external_attr >> 16) & 0o777] for e in entries}
+
+
 def extract(archive, into):
     """Unpack a zip (with the modes of its files) or a tar archive into the directory `into`."""
     if zipfile.is_zipfile(archive):
@@ -50,19 +60,26 @@ class Archives:
     def probe(resources):
         facts = []
         for r in resources:
-            try:
-                with open(os.path.join(r["path"], STAMP)) as stamp:
-                    facts.append({"sha256": stamp.read().strip()})
-            except OSError:
-                facts.append({"sha256": None, "exists": os.path.exists(r["path"])})
+            home = standing(r["path"]) if r.get("rules") else r["path"]
+            fact = {"sha256": None, "exists": os.path.exists(home)}
+            with contextlib.suppress(OSError), open(os.path.join(home, STAMP)) as stamp:
+                fact["sha256"] = stamp.read().strip()
+            if r.get("rules") and fact["exists"] and fact["sha256"] != r["sha256"]:
+                fact.update(differences(home, r["rules"]), version="")
+                with contextlib.suppress(OSError), open(os.path.join(home, r["rules"]["version"])) as version:
+                    fact["version"] = " ".join(version.read().split())
+            facts.append(fact)
         return facts
 
     @staticmethod
     def apply(resources):
         for r in resources:
             archive = download(r["url"], r["sha256"])
+            listing = listing_of(archive) if r.get("rules") else {}
             fresh = r["path"] + ".runbook-new"
-            _shutil.rmtree(fresh, ignore_errors=True)
+            shutil.rmtree(fresh, ignore_errors=True)
+            if listing:
+                refuse_without_room(fresh, sum(entry[0] for entry in listing.values()))
             os.makedirs(fresh)
             try:
                 extract(archive, fresh)
@@ -74,11 +91,16 @@ class Archives:
                     stamp.write(r["sha256"] + "\n")
                 if r.get("owner"):
                     run(["chown", "-R", r["owner"], tree])
-                if os.path.exists(r["path"]):
-                    os.rename(r["path"], "%s.replaced-%d" % (r["path"], time.time()))
-                os.rename(tree, r["path"])
+                if r.get("rules"):
+                    write_manifest(tree, listing)
+                if r.get("rules") and os.path.exists(standing(r["path"])):
+                    put_in_place(r, tree, listing)
+                else:
+                    if os.path.exists(r["path"]):
+                        os.rename(r["path"], "%s.replaced-%d" % (r["path"], time.time()))
+                    os.rename(tree, r["path"])
             except OSError as error:
                 raise Failed("cannot unpack to %s: %s" % (r["path"], error.strerror))
             finally:
-                _shutil.rmtree(fresh, ignore_errors=True)
+                shutil.rmtree(fresh, ignore_errors=True)
             os.unlink(archive)

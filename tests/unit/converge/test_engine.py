@@ -18,10 +18,11 @@ import pytest
 from runbook_lib import pki
 from runbook_lib.converge import agent, engine
 from runbook_lib.converge.agent import system
+from runbook_lib.converge.archive import Archive
 from runbook_lib.converge.edits import TextSet
 from runbook_lib.converge.engine import Stage
 from runbook_lib.converge.keystore import Keystore
-from runbook_lib.converge.resources import Absent, Archive, Directory, Edited, Exec, File
+from runbook_lib.converge.resources import Absent, Directory, Edited, Exec, File
 from runbook_lib.errors import HostError, PlanOvertaken, Stopped
 from runbook_lib.ssh import Completed, Fleet
 

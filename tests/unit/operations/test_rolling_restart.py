@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from runbook_lib.changes import Change, Pending, Plan
-from runbook_lib.operations import rolling_restart
+from runbook_lib.operations import replacement, rolling_restart
 from runbook_lib.roles import appserver
-from runbook_lib.roles.context import Context
+from runbook_lib.roles.context import Context, Download
 from runbook_lib.topology.model import Topology
 from tests.fakes import context_with_keys
 
@@ -58,6 +58,22 @@ def test_what_is_restarted_is_out_meanwhile_and_warms_up_before_the_next_goes(mo
         done.append(("changed", batch))
     first, second = ("changed", ["as-manager-1", "as-worker-1"]), ("changed", ["as-worker-2"])
     assert done == [["as-worker-1"], first, [], "warm", ["as-worker-2"], second, []]  # the only manager is missed, not replaced
+
+
+def test_another_pack_goes_one_node_of_a_tier_at_a_time_first_where_another_one_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx, done = replace(as_cluster(("as-manager-1", "as-worker-1", "as-worker-2")), pack=Download("cd" * 32, listing=dict)), []
+    monkeypatch.setattr(rolling_restart, "take_out", lambda deployment, names: done.append(sorted(names)))
+    monkeypatch.setattr(rolling_restart.time, "sleep", lambda seconds: None)
+    replaced = plan(ctx, *((node.name, "archive /opt/wso2/as") for node in ctx.topology.wso2_nodes))
+    replaced = replace(replaced, pending=tuple(replace(p, change=replace(p.change, verb="replace")) for p in replaced.pending))
+    started = replace(replaced, pending=(*replaced.pending, *plan(ctx, *((node.name, "unit wso2carbon.service") for node in ctx.topology.wso2_nodes)).pending))
+    assert replacement.replaced_by(started) == {"as-manager-1", "as-worker-1", "as-worker-2"}
+    assert [p.change.key for p in replacement.dumps_due(ctx, started)] == ["database WSO2_USER_DB", "database WSO2_REGISTRY_DB"]
+    stand: Any = Stand(ctx.topology)
+    for batch in rolling_restart.batches(stand, ctx, started):
+        done.append(("changed", batch))
+    changed = [("changed", [name]) for name in ("as-worker-1", "as-worker-2", "as-manager-1")]
+    assert done == [["as-worker-1"], changed[0], [], ["as-worker-2"], changed[1], [], changed[2]]
 
 
 def test_a_node_that_never_booted_and_a_change_that_restarts_nobody_leave_nginx_alone(monkeypatch: pytest.MonkeyPatch) -> None:
