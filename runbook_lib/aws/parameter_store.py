@@ -21,6 +21,7 @@ PUBLIC = (
     "chapters/",
     "client-tokens",
     "exercises/",
+    "in-use",
 )  # in clear: certificates, public keys, who works here, what held
 
 

@@ -21,6 +21,7 @@ from runbook_lib.evidence.pictures.figure import Figure
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.operations import demo_app, deploy_archive, rolling_restart, startup
 from runbook_lib.operations.backup import recreate_databases
+from runbook_lib.operations.lost_database import refuse_lost_data
 from runbook_lib.roles import appserver, carbon, greg, mysql
 from runbook_lib.roles.context import Context
 from runbook_lib.topology.model import Node
@@ -33,6 +34,9 @@ class ProductNodes(Converging):
 
     def nodes(self) -> tuple[Node, ...]:
         return self.deployment.topology.wso2_nodes
+
+    def refuse(self, context: Context) -> None:
+        refuse_lost_data(self.deployment, context)
 
     def plan(self) -> Plan:
         """Return the difference between the nodes and their desired state, including the first boots that are due."""
@@ -50,6 +54,9 @@ class ProductNodes(Converging):
         boots = tuple(p for p in plan.pending if p.stage == startup.FIRST_BOOT)
         settings = replace(plan, pending=tuple(p for p in plan.pending if p.stage != startup.FIRST_BOOT))
         before = d.context()
+        self.refuse(before)
+        if before.booted:  # also of a deployment that is older than this record
+            d.record_in_use()
         batches = rolling_restart.batches(d, before, settings)
         done = engine.apply(
             hosts, settings, progress, progress.stop, batches, lambda names: self._wait(before, [n for n in names if n in before.booted], progress)
@@ -76,6 +83,7 @@ class ProductNodes(Converging):
             d.journal.write(self.name, "recreate", host=d.topology.db.name, key=made.database, change=str(made))
 
     def own_checks(self) -> CheckTable:
+        self.refuse(self.deployment.context())
         return verify_nodes(self.deployment, self.name)
 
     def boot_timeline(self) -> Figure:
