@@ -6,6 +6,7 @@ go on with them, every check green. So the plans, the applies and the checks of 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from runbook_lib.aws.backup_store import BackupStore
@@ -49,14 +50,14 @@ def lost(deployment: Session) -> dict[str, str]:
 
 def _error(deployment: Session, context: Context, states: dict[str, str]) -> DataLost:
     node, names = deployment.topology.db.name, " and ".join(states)
-    who = ", ".join(sorted(context.booted)) or "its nodes"
-    params = deployment.spec.source or "PARAMS"
+    who = f" ({', '.join(sorted(context.booted))})" if context.booted else ""
+    params = os.path.relpath(deployment.spec.source) if deployment.spec.source else "PARAMS"
     if RESTORING in states.values():
         return DataLost(f"a restore of {names} on {node} was cut short", node, f"./runbook restore {params} again: it begins anew")
     there = node in deployment.instances()
     machine = f"the machine {node} holds nothing of {names}" if there else f"the machine {node} is gone, and with it {names}"
     return DataLost(
-        f"{machine}, but {who} of {deployment.spec.deployment} were booted on them: nothing was changed there. {_newest(deployment)}",
+        f"{machine}, but nodes of {deployment.spec.deployment} were booted on them{who}. Nothing was changed there. {_newest(deployment)}",
         node,
         f"./runbook restore {params} brings the newest backup back (./runbook backups {params} lists all); "
         f"if the data is meant to be gone: ./runbook restore {params} --empty, then ./runbook run {params} begins anew",
