@@ -135,7 +135,9 @@ def test_what_was_to_go_and_is_still_there_fails_the_proof(cloud: Cloud, store: 
     assert check.status == "fail"
 
 
-def test_a_bucket_that_may_not_be_looked_at_is_one_error_and_no_row_of_the_proof_lies(cloud: Cloud, store: BackupStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_that_may_not_be_looked_at_is_one_error_and_no_row_of_the_proof_lies(
+    cloud: Cloud, store: BackupStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(**options: Any) -> None:
         error = CloudError("the credentials may not do this (403: Forbidden)")
         error.code = "403"
