@@ -130,8 +130,8 @@ def _of_s3_keys(self: Any, action: str, bucket_name: str | None, key_name: str |
     place = f"{self.region}:{self.current_account}"
     if action == "PutObject" and (key := self.headers.get("x-amz-server-side-encryption-aws-kms-key-id")):
         yield Question("kms:GenerateDataKey", _key_arn(self, key, place))
-    bucket = s3_backends[self.current_account][self.partition].buckets.get(bucket_name)
-    stored = bucket.keys.get(key_name) if action == "GetObject" and bucket else None
+    bucket = s3_backends[self.current_account][self.partition].buckets.get(bucket_name or "")
+    stored = bucket.keys.get(key_name or "") if action == "GetObject" and bucket else None
     if stored is not None and stored.kms_key_id:
         yield Question("kms:Decrypt", _key_arn(self, stored.kms_key_id, place))
 
