@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, OnlyAccounts
 from runbook_lib.converge.engine import ask
+from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, OnlyAccounts
 from runbook_lib.errors import HostError
 from runbook_lib.operations.backup import dump_database, fetch_dump, recreate_database, restore_database, send_dump, set_administrator
 from tests.conftest import ROOT, need
