@@ -78,6 +78,7 @@ class BackupStore:
     def __init__(self, aws: Aws, deployment: str):
         self.deployment, self.prefix = deployment, f"{deployment}/"
         self.own = OwnBucket(aws, "backups", "backups go into no other")
+        self.unreadable: dict[str, RunbookError] = {}  # by folder: what the last look at all backups could not read
         key = aws.cloud.kms_key
         self.encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": key} if key else {"ServerSideEncryption": "AES256"}
 
@@ -115,11 +116,30 @@ class BackupStore:
         self.own.s3.put_object(**self.own.bucket, Key=f"{backup.folder}/{MANIFEST}", Body=body, ContentType="application/json", **self.encryption)
 
     def backups(self) -> list[Backup]:
-        """Return all backups, the newest first; none where there is no bucket. Raises CloudError, RunbookError for a manifest that cannot be read."""
-        if not self.own.exists():
-            return []
-        folders = sorted((key.rpartition("/")[0] for key in self.own.sizes(self.prefix) if key.endswith(f"/{MANIFEST}")), reverse=True)
-        return sorted(map(self._read, folders), key=lambda backup: backup.time, reverse=True)
+        """Return all backups, the newest first; none where there is no bucket. Those whose manifest cannot be read are in `unreadable`. Raises CloudError."""
+        found, self.unreadable = [], {}
+        for key in self.own.sizes(self.prefix) if self.own.exists() else ():
+            folder, _, file = key.rpartition("/")
+            if file == MANIFEST:
+                try:
+                    found.append(self._read(folder))
+                except CloudError:
+                    raise
+                except RunbookError as error:
+                    self.unreadable[folder] = error
+        return sorted(found, key=lambda backup: backup.time, reverse=True)
+
+    def newest(self, until: datetime | None = None) -> Backup | None:
+        """Return the newest backup, or the newest of the time `until` or before; None when there is none.
+
+        Raises RunbookError when a later one of then or before cannot be read: an older one is restored only when it is asked for.
+        """
+        found = next((backup for backup in self.backups() if until is None or datetime.fromisoformat(backup.time) <= until), None)
+        for folder, error in self.unreadable.items():
+            at = _begun(folder)
+            if (until is None or at <= until) and (found is None or at > datetime.fromisoformat(found.time)):
+                raise error
+        return found
 
     def refuse_incomplete(self, backup: Backup) -> None:
         """Raise RunbookError when a file of the backup is not there or has another size than its manifest says."""
@@ -137,16 +157,21 @@ class BackupStore:
             archives = said.pop("archives")
             return Backup(**said, databases=databases, archives=_part(archives) if archives else None, folder=folder)
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise RunbookError("the manifest of a backup cannot be read", where, "it is damaged: delete that folder, or put the manifest back") from None
+            step = "it is damaged: restore an earlier one, --at with an earlier time; or delete that folder"
+            raise RunbookError("the manifest of a backup cannot be read", where, step) from None
 
     def prune(self, keep: int) -> list[str]:
-        """Delete what is older than the newest `keep` backups of each kind (`why`), and folders without a manifest; return the folders' names."""
+        """Delete what is older than the newest `keep` backups of each kind (`why`), and folders without a manifest; return the folders' names.
+
+        What cannot be read stays: a newer runbook may have made it.
+        """
         kept: dict[str, int] = {}
         spare = set()
         for backup in self.backups():
             kept[backup.why] = kept.get(backup.why, 0) + 1
             if kept[backup.why] <= keep:
                 spare.add(backup.folder)
+        spare |= {*self.unreadable}
         return self._delete({key for key in self.own.sizes(self.prefix) if key.rpartition("/")[0] not in spare})
 
     def delete_all(self) -> list[str]:
@@ -162,6 +187,14 @@ class BackupStore:
         for key in sorted(keys, key=lambda key: not key.endswith(f"/{MANIFEST}")):  # manifests first: what is half deleted is no backup
             self.own.delete(key)
         return sorted({key.rpartition("/")[0] for key in keys})
+
+
+def _begun(folder: str) -> datetime:
+    """Return the time in a folder's name. That of a folder that somebody else made is the end of time: it is never passed over silently."""
+    try:
+        return datetime.strptime(folder.rpartition("/")[2].partition("-")[0], STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return datetime.max.replace(tzinfo=UTC)
 
 
 def _part(said: dict[str, Any]) -> Part:

@@ -7,7 +7,7 @@ Killed anywhere, it is begun again by the same command; until then the guard of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +43,13 @@ class Backups:
     def __init__(self, deployment: Deployment):
         self.deployment = deployment
 
+    @property
+    def store(self) -> BackupStore:
+        return BackupStore(self.deployment.cloud.aws, self.deployment.spec.deployment)
+
     def made(self) -> list[Backup]:
         """Return the deployment's backups, the newest first. Needs no machine. Raises CloudError."""
-        return BackupStore(self.deployment.cloud.aws, self.deployment.spec.deployment).backups()
+        return self.store.backups()
 
     def make(self) -> Backup:
         """Put databases and deployed archives into S3 while the product runs; return the backup.
@@ -82,10 +86,9 @@ class Backups:
         """Return the backup that a restore would take. Raises RunbookError as `restore`, and changes nothing."""
         d = self.deployment
         store = BackupStore(d.cloud.aws, source or d.spec.deployment)
-        every = store.backups()
-        moment = _moment(at) if at else None
-        found = next((backup for backup in every if moment is None or _moment(backup.time) <= moment), None)
+        found = store.newest(_moment(at) if at else None)
         if found is None:
+            every = store.backups()
             there = f"the oldest is of {every[-1].time}" if every else "there is none"
             raise RunbookError(
                 f"no backup of {store.deployment}{f' of {at} or before' if at else ''}: {there}", store.place, "./runbook backups PARAMS lists them"
@@ -105,12 +108,17 @@ class Backups:
             d.mysql.recreate(confirm=confirm)
 
 
-def as_table(backups: Sequence[Backup], place: str) -> Table:
-    """Return backups as a table for a notebook and a terminal."""
+def as_table(backups: Sequence[Backup], place: str, unreadable: Iterable[str] = ()) -> Table:
+    """Return backups as a table for a notebook and a terminal. `unreadable`: folders whose manifest cannot be read, named below it."""
     rows = [
         (b.time, b.why, f"{b.size / 1024:.0f} KiB", b.version or b.product, len(b.databases), len(b.archives.holds) if b.archives else 0, b.by) for b in backups
     ]
-    return Table(("Made", "Why", "Size", "Product", "Databases", "Archives", "By"), rows, f"Backups in {place}", "" if rows else "none")
+    return Table(
+        ("Made", "Why", "Size", "Product", "Databases", "Archives", "By"),
+        rows,
+        f"Backups in {place}",
+        f"cannot be read: {', '.join(unreadable)}" if unreadable else "" if rows else "none",
+    )
 
 
 def keep_first(deployment: Session, context: Context, why: str) -> Backup | None:

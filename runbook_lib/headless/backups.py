@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from runbook_lib.aws.backup_store import Backup, BackupStore
+from runbook_lib.aws.backup_store import Backup
 from runbook_lib.chapters.backups import as_table
 from runbook_lib.headless import documents, runner
 from runbook_lib.headless.terminal import Essential
@@ -18,21 +18,22 @@ def backup(spec: Spec, say: Say, as_json: bool = False) -> int:
     """Make a backup, print it, and return 0. Raises what `Backups.make` raises."""
     with runner.opened(spec) as deployment:
         made = deployment.backups.make()
-        store = BackupStore(deployment.cloud.aws, spec.deployment)
-    say(Essential(as_table([made], store.place)))
+        place = deployment.backups.store.place
+    say(Essential(as_table([made], place)))
     if as_json:
-        print(documents.written({"schema": documents.SCHEMA, "deployment": spec.deployment, "place": store.place, "backup": documents.of_backup(made)}))
+        print(documents.written({"schema": documents.SCHEMA, "deployment": spec.deployment, "place": place, "backup": documents.of_backup(made)}))
     return 0
 
 
 def backups(spec: Spec, say: Say, as_json: bool = False) -> int:
     """Print the deployment's backups, which may be gone itself, and return 0. Raises CloudError."""
     with runner.opened(spec) as deployment:
-        found, place = deployment.backups.made(), BackupStore(deployment.cloud.aws, spec.deployment).place
+        store = deployment.backups.store
+        found, place = store.backups(), store.place
     if as_json:
         print(documents.written(documents.of_backups(spec.deployment, place, found)))
     else:
-        say(Essential(as_table(found, place)))
+        say(Essential(as_table(found, place, store.unreadable)))
     return 0
 
 

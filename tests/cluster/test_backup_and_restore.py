@@ -126,6 +126,17 @@ class TestOfACluster:
             deployment.close()
         assert untouched(as_deployment) == before and store_of(as_deployment).backups() == [made]
 
+    @pytest.mark.full
+    def test_a_restore_brings_back_rows_and_deployed_archives(self, as_deployment: Deployment, made: Backup) -> None:
+        d, home = as_deployment, carbon.home_of(as_deployment.spec)
+        on(d, "db-1", f"{SQL} 'DELETE FROM WSO2_USER_DB.UM_USER_ROLE'")
+        on(d, "manager-1", f"rm {home}/{appserver.DEPLOYMENT}/webapps/.hidden.aar")
+        said = str(d.backups.restore(confirm=d.spec.deployment))
+        assert all(part.rows[:12] in said for part in made.databases) and "1 of" in said
+        on(d, "manager-1", f"test -e {home}/{appserver.DEPLOYMENT}/webapps/.hidden.aar")
+        assert not d.mysql.plan() and not d.appserver.plan()
+        assert d.mysql.verify().ok and d.appserver.verify().ok
+
 
 @pytest.mark.full
 class TestOfALife:

@@ -38,10 +38,18 @@ def asked_of(way, verb, what, data=None, length=0):
         raise Failed("%s %s: cannot be reached (%s)" % (what, place, error.reason))
 
 
+def blocks(source, doing):
+    """Yield the content of a file or an answer, with a sign of life for the operator now and then."""
+    for number, block in enumerate(iter(lambda: source.read(1 << 20), b"")):
+        if number and not number % 256:
+            say(progress=0, of=1, doing="%s: %d MiB" % (doing, number))
+        yield block
+
+
 def send(path, way):
     """Send a file to its place, whole or not at all. Raises Failed."""
     with open(path, "rb") as source:
-        asked_of(way, "PUT", "cannot send to", source, os.path.getsize(path)).close()
+        asked_of(way, "PUT", "cannot send to", blocks(source, "sending"), os.path.getsize(path)).close()
 
 
 def fetch(way, target, sha256):
@@ -50,7 +58,7 @@ def fetch(way, target, sha256):
     handle = os.open(target + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         with os.fdopen(handle, "wb") as out, asked_of(way, "GET", "cannot fetch") as source:
-            for block in iter(lambda: source.read(1 << 20), b""):
+            for block in blocks(source, "fetching"):
                 digest.update(block)
                 out.write(block)
         if digest.hexdigest() != sha256:

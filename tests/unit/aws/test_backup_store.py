@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -107,13 +108,18 @@ def test_the_backups_of_a_deployment_whose_name_begins_alike_are_others(cloud: C
 
 
 @pytest.mark.parametrize("spoil", [lambda said: "{", lambda said: json.dumps({**said, "schema": 99}), lambda said: json.dumps({**said, "parts": []})])
-def test_a_manifest_that_cannot_be_read_is_named(cloud: Cloud, store: BackupStore, spoil: Callable[[dict[str, Any]], str]) -> None:
+def test_a_manifest_that_cannot_be_read_is_named_and_an_older_backup_is_taken_only_when_it_is_asked_for(
+    cloud: Cloud, store: BackupStore, spoil: Callable[[dict[str, Any]], str]
+) -> None:
+    older = made(store, "2001-01-01T00:00:00Z")
     key = f"{made(store).folder}/manifest.json"
     said = json.loads(cloud.aws.client("s3").get_object(Bucket=BUCKET, Key=key)["Body"].read())
     cloud.aws.client("s3").put_object(Bucket=BUCKET, Key=key, Body=spoil(said).encode())
     with pytest.raises(RunbookError) as caught:
-        store.backups()
+        store.newest()
     assert key in str(caught.value.where)
+    assert store.backups() == [older] and store.newest(datetime(2001, 1, 2, tzinfo=UTC)) == older
+    assert store.prune(1) == [] and [*store.unreadable] == [key.rpartition("/")[0]]
 
 
 def test_a_tear_down_keeps_the_backups_and_says_so_unless_they_are_to_go(cloud: Cloud, store: BackupStore) -> None:
