@@ -25,6 +25,7 @@ from tests.support.drift_tools import Running
 from tests.support.iam_user import operator_policy, user_with
 
 pytestmark = pytest.mark.timeout(1200)
+SHOP = "test-shop"
 SQL = "$(command -v mariadb || command -v mysql) -BN -e"
 STATE = "SELECT state FROM runbook.schema_load WHERE name = 'WSO2_REGISTRY_DB'"
 
@@ -40,16 +41,17 @@ def untouched(deployment: Deployment) -> tuple[str, ...]:
     return (made, *(on(deployment, name, f"systemctl show -p ActiveEnterTimestamp {carbon.UNIT}") for name in names))
 
 
+@pytest.fixture(scope="module")
+def made(as_deployment: Deployment) -> Iterator[Backup]:
+    folder = f"{carbon.home_of(as_deployment.spec)}/{appserver.DEPLOYMENT}/webapps"
+    on(as_deployment, "manager-1", f"echo 'not of the pack' > {folder}/notes.war.off; cp {folder}/notes.war.off {folder}/.hidden.aar")
+    yield as_deployment.backups.make()
+    on(as_deployment, "manager-1", f"rm -f {folder}/notes.war.off {folder}/.hidden.aar")
+    store_of(as_deployment).delete_all()
+
+
 class TestOfACluster:
     """An AS cluster that others use too: nothing of it is stopped."""
-
-    @pytest.fixture(scope="class")
-    def made(self, as_deployment: Deployment) -> Iterator[Backup]:
-        folder = f"{carbon.home_of(as_deployment.spec)}/{appserver.DEPLOYMENT}/webapps"
-        on(as_deployment, "manager-1", f"echo 'not of the pack' > {folder}/notes.war.off; cp {folder}/notes.war.off {folder}/.hidden.aar")
-        yield as_deployment.backups.make()
-        on(as_deployment, "manager-1", f"rm -f {folder}/notes.war.off {folder}/.hidden.aar")
-        store_of(as_deployment).delete_all()
 
     def test_a_backup_holds_the_databases_and_what_was_deployed_and_leaves_nothing_on_the_machine(self, as_deployment: Deployment, made: Backup) -> None:
         assert {part.name for part in made.databases} == {"WSO2_USER_DB", "WSO2_REGISTRY_DB"} and all(len(part.rows) == 64 for part in made.databases)
@@ -138,17 +140,16 @@ class TestOfACluster:
         assert d.mysql.verify().ok and d.appserver.verify().ok
 
 
+@pytest.fixture(scope="module")
+def shop(lab: Any) -> Iterator[Deployed]:
+    deployed = in_lab(lab, "greg-single", SHOP, 80)
+    yield deployed
+    deployed.cli("destroy", "--yes", "--backups")
+
+
 @pytest.mark.full
 class TestOfALife:
     """One small deployment, whose machines are lost one after the other. The tests are told in their order."""
-
-    NAME = "rst-shop"
-
-    @pytest.fixture(scope="class")
-    def shop(self, lab: Any) -> Iterator[Deployed]:
-        deployed = in_lab(lab, "greg-single", self.NAME, 80)
-        yield deployed
-        deployed.cli("destroy", "--yes", "--backups")
 
     @pytest.fixture
     def opened(self, shop: Deployed) -> Iterator[Deployment]:
@@ -176,12 +177,16 @@ class TestOfALife:
         assert made_id(author.request("POST", f"https://{scene.hosts['publisher']}/publisher{ASSETS}", form=fields))
 
     @staticmethod
-    def sold(deployment: Deployment, name: str) -> bool:
-        """Whether the Store shows the asset, within 90 s."""
-        scene = scene_of(deployment)
-        visitor = scene.visitor()
-        visitor.sign_in_at(scene.hosts["store"], "store", scene.admin.user, scene.admin.password)
-        return bool(wait_until(lambda: f'"{name}"' in visitor.get(f"https://{scene.hosts['store']}/store{ASSETS}").text, 90, pause=0.5))
+    def sold(deployed: Deployed, name: str) -> bool:
+        """Whether the Store shows the asset, within 90 s. Opened anew: machines were replaced."""
+        deployment = deployed.open()
+        try:
+            scene = scene_of(deployment)
+            visitor = scene.visitor()
+            visitor.sign_in_at(scene.hosts["store"], "store", scene.admin.user, scene.admin.password)
+            return bool(wait_until(lambda: f'"{name}"' in visitor.get(f"https://{scene.hosts['store']}/store{ASSETS}").text, 90, pause=0.5))
+        finally:
+            deployment.close()
 
     def test_a_lost_database_machine_stops_everything_with_the_way_out(self, shop: Deployed, opened: Deployment) -> None:
         self.ran(shop, "run", "--to", "05")
@@ -194,7 +199,9 @@ class TestOfALife:
             said = self.ran(shop, verb, status=1)
             assert words in said and backup.time in said and "./runbook restore" in said and "--empty" in said, f"{verb}: {said}"
         assert json.loads(shop.cli("plan", "--json").stdout)["error"]["kind"] == "DataLost"
-        assert "mariadb" not in on(opened, "db-1", "ls /etc/mysql 2>/dev/null || true"), "02 changed nothing"
+        anew = shop.open()
+        assert "mariadb" not in on(anew, "db-1", "ls /etc/mysql 2>/dev/null || true"), "02 changed nothing"
+        anew.close()
 
     def test_a_restore_that_was_killed_lets_nobody_go_on_and_is_begun_again(self, shop: Deployed, opened: Deployment) -> None:
         running = Running(shop, "restore", "--yes")
@@ -208,7 +215,7 @@ class TestOfALife:
         said = self.ran(shop, "restore", "--yes")
         [backup] = opened.backups.made()
         assert all(part.rows[:12] in said for part in backup.databases)
-        assert self.sold(opened, "kept-asset")
+        assert self.sold(shop, "kept-asset")
         self.ran(shop, "plan")
         self.ran(shop, "verify")
 
@@ -221,22 +228,22 @@ class TestOfALife:
         self.ran(shop, "restore", "--yes")
         assert {backup.why for backup in opened.backups.made()} == {backups_.WANTED, backups_.BEFORE_RESTORE}, "what was there went to S3 first"
         self.ran(shop, "plan")
-        assert self.sold(opened, "kept-asset")
+        assert self.sold(shop, "kept-asset")
 
     def test_the_only_node_is_replaced_and_its_databases_stay(self, shop: Deployed, opened: Deployment) -> None:
         self.lose(opened, "greg-1")
         self.ran(shop, "run", "--to", "05")
-        assert self.sold(opened, "kept-asset")
+        assert self.sold(shop, "kept-asset")
 
     def test_a_copy_has_the_rows_and_passwords_of_its_own(self, lab: Any, shop: Deployed, opened: Deployment) -> None:
-        copy = in_lab(lab, "greg-single", "rst-copy", 81)
+        copy = in_lab(lab, "greg-single", "test-copy", 81)
         try:
-            self.ran(copy, "restore", "--from", self.NAME, "--yes")
+            self.ran(copy, "restore", "--from", SHOP, "--yes")
             self.ran(copy, "run")
             of_copy = copy.open()
             assert of_copy.vault.get("carbon-admin-password") != opened.vault.get("carbon-admin-password")
-            assert self.sold(of_copy, "kept-asset")
             of_copy.close()
+            assert self.sold(copy, "kept-asset")
         finally:
             copy.cli("destroy", "--yes", "--backups")
         self.ran(shop, "plan")
@@ -246,7 +253,7 @@ class TestOfALife:
         assert "./runbook restore" in self.ran(shop, "run", status=1)
         self.ran(shop, "restore", "--yes", "--at", opened.backups.made()[0].time)
         self.ran(shop, "run", "--to", "05")
-        assert self.sold(opened, "kept-asset")
+        assert self.sold(shop, "kept-asset")
 
     def test_data_that_is_meant_to_be_gone_is_gone_when_it_is_said(self, shop: Deployed, opened: Deployment) -> None:
         self.lose(opened, "db-1")
@@ -254,7 +261,7 @@ class TestOfALife:
             opened.mysql.plan()
         self.ran(shop, "restore", "--empty", "--yes")
         self.ran(shop, "run", "--to", "05")
-        assert not self.sold(opened, "kept-asset")
+        assert not self.sold(shop, "kept-asset")
 
     def test_backups_outlive_their_deployment_and_go_when_it_is_said(self, shop: Deployed) -> None:
         said = self.ran(shop, "destroy", "--yes")
