@@ -113,12 +113,8 @@ def as_table(backups: Sequence[Backup], place: str, unreadable: Iterable[str] = 
     rows = [
         (b.time, b.why, f"{b.size / 1024:.0f} KiB", b.version or b.product, len(b.databases), len(b.archives.holds) if b.archives else 0, b.by) for b in backups
     ]
-    return Table(
-        ("Made", "Why", "Size", "Product", "Databases", "Archives", "By"),
-        rows,
-        f"Backups in {place}",
-        f"cannot be read: {', '.join(unreadable)}" if unreadable else "" if rows else "none",
-    )
+    notes = [*([] if rows else ["none"]), *(f"cannot be read: {folder}" for folder in unreadable)]
+    return Table(("Made", "Why", "Size", "Product", "Databases", "Archives", "By"), rows, f"Backups in {place}", "; ".join(notes))
 
 
 def keep_first(deployment: Session, context: Context, why: str) -> Backup | None:
@@ -177,11 +173,15 @@ def _make_ready(d: Deployment) -> None:
 
 def _restore(d: Deployment, chosen: Backup, store: BackupStore) -> Table:
     context, host = d.context(), d.fleet()[d.topology.db.name]
-    fetched = [
-        dumps.fetch_dump(host, part.name, store.way_out(chosen.folder, part.file).wire(), part.sha256, part.rows) for part in chosen.databases
-    ]  # all of them, before the first is dropped
-    if context.in_use:
-        keep_first(d, context, BEFORE_RESTORE)
+    fetched: list[str] = []
+    try:
+        for part in chosen.databases:  # all of them, before the first is dropped
+            fetched.append(dumps.fetch_dump(host, part.name, store.way_out(chosen.folder, part.file).wire(), part.sha256, part.rows))
+        if context.in_use:
+            keep_first(d, context, BEFORE_RESTORE)
+    except RunbookError:
+        dumps.forget_dumps(host, fetched)
+        raise
     d.record_in_use()  # from here on nobody may take these databases for those of a first boot
     store_applied(d, CHAPTER)
     startup.forget_first_boots(d.fleet(), context)

@@ -96,7 +96,8 @@ def fetch_dump(host: Host, name: str, way: dict[str, Any], sha256: str, rows: st
 
 def forget_dumps(host: Host, paths: Sequence[str]) -> None:
     """Delete fetched dumps from the host: they are in the store."""
-    host.run(f"sudo -n rm -f {' '.join(paths)}")
+    if paths:
+        host.run(f"sudo -n rm -f {' '.join(paths)}")
 
 
 def set_administrator(host: Host, database: str, user: str, password: str) -> None:

@@ -53,7 +53,8 @@ def _error(deployment: Session, context: Context, states: dict[str, str]) -> Dat
     who = f" ({', '.join(sorted(context.booted))})" if context.booted else ""
     params = os.path.relpath(deployment.spec.source) if deployment.spec.source else "PARAMS"
     if RESTORING in states.values():
-        return DataLost(f"a restore of {names} on {node} was cut short", node, f"./runbook restore {params} again: it begins anew")
+        step = f"./runbook restore {params} again: it begins anew (after deployment.mysql.restore, that again)"
+        return DataLost(f"a restore of {names} on {node} was cut short", node, step)
     there = node in deployment.instances()
     machine = f"the machine {node} holds nothing of {names}" if there else f"the machine {node} is gone, and with it {names}"
     return DataLost(
