@@ -7,19 +7,22 @@ their deployment unless they are to go too: the proof says how many there are an
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from runbook_lib.aws import staging
 from runbook_lib.aws.backup_store import BackupStore
+from runbook_lib.aws.client import DENIED
 from runbook_lib.changes import Progress, Reporter
 from runbook_lib.check import Check, CheckTable
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import CloudError
 from runbook_lib.launch import elastic_ips, groups, instance_profile, key_pair, machines, network, routes, secrets
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import Inventory
 from runbook_lib.tables import counted
 
 CHAPTER = "99_tear_down"
+KEPT = ("kept-backups", "Backups in S3")
 
 
 def unstage(inventory: Inventory) -> None:
@@ -54,16 +57,24 @@ def prove_gone(cloud: Cloud, backups: bool = False) -> CheckTable:
     questions = QUESTIONS + (instance_profile.GONE if instance_profile.concerned(inventory) else ())
     left = [(id_, title, ", ".join(find(inventory))) for id_, title, find in questions]
     rows = [Check(id_, title, "fail" if there else "pass", "nothing", there or "nothing", "EC2 and SSM API", CHAPTER) for id_, title, there in left]
-    return CheckTable([*rows, _of_backups(cloud, backups)])
+    return CheckTable([*rows, *_of_backups(cloud, backups)])
 
 
-def _of_backups(cloud: Cloud, gone: bool) -> Check:
-    """Return the row of the backups: what is in S3 is said, and is a failure only where it was to be `gone`. Skipped where S3 may not be asked."""
+def _of_backups(cloud: Cloud, gone: bool) -> Iterator[Check]:
+    """Yield the row of the backups: what is in S3 is said, and is a failure only where it was to be `gone`.
+
+    Without a right to the bucket there is no row, for these credentials never made a backup; but a failure where they were to delete some.
+    """
     store = BackupStore(cloud.aws, cloud.spec.deployment)
-    id_, title, wanted = "kept-backups", "Backups in S3", "nothing" if gone else "kept, unless --backups"
     try:
         found = store.backups()
-    except RunbookError as error:
-        return Check(id_, title, "skipped", wanted, f"cannot be asked: {error.what}", store.place, CHAPTER)
-    words = f"{counted(len(found), 'backup')} left, the newest of {found[0].time}; ./runbook destroy PARAMS --backups deletes them" if found else "nothing"
-    return Check(id_, title, "fail" if found and gone else "pass", wanted, words, store.place, CHAPTER)
+    except CloudError as error:
+        if error.code not in DENIED:
+            raise
+        if gone:
+            yield Check(*KEPT, "fail", "nothing", f"cannot be asked: {error.what}", store.place, CHAPTER)
+        return
+    left = [*(backup.folder for backup in found), *store.unreadable]
+    since = f", the newest of {found[0].time}" if found else ""
+    words = f"{counted(len(left), 'backup')} left{since}; ./runbook destroy PARAMS --backups deletes them" if left else "nothing"
+    yield Check(*KEPT, "fail" if left and gone else "pass", "nothing" if gone else "kept, unless --backups", words, store.place, CHAPTER)
