@@ -30,6 +30,7 @@ EVERY_PACK = ("bin/wso2server.sh", "dbscripts/mysql.sql", "repository/conf/carbo
 VERSION_FILE = "bin/version.txt"
 FIRST_BOOT = "runbook:first-boot"  # tag of a machine whose first boot was seen to be complete; its value is the time
 IN_USE = "in-use"  # the same of the deployment, in Parameter Store: tags go with their machines
+RESTORING = "restoring"  # likewise: the folder of the backup that is being restored, until every database is replaced
 
 
 class Unknown(dict[str, str]):
@@ -157,7 +158,8 @@ class Session:
         booted = frozenset(name for name, instance in found.items() if FIRST_BOOT in instance.tags)
         operator = self.cloud.operator_cidr() if found else None
         values = self.vault.read_all()
-        return Context(self.spec, self.topology, Unknown(values), self.pack, self.jdk, self.driver, operator, booted, bool(booted) or IN_USE in values)
+        in_use, restoring = bool(booted) or IN_USE in values, values.get(RESTORING, "")
+        return Context(self.spec, self.topology, Unknown(values), self.pack, self.jdk, self.driver, operator, booted, in_use, restoring)
 
     def record_first_boot(self, node: str) -> None:
         """Tag the node's machine with the time at which its first boot was seen to be complete. A machine that replaces it has no such tag."""
@@ -175,8 +177,17 @@ class Session:
                 self.cloud.untag(node.name, FIRST_BOOT)
 
     def forget_use(self) -> None:
-        """Take back what `record_in_use` wrote: with consent the databases are made anew."""
+        """Take back what `record_in_use` and a restore that was cut short wrote: with consent the databases are made anew."""
         self.vault.delete(IN_USE)
+        self.vault.delete(RESTORING)
+
+    @contextmanager
+    def restoring(self, backup: str) -> Iterator[None]:
+        """In the block the databases are those of neither time. The record of it stays when the block does not end well: nobody goes on then."""
+        self.record_in_use()
+        self.vault.put(RESTORING, backup, secure=False)
+        yield
+        self.vault.delete(RESTORING)
 
     @cached_property
     def pack(self) -> Download:

@@ -22,6 +22,7 @@ PUBLIC = (
     "client-tokens",
     "exercises/",
     "in-use",
+    "restoring",
 )  # in clear: certificates, public keys, who works here, what held
 
 

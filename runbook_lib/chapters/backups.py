@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib.aws.backup_store import Backup, BackupStore, Part
+from runbook_lib.aws.backup_store import WANTED, Backup, BackupStore, Part
 from runbook_lib.chapters.base import banner
 from runbook_lib.chapters.status_board import store_applied
 from runbook_lib.converge.engine import ask
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from runbook_lib.session import Session
 
 CHAPTER = "02_install_mysql"  # whose work this is, in the journal
-WANTED = "backup"
 BEFORE_RESTORE = "before a restore"
 ADMINISTRATOR = "admin"
 
@@ -69,6 +68,8 @@ class Backups:
     def restore(self, at: str = "", source: str = "", confirm: str = "") -> Table:
         """Replace the databases by the newest backup, or the newest of the time `at` or before; return what was restored, with the rows' checksums.
 
+        Those that were made because something was about to be dropped are taken with `at` only.
+
         `source`: another deployment, of which this one becomes a copy. `confirm`: this deployment's name. Missing machines are launched
         first. Raises RunbookError for a backup of another deployment, product or version, for one that is not whole, and for none; HostError
         for a damaged one. Nothing was dropped then.
@@ -89,7 +90,9 @@ class Backups:
         found = store.newest(_moment(at) if at else None)
         if found is None:
             every = store.backups()
-            there = f"the oldest is of {every[-1].time}" if every else "there is none"
+            there = (
+                f"the oldest is of {every[-1].time}" if at and every else f"{len(every)} were made before something was dropped" if every else "there is none"
+            )
             raise RunbookError(
                 f"no backup of {store.deployment}{f' of {at} or before' if at else ''}: {there}", store.place, "./runbook backups PARAMS lists them"
             )
@@ -177,21 +180,21 @@ def _restore(d: Deployment, chosen: Backup, store: BackupStore) -> Table:
     try:
         for part in chosen.databases:  # all of them, before the first is dropped
             fetched.append(dumps.fetch_dump(host, part.name, store.way_out(chosen.folder, part.file).wire(), part.sha256, part.rows))
-        if context.in_use:
+        if context.in_use and not context.restoring:
             keep_first(d, context, BEFORE_RESTORE)
     except RunbookError:
         dumps.forget_dumps(host, fetched)
         raise
-    d.record_in_use()  # from here on nobody may take these databases for those of a first boot
-    store_applied(d, CHAPTER)
-    startup.forget_first_boots(d.fleet(), context)
-    d.forget_first_boots()
     made = []
-    for path in fetched:
-        made.append(dumps.restore_database(host, path))
-        d.journal.write(CHAPTER, "restore", host=host.name, key=made[-1].database, change=f"holds the rows of {chosen.folder}, {made[-1].rows[:12]}")
-    dumps.forget_dumps(host, fetched)
-    dumps.set_administrator(host, USER.name, ADMINISTRATOR, context.secrets["carbon-admin-password"])
+    with d.restoring(chosen.folder):
+        store_applied(d, CHAPTER)
+        startup.forget_first_boots(d.fleet(), context)
+        d.forget_first_boots()
+        for path in fetched:
+            made.append(dumps.restore_database(host, path))
+            d.journal.write(CHAPTER, "restore", host=host.name, key=made[-1].database, change=f"holds the rows of {chosen.folder}, {made[-1].rows[:12]}")
+        dumps.forget_dumps(host, fetched)
+        dumps.set_administrator(host, USER.name, ADMINISTRATOR, context.secrets["carbon-admin-password"])
     nodes = d.greg if d.spec.design.product == "greg" else d.appserver
     nodes.apply(nodes.plan())
     put = _put_archives(d, chosen, store)

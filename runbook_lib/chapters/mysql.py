@@ -59,7 +59,7 @@ class Mysql(Converging):
             raise RunbookError(f"databases of {d.spec.deployment} are to be dropped", "confirm", f'say so: confirm="{d.spec.deployment}"')
         with d.writing(), d.journal.attempt(self.name, "recreate"):
             context = d.context()
-            if context.in_use and lost(d):
+            if context.restoring or (context.in_use and lost(d)):
                 return self._begin_anew(context)
             hosts = d.fleet()
             if context.in_use:

@@ -25,6 +25,8 @@ UNUSED, RESTORING = "unused", "restoring"
 
 def refuse_lost_data(deployment: Session, context: Context) -> None:
     """Raise DataLost when the deployment was in use and its databases are unused; the error names the newest backup and the commands."""
+    if context.restoring:
+        raise _cut_short(deployment, context.restoring)
     if context.in_use and (states := lost(deployment)):
         raise _error(deployment, context, states)
 
@@ -51,10 +53,9 @@ def lost(deployment: Session) -> dict[str, str]:
 def _error(deployment: Session, context: Context, states: dict[str, str]) -> DataLost:
     node, names = deployment.topology.db.name, " and ".join(states)
     who = f" ({', '.join(sorted(context.booted))})" if context.booted else ""
-    params = os.path.relpath(deployment.spec.source) if deployment.spec.source else "PARAMS"
+    params = _params(deployment)
     if RESTORING in states.values():
-        step = f"./runbook restore {params} again: it begins anew (after deployment.mysql.restore, that again)"
-        return DataLost(f"a restore of {names} on {node} was cut short", node, step)
+        return _cut_short(deployment, names)
     there = node in deployment.instances()
     machine = f"the machine {node} holds nothing of {names}" if there else f"the machine {node} is gone, and with it {names}"
     return DataLost(
@@ -65,11 +66,20 @@ def _error(deployment: Session, context: Context, states: dict[str, str]) -> Dat
     )
 
 
+def _params(deployment: Session) -> str:
+    return os.path.relpath(deployment.spec.source) if deployment.spec.source else "PARAMS"
+
+
+def _cut_short(deployment: Session, what: str) -> DataLost:
+    step = f"./runbook restore {_params(deployment)} again: it begins anew (after deployment.mysql.restore, that again)"
+    return DataLost(f"a restore of {what} was cut short: the databases hold some of it", deployment.topology.db.name, step)
+
+
 def _newest(deployment: Session) -> str:
     """Return in words which backup is the newest; why that cannot be told, where S3 refuses."""
     store = BackupStore(deployment.cloud.aws, deployment.spec.deployment)
     try:
-        found = store.backups()
+        found = store.newest()
     except RunbookError as error:
         return f"Whether there is a backup could not be asked: {error.what}"
-    return f"The newest backup is of {found[0].time} in {store.place}" if found else f"There is no backup in {store.place}"
+    return f"The newest backup is of {found.time} in {store.place}" if found else f"There is no backup in {store.place}"

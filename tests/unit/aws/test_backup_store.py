@@ -97,6 +97,12 @@ def test_the_newest_of_each_kind_are_kept_and_what_has_no_manifest_goes(store: B
     assert store.prune(2) == []
 
 
+def test_what_was_kept_before_something_was_dropped_is_taken_only_when_it_is_asked_for(store: BackupStore) -> None:
+    wanted, kept = made(store, "2026-11-26T15:00:00Z"), made(store, "2026-11-26T16:00:00Z", "before a restore")
+    assert store.newest() == wanted
+    assert store.newest(datetime(2026, 11, 26, 16, tzinfo=UTC)) == kept and store.newest(datetime(2026, 11, 26, 14, tzinfo=UTC)) is None
+
+
 def test_the_backups_of_a_deployment_whose_name_begins_alike_are_others(cloud: Cloud, store: BackupStore) -> None:
     other = BackupStore(cloud.aws, f"{store.deployment}-2")
     mine, others = made(store), made(other)
