@@ -59,9 +59,8 @@ def restore(spec: Spec, at: str, source: str, confirmed: Callable[[str], str], s
 
 def begin_anew(spec: Spec, confirmed: Callable[[], str], say: Say) -> int:
     """Forget the data that is gone, and return 0: the next run boots the nodes on empty databases."""
-    with runner.opened(spec) as deployment:
-        confirm = confirmed()
-        with runner.one_verb(deployment, "restore-run", say):
-            deployment.backups.begin_anew(confirm)
+    confirm = confirmed()
+    with runner.opened(spec) as deployment, runner.one_verb(deployment, "restore-run", say):
+        deployment.backups.begin_anew(confirm)
     say(Essential(f"{spec.deployment} begins anew: ./runbook run PARAMS boots its nodes on empty databases"))
     return 0
