@@ -89,13 +89,7 @@ class Backups:
         store = BackupStore(d.cloud.aws, source or d.spec.deployment)
         found = store.newest(_moment(at) if at else None)
         if found is None:
-            every = store.backups()
-            there = (
-                f"the oldest is of {every[-1].time}" if at and every else f"{len(every)} were made before something was dropped" if every else "there is none"
-            )
-            raise RunbookError(
-                f"no backup of {store.deployment}{f' of {at} or before' if at else ''}: {there}", store.place, "./runbook backups PARAMS lists them"
-            )
+            raise _none(store, at)
         _refuse_foreign(d, found, store)
         store.refuse_incomplete(found)
         return found
@@ -231,6 +225,14 @@ def _refuse_foreign(d: Session, found: Backup, store: BackupStore) -> None:
     if wrong:
         step = "restore a backup that fits: --at for another time, --from for a copy of another deployment, or the pack that it was made with"
         raise RunbookError(f"the backup of {found.time} {wrong}. Nothing was dropped", f"s3://{store.own.name}/{found.folder}", step)
+
+
+def _none(store: BackupStore, at: str) -> RunbookError:
+    """Return the error for a time, or a deployment, without a backup."""
+    every = store.backups()
+    there = f"the oldest is of {every[-1].time}" if at else f"{len(every)} were made before something was dropped: --at chooses one"
+    what = f"no backup of {store.deployment}{f' of {at} or before' if at else ''}: {there if every else 'there is none'}"
+    return RunbookError(what, store.place, "./runbook backups PARAMS lists them")
 
 
 def _moment(text: str) -> datetime:
