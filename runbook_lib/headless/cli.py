@@ -182,7 +182,7 @@ def _destroy(args: argparse.Namespace) -> int:
     confirm = _confirmed(args, spec.deployment, f"Everything of {spec.deployment}{with_backups} will be removed", "destroyed")
     say = _terminal(args)
     with _documented(args, [spec] if args.json else []), say.watching():
-        return runner.destroy(spec, confirm, say, args.backups)
+        return runner.destroy(spec, confirm, say, backups=args.backups)
 
 
 def _confirmed(args: argparse.Namespace, name: str, what: str, done: str) -> str:

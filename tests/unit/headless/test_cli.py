@@ -122,7 +122,7 @@ def test_destroy_without_anybody_to_ask_is_refused_in_words(monkeypatch: pytest.
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stdin", None if stdin == "closed" else terminal)
-    monkeypatch.setattr(runner, "destroy", lambda *_: pytest.fail("it was destroyed"))
+    monkeypatch.setattr(runner, "destroy", lambda *_, **__: pytest.fail("it was destroyed"))
     assert cli.main(["destroy", PARAMS]) == 1
     assert "greg-separated was not destroyed: not confirmed" in capsys.readouterr().err
 
