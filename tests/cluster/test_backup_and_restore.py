@@ -45,9 +45,9 @@ def untouched(deployment: Deployment) -> tuple[str, ...]:
 @pytest.fixture(scope="module")
 def made(as_deployment: Deployment) -> Iterator[Backup]:
     folder = f"{carbon.home_of(as_deployment.spec)}/{appserver.DEPLOYMENT}/webapps"
-    on(as_deployment, "manager-1", f"echo 'not of the pack' > {folder}/notes.war.off; cp {folder}/notes.war.off {folder}/.hidden.aar")
+    on(as_deployment, "as-manager-1", f"echo 'not of the pack' > {folder}/notes.war.off; cp {folder}/notes.war.off {folder}/.hidden.aar")
     yield as_deployment.backups.make()
-    on(as_deployment, "manager-1", f"rm -f {folder}/notes.war.off {folder}/.hidden.aar")
+    on(as_deployment, "as-manager-1", f"rm -f {folder}/notes.war.off {folder}/.hidden.aar")
     store_of(as_deployment).delete_all()
 
 
@@ -60,7 +60,7 @@ class TestOfACluster:
         assert ".hidden.aar" in names and "notes.war.off" not in names
         assert not [name for name in made.archives.holds if name in as_deployment.pack.members()]
         assert made.folder.rpartition("/")[2][:16] not in on(as_deployment, "db-1", "ls /var/backups/runbook-mysql || true")
-        assert "parcel" not in on(as_deployment, "manager-1", "ls /var/backups/runbook-mysql")
+        assert "parcel" not in on(as_deployment, "as-manager-1", "ls /var/backups/runbook-mysql")
 
     def test_the_commands_list_it(self, as_cluster: Deployed, made: Backup) -> None:
         listed = as_cluster.cli("backups", "--json")
@@ -131,10 +131,10 @@ class TestOfACluster:
     def test_a_restore_brings_back_rows_and_deployed_archives(self, as_deployment: Deployment, made: Backup) -> None:
         d, home = as_deployment, carbon.home_of(as_deployment.spec)
         on(d, "db-1", f"{SQL} 'DELETE FROM WSO2_USER_DB.UM_USER_ROLE'")
-        on(d, "manager-1", f"rm {home}/{appserver.DEPLOYMENT}/webapps/.hidden.aar")
+        on(d, "as-manager-1", f"rm {home}/{appserver.DEPLOYMENT}/webapps/.hidden.aar")
         said = str(d.backups.restore(confirm=d.spec.deployment))
         assert all(part.rows[:12] in said for part in made.databases) and "1 of" in said
-        on(d, "manager-1", f"test -e {home}/{appserver.DEPLOYMENT}/webapps/.hidden.aar")
+        on(d, "as-manager-1", f"test -e {home}/{appserver.DEPLOYMENT}/webapps/.hidden.aar")
         assert not d.mysql.plan() and not d.appserver.plan()
         assert d.mysql.verify().ok and d.appserver.verify().ok
 
