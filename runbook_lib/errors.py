@@ -52,6 +52,10 @@ class HostError(RunbookError):
     transient = True
 
 
+class DataLost(RunbookError):
+    """Nodes were booted, and the databases that they wrote to hold nothing: nobody may make new ones out of them without being asked."""
+
+
 class WrongHostKey(HostError):
     """A host has another SSH host key than its console showed. Retries do not help."""
 

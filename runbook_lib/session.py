@@ -29,6 +29,8 @@ from runbook_lib.topology.model import Node, Topology, topology_of
 EVERY_PACK = ("bin/wso2server.sh", "dbscripts/mysql.sql", "repository/conf/carbon.xml")  # files that every WSO2 pack contains
 VERSION_FILE = "bin/version.txt"
 FIRST_BOOT = "runbook:first-boot"  # tag of a machine whose first boot was seen to be complete; its value is the time
+IN_USE = "in-use"  # the same of the deployment, in Parameter Store: tags go with their machines
+RESTORING = "restoring"  # likewise: the folder of the backup that is being restored, until every database is replaced
 
 
 class Unknown(dict[str, str]):
@@ -38,7 +40,7 @@ class Unknown(dict[str, str]):
         return f"[{name}]"
 
 
-def _version_file(pack: Download) -> str:
+def version_file(pack: Download) -> str:
     """Return what the product's own bin/version.txt says, on one line; "" when the pack has no such file."""
     try:
         return " ".join(pack.member(VERSION_FILE).decode("utf-8", "replace").split()) if pack.member else ""
@@ -160,11 +162,37 @@ class Session:
         found = self.instances()
         booted = frozenset(name for name, instance in found.items() if FIRST_BOOT in instance.tags)
         operator = self.cloud.operator_cidr() if found else None
-        return Context(self.spec, self.topology, Unknown(self.vault.read_all()), self.pack, self.jdk, self.driver, operator, booted)
+        values = self.vault.read_all()
+        in_use, restoring = bool(booted) or IN_USE in values, values.get(RESTORING, "")
+        return Context(self.spec, self.topology, Unknown(values), self.pack, self.jdk, self.driver, operator, booted, in_use, restoring)
 
     def record_first_boot(self, node: str) -> None:
         """Tag the node's machine with the time at which its first boot was seen to be complete. A machine that replaces it has no such tag."""
         self.cloud.tag(node, FIRST_BOOT, datetime.now(UTC).isoformat(timespec="seconds"))
+        self.record_in_use()
+
+    def record_in_use(self) -> None:
+        """Record that the databases hold what users put there, so that nobody makes them anew without being asked. The tear-down deletes it."""
+        self.vault.ensure(IN_USE, lambda: datetime.now(UTC).isoformat(timespec="seconds"), secure=False)
+
+    def forget_first_boots(self) -> None:
+        """Take the tags of the first boots off the machines: every node is due for one."""
+        for node in self.topology.wso2_nodes:
+            if node.name in self.instances():
+                self.cloud.untag(node.name, FIRST_BOOT)
+
+    def forget_use(self) -> None:
+        """Take back what `record_in_use` and a restore that was cut short wrote: with consent the databases are made anew."""
+        self.vault.delete(IN_USE)
+        self.vault.delete(RESTORING)
+
+    @contextmanager
+    def restoring(self, backup: str) -> Iterator[None]:
+        """In the block the databases are those of neither time. The record of it stays when the block does not end well: nobody goes on then."""
+        self.record_in_use()
+        self.vault.put(RESTORING, backup, secure=False)
+        yield
+        self.vault.delete(RESTORING)
 
     @cached_property
     def pack(self) -> Download:
@@ -176,7 +204,7 @@ class Session:
         for name in EVERY_PACK:  # checked before any plan, because a wrong archive would replace the product on every node
             if found.member:
                 found.member(name)
-        self.journal.observed("", "pack", {"pack": f"{self.spec.product.pack}, sha256 {found.sha256}", "product": _version_file(found)})
+        self.journal.observed("", "pack", {"pack": f"{self.spec.product.pack}, sha256 {found.sha256}", "product": version_file(found)})
         return found
 
     @cached_property

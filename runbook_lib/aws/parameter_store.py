@@ -21,6 +21,8 @@ PUBLIC = (
     "chapters/",
     "client-tokens",
     "exercises/",
+    "in-use",
+    "restoring",
 )  # in clear: certificates, public keys, who works here, what held
 
 

@@ -126,9 +126,13 @@ class Converging(Verbs):
     def own_checks(self) -> CheckTable:
         raise TypeError(f"{type(self).__name__} has no checks")
 
+    def refuse(self, context: Context) -> None:
+        """Raise RunbookError where nothing may be planned or changed. Called before each plan, and by chapters that need it before an apply."""
+
     def wish(self) -> engine.Wish:
         """Return the desired state by node name: what every machine has, then what its role adds."""
         context = self.deployment.context()
+        self.refuse(context)
         return {node.name: (*machine.desired(), *self.desired(node, context)) for node in self.nodes()}
 
     def plan(self) -> Plan:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.chapters import cluster, launch, mysql, nginx, product_nodes, sso, status_board, teardown
+from runbook_lib.chapters import backups, cluster, launch, mysql, nginx, product_nodes, sso, status_board, teardown
 from runbook_lib.chapters.base import banner
 from runbook_lib.evidence import report
 from runbook_lib.evidence.journal import Journal
@@ -39,6 +39,7 @@ class Deployment(Session):
         self.nginx = nginx.Nginx(self)
         self.cluster = cluster.Cluster(self)
         self.sso = sso.Sso(self)
+        self.backups = backups.Backups(self)
 
     def cost(self) -> MonthlyCost:
         """Return the cost of the machines per month on AWS. They need not be launched."""
@@ -56,9 +57,12 @@ class Deployment(Session):
         """Return the status board, read from the cloud: machines, the state of each chapter, and the next chapter."""
         return status_board.status_board(self)
 
-    def destroy(self, confirm: str = "") -> Any:
-        """Remove everything that carries the deployment's tag and return the checks that nothing is left. `confirm`: the deployment's name."""
-        return teardown.destroy(self, confirm)
+    def destroy(self, confirm: str = "", backups: bool = False) -> Any:
+        """Remove everything that carries the deployment's tag and return the checks that nothing is left. `confirm`: the deployment's name.
+
+        Its backups in S3 stay, and are named; with `backups` they are deleted too.
+        """
+        return teardown.destroy(self, confirm, backups)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return whose deployment this is, the topology picture and the status board for a notebook, as HTML and as text."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
+from runbook_lib.changes import Plan, Result
+from runbook_lib.chapters import backups
 from runbook_lib.chapters.base import Converging
 from runbook_lib.check import CheckTable
 from runbook_lib.converge import engine
+from runbook_lib.converge.mysql import MysqlSchema
 from runbook_lib.errors import RunbookError
 from runbook_lib.operations import startup
 from runbook_lib.operations.backup import Recreated, as_table, database_of, dump_database, recreate_databases, restore_database
-from runbook_lib.roles import mysql
+from runbook_lib.operations.lost_database import lost, refuse_lost_data
+from runbook_lib.roles import machine, mysql
 from runbook_lib.roles.context import Context
 from runbook_lib.tables import Table
 from runbook_lib.topology.databases import databases_of
@@ -28,7 +34,15 @@ class Mysql(Converging):
     def desired(self, node: Node, context: Context) -> Sequence[engine.Stage]:
         return mysql.desired(node, context)
 
+    def refuse(self, context: Context) -> None:
+        refuse_lost_data(self.deployment, context)
+
+    def work(self, plan: Plan, progress: Any) -> Result:
+        self.refuse(self.deployment.context())
+        return super().work(plan, progress)
+
     def own_checks(self) -> CheckTable:
+        self.refuse(self.deployment.context())
         from runbook_lib.checks.database import verify_database  # imported here so that the database client is loaded only when needed
 
         return verify_database(self.deployment)
@@ -36,19 +50,42 @@ class Mysql(Converging):
     def recreate(self, *names: str, confirm: str = "") -> tuple[Recreated, ...]:
         """Drop databases and create them again, each dumped first; return what was recreated. `names`: all databases when empty.
 
-        The product's nodes are stopped, and their first boots are due again afterwards: run their chapter.
-        Raises RunbookError unless `confirm` is the deployment's name.
+        The product's nodes are stopped, and their first boots are due again afterwards: run their chapter. What the databases hold goes to
+        S3 first, as a backup. Where the machine that held them is gone, only the first boots are forgotten. Raises RunbookError unless
+        `confirm` is the deployment's name; CloudError where S3 refuses, before anything was stopped.
         """
         d = self.deployment
         if confirm != d.spec.deployment:
             raise RunbookError(f"databases of {d.spec.deployment} are to be dropped", "confirm", f'say so: confirm="{d.spec.deployment}"')
         with d.writing(), d.journal.attempt(self.name, "recreate"):
-            context, hosts = d.context(), d.fleet()
+            context = d.context()
+            if context.restoring or (context.in_use and lost(d)):
+                return self._begin_anew(context)
+            hosts = d.fleet()
+            if context.in_use:
+                backups.keep_first(d, context, "before the databases were made anew")
             startup.forget_first_boots(hosts, context)
-            for node in d.topology.wso2_nodes:
-                d.cloud.untag(node.name, "runbook:first-boot")
+            d.forget_first_boots()
+            d.forget_use()
             schemas = [mysql.schema_of(name, context) for name in names] or mysql.schemas_of(context)
             return recreate_databases(hosts[d.topology.db.name], schemas)
+
+    def _begin_anew(self, context: Context) -> tuple[Recreated, ...]:
+        """Put the nodes back to before their first boot; chapter 02 then makes databases as for a new deployment. Return none."""
+        d = self.deployment
+        startup.forget_first_boots(d.fleet(), context)
+        d.forget_first_boots()
+        d.forget_use()
+        return ()
+
+    def make_server(self) -> Result:
+        """Make the database server so, with its databases and accounts but no tables, which a restore brings; return what was changed."""
+        d, node = self.deployment, self.deployment.topology.db
+        stages = (*machine.desired(), *self.desired(node, d.context()))
+        wish = {node.name: tuple(replace(stage, resources=tuple(r for r in stage.resources if not isinstance(r, MysqlSchema))) for stage in stages)}
+        done = engine.apply(d.fleet(), engine.plan(d.fleet(), wish, self.title))
+        d.journal.changed(self.name, done)
+        return done
 
     def dump(self, *names: str) -> Table:
         """Dump databases (`names`; all of them when empty) to files on their host that only root can read; return a table of them. Nothing is stopped."""

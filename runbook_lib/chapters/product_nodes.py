@@ -22,6 +22,7 @@ from runbook_lib.evidence.pictures.figure import Figure
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.operations import demo_app, deploy_archive, replacement, rolling_restart, startup
 from runbook_lib.operations.backup import recreate_databases
+from runbook_lib.operations.lost_database import refuse_lost_data
 from runbook_lib.roles import appserver, carbon, greg, mysql
 from runbook_lib.roles.context import Context
 from runbook_lib.topology.model import Node
@@ -35,6 +36,9 @@ class ProductNodes(Converging):
     def nodes(self) -> tuple[Node, ...]:
         return self.deployment.topology.wso2_nodes
 
+    def refuse(self, context: Context) -> None:
+        refuse_lost_data(self.deployment, context)
+
     def plan(self) -> Plan:
         """Return the difference between the nodes and their desired state, including the first boots that are due.
 
@@ -47,7 +51,9 @@ class ProductNodes(Converging):
             for name in plan.wish
             if name not in context.booted
         )
-        unproven = replacement.unproven(d.fleet(), context) if context.booted and d.launched() else set()
+        out_of_reach = d.out_of_reach()
+        serving = context.booted - out_of_reach.keys()
+        unproven = replacement.unproven(d.fleet(without=out_of_reach), context, serving) if serving else set()
         dumps, proofs = replacement.dumps_due(context, plan), replacement.proofs_due(unproven - replacement.replaced_by(plan))
         return replace(plan, pending=dumps + plan.pending + boots + proofs)
 
@@ -56,6 +62,9 @@ class ProductNodes(Converging):
         boots, dumps, proofs = plan.of(startup.FIRST_BOOT), plan.of(replacement.DUMP), plan.of(replacement.PROOF)
         settings = replace(plan, pending=tuple(p for p in plan.pending if p not in (*boots, *dumps, *proofs)))
         before = d.context()
+        self.refuse(before)
+        if before.booted:  # also of a deployment that is older than this record
+            d.record_in_use()
         dumped = self._dump(plan, dumps)
         batches = rolling_restart.batches(d, before, settings)
         try:
@@ -106,7 +115,7 @@ class ProductNodes(Converging):
         d, hosts = self.deployment, self.deployment.fleet()
         names: set[str] = set()
         with suppress(HostError):  # a node that does not answer: then the first error says what happened
-            names = replacement.unproven(hosts, context)
+            names = replacement.unproven(hosts, context, context.booted)
         if not names:
             return
         listed = ", ".join(sorted(names))
@@ -141,6 +150,7 @@ class ProductNodes(Converging):
             d.journal.write(self.name, "recreate", host=d.topology.db.name, key=made.database, change=str(made))
 
     def own_checks(self) -> CheckTable:
+        self.refuse(self.deployment.context())
         return verify_nodes(self.deployment, self.name)
 
     def boot_timeline(self) -> Figure:

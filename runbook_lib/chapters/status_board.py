@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.aws.lock import holder
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import DataLost, RunbookError
 from runbook_lib.evidence import journal, provenance, runs
 from runbook_lib.redaction import redactor
 from runbook_lib.spec.chapters import Chapter, chapters_of
@@ -50,7 +50,8 @@ class Board:
     """The status board: machines, chapters, and the next chapter.
 
     `running`: how many of the machines run; `next_chapter`: the first chapter that is not verified, None when all are;
-    `trouble`: why the cloud could not be asked, "" when it could; `at_work`: who else has the lock and since when, "" when nobody has;
+    `trouble`: why the cloud could not be asked, or that the databases are lost, "" otherwise; `at_work`: who else has the lock and since when,
+    "" when nobody has;
     `banner`: rehearsal or production, which account and as whom.
     """
 
@@ -111,8 +112,13 @@ def read_board(deployment: Session, drift: bool = False) -> Board:
     for chapter in chapters_of(spec.pattern):
         record = proofs.get(chapter.name)
         holds, state = bool(record and record.ok), record.state if record else OPEN
-        if drift and holds and chapter.converges and getattr(deployment, chapter.attribute).plan():
-            holds, state = False, DRIFT
+        if drift and holds and chapter.converges:
+            try:
+                drifted = bool(getattr(deployment, chapter.attribute).plan())
+            except DataLost as error:
+                drifted, trouble = True, str(error)
+            if drifted:
+                holds, state = False, DRIFT
         if not holds and upcoming is None:
             upcoming = chapter
         rows.append((Link(f"{chapter.name}.ipynb", chapter.name, chapter.title), state, record.utc if record else "", record.by if record else ""))

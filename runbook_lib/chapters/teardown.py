@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from runbook_lib.session import Session
 
 
-def destroy(deployment: Session, confirm: str) -> Any:
-    """Remove everything that is tagged with the deployment, and return the checks that nothing is left.
+def destroy(deployment: Session, confirm: str, backups: bool = False) -> Any:
+    """Remove everything that is tagged with the deployment, and return the checks that nothing is left. `backups`: those in S3 as well.
 
     Raises RunbookError unless `confirm` is the deployment's name, LockHeld while somebody else has the lock, ChecksFailed when something is left.
     """
@@ -25,7 +25,7 @@ def destroy(deployment: Session, confirm: str) -> Any:
     with deployment.writing(), deployment.journal.attempt("99_tear_down", "destroy"), progress_.progress("Tear down", []) as progress:
         deployment.close()
         deployment.signing_key()  # read before it is deleted: the run of the teardown is signed too
-        gone = teardown.destroy(deployment.cloud, progress)
+        gone = teardown.destroy(deployment.cloud, progress, backups)
         deployment.journal.checked("99_tear_down", gone)
         if left := gone.failed():
             words = "; ".join(f"{check.title}: {check.observed}" for check in left)

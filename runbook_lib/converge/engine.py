@@ -62,6 +62,8 @@ def _advice(words: str) -> str:
     table = (
         ("No space left", "free space on the host or launch it with a larger disk (cloud.disk_gb), then run the step again"),
         ("cannot fetch", "check the URL and that the machines may reach it (security group, proxy), then run the step again"),
+        ("S3 refused (403", "the URL has the operator's rights: ask for s3:PutObject and s3:GetObject on that bucket (docs/iam/operator.json)"),
+        ("its manifest says", "restore an earlier backup: --at with an earlier time (./runbook backups PARAMS lists them)"),
         ("has sha256", "the archive at the URL is not the one the parameters name: correct product.sha256 or java.sha256, or the URL"),
         ("which the product brought", "put it back; or terminate the machine and run again from chapter 01: it is made anew"),
         ("Unable to locate package", "the distribution of cloud.image has no such package: choose another name in the parameters"),

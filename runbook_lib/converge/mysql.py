@@ -141,7 +141,7 @@ class MysqlSchema(_Mysql):
 
     def difference(self, fact: Fact) -> Change | None:
         if fact["state"] == "restoring":
-            return Change(self.key, "refuse", "a restore was cut short; deployment.mysql.restore(dump, confirm=…) again")
+            return Change(self.key, "refuse", "a restore was cut short; ./runbook restore PARAMS again, or deployment.mysql.restore(dump, confirm=…)")
         if not fact["tables"]:
             return Change(self.key, "load", f"{self.expected} tables from {self.origin}")
         missing = len(fact["missing"]) or max(0, self.expected - fact["tables"])

@@ -20,6 +20,9 @@ COMMANDS = {  # name: (what it does, exit status)
     "verify": ("run the checks only", "0 all passed, 1 not"),
     "status": ("machines and chapters, as the cloud knows them now", "0"),
     "exercise": ("exercises on a deployment: list, start, check, hint, solve, reset", "0 done or passed, 1 not"),
+    "backup": ("databases and deployed archives into S3, while the product runs", "0 made, 1 not"),
+    "backups": ("the backups of a deployment, the newest first", "0"),
+    "restore": ("a backup into a deployment: after a lost database machine, or as a copy of another", "0 restored, 1 not"),
     "destroy": ("ordered teardown, then prove that nothing tagged is left", "0 gone, 1 not"),
     "new": ("a folder with the notebooks, params and docs of this installation, to work in", "0 made, 1 not"),
     "open": ("JupyterLab at 00_start_here", "0"),
@@ -32,7 +35,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "lab": ("up, down, status, env, ssh, hosts, browser: EC2 on one's own machine", "0, 1"),
     "classroom": ("up, status, down: JupyterHub with a login and a lab for each learner", "0, 1"),
 }
-WITH_DOCUMENT = ("run", "plan", "verify", "status", "destroy", "exercise")
+WITH_DOCUMENT = ("run", "plan", "verify", "status", "destroy", "exercise", "backup", "backups", "restore")
 SHELLS = ("bash", "zsh", "fish")
 LAB_VERBS = ("up", "down", "status", "env", "ssh", "hosts", "browser")
 EXERCISE_VERBS = ("list", "start", "check", "hint", "solve", "reset")
@@ -58,7 +61,7 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"runbook {__version__}")
     verbs = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     verb: Verb = partial(_verb, verbs)
-    for add in (_runs, _batch, _looks, _exercise, _evidence, _programs):
+    for add in (_runs, _batch, _looks, _backups, _exercise, _evidence, _programs):
         add(verb)
     return top
 
@@ -126,12 +129,25 @@ def _looks(verb: Verb) -> None:
         made = verb(name)
         if name == "verify":
             made.add_argument("--yes", action="store_true", help=AGREED)
-    verb("destroy").add_argument("--yes", action="store_true", help="do not ask for the deployment's name")
+    destroy = verb("destroy")
+    destroy.add_argument("--yes", action="store_true", help="do not ask for the deployment's name")
+    destroy.add_argument("--backups", action="store_true", help="its backups in S3 go too; without this they stay, and are named")
     opens = verb("open", "optional")
     opens.add_argument("--no-browser", action="store_true", help="print the address and open no browser")
     opens.add_argument("--port", type=int, help="JupyterLab's port (default: the first free one from 8888 on)")
     verb("doctor", "optional")
     verb("new", "").add_argument("folder", metavar="DIR")
+
+
+def _backups(verb: Verb) -> None:
+    """Add what keeps a deployment's data and brings it back."""
+    verb("backup")
+    verb("backups")
+    restore = verb("restore")
+    restore.add_argument("--at", default="", metavar="TIME", help="the newest backup of then or before, such as 2026-11-26T15:00 (UTC); default: the newest")
+    restore.add_argument("--from", dest="source", default="", metavar="DEPLOYMENT", help="a backup of another deployment, of which this one becomes a copy")
+    restore.add_argument("--empty", action="store_true", help="restore nothing: the data is meant to be gone, and the next run begins anew")
+    restore.add_argument("--yes", action="store_true", help="do not ask for the deployment's name")
 
 
 def _exercise(verb: Verb) -> None:

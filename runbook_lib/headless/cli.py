@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,16 +197,49 @@ def _destroy(args: argparse.Namespace) -> int:
     from runbook_lib.spec.loader import load_spec
 
     spec = load_spec(args.params, _overrides(args))
-    name = spec.deployment
+    with_backups = ", its backups too," if args.backups else ""
+    confirm = _confirmed(args, spec.deployment, f"Everything of {spec.deployment}{with_backups} will be removed", "destroyed")
+    say = _terminal(args)
+    with _documented(args, [spec] if args.json else []), say.watching():
+        return runner.destroy(spec, confirm, say, backups=args.backups)
+
+
+def _confirmed(args: argparse.Namespace, name: str, what: str, done: str) -> str:
+    """Return the deployment's name once a person typed it or --yes was given. Raises RunbookError otherwise."""
     confirm = name if args.yes else ""
     if not args.yes and not args.json and sys.stdin and sys.stdin.isatty():  # sys.stdin is None where it was closed
         with suppress(EOFError):
-            confirm = input(f"Everything of {name} will be removed. Type its name to go on: ").strip()
+            confirm = input(f"{what}. Type its name to go on: ").strip()
     if confirm != name:
-        raise RunbookError(f"{name} was not destroyed: not confirmed", args.params, "type its name, or add --yes")
-    say = _terminal(args)
-    with _documented(args, [spec] if args.json else []), say.watching():
-        return runner.destroy(spec, confirm, say)
+        raise RunbookError(f"{name} was not {done}: not confirmed", args.params, "type its name, or add --yes")
+    return confirm
+
+
+def _backup(args: argparse.Namespace) -> int:
+    from runbook_lib.headless import backups
+    from runbook_lib.spec.loader import load_spec
+
+    return backups.backup(load_spec(args.params, _overrides(args)), _terminal(args), args.json)
+
+
+def _backups(args: argparse.Namespace) -> int:
+    from runbook_lib.headless import backups
+    from runbook_lib.spec.loader import load_spec
+
+    return backups.backups(load_spec(args.params, _overrides(args)), _terminal(args), args.json)
+
+
+def _restore(args: argparse.Namespace) -> int:
+    from runbook_lib.headless import backups
+    from runbook_lib.spec.loader import load_spec
+
+    spec, say = load_spec(args.params, _overrides(args)), _terminal(args)
+    if args.empty and (args.at or args.source):
+        raise RunbookError("--empty restores nothing, so --at and --from mean nothing with it", args.params, "give one or the other")
+    if args.empty:
+        return backups.begin_anew(spec, lambda: _confirmed(args, spec.deployment, f"{spec.deployment} will begin anew, without its data", "touched"), say)
+    ask = partial(_confirmed, args, spec.deployment, done="restored")
+    return backups.restore(spec, args.at, args.source, lambda found: ask(f"The databases of {spec.deployment} become those of {found}"), say, args.json)
 
 
 def _exercise(args: argparse.Namespace) -> int:
@@ -329,6 +363,6 @@ def _terminal(args: argparse.Namespace) -> Terminal:
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "new": _new, "run": _run, "batch": _batch, "plan": _plan, "verify": _verify, "status": _status, "exercise": _exercise, "destroy": _destroy,
-    "open": _open,
+    "backup": _backup, "backups": _backups, "restore": _restore, "open": _open,
     "doctor": _doctor, "verify-evidence": _verify_evidence, "site": _site, "test": _test, "completion": _completion,
 }  # fmt: skip

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from runbook_lib.aws.backup_store import Backup
 from runbook_lib.changes import Plan
 from runbook_lib.chapters.exercises.card import Course
 from runbook_lib.chapters.exercises.engine import Said, Task
@@ -87,6 +89,16 @@ def _row(row: Exercise) -> Document:
 
 def _record(record: TaskRecord) -> Document:
     return {**{name: getattr(record, name) for name in ("state", "running", "points", "hints", "tries", "seconds")}, "started": record.started or None}
+
+
+def of_backup(backup: Backup) -> Document:
+    """Return one backup as its manifest has it."""
+    return {**asdict(backup), "size": backup.size}
+
+
+def of_backups(deployment: str, place: str, found: Iterable[Backup]) -> Document:
+    """Return all backups of a deployment, the newest first."""
+    return {"schema": SCHEMA, "deployment": deployment, "place": place, "backups": [of_backup(each) for each in found]}
 
 
 def of_error(error: RunbookError) -> Document:

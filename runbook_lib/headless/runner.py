@@ -267,17 +267,24 @@ def _verify_chapter(deployment: Deployment, chapter: Chapter, agreed: bool, say:
         say(Essential(f"{chapter.name}: {error}"))
 
 
-def destroy(spec: Spec, confirm: str, say: Say = print, made: Made = _nobody) -> int:
+def destroy(spec: Spec, confirm: str, say: Say = print, backups: bool = False, made: Made = _nobody) -> int:
     """Remove everything that carries the deployment's tag, check that nothing is left, and return 0. Raises LockHeld before anything is written."""
-    with opened(spec) as deployment, _alone(deployment):
-        journal = begin(deployment, "destroy-run", made)
+    with opened(spec) as deployment, one_verb(deployment, "destroy-run", say, made):  # the key goes: its fingerprint is kept by whoever reads this
+        say(deployment.destroy(confirm, backups))
+    return 0
+
+
+@contextmanager
+def one_verb(deployment: Deployment, what: str, say: Say, made: Made = _nobody) -> Iterator[None]:
+    """Hold the deployment's lock for the block, which is a run of its own without chapters, with a report. Raises LockHeld before anything is written."""
+    with _alone(deployment):
+        journal = begin(deployment, what, made)
         with _environment(RUNBOOK_RUN=str(journal.folder.resolve()), RUNBOOK_QUIET="1"):
             try:
-                say(deployment.destroy(confirm))
+                yield
             finally:
                 report.finish(journal)
-        _say_signed(journal, say)  # the key is gone from Parameter Store: the fingerprint is kept by whoever reads this
-    return 0
+        _say_signed(journal, say)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Dump, restore and re-create databases on the database server's machine.
 
 A first boot that fails or is killed leaves rows that only an empty database removes (golden run 1, 7); a half-loaded
-schema is mended the same way. Every database is dumped before it is dropped.
+schema is mended the same way. Every database is dumped before it is dropped. What goes to S3 and comes from there
+(`chapters/backups.py`) is sent and fetched by the machine itself, so that no dump passes the operator's machine.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from runbook_lib.converge.engine import ask
 from runbook_lib.converge.mysql import MysqlSchema
@@ -78,6 +80,29 @@ def dump_database(host: Host, name: str, on_progress: Callable[[dict], None] | N
     """
     (messages,) = (message for message in _run_on_agent(host, "dump", {"kind": "mysql", "name": name}, on_progress) if "dump" in message)
     return Dump(name, messages["dump"], messages["rows"], messages["size"])
+
+
+def send_dump(host: Host, name: str, to: dict[str, Any]) -> dict[str, Any]:
+    """Dump one database and send the dump; return its `size`, `sha256` and `rows`. `to`: a `Way` as the agent takes it. Nothing stays on the host."""
+    (sent,) = (message for message in _run_on_agent(host, "dump", {"kind": "mysql", "name": name, "to": to}, None) if "dump" in message)
+    return {key: sent[key] for key in ("size", "sha256", "rows")}
+
+
+def fetch_dump(host: Host, name: str, way: dict[str, Any], sha256: str, rows: str) -> str:
+    """Fetch a dump to the host and look through it; return its path there. Raises HostError when it is not what it should be; nothing was dropped."""
+    messages = _run_on_agent(host, "fetch", {"kind": "mysql", "name": name, "from": way, "sha256": sha256, "rows": rows}, None)
+    return str(messages[-1]["fetched"])
+
+
+def forget_dumps(host: Host, paths: Sequence[str]) -> None:
+    """Delete fetched dumps from the host: they are in the store."""
+    if paths:
+        host.run(f"sudo -n rm -f {' '.join(paths)}")
+
+
+def set_administrator(host: Host, database: str, user: str, password: str) -> None:
+    """Give the administrator of the user database `database` this password, where there is one of that name and he has another."""
+    _run_on_agent(host, "administrator", {"kind": "mysql", "name": database, "user": user, "password": password}, None)
 
 
 def restore_database(host: Host, dump: str, on_progress: Callable[[dict], None] | None = None) -> Restored:

@@ -61,10 +61,10 @@ def proofs_due(names: Collection[str]) -> tuple[Pending, ...]:
     return tuple(Pending(name, PROOF, Change("the new pack", "watch", summary)) for name in sorted(names))
 
 
-def unproven(fleet: Fleet, ctx: Context) -> set[str]:
-    """Return the names of the nodes with a first boot that have a new pack and were not seen serving since."""
+def unproven(fleet: Fleet, ctx: Context, names: Collection[str]) -> set[str]:
+    """Return which of these nodes have a new pack and were not seen serving since."""
     mark = shlex.quote(f"{home_of(ctx.spec)}/{UNPROVEN}")
-    there = fleet.each(lambda host: host.run(f"sudo -n test -e {mark}").succeeded, _serving(ctx))
+    there = fleet.each(lambda host: host.run(f"sudo -n test -e {mark}").succeeded, names)
     return {name for name, has in there.items() if has}
 
 

@@ -212,8 +212,8 @@ def first_boots(
     Two first boots at once leave duplicates in the registry (golden run 7). `record(node)` is called for all of them at the
     end, when all serve and the registry holds no duplicates. Until then the databases hold nothing of value, so after a
     first boot that was cut short (by a kill, a power cut, a failure) the next run calls `recreate_databases`, puts the
-    nodes' local databases back as shipped, and begins again. Once a first boot of this deployment is recorded, nothing is
-    re-created: RunbookError names what the user can do.
+    nodes' local databases back as shipped, and begins again. Once a first boot of this deployment is recorded (`ctx.in_use`),
+    nothing is re-created: RunbookError names what the user can do.
     """
     waiting = [node.name for node in ctx.topology.wso2_nodes if node.name not in ctx.booted]
     if not waiting:
@@ -223,7 +223,7 @@ def first_boots(
     database = fleet[ctx.topology.db.name]
     used = registry.is_used(database)
     begun = [name for name in waiting if marks[name] == "begun"]
-    if ctx.booted:
+    if ctx.booted or ctx.in_use:
         if begun:
             raise _interrupted_boot_error(begun, ctx)
     elif used and (begun or not any(marks.values())):
@@ -264,6 +264,7 @@ def _stop_and_reset(fleet: Fleet, ctx: Context, names: Sequence[str]) -> None:
     home = carbon.home_of(ctx.spec)
     script = f"""set -eu
 systemctl stop {carbon.UNIT} || true
+[ -d {home} ] || exit 0
 cd {home}
 if [ -d .runbook-database ]; then rm -rf repository/database; cp -a .runbook-database repository/database; fi
 rm -rf solr/data .runbook-first-boot
@@ -299,12 +300,13 @@ def stop_all(fleet: Fleet, ctx: Context) -> None:
 
 def _interrupted_boot_error(begun: Sequence[str], ctx: Context) -> RunbookError:
     """Return the error for a first boot that was cut short while other nodes already use the databases."""
-    names, others = ", ".join(begun), ", ".join(sorted(ctx.booted))
+    names, others = ", ".join(begun), ", ".join(sorted(ctx.booted)) or "nodes before it"
     return RunbookError(
         f"the first boot of {names} was cut short, and the databases already hold what {others} made",
         f"{names}: {mark_of(ctx)}",
         f"replace the node: terminate {names}, then run chapter 01 and this one again; if the verification shows "
-        "duplicates in the registry, deployment.mysql.recreate(confirm=…) dumps the databases and makes them anew",
+        "duplicates in the registry, deployment.mysql.recreate(confirm=…) dumps the databases and makes them anew; "
+        "after a restore: ./runbook restore PARAMS again",
     )
 
 

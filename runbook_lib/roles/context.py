@@ -36,6 +36,8 @@ class Context:
     driver: Download | None = None  # the JDBC driver's jar, where it comes by URL
     operator_cidr: str | None = None  # the range that the operator works from; None before the cloud was asked
     booted: frozenset[str] = frozenset()  # nodes whose first boot is recorded complete: only these are started and restarted by systemd
+    in_use: bool = False  # a first boot of this deployment was once complete, perhaps on a machine that is gone: its databases hold what users put there
+    restoring: str = ""  # the backup whose restore was begun and has not replaced every database yet
 
     def base(self, path: str) -> bytes | None:
         """Return a file as the pack ships it, or None when there is no pack or the pack has no such file."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from runbook_lib.aws.backup_store import BackupStore
 from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.roles.carbon import UNIT
 from tests.support.deployments import Deployed, in_lab, made, on
@@ -34,6 +35,7 @@ def test_a_cluster_is_made_verified_and_left_alone_by_a_second_run(lab: Any, cel
             runs_on(deployment, cell["java"])
             survives_a_restart_of_the_database(deployment)
             holds_after_a_restore_what_it_held(deployed, deployment)
+            comes_back_from_s3(deployed, deployment)
         finally:
             deployment.close()
 
@@ -65,3 +67,15 @@ def holds_after_a_restore_what_it_held(deployed: Deployed, deployment: Deploymen
 
 def nodes_of(deployment: Deployment) -> Any:
     return deployment.appserver if deployment.spec.pattern == "as-cluster" else deployment.greg
+
+
+def comes_back_from_s3(deployed: Deployed, deployment: Deployment) -> None:
+    try:
+        rows = {part.name: part.rows[:12] for part in deployment.backups.make().databases}
+        on(deployment, "db-1", "$(command -v mariadb || command -v mysql) WSO2_USER_DB -e 'DELETE FROM UM_USER_ROLE'")
+        restored = deployment.backups.restore(confirm=deployed.name)
+        assert {row[0]: row[1] for row in restored.rows if row[1]} == rows
+        assert not deployment.mysql.plan() and not nodes_of(deployment).plan()
+        assert nodes_of(deployment).verify().ok
+    finally:
+        BackupStore(deployment.cloud.aws, deployed.name).delete_all()

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hashlib
+import http.server
 import os
 import shutil
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from runbook_lib.converge.engine import ask
 from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, OnlyAccounts
 from runbook_lib.errors import HostError
-from runbook_lib.operations.backup import dump_database, recreate_database, restore_database
+from runbook_lib.operations.backup import dump_database, fetch_dump, recreate_database, restore_database, send_dump, set_administrator
 from tests.conftest import ROOT, need
 from tests.support.local_host import LocalHost, converged, planned
 
@@ -263,6 +268,101 @@ def test_a_restore_that_was_cut_short_is_never_taken_for_an_empty_database(host)
     restore_database(host, path)
     assert "stays" in rows(host, USERS)
     assert not planned(host, DATABASE, schema())
+
+
+@pytest.fixture
+def store():
+    """A place that takes and gives objects over HTTP; `held` is what it has by path, and a request without the header is refused as S3 does."""
+
+    class Objects(http.server.BaseHTTPRequestHandler):
+        def do_PUT(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            signed = self.headers["x-signed"] == "yes"
+            if signed:
+                held[self.path.partition("?")[0]] = body
+            self.answer(200 if signed else 403, b"" if signed else b"<Error><Code>AccessDenied</Code></Error>")
+
+        def do_GET(self):
+            self.answer(200, held[self.path.partition("?")[0]])
+
+        def answer(self, status, body):
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *words):
+            pass
+
+    held: dict[str, bytes] = {}
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Objects)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.held = held
+    server.way = lambda **headers: {"url": f"http://127.0.0.1:{server.server_port}/x.sql.gz?X-Amz-Signature=hidden", "headers": {"x-signed": "yes", **headers}}
+    yield server
+    server.shutdown()
+
+
+def test_a_dump_is_sent_and_leaves_nothing_here_and_comes_back_as_it_was(host, store, tmp_path):
+    converged(host, DATABASE, schema())
+    rows(host, ADD_USER.format("kept"))
+    sent = send_dump(host, "WSO2_USER_DB", store.way())
+    [body] = store.held.values()
+    assert (sent["size"], sent["sha256"]) == (len(body), hashlib.sha256(body).hexdigest()) and b"'kept'" in gzip.decompress(body)
+    assert list((tmp_path / "kept").iterdir()) == []
+    rows(host, "DROP DATABASE WSO2_USER_DB")
+    path = fetch_dump(host, "WSO2_USER_DB", store.way(), sent["sha256"], sent["rows"])
+    assert Path(path).stat().st_mode & 0o777 == 0o600
+    assert restore_database(host, path).rows == sent["rows"] and "kept" in rows(host, USERS)
+
+
+def test_what_the_store_refuses_is_told_without_the_signature_and_nothing_stays(host, store, tmp_path):
+    converged(host, DATABASE, schema())
+    with pytest.raises(HostError, match=r"cannot send to http://127\.0\.0\.1:\d+/x\.sql\.gz: S3 refused \(403 AccessDenied\)") as refused:
+        send_dump(host, "WSO2_USER_DB", store.way(**{"x-signed": "no"}))
+    assert "hidden" not in str(refused.value) and list((tmp_path / "kept").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("sha256", "digest", "words"),
+    [("ab" * 32, None, "its manifest says abab"), (None, "ab" * 32, "holds other rows than its manifest says")],
+    ids=["another file", "other rows"],
+)
+def test_a_fetched_dump_that_is_not_what_it_should_be_is_not_kept(host, store, tmp_path, sha256, digest, words):
+    converged(host, DATABASE, schema())
+    sent = send_dump(host, "WSO2_USER_DB", store.way())
+    with pytest.raises(HostError, match=words):
+        fetch_dump(host, "WSO2_USER_DB", store.way(), sha256 or sent["sha256"], digest or sent["rows"])
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_the_administrator_of_a_restored_database_gets_the_password_of_today_and_nobody_else(host):
+    converged(host, DATABASE, schema())
+    for name in ("admin", "somebody"):
+        rows(
+            host, ADD_USER.format(name).replace("UM_CHANGED_TIME)", "UM_CHANGED_TIME, UM_SALT_VALUE, UM_TENANT_ID)").replace("NOW())", "NOW(), 'salt', -1234)")
+        )
+    stored = "SELECT UM_USER_PASSWORD FROM WSO2_USER_DB.UM_USER WHERE UM_USER_NAME = '{}'"
+    set_administrator(host, "WSO2_USER_DB", "admin", PASSWORD)
+    assert rows(host, stored.format("admin")) == [base64.b64encode(hashlib.sha256(f"{PASSWORD}salt".encode()).digest()).decode()]
+    assert rows(host, stored.format("somebody")) == ["x"]
+
+
+def used(host) -> dict:
+    question = {"kind": "mysql", "key": "used", "what": "used", "tables": {"WSO2_USER_DB": "UM_USER"}}
+    [fact] = ask(host, "probe", [question])["facts"]
+    return fact
+
+
+def test_a_database_is_used_once_a_product_has_written_to_it(host, tmp_path):
+    assert used(host)["used"] == {"WSO2_USER_DB": False}, "there is none"
+    converged(host, DATABASE, schema())
+    assert used(host)["used"] == {"WSO2_USER_DB": False}, "its tables are empty"
+    rows(host, ADD_USER.format("somebody"))
+    assert used(host)["used"] == {"WSO2_USER_DB": True} and used(host)["states"] == {"WSO2_USER_DB": "loaded"}
+    (tmp_path / "data/WSO2_USER_DB").mkdir(parents=True)
+    stopped = LocalHost("db-1", {**host.moved, "/var/lib/mysql": str(tmp_path / "data")}, {"MYSQL_UNIX_PORT": str(tmp_path / "none")})
+    assert (used(stopped)["server"], used(stopped)["folders"]) == (None, ["WSO2_USER_DB"]), "a server that does not run has not lost anything"
 
 
 def test_tables_in_another_character_set_are_refused(host):

@@ -119,8 +119,21 @@ def _authorize_s3(self: Any, bucket_name: str | None = None, key_name: str | Non
         questions = [Question("s3:" + {"HeadBucket": "ListBucket"}.get(action, action), resource)]
         if source := self.headers.get("x-amz-copy-source"):  # an upload that copies reads another object
             questions.append(Question("s3:GetObject", f"arn:aws:s3:::{unquote(source).lstrip('/').partition('?')[0]}"))
-        if _first_refused(user, questions):
+        if _first_refused(user, [*questions, *_of_s3_keys(self, action, bucket_name, key_name)]):
             raise BucketAccessDeniedError(bucket_name) if bucket_name else S3AccessDeniedError()
+
+
+def _of_s3_keys(self: Any, action: str, bucket_name: str | None, key_name: str | None) -> Iterator[Question]:
+    """Yield what KMS is asked for on behalf of the caller (S3 User Guide, "Using server-side encryption with AWS KMS keys")."""
+    from moto.s3.models import s3_backends
+
+    place = f"{self.region}:{self.current_account}"
+    if action == "PutObject" and (key := self.headers.get("x-amz-server-side-encryption-aws-kms-key-id")):
+        yield Question("kms:GenerateDataKey", _key_arn(self, key, place))
+    bucket = s3_backends[self.current_account][self.partition].buckets.get(bucket_name or "")
+    stored = bucket.keys.get(key_name or "") if action == "GetObject" and bucket else None
+    if stored is not None and stored.kms_key_id:
+        yield Question("kms:Decrypt", _key_arn(self, stored.kms_key_id, place))
 
 
 def _first_refused(user: Any, questions: Iterable[Question]) -> Question | None:

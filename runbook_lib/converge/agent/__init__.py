@@ -17,9 +17,11 @@ KINDS = {
     "archive": "archives",
     "keystore": "keystores", "truststore": "keystores",
     "mysql": "mysql",
+    "parcel": "parcel",
     "config_tree": "config_tree",
 }  # fmt: skip
-NEEDS = {"mysql": ("mysql_backup",), "archives": ("homes",)}  # further files that a file of KINDS needs
+# further files that a file of KINDS needs
+NEEDS = {"mysql": ("mysql_backup", "transfer"), "archives": ("homes",), "parcel": ("transfer",)}
 
 # The remote command. It reads the program's length and the program from stdin and runs it; the program reads the request from the same stdin.
 COMMAND = 'exec sudo -n python3 -IS -c \'import sys; i = sys.stdin.buffer; exec(compile(i.read(int(i.readline())), "runbook-agent", "exec"))\''

@@ -1,10 +1,11 @@
-# Kind: mysql (database, account, schema, leftovers, report, recreate, dump, restore). Only what follows the marker is sent.
+# Kind: mysql (database, account, schema, leftovers, report, used, recreate, dump, fetch, restore, administrator). Only what follows the marker is sent.
 from .core import *  # noqa: F403
 from .mysql_backup import *  # noqa: F403
 
 # --- agent ---
-import fcntl, gzip, re  # noqa: E401, E402
+import fcntl, re  # noqa: E401, E402
 
+DATA = "/var/lib/mysql"
 SYSTEM = ("mysql", "sys", "information_schema", "performance_schema")
 PRIVILEGES = ("Select", "Insert", "Update", "Delete", "Create", "Drop", "Grant", "References", "Index", "Alter", "Create_tmp_table",
               "Lock_tables", "Create_view", "Show_view", "Create_routine", "Alter_routine", "Execute", "Event", "Trigger")  # fmt: skip
@@ -179,6 +180,15 @@ class Asked:
         }
 
     @staticmethod
+    def used(r, server):
+        """Return by database whether its table r["tables"][name] has a row, and the state of its last load ("" where none is noted)."""
+        used = {}
+        for name, table in r["tables"].items():
+            there = table in server.tables.get(name, {})
+            used[name] = there and sql("SELECT EXISTS (SELECT 1 FROM %s);" % table, name) == [["1"]]
+        return {"used": used, "states": {name: server.ledger.get(name, ("", ""))[1] for name in r["tables"]}}
+
+    @staticmethod
     def report(r, server):
         """Return what checks need: the server's settings, the number of tables by database, and the number of duplicate registry rows,
         which a simultaneous first boot of several nodes leaves behind (golden run 7).
@@ -245,7 +255,7 @@ class Ordered:
     def schema(r):
         fact = Asked.schema(r, Server())
         if fact["state"] == "restoring":  # its data is in a dump; an empty schema instead would look complete
-            raise Failed("a restore of database %s was cut short: deployment.mysql.restore(dump, confirm=…) again" % r["name"])
+            raise Failed("a restore of database %s was cut short: ./runbook restore PARAMS again, or deployment.mysql.restore(dump, confirm=…)" % r["name"])
         if fact["tables"] and fact["state"] == "loading":  # the agent's own load was interrupted, so no product has used this database
             Ordered.recreate(r)
         elif fact["tables"]:
@@ -275,7 +285,32 @@ class Ordered:
 
     @staticmethod
     def dump(r):
-        keep(r["name"])
+        keep(r["name"], r.get("to"))
+
+    @staticmethod
+    def fetch(r):
+        """Fetch a dump from the store and look through it. Raises Failed, and keeps nothing, when it is not what its manifest says."""
+        path = place_of(r["name"])
+        fetch(r["from"], path, r["sha256"])
+        try:
+            rows = examined(path, r["name"])
+            if rows != r["rows"]:
+                raise Failed("the dump of %s holds other rows than its manifest says, nothing was dropped" % r["name"])
+        except Failed:
+            os.unlink(path)
+            raise
+        say(progress=1, of=1, doing="dump of %s fetched" % r["name"], fetched=path, rows=rows)
+
+    @staticmethod
+    def administrator(r):
+        """Give the administrator of a restored user database this deployment's password (user-mgt.xml: PasswordDigest SHA-256, StoreSaltedPassword)."""
+        who = "UM_USER_NAME = %s AND UM_TENANT_ID = -1234" % quoted(r["user"])
+        found = sql("SELECT UM_USER_PASSWORD, IFNULL(UM_SALT_VALUE, '') FROM UM_USER WHERE %s;" % who, r["name"])
+        for stored, salt in found:
+            wanted = base64.b64encode(hashlib.sha256((r["password"] + salt).encode()).digest()).decode()
+            if stored != wanted:
+                sql("UPDATE UM_USER SET UM_USER_PASSWORD = %s WHERE %s;" % (quoted(wanted), who), r["name"])
+        say(progress=1, of=1, doing="the administrator has this deployment's password", administrators=len(found))
 
     @staticmethod
     def restore(r):
@@ -284,14 +319,7 @@ class Ordered:
         The dump is first loaded into a temporary database, before anything is dropped. Raises Failed when it is incomplete, belongs to
         another database or does not load, or when the rows loaded, there or in the database itself, differ from those in the dump.
         """
-        try:
-            with gzip.open(r["dump"]) as lines:
-                wanted, databases, whole = contents(lines)
-        except (OSError, EOFError, zlib.error) as error:
-            raise Failed("the dump %s cannot be read, nothing was dropped: %s" % (r["dump"], error))
-        if not whole or databases != {r["name"]}:
-            why = "is of %s" % ", ".join(sorted(databases)) if whole else "was cut short"
-            raise Failed("the dump %s %s: it cannot restore %s, nothing was dropped" % (r["dump"], why, r["name"]))
+        wanted = examined(r["dump"], r["name"])
         beside = r["name"] + "_beside"
         sql("DROP DATABASE IF EXISTS `%s`;" % beside)
         try:
@@ -326,7 +354,8 @@ class MysqlHandler:
         except Failed as error:
             if "Access denied" in str(error):  # the server answers but nothing can be read from it
                 raise
-            return [{"server": None, "why": str(error).splitlines()[-1]} for _ in resources]
+            folders = sorted(os.listdir(DATA)) if os.path.isdir(DATA) else []  # of a server that is there and does not run
+            return [{"server": None, "why": str(error).splitlines()[-1], "folders": folders} for _ in resources]
         return [{"server": server.version, **getattr(Asked, r["what"])(r, server)} for r in resources]
 
     @staticmethod

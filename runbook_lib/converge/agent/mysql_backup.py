@@ -1,10 +1,9 @@
 # For the kind mysql: dump a database to a script, and load a script into a database. Only what follows the marker is sent.
 from .core import *  # noqa: F403
+from .transfer import *  # noqa: F403
 
 # --- agent ---
 import gzip, shutil  # noqa: E401, E402
-
-BACKUPS = "/var/backups/runbook-mysql"
 
 
 def client(name):
@@ -59,14 +58,17 @@ def dump_into(database, into):
     return rows
 
 
+def place_of(database):
+    """Return where a dump of the database that is made or fetched now lies."""
+    return os.path.join(shelf(), "%s-%s-%d.sql.gz" % (database, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), os.getpid()))
+
+
 def dump(database):
     """Write the database to a gzipped script that only root can read; return its path and the digest of its rows.
 
     Raises Failed when the dump is not complete; then no file is left.
     """
-    os.makedirs(BACKUPS, mode=0o700, exist_ok=True)
-    os.chmod(BACKUPS, 0o700)
-    path = os.path.join(BACKUPS, "%s-%s-%d.sql.gz" % (database, time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()), os.getpid()))
+    path = place_of(database)
     handle = os.open(path + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         with os.fdopen(handle, "wb") as raw:
@@ -81,10 +83,30 @@ def dump(database):
     return path, rows
 
 
-def keep(database):
-    """Dump the database and report the dump's path, size and digest of rows to the operator."""
+def keep(database, way=None):
+    """Dump the database and report the dump's path, size and digest of rows to the operator. With `way`, send it there; the file here goes then."""
     path, rows = dump(database)
-    say(progress=0, of=1, doing="%s dumped to %s" % (database, path), dump=path, rows=rows, size=os.path.getsize(path), database=database)
+    more = {"sha256": digest_of(path)} if way else {}
+    size = os.path.getsize(path)
+    if way:
+        try:
+            send(path, way)
+        finally:
+            os.unlink(path)
+    say(progress=0, of=1, doing="%s dumped" % database, dump=path, rows=rows, size=size, database=database, **more)
+
+
+def examined(path, database):
+    """Return the digest of a dump's rows. Raises Failed when it cannot be read to its end or is of another database."""
+    try:
+        with gzip.open(path) as lines:
+            rows, databases, whole = contents(lines)
+    except (OSError, EOFError, zlib.error) as error:
+        raise Failed("the dump %s cannot be read, nothing was dropped: %s" % (path, error))
+    if not whole or databases != {database}:
+        why = "is of %s" % ", ".join(sorted(databases)) if whole else "was cut short"
+        raise Failed("the dump %s %s: it cannot restore %s, nothing was dropped" % (path, why, database))
+    return rows
 
 
 def pour(path, database, into):

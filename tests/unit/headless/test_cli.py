@@ -34,7 +34,23 @@ PARAMS = "params/greg-separated.lab.yaml"
 
 
 def test_every_command_of_the_contract_is_there() -> None:
-    promised = {"rehearse", "test", "run", "plan", "verify", "destroy", "lab", "open", "doctor", "site", "papermill", "completion"}
+    promised = {
+        "rehearse",
+        "test",
+        "run",
+        "plan",
+        "verify",
+        "backup",
+        "backups",
+        "restore",
+        "destroy",
+        "lab",
+        "open",
+        "doctor",
+        "site",
+        "papermill",
+        "completion",
+    }
     assert promised <= set(cli.COMMANDS)
 
 
@@ -56,6 +72,8 @@ def test_plan_exits_with_2_when_something_is_pending(monkeypatch: pytest.MonkeyP
         ["run", PARAMS, "--from", "03"],
         ["run", PARAMS, "--from", "07", "--to", "02"],
         ["destroy", PARAMS],
+        ["restore", PARAMS, "--empty", "--at", "2026-11-26"],
+        ["restore", PARAMS, "--empty"],
     ],
     ids=" ".join,
 )
@@ -92,10 +110,11 @@ def test_a_folder_of_this_machine_that_cannot_be_written_is_told_in_words(monkey
 
 def test_destroy_wants_the_name_or_yes(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    monkeypatch.setattr(runner, "destroy", lambda spec, confirm, say: seen.append(confirm) or 0)
+    monkeypatch.setattr(runner, "destroy", lambda spec, confirm, say, backups: seen.append((confirm, backups)) or 0)
     assert cli.main(["destroy", PARAMS]) == 1
     assert cli.main(["destroy", PARAMS, "--yes"]) == 0
-    assert seen == ["greg-separated"]
+    assert cli.main(["destroy", PARAMS, "--yes", "--backups"]) == 0
+    assert seen == [("greg-separated", False), ("greg-separated", True)], "backups go only when it is said"
 
 
 @pytest.mark.parametrize("stdin", ["closed", "at its end"])
@@ -103,7 +122,7 @@ def test_destroy_without_anybody_to_ask_is_refused_in_words(monkeypatch: pytest.
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stdin", None if stdin == "closed" else terminal)
-    monkeypatch.setattr(runner, "destroy", lambda *_: pytest.fail("it was destroyed"))
+    monkeypatch.setattr(runner, "destroy", lambda *_, **__: pytest.fail("it was destroyed"))
     assert cli.main(["destroy", PARAMS]) == 1
     assert "greg-separated was not destroyed: not confirmed" in capsys.readouterr().err
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import urllib.request
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +16,7 @@ import pytest
 from ec2lab.api.policies import Question, allowed, as_list, statements
 
 from runbook_lib.aws import packs, session_manager, staging
+from runbook_lib.aws.backup_store import Backup, BackupStore, Part
 from runbook_lib.aws.lock import Lock
 from runbook_lib.errors import CloudError
 from runbook_lib.headless.doctor.account import findings as examine_account
@@ -48,6 +50,7 @@ def live_a_life(config: Path, name: str, root: Any, folder: Path) -> None:
     assert cloud().verify().ok and not cloud().plan()
     _doctor(first)
     _packs(first, folder)
+    _backups(first)
     _drift(cloud(), root)
     assert cloud().plan()
     cloud().apply()
@@ -120,6 +123,7 @@ def _session_manager(cloud: Callable[..., Cloud], root: Any) -> None:
         first.apply()
         assert first.verify().ok and not first.plan()
         _doctor(first)
+        _backups(first)
         ssm = first.aws.client("ssm")
         with suppress(CloudError):  # moto has no sessions; what is asked of the policies comes before
             session_manager.connect(first.aws, "db-1", first.instance("db-1").dial, 22, 1)
@@ -153,6 +157,20 @@ def _packs(cloud: Cloud, folder: Path) -> None:
     with zipfile.ZipFile(path, "w") as pack:
         pack.writestr("x", cloud.spec.deployment)
     staging.stage(packs.fetch(f"file://{path}", None, cloud.aws), cloud.aws, cloud.spec.deployment)
+
+
+def _backups(cloud: Cloud) -> None:
+    """What the commands backup, backups and restore ask S3 for, the machines by their URLs among it."""
+    store = BackupStore(cloud.aws, cloud.spec.deployment)
+    folder = store.new_folder()
+    way = store.way_in(folder, "X.sql.gz")
+    urllib.request.urlopen(urllib.request.Request(way.url, data=b"rows", method="PUT", headers={**way.headers, "Content-Type": "application/gzip"}))
+    part = Part("X", "X.sql.gz", 4, "0" * 64)
+    store.complete(Backup(cloud.spec.deployment, "greg-single", "greg", "", "", "", "2026-11-26T15:00:00Z", "somebody", "backup", (part,), None, folder))
+    [found] = store.backups()
+    out = store.way_out(found.folder, "X.sql.gz")
+    assert urllib.request.urlopen(urllib.request.Request(out.url, headers=out.headers)).read() == b"rows"
+    assert not store.prune(1) and store.delete_all() == [folder]
 
 
 def _drift(cloud: Cloud, root: Any) -> None:

@@ -6,6 +6,7 @@ import http.server
 import os
 import re
 import shlex
+import shutil
 import ssl
 import subprocess
 import threading
@@ -295,6 +296,18 @@ def test_a_node_that_joins_later_is_booted_alone(scene: Scene) -> None:
     scene.database.used = True
     assert [each.node for each in scene.first_boots(ctx)] == ["store-2"]
     assert scene.recorded == ["store-2"] and scene.machines["store-1"].verbs == []
+
+
+def test_the_databases_of_a_deployment_in_use_are_not_made_anew_when_all_its_nodes_were_replaced(scene: Scene) -> None:
+    scene.database.used = True
+    assert [each.node for each in scene.first_boots(replace(scene.ctx, in_use=True))] == ["store-1", "store-2", "publisher-1"]
+    assert scene.recreated == 0
+
+
+def test_a_node_without_the_product_is_nothing_to_put_back(scene: Scene) -> None:
+    shutil.rmtree(scene.machines["store-2"].home)
+    startup.forget_first_boots(scene.fleet, scene.ctx)
+    assert scene.machines["store-1"].verbs == ["stop"]
 
 
 def test_a_lock_that_a_dead_node_left_is_freed_before_a_first_boot(scene: Scene) -> None:

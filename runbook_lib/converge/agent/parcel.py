@@ -1,0 +1,69 @@
+# Kind: parcel (files of some folders, as one tar archive that is sent to a store or fetched from it). Only what follows the marker is sent.
+from .core import *  # noqa: F403
+from .transfer import *  # noqa: F403
+
+# --- agent ---
+import tarfile  # noqa: E402
+
+
+class Parcels:
+    @staticmethod
+    def send(r):
+        """Pack the files of r["folders"] below r["base"] with one of r["endings"], without r["skip"], and send them; say what went. None: nothing is sent."""
+        found = []
+        for folder in r["folders"]:
+            there = os.path.join(r["base"], folder)
+            names = sorted(os.listdir(there)) if os.path.isdir(there) else []
+            found += [os.path.join(folder, name) for name in names if name.endswith(tuple(r["endings"]))]
+        found = [name for name in found if name not in r["skip"] and os.path.isfile(os.path.join(r["base"], name))]
+        if not found:
+            say(progress=1, of=1, doing="no archives to send", holds=[])
+            return
+        path = os.path.join(shelf(), "parcel-%d.tar.gz" % os.getpid())
+        try:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as archive:
+                for name in found:
+                    archive.add(os.path.join(r["base"], name), name, recursive=False)
+            send(path, r["to"])
+            say(progress=1, of=1, doing="%d archives sent" % len(found), holds=found, size=os.path.getsize(path), sha256=digest_of(path))
+        finally:
+            os.unlink(path)
+
+    @staticmethod
+    def take(r):
+        """Fetch a parcel and put its files below r["base"] where they differ; say which were put. No other file is changed."""
+        path = os.path.join(shelf(), "parcel-%d.tar.gz" % os.getpid())
+        put = []
+        try:
+            fetch(r["from"], path, r["sha256"])
+            with tarfile.open(path) as archive:
+                for name in r["holds"]:
+                    if name.startswith(("/", "..")) or "/../" in name:
+                        raise Failed("%s leads out of %s" % (name, r["base"]))
+                    target = os.path.join(r["base"], name)
+                    content = archive.extractfile(name).read()
+                    if os.path.exists(target) and digest_of(target) == hashlib.sha256(content).hexdigest():
+                        continue
+                    with open(os.open(target + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640), "wb") as out:
+                        out.write(content)
+                    set_owner(target + ".part", r["owner"])
+                    os.replace(target + ".part", target)
+                    put.append(name)
+        except (tarfile.TarError, KeyError, EOFError) as error:
+            raise Failed("the parcel cannot be unpacked: %s" % error)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        say(progress=1, of=1, doing="%d archives put" % len(put), put=put)
+
+
+@handles("parcel")
+class ParcelHandler:
+    @staticmethod
+    def probe(resources):
+        return [{} for _ in resources]
+
+    @staticmethod
+    def apply(resources):
+        for r in resources:
+            getattr(Parcels, r["what"])(r)

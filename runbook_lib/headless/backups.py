@@ -1,0 +1,66 @@
+"""The commands backup, backups and restore: the verbs of `chapters/backups.py`, with a run's folder and a document of JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from runbook_lib.aws.backup_store import Backup
+from runbook_lib.chapters.backups import as_table
+from runbook_lib.headless import documents, runner
+from runbook_lib.headless.terminal import Essential
+from runbook_lib.spec.model import Spec
+
+Say = Callable[[Any], None]
+
+
+def backup(spec: Spec, say: Say, as_json: bool = False) -> int:
+    """Make a backup, print it, and return 0. Raises what `Backups.make` raises."""
+    with runner.opened(spec) as deployment:
+        made = deployment.backups.make()
+        place = deployment.backups.store.place
+    say(Essential(as_table([made], place)))
+    if as_json:
+        print(documents.written({"schema": documents.SCHEMA, "deployment": spec.deployment, "place": place, "backup": documents.of_backup(made)}))
+    return 0
+
+
+def backups(spec: Spec, say: Say, as_json: bool = False) -> int:
+    """Print the deployment's backups, which may be gone itself, and return 0. Raises CloudError."""
+    with runner.opened(spec) as deployment:
+        store = deployment.backups.store
+        found, place = store.backups(), store.place
+    if as_json:
+        print(documents.written(documents.of_backups(spec.deployment, place, found)))
+    else:
+        say(Essential(as_table(found, place, store.unreadable)))
+    return 0
+
+
+def restore(spec: Spec, at: str, source: str, confirmed: Callable[[str], str], say: Say, as_json: bool = False) -> int:
+    """Restore a backup, print what it holds, and return 0. `confirmed` is asked with the backup in words, and returns the deployment's name.
+
+    Raises what `Backups.restore` raises, before `confirmed` is asked where the backup does not fit.
+    """
+    with runner.opened(spec) as deployment:
+        chosen: Backup = deployment.backups.choose(at, source)
+        confirm = confirmed(f"{chosen.deployment}, {chosen.time}")
+        with runner.one_verb(deployment, "restore-run", say):
+            say(Essential(deployment.backups.restore(at, source, confirm)))
+            folder = deployment.journal.folder
+    if as_json:
+        print(
+            documents.written(
+                {"schema": documents.SCHEMA, "deployment": spec.deployment, "ok": True, "backup": documents.of_backup(chosen), "run": str(folder)}
+            )
+        )
+    return 0
+
+
+def begin_anew(spec: Spec, confirmed: Callable[[], str], say: Say) -> int:
+    """Forget the data that is gone, and return 0: the next run boots the nodes on empty databases."""
+    confirm = confirmed()
+    with runner.opened(spec) as deployment, runner.one_verb(deployment, "restore-run", say):
+        deployment.backups.begin_anew(confirm)
+    say(Essential(f"{spec.deployment} begins anew: ./runbook run PARAMS boots its nodes on empty databases"))
+    return 0
