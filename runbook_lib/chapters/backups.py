@@ -28,7 +28,6 @@ from runbook_lib.tables import Table
 from runbook_lib.topology.databases import USER, databases_of
 
 if TYPE_CHECKING:
-    from runbook_lib.chapters.deployment import Deployment
     from runbook_lib.session import Session
 
 CHAPTER = "02_install_mysql"  # whose work this is, in the journal
@@ -39,7 +38,7 @@ ADMINISTRATOR = "admin"
 class Backups:
     """What a notebook and the commands backup, backups and restore call."""
 
-    def __init__(self, deployment: Deployment):
+    def __init__(self, deployment: Any):  # a Deployment, whose module imports this one
         self.deployment = deployment
 
     @property
@@ -161,14 +160,14 @@ def _send_archives(d: Session, context: Context, store: BackupStore, folder: str
     return Part("archives", file, said["size"], said["sha256"], holds=tuple(said["holds"])) if said["holds"] else None
 
 
-def _make_ready(d: Deployment) -> None:
+def _make_ready(d: Any) -> None:
     """Launch what is missing, and make the database server so, without tables."""
     if plan := d.launch.plan():
         d.launch.apply(plan)
     d.mysql.make_server()
 
 
-def _restore(d: Deployment, chosen: Backup, store: BackupStore) -> Table:
+def _restore(d: Any, chosen: Backup, store: BackupStore) -> Table:
     context, host = d.context(), d.fleet()[d.topology.db.name]
     fetched: list[str] = []
     try:
