@@ -82,7 +82,7 @@ def make_servers(lab: Lab, images: Sequence[Image], hypervisor: Hypervisor, scra
 
 
 def _without_moto_s_own(application: Any) -> Any:
-    """Return the application without moto's own pages (/moto-api/reset and others) and its metadata service, which knows no machine from another (`metadata` does)."""
+    """Return the application without moto's own pages (/moto-api/reset and others) and its metadata service, which knows no machine from another."""
 
     def guarded(environ: dict[str, Any], start_response: Any) -> Any:
         if environ.get("PATH_INFO", "").lower().lstrip("/").startswith(("moto-api", "latest/meta-data/", "latest/api/")):
