@@ -64,13 +64,24 @@ def concerned(inventory: Inventory) -> bool:
 
 
 def _policy(inventory: Inventory) -> dict[str, Any]:
-    """What the role may do: a worker, the operator's own policy, with the bucket that the pack lies in."""
+    """What the role may do: a worker what an operator may, an agent what agents need."""
     if _for_workers(inventory):
-        text = (templates("docs") / "iam" / "operator.json").read_text(encoding="utf-8")
-        pack = inventory.spec.product.pack
-        found: dict[str, Any] = json.loads(text.replace(PACKS, pack.split("/")[2]) if pack.startswith("s3://") else text)
-        return found
+        return _operator_policy(inventory)
     return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": list(ACTIONS), "Resource": "*"}]}
+
+
+def _operator_policy(inventory: Inventory) -> dict[str, Any]:
+    """The operator's own policy (docs/iam/README.md), with the bucket that the pack lies in, and an existing VPC if the machines stand in one.
+
+    Of that VPC's subnets any may be used: a machine stands in a group as well, and groups can be made in this VPC and in tagged ones only.
+    """
+    text, pack = (templates("docs") / "iam" / "operator.json").read_text(encoding="utf-8"), inventory.spec.product.pack
+    text = text.replace(PACKS, pack.split("/")[2]) if pack.startswith("s3://") else text
+    policy: dict[str, Any] = json.loads(text.replace("arn:aws:", f"arn:{inventory.aws.partition}:"))
+    if vpc := inventory.spec.cloud.vpc:
+        resources = [f"arn:{inventory.aws.partition}:ec2:*:*:{name}" for name in ("subnet/*", f"vpc/{vpc}")]
+        policy["Statement"].append({"Effect": "Allow", "Action": ["ec2:CreateSecurityGroup", "ec2:RunInstances"], "Resource": resources})
+    return policy
 
 
 def _trust(partition: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def workers_of(first: Spec, name: str, count: int, network: str | None) -> Topol
 def _rules() -> list[Rule]:
     ways = (
         *((role, 22, OPERATOR, "SSH of the operator") for role in (SCHEDULER, WORKER)),
-        (SCHEDULER, SCHEDULER_PORT, OPERATOR, "the operator's batches, TLS"),
+        (SCHEDULER, SCHEDULER_PORT, OPERATOR, "batches of the operator, TLS"),
         (SCHEDULER, SCHEDULER_PORT, WORKER, "workers to their scheduler, TLS"),
         (WORKER, WORKER_PORT, SCHEDULER, "the scheduler to its workers, TLS"),
     )
