@@ -71,13 +71,15 @@ def _policy(inventory: Inventory) -> dict[str, Any]:
 
 
 def _operator_policy(inventory: Inventory) -> dict[str, Any]:
-    """The operator's own policy (docs/iam/README.md), with the bucket that the pack lies in, and an existing VPC if the machines stand in one.
+    """The operator's own policy (docs/iam/README.md), with the bucket that the pack lies in, and an existing VPC if the machines stand in one; without
+    rights in IAM, with which a worker could give itself any other.
 
     Of that VPC's subnets any may be used: a machine stands in a group as well, and groups can be made in this VPC and in tagged ones only.
     """
     text, pack = (templates("docs") / "iam" / "operator.json").read_text(encoding="utf-8"), inventory.spec.product.pack
     text = text.replace(PACKS, pack.split("/")[2]) if pack.startswith("s3://") else text
     policy: dict[str, Any] = json.loads(text.replace("arn:aws:", f"arn:{inventory.aws.partition}:"))
+    policy["Statement"] = [statement for statement in policy["Statement"] if "iam:" not in json.dumps(statement["Action"])]
     if vpc := inventory.spec.cloud.vpc:
         resources = [f"arn:{inventory.aws.partition}:ec2:*:*:{name}" for name in ("subnet/*", f"vpc/{vpc}")]
         policy["Statement"].append({"Effect": "Allow", "Action": ["ec2:CreateSecurityGroup", "ec2:RunInstances"], "Resource": resources})

@@ -33,6 +33,7 @@ from runbook_lib.topology.workers import SCHEDULER, SCHEDULER_PORT, workers_of
 STEP = "workers"  # what the journal calls it
 # The release of Python that an image has: what the package requires is fetched for that one.
 PYTHON = {"debian-12": "3.11", "debian-13": "3.13", "ubuntu-24.04": "3.12"}
+ARCHIVES = ROOT / "work" / STEP
 LOCK, PROJECT = ROOT / "requirements-test.lock", ROOT / "pyproject.toml"
 NOT_SECRET = ("region", "endpoint_url", "ec2_network")  # of an AWS config file: what a machine with an instance profile needs of it
 OF_SOURCE = ("notebooks", "params", "docs/iam")  # beside the library
@@ -126,7 +127,7 @@ def _packages(image: str) -> Path:
     if not PROJECT.is_file():
         raise RunbookError("worker machines are made from a clone of the repository, and this is none", str(ROOT), "clone it, and work there")
     digest = hashlib.sha256(b"".join((PYTHON[image].encode(), LOCK.read_bytes(), PROJECT.read_bytes()))).hexdigest()
-    made = ROOT / "work" / STEP / f"packages-{digest[:16]}.zip"
+    made = ARCHIVES / f"packages-{digest[:16]}.zip"
     if not made.exists():
         with tempfile.TemporaryDirectory() as folder:
             _install(Path(folder), PYTHON[image])
@@ -147,8 +148,7 @@ def _source() -> Path:
     """Return an archive of this package and of what lies beside it that a run needs."""
     library = Path(runbook_lib.__file__).parent
     folders = ((library, Path("runbook_lib")), *((ROOT / name, Path(name)) for name in OF_SOURCE))
-    made = ROOT / "work" / STEP / "source.zip"
-    return _zip(made, ((path, below / path.relative_to(folder)) for folder, below in folders for path in folder.rglob("*")))
+    return _zip(ARCHIVES / "source.zip", ((path, below / path.relative_to(folder)) for folder, below in folders for path in folder.rglob("*")))
 
 
 def _zip(made: Path, files: Iterable[tuple[Path, Path]]) -> Path:
