@@ -39,6 +39,8 @@ RestartSec=2
 NoNewPrivileges=yes
 {confined}
 ReadWritePaths={below} {home}
+[Install]
+WantedBy=multi-user.target
 """
 
 

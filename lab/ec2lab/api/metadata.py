@@ -18,6 +18,7 @@ from moto.core.utils import utcnow
 from moto.sts.models import AssumedRole, sts_backends
 
 from ec2lab.machines.hypervisor import Hypervisor
+from ec2lab.network import routing
 from ec2lab.paths import METADATA_PORT, REGION
 
 CREDENTIALS = "iam/security-credentials"
@@ -62,8 +63,10 @@ def open_metadata(hypervisor: Hypervisor) -> ThreadingHTTPServer:
 
 
 def _instance_at(hypervisor: Hypervisor, address: str) -> Any:
+    """Return the running instance with this address, None where there is none: of those that share it, the one that this machine's answers reach."""
     with hypervisor.guard:
-        return next((one for one in hypervisor.ec2.all_instances() if one.private_ip == address and one.state == "running"), None)
+        found = [one for one in hypervisor.ec2.all_instances() if one.private_ip == address and one.state == "running"]
+        return next((one for one in found if routing.reached(hypervisor.ec2.get_subnet(one.subnet_id))), None)
 
 
 def _page(hypervisor: Hypervisor, instance: Any, path: str) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from runbook_lib.headless.batch.job import Job, JobResult, Tell, perform
 from runbook_lib.waiting import wait_until
 
 SECONDS = 20  # for the scheduler to answer
+OTHER_PYTHON = r"Mismatched versions found\s+(\+[-+]+\s+\| (Package|python) [^\n]*\s+)+\+[-+]+\s*\Z"  # and nothing else: what is sent is the same for all
 JOINING = 120.0  # seconds within which workers that were just started are with their scheduler
 POLL = 2.0  # seconds after which a worker asks the scheduler again whether the batch was stopped
 
@@ -73,6 +75,7 @@ def _client(scheduler: str, keys: Keys | None) -> Any:
         from distributed import Client, Security
     except ImportError:
         raise RunbookError("Dask is not installed here", "--scheduler", "install the extra: .venv/bin/uv pip install distributed") from None
+    warnings.filterwarnings("ignore", OTHER_PYTHON)
     shown = Security(tls_ca_file=keys.ca, tls_client_cert=keys.certificate, tls_client_key=keys.key, require_encryption=True) if keys else None
     try:
         return Client(scheduler, timeout=SECONDS, name="runbook-batch", security=shown)
