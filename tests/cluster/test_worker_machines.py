@@ -29,7 +29,7 @@ from runbook_lib.waiting import wait_until
 from tests.support.lab_fixtures import LabClient
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(1500)]
-DEPLOYMENTS, AT_ONCE = 12, 4
+DEPLOYMENTS, AT_ONCE = 12, 6
 BLOCK = 160  # the third number of the sweep's VPC, a /20 of the lab's range
 
 

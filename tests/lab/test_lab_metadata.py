@@ -10,7 +10,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.lab.test_lab_sessions import launched, profile
+from tests.support.instance_profiles import launched, profile
 from tests.support.lab_fixtures import Box, LabClient, Net
 
 URL = "http://169.254.169.254/latest"

@@ -10,9 +10,9 @@ import sysconfig
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
+from importlib.resources import files as resources
 from pathlib import Path
 
-import runbook_lib
 from runbook_lib.changes import Event, Plan
 from runbook_lib.converge import engine
 from runbook_lib.errors import CloudError, RunbookError
@@ -146,7 +146,7 @@ def _install(folder: Path, python: str) -> None:
 
 def _source() -> Path:
     """Return an archive of this package and of what lies beside it that a run needs."""
-    library = Path(runbook_lib.__file__).parent
+    library = Path(str(resources("runbook_lib")))
     folders = ((library, Path("runbook_lib")), *((ROOT / name, Path(name)) for name in OF_SOURCE))
     return _zip(ARCHIVES / "source.zip", ((path, below / path.relative_to(folder)) for folder, below in folders for path in folder.rglob("*")))
 
