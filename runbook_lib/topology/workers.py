@@ -1,4 +1,4 @@
-"""The machines that do a sweep's deployments: Dask's scheduler, and its workers. They stand in the cloud of the sweep's first deployment. No I/O."""
+"""The machines that do a sweep's deployments: Dask's scheduler, and its workers. They stand in the network of the sweep's first deployment. No I/O."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ SCHEDULER_PORT, WORKER_PORT = 8786, 8788
 MOST = 25  # workers: as many fixed addresses a subnet has left beside a deployment's own
 
 
-def workers_of(first: Spec, name: str, count: int, network: str | None) -> Topology:
-    """Return the machines: `name` is their deployment, `network` its range, None where they stand in an existing VPC.
+def workers_of(first: Spec, name: str, count: int) -> Topology:
+    """Return the machines: `name` is their deployment, `first` the parameters of the sweep's first one.
 
-    Raises RunbookError where the operator would not reach the scheduler by its private address.
+    Raises RunbookError where the operator would not reach the scheduler by its private address, or the workers not the deployments' machines.
     """
     cloud = first.cloud
     if cloud.connect_via != "private":
         step = "connect_via: private, and work from where the machines' own addresses are reached: over a VPN, or on a machine of the network"
         raise RunbookError(f"connect_via is {cloud.connect_via}, and a batch reaches its scheduler by its private address", "cloud.connect_via", step)
-    own = {"network": network or cloud.network, "probe": False, "termination_protection": False}
+    if not cloud.vpc:
+        step = "name an existing VPC, with a subnet for each deployment: docs/batch.md, Worker machines"
+        raise RunbookError("deployments with networks of their own are out of their workers' reach", "cloud.vpc", step)
+    own = {"probe": False, "termination_protection": False}
     changed = {"deployment": name, "pattern": WORKERS, "hosts": {}, "nodes": {WORKER: count}, "cloud": cloud.model_copy(update=own)}
     spec = first.model_copy(update=changed)
     private = cycle([subnet for subnet in subnets_of(spec) if subnet.name.startswith("private")])

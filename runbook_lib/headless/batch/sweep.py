@@ -106,7 +106,7 @@ class Sweep:
     @property
     def workers(self) -> str:
         """The deployment of its worker machines."""
-        return _workers(self.options)
+        return f"{self.name}-{WORKERS}"
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -137,7 +137,6 @@ def load_sweep(path: str | Path) -> Sweep:
         twice = next(name for name, times in Counter(names).items() if times > 1)
         raise ParamsError(f"two rows are named {twice}", str(file), "give one of them a `name`, or take one away")
     placed = [name for name, row in zip(names, cells, strict=True) if _own(row) and not _in_vpc(options, bases[row["params"]], row)]
-    placed += [_workers(options)] if options.workers and not _in_vpc(options, bases[cells[0]["params"]], cells[0]) else []
     networks = _allocated(options, placed, file, _networks(file))
     rows = [_row(options, bases[row["params"]], name, row, networks, file) for name, row in zip(names, cells, strict=True)]
     _refuse_overlaps(rows, file)
@@ -222,10 +221,6 @@ def _in_vpc(options: SweepFile, base: Any, row: Mapping[str, Any]) -> bool:
     """Return whether a row stands in an existing VPC, whose range its network is."""
     given = base.get("cloud") if isinstance(base, dict) else None
     return any("cloud.vpc" in mapping for mapping in (options.set, row)) or (isinstance(given, dict) and "vpc" in given)
-
-
-def _workers(options: SweepFile) -> str:
-    return f"{options.sweep}-{WORKERS}"
 
 
 def _names(options: SweepFile, cells: Iterable[Mapping[str, Any]]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from runbook_lib.errors import CloudError, RunbookError
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.files import ROOT
 from runbook_lib.headless.batch.on_dask import Keys, await_workers
-from runbook_lib.headless.batch.sweep import Sweep, keep_networks
+from runbook_lib.headless.batch.sweep import Sweep
 from runbook_lib.headless.terminal import Essential, Terminal
 from runbook_lib.launch import teardown
 from runbook_lib.launch.secrets import OPERATOR_TLS
@@ -48,7 +48,7 @@ class Workers(Session):
         self.count = sweep.options.workers or 0
         if not self.count:
             raise RunbookError("the sweep has no workers", f"{sweep.source}: workers", "say how many machines: workers: 2")
-        topology = workers_of(sweep.rows[0].spec, sweep.workers, self.count, sweep.networks.get(sweep.workers))
+        topology = workers_of(sweep.rows[0].spec, sweep.workers, self.count)
         super().__init__(topology.spec, Journal.begin(topology.spec, new=True), topology)
 
     @property
@@ -88,7 +88,6 @@ def up(sweep: Sweep, say: Terminal) -> int:
         if say.verbose:
             say(f"  {event}")
 
-    keep_networks(sweep)
     try:
         with workers.writing(), workers.journal.attempt(STEP, "apply"):
             say(f"{workers.spec.deployment}: a scheduler and {counted(count, 'worker')} …")

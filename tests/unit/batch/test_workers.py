@@ -12,6 +12,7 @@ from zipfile import ZipFile
 import pytest
 import yaml
 
+from runbook_lib.aws.client import Aws
 from runbook_lib.converge.resources import File
 from runbook_lib.errors import RunbookError
 from runbook_lib.headless.batch import workers as made_of
@@ -21,12 +22,13 @@ from runbook_lib.launch import teardown
 from runbook_lib.pki import certificates, names_of
 from runbook_lib.roles import worker
 from runbook_lib.roles.context import Download
+from runbook_lib.spec.sections import CloudSpec
 from runbook_lib.topology.model import topology_of
 from runbook_lib.topology.workers import workers_of
 from tests.fakes import Placeholders
+from tests.support.existing_network import Account
 
 pytest_plugins = ["tests.support.aws_endpoint"]
-OWN = {"cloud.network": "10.9.8.0/24"}
 IN_VPC = {"cloud.vpc": "vpc-0123456789abcdef0", "cloud.network": "10.50.0.0/16"}
 ROWS = [{"name": f"n{n}", "cloud.subnets": {f"subnet-0123456789abcde{n:02}": f"10.50.{n}.0/24"}} for n in range(3)]
 Sweeping = Callable[..., Path]
@@ -45,29 +47,31 @@ def write(tmp_path: Path, aws_config: Path) -> Sweeping:
 
 
 @pytest.fixture
-def workers(write: Sweeping, machines: None) -> Iterator[Workers]:
-    found = Workers(load_sweep(write(networks="10.9.0.0/16", matrix={"clustering": [True, False]})))
+def workers(write: Sweeping, machines: None, aws_config: Path) -> Iterator[Workers]:
+    network = Account(Aws(CloudSpec(aws_config=str(aws_config))).client("ec2"))
+    subnets = {network.private: "10.50.1.0/24"}
+    found = Workers(load_sweep(write(set={**IN_VPC, "cloud.vpc": network.vpc, "cloud.subnets": subnets}, include=[{"name": "one", "clustering": True}])))
     yield found
     teardown.destroy(found.cloud)
 
 
-def test_they_have_a_network_of_the_sweep_s_and_in_an_existing_one_addresses_beside_a_deployment_s_own(write: Sweeping) -> None:
-    sweep = load_sweep(write(networks="10.9.0.0/16", matrix={"clustering": [True, False]}))
-    assert Workers(sweep).spec.cloud.network == "10.9.2.0/24", "after those of the rows"
+def test_they_have_addresses_beside_a_deployment_s_own_and_rows_in_a_vpc_need_no_networks(write: Sweeping) -> None:
     beside = load_sweep(write(set=IN_VPC, include=ROWS))
     assert [row.spec.cloud.network for row in beside.rows] == ["10.50.0.0/16"] * 3 and not beside.networks
-    first, most = beside.rows[0].spec, workers_of(beside.rows[0].spec, "wide-workers", 25, None)
+    first, most = beside.rows[0].spec, workers_of(beside.rows[0].spec, "wide-workers", 25)
     theirs = [node.address for node in topology_of(first.model_copy(update={"cloud": first.cloud.model_copy(update={"probe": True})})).nodes]
     ours = [node.address for node in most.nodes]
     assert len({*ours, *theirs}) == len(ours) + len(theirs)
     assert all(ipaddress.ip_address(address) in list(ipaddress.ip_network("10.50.0.0/25"))[4:-1] for address in ours), "also in the smallest subnet"
 
 
-def test_a_sweep_without_workers_and_one_whose_scheduler_nobody_reaches_are_refused(write: Sweeping) -> None:
+def test_a_sweep_without_workers_and_one_whose_machines_nobody_reaches_are_refused(write: Sweeping) -> None:
     with pytest.raises(RunbookError, match="workers: 2"):
         Workers(load_sweep(write(workers=None)))
     with pytest.raises(RunbookError, match=r"cloud\.connect_via"):
-        Workers(load_sweep(write(networks="10.9.0.0/16", set={"cloud.connect_via": "public"})))
+        Workers(load_sweep(write(set={"cloud.connect_via": "public"})))
+    with pytest.raises(RunbookError, match=r"cloud\.vpc"):
+        Workers(load_sweep(write()))
 
 
 def test_their_life_in_the_cloud(workers: Workers) -> None:
