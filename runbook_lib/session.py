@@ -51,11 +51,11 @@ def version_file(pack: Download) -> str:
 class Session:
     """What the chapters share about one deployment: its parameters, cloud, secrets, SSH connections, lock and journal."""
 
-    def __init__(self, spec: Spec, journal: Journal):
+    def __init__(self, spec: Spec, journal: Journal, topology: Topology | None = None):
         self.spec = spec
         self._signing_key: str | None = None
         self.journal = self.adopt(journal)
-        self.topology: Topology = topology_of(spec)
+        self.topology: Topology = topology or topology_of(spec)
         self.cloud = Cloud(spec, self.topology)
         self._hosts: Fleet | None = None
 

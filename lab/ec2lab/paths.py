@@ -15,6 +15,7 @@ DEFAULT_RANGE = "10.213.0.0/16"
 API_PORT = 5000
 PROXY_PORT = 3128
 SESSION_PORT = 5001  # data channels of Session Manager
+METADATA_PORT = 5002  # where the machines' questions to 169.254.169.254 are led
 REGION = "us-east-1"
 CACHE = Path("/var/cache/ec2lab")  # images and packages: shared by all labs, and kept when a lab is removed
 

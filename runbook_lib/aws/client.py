@@ -187,7 +187,7 @@ class Aws:
 
     def __init__(self, cloud: CloudSpec):
         self.cloud = cloud
-        self._settings: dict[str, Any] = {}
+        self.settings: dict[str, Any] = {}  # of the profile in the file that the parameters name, keys among them
         self.session = self._session()
         self._clients: dict[str, Api] = {}
         self._lock = threading.Lock()
@@ -202,12 +202,12 @@ class Aws:
     @property
     def endpoint(self) -> str | None:
         """The endpoint that replaces AWS's own address, or None."""
-        return self._settings.get("endpoint_url")
+        return self.settings.get("endpoint_url")
 
     @property
     def network(self) -> IPv4Network | None:
         """The range that every network must lie in, where the profile has an `ec2_network`: a lab's address range. None: AWS."""
-        found = self._settings.get("ec2_network")
+        found = self.settings.get("ec2_network")
         return IPv4Network(found) if found else None
 
     @property
@@ -229,7 +229,7 @@ class Aws:
         session.set_config_variable("region", self.cloud.region)  # also for the calls by which a profile gets its role
         if self.cloud.aws_config:
             path = Path(self.cloud.aws_config).expanduser()
-            self._settings = _profile_in(path, self.cloud.profile or "default")
+            self.settings = _profile_in(path, self.cloud.profile or "default")
             session.set_config_variable("config_file", str(path))
             session.set_config_variable("profile", self.cloud.profile or "default")
         elif self.cloud.profile:
@@ -241,7 +241,7 @@ class Aws:
         return session
 
     def _make(self, service: str) -> Any:
-        options = {key: self._settings[key] for key in ("endpoint_url", "aws_access_key_id", "aws_secret_access_key") if key in self._settings}
+        options = {key: self.settings[key] for key in ("endpoint_url", "aws_access_key_id", "aws_secret_access_key") if key in self.settings}
         # A presigned URL must name the bucket's own region: the address without one redirects, and the signature is void there.
         style: Any = {"addressing_style": "path"} if self.endpoint else {"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"}
         config = Config(

@@ -16,6 +16,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "rehearse": ("install what is missing, bring the lab up, build and prove a pattern", "0 all verified"),
     "run": ("execute the chapters of a pattern headless", "0 all verified, 1 not"),
     "batch": ("do a sweep of parameters: many deployments, some at once", "0 all ended well, 1 not"),
+    "workers": ("up, down: machines in EC2 that do a sweep's deployments", "0 done, 1 not"),
     "plan": ("show every pending change, change nothing", "0 none, 2 some, 1 error"),
     "verify": ("run the checks only", "0 all passed, 1 not"),
     "status": ("machines and chapters, as the cloud knows them now", "0"),
@@ -39,6 +40,7 @@ WITH_DOCUMENT = ("run", "plan", "verify", "status", "destroy", "exercise", "back
 SHELLS = ("bash", "zsh", "fish")
 LAB_VERBS = ("up", "down", "status", "env", "ssh", "hosts", "browser")
 EXERCISE_VERBS = ("list", "start", "check", "hint", "solve", "reset")
+WORKERS_VERBS = ("up", "down")
 CLASSROOM_VERBS = ("up", "status", "down")
 AGREED = "the proof may make its test users where it asks (on AWS)"
 OF_CHAPTERS = "a parameter that a chapter has of its own, as with papermill: -p war app.war"
@@ -115,6 +117,10 @@ def _batch(verb: Verb) -> None:
     made.add_argument("-q", "--quiet", action="store_true", help="results and failures only")
     made.add_argument("--json", action="store_true", help="print batch.json; everything else goes to standard error")
     _every(made)
+    workers = verb("workers", "")
+    workers.add_argument("action", choices=WORKERS_VERBS, help="make them or put them right; remove them")
+    workers.add_argument("sweep", metavar="SWEEP", help="a sweep file with the key `workers`")
+    workers.add_argument("-v", "--verbose", action="store_true", help="also each step of each machine")
 
 
 def _every(made: Parser) -> None:

@@ -141,6 +141,12 @@ def _every_so_often(args: argparse.Namespace, task: Repeated) -> int:
     return schedule.offer(task, args.form or schedule.FORMS[0], _terminal(args), agreed)
 
 
+def _workers(args: argparse.Namespace) -> int:
+    from runbook_lib.headless.batch import sweep, workers
+
+    return (workers.up if args.action == "up" else workers.down)(sweep.load_sweep(args.sweep), _terminal(args))
+
+
 def _plan(args: argparse.Namespace) -> int:
     from runbook_lib.headless import runner
 
@@ -362,7 +368,7 @@ def _terminal(args: argparse.Namespace) -> Terminal:
 
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "new": _new, "run": _run, "batch": _batch, "plan": _plan, "verify": _verify, "status": _status, "exercise": _exercise, "destroy": _destroy,
-    "backup": _backup, "backups": _backups, "restore": _restore, "open": _open,
+    "new": _new, "run": _run, "batch": _batch, "workers": _workers, "plan": _plan, "verify": _verify, "status": _status, "exercise": _exercise,
+    "destroy": _destroy, "backup": _backup, "backups": _backups, "restore": _restore, "open": _open,
     "doctor": _doctor, "verify-evidence": _verify_evidence, "site": _site, "test": _test, "completion": _completion,
 }  # fmt: skip

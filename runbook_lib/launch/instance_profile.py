@@ -1,4 +1,6 @@
-"""What connect_via: session-manager needs beside the machines: an instance profile for their SSM Agents. No other way of connecting has one."""
+"""The machines' instance profile: for their SSM Agents where connect_via is session-manager, and for a sweep's workers, which do what an operator does.
+No other machine has one: what runs on a machine may do whatever its profile's role may.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,19 @@ from runbook_lib.aws.instances import refuse_stopped
 from runbook_lib.changes import Pending
 from runbook_lib.check import Check
 from runbook_lib.errors import CloudError
+from runbook_lib.files import templates
 from runbook_lib.launch.inventory import DEPLOYMENT, Instance, Inventory, Question, pending, row
+from runbook_lib.topology.workers import WORKERS
 from runbook_lib.waiting import wait_until
 
-PATH, POLICY = "/runbook/", "session-manager"
+PATH, AGENTS, OPERATOR = "/runbook/", "session-manager", "operator"  # of roles; names of their policies
 # AWS's minimum for Session Manager (user guide, "Create a custom IAM role for Session Manager"). Its managed policy AmazonSSMManagedInstanceCore allows
 # ssm:GetParameter on everything as well, and with it any process on any machine could read the deployment's secrets.
 ACTIONS = (
     "ssm:UpdateInstanceInformation",
     *(f"ssmmessages:{verb}{channel}Channel" for verb in ("Create", "Open") for channel in ("Control", "Data")),
 )
+PACKS = "runbook-packs"  # the bucket that the policy names
 ABSENT, PRESENT = "NoSuchEntity", "EntityAlreadyExists"
 SETTLE = 60.0  # seconds until EC2 knows a new profile: IAM is eventually consistent
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0  # seconds between two looks, growing
@@ -30,9 +35,22 @@ def name_of(inventory: Inventory) -> str:
     return f"runbook-{inventory.deployment}-{inventory.spec.cloud.region}"
 
 
-def wanted(inventory: Inventory) -> bool:
-    """Return whether the parameters need the profile."""
+def by_sessions(inventory: Inventory) -> bool:
+    """Return whether the machines are reached through their SSM Agents."""
     return inventory.spec.cloud.connect_via == "session-manager"
+
+
+def wanted(inventory: Inventory) -> bool:
+    """Return whether the machines need the profile."""
+    return by_sessions(inventory) or _for_workers(inventory)
+
+
+def _for_workers(inventory: Inventory) -> bool:
+    return inventory.spec.pattern == WORKERS
+
+
+def _policy_name(inventory: Inventory) -> str:
+    return OPERATOR if _for_workers(inventory) else AGENTS
 
 
 def ours(inventory: Inventory, machine: Instance) -> bool:
@@ -45,8 +63,27 @@ def concerned(inventory: Inventory) -> bool:
     return wanted(inventory) or any(ours(inventory, machine) for machine in inventory.instances)
 
 
-def _policy() -> dict[str, Any]:
+def _policy(inventory: Inventory) -> dict[str, Any]:
+    """What the role may do: a worker what an operator may, an agent what agents need."""
+    if _for_workers(inventory):
+        return _operator_policy(inventory)
     return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": list(ACTIONS), "Resource": "*"}]}
+
+
+def _operator_policy(inventory: Inventory) -> dict[str, Any]:
+    """The operator's own policy (docs/iam/README.md), with the bucket that the pack lies in, and an existing VPC if the machines stand in one; without
+    rights in IAM, with which a worker could give itself any other.
+
+    Of that VPC's subnets any may be used: a machine stands in a group as well, and groups can be made in this VPC and in tagged ones only.
+    """
+    text, pack = (templates("docs") / "iam" / "operator.json").read_text(encoding="utf-8"), inventory.spec.product.pack
+    text = text.replace(PACKS, pack.split("/")[2]) if pack.startswith("s3://") else text
+    policy: dict[str, Any] = json.loads(text.replace("arn:aws:", f"arn:{inventory.aws.partition}:"))
+    policy["Statement"] = [statement for statement in policy["Statement"] if "iam:" not in json.dumps(statement["Action"])]
+    if vpc := inventory.spec.cloud.vpc:
+        resources = [f"arn:{inventory.aws.partition}:ec2:*:*:{name}" for name in ("subnet/*", f"vpc/{vpc}")]
+        policy["Statement"].append({"Effect": "Allow", "Action": ["ec2:CreateSecurityGroup", "ec2:RunInstances"], "Resource": resources})
+    return policy
 
 
 def _trust(partition: str) -> dict[str, Any]:
@@ -70,13 +107,13 @@ def observe(inventory: Inventory) -> None:
     if not concerned(inventory):
         return
     iam, name = inventory.aws.client("iam"), name_of(inventory)
-    policy = _look(iam.get_role_policy, RoleName=name, PolicyName=POLICY)
+    policy = _look(iam.get_role_policy, RoleName=name, PolicyName=_policy_name(inventory))
     profile = _look(iam.get_instance_profile, InstanceProfileName=name)
     inventory.profile = profile["InstanceProfile"]["Arn"] if profile else ""
     lacks = {
         "profile": profile is None,
         "role in it": not (profile and profile["InstanceProfile"]["Roles"]),
-        "policy": policy is None or policy["PolicyDocument"] != _policy(),
+        "policy": policy is None or policy["PolicyDocument"] != _policy(inventory),
     }
     inventory.profile_lacks = tuple(part for part, lacking in lacks.items() if lacking)
 
@@ -84,7 +121,8 @@ def observe(inventory: Inventory) -> None:
 def plan(inventory: Inventory) -> Iterator[Pending]:
     if wanted(inventory) and inventory.profile_lacks:
         verb = "modify" if inventory.profile else "create"
-        yield pending(verb, "instance profile", name_of(inventory), f"for the machines' SSM Agents: {', '.join(inventory.profile_lacks)}")
+        purpose = "for what a sweep's workers do" if _for_workers(inventory) else "for the machines' SSM Agents"
+        yield pending(verb, "instance profile", name_of(inventory), f"{purpose}: {', '.join(inventory.profile_lacks)}")
     if not wanted(inventory) and inventory.profile:
         yield pending("delete", "instance profile", name_of(inventory), f"connect_via is {inventory.spec.cloud.connect_via}")
 
@@ -99,7 +137,7 @@ def apply(inventory: Inventory) -> None:
     tags = [{"Key": key, "Value": value} for key, value in named.items()]
     trust = json.dumps(_trust(inventory.aws.partition))
     _unless(PRESENT, iam.create_role, Path=PATH, RoleName=name, AssumeRolePolicyDocument=trust, Tags=tags)
-    iam.put_role_policy(RoleName=name, PolicyName=POLICY, PolicyDocument=json.dumps(_policy()))
+    iam.put_role_policy(RoleName=name, PolicyName=_policy_name(inventory), PolicyDocument=json.dumps(_policy(inventory)))
     _unless(PRESENT, iam.create_instance_profile, Path=PATH, InstanceProfileName=name, Tags=tags)
     if "role in it" in inventory.profile_lacks:
         iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
@@ -137,7 +175,7 @@ def once_known(call: Callable[..., Any], **options: Any) -> Any:
 def user_data(inventory: Inventory) -> str:
     """Lines of cloud-config that install the SSM Agent at the first boot, for an image without it."""
     agent = inventory.spec.cloud.ssm_agent
-    if not (wanted(inventory) and agent.url):
+    if not (by_sessions(inventory) and agent.url):
         return ""
     file = "/var/tmp/amazon-ssm-agent.deb"
     fetch = f"import urllib.request; urllib.request.urlretrieve('{agent.url}', '{file}')"
@@ -177,7 +215,7 @@ def _offline(inventory: Inventory) -> list[str]:
 
 def wait_online(inventory: Inventory) -> None:
     """Wait until Systems Manager has every machine's agent. Raises `CloudError` after `timeouts.agent`, and at once for a machine that has stopped."""
-    if not wanted(inventory):
+    if not by_sessions(inventory):
         return
     inventory.say(name_of(inventory), "waiting for the SSM Agents")
     seconds = inventory.spec.timeouts.agent
@@ -197,7 +235,7 @@ def wait_online(inventory: Inventory) -> None:
 
 
 def check(inventory: Inventory) -> Iterator[Check]:
-    if wanted(inventory):
+    if by_sessions(inventory):
         there = inventory.here
         yield row("launch-agents-online", "Systems Manager reaches every machine's agent", _offline(inventory), "Online", f"{len(there)} Online", there)
 
@@ -215,7 +253,7 @@ def remove(inventory: Inventory) -> None:
     inventory.say(name, "deleting the instance profile")
     _unless(ABSENT, iam.remove_role_from_instance_profile, InstanceProfileName=name, RoleName=name)
     _unless(ABSENT, iam.delete_instance_profile, InstanceProfileName=name)
-    _unless(ABSENT, iam.delete_role_policy, RoleName=name, PolicyName=POLICY)
+    _unless(ABSENT, iam.delete_role_policy, RoleName=name, PolicyName=_policy_name(inventory))
     _unless(ABSENT, iam.delete_role, RoleName=name)
     inventory.profile = ""
 
@@ -230,4 +268,4 @@ def _left(inventory: Inventory) -> Iterable[str]:
         yield f"role {name}"
 
 
-GONE: tuple[Question, ...] = (("gone-instance-profile", "Instance profile and role of Session Manager", _left),)
+GONE: tuple[Question, ...] = (("gone-instance-profile", "Instance profile and role of the machines", _left),)

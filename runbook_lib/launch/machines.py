@@ -33,7 +33,7 @@ SURPLUS = "not among the nodes any more: Nginx stops sending to it, then it is t
 def observe(inventory: Inventory) -> None:
     machines = [machine for machine in instances_of(inventory.aws, inventory.deployment) if inventory.concerns(machine.role)]
     inventory.instances = [machine for machine in machines if machine.state not in ENDED]
-    database = inventory.here.get(inventory.topology.db.name) if not inventory.role else None
+    database = next((inventory.here.get(node.name) for node in inventory.topology.of("db")), None) if not inventory.role else None
     inventory.protected = database is not None and _protected(inventory, database)
     inventory.disks = _root_disks(inventory)
 

@@ -6,6 +6,7 @@
 | `ca-key`, `ca.pem` | the authority that visitors trust |
 | `tls/<public host>` | key and certificate that Nginx serves under that name |
 | `tls/<database node>` | key and certificate of the database server |
+| `tls/<scheduler or worker>`, `tls/operator` | keys and certificates of a sweep's workers, and of whose batches they do |
 | `tier-key/<name>` | signing key and certificate of a tier |
 | `db/<account>` | password of a database account |
 | `carbon-admin-password` | of the product |
@@ -25,11 +26,13 @@ from runbook_lib.changes import Pending
 from runbook_lib.check import Check
 from runbook_lib.launch.inventory import Inventory, Question, pending, row
 from runbook_lib.topology.model import Topology
+from runbook_lib.topology.workers import SCHEDULER, WORKER, WORKERS
 
 # letters and digits only: a password stands in XML, JSON, SQL, a JDBC URL and a shell file, unescaped and the same
 PASSWORD_CHARACTERS = string.ascii_letters + string.digits
 PASSWORD_LENGTH = 24
 ADMIN_PASSWORD = "carbon-admin-password"
+OPERATOR_TLS = "tls/operator"
 EVIDENCE_KEY, EVIDENCE_KEY_PUBLIC = "evidence-key", "evidence-key.pub"
 
 
@@ -51,7 +54,7 @@ def make_password() -> str:
 
 def own_passwords(topology: Topology) -> tuple[str, ...]:
     """The secrets that a person may choose instead (`chapters/passwords.py`): nothing else depends on how they came about."""
-    return (ADMIN_PASSWORD, *(f"db/{name}" for name in topology.db_accounts))
+    return () if topology.spec.pattern == WORKERS else (ADMIN_PASSWORD, *(f"db/{name}" for name in topology.db_accounts))
 
 
 def makers(topology: Topology) -> dict[str, Callable[[], str]]:
@@ -94,7 +97,7 @@ def ensure(vault: Vault, topology: Topology) -> Iterator[Missing]:
         reason = next((item for item in lacking if item.name == name), None)
         if reason:
             authority = pki.Authority(vault.get("ca-key"), vault.get("ca.pem"))
-            certificate, key = pki.issue(authority, subjects)
+            certificate, key = pki.issue(authority, subjects, peer=topology.spec.pattern == WORKERS)
             vault.put(name, key + certificate)
             yield reason
 
@@ -102,10 +105,12 @@ def ensure(vault: Vault, topology: Topology) -> Iterator[Missing]:
 def certificates(topology: Topology) -> dict[str, list[str]]:
     """The certificates that the deployment's authority signs, by name in the vault: for which host names and addresses each is.
 
-    Nginx has one for each public host; the database server, which has no public name, one for its node's name and private address.
+    Nginx has one for each public host; the database server, which has no public name, one for its node's name and private address. Of a
+    sweep's workers each machine has one, and so has the operator: they prove themselves to each other.
     """
     public = {f"tls/{host}": [host] for host in topology.spec.hosts.values()}
-    return public | {f"tls/{node.name}": [node.name, node.address] for node in topology.of("db")}
+    own = {f"tls/{node.name}": [node.name, node.address] for node in topology.of("db", SCHEDULER, WORKER)}
+    return public | own | ({OPERATOR_TLS: ["operator"]} if topology.of(SCHEDULER) else {})
 
 
 def _tier_key_maker(topology: Topology, name: str) -> Callable[[], str]:

@@ -47,4 +47,5 @@ DEFAULT_TYPES = {
     "lb": "t3.micro", "lb-store": "t3.micro", "lb-publisher": "t3.micro", "probe": "t3.micro", "db": "t3.small",
     "as-manager": "t3.small", "as-worker": "t3.small",
     "greg": "t3.medium", "store": "t3.medium", "publisher": "t3.medium",  # G-Reg wants 2 GB or more (facts 7)
+    "scheduler": "t3.small", "worker": "t3.medium",  # of a sweep's workers
 }  # fmt: skip

@@ -16,7 +16,7 @@ from runbook_lib.topology.subnets import NGINX, PlannedSubnet, subnets_of
 # role -> the address of its first node, counted from the beginning of the subnet that it stands in
 FIRST_ADDRESS = {
     "lb": 10, "lb-store": 11, "lb-publisher": 12, "db": 20, "as-manager": 31, "as-worker": 41,
-    "greg": 51, "store": 61, "publisher": 71, "probe": 90,
+    "greg": 51, "store": 61, "publisher": 71, "probe": 90, "scheduler": 95, "worker": 96,
 }  # fmt: skip
 TIER = {"as-manager": "as", "as-worker": "as", "greg": "greg", "store": "store", "publisher": "publisher"}
 DOMAIN = {

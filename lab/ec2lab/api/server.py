@@ -34,7 +34,7 @@ def describe_image(image: Image) -> dict[str, Any]:
 
 
 def make_servers(lab: Lab, images: Sequence[Image], hypervisor: Hypervisor, scratch: Path) -> tuple[AccessKey, tuple[Any, ...]]:
-    """Return the lab's own key, and the listening servers, of the API and of the sessions' data channels, which do not serve yet.
+    """Return the lab's own key, and the listening servers, of the API, of the sessions' data channels and of the metadata, which do not serve yet.
 
     moto reads its settings when it is imported, so it is imported here.
 
@@ -49,7 +49,7 @@ def make_servers(lab: Lab, images: Sequence[Image], hypervisor: Hypervisor, scra
     from moto.ssm.models import ssm_backends
     from werkzeug.serving import make_server as listen
 
-    from ec2lab.api import authorization, credentials, patches, session_manager, signatures
+    from ec2lab.api import authorization, credentials, metadata, patches, session_manager, signatures
     from ec2lab.api.patches.launches import tokens
     from ec2lab.api.state import State
 
@@ -78,7 +78,7 @@ def make_servers(lab: Lab, images: Sequence[Image], hypervisor: Hypervisor, scra
     application = _kept(_without_moto_s_own(signed), state.save)
     server = listen(str(lab.gateway), API_PORT, application, threaded=True, request_handler=MotoRequestHandler)
     server.daemon_threads = True  # type: ignore[attr-defined]
-    return key, (server, session_manager.open_channels(hypervisor))
+    return key, (server, session_manager.open_channels(hypervisor), metadata.open_metadata(hypervisor))
 
 
 def _without_moto_s_own(application: Any) -> Any:

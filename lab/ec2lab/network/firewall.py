@@ -67,6 +67,7 @@ table inet {TABLE} {{
     type filter hook output priority 0; policy drop;
     ct state established,related accept
     oifname "lo" accept
+    ip daddr 169.254.169.254 accept
     {leave}
   }}
 }}

@@ -2,7 +2,7 @@
 
 One bridge per VPC, so that VPCs cannot reach each other; one more bridge has the lab's own gateway address.
 The host does not forward traffic for the lab: its table lets machines whose network has a way out reach the API and the package proxy, and nothing
-else. Elastic IPs are reached from this machine only.
+else; the metadata service answers each machine. Elastic IPs are reached from this machine only.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from ec2lab.errors import LabError, lab_command
-from ec2lab.paths import API_PORT, PROXY_PORT, Lab
+from ec2lab.paths import API_PORT, METADATA_PORT, PROXY_PORT, Lab
 from ec2lab.shell import lines, run
+
+METADATA = "169.254.169.254"  # the address of the metadata service, for every machine on AWS
 
 
 @dataclass(frozen=True)
@@ -123,14 +125,21 @@ class Fence:
         shut = "\n".join(f"{way} {one} drop" for one in ours for way in ("iifname", "oifname"))
         entry = "\n".join(f"iifname {one} goto own" for one in ours)
         out = ", ".join(map(str, sorted(self.ways_out)))
+        asking, answers = (f"ip daddr {METADATA} tcp dport 80 {what}" for what in ("accept", f"dnat ip to {lab.gateway}:{METADATA_PORT}"))
+        led = "\n".join(f"iifname {one} {answers}" for one in ours)
         served = f"ip saddr {{ {out} }} ip daddr {lab.gateway} tcp dport {{ {API_PORT}, {PROXY_PORT} }} accept" if out else ""
         elastic = "\n".join(f"ip daddr {public} dnat ip to {private}" for public, private in sorted(self.public))
         return f"""
 add table inet {lab.table}
 delete table inet {lab.table}
 table inet {lab.table} {{
+  chain metadata {{
+    type nat hook prerouting priority -100
+    {led}
+  }}
   chain outside {{
     type filter hook prerouting priority -150
+    {asking}
     {stays}
     {outside}
   }}
@@ -147,6 +156,7 @@ table inet {lab.table} {{
     ct state established,related accept
     meta l4proto icmp accept
     {served}
+    ip daddr {lab.gateway} tcp dport {METADATA_PORT} accept
     ip daddr {lab.gateway} tcp dport {{ {API_PORT}, {PROXY_PORT} }} drop
     reject with icmp type admin-prohibited
   }}

@@ -20,11 +20,12 @@ from runbook_lib.headless.batch.evidence import BACK, announce, unpack
 from runbook_lib.headless.batch.job import SKIPPED, STOPPED, VERIFIED, Job, JobResult
 from runbook_lib.headless.batch.live import LiveTable
 from runbook_lib.headless.batch.notify import notify
-from runbook_lib.headless.batch.on_dask import dask
+from runbook_lib.headless.batch.on_dask import Keys, dask
 from runbook_lib.headless.batch.page import write_page
 from runbook_lib.headless.batch.record import BatchRecord, done_before, earlier
 from runbook_lib.headless.batch.scheduler import Limits, Schedule
 from runbook_lib.headless.batch.sweep import MINUTE, Row, Sweep, SweepFile, keep_networks
+from runbook_lib.headless.batch.workers import Workers
 from runbook_lib.headless.schedule import Repeated, interval
 from runbook_lib.headless.terminal import Essential, Terminal
 from runbook_lib.spec import params_yaml
@@ -149,15 +150,21 @@ def run(
     """Do the sweep; return what was found (`batch.json`) and the folder of its record. Raises RunbookError before anything is begun.
 
     `slots`: rows at once, which `max_parallel` of the sweep limits as well. `resume`: leave out what the sweep's newest batch did.
-    `scheduler`: of Dask, whose workers do the rows; None: this machine. `evidence`: an address in S3 that every run's folder goes to; without
-    one, what other machines made comes back with the result. `table`: what shows the rows on their way.
+    `scheduler`: of Dask, whose workers do the rows; None: this machine. Where it is that of the sweep's own `workers`, it is shown their keys.
+    `evidence`: an address in S3 that every run's folder goes to; without one, what other machines made comes back with the result.
+    `table`: what shows the rows on their way.
     """
     if evidence:
         announce(sweep.name, evidence, Aws(sweep.rows[0].spec.cloud))  # refused before anything is begun
     jobs = jobs_of(sweep, *chapters(sweep), resume, agreed, evidence=evidence or (BACK if scheduler else ""))
     before = done_before(sweep, sweep.options.do) if resume else {}
     keep_networks(sweep)
-    return _done(sweep, jobs, before, say, slots, scheduler, table)
+    return _done(sweep, jobs, before, say, slots, scheduler, _keys(sweep, scheduler), table)
+
+
+def _keys(sweep: Sweep, scheduler: str | None) -> Keys | None:
+    own = Workers(sweep) if scheduler and sweep.options.workers else None
+    return own.keys() if own and own.address == scheduler else None
 
 
 def run_files(params_files: Sequence[str], overrides: Mapping[str, Any], say: Terminal, slots: int = 1, **options: Any) -> int:
@@ -177,13 +184,14 @@ def _done(
     say: Terminal,
     slots: int | None,
     scheduler: str | None = None,
+    keys: Keys | None = None,
     table: type[LiveTable] = LiveTable,
 ) -> tuple[dict[str, Any], Path]:
     """Do the jobs but those in `before`. An interrupt stops each at a safe point."""
     options, stop = sweep.options, threading.Event()
     heard = Ears(sweep, table(say, len(jobs), stop))
     after = {row.name: [name for name in row.after if name not in before] for row in sweep.rows}
-    with dask(scheduler, heard.chapter, stop) if scheduler else engines.local(slots, heard.chapter, stop) as engine, heard.writing() as record:
+    with dask(scheduler, heard.chapter, stop, keys) if scheduler else engines.local(slots, heard.chapter, stop) as engine, heard.writing() as record:
         at_once = min(slots or engine.at_once, options.max_parallel or engine.at_once, len(jobs))
         say(f"{counted(len(jobs), 'deployment')}, {at_once} at once ({'max_parallel' if at_once == options.max_parallel else engine.words})")
         left_out = {name: heard.ended(_left_out(outcome)) for name, outcome in before.items()}

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import secrets
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,8 +19,11 @@ from runbook_lib import __version__
 from runbook_lib.errors import RunbookError
 from runbook_lib.headless.batch.engine import Engine
 from runbook_lib.headless.batch.job import Job, JobResult, Tell, perform
+from runbook_lib.waiting import wait_until
 
 SECONDS = 20  # for the scheduler to answer
+OTHER_PYTHON = r"Mismatched versions found\s+(\+[-+]+\s+\| (Package|python) [^\n]*\s+)+\+[-+]+\s*\Z"  # and nothing else: what is sent is the same for all
+JOINING = 120.0  # seconds within which workers that were just started are with their scheduler
 POLL = 2.0  # seconds after which a worker asks the scheduler again whether the batch was stopped
 
 
@@ -43,22 +48,50 @@ class StoppedThere:
         self._ended.set()
 
 
+@dataclass(frozen=True)
+class Keys:
+    """What a batch shows its scheduler, as PEM: the authority, the certificate and its key."""
+
+    ca: str
+    certificate: str
+    key: str = field(repr=False)
+
+
+def await_workers(scheduler: str, keys: Keys, count: int) -> None:
+    """Wait until `count` workers are with the scheduler, and no more: one that was lost stays for half a minute. Raises RunbookError when they are not."""
+
+    def joined() -> int:
+        with _client(scheduler, keys) as client:
+            return len(client.nthreads())
+
+    found = wait_until(joined, JOINING, pause=1.0, enough=lambda found: found == count, again_after=lambda error: isinstance(error, RunbookError))
+    if found != count:
+        raise RunbookError(f"{found} of {count} workers are with their scheduler", scheduler, "journalctl -u runbook-dask on the machines says why")
+
+
+def _client(scheduler: str, keys: Keys | None) -> Any:
+    """Return a client of the scheduler. Without `keys` it has those of Dask's own configuration. Raises RunbookError."""
+    try:
+        from distributed import Client, Security
+    except ImportError:
+        raise RunbookError("Dask is not installed here", "--scheduler", "install the extra: .venv/bin/uv pip install distributed") from None
+    warnings.filterwarnings("ignore", OTHER_PYTHON)
+    shown = Security(tls_ca_file=keys.ca, tls_client_cert=keys.certificate, tls_client_key=keys.key, require_encryption=True) if keys else None
+    try:
+        return Client(scheduler, timeout=SECONDS, name="runbook-batch", security=shown)
+    except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:  # the last: Dask refuses an address without TLS
+        step = "is it up, is the port open, and do Dask's TLS files (distributed.comm.tls) belong to it?"
+        raise RunbookError(f"no Dask scheduler answers: {error}", scheduler, step) from None
+
+
 @contextmanager
-def dask(scheduler: str, tell: Tell, stop: threading.Event) -> Iterator[Engine]:
-    """Give an engine of the workers of a Dask scheduler, such as tls://10.0.0.5:8786.
+def dask(scheduler: str, tell: Tell, stop: threading.Event, keys: Keys | None = None) -> Iterator[Engine]:
+    """Give an engine of the workers of a Dask scheduler, such as tls://10.0.0.5:8786. `keys`: those of a sweep's workers.
 
     Raises RunbookError when Dask is not installed, the scheduler does not answer, it has no workers, or one of them has another version of
     the package.
     """
-    try:
-        from distributed import Client
-    except ImportError:
-        raise RunbookError("Dask is not installed here", "--scheduler", "install the extra: .venv/bin/uv pip install distributed") from None
-    try:
-        client = Client(scheduler, timeout=SECONDS, name="runbook-batch")
-    except (OSError, TimeoutError, ValueError, TypeError, RuntimeError) as error:  # the last: Dask refuses an address without TLS
-        step = "is it up, is the port open, and do Dask's TLS files (distributed.comm.tls) belong to it?"
-        raise RunbookError(f"no Dask scheduler answers: {error}", scheduler, step) from None
+    client = _client(scheduler, keys)
     topic, stopped = f"runbook-{secrets.token_hex(4)}", threading.Event()
     with client:
         _refuse_others(client, scheduler)

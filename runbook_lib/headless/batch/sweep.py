@@ -27,6 +27,7 @@ from runbook_lib.files import write_whole
 from runbook_lib.spec import params_yaml
 from runbook_lib.spec.loader import find_params, load_spec, override
 from runbook_lib.spec.model import Spec
+from runbook_lib.topology.workers import MOST, WORKERS
 
 MOST_ROWS = 5_000
 LONGEST_NAME = 40  # characters of a deployment's name
@@ -52,6 +53,7 @@ class SweepFile(BaseModel):
     chapters: str = Field(default="", pattern=r"^(\d\d?(-\d\d?)?)?$")
     agreed: bool = False
     after: dict[str, tuple[str, ...]] = {}
+    workers: int | None = Field(default=None, ge=1, le=MOST)
     max_parallel: int | None = Field(default=None, ge=1, le=64)
     max_errors: int | None = Field(default=None, ge=1)
     retries: int = Field(default=1, ge=0, le=10)
@@ -103,6 +105,11 @@ class Sweep:
     networks: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def workers(self) -> str:
+        """The deployment of its worker machines."""
+        return f"{self.name}-{WORKERS}"
+
+    @property
     def keys(self) -> tuple[str, ...]:
         """The matrix's keys in their order."""
         return tuple(self.options.matrix)
@@ -128,7 +135,8 @@ def load_sweep(path: str | Path) -> Sweep:
         raise ParamsError("the sweep has no row: `exclude` leaves nothing", str(file), "shorten `exclude`, or name more values")
     names = list(_names(options, cells))
     _refuse_twice(names, file)
-    networks = _allocated(options, [name for name, row in zip(names, cells, strict=True) if _own(row)], file, _networks(file))
+    placed = [name for name, row in zip(names, cells, strict=True) if _own(row) and not _in_vpc(options, bases[row["params"]], row)]
+    networks = _allocated(options, placed, file, _networks(file))
     rows = [_row(options, bases[row["params"]], name, row, networks, file) for name, row in zip(names, cells, strict=True)]
     _refuse_twice([row.name for row in rows], file)  # two params files may be of one deployment
     _refuse_overlaps(rows, file)
@@ -207,6 +215,12 @@ def _row(options: SweepFile, base: Any, name: str, cells: Mapping[str, Any], net
 def _own(row: Mapping[str, Any]) -> bool:
     """Return whether a row has a name and a network of its own: one that sets nothing is its params file's deployment."""
     return bool(row.keys() - {"params", "after"})
+
+
+def _in_vpc(options: SweepFile, base: Any, row: Mapping[str, Any]) -> bool:
+    """Return whether a row stands in an existing VPC, whose range its network is."""
+    given = base.get("cloud") if isinstance(base, dict) else None
+    return any("cloud.vpc" in mapping for mapping in (options.set, row)) or (isinstance(given, dict) and "vpc" in given)
 
 
 def _names(options: SweepFile, cells: Iterable[Mapping[str, Any]]) -> Iterator[str]:
