@@ -14,7 +14,7 @@ from typing import Any
 from runbook_lib.aws import packs, session_manager
 from runbook_lib.aws.lock import Lock
 from runbook_lib.aws.parameter_store import Vault
-from runbook_lib.aws.staging import stage
+from runbook_lib.aws.s3.staging import stage
 from runbook_lib.errors import HostError, PackError, RunbookError
 from runbook_lib.evidence import provenance
 from runbook_lib.evidence.journal import Journal

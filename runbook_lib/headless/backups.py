@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from runbook_lib.aws.backup_store import Backup
+from runbook_lib.aws.s3.backup_store import Backup
 from runbook_lib.chapters.backups import as_table
 from runbook_lib.headless import documents, runner
 from runbook_lib.headless.terminal import Essential

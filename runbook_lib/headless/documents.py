@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.aws.backup_store import Backup
+from runbook_lib.aws.s3.backup_store import Backup
 from runbook_lib.changes import Plan
 from runbook_lib.chapters.exercises.card import Course
 from runbook_lib.chapters.exercises.engine import Said, Task

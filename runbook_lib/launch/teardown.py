@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from runbook_lib.aws import staging
-from runbook_lib.aws.backup_store import BackupStore
 from runbook_lib.aws.client import DENIED
+from runbook_lib.aws.s3 import staging
+from runbook_lib.aws.s3.backup_store import BackupStore
 from runbook_lib.changes import Progress, Reporter
 from runbook_lib.check import Check, CheckTable
 from runbook_lib.errors import CloudError

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from runbook_lib.aws.backup_store import BackupStore
+from runbook_lib.aws.s3.backup_store import BackupStore
 from runbook_lib.converge.engine import ask
 from runbook_lib.errors import DataLost, RunbookError
 from runbook_lib.roles.context import Context

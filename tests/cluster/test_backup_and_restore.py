@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.aws.backup_store import WANTED, Backup, BackupStore
+from runbook_lib.aws.s3.backup_store import WANTED, Backup, BackupStore
 from runbook_lib.chapters.backups import BEFORE_RESTORE
 from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.checks.sso.environment import scene_of

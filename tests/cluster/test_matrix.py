@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook_lib.aws.backup_store import BackupStore
+from runbook_lib.aws.s3.backup_store import BackupStore
 from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.roles.carbon import UNIT
 from tests.support.deployments import Deployed, in_lab, made, on

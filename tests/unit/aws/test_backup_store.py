@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.aws.backup_store import Backup, BackupStore, Part, Way
+from runbook_lib.aws.s3.backup_store import Backup, BackupPart, BackupStore, Way
 from runbook_lib.errors import CloudError, RunbookError
 from runbook_lib.launch import teardown
 from runbook_lib.launch.cloud import Cloud
@@ -43,7 +43,7 @@ def send(way: Way, body: bytes = ROWS, **headers: str) -> None:
 def made(store: BackupStore, time: str = "2026-11-26T15:00:00Z", why: str = "backup") -> Backup:
     folder = store.new_folder()
     send(store.way_in(folder, "X.sql.gz"))
-    part = Part("X", "X.sql.gz", len(ROWS), "ab" * 32, "cd" * 32)
+    part = BackupPart("X", "X.sql.gz", len(ROWS), "ab" * 32, "cd" * 32)
     backup = Backup(store.deployment, "greg-single", "greg", "5.1.0", "ef" * 32, "MariaDB", time, "somebody", why, (part,), None, folder)
     store.complete(backup)
     return backup

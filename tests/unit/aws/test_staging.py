@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.aws import packs, staging
+from runbook_lib.aws import packs
 from runbook_lib.aws.client import Aws
 from runbook_lib.aws.packs import Pack
+from runbook_lib.aws.s3 import staging
 from runbook_lib.errors import CloudError
 from runbook_lib.launch import teardown
 from runbook_lib.launch.cloud import Cloud

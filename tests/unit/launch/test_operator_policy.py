@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from ec2lab.api.policies import Question, allowed, as_list, statements
 
-from runbook_lib.aws import packs, session_manager, staging
-from runbook_lib.aws.backup_store import Backup, BackupStore, Part
+from runbook_lib.aws import packs, session_manager
 from runbook_lib.aws.lock import Lock
+from runbook_lib.aws.s3 import staging
+from runbook_lib.aws.s3.backup_store import Backup, BackupPart, BackupStore
 from runbook_lib.errors import CloudError
 from runbook_lib.headless.doctor.account import findings as examine_account
 from runbook_lib.launch import instance_profile, teardown
@@ -165,7 +166,7 @@ def _backups(cloud: Cloud) -> None:
     folder = store.new_folder()
     way = store.way_in(folder, "X.sql.gz")
     urllib.request.urlopen(urllib.request.Request(way.url, data=b"rows", method="PUT", headers={**way.headers, "Content-Type": "application/gzip"}))
-    part = Part("X", "X.sql.gz", 4, "0" * 64)
+    part = BackupPart("X", "X.sql.gz", 4, "0" * 64)
     store.complete(Backup(cloud.spec.deployment, "greg-single", "greg", "", "", "", "2026-11-26T15:00:00Z", "somebody", "backup", (part,), None, folder))
     [found] = store.backups()
     out = store.way_out(found.folder, "X.sql.gz")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib.aws.backup_store import WANTED, Backup, BackupStore, Part
+from runbook_lib.aws.s3.backup_store import WANTED, Backup, BackupPart, BackupStore
 from runbook_lib.chapters.base import banner
 from runbook_lib.chapters.status_board import store_applied
 from runbook_lib.converge.engine import ask
@@ -125,7 +125,7 @@ def _make(d: Session, context: Context, why: str) -> Backup:
         parts = []
         for database in databases_of(d.spec.pattern):
             file = f"{database.name}.sql.gz"
-            parts.append(Part(database.name, file, **dumps.send_dump(host, database.name, store.way_in(folder, file).wire())))
+            parts.append(BackupPart(database.name, file, **dumps.send_dump(host, database.name, store.way_in(folder, file).wire())))
         backup = Backup(
             d.spec.deployment, d.spec.pattern, d.spec.design.product, version_file(d.pack), d.pack.sha256, _server(d), _now(), d.person, why,
             tuple(parts), _send_archives(d, context, store, folder), folder,
@@ -144,7 +144,7 @@ def _server(d: Session) -> str:
     return f"{'MariaDB' if 'MariaDB' in version else 'MySQL'} {version}"
 
 
-def _send_archives(d: Session, context: Context, store: BackupStore, folder: str) -> Part | None:
+def _send_archives(d: Session, context: Context, store: BackupStore, folder: str) -> BackupPart | None:
     """Send what was deployed on the AS manager and is not of the pack; return it, or None where there is nothing, as on G-Reg."""
     if not (managers := d.topology.of("as-manager")):
         return None
@@ -157,7 +157,7 @@ def _send_archives(d: Session, context: Context, store: BackupStore, folder: str
     }  # fmt: skip
     said: dict[str, Any] = {}
     ask(d.fleet()[managers[0].name], "apply", [order], said.update)
-    return Part("archives", file, said["size"], said["sha256"], holds=tuple(said["holds"])) if said["holds"] else None
+    return BackupPart("archives", file, said["size"], said["sha256"], holds=tuple(said["holds"])) if said["holds"] else None
 
 
 def _make_ready(d: Any) -> None:

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from runbook_lib.aws.buckets import VALID, OwnBucket
 from runbook_lib.aws.client import Aws
+from runbook_lib.aws.s3.buckets import VALID, OwnBucket
 from runbook_lib.errors import CloudError, RunbookError
 
 MANIFEST = "manifest.json"
@@ -25,7 +25,7 @@ STAMP = "%Y%m%dT%H%M%SZ"
 
 
 @dataclass(frozen=True)
-class Part:
+class BackupPart:
     """One file of a backup. `size`: bytes; `rows`: SHA-256 of a database's rows, "" for archives; `holds`: names of the archives in it."""
 
     name: str
@@ -49,12 +49,12 @@ class Backup:
     time: str
     by: str
     why: str
-    databases: tuple[Part, ...]
-    archives: Part | None = None
+    databases: tuple[BackupPart, ...]
+    archives: BackupPart | None = None
     folder: str = ""
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[BackupPart, ...]:
         return (*self.databases, *((self.archives,) if self.archives else ()))
 
     @property
@@ -200,8 +200,8 @@ def _begun(folder: str) -> datetime:
         return datetime.max.replace(tzinfo=UTC)
 
 
-def _part(said: dict[str, Any]) -> Part:
-    return Part(**{**said, "holds": tuple(said["holds"])})
+def _part(said: dict[str, Any]) -> BackupPart:
+    return BackupPart(**{**said, "holds": tuple(said["holds"])})
 
 
 def damaged(backup: Backup, why: str) -> RunbookError:

@@ -10,9 +10,9 @@ import re
 import urllib.parse
 from pathlib import Path
 
-from runbook_lib.aws.buckets import VALID, OwnBucket
 from runbook_lib.aws.client import DENIED, Aws
 from runbook_lib.aws.packs import Pack, bucket_and_key
+from runbook_lib.aws.s3.buckets import VALID, OwnBucket
 from runbook_lib.errors import CloudError
 
 MARKS = "used-by/"  # below it one empty object for each deployment
