@@ -9,8 +9,8 @@ import threading
 from itertools import count
 
 from runbook_lib import pki
-from runbook_lib.checks.drill.failover import Drill
 from runbook_lib.checks.drill.load import Sample, Stream, Target
+from runbook_lib.checks.drill.result import Drill
 
 HOST = "app.lab.test"
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count, pairwise
 
 import pytest
 
-from runbook_lib.checks.drill import failover, ramp
+from runbook_lib.checks.drill import ramp
 from runbook_lib.checks.drill.failover import people_for, window
 from runbook_lib.checks.drill.load import Sample
 from runbook_lib.checks.drill.ramp import SOON, STEP_SECONDS, STEPS, Ramp, RampStep, climb, step_of
@@ -84,7 +85,7 @@ def test_why_a_rate_was_chosen_is_said(steps: list[tuple[float, bool]], why: str
 def test_a_drill_shows_what_was_tried_and_what_was_chosen():
     drill = result([sample()])
     tried = Ramp((RampStep(12.0, 18, 18, 0, 0.02), RampStep(25.0, 37, 3, 0, None)))
-    shown = str(failover.replace(drill, ramp=tried).table)
+    shown = str(replace(drill, ramp=tried).table)
     assert "beforehand, at 12/s" in shown and "34 of 37 not within 500 ms" in shown and tried.why in shown
     assert "beforehand" not in str(drill.table), "a rate that was given was not measured"
 

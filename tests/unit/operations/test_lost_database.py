@@ -28,7 +28,7 @@ CASES: dict[str, tuple[str | None, bool, dict[str, Any], str | None]] = {
     "without a server yet": ("running", True, {**DOWN, "folders": []}, "holds nothing of"),
     "a server that does not run": ("running", True, {**DOWN, "folders": ["WSO2_REGISTRY_DB", "WSO2_USER_DB", "mysql"]}, None),
     "a machine that is stopped": ("stopped", True, {}, None),
-    "another machine is missing": ("running", False, {}, None),
+    "a machine that is out of reach": ("running", False, {}, None),
     "a restore of one dump cut short": ("running", True, {**SERVER, "used": EMPTY, "states": {**LOADED, "WSO2_USER_DB": "restoring"}}, "was cut short"),
 }
 
@@ -40,8 +40,8 @@ class Deployed:
         self.spec, self.topology = ctx.spec, ctx.topology
         self.cloud = SimpleNamespace(aws=None)
         self.instances = lambda: {"db-1": SimpleNamespace(state=state)} if state else {}
-        self.launched = lambda: whole
-        self.fleet = lambda: {"db-1": None}
+        self.out_of_reach = lambda: {} if whole else {"db-1": "it is reached through lb-1, which is not launched"}
+        self.fleet = lambda without: {"db-1": None}
         monkeypatch.setattr(lost_database, "ask", lambda *_, **__: {"facts": [fact]})
 
 
@@ -74,8 +74,10 @@ def test_it_stops_when_something_is_lost_and_never_otherwise(
 
 def test_a_deployment_that_was_never_in_use_is_not_even_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = context_with_keys("greg-single")
-    nothing: Any = SimpleNamespace()  # has nothing that could be asked
-    refuse_lost_data(nothing, fresh)
+    asked: list[Any] = []
+    monkeypatch.setattr(lost_database, "lost", lambda deployment: asked.append(deployment) or {"WSO2_USER_DB": "unused"})
+    refuse_lost_data(SimpleNamespace(), fresh)  # type: ignore[arg-type]
+    assert asked == []
 
 
 def test_a_restore_that_did_not_replace_every_database_stops_whatever_the_telltales_say(monkeypatch: pytest.MonkeyPatch, ctx: Context) -> None:
