@@ -126,7 +126,7 @@ def _batch(verb: Verb) -> None:
 def _every(made: Parser) -> None:
     """Add what has a command done again and again (`schedule`)."""
     made.add_argument("--every", metavar="INTERVAL", help="do it every 30m, 6h, 1d …: show a timer of systemd for that, and write it with --yes or when asked")
-    made.add_argument("--as", dest="form", choices=("systemd", "cron", "airflow"), help="with --every: print the line for cron, or a DAG for Airflow, instead")
+    made.add_argument("--as", dest="timer", choices=("systemd", "cron", "airflow"), help="with --every: print the line for cron, or a DAG for Airflow, instead")
 
 
 def _looks(verb: Verb) -> None:

@@ -112,7 +112,7 @@ def _batch(args: argparse.Namespace) -> int:
 
     found = sweep.load_sweep(args.sweep)
     say = _terminal(args)
-    if args.every or args.form:
+    if args.every or args.timer:
         return _every_so_often(args, command.repeated(found, args))
     if args.dry_run:
         say(Essential(command.dry_run(found)))
@@ -138,7 +138,7 @@ def _every_so_often(args: argparse.Namespace, task: Repeated) -> int:
             return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
         return False
 
-    return schedule.offer(task, args.form or schedule.FORMS[0], _terminal(args), agreed)
+    return schedule.offer(task, args.timer or schedule.FORMS[0], _terminal(args), agreed)
 
 
 def _workers(args: argparse.Namespace) -> int:

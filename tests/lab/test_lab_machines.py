@@ -174,9 +174,10 @@ CAPABILITIES = {
 def test_the_machine_reaches_its_gateway_services_and_nothing_else(box, lab):
     lab.internet(box.describe()["VpcId"])
     lab.elastic_ip(box)
+    assert "401" in box.run("curl -s -o /dev/null -w '%{http_code}' http://169.254.169.254/"), "the instance metadata, to whoever has a token"
     assert "403" in box.run(f"curl -s -o /dev/null -w '%{{http_code}}' {lab.lab.endpoint}/")
     own = [each[4][0] for each in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)]
-    elsewhere = {*own, "192.0.2.1", "169.254.169.254"} - {"127.0.0.1", "127.0.1.1"}
+    elsewhere = {*own, "192.0.2.1"} - {"127.0.0.1", "127.0.1.1"}
     for address in elsewhere:
         assert "000" in box.run(f"curl -s -m 3 -o /dev/null -w '%{{http_code}}' http://{address}:80/", check=False)
 

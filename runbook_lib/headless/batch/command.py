@@ -105,14 +105,14 @@ def repeated(sweep: Sweep, given: argparse.Namespace) -> Repeated:
     --yes agrees to the timer being written. The command has it where it would do nothing without: what is to be destroyed.
     """
     if given.every is None:
-        raise RunbookError(f"--as {given.form} says how, and nothing says how often", "--as", "add --every, such as --every 6h")
+        raise RunbookError(f"--as {given.timer} says how, and nothing says how often", "--as", "add --every, such as --every 6h")
     if wrong := [option for option, value in (("--resume", given.resume), ("--dry-run", given.dry_run), ("--json", given.json)) if value]:
         step = "each batch of a timer begins anew: what was done well the last time would be left out for ever" if given.resume else f"take {wrong[0]} away"
         raise RunbookError(f"--every does not go with {wrong[0]}", "--every", step)
     minutes = interval(given.every)
     options = {"--jobs": given.jobs, "--scheduler": given.scheduler, "--evidence": given.evidence}
     words = [word for option, value in options.items() if value for word in (option, str(value))]
-    if words and given.form == "airflow":
+    if words and given.timer == "airflow":
         raise RunbookError(
             f"the notebook that Airflow executes does not take {words[0]}", "--as airflow", "write max_parallel into the sweep, or take --as cron"
         )

@@ -20,10 +20,12 @@ from runbook_lib.files import write_whole
 from runbook_lib.headless.batch.job import SKIPPED, JobResult
 from runbook_lib.headless.batch.sweep import Sweep
 from runbook_lib.redaction import redactor
+from runbook_lib.waiting import wait_until
 
 SCHEMA = 1
 EVENTS = "batch.jsonl"
 POLL = 0.3  # seconds between two looks at the events of a batch
+QUIET = 1.5  # seconds without an event after which it is asked whether the batch's process still lives
 FOLDER = "_batches"  # beside the deployments' folders; no deployment can have this name
 
 
@@ -75,11 +77,9 @@ def follow(folder: Path) -> Iterator[dict[str, Any]]:
         rest, at_work = "", True
         while at_work:
             at_work = under_way(folder)  # before the look: what was written before the end is read
-            rest += events.read()
+            rest += wait_until(events.read, QUIET if at_work else 0, pause=POLL, enough=bool)
             *lines, rest = rest.split("\n")
             yield from (json.loads(line) for line in lines)
-            if at_work and not lines:
-                time.sleep(POLL)
 
 
 def under_way(folder: Path) -> bool:

@@ -24,7 +24,7 @@ def deployment(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch
 def test_the_banner_tells_a_rehearsal_from_production(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     name, endpoint = deployment.spec.deployment, deployment.cloud.aws.endpoint
     assert banner(deployment).text == f"REHEARSAL: {name} (greg-single) at {endpoint}"
-    monkeypatch.setitem(deployment.cloud.aws._settings, "endpoint_url", None)
+    monkeypatch.setitem(deployment.cloud.aws.settings, "endpoint_url", None)
     assert banner(deployment).text == f"PRODUCTION: {name} (greg-single) at AWS us-east-1"
     assert "rb-production" in banner(deployment).markup
 
