@@ -305,7 +305,7 @@ def test_everything_listens_on_the_gateway_address_only(lab):
             if f"socket:[{fields[9]}]" in inodes and fields[3] in ("0A", "07"):
                 listening.append((family, fields[1].split(":")[0]))
     gateway = "".join(f"{int(part):02X}" for part in reversed(str(lab.lab.gateway).split(".")))
-    assert listening == [("tcp", gateway)] * 3
+    assert listening == [("tcp", gateway)] * 4, "API, packages, data channels of sessions, instance metadata"
 
 
 def test_many_machines_of_one_call(lab, net):
