@@ -53,7 +53,7 @@ def work(batch: str, *more: str) -> float:
 def sweep_of(folder: Path, name: str, networks: str, deployments: int, do: str = "run") -> str:
     """A sweep file of so many greg-single deployments. Its networks lie beside it, so what was built is found again."""
     file = folder / f"{name}.yaml"
-    rows = [{"name": str(number), "tags": {"bench": str(number)}} for number in range(deployments)]
+    rows = [{"name": str(number)} for number in range(deployments)]
     given = {"sweep": name, "params": [str(ROOT / "params/greg-single.lab.yaml")], "networks": networks, "include": rows, "do": do, "retries": 0}
     file.write_text(json.dumps(given))
     return str(file)
