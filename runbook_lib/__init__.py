@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .chapters.deployment import open_deployment
     from .chapters.exercises.card import course, exercise
-    from .chapters.params_form import choose_params, show_patterns
-    from .chapters.passwords import choose_passwords
+    from .chapters.forms.params_form import choose_params, show_patterns
+    from .chapters.forms.passwords import choose_passwords
 
 __version__ = "0.2.0"
 __all__ = ["__version__", "choose_params", "choose_passwords", "course", "exercise", "open_deployment", "show_patterns"]
@@ -21,9 +21,9 @@ _HOMES = {
     "open_deployment": "chapters.deployment",
     "course": "chapters.exercises.card",
     "exercise": "chapters.exercises.card",
-    "choose_params": "chapters.params_form",
-    "choose_passwords": "chapters.passwords",
-    "show_patterns": "chapters.params_form",
+    "choose_params": "chapters.forms.params_form",
+    "choose_passwords": "chapters.forms.passwords",
+    "show_patterns": "chapters.forms.params_form",
 }
 
 

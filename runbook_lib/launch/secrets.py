@@ -53,7 +53,7 @@ def make_password() -> str:
 
 
 def own_passwords(topology: Topology) -> tuple[str, ...]:
-    """The secrets that a person may choose instead (`chapters/passwords.py`): nothing else depends on how they came about."""
+    """The secrets that a person may choose instead (`chapters/forms/passwords.py`): nothing else depends on how they came about."""
     return () if topology.spec.pattern == WORKERS else (ADMIN_PASSWORD, *(f"db/{name}" for name in topology.db_accounts))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from runbook_lib.aws.s3.backup_store import BackupStore
 from runbook_lib.converge.engine import ask
 from runbook_lib.errors import DataLost, RunbookError
+from runbook_lib.files import ROOT
 from runbook_lib.roles.context import Context
 from runbook_lib.topology.databases import REGISTRY, USER
 
@@ -68,7 +69,8 @@ def _error(deployment: Session, context: Context, states: dict[str, str]) -> Dat
 
 
 def _params(deployment: Session) -> str:
-    return os.path.relpath(deployment.spec.source) if deployment.spec.source else "PARAMS"
+    """Return the params file as `./runbook` takes it, which lies in the workspace: a chapter's kernel works in another folder."""
+    return os.path.relpath(deployment.spec.source, ROOT) if deployment.spec.source else "PARAMS"
 
 
 def _cut_short(deployment: Session, what: str) -> DataLost:

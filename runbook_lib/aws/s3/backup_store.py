@@ -109,8 +109,7 @@ class BackupStore:
 
     def complete(self, backup: Backup) -> None:
         """Write the manifest. Raises CloudError when S3 does not hold a file in the size that the manifest says; there is no backup then."""
-        held = self.own.sizes(f"{backup.folder}/")
-        if wrong := [part.file for part in backup.parts if held.get(f"{backup.folder}/{part.file}") != part.size]:
+        if wrong := self._not_held(backup):
             raise CloudError(f"the backup is not whole: {', '.join(wrong)}", f"s3://{self.own.name}/{backup.folder}", "make it again")
         said = {"schema": SCHEMA, **{name: value for name, value in asdict(backup).items() if name != "folder"}}
         body = json.dumps(said, indent=2, ensure_ascii=False).encode()
@@ -146,9 +145,13 @@ class BackupStore:
 
     def refuse_incomplete(self, backup: Backup) -> None:
         """Raise RunbookError when a file of the backup is not there or has another size than its manifest says."""
-        held = self.own.sizes(f"{backup.folder}/")
-        if wrong := [part.file for part in backup.parts if held.get(f"{backup.folder}/{part.file}") != part.size]:
+        if wrong := self._not_held(backup):
             raise damaged(backup, f"{', '.join(wrong)}: not there, or of another size than the manifest says")
+
+    def _not_held(self, backup: Backup) -> list[str]:
+        """Return the files of the backup that S3 does not hold, or holds in another size."""
+        held = self.own.sizes(f"{backup.folder}/")
+        return [part.file for part in backup.parts if held.get(f"{backup.folder}/{part.file}") != part.size]
 
     def _read(self, folder: str) -> Backup:
         where = f"s3://{self.own.name}/{folder}/{MANIFEST}"

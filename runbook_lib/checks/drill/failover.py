@@ -105,7 +105,8 @@ def settle(target: Target, nodes: Sequence[str], seconds: float) -> None:
     """
 
     def lacking() -> str:
-        with Stream(target, LEAST, max(LEAST, 4 * len(nodes))) as stream:
+        visitors = max(LEAST, 4 * len(nodes))
+        with Stream(target, rate=visitors, visitors=visitors) as stream:
             stream.until(WINDOW)
         absent = [name for name in nodes if name not in stream.homes.values()]
         lost = sum(sample.lost for sample in stream.samples)

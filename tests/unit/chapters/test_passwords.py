@@ -11,8 +11,8 @@ import pytest
 
 from runbook_lib.aws.lock import Lock
 from runbook_lib.aws.parameter_store import Vault
-from runbook_lib.chapters import passwords
-from runbook_lib.chapters.passwords import LONGEST, SHORTEST, check_password, choose_passwords, passwords_table, secrets_of, set_password
+from runbook_lib.chapters.forms import passwords
+from runbook_lib.chapters.forms.passwords import LONGEST, SHORTEST, check_password, choose_passwords, passwords_table, secrets_of, set_password
 from runbook_lib.errors import RunbookError
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.secrets import ensure, make_password

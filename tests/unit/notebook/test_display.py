@@ -10,7 +10,7 @@ import pytest
 
 from runbook_lib import files
 from runbook_lib.changes import Event
-from runbook_lib.chapters import params_form
+from runbook_lib.chapters.forms import params_form
 from runbook_lib.errors import HostError, ParamsError, RunbookError, Stopped
 from runbook_lib.notebook import display
 from runbook_lib.notebook import progress as progress_

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from runbook_lib.chapters import params_form
+from runbook_lib.chapters.forms import params_form
 from runbook_lib.errors import RunbookError
 from runbook_lib.notebook.parameters_cell import _old_line, use_in_chapters
 from runbook_lib.spec.chapters import NOTEBOOKS, chapters_of

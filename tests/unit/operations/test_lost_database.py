@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from runbook_lib.errors import CloudError, DataLost
 from runbook_lib.operations import lost_database
 from runbook_lib.operations.lost_database import TELLTALE, refuse_lost_data
 from runbook_lib.roles.context import Context
+from tests.conftest import ROOT
 from tests.fakes import context_with_keys
 
 USED = dict.fromkeys(TELLTALE, True)
@@ -96,3 +98,9 @@ def test_it_stops_also_without_a_backup_and_without_a_right_to_s3(monkeypatch: p
     monkeypatch.setattr(lost_database, "BackupStore", store(newest))
     with pytest.raises(DataLost, match=words):
         refuse_lost_data(deployment, ctx)
+
+
+def test_the_command_is_the_one_for_the_workspace_wherever_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    deployment: Any = SimpleNamespace(spec=SimpleNamespace(source=ROOT / "params/greg-single.lab.yaml"))
+    assert lost_database._params(deployment) == "params/greg-single.lab.yaml"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runbook_lib.chapters.params_form import Fields
+from runbook_lib.chapters.forms.params_form import Fields
 from runbook_lib.errors import ParamsError
 from runbook_lib.spec.loader import load_spec, parse_overrides
 from runbook_lib.spec.model import Spec
