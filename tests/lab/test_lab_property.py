@@ -117,8 +117,9 @@ class Account:
         getattr(self, kind).remove(self.one(kind, number))
 
     def machines(self) -> dict[str, dict[str, Any]]:
-        found = self.lab.ec2.describe_instances()["Reservations"]
-        return {each["InstanceId"]: each for reservation in found for each in reservation["Instances"] if each["State"]["Name"] != "terminated"}
+        pages = self.lab.ec2.get_paginator("describe_instances").paginate()  # of a hundred: those that have ended are described for as long as the lab is up
+        found = [each for page in pages for reservation in page["Reservations"] for each in reservation["Instances"]]
+        return {each["InstanceId"]: each for each in found if each["State"]["Name"] != "terminated"}
 
     def clear(self) -> None:
         """Remove what the calls made."""
