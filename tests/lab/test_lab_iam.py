@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from runbook_lib.aws.client import Aws
 from runbook_lib.errors import CloudError
+from runbook_lib.headless.batch import evidence
 from runbook_lib.headless.doctor import account
 from runbook_lib.launch import teardown
 from runbook_lib.launch.cloud import Cloud
@@ -43,6 +45,17 @@ def test_a_deployment_lives_and_goes_with_the_operator_s_policy(lab: Any, tmp_pa
     finally:
         gone = teardown.destroy(cloud())
     assert gone.ok, str(gone)
+
+
+def test_a_batch_is_refused_before_it_begins_where_its_evidence_may_not_go(lab: Any, tmp_path: Path) -> None:
+    lab.s3.create_bucket(Bucket="not-for-us")
+    mine = user_with(operator_policy(), lab.lab.endpoint, tmp_path, lab.key_of_lab)
+    spec = load_spec(ROOT / "params/greg-single.lab.yaml", {"cloud.aws_config": str(mine)})
+    with pytest.raises(CloudError, match="evidence does not get into s3://not-for-us") as refused:
+        evidence.announce("nightly", "s3://not-for-us/sweeps", Aws(spec.cloud))
+    assert "AccessDenied" in str(refused.value)
+    assert not lab.s3.list_objects_v2(Bucket="not-for-us").get("Contents")
+    lab.s3.delete_bucket(Bucket="not-for-us")
 
 
 @pytest.mark.full

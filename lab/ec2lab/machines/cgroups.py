@@ -98,21 +98,19 @@ def _file_cache(group: Path) -> int:
     return int(counted.get("total_cache", counted.get("file", 0))) - int(counted.get("total_shmem", counted.get("shmem", 0)))
 
 
-def remains(lab: Lab) -> Iterator[Path]:
-    """Yield the lab's groups that exist, innermost first."""
+def remains(lab: Lab, machine: str = "") -> Iterator[Path]:
+    """Yield the groups of a machine (default: of the whole lab) that exist, innermost first."""
     for root in hierarchies():
-        if (root / lab.cgroup).is_dir():
-            for folder, _, _ in os.walk(root / lab.cgroup, topdown=False):
-                yield Path(folder)
+        for folder, _, _ in os.walk(root / lab.cgroup / machine, topdown=False):  # nothing where there is none
+            yield Path(folder)
 
 
 def pids(lab: Lab, machine: str = "") -> set[int]:
     """Return the pids of the processes in the groups of a machine (default: of the whole lab)."""
     found: set[int] = set()
-    for group in remains(lab):
-        if machine in group.parts or not machine:
-            with suppress(OSError):
-                found |= {int(pid) for pid in (group / "cgroup.procs").read_text().split()}
+    for group in remains(lab, machine):
+        with suppress(OSError):
+            found |= {int(pid) for pid in (group / "cgroup.procs").read_text().split()}
     return found
 
 
@@ -123,7 +121,7 @@ def remove(lab: Lab, machine: str = "") -> None:
     """
     deadline = time.monotonic() + 2
     while True:
-        mine = [group for group in remains(lab) if machine in group.parts or not machine]
+        mine = list(remains(lab, machine))
         for group in mine:
             with suppress(OSError):
                 group.rmdir()
