@@ -19,7 +19,7 @@ from runbook_lib.errors import HostError, PackError, RunbookError
 from runbook_lib.evidence import provenance
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.launch import secrets
-from runbook_lib.launch.cloud import Cloud
+from runbook_lib.launch.cloud import PROBE, Cloud
 from runbook_lib.launch.inventory import Instance
 from runbook_lib.roles.context import Context, Download
 from runbook_lib.spec.model import Spec
@@ -114,9 +114,11 @@ class Session:
     def fleet(self, without: Collection[str] = ()) -> Fleet:
         """Return SSH connections to all running machines, with the host keys pinned at launch. Raises HostError when a node's machine does not run.
 
-        `without`: names of nodes that need not run. The connections are kept for the next call until an address or a key changes.
+        `without`: names of nodes that need not run. The connections are kept for the next call until an address or a key changes. A probe that
+        belongs to a proof and not to the design is left out: it comes and goes meanwhile (`beside`).
         """
-        found = self.instances()
+        design = {node.name for node in self.topology.nodes}
+        found = {name: instance for name, instance in self.instances().items() if name in design or instance.role != PROBE}
         needed = [node.name for node in self.topology.nodes if node.name not in without]
         down = [name for name in needed if name not in found or found[name].state != "running"]
         if down:
@@ -127,6 +129,15 @@ class Session:
                 self._hosts.close()
             self._hosts = fleet(wanted, self.vault.get("ssh-private-key"), self._bastion(), self._dial())
         return self._hosts
+
+    def beside(self, name: str) -> Fleet:
+        """Wait until a running machine accepts SSH, and return a connection of its own to it, beside those of `fleet`. Raises as `wait_for_ssh` does."""
+        found = self.instances()
+        at = self._address(name, found[name])
+        leading = {at.via: self._address(at.via, found[at.via])} if at.via in found else {}
+        made = fleet({**leading, name: at}, self.vault.get("ssh-private-key"), self._bastion(), self._dial())
+        made.wait_for_ssh([name], self.spec.timeouts.ssh, self.cloud.refuse_stopped)
+        return made
 
     def wait_for_ssh(self, names: Iterable[str]) -> None:
         """Wait until these machines accept SSH with the deployment's key, at most `timeouts.ssh`. Raises HostError; CloudError for one that has stopped."""

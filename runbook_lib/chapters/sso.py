@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 
 from runbook_lib.chapters.base import Verbs
 from runbook_lib.chapters.status_board import store_verification
@@ -20,6 +22,10 @@ from runbook_lib.evidence.pictures.figure import Figure
 from runbook_lib.evidence.pictures.hardening import HardeningMatrix, hardening_matrix
 from runbook_lib.notebook import display
 from runbook_lib.notebook import progress as progress_
+from runbook_lib.ssh import PORT_SECONDS, Fleet, through
+from runbook_lib.webclient.transport import Connected
+
+PROBE_NODE = "probe-1"  # the name of the machine that a proof launches (topology/model.py, probe_only)
 
 
 class Sso(Verbs):
@@ -29,16 +35,35 @@ class Sso(Verbs):
 
     @contextmanager
     def scene(self) -> Iterator[Scene]:
-        """Yield the deployment for the proof, with a probe machine in the subnet whose security group no rule admits. The probe is terminated afterwards."""
+        """Yield the deployment for the proof, with a probe machine in the subnet whose security group no rule admits.
+
+        The probe is launched while the first attempts are made, and terminated as soon as none is left that is made from it. An error of its launch is
+        raised at the end: the attempts that needed it are undecided.
+        """
         d = self.deployment
-        with d.writing():
-            d.fleet()  # raises, before the probe is launched, unless every machine of the design runs
-            d.cloud.launch_probe()
+        with d.writing(), ThreadPoolExecutor(max_workers=1) as beside:  # its one thread ends the probe after it was launched, never before
+            scene = scene_of(d)  # raises, before the probe is launched, unless every machine of the design runs
+            probe = beside.submit(self._launched_probe)
+            ending: list[Future[None]] = []
+
+            def end() -> None:
+                if not ending:
+                    ending.append(beside.submit(d.cloud.terminate_probe))
+
+            def connect(address: str, port: int) -> Connected:
+                return through(probe.result()[PROBE_NODE], PORT_SECONDS)(address, port)
+
             try:
-                d.wait_for_ssh(["probe-1"])
-                yield scene_of(d)
+                yield replace(scene, neighbour=(PROBE_NODE, connect), leave_neighbour=end)
             finally:
-                d.cloud.terminate_probe()
+                end()
+                ending[0].result()
+            probe.result().close()
+
+    def _launched_probe(self) -> Fleet:
+        """Launch the probe and return the connection to it once it accepts SSH."""
+        self.deployment.cloud.launch_probe()
+        return self.deployment.beside(PROBE_NODE)
 
     def prove(self, agreed: bool = False) -> Proof:
         """Make every attempt of the matrix and return the proof; its `verdict` is the result.

@@ -8,7 +8,7 @@ with that host, so it reaches what that host reaches.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,11 +61,11 @@ class Scene:
 
     `configuration`: bare, single, original, hosts, allow-list, app-removed or full (see `attempts.yaml`). `expect`: the
     expected verdict, `separated` or `leak`. `hosts`: names of the public hosts by key. `fronts`: address (or address:port) of
-    the Nginx of each public host, from outside; `inner_fronts`: the same from inside the subnet. `nodes`: the nodes behind
-    each public host. `outside_nodes`: their addresses from outside, by name. `neighbour`: name and connection of another host
-    in the subnet. `traits`: see `traits_of`. `ask_first`: the user store may belong to others, so test users need agreement.
-    `doors`: by host key, the requests that Nginx has to let through. `pack`: contents of the product's pack. Attempts are
-    generated from the last two.
+    the Nginx of each public host, from outside; `inner_fronts`: the same from inside the subnet. `nodes`: the nodes behind each
+    public host. `outside_nodes`: their addresses from outside, by name. `neighbour`: name and connection of another host in the
+    subnet; `leave_neighbour` is called once no attempt is left that is made from there. `traits`: see `traits_of`. `ask_first`:
+    the user store may belong to others, so test users need agreement. `doors`: by host key, the requests that Nginx has to let
+    through. `pack`: contents of the product's pack. Attempts are generated from the last two.
     """
 
     configuration: str
@@ -78,6 +78,7 @@ class Scene:
     outside: Connect | None = None
     outside_nodes: Mapping[str, str] = field(default_factory=dict)
     neighbour: tuple[str, Connect] | None = None
+    leave_neighbour: Callable[[], None] = lambda: None
     inner_fronts: Mapping[str, str] = field(default_factory=dict)
     traits: frozenset[str] = frozenset()
     ask_first: bool = False

@@ -303,4 +303,6 @@ def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login], report:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    if not any(attempt.place == NEIGHBOUR for attempt in last):
+        scene.leave_neighbour()
     return outcomes | dict(map(made, last))
