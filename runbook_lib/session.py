@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from runbook_lib.aws import packs, session_manager
+from runbook_lib.aws import packs
 from runbook_lib.aws.lock import Lock
 from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.aws.s3.staging import stage
@@ -157,6 +157,8 @@ class Session:
         """How to connect to a machine where that is by neither its address nor a bastion."""
         if self.spec.cloud.connect_via != "session-manager":
             return None
+        from runbook_lib.aws import session_manager  # here, because it brings a WebSocket client along
+
         return lambda at, timeout: session_manager.connect(self.cloud.aws, at.name, at.address, at.port, timeout)
 
     def out_of_reach(self) -> dict[str, str]:

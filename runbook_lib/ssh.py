@@ -14,13 +14,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import paramiko
 
 from runbook_lib.errors import HostError, RunbookError, WrongHostKey
 from runbook_lib.waiting import wait_until
-from runbook_lib.webclient.transport import Connect, Connected
+
+if TYPE_CHECKING:
+    from runbook_lib.webclient.transport import Connect, Connected
 
 T = TypeVar("T")
 KEEPALIVE = 20  # seconds between two keepalive messages

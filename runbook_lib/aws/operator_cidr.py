@@ -6,8 +6,6 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 
-import httpx2
-
 from runbook_lib.errors import CloudError
 from runbook_lib.spec.sections import CloudSpec
 
@@ -63,6 +61,8 @@ def _source_towards(network: str) -> str:
 
 
 def _public_address() -> str:
+    import httpx2  # here, because most deployments are reached by private addresses
+
     step = "give cloud.operator_cidr yourself: the public address of this machine, /32"
     try:
         answer = httpx2.get(WHO_AM_I, timeout=10).raise_for_status().text.strip()

@@ -19,8 +19,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
-import httpx2
-
 from runbook_lib.aws.client import Api, Aws
 from runbook_lib.errors import CloudError, PackError
 
@@ -158,6 +156,8 @@ def _copy_file(url: str, path: Path, out: IO[bytes]) -> str:
 
 
 def _copy_https(url: str, out: IO[bytes]) -> str:
+    import httpx2  # here, because most commands fetch no pack
+
     try:
         with httpx2.stream("GET", url, follow_redirects=True, timeout=60) as answer:
             if answer.status_code != 200:

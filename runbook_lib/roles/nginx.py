@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from typing import TYPE_CHECKING
 
 from runbook_lib import pki
 from runbook_lib.converge.config_tree import ConfigTree, TreeFile
@@ -16,6 +15,9 @@ from runbook_lib.roles.context import Context
 from runbook_lib.roles.machine import CONFINED, kernel_settings
 from runbook_lib.spec import front_doors
 from runbook_lib.topology.model import Node
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 STATUS_PORT = 8099  # on loopback: the version that runs, and stub_status
 OPEN = ("hosts", "app-removed")  # hardenings whose Nginx passes everything on, as the blog's did (golden table, b and d)
@@ -181,5 +183,7 @@ def _operator(ctx: Context) -> str:
 
 @cache
 def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # here, because the other chapters render nothing
+
     loader = PackageLoader("runbook_lib", "roles")
     return Environment(loader=loader, undefined=StrictUndefined, keep_trailing_newline=True, lstrip_blocks=True, trim_blocks=True)

@@ -386,7 +386,7 @@ def test_the_public_address_is_what_aws_sees(monkeypatch: pytest.MonkeyPatch, an
     import httpx2
 
     response = httpx2.Response(200, text=answer, request=httpx2.Request("GET", operator_cidr.WHO_AM_I))
-    monkeypatch.setattr(operator_cidr.httpx2, "get", lambda url, timeout: response)
+    monkeypatch.setattr(httpx2, "get", lambda url, timeout: response)
     if expected:
         assert operator_cidr.operator_cidr(spec_of(connect_via="public")) == expected
         return

@@ -159,7 +159,7 @@ def web(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     stream = httpx2.stream
-    monkeypatch.setattr(packs.httpx2, "stream", lambda verb, url, **o: stream(verb, url.replace("https:", "http:"), **o))
+    monkeypatch.setattr(httpx2, "stream", lambda verb, url, **o: stream(verb, url.replace("https:", "http:"), **o))
     yield f"https://127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join()
