@@ -58,6 +58,8 @@ class Session:
         self.topology: Topology = topology or topology_of(spec)
         self.cloud = Cloud(spec, self.topology)
         self._hosts: Fleet | None = None
+        self._looking = False
+        self._seen: Mapping[str, Instance] | None = None  # in the block of `one_look`
 
     @cached_property
     def vault(self) -> Vault:
@@ -103,8 +105,25 @@ class Session:
             yield
 
     def instances(self) -> Mapping[str, Instance]:
-        """Return the machines by node name, as the cloud describes them now."""
-        return self.cloud.describe()
+        """Return the machines by node name, as the cloud describes them now; in a block of `one_look`, as it described them first."""
+        if self._seen is not None:
+            return self._seen
+        found = self.cloud.describe()
+        self._seen = found if self._looking else None
+        return found
+
+    @contextmanager
+    def one_look(self) -> Iterator[None]:
+        """Ask the cloud once for machines and secrets in the block, which must change neither: a plan has many questions about them."""
+        if self._looking:
+            yield
+            return
+        self._looking = True
+        try:
+            with self.vault.one_look():
+                yield
+        finally:
+            self._looking, self._seen = False, None
 
     def public_addresses(self) -> dict[str, str]:
         """Return by node name the public address of its machine, or the node's own address where there is none. Makes one call to the cloud."""

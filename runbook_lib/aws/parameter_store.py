@@ -6,7 +6,8 @@ EC, or RSA of 2048 bits; nothing larger is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from runbook_lib.errors import CloudError
@@ -39,6 +40,7 @@ class Vault:
         self._key = {"KeyId": kms_key} if kms_key else {}
         self.prefix = f"/runbook/{deployment}/"
         self._known: dict[str, str] = {}
+        self._looking = self._whole = False  # in the block of `one_look`; whether `_known` is all that is stored
 
     def ensure(self, name: str, make: Callable[[], str], secure: bool = True) -> str:
         """Return the value of `name`, made and stored when there is none. Of two that do so at once, both get the value stored first."""
@@ -99,16 +101,30 @@ class Vault:
             raise
         return True
 
+    @contextmanager
+    def one_look(self) -> Iterator[None]:
+        """Let `read_all` and `names` ask SSM once in the block, in which nothing is stored or deleted."""
+        self._whole, self._looking = False, True
+        try:
+            yield
+        finally:
+            self._looking = False
+
     def read_all(self) -> dict[str, str]:
         """Return all values by name (SSM returns ten at a time), so that a chapter reads them once and not one by one."""
+        if self._looking and self._whole:
+            return dict(self._known)
         self._known = {}
         for page in self._pages(WithDecryption=True):
             for parameter in page:
                 self._remember(parameter["Name"].removeprefix(self.prefix), parameter["Value"])
+        self._whole = True
         return dict(self._known)
 
     def names(self) -> tuple[str, ...]:
         """Return the names that are stored, sorted; values are not read."""
+        if self._looking and self._whole:
+            return tuple(sorted(self._known))
         found = [p["Name"].removeprefix(self.prefix) for page in self._pages(WithDecryption=False) for p in page]
         return tuple(sorted(found))
 

@@ -137,7 +137,7 @@ class Converging(Verbs):
 
     def plan(self) -> Plan:
         """Return the difference between the hosts and the desired state, without changing anything. On a machine that is not launched all is pending."""
-        with self.deployment.journal.attempt(self.name, "plan"):
+        with self.deployment.journal.attempt(self.name, "plan"), self.deployment.one_look():
             wish, out_of_reach = self.wish(), self.deployment.out_of_reach()
             there = {name: stages for name, stages in wish.items() if name not in out_of_reach}
             found = engine.plan(self.deployment.fleet(without=out_of_reach), there, self.title) if there else Plan(self.title, {}, ())

@@ -44,17 +44,18 @@ class ProductNodes(Converging):
 
         Where a node gets another pack, the databases are dumped first; where one got it and was not seen serving since, that is left to do.
         """
-        d, plan = self.deployment, super().plan()
-        context = d.context()
-        boots = tuple(
-            Pending(name, startup.FIRST_BOOT, Change(startup.FIRST_BOOT, "boot", "one node after the other, with -Dsetup"))
-            for name in plan.wish
-            if name not in context.booted
-        )
-        out_of_reach = d.out_of_reach()
-        serving = context.booted - out_of_reach.keys()
-        unproven = replacement.unproven(d.fleet(without=out_of_reach), context, serving) if serving else set()
-        dumps, proofs = replacement.dumps_due(context, plan), replacement.proofs_due(unproven - replacement.replaced_by(plan))
+        d = self.deployment
+        with d.one_look():
+            plan, context = super().plan(), d.context()
+            boots = tuple(
+                Pending(name, startup.FIRST_BOOT, Change(startup.FIRST_BOOT, "boot", "one node after the other, with -Dsetup"))
+                for name in plan.wish
+                if name not in context.booted
+            )
+            out_of_reach = d.out_of_reach()
+            serving = context.booted - out_of_reach.keys()
+            unproven = replacement.unproven(d.fleet(without=out_of_reach), context, serving) if serving else set()
+            dumps, proofs = replacement.dumps_due(context, plan), replacement.proofs_due(unproven - replacement.replaced_by(plan))
         return replace(plan, pending=dumps + plan.pending + boots + proofs)
 
     def work(self, plan: Plan, progress: Any) -> Result:

@@ -235,7 +235,7 @@ def plan(params: str | Spec, overrides: Mapping[str, Any] | None = None, say: Sa
 
 def plans(params: str | Spec, overrides: Mapping[str, Any] | None = None) -> Iterator[tuple[str, Plan]]:
     """Yield the plan of every chapter that has one, with the chapter's name."""
-    with opened(params, overrides) as deployment:
+    with opened(params, overrides) as deployment, deployment.one_look():
         for chapter in chapters_of(deployment.spec.pattern):
             if chapter.converges:
                 yield chapter.name, getattr(deployment, chapter.attribute).plan()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -58,3 +60,24 @@ def test_a_machine_out_of_reach_has_its_reason(machines: set[str], public: bool,
         _address=lambda name, _: SimpleNamespace(via="lb-1" if public and name != "lb-1" else ""),
     )
     assert Session.out_of_reach(opened) == expected  # type: ignore[arg-type]
+
+
+def test_in_one_look_the_cloud_is_asked_once_for_its_machines_whatever_lies_inside_of_it() -> None:
+    asked: list[str] = []
+
+    def describe() -> dict[str, Any]:
+        asked.append("machines")
+        return {}
+
+    opened = Session.__new__(Session)
+    opened._looking, opened._seen = False, None
+    opened.cloud = SimpleNamespace(describe=describe, vault=SimpleNamespace(one_look=nullcontext))  # type: ignore[assignment]
+    with opened.one_look():
+        opened.instances()
+        with opened.one_look():
+            opened.instances()
+        opened.instances()
+    assert len(asked) == 1
+    opened.instances()
+    opened.instances()
+    assert len(asked) == 3, "outside of it a change must be seen at once"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -83,6 +84,24 @@ def test_everything_is_read_and_deleted_across_pages_and_other_deployments_stay(
     assert fresh(vault).read_all() == {}
     assert fresh(other).get("keep") == "this-value"
     assert vault.delete_all() == ()
+
+
+def test_in_one_look_everything_is_listed_once_and_afterwards_anew(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault.put("a", "old-value")
+    listed: list[dict[str, Any]] = []
+    pages = vault._pages
+
+    def counted(**options: Any) -> Any:
+        listed.append(options)
+        return pages(**options)
+
+    monkeypatch.setattr(vault, "_pages", counted)
+    with vault.one_look():
+        assert vault.read_all() == {"a": "old-value"}
+        fresh(vault).put("b", "new-value")
+        assert vault.names() == ("a",) and vault.read_all() == {"a": "old-value"}
+        assert len(listed) == 1
+    assert vault.names() == ("a", "b") and vault.read_all() == {"a": "old-value", "b": "new-value"}
 
 
 def test_a_value_that_another_process_changed_is_seen_when_asked_afresh(vault: Vault) -> None:
