@@ -121,7 +121,8 @@ class Converging(Verbs):
         """Return the rows of the chapter's own checks, then those of the machines."""
         from runbook_lib.checks.machine import verify_machines
 
-        return CheckTable([*self.own_checks(), *verify_machines(self.deployment, self.nodes(), self.services, self.name)])
+        with self.deployment.one_look():
+            return CheckTable([*self.own_checks(), *verify_machines(self.deployment, self.nodes(), self.services, self.name)])
 
     def own_checks(self) -> CheckTable:
         raise TypeError(f"{type(self).__name__} has no checks")
