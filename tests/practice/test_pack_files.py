@@ -256,7 +256,8 @@ def awaited(condition: Callable[[], object], seconds: float = 20) -> object:
 def test_start_reports_success_even_when_the_server_dies(home: Path):
     (home.parent / "java/bin/codes").write_text("1\n")
     assert script(home, "start", "-Dsetup", java_home=home.parent / "java").returncode == 0
-    assert awaited((home.parent / "java/bin/calls").exists)
+    written = home.parent / "java/bin/calls"
+    assert awaited(lambda: written.exists() and calls(home)), "the server is not started"
     assert calls(home)[0].endswith("Main -Dsetup")
 
 

@@ -23,6 +23,7 @@ JAVA = shutil.which("java")
 JAVA_HOME = Path(JAVA).resolve().parent.parent if JAVA else None
 STARTED = "WSO2 Carbon started in"
 DEADLINE = 60.0
+BOOT = 180.0  # seconds for a whole start, two at once on a busy machine
 PORTS = (9443, 9763, 9999, 11111)
 USER_DB, REGISTRY_DB = "WSO2_USER_DB", "WSO2_REGISTRY_DB"
 
@@ -98,7 +99,7 @@ class Node:
 
     def start(self, *arguments: str) -> str:
         self.launch(*arguments)
-        return self.wait_for(STARTED)
+        return self.wait_for(STARTED, BOOT)
 
     @property
     def pid(self) -> int:
