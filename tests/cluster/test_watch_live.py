@@ -199,10 +199,8 @@ def test_a_machine_that_does_not_answer_is_told_as_such_and_one_that_comes_back_
     drifted: dict[str, Any], opened: Deployment, watcher: Watcher
 ) -> None:
     def away(seconds: int) -> None:
-        as_root(
-            opened.fleet()["store-1"],
-            f"systemd-run --quiet --collect sh -c 'systemctl stop ssh.socket ssh.service; pkill -x sshd; sleep {seconds}; systemctl start ssh.service'",
-        )
+        script = f"systemctl stop ssh.socket ssh.service; pkill -x sshd; sleep {seconds}; systemctl start ssh.service"
+        as_root(opened.fleet()["store-1"], f"systemd-run --quiet --on-active=1 --timer-property=AccuracySec=100ms sh -c '{script}'")
         opened.close()
 
     before = len(watcher.heard)
