@@ -19,7 +19,7 @@ import yaml
 from runbook_lib import pki
 from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.headless.watch import metrics, record
-from runbook_lib.headless.watch.command import Watch
+from runbook_lib.headless.watch.command import Watcher
 from runbook_lib.headless.watch.look import BUSY, DRIFT, OK, UNREACHABLE
 from tests.conftest import ROOT
 from tests.support.deployments import Deployed
@@ -31,7 +31,7 @@ from tests.support.prometheus_text import parsed
 
 pytestmark = pytest.mark.timeout(1200)  # the first test makes the cluster
 DRIFT_TABLE = yaml.safe_load((Path(__file__).parent / "drift.yaml").read_text())
-OLD_CERTIFICATE = "tls/store.lab.test"
+OLD_CERTIFICATE = "tls/db-1"
 # What programs wrote of themselves: their logs by size, their units' lines in the journal, visits of Nginx
 LOGS = """
 for log in /var/log/nginx/error.log /var/log/mysql/error.log /opt/wso2/*/repository/logs/wso2carbon.log /opt/wso2/*/repository/logs/audit.log; do
@@ -50,7 +50,7 @@ def opened(separated: Deployed) -> Iterator[Deployment]:
     deployment.close()
 
 
-class Watcher:
+class LiveWatch:
     """`./runbook watch` of one deployment, with records of its own, and what its webhook and its mail address were told."""
 
     def __init__(self, deployed: Deployed, folder: Path, web: tuple[str, list[dict[str, Any]]], mail: tuple[str, list[Any]]):
@@ -75,12 +75,12 @@ class Watcher:
         )
 
 
-def listened(deployed: Deployed, folder: Path, stack: ExitStack) -> Watcher:
-    return Watcher(deployed, folder, stack.enter_context(web_listener()), stack.enter_context(mail_listener()))
+def listened(deployed: Deployed, folder: Path, stack: ExitStack) -> LiveWatch:
+    return LiveWatch(deployed, folder, stack.enter_context(web_listener()), stack.enter_context(mail_listener()))
 
 
 @pytest.fixture(scope="module")
-def watcher(separated: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watcher]:
+def watcher(separated: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveWatch]:
     with ExitStack() as stack:
         yield listened(separated, tmp_path_factory.mktemp("watch"), stack)
 
@@ -99,7 +99,7 @@ def traces(deployment: Deployment) -> dict[str, Any]:
     }
 
 
-def test_a_pass_of_what_is_as_declared_finds_nothing_and_leaves_nothing(opened: Deployment, watcher: Watcher) -> None:
+def test_a_pass_of_what_is_as_declared_finds_nothing_and_leaves_nothing(opened: Deployment, watcher: LiveWatch) -> None:
     before, visits = traces(opened), int(as_root(opened.fleet()["lb-1"], VISITS))
     status, found = watcher.look()
     after = traces(opened)
@@ -110,7 +110,7 @@ def test_a_pass_of_what_is_as_declared_finds_nothing_and_leaves_nothing(opened: 
     assert watcher.heard == [] and watcher.letters == []
 
 
-def test_prometheus_reads_certificates_disks_and_state(opened: Deployment, watcher: Watcher) -> None:
+def test_prometheus_reads_certificates_disks_and_state(opened: Deployment, watcher: LiveWatch) -> None:
     samples = parsed((watcher.folder / "runbook.prom").read_text())
     assert set(samples) == set(metrics.HELP)
     labels = [dict(each) for each in samples["runbook_disk_free_bytes"]]
@@ -121,7 +121,7 @@ def test_prometheus_reads_certificates_disks_and_state(opened: Deployment, watch
     assert set(samples["runbook_watch_ok"].values()) == {1}
 
 
-def test_a_watcher_whose_policy_only_reads_sees_all_of_it_and_may_run_nothing(lab: Any, separated: Deployed, watcher: Watcher, tmp_path: Path) -> None:
+def test_a_watcher_whose_policy_only_reads_sees_all_of_it_and_may_run_nothing(lab: Any, separated: Deployed, watcher: LiveWatch, tmp_path: Path) -> None:
     policy = json.loads((ROOT / "docs/iam/watcher.json").read_text())
     config = user_with(policy, lab.lab.endpoint, tmp_path, lab.key_of_lab)
     held = replace(separated, overrides={**separated.overrides, "cloud.aws_config": str(config)})
@@ -132,7 +132,7 @@ def test_a_watcher_whose_policy_only_reads_sees_all_of_it_and_may_run_nothing(la
 
 
 @pytest.fixture(scope="module")
-def drifted(separated: Deployed, opened: Deployment, watcher: Watcher) -> Iterator[dict[str, Any]]:
+def drifted(separated: Deployed, opened: Deployment, watcher: LiveWatch) -> Iterator[dict[str, Any]]:
     """Every drift of the table and a certificate about to end, the pass that finds them, passes while a run repairs them, and the pass after that."""
     before = len(watcher.heard)
     for row in DRIFT_TABLE:
@@ -140,7 +140,7 @@ def drifted(separated: Deployed, opened: Deployment, watcher: Watcher) -> Iterat
             as_root(opened.fleet()[row["host"]], row["do"])
     authority = pki.Authority(opened.vault.get("ca-key"), opened.vault.get("ca.pem"))
     lately = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=pki.HOST_DAYS - 5)
-    certificate, key = pki.issue(authority, [opened.spec.hosts["store"]], now=lately)
+    certificate, key = pki.issue(authority, ["db-1", opened.topology.db.address], now=lately)
     opened.vault.put(OLD_CERTIFICATE, key + certificate)
     with undo_rules(opened, [row for row in DRIFT_TABLE if "group" in row]):
         first, again = watcher.look(), watcher.look()
@@ -196,7 +196,7 @@ def test_when_it_is_well_again_that_is_told_once(drifted: dict[str, Any]) -> Non
 
 @pytest.mark.full
 def test_a_machine_that_does_not_answer_is_told_as_such_and_one_that_comes_back_at_once_is_not(
-    drifted: dict[str, Any], opened: Deployment, watcher: Watcher
+    drifted: dict[str, Any], opened: Deployment, watcher: LiveWatch
 ) -> None:
     def away(seconds: int) -> None:
         script = f"systemctl stop ssh.socket ssh.service; pkill -x sshd; sleep {seconds}; systemctl start ssh.service"
@@ -222,7 +222,7 @@ def test_a_hundred_passes_raise_no_alarm_and_their_record_does_not_grow(
     monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path))
     before, said, lines = traces(opened), [], []
     with web_listener() as (address, heard):
-        watch = Watch((separated.params,), separated.overrides, webhook=address, metrics=tmp_path / "runbook.prom")
+        watch = Watcher((separated.params,), separated.overrides, webhook=address, metrics=tmp_path / "runbook.prom")
         for _ in range(100):
             [found] = watch.once(said.append)
             lines.append(found["newest"]["line"])

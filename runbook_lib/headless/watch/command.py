@@ -33,7 +33,7 @@ Say = Callable[[Any], None]
 
 
 @dataclass(frozen=True)
-class Watch:
+class Watcher:
     """What is watched and who is told. `again`: after that time an alarm is repeated."""
 
     params: tuple[str, ...]
@@ -97,7 +97,7 @@ def watch(given: argparse.Namespace, overrides: Mapping[str, Any], say: Say, eve
     return status(records)
 
 
-def watch_of(given: argparse.Namespace, overrides: Mapping[str, Any]) -> Watch:
+def watch_of(given: argparse.Namespace, overrides: Mapping[str, Any]) -> Watcher:
     """Return what the command asks for. Raises RunbookError for what is wrong before anything is looked at."""
     if "@" not in (given.mail or "@"):
         raise RunbookError(f"{given.mail!r} is no address", "--mail", "such as ops@example.org")
@@ -105,10 +105,10 @@ def watch_of(given: argparse.Namespace, overrides: Mapping[str, Any]) -> Watch:
     if doubled:
         raise RunbookError(f"{doubled[0]} is named twice", " ".join(given.several), "name each deployment once")
     path = metrics.writable(given.metrics) if given.metrics else None
-    return Watch(tuple(given.several), overrides, messages.webhook(), given.mail or "", path, timedelta(minutes=interval(given.again, "--again")))
+    return Watcher(tuple(given.several), overrides, messages.webhook(), given.mail or "", path, timedelta(minutes=interval(given.again, "--again")))
 
 
-def repeated(given: argparse.Namespace, asked: Watch) -> Repeated:
+def repeated(given: argparse.Namespace, asked: Watcher) -> Repeated:
     """Return the watch as something that is done every so often. Raises RunbookError for params files that cannot be read, or what does not go together."""
     if given.every is None:
         raise RunbookError(f"--as {given.timer} says how, and nothing says how often", "--as", "add --every, such as --every 15m")
@@ -129,7 +129,7 @@ def _short(names: Sequence[str]) -> str:
     return joined if len(joined) <= LONG_NAME else f"{names[0][:LONG_NAME]}-{zlib.crc32(joined.encode()):08x}"
 
 
-def keep_watching(asked: Watch, minutes: int, say: Say, stop: threading.Event | None = None) -> None:
+def keep_watching(asked: Watcher, minutes: int, say: Say, stop: threading.Event | None = None) -> None:
     """Make a pass every so many minutes, until `stop` is set or the process is interrupted. A pass that takes longer is followed by the next one at once."""
     stop = stop or threading.Event()
     while not stop.is_set():

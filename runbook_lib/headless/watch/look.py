@@ -35,7 +35,7 @@ LONGEST = 300  # characters of a line
 
 
 @dataclass(frozen=True)
-class Finding:
+class Deviation:
     """What is not well. `kind`: drift, unreachable, failed or error; `key`: the same in every pass that finds it; `line`: for people."""
 
     kind: str
@@ -50,7 +50,7 @@ class Pass:
     deployment: str
     when: str
     state: str
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[Deviation, ...] = ()
     checks: int = 0
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
@@ -65,7 +65,7 @@ class Pass:
 class Look:
     """What one look found so far. `busy`: who has the deployment's lock, in words; nothing else counts then."""
 
-    findings: dict[str, Finding] = field(default_factory=dict)
+    findings: dict[str, Deviation] = field(default_factory=dict)
     checks: int = 0
     levels: list[Level] = field(default_factory=list)
     busy: str = ""
@@ -77,7 +77,7 @@ class Look:
 
     def add(self, kind: str, key: str, line: str) -> None:
         text = " ".join(redactor.redact(line).split())
-        self.findings.setdefault(f"{kind} {key}", Finding(kind, f"{kind} {key}", text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"))
+        self.findings.setdefault(f"{kind} {key}", Deviation(kind, f"{kind} {key}", text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"))
 
     @contextmanager
     def asking(self, what: str) -> Iterator[None]:
@@ -139,7 +139,7 @@ def watched(spec: Spec, look_at: Callable[[Spec], Look] = look) -> Pass:
         last = wait_until(lambda: look_at(spec), AGAIN, pause=AGAIN, enough=lambda again: again.settled)
     found = {key: finding for key, finding in last.findings.items() if key in first.findings}
     if last.busy:
-        found = {BUSY: Finding(BUSY, BUSY, last.busy)}
+        found = {BUSY: Deviation(BUSY, BUSY, last.busy)}
     notes = tuple(f"{level.place}: {level.words}" for level in last.levels if level.low)
     seconds = round(time.monotonic() - began, 1)
     return Pass(spec.deployment, when, worst(found), tuple(found.values()), last.checks, seconds, notes, tuple(last.levels))
@@ -151,7 +151,7 @@ def at_work(deployment: Any) -> str:
     return f"{held.owner}, since {held.since}" if held and not held.expired else ""
 
 
-def worst(findings: Mapping[str, Finding]) -> str:
+def worst(findings: Mapping[str, Deviation]) -> str:
     """Return the state of what has these findings."""
     kinds = {finding.kind for finding in findings.values()}
     return next((kind for kind in WORST_FIRST if kind in kinds), OK)

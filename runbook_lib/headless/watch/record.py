@@ -16,7 +16,7 @@ from typing import Any
 from runbook_lib.evidence import runs
 from runbook_lib.evidence.journal import now
 from runbook_lib.files import write_whole
-from runbook_lib.headless.watch.look import BUSY, DRIFT, ERROR, FAILED, OK, UNREACHABLE, Finding, Pass, in_a_line
+from runbook_lib.headless.watch.look import BUSY, DRIFT, ERROR, FAILED, OK, UNREACHABLE, Deviation, Pass, in_a_line
 from runbook_lib.redaction import redactor
 
 SCHEMA = 1
@@ -124,4 +124,4 @@ def content_of(record: Mapping[str, Any], text: str, what: str) -> Record:
 
 def broken(deployment: str, line: str, key: str) -> Pass:
     """Return the pass over a deployment that could not even be begun."""
-    return Pass(deployment, now(), ERROR, (Finding(ERROR, key, " ".join(redactor.redact(line).split())),))
+    return Pass(deployment, now(), ERROR, (Deviation(ERROR, key, " ".join(redactor.redact(line).split())),))

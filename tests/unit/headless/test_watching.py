@@ -18,7 +18,7 @@ from runbook_lib.checks.running_out import Level, certificate
 from runbook_lib.errors import CloudError, DataLost, HostError, RunbookError, WrongHostKey
 from runbook_lib.headless import cli
 from runbook_lib.headless.watch import command, look, metrics, record
-from runbook_lib.headless.watch.look import BUSY, DRIFT, ERROR, FAILED, OK, UNREACHABLE, Finding, Look, Pass, in_a_line, watched
+from runbook_lib.headless.watch.look import BUSY, DRIFT, ERROR, FAILED, OK, UNREACHABLE, Deviation, Look, Pass, in_a_line, watched
 from runbook_lib.redaction import redactor
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.spec.model import Spec
@@ -111,7 +111,7 @@ def test_a_change_and_a_failed_check_are_a_line_each_and_one_that_was_not_decide
 
 def of(letters: str, when: str = "2026-11-26T15:00:00.000Z", **more: Any) -> Pass:
     """A pass that found what the letters say; "b" is busy."""
-    findings = {key: Finding(NAMED.get(key, BUSY), key, f"{key} is not well") for key in letters}
+    findings = {key: Deviation(NAMED.get(key, BUSY), key, f"{key} is not well") for key in letters}
     return Pass("shop", when, look.worst(findings), tuple(findings.values()), 60, 12.5, **more)
 
 
@@ -276,14 +276,14 @@ def test_what_nobody_foresaw_with_one_deployment_is_told_and_the_others_are_watc
 def test_in_the_foreground_a_pass_follows_another_until_it_is_stopped(found: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
     stop, made = threading.Event(), []
 
-    def once(self: command.Watch, say: Any) -> list[record.Record]:
+    def once(self: command.Watcher, say: Any) -> list[record.Record]:
         made.append(1)
         if len(made) == 3:
             stop.set()
         return []
 
-    monkeypatch.setattr(command.Watch, "once", once)
-    command.keep_watching(command.Watch((GREG,), {}), 0, print, stop)
+    monkeypatch.setattr(command.Watcher, "once", once)
+    command.keep_watching(command.Watcher((GREG,), {}), 0, print, stop)
     assert len(made) == 3
 
 
