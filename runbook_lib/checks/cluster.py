@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from runbook_lib.check import Check, CheckTable, Status, answered
-from runbook_lib.checks.membership import INTERESTING, rows
+from runbook_lib.checks.membership import INTERESTING, START, rows
 from runbook_lib.errors import HostError
 from runbook_lib.operations.demo_app import NAME
 from runbook_lib.operations.demo_app import PATH as PROBE
@@ -65,7 +65,8 @@ def verify_membership(deployment: Session) -> CheckTable:
         return table
     tiers = {tier: d.topology.tier(tier) for tier in d.topology.tiers}
     several = {tier: nodes for tier, nodes in tiers.items() if len(nodes) > 1}
-    command = f"sudo sh -c {shlex.quote(carbon.log_of_this_start(d.spec) + f' | grep -E {shlex.quote(INTERESTING)}')}"
+    lines = shlex.quote(f"{START}|{INTERESTING}")
+    command = f"sudo sh -c {shlex.quote(f'{carbon.log_of_this_start(d.spec)} | grep -E {lines}')}"
     names = [node.name for nodes in several.values() for node in nodes]
     logs = d.fleet().each(lambda host: host.run(command, timeout=60).stdout, names)
     for tier, nodes in several.items():
