@@ -210,7 +210,7 @@ def test_a_machine_that_does_not_answer_is_told_as_such_and_one_that_comes_back_
     status, found = watcher.look()
     assert (status, found["state"], found["drifted"]) == (1, UNREACHABLE, []), found
     assert "store-1" in found["line"] and len(watcher.heard) == before + 1
-    eventually(lambda: as_root(opened.fleet()["store-1"], "true") == "", "store-1 answers", 180)
+    opened.wait_for_ssh(["store-1"])
     assert watcher.look()[1]["state"] == OK
 
 
