@@ -53,8 +53,10 @@ def make_workspace(folder: Path) -> list[Path]:
     return made
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write `text` to the file in one step, so that no reader sees a partial file."""
+def write_whole(path: Path, text: str, mode: int | None = None) -> None:
+    """Write `text` to the file in one step, so that no reader sees a partial file. `mode`: of the file; None: as the process makes files."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(text, encoding="utf-8")
+    if mode is not None:
+        beside.chmod(mode)
     os.replace(beside, path)

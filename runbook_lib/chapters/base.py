@@ -82,7 +82,12 @@ class Verbs:
             store_verification(self.deployment, self.name, checks.ok)
             return checks.raise_if_failed()
 
-    def checks(self) -> CheckTable:
+    def checks(self, quiet: bool = False) -> CheckTable:
+        """Return the rows of the checks. `quiet`: of those only that leave nothing behind, which a watch makes every few minutes.
+
+        Nobody signs in, nothing is made, and no program is made to write into its log, but for one visit of each public host and what sshd
+        and sudo write of the operator.
+        """
         raise TypeError(f"{type(self).__name__} has no checks")
 
     def pictured(self, kind: str, values: Mapping[str, Any]) -> Figure:
@@ -117,14 +122,14 @@ class Converging(Verbs):
     def desired(self, node: Node, context: Context) -> Sequence[engine.Stage]:
         raise TypeError(f"{type(self).__name__} has no desired state")
 
-    def checks(self) -> CheckTable:
+    def checks(self, quiet: bool = False) -> CheckTable:
         """Return the rows of the chapter's own checks, then those of the machines."""
         from runbook_lib.checks.machine import verify_machines
 
         with self.deployment.one_look():
-            return CheckTable([*self.own_checks(), *verify_machines(self.deployment, self.nodes(), self.services, self.name)])
+            return CheckTable([*self.own_checks(quiet), *verify_machines(self.deployment, self.nodes(), self.services, self.name)])
 
-    def own_checks(self) -> CheckTable:
+    def own_checks(self, quiet: bool = False) -> CheckTable:
         raise TypeError(f"{type(self).__name__} has no checks")
 
     def refuse(self, context: Context) -> None:

@@ -16,10 +16,10 @@ class Cluster(Verbs):
 
     name = "06_verify_as_cluster"
 
-    def checks(self) -> CheckTable:
+    def checks(self, quiet: bool = False) -> CheckTable:
         from runbook_lib.checks.cluster import verify_cluster
 
-        return verify_cluster(self.deployment)
+        return verify_cluster(self.deployment, quiet)
 
     def failover(self, **options: Any) -> Any:
         """Run a failover drill and return its result. By default a node's power is cut under a steady stream of requests and then restored.

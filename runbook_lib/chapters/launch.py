@@ -5,6 +5,7 @@ from __future__ import annotations
 from runbook_lib.changes import Plan, Result
 from runbook_lib.chapters.base import Verbs
 from runbook_lib.check import CheckTable
+from runbook_lib.checks.running_out import checks_of, levels
 from runbook_lib.checks.ssh import verify_ssh
 from runbook_lib.errors import RunbookError
 from runbook_lib.notebook import progress as progress_
@@ -56,8 +57,12 @@ class Launch(Verbs):
         if any(node.name in d.context().booted for node in d.topology.wso2_nodes):
             d.journal.changed(self.name, rolling_restart.take_out(d, ()))
 
-    def checks(self) -> CheckTable:
+    def checks(self, quiet: bool = False) -> CheckTable:
+        """Return the rows of the machines. `quiet`: what EC2 says of them; a watch reads the levels itself."""
         d = self.deployment
+        if quiet:
+            return d.cloud.verify()
         for name, instance in d.instances().items():
             d.journal.observed(self.name, name, {"image": f"{d.spec.cloud.image}, {instance.image}"})
-        return CheckTable([*d.cloud.verify(), *verify_ssh(d)])
+        reached = verify_ssh(d)
+        return CheckTable([*d.cloud.verify(), *reached, *(checks_of(levels(d)) if reached.ok else ())])

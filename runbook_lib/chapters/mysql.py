@@ -41,11 +41,11 @@ class Mysql(Converging):
         self.refuse(self.deployment.context())
         return super().work(plan, progress)
 
-    def own_checks(self) -> CheckTable:
+    def own_checks(self, quiet: bool = False) -> CheckTable:
         self.refuse(self.deployment.context())
         from runbook_lib.checks.database import verify_database  # imported here so that the database client is loaded only when needed
 
-        return verify_database(self.deployment)
+        return verify_database(self.deployment, quiet)
 
     def recreate(self, *names: str, confirm: str = "") -> tuple[Recreated, ...]:
         """Drop databases and create them again, each dumped first; return what was recreated. `names`: all databases when empty.

@@ -26,10 +26,10 @@ class Nginx(Converging):
     def desired(self, node: Node, context: Context) -> Sequence[engine.Stage]:
         return nginx.desired(node, context)
 
-    def own_checks(self) -> CheckTable:
+    def own_checks(self, quiet: bool = False) -> CheckTable:
         from runbook_lib.checks.nginx import verify_nginx
 
-        return verify_nginx(self.deployment)
+        return verify_nginx(self.deployment, quiet)
 
     def way_of_a_request(self, host: str = "") -> Figure:
         """Return a picture of three requests' way to a public host (its key; default: the first): through Nginx, by which rule, to which node.

@@ -150,9 +150,9 @@ class ProductNodes(Converging):
         for made in recreate_databases(d.fleet()[d.topology.db.name], mysql.schemas_of(context)):
             d.journal.write(self.name, "recreate", host=d.topology.db.name, key=made.database, change=str(made))
 
-    def own_checks(self) -> CheckTable:
+    def own_checks(self, quiet: bool = False) -> CheckTable:
         self.refuse(self.deployment.context())
-        return verify_nodes(self.deployment, self.name)
+        return verify_nodes(self.deployment, self.name, quiet)
 
     def boot_timeline(self) -> Figure:
         """Return a timeline: when each node's first boot began and ended, when it joined its cluster, and who was elected to lead it.

@@ -147,6 +147,12 @@ class Sso(Verbs):
         d.journal.conclude()
         return checks.raise_if_failed()
 
+    def checks(self, quiet: bool = False) -> CheckTable:
+        """Return what is asked beside the proof, all of it quiet: whether each tier is one cluster."""
+        from runbook_lib.checks.cluster import verify_membership
+
+        return verify_membership(self.deployment)
+
     def verify(self, proof: Proof | None = None) -> CheckTable:
         """Return the checks of `proof` (default: a new one). Raises ChecksFailed unless it found what the parameters expect (`expect: leak | separated`)."""
         found = proof or self.prove()

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from runbook_lib.check import Check, CheckTable, Status, answered
-from runbook_lib.checks.membership import INTERESTING, rows
+from runbook_lib.checks.membership import INTERESTING, START, rows
 from runbook_lib.errors import HostError
 from runbook_lib.operations.demo_app import NAME
 from runbook_lib.operations.demo_app import PATH as PROBE
@@ -36,10 +36,15 @@ DEMONSTRATION = f"webapps/{NAME}"
 SERVICES = ("/services/RemoteUserStoreManagerService", "/services/UserAdmin", "/services/ServerAdmin")
 
 
-def verify_cluster(deployment: Session) -> CheckTable:
-    """Return every cluster check for the deployment's pattern. Raises `HostError` when the applications of an AS node cannot be listed."""
+def verify_cluster(deployment: Session, quiet: bool = False) -> CheckTable:
+    """Return every cluster check for the deployment's pattern. Raises `HostError` when the applications of an AS node cannot be listed.
+
+    `quiet`: those of membership and of the applications' files, for which no request is sent.
+    """
     product = deployment.topology.spec.design.product
     table = verify_membership(deployment)
+    if quiet:
+        return CheckTable([*table, *(on_every_worker(deployment, archives(deployment), quiet) if product == "as" else ())])
     front = Front(deployment)
     for key in ("as",) if product == "as" else tuple(deployment.spec.hosts):
         table += spread(front, key, CHAPTER[product])
@@ -60,7 +65,8 @@ def verify_membership(deployment: Session) -> CheckTable:
         return table
     tiers = {tier: d.topology.tier(tier) for tier in d.topology.tiers}
     several = {tier: nodes for tier, nodes in tiers.items() if len(nodes) > 1}
-    command = f"sudo sh -c {shlex.quote(carbon.log_of_this_start(d.spec) + f' | grep -E {shlex.quote(INTERESTING)}')}"
+    lines = shlex.quote(f"{START}|{INTERESTING}")
+    command = f"sudo sh -c {shlex.quote(f'{carbon.log_of_this_start(d.spec)} | grep -E {lines}')}"
     names = [node.name for nodes in several.values() for node in nodes]
     logs = d.fleet().each(lambda host: host.run(command, timeout=60).stdout, names)
     for tier, nodes in several.items():
@@ -163,12 +169,12 @@ def lacking_of(there: Mapping[str, Mapping[str, str]], manager: str, workers: Se
     return {name: [archive for archive, digest in there[manager].items() if there[name].get(archive) != digest] for name in workers}
 
 
-def on_every_worker(deployment: Session, there: Mapping[str, Mapping[str, str]]) -> list[Check]:
-    """Return the check that every worker has the manager's archives, byte for byte, and serves the demonstration application itself."""
+def on_every_worker(deployment: Session, there: Mapping[str, Mapping[str, str]], quiet: bool = False) -> list[Check]:
+    """Return the check that every worker has the manager's archives, byte for byte, and (not when `quiet`) serves the demonstration application."""
     d = deployment
     manager, workers = d.topology.of("as-manager")[0].name, [node.name for node in d.topology.of("as-worker")]
     lacking = lacking_of(there, manager, workers)
-    if DEMONSTRATION in there[manager]:
+    if DEMONSTRATION in there[manager] and not quiet:
         for name, answers in d.fleet().each(lambda host: _answers(d, host), workers).items():
             lacking[name] += [] if answers else [f"no answer at {PROBE}"]
     wrong = [f"{name}: {', '.join(words)}" for name, words in lacking.items() if words]

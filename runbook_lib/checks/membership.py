@@ -73,11 +73,14 @@ def happened(log: str) -> list[tuple[str, str, str]]:
 def rows(tier: str, domain: str, addresses: Mapping[str, str], logs: Mapping[str, str], chapter: str) -> list[Check]:
     """Return the checks of members, coordinator and domain of one tier; only a failed one when a node logged no cluster.
 
-    `addresses` and `logs` are by node name.
+    It is undecided when the log of a node's start is no longer kept. `addresses` and `logs` are by node name.
     """
     said = {name: read(log) for name, log in logs.items()}
     silent = [name for name, membership in said.items() if not membership.since]
     if silent:
+        if forgotten := [name for name in silent if not (STARTING.search(logs[name]) or STARTED.search(logs[name]))]:
+            words = f"the log of its start is no longer kept: {', '.join(forgotten)}"
+            return [Check(f"cluster-members-{tier}", f"{tier}: The nodes form one cluster", "undecided", "one cluster", words, forgotten[0], chapter)]
         text = f"no cluster in the log of the present start: {', '.join(silent)}"
         return [_row(tier, "members", "The nodes form one cluster", False, "one cluster", text, silent[0], chapter)]
     # The oldest node is the one that saw most others join, and of several the one that was ready first. The time alone is not

@@ -19,6 +19,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "workers": ("up, down: machines in EC2 that do a sweep's deployments", "0 done, 1 not"),
     "plan": ("show every pending change, change nothing", "0 none, 2 some, 1 error"),
     "verify": ("run the checks only", "0 all passed, 1 not"),
+    "watch": ("plan and quiet checks, once or every so often: what drifted is told, nothing is changed", "0 as declared, 2 drift or a failed check, 1 error"),
     "status": ("machines and chapters, as the cloud knows them now", "0"),
     "exercise": ("exercises on a deployment: list, start, check, hint, solve, reset", "0 done or passed, 1 not"),
     "backup": ("databases and deployed archives into S3, while the product runs", "0 made, 1 not"),
@@ -36,7 +37,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "lab": ("up, down, status, env, ssh, hosts, browser: EC2 on one's own machine", "0, 1"),
     "classroom": ("up, status, down: JupyterHub with a login and a lab for each learner", "0, 1"),
 }
-WITH_DOCUMENT = ("run", "plan", "verify", "status", "destroy", "exercise", "backup", "backups", "restore")
+WITH_DOCUMENT = ("run", "plan", "verify", "watch", "status", "destroy", "exercise", "backup", "backups", "restore")
 SHELLS = ("bash", "zsh", "fish")
 LAB_VERBS = ("up", "down", "status", "env", "ssh", "hosts", "browser")
 EXERCISE_VERBS = ("list", "start", "check", "hint", "solve", "reset")
@@ -72,8 +73,8 @@ def _verb(verbs: Any, name: str, params: str = "PARAMS") -> Parser:
     """Add a command and return its parser. `params`: whether it takes a params file: PARAMS, default, optional, or not at all."""
     text, status = COMMANDS[name]
     made: Parser = verbs.add_parser(name, help=text, description=f"{text}. Exit: {status}.")
-    if name == "run":
-        made.add_argument("several", metavar="PARAMS", nargs="+", help="params files; several are run one after the other, with one table in the end")
+    if name in ("run", "watch"):
+        made.add_argument("several", metavar="PARAMS", nargs="+", help="params files; of several, what fails does not keep the others from it")
     elif params == "PARAMS":
         made.add_argument("params", metavar="PARAMS", help="a params file, such as params/greg-separated.lab.yaml")
     elif params:
@@ -135,6 +136,13 @@ def _looks(verb: Verb) -> None:
         made = verb(name)
         if name == "verify":
             made.add_argument("--yes", action="store_true", help=AGREED)
+    watch = verb("watch")
+    watch.add_argument("--foreground", action="store_true", help="with --every: stay and do it here, instead of a timer")
+    watch.add_argument("--mail", metavar="ADDRESS", help="who is told what drifted, and when it is well again; a webhook's address is in $RUNBOOK_WEBHOOK")
+    watch.add_argument("--again", default="1d", metavar="INTERVAL", help="tell it again when it is still so after 1d (default), 12h …")
+    watch.add_argument("--metrics", metavar="FILE", help="a file .prom for node_exporter's textfile collector")
+    watch.add_argument("--yes", action="store_true", help="--every may write its timer")
+    _every(watch)
     destroy = verb("destroy")
     destroy.add_argument("--yes", action="store_true", help="do not ask for the deployment's name")
     destroy.add_argument("--backups", action="store_true", help="its backups in S3 go too; without this they stay, and are named")
@@ -147,7 +155,9 @@ def _looks(verb: Verb) -> None:
 
 def _backups(verb: Verb) -> None:
     """Add what keeps a deployment's data and brings it back."""
-    verb("backup")
+    backup = verb("backup")
+    backup.add_argument("--yes", action="store_true", help="--every may write its timer")
+    _every(backup)
     verb("backups")
     restore = verb("restore")
     restore.add_argument("--at", default="", metavar="TIME", help="the newest backup of then or before, such as 2026-11-26T15:00 (UTC); default: the newest")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from typing import Any
 
 from runbook_lib.aws.s3.backup_store import Backup
 from runbook_lib.chapters.backups import as_table
+from runbook_lib.errors import RunbookError
 from runbook_lib.headless import documents, runner
+from runbook_lib.headless.schedule import Repeated, interval
 from runbook_lib.headless.terminal import Essential
+from runbook_lib.spec.loader import find_params
 from runbook_lib.spec.model import Spec
 
 Say = Callable[[Any], None]
@@ -23,6 +27,18 @@ def backup(spec: Spec, say: Say, as_json: bool = False) -> int:
     if as_json:
         print(documents.written({"schema": documents.SCHEMA, "deployment": spec.deployment, "place": place, "backup": documents.of_backup(made)}))
     return 0
+
+
+def repeated(spec: Spec, given: argparse.Namespace) -> Repeated:
+    """Return the backup as something that is done every so often. Raises RunbookError for options that do not go together."""
+    if given.every is None:
+        raise RunbookError(f"--as {given.timer} says how, and nothing says how often", "--as", "add --every, such as --every 24h")
+    if given.json:
+        raise RunbookError("--every does not go with --json", "--every", "take --json away: ./runbook backups PARAMS --json lists what there is")
+    words = [word for text in given.set for word in ("--set", text)]
+    file = str(find_params(given.params).resolve())
+    words += ["--quiet"] if given.quiet else []
+    return Repeated(f"runbook-backup-{spec.deployment}", f"The runbook backs {spec.deployment} up", ("backup", file, *words), interval(given.every))
 
 
 def backups(spec: Spec, say: Say, as_json: bool = False) -> int:

@@ -171,6 +171,12 @@ def _verify(args: argparse.Namespace) -> int:
         return runner.verify(args.params, overrides, args.yes, say)
 
 
+def _watch(args: argparse.Namespace) -> int:
+    from runbook_lib.headless.watch import command
+
+    return command.watch(args, _overrides(args), _terminal(args), partial(_every_so_often, args))
+
+
 def _status(args: argparse.Namespace) -> int:
     from runbook_lib.headless import runner
 
@@ -226,7 +232,8 @@ def _backup(args: argparse.Namespace) -> int:
     from runbook_lib.headless import backups
     from runbook_lib.spec.loader import load_spec
 
-    return backups.backup(load_spec(args.params, _overrides(args)), _terminal(args), args.json)
+    spec = load_spec(args.params, _overrides(args))
+    return _every_so_often(args, backups.repeated(spec, args)) if args.every or args.timer else backups.backup(spec, _terminal(args), args.json)
 
 
 def _backups(args: argparse.Namespace) -> int:
@@ -373,7 +380,7 @@ def _terminal(args: argparse.Namespace) -> Terminal:
 
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "new": _new, "run": _run, "batch": _batch, "workers": _workers, "plan": _plan, "verify": _verify, "status": _status, "exercise": _exercise,
+    "new": _new, "run": _run, "batch": _batch, "workers": _workers, "plan": _plan, "verify": _verify, "watch": _watch, "status": _status, "exercise": _exercise,
     "destroy": _destroy, "backup": _backup, "backups": _backups, "restore": _restore, "open": _open,
     "doctor": _doctor, "verify-evidence": _verify_evidence, "site": _site, "test": _test, "completion": _completion,
 }  # fmt: skip

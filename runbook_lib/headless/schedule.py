@@ -47,13 +47,13 @@ class Repeated:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
-def interval(text: str) -> int:
-    """Return the minutes of an interval such as 30m, 6h, 1d or 1h30m. Raises RunbookError for anything else."""
+def interval(text: str, option: str = "--every") -> int:
+    """Return the minutes of an interval such as 30m, 6h, 1d or 1h30m. Raises RunbookError for anything else, which names the option."""
     found = re.fullmatch(r"(?:\d+[mhdw])+", text.strip().lower())
     minutes = sum(int(number) * LETTERS[letter] for number, letter in re.findall(r"(\d+)([mhdw])", text.lower())) if found else 0
     if not 1 <= minutes <= LONGEST:
         step = f"write numbers with m, h, d or w, such as 30m, 6h, 1d or 1h30m; at least 1m, at most {LONGEST // DAY}d"
-        raise RunbookError(f"{text!r} is no interval", "--every", step)
+        raise RunbookError(f"{text!r} is no interval", option, step)
     return minutes
 
 

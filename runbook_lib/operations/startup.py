@@ -82,10 +82,13 @@ def signatures() -> tuple[Signature, ...]:
     return tuple(Signature(**row) for row in yaml.safe_load(files(__package__).joinpath("startup_failures.yaml").read_text()))
 
 
-def start(fleet: Fleet, ctx: Context, name: str, verb: str = "start", progress: Progress | None = None, first: bool = False) -> Started:
+def start(
+    fleet: Fleet, ctx: Context, name: str, verb: str = "start", progress: Progress | None = None, first: bool = False, seconds: float | None = None
+) -> Started:
     """Start one node and wait until it serves; return its ready line and the time.
 
     `verb`: `start`, `restart`, or `watch` (only wait). `first`: record on the node that its first boot began, and ended.
+    `seconds`: how long to wait at most, instead of the time-out of the parameters.
     Raises HostError with the log line and its explanation as soon as the start has failed.
     """
     node = ctx.topology.node(name)
@@ -97,7 +100,7 @@ def start(fleet: Fleet, ctx: Context, name: str, verb: str = "start", progress: 
         "home": home,
         "log": f"{home}/{carbon.LOG}",
         "note": carbon.LOG_START,
-        "seconds": limit,
+        "seconds": seconds or limit,
         "ready": READY,
         "tell": TELL,
         "failures": [signature.pattern for signature in signatures()],

@@ -18,7 +18,7 @@ from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.spec.chapters import chapters_of
 from tests.conftest import ROOT
 from tests.support.deployments import Deployed, in_lab
-from tests.support.drift_tools import as_root, undo_rules
+from tests.support.drift_tools import as_root, state_of, undo_rules
 from tests.support.lab_fixtures import eventually
 
 pytestmark = pytest.mark.timeout(1200)  # the first test makes the cluster
@@ -38,13 +38,6 @@ FIELDS = {
     "checks",
     *("environment", "provenance", "statement", "counts", "complete", "covered", "standing"),
 }
-# What a run must leave alone: settings, product, units; not what programs write of themselves while they run.
-SNAPSHOT = """
-find /etc /opt/wso2/greg /usr/share/java /var/lib/dpkg/status \\( -path '*/repository/logs' -o -path '*/greg/tmp' \\
-  -o -path '*/greg/solr' -o -path '*/repository/database' -o -path '*/greg/work' \\) -prune -o -type f \\
-  -printf '%p %C@ %s %m %u\\n' | sort
-systemctl show -p Id,ExecMainStartTimestampMonotonic,UnitFileState wso2carbon.service nginx.service mariadb.service
-"""
 
 
 @pytest.fixture(scope="module")
@@ -57,25 +50,15 @@ def opened(separated: Deployed) -> Iterator[Deployment]:
 @pytest.fixture(scope="module")
 def again(separated: Deployed, opened: Deployment) -> dict[str, Any]:
     """A second run of everything, with what the hosts and the cloud looked like before and after."""
-    before = _state(opened)
+    before = state_of(opened)
     done = separated.cli("run")
     return {
         "before": before,
-        "after": _state(opened),
+        "after": state_of(opened),
         "done": done,
         "result": separated.result,
         "folder": separated.latest,
     }
-
-
-def _state(deployment: Deployment) -> dict[str, str]:
-    """Hosts, groups, machines and secrets, as far as a run that changes nothing must not touch them."""
-    hosts = deployment.fleet().each(lambda host: as_root(host, SNAPSHOT), [node.name for node in deployment.topology.nodes])
-    world = deployment.cloud.observe()
-    machines = {m.node: f"{m.id} {m.state} {sorted(m.groups)} {sorted(m.tags.items())}" for m in world.instances}
-    groups = {f"group {role}": str(sorted(map(str, group.permissions))) for role, group in world.groups.items()}
-    secrets = {f"secret {name}": text for name, text in deployment.vault.read_all().items() if not name.startswith(("chapters/", "lock"))}
-    return {**hosts, **{f"machine {name}": text for name, text in machines.items()}, **groups, **secrets}
 
 
 def test_a_second_run_succeeds_and_changes_nothing_on_any_host(again: dict[str, Any]) -> None:

@@ -20,12 +20,30 @@ from tests.support.deployments import Deployed
 
 OURS = re.compile(r'File "[^"]*runbook_(lib|lab)/')  # a frame of ours in a traceback; kernels that are shut down may show one of their own
 
+# What a run must leave alone: settings, product, units; not what programs write of themselves while they run.
+SNAPSHOT = """
+find /etc /opt/wso2/greg /usr/share/java /var/lib/dpkg/status \\( -path '*/repository/logs' -o -path '*/greg/tmp' \\
+  -o -path '*/greg/solr' -o -path '*/repository/database' -o -path '*/greg/work' \\) -prune -o -type f \\
+  -printf '%p %C@ %s %m %u\\n' | sort
+systemctl show -p Id,ExecMainStartTimestampMonotonic,UnitFileState wso2carbon.service nginx.service mariadb.service
+"""
+
 
 def as_root(host: Host, script: str) -> str:
     """Output of a shell script for root; the test fails when the script does."""
     done = host.run("sudo -n sh -eu", script.encode())
     assert done.rc == 0, f"{host.name}: {script}\n{done.stdout}{done.stderr}"
     return done.stdout
+
+
+def state_of(deployment: Deployment) -> dict[str, str]:
+    """Hosts, groups, machines and secrets, as far as a run that changes nothing must not touch them."""
+    hosts = deployment.fleet().each(lambda host: as_root(host, SNAPSHOT), [node.name for node in deployment.topology.nodes])
+    world = deployment.cloud.observe()
+    machines = {m.node: f"{m.id} {m.state} {sorted(m.groups)} {sorted(m.tags.items())}" for m in world.instances}
+    groups = {f"group {role}": str(sorted(map(str, group.permissions))) for role, group in world.groups.items()}
+    secrets = {f"secret {name}": text for name, text in deployment.vault.read_all().items() if not name.startswith(("chapters/", "lock"))}
+    return {**hosts, **{f"machine {name}": text for name, text in machines.items()}, **groups, **secrets}
 
 
 @contextlib.contextmanager

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +18,7 @@ from runbook_lib.headless.batch.page import grid, trend, write_page
 from runbook_lib.headless.batch.record import BatchRecord, done_before, earlier
 from runbook_lib.headless.batch.sweep import Sweep, load_sweep
 from runbook_lib.redaction import redactor
+from tests.support.listeners import web_listener
 
 CARD = {"kind": "HostError", "what": "db-1 does not answer <b>", "where": "db-1, port 22", "next": "look at its console"}
 
@@ -130,23 +129,8 @@ def test_no_secret_gets_into_what_a_batch_leaves(sweep: Sweep, outcomes: dict[st
 
 @pytest.fixture
 def listener() -> Iterator[tuple[str, list[dict]]]:
-    """A web server on loopback that keeps what it is told; /refuse answers 500."""
-    heard: list[dict] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(500 if self.path == "/refuse" else 204)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", heard
-    server.shutdown()
-    server.server_close()
+    with web_listener() as heard:
+        yield heard
 
 
 def test_the_webhook_is_told_what_failed_and_one_that_refuses_is_named_without_its_address(

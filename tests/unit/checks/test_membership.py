@@ -50,3 +50,10 @@ def test_two_nodes_that_start_in_the_same_second_may_be_ready_in_the_other_order
     first = ["domain store.domain", "elected now", "ready 00:00:02", "joined 10.0.0.62"]
     logs = {"store-1": log(first), "store-2": log(["domain store.domain", "ready 00:00:01"])}
     assert all(row.ok for row in rows("store", "store.domain", {name: ADDRESSES[name] for name in logs}, logs, "07"))
+
+
+@pytest.mark.parametrize("kept, status", [("", "undecided"), ("Starting WSO2 Carbon...", "fail")])
+def test_a_node_whose_start_is_in_no_log_any_more_tells_nothing_of_its_cluster(kept: str, status: str) -> None:
+    logs = {"store-1": log(["domain store.domain", "elected now", "ready 00:00:02", "joined 10.0.0.62"]), "store-2": kept}
+    [row] = rows("store", "store.domain", {name: ADDRESSES[name] for name in logs}, logs, "07")
+    assert (row.id, row.status, row.where) == ("cluster-members-store", status, "store-2")
