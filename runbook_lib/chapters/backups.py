@@ -188,8 +188,7 @@ def _restore(d: Any, chosen: Backup, store: BackupStore) -> Table:
             d.journal.write(CHAPTER, "restore", host=host.name, key=made[-1].database, change=f"holds the rows of {chosen.folder}, {made[-1].rows[:12]}")
         dumps.forget_dumps(host, fetched)
         dumps.set_administrator(host, USER.name, ADMINISTRATOR, context.secrets["carbon-admin-password"])
-    nodes = d.greg if d.spec.design.product == "greg" else d.appserver
-    nodes.apply(nodes.plan())
+    d.product.apply(d.product.plan())
     put = _put_archives(d, chosen, store)
     rows = [(each.database, each.rows[:12], "the same rows as in the backup") for each in made]
     rows += [("archives", "", f"{len(put)} of {len(chosen.archives.holds)} put on the manager, the others were there")] if chosen.archives else []
