@@ -18,14 +18,14 @@ from runbook_lib.chapters.base import Verbs, banner
 from runbook_lib.checks.drill import data as written
 from runbook_lib.checks.drill.failover import WINDOW, people_for, settle, target_of
 from runbook_lib.checks.drill.load import Stream
-from runbook_lib.checks.drill.outage import CHAPTER, Aftermath, Disaster, Moments
+from runbook_lib.checks.drill.outage import Aftermath, Disaster, Moments
 from runbook_lib.checks.sso.environment import scene_of
 from runbook_lib.checks.sso.proof_users import Logins, UserStore, make
 from runbook_lib.errors import ChecksFailed, DataLost, RunbookError
 from runbook_lib.notebook import display
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.operations.lost_database import refuse_lost_data
-from runbook_lib.spec.chapters import chapters_of
+from runbook_lib.spec.chapters import SECOND_DAY, chapters_of
 from runbook_lib.tables import counted
 
 DATABASE, EVERYTHING = LOSSES = ("database", "everything")
@@ -38,7 +38,7 @@ NOT_ASKED = 'no drill asked for: lose = "database" or "everything", and confirm 
 class DisasterDrill(Verbs):
     """What chapter 08 and the command drill call."""
 
-    name = CHAPTER
+    name = SECOND_DAY
 
     def refuse(self, lose: str, agreed: bool) -> None:
         """Raise RunbookError for an unknown loss, and on AWS unless somebody agreed. Nothing is asked of the cloud."""
@@ -169,7 +169,7 @@ class _Drill:
             part.apply(part.plan())
         restored = self._mark(stream, "restored, and every chapter is applied")
         moments = Moments(began, ended, loss, restoring, restored)
-        stream.wait(lambda: self._served_again(observers, moments), d.spec.timeouts.boot + INDEXED)
+        stream.wait(lambda: self._served_again(observers, moments), 2 * INDEXED)
         return moments
 
     def _served_again(self, observers: written.Observers, moments: Moments) -> bool:
@@ -219,7 +219,7 @@ class _Drill:
             logins.clean_up(UserStore(scene, scene.machines[0]))
         except (RunbookError, OSError):
             return
-        self.deployment.journal.checked(CHAPTER, [logins.check(CHAPTER, "the drill")])
+        self.deployment.journal.checked(SECOND_DAY, [logins.check(SECOND_DAY, "the drill")])
 
     def _mark(self, stream: Stream, text: str) -> float:
         self._tell(text)

@@ -17,9 +17,9 @@ from runbook_lib.check import Check, CheckTable, answered
 from runbook_lib.checks.drill.load import LATE, Sample
 from runbook_lib.evidence.pictures import outage as picture
 from runbook_lib.evidence.pictures.figure import Figure
+from runbook_lib.spec.chapters import SECOND_DAY as CHAPTER
 from runbook_lib.tables import Table
 
-CHAPTER = "08_second_day"
 SHARE = 0.1  # part of the RTO that may be uncertain because this machine was late
 NAMED = 3  # of a longer list, how many are named
 

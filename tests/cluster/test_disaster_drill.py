@@ -1,0 +1,163 @@
+"""The disaster drill on real machines: the database lost, everything lost, killed half way, and a restore that forgets a database."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.aws.s3.backup_store import Backup
+from runbook_lib.chapters import backups
+from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.checks.drill.data import NAME
+from runbook_lib.errors import ChecksFailed, RunbookError
+from runbook_lib.operations.backup import recreate_database
+from runbook_lib.roles import mysql
+from runbook_lib.topology.databases import REGISTRY
+from tests.support.deployments import Deployed, in_lab, on
+from tests.support.drift_tools import Running
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(2400)]
+ROWS = ("guard", "back", "rpo", "kept", "whole", "writes", "visitors", "verified", "again", "removed")
+SQL = "$(command -v mariadb || command -v mysql) -BN -e"
+
+
+@pytest.fixture(scope="module")
+def single(lab: Any) -> Iterator[Deployed]:
+    deployed = in_lab(lab, "greg-single", "drill-single", 82)
+    yield deployed
+    deployed.cli("destroy", "--yes", "--backups")
+
+
+@pytest.fixture(scope="module")
+def apart(lab: Any) -> Iterator[Deployed]:
+    deployed = in_lab(lab, "greg-separated", "drill-apart", 83, nodes__store=1, nodes__publisher=1)
+    yield deployed
+    deployed.cli("destroy", "--yes", "--backups")
+
+
+@pytest.fixture(scope="module")
+def workers(lab: Any) -> Iterator[Deployed]:
+    deployed = in_lab(lab, "as-cluster", "drill-as", 84, nodes__worker=1, drill=False)
+    yield deployed
+    deployed.cli("destroy", "--yes", "--backups")
+
+
+def ran(deployed: Deployed, verb: str, *more: str, status: tuple[int, ...] = (0,)) -> str:
+    done = deployed.cli(verb, *more, seconds=1500)
+    assert done.returncode in status, done.stdout[-7000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+def drilled(deployed: Deployed, lose: str) -> dict[str, Any]:
+    """Make a drill by the command and return its result. On a busy machine rows may be undecided, and the exit status tells it; none may fail."""
+    done = deployed.cli("drill disaster", "--lose", lose, "--yes", "--json", seconds=1500)
+    assert done.returncode in (0, 1) and '"recovery": {' in done.stdout, done.stdout[-4000:] + done.stderr[-6000:]
+    found = json.loads(done.stdout)
+    rows = {check["id"].removeprefix("drill-disaster-"): check["status"] for check in found["checks"] if check["id"].startswith("drill-disaster-")}
+    assert set(rows) == set(ROWS) and "fail" not in rows.values(), found["checks"]
+    assert {rows[name] for name in ROWS if name not in ("back", "visitors")} == {"pass"}, "how busy this machine is changes nothing of these"
+    assert done.returncode == (0 if {*rows.values()} == {"pass"} else 1)
+    recovery = found["recovery"]
+    assert recovery["lose"] == lose and recovery["written"] == recovery["survived"] + recovery["lost"] and recovery["lost"] >= 5
+    assert 0 < recovery["rpo_seconds"] < recovery["rto_seconds"]
+    return found
+
+
+def left_of_drills(deployment: Deployment) -> str:
+    """What the registry still holds of drills."""
+    return on(deployment, "db-1", f"{SQL} \"SELECT REG_PATH_VALUE FROM {REGISTRY.name}.REG_PATH WHERE REG_PATH_VALUE LIKE '%drill-%'\"").strip()
+
+
+class TestOfOneNode:
+    """One small deployment that leaks: Store and Publisher on one node. The tests are told in their order."""
+
+    @pytest.fixture
+    def opened(self, single: Deployed) -> Iterator[Deployment]:
+        deployment = single.open()
+        yield deployment
+        deployment.close()
+
+    def test_the_database_is_lost_and_comes_back_with_what_the_backup_had(self, single: Deployed, opened: Deployment) -> None:
+        ran(single, "run", "--to", "05")
+        machine = opened.cloud.instance("db-1").id
+        found = drilled(single, "database")
+        assert opened.cloud.instance("db-1").id != machine and found["recovery"]["what"] == "assets"
+        report = (Path(found["run"]) / "report.html").read_text()
+        assert "RPO " in report and "users sign in and read again" in report and "the restore begins" in report
+        ran(single, "plan")
+
+    def test_killed_after_the_loss_it_is_a_real_loss_and_the_restore_goes_on(self, single: Deployed, opened: Deployment) -> None:
+        running = Running(single, "drill disaster", "--yes")
+        running.until(lambda: "db-1" not in opened.instances(), "the machine is gone", 600)
+        running.kill()
+        for verb in ("drill disaster", "run"):
+            more = ("--yes",) if verb == "drill disaster" else ()
+            said = ran(single, verb, *more, status=(1,))
+            assert "./runbook restore" in said and "the machine db-1" in said, said
+        ran(single, "restore", "--yes")
+        ran(single, "run", "--to", "05")
+
+    def test_killed_before_the_loss_the_same_command_begins_anew_and_clears_up(self, single: Deployed, opened: Deployment) -> None:
+        before = len(opened.backups.made())
+        running = Running(single, "drill disaster", "--yes")
+        running.until(lambda: len(opened.backups.made()) > before, "the drill's backup is made", 600)
+        running.kill()
+        machine = opened.cloud.instance("db-1").id
+        drilled(single, "database")
+        assert opened.cloud.instance("db-1").id != machine
+        anew = single.open()
+        assert not [name for name in left_of_drills(anew).splitlines() if NAME.search(name)], "nor of the one that was killed"
+        anew.close()
+
+    def test_an_error_after_the_loss_names_the_way_on(self, opened: Deployment, single: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(type(opened.backups), "restore", lambda *_, **__: _fail())
+        with pytest.raises(RunbookError, match="the drill ended after the loss: S3 is away") as ended:
+            opened.disaster.drill("database", confirm=single.name)
+        assert "./runbook restore PARAMS goes on" in str(ended.value)
+        ran(single, "restore", "--yes")
+        ran(single, "plan")
+
+    def test_a_restore_that_forgets_a_database_fails_the_drill(self, opened: Deployment, single: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The registry comes back empty, and every node boots on it without an error: only what was written tells."""
+        whole = backups.dumps.restore_database
+
+        def forgetful(host: Any, dump: str, *more: Any) -> Any:
+            if REGISTRY.name in dump:
+                recreate_database(host, mysql.schema_of(REGISTRY.name, opened.context()))
+                return backups.dumps.Restored(REGISTRY.name, dump, "0" * 64, None)
+            return whole(host, dump, *more)
+
+        monkeypatch.setattr(backups.dumps, "restore_database", forgetful)
+        with pytest.raises(ChecksFailed) as failed:
+            opened.disaster.drill("database", confirm=single.name)
+        assert "All assets written before the backup are there" in str(failed.value) and "What was lost is younger" in str(failed.value)
+        ran(single, "restore", "--yes", "--at", _drills_backup(opened).time)
+        ran(single, "plan")
+
+
+def _fail() -> None:
+    raise RunbookError("S3 is away", "s3", "wait")
+
+
+def _drills_backup(deployment: Deployment) -> Backup:
+    return deployment.backups.made()[0]
+
+
+def test_everything_is_lost_of_two_tiers_and_both_are_back(apart: Deployed) -> None:
+    ran(apart, "run", "--to", "05")
+    deployment = apart.open()
+    before = {name: machine.id for name, machine in deployment.instances().items()}
+    drilled(apart, "everything")
+    after = {name: machine.id for name, machine in deployment.instances().items()}
+    deployment.close()
+    assert before.keys() == after.keys() and not {*before.values()} & {*after.values()}, "every machine is another one"
+    drilled(apart, "database")
+
+
+def test_accounts_and_the_application_of_an_as_cluster_come_back(workers: Deployed) -> None:
+    ran(workers, "run")
+    assert drilled(workers, "everything")["recovery"]["what"] == "accounts"
