@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from runbook_lib.errors import ChecksFailed, RunbookError
 from runbook_lib.operations.backup import recreate_database
 from runbook_lib.roles import mysql
 from runbook_lib.topology.databases import REGISTRY
+from tests.conftest import ROOT
 from tests.support.deployments import Deployed, in_lab, on
 from tests.support.drift_tools import Running
 
@@ -147,7 +151,7 @@ def _drills_backup(deployment: Deployment) -> Backup:
     return deployment.backups.made()[0]
 
 
-def test_everything_is_lost_of_two_tiers_and_both_are_back(apart: Deployed) -> None:
+def test_everything_is_lost_of_two_tiers_and_both_are_back_and_chapter_08_loses_the_database(apart: Deployed, tmp_path: Path) -> None:
     ran(apart, "run", "--to", "05")
     deployment = apart.open()
     before = {name: machine.id for name, machine in deployment.instances().items()}
@@ -155,7 +159,14 @@ def test_everything_is_lost_of_two_tiers_and_both_are_back(apart: Deployed) -> N
     after = {name: machine.id for name, machine in deployment.instances().items()}
     deployment.close()
     assert before.keys() == after.keys() and not {*before.values()} & {*after.values()}, "every machine is another one"
-    drilled(apart, "database")
+    asked = {"params_file": apart.params, "overrides": dict(apart.overrides), "lose": "database", "confirm": apart.name}
+    command = [sys.executable, "-m", "papermill", "notebooks/08_second_day.ipynb", str(tmp_path / "out.ipynb"), "-y", json.dumps(asked)]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "RUNBOOK_RUNS": str(tmp_path / "runs"), "RUNBOOK_HEADLESS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    [result] = (tmp_path / "runs").rglob("result.json")
+    assert json.loads(result.read_text())["recovery"]["lose"] == "database"
 
 
 def test_accounts_and_the_application_of_an_as_cluster_come_back(workers: Deployed) -> None:

@@ -96,13 +96,15 @@ class _Drill:
     """One drill, from a cluster that is well to one that is well again."""
 
     def __init__(self, deployment: Any, lose: str):  # a Deployment, whose module imports this one
-        self.deployment, self.lose, self.lost = deployment, lose, False
+        self.deployment, self.lose = deployment, lose
+        self.lost = self.guarded = False
+        self.progress: progress_.Progress | None = None
         self.chapters = [chapter for chapter in chapters_of(deployment.spec.pattern) if chapter.converges]
 
     def run(self) -> Disaster:
         d = self.deployment
         with self._way_on(), progress_.progress("Disaster drill", ["drill"]) as progress:
-            self._tell = lambda text: progress(Event("drill", "disaster", text, 0, 0, may_stop=not self.lost))
+            self.progress = progress
             self._tell("is the cluster well?")
             self._refuse_unwell()
             host = d.spec.design.hosts[0]
@@ -167,6 +169,7 @@ class _Drill:
         for chapter in self.chapters:
             part = getattr(d, chapter.attribute)
             part.apply(part.plan())
+        self.lost = False
         restored = self._mark(stream, "restored, and every chapter is applied")
         moments = Moments(began, ended, loss, restoring, restored)
         stream.wait(lambda: self._served_again(observers, moments), 2 * INDEXED)
@@ -221,6 +224,11 @@ class _Drill:
             return
         self.deployment.journal.checked(SECOND_DAY, [logins.check(SECOND_DAY, "the drill")])
 
+    def _tell(self, doing: str) -> None:
+        """Show what is done now. Before the loss, a Cancel stops the drill here."""
+        if self.progress:
+            self.progress(Event("drill", "disaster", doing, 0, 0, may_stop=not self.lost))
+
     def _mark(self, stream: Stream, text: str) -> float:
         self._tell(text)
         return stream.mark(text)
@@ -233,5 +241,5 @@ class _Drill:
         except RunbookError as error:
             if not self.lost:
                 raise
-            way = "the drill has lost machines: ./runbook restore PARAMS goes on, then ./runbook run PARAMS; what the drill wrote goes with the next one"
+            way = "where the database is gone, ./runbook restore PARAMS goes on, then ./runbook run PARAMS; what the drill wrote goes with the next drill"
             raise RunbookError(f"the drill ended after the loss: {error.what}", error.where, f"{way}. Before that: {error.next_step or 'nothing'}") from error
