@@ -36,7 +36,7 @@ ADMINISTRATOR = "admin"
 
 
 class Backups:
-    """What a notebook and the commands backup, backups and restore call."""
+    """The backups in S3, as a notebook and the commands backup, backups and restore call them."""
 
     def __init__(self, deployment: Any):  # a Deployment, whose module imports this one
         self.deployment = deployment

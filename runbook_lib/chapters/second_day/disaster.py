@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from runbook_lib.changes import Event
-from runbook_lib.chapters.base import Verbs, banner
+from runbook_lib.chapters.base import banner
 from runbook_lib.checks.drill import data as written
 from runbook_lib.checks.drill.failover import WINDOW, people_for, settle, target_of
 from runbook_lib.checks.drill.load import Stream
@@ -35,10 +35,11 @@ INDEXED = 90.0  # seconds until what was written is in every list (design, decis
 NOT_ASKED = 'no drill asked for: lose = "database" or "everything", and confirm = the deployment\'s name'
 
 
-class DisasterDrill(Verbs):
-    """What chapter 08 and the command drill call."""
+class DisasterDrill:
+    """The disaster drill, as chapter 08 and the command drill call it."""
 
-    name = SECOND_DAY
+    def __init__(self, deployment: Any):  # a Deployment, whose module imports this one
+        self.deployment = deployment
 
     def refuse(self, lose: str, agreed: bool) -> None:
         """Raise RunbookError for an unknown loss, and on AWS unless somebody agreed. Nothing is asked of the cloud."""
@@ -74,11 +75,11 @@ class DisasterDrill(Verbs):
             raise RunbookError(f"machines of {d.spec.deployment} are to be terminated", "confirm", f'say so: confirm="{d.spec.deployment}"')
         display.show(banner(d))
         display.show(self.announcement(lose))
-        with d.writing(), d.journal.attempt(self.name, "disaster"):
+        with d.writing(), d.journal.attempt(SECOND_DAY, "disaster"):
             found = _Drill(d, lose).run()
-            d.journal.checked(self.name, found.checks)
-            d.journal.write(self.name, "recovery", figures=found.figures)
-            d.journal.pictured(self.name, "outage", found.values())
+            d.journal.checked(SECOND_DAY, found.checks)
+            d.journal.write(SECOND_DAY, "recovery", figures=found.figures)
+            d.journal.pictured(SECOND_DAY, "outage", found.values())
             if failed := [f"{check.title}: {check.observed}" for check in found.checks if check.status == "fail"]:
                 display.show(found)
                 step = "the table says what was expected; docs/second-day.md, Disaster drill, what each row asks"
