@@ -12,11 +12,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.aws.s3.backup_store import WANTED, Backup, BackupPart, BackupStore
-from runbook_lib.chapters.base import banner
+from runbook_lib.chapters.base import announce, banner
 from runbook_lib.chapters.status_board import store_applied
 from runbook_lib.converge.engine import ask
 from runbook_lib.errors import RunbookError
-from runbook_lib.notebook import display
 from runbook_lib.operations import backup as dumps
 from runbook_lib.operations import startup
 from runbook_lib.operations.deploy_archive import FOLDERS
@@ -56,7 +55,7 @@ class Backups:
         new backup then, and the older ones stay.
         """
         d = self.deployment
-        display.show(banner(d))
+        announce(banner(d))
         with d.writing():
             context = d.context()
             refuse_lost_data(d, context)
@@ -77,7 +76,7 @@ class Backups:
         chosen = self.choose(at, source)
         if confirm != d.spec.deployment:
             raise RunbookError(f"databases of {d.spec.deployment} are to be replaced", "confirm", f'say so: confirm="{d.spec.deployment}"')
-        display.show(banner(d))
+        announce(banner(d))
         with d.writing(), d.journal.attempt(CHAPTER, "restore"):
             _make_ready(d)
             return _restore(d, chosen, BackupStore(d.cloud.aws, chosen.deployment))

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from runbook_lib.changes import Event
-from runbook_lib.chapters.base import banner
+from runbook_lib.chapters.base import announced, banner
 from runbook_lib.checks.drill import data as written
 from runbook_lib.checks.drill.failover import WINDOW, people_for, settle, target_of
 from runbook_lib.checks.drill.load import Stream
@@ -55,10 +55,11 @@ class DisasterDrill:
         """Return in words what a drill does, how long it takes, what it costs, and what to do when it is killed."""
         d, going, nodes = self.deployment, machines(self.deployment, lose), len(self.deployment.topology.wso2_nodes)
         return display.Notice(
-            f"Disaster drill of {d.spec.deployment}: {', '.join(going)} terminated with {'its disk' if len(going) == 1 else 'their disks'}, under load. "
-            f"What users write between the drill's backup and the loss, some ten seconds, is lost. Nobody is served until the restore is done: it launches "
-            f"{counted(len(going), 'machine')}, and {counted(nodes, 'node')} boot one after the other (2 to 5 minutes in the lab, 10 to 40 on AWS). "
-            "The same machines are launched again, so it costs no more per month; EC2 bills at least one minute of each. "
+            f"Disaster drill: {d.spec.deployment} loses {', '.join(going)} under load, with {'its disk' if len(going) == 1 else 'their disks'}. "
+            "What users write between the drill's backup and the loss, some ten seconds, is lost. Nobody is served until the restore is done: it launches "
+            f"{counted(len(going), 'machine')}, and {counted(nodes, 'node')} of the product must boot, each after the one before "
+            "(2 to 5 minutes in the lab, 10 to 40 on AWS). The same machines are launched again, so it costs no more per month; EC2 bills at least one "
+            "minute of each. "
             "If it is killed: before the loss, the same again; after it, ./runbook restore PARAMS and then ./runbook run PARAMS."
         )
 
@@ -76,7 +77,7 @@ class DisasterDrill:
             raise RunbookError(f"machines of {d.spec.deployment} are to be terminated", "confirm", f'say so: confirm="{d.spec.deployment}"')
         display.show(banner(d))
         display.show(self.announcement(lose))
-        with d.writing(), d.journal.attempt(SECOND_DAY, "disaster"):
+        with d.writing(), announced(), d.journal.attempt(SECOND_DAY, "disaster"):
             found = _Drill(d, lose).run()
             d.journal.checked(SECOND_DAY, found.checks)
             d.journal.write(SECOND_DAY, "recovery", figures=found.figures)

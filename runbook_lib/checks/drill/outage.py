@@ -200,12 +200,14 @@ class Disaster:
                 self._row(
                     "kept", f"All {self.what} written before the backup are there", not missing and bool(self.due), f"all {len(self.due)}", _named(missing)
                 ),
-                self._row("whole", f"None of the {self.what} is half there", not broken, "whole or not there", _named(broken)),
+                self._row("whole", f"None of the {self.what} is half there", not broken, "whole or not there", _named(broken, f"{len(after.found)} whole")),
                 self._row("writes", f"New {self.what} can be written", bool(again), "at least one", f"{len(again)} since users are served again"),
                 self._unexpected(),
-                self._row("verified", "Every chapter is verified again", not after.failing, "all", _named(after.failing)),
-                self._row("again", "A further run changes nothing", not after.pending, "nothing to change", _named(after.pending)),
-                self._row("removed", f"The {self.what} of the drill are removed again", not after.left, "nothing is left", _named(after.left)),
+                self._row("verified", "Every chapter is verified again", not after.failing, "all", _named(after.failing, "all")),
+                self._row("again", "A further run changes nothing", not after.pending, "nothing to change", _named(after.pending, "nothing to change")),
+                self._row(
+                    "removed", f"The {self.what} of the drill are removed again", not after.left, "nothing is left", _named(after.left, "nothing is left")
+                ),
             ]
         )
 
@@ -241,5 +243,7 @@ class Disaster:
     __repr__ = __str__
 
 
-def _named(names: Sequence[str]) -> str:
-    return f"not: {', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}" if names else "so it is"
+def _named(names: Sequence[str], otherwise: str) -> str:
+    """Return the first of these names, `otherwise` when there are none."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"not: {', '.join(names[:NAMED])}{more}" if names else otherwise

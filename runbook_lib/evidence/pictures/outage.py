@@ -27,4 +27,4 @@ def _caption(found: Mapping[str, Any]) -> list[str]:
     lost = f"{found['lost']} of {found['written']} {what} are lost"
     told = [f"RPO {rpo:.1f} s: {lost}, all of them younger than the newest that survived." if rpo is not None else f"Nothing survived: {lost}."]
     told.append(f"RTO {rto:.1f} s: so long after the loss users signed in and read again." if rto is not None else "Users were not served again.")
-    return [*told, "Look at the gap between the marks of the loss and of the return: it is what people notice."]
+    return [*told, "Look at the time between the loss and the last mark. Pages may be answered before that; served is who can sign in and read."]

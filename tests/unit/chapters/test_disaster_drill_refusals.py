@@ -54,9 +54,9 @@ def test_a_chapter_in_which_nobody_asks_for_a_drill_makes_none() -> None:
 
 
 def test_before_it_asks_it_says_what_is_lost_how_long_it_takes_and_the_way_on() -> None:
-    for lose, going in (("database", "db-1 terminated with its disk"), ("everything", "lb-1, db-1, store-1")):
+    for lose, going in (("database", "loses db-1 under load, with its disk"), ("everything", "loses lb-1, db-1, store-1")):
         said = str(Untouched(LAB, {}).disaster.announcement(lose))
-        assert going in said and "4 nodes boot" in said and "./runbook restore PARAMS" in said and "costs no more per month" in said
+        assert going in said and "4 nodes of the product must boot" in said and "./runbook restore PARAMS" in said and "costs no more per month" in said
 
 
 COMMANDS = [
