@@ -198,7 +198,11 @@ class Disaster:
                 self._served(),
                 self._row("rpo", "What was lost is younger than the backup", self.rpo is not None and self.rpo <= most, f"at most {most:.1f} s", rpo),
                 self._row(
-                    "kept", f"All {self.what} written before the backup are there", not missing and bool(self.due), f"all {len(self.due)}", _named(missing)
+                    "kept",
+                    f"All {self.what} written before the backup are there",
+                    not missing and bool(self.due),
+                    f"all {len(self.due)}",
+                    _named(missing, f"{len(self.due)} are there"),
                 ),
                 self._row("whole", f"None of the {self.what} is half there", not broken, "whole or not there", _named(broken, f"{len(after.found)} whole")),
                 self._row("writes", f"New {self.what} can be written", bool(again), "at least one", f"{len(again)} since users are served again"),
