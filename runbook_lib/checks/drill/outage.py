@@ -118,7 +118,8 @@ class Disaster:
     @property
     def first_failure(self) -> float | None:
         """When the first request after the loss had failed; None when none did."""
-        ended = [one.at + one.took for one in (*self.samples, *self.writes, *self.looks) if one.failure]
+        ended = [sample.at + sample.took for sample in self.samples if sample.failure]
+        ended += [look.ended for look in (*self.writes, *self.looks) if look.failure]
         return min((at for at in ended if at >= self.moments.loss), default=None)
 
     @cached_property
