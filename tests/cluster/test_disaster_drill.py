@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.aws.s3.backup_store import Backup
 from runbook_lib.chapters import backups
 from runbook_lib.chapters.deployment import Deployment
-from runbook_lib.checks.drill.data import NAME
 from runbook_lib.errors import ChecksFailed, RunbookError
 from runbook_lib.operations.backup import recreate_database
 from runbook_lib.roles import mysql
@@ -72,8 +70,10 @@ def drilled(deployed: Deployed, lose: str) -> dict[str, Any]:
 
 
 def left_of_drills(deployment: Deployment) -> str:
-    """What the registry still holds of drills."""
-    return on(deployment, "db-1", f"{SQL} \"SELECT REG_PATH_VALUE FROM {REGISTRY.name}.REG_PATH WHERE REG_PATH_VALUE LIKE '%drill-%'\"").strip()
+    """The paths of what the registry still holds of drills. Folders in which something was are no assets: the product leaves them."""
+    of = f"{REGISTRY.name}.REG_RESOURCE r JOIN {REGISTRY.name}.REG_PATH p ON p.REG_PATH_ID = r.REG_PATH_ID"
+    where = "p.REG_PATH_VALUE LIKE '%/drill-%' AND r.REG_NAME IS NOT NULL"
+    return on(deployment, "db-1", f'{SQL} "SELECT p.REG_PATH_VALUE FROM {of} WHERE {where}"').strip()
 
 
 class TestOfOneNode:
@@ -114,7 +114,7 @@ class TestOfOneNode:
         drilled(single, "database")
         assert opened.cloud.instance("db-1").id != machine
         anew = single.open()
-        assert not [name for name in left_of_drills(anew).splitlines() if NAME.search(name)], "nor of the one that was killed"
+        assert left_of_drills(anew) == "", "nor of the one that was killed"
         anew.close()
 
     def test_an_error_after_the_loss_names_the_way_on(self, opened: Deployment, single: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ class TestOfOneNode:
         ran(single, "plan")
 
     def test_a_restore_that_forgets_a_database_fails_the_drill(self, opened: Deployment, single: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The registry comes back empty, and every node boots on it without an error: only what was written tells."""
+        """The registry comes back empty: the nodes are not booted on it."""
         whole = backups.dumps.restore_database
 
         def forgetful(host: Any, dump: str, *more: Any) -> Any:
@@ -136,19 +136,29 @@ class TestOfOneNode:
             return whole(host, dump, *more)
 
         monkeypatch.setattr(backups.dumps, "restore_database", forgetful)
-        with pytest.raises(ChecksFailed) as failed:
+        with pytest.raises(RunbookError, match=f"the drill ended after the loss: the machine db-1 holds nothing of {REGISTRY.name}"):
             opened.disaster.drill("database", confirm=single.name)
-        assert "All assets written before the backup are there" in str(failed.value) and "What was lost is younger" in str(failed.value)
-        ran(single, "restore", "--yes", "--at", _drills_backup(opened).time)
+        ran(single, "restore", "--yes")
+
+    def test_a_registry_of_an_older_backup_fails_the_drill(self, opened: Deployment, single: Deployed, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Everything boots and answers: only what was written tells."""
+        whole, older = backups.dumps.restore_database, opened.backups.made()[-1]
+        part = next(part for part in older.databases if part.name == REGISTRY.name)
+
+        def mistaken(host: Any, dump: str, *more: Any) -> Any:
+            if REGISTRY.name in dump:
+                way = opened.backups.store.way_out(older.folder, part.file).wire()
+                dump = backups.dumps.fetch_dump(host, part.name, way, part.sha256, part.rows)
+            return whole(host, dump, *more)
+
+        monkeypatch.setattr(backups.dumps, "restore_database", mistaken)
+        with pytest.raises(ChecksFailed, match="All assets written before the backup are there"):
+            opened.disaster.drill("database", confirm=single.name)
         ran(single, "plan")
 
 
 def _fail() -> None:
     raise RunbookError("S3 is away", "s3", "wait")
-
-
-def _drills_backup(deployment: Deployment) -> Backup:
-    return deployment.backups.made()[0]
 
 
 def test_everything_is_lost_of_two_tiers_and_both_are_back_and_chapter_08_loses_the_database(apart: Deployed, tmp_path: Path) -> None:

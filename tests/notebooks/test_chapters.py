@@ -73,7 +73,7 @@ def test_the_second_day_changes_every_node_and_takes_it_back_and_loses_nothing_u
     done = subprocess.run(command, cwd=ROOT, env=quiet_runs, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     said = output.read_text()
-    assert said.count("-Xmx384m") >= 4 and "no drill asked for" in said
+    assert "-Xmx768m" in said and said.count("G-Reg nodes: 8 resources changed on 4 hosts") == 2 and "no drill asked for" in said, "there and back"
     assert {name: machine.id for name, machine in deployment.instances().items()} == before and not deployment.greg.plan()
     deployment.close()
 
