@@ -12,11 +12,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.aws.s3.backup_store import WANTED, Backup, BackupPart, BackupStore
-from runbook_lib.chapters.base import banner
+from runbook_lib.chapters.base import announce, banner
 from runbook_lib.chapters.status_board import store_applied
 from runbook_lib.converge.engine import ask
 from runbook_lib.errors import RunbookError
-from runbook_lib.notebook import display
 from runbook_lib.operations import backup as dumps
 from runbook_lib.operations import startup
 from runbook_lib.operations.deploy_archive import FOLDERS
@@ -36,7 +35,7 @@ ADMINISTRATOR = "admin"
 
 
 class Backups:
-    """What a notebook and the commands backup, backups and restore call."""
+    """The backups in S3, as a notebook and the commands backup, backups and restore call them."""
 
     def __init__(self, deployment: Any):  # a Deployment, whose module imports this one
         self.deployment = deployment
@@ -56,7 +55,7 @@ class Backups:
         new backup then, and the older ones stay.
         """
         d = self.deployment
-        display.show(banner(d))
+        announce(banner(d))
         with d.writing():
             context = d.context()
             refuse_lost_data(d, context)
@@ -77,7 +76,7 @@ class Backups:
         chosen = self.choose(at, source)
         if confirm != d.spec.deployment:
             raise RunbookError(f"databases of {d.spec.deployment} are to be replaced", "confirm", f'say so: confirm="{d.spec.deployment}"')
-        display.show(banner(d))
+        announce(banner(d))
         with d.writing(), d.journal.attempt(CHAPTER, "restore"):
             _make_ready(d)
             return _restore(d, chosen, BackupStore(d.cloud.aws, chosen.deployment))
@@ -188,8 +187,7 @@ def _restore(d: Any, chosen: Backup, store: BackupStore) -> Table:
             d.journal.write(CHAPTER, "restore", host=host.name, key=made[-1].database, change=f"holds the rows of {chosen.folder}, {made[-1].rows[:12]}")
         dumps.forget_dumps(host, fetched)
         dumps.set_administrator(host, USER.name, ADMINISTRATOR, context.secrets["carbon-admin-password"])
-    nodes = d.greg if d.spec.design.product == "greg" else d.appserver
-    nodes.apply(nodes.plan())
+    d.product.apply(d.product.plan())
     put = _put_archives(d, chosen, store)
     rows = [(each.database, each.rows[:12], "the same rows as in the backup") for each in made]
     rows += [("archives", "", f"{len(put)} of {len(chosen.archives.holds)} put on the manager, the others were there")] if chosen.archives else []

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,25 @@ def banner(deployment: Session) -> display.Html:
     words = f"{deployment.spec.deployment} ({deployment.spec.pattern}) at {place}"
     markup = f'<p class="rb-banner rb-{kind.lower()}" role="status"><strong>{kind}</strong> {html.escape(words)}</p>'
     return display.Html(markup, f"{kind}: {words}")
+
+
+_announced: ContextVar[bool] = ContextVar("announced", default=False)
+
+
+@contextmanager
+def announced() -> Iterator[None]:
+    """In the block no verb says whose deployment it changes and what it lacks: one that is made of others has said so itself."""
+    before = _announced.set(True)
+    try:
+        yield
+    finally:
+        _announced.reset(before)
+
+
+def announce(*shown: display.Html) -> None:
+    """Show whose deployment is changed, and what there is to say about it, unless that was said."""
+    for each in shown if not _announced.get() else ():
+        display.show(each)
 
 
 class Verbs:
@@ -71,8 +92,8 @@ class Verbs:
 
     def announce(self) -> None:
         """Show, before something is changed, whose deployment this is and where, and which chapter it lacks."""
-        for each in (banner(self.deployment), *self.lacking()):
-            display.show(each)
+        if not _announced.get():
+            announce(banner(self.deployment), *self.lacking())
 
     def verify(self) -> CheckTable:
         """Run the checks of the running system and return them. Raises ChecksFailed, whose card has the rows, when one did not pass."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from runbook_lib.chapters import backups, cluster, launch, mysql, nginx, product_nodes, sso, status_board, teardown
 from runbook_lib.chapters.base import banner
+from runbook_lib.chapters.second_day import disaster
 from runbook_lib.evidence import report
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.notebook import display
@@ -40,6 +41,12 @@ class Deployment(Session):
         self.cluster = cluster.Cluster(self)
         self.sso = sso.Sso(self)
         self.backups = backups.Backups(self)
+        self.disaster = disaster.DisasterDrill(self)
+
+    @property
+    def product(self) -> product_nodes.ProductNodes:
+        """The chapter of the product's nodes: 03 or 04."""
+        return self.greg if self.spec.design.product == "greg" else self.appserver
 
     def cost(self) -> MonthlyCost:
         """Return the cost of the machines per month on AWS. They need not be launched."""

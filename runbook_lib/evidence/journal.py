@@ -26,7 +26,7 @@ from runbook_lib.files import ROOT, write_whole
 from runbook_lib.redaction import redactor
 
 BLOCK = 1 << 16  # bytes
-CLOSING = ("verify", "prove", "failover", "destroy")  # the verbs that end a chapter
+CLOSING = ("verify", "prove", "failover", "disaster", "destroy")  # the verbs that end a chapter
 
 
 class _Deployed(Protocol):

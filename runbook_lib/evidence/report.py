@@ -134,7 +134,7 @@ def _notebooks(folder: Path) -> list[tuple[str, str]]:
 
 def _timings(entries: Sequence[Entry]) -> list[tuple[str, float, float, bool]]:
     """Return (what, start, duration, ok) of every timed attempt; start and duration in seconds, start counted from the run's first line."""
-    verbs = ("plan", "apply", "verify", "prove", "browser", "walk_pages", "failover", "destroy", "deploy")
+    verbs = ("plan", "apply", "verify", "prove", "browser", "walk_pages", "failover", "disaster", "backup", "restore", "destroy", "deploy")
     if not entries:
         return []
     zero = _seconds(entries[0]["utc"])

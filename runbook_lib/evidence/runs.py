@@ -77,6 +77,7 @@ def summarise(entries: list[Entry]) -> dict[str, Any]:
         **{name: head.get(name) for name in ("deployment", "pattern", "hardening", "expect")},
         "verdict": verdict["change"] if verdict else None,
         "statement": found.as_dict() if head.get("expect") else None,
+        "recovery": next((entry["figures"] for entry in reversed(entries) if entry["verb"] == "recovery"), None),
         "counts": asdict(tally(checks.values())) if verdict else None,
         "started": entries[0]["utc"] if entries else None,
         "finished": entries[-1]["utc"] if entries else None,
@@ -128,7 +129,7 @@ def _chapters_seen(entries: list[Entry]) -> list[str]:
 def _chapter(name: str, entries: list[Entry]) -> dict[str, Any]:
     """Return a chapter's entry of `result.json`. `ok` is what the runner wrote; without a runner, whether the newest attempt of each verb succeeded."""
     mine = [entry for entry in entries if entry.get("chapter") == name]
-    decisive = ("apply", "verify", "prove", "verdict", "works", "failover", "browser", "walk_pages", "destroy")
+    decisive = ("apply", "verify", "prove", "verdict", "works", "failover", "disaster", "browser", "walk_pages", "destroy")
     newest = {entry["verb"]: entry for entry in mine if entry["verb"] in decisive}
     whole = [entry for entry in mine if entry["verb"] == "chapter"]
     ok = whole[-1]["ok"] if whole else bool(newest) and all(entry["ok"] for entry in newest.values())

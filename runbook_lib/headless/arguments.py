@@ -25,6 +25,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "backup": ("databases and deployed archives into S3, while the product runs", "0 made, 1 not"),
     "backups": ("the backups of a deployment, the newest first", "0"),
     "restore": ("a backup into a deployment: after a lost database machine, or as a copy of another", "0 restored, 1 not"),
+    "drill": ("disaster: lose the database's machine or all of them under load, restore, and measure what was lost", "0 all of it passed, 1 not"),
     "destroy": ("ordered teardown, then prove that nothing tagged is left", "0 gone, 1 not"),
     "new": ("a folder with the notebooks, params and docs of this installation, to work in", "0 made, 1 not"),
     "open": ("JupyterLab at 00_start_here", "0"),
@@ -37,10 +38,11 @@ COMMANDS = {  # name: (what it does, exit status)
     "lab": ("up, down, status, env, ssh, hosts, browser: EC2 on one's own machine", "0, 1"),
     "classroom": ("up, status, down: JupyterHub with a login and a lab for each learner", "0, 1"),
 }
-WITH_DOCUMENT = ("run", "plan", "verify", "watch", "status", "destroy", "exercise", "backup", "backups", "restore")
+WITH_DOCUMENT = ("run", "plan", "verify", "watch", "status", "destroy", "exercise", "backup", "backups", "restore", "drill")
 SHELLS = ("bash", "zsh", "fish")
 LAB_VERBS = ("up", "down", "status", "env", "ssh", "hosts", "browser")
 EXERCISE_VERBS = ("list", "start", "check", "hint", "solve", "reset")
+DRILLS, LOSSES = ("disaster",), ("database", "everything")
 WORKERS_VERBS = ("up", "down")
 CLASSROOM_VERBS = ("up", "status", "down")
 AGREED = "the proof may make its test users where it asks (on AWS)"
@@ -164,6 +166,13 @@ def _backups(verb: Verb) -> None:
     restore.add_argument("--from", dest="source", default="", metavar="DEPLOYMENT", help="a backup of another deployment, of which this one becomes a copy")
     restore.add_argument("--empty", action="store_true", help="restore nothing: the data is meant to be gone, and the next run begins anew")
     restore.add_argument("--yes", action="store_true", help="do not ask for the deployment's name")
+    drill = verb("drill", "")
+    drill.add_argument("kind", choices=DRILLS, metavar="KIND", help=", ".join(DRILLS))
+    drill.add_argument("params", metavar="PARAMS", help="a params file: its deployment loses machines")
+    drill.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key (dotted)")
+    drill.add_argument("--lose", choices=LOSSES, default=LOSSES[0], help="the machine of the database (default), or every machine")
+    drill.add_argument("--agreed", action="store_true", help="on AWS: it may be done")
+    drill.add_argument("--yes", action="store_true", help="do not ask for the deployment's name")
 
 
 def _exercise(verb: Verb) -> None:

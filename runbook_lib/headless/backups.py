@@ -1,8 +1,9 @@
-"""The commands backup, backups and restore: the verbs of `chapters/backups.py`, with a run's folder and a document of JSON."""
+"""The commands backup, backups, restore and drill: the verbs of `chapters/backups.py` and of the disaster drill, with a run's folder and a document of JSON."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from runbook_lib.chapters.backups import as_table
 from runbook_lib.errors import RunbookError
 from runbook_lib.headless import documents, runner
 from runbook_lib.headless.schedule import Repeated, interval
-from runbook_lib.headless.terminal import Essential
+from runbook_lib.headless.terminal import Essential, Terminal
 from runbook_lib.spec.loader import find_params
 from runbook_lib.spec.model import Spec
 
@@ -80,3 +81,20 @@ def begin_anew(spec: Spec, confirmed: Callable[[], str], say: Say) -> int:
         deployment.backups.begin_anew(confirm)
     say(Essential(f"{spec.deployment} begins anew: ./runbook run PARAMS boots its nodes on empty databases"))
     return 0
+
+
+def drill(spec: Spec, lose: str, agreed: bool, confirmed: Callable[[], str], say: Terminal) -> int:
+    """Make a disaster drill, print what was measured, and return 0 when every check passed, else 1.
+
+    What it will do is printed before `confirmed` is asked, which returns the deployment's name. Raises what `DisasterDrill.drill` raises.
+    """
+    with runner.opened(spec) as deployment:
+        deployment.disaster.refuse(lose, agreed)
+        say(Essential(deployment.disaster.announcement(lose)))
+        confirm = confirmed()
+        with say.watching(), runner.one_verb(deployment, "drill-run", say):
+            found = deployment.disaster.drill(lose, confirm, agreed)
+            say(Essential(found))
+            folder = deployment.journal.folder
+    say(Essential(f"report: {os.path.relpath(folder / 'report.html')}"))
+    return 0 if found.checks.ok else 1

@@ -256,6 +256,16 @@ def _restore(args: argparse.Namespace) -> int:
     return backups.restore(spec, args.at, args.source, lambda found: ask(f"The databases of {spec.deployment} become those of {found}"), say, args.json)
 
 
+def _drill(args: argparse.Namespace) -> int:
+    from runbook_lib.headless import backups
+    from runbook_lib.spec.loader import load_spec
+
+    spec, say = load_spec(args.params, _overrides(args)), _terminal(args)
+    what = f"{spec.deployment} loses {'its database' if args.lose == 'database' else 'every machine'}"
+    with _documented(args, [spec] if args.json else []):
+        return backups.drill(spec, args.lose, args.agreed, lambda: _confirmed(args, spec.deployment, what, "touched"), say)
+
+
 def _exercise(args: argparse.Namespace) -> int:
     """Do a verb of an exercise and print what it says. A check that is not passed exits with 1."""
     from runbook_lib.chapters.exercises import card, engine
@@ -381,6 +391,6 @@ def _terminal(args: argparse.Namespace) -> Terminal:
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "new": _new, "run": _run, "batch": _batch, "workers": _workers, "plan": _plan, "verify": _verify, "watch": _watch, "status": _status, "exercise": _exercise,
-    "destroy": _destroy, "backup": _backup, "backups": _backups, "restore": _restore, "open": _open,
+    "destroy": _destroy, "backup": _backup, "backups": _backups, "restore": _restore, "drill": _drill, "open": _open,
     "doctor": _doctor, "verify-evidence": _verify_evidence, "site": _site, "test": _test, "completion": _completion,
 }  # fmt: skip

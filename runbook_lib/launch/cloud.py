@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from runbook_lib import pki
@@ -169,6 +169,10 @@ class Cloud:
         `Force` alone would still shut the operating system down in order first (EC2, StopInstances).
         """
         self.aws.client("ec2").stop_instances(InstanceIds=[self.instance(node).id], Force=True, SkipOsShutdown=True)
+
+    def lose(self, nodes: Sequence[str], progress: Progress | None = None) -> None:
+        """Terminate the machines of these nodes, and wait until they have ended. What was on their disks is gone. Raises `CloudError`."""
+        machines.lose(replace(self.inventory(), say=Reporter(progress, "drill", 1)), nodes)
 
     def start(self, node: str) -> None:
         """Start a stopped machine; returns once EC2 has taken the order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from runbook_lib.aws.host_keys import pin_name
@@ -165,6 +165,17 @@ def _end(inventory: Inventory, going: list[Instance]) -> None:
         inventory.ec2.terminate_instances(InstanceIds=sorted(ids))
     await_none(inventory, "machines to end", lambda m: m.state == "shutting-down" or (m.id in ids and m.state != "terminated"))
     observe(inventory)
+
+
+def lose(inventory: Inventory, names: Sequence[str]) -> None:
+    """Terminate the machines of these nodes with their disks, protected or not, and wait until they have ended: a drill. Raises `CloudError`."""
+    observe(inventory)
+    going = [inventory.here[name] for name in names if name in inventory.here]
+    for machine in going:
+        if machine.role == "db" and _protected(inventory, machine):
+            inventory.say(machine.node, "switching its termination protection off: this is a drill")
+            inventory.ec2.modify_instance_attribute(InstanceId=machine.id, DisableApiTermination={"Value": False})
+    _end(inventory, going)
 
 
 def stop_with_user_data(inventory: Inventory, more: str) -> None:

@@ -12,6 +12,7 @@ from runbook_lib.spec.patterns import PATTERNS
 NOTEBOOKS = ROOT / "notebooks"
 GREG = tuple(name for name, pattern in PATTERNS.items() if pattern.product == "greg")
 EVERY = tuple(PATTERNS)
+SECOND_DAY = "08_second_day"  # belongs to every pattern and to no run: what it does is for a day that somebody chooses
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from importlib.resources import files
 
 import yaml
 
-from runbook_lib.spec.chapters import chapters_of
+from runbook_lib.spec.chapters import SECOND_DAY, chapters_of
 from runbook_lib.spec.patterns import PATTERNS
 
 TABLE = files(__package__) / "glossary.yaml"
@@ -93,8 +93,8 @@ def used_by(word: Word) -> tuple[Word, ...]:
 
 
 def walks() -> list[list[str]]:
-    """Return, for each pattern, the names of its chapters in the order of a reader: 00, its own, 99; and those of whoever reads about batches."""
-    return [*([FIRST, *(chapter.name for chapter in chapters_of(pattern)), LAST] for pattern in PATTERNS), [FIRST, BATCH]]
+    """Return, for each pattern, the names of its chapters in the order of a reader: 00, its own, 08, 99; and those of whoever reads about batches."""
+    return [*([FIRST, *(chapter.name for chapter in chapters_of(pattern)), SECOND_DAY, LAST] for pattern in PATTERNS), [FIRST, BATCH]]
 
 
 def boxes(prose: Mapping[str, str]) -> dict[str, WordsBox]:

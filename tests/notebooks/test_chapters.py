@@ -62,6 +62,22 @@ def test_the_chapter_about_batches_runs_by_nbval_and_needs_no_machine(lab: Any, 
     assert [row["left_out"] for row in newest["rows"]] == [True, True, True, True, False] and newest["ok"]
 
 
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_the_second_day_changes_every_node_and_takes_it_back_and_loses_nothing_unasked(separated: Deployed, tmp_path: Path, quiet_runs: dict[str, str]) -> None:
+    deployment = separated.open()
+    before = {name: machine.id for name, machine in deployment.instances().items()}
+    output = tmp_path / "out.ipynb"
+    values = json.dumps({"params_file": separated.params, "overrides": dict(separated.overrides)})
+    command = [sys.executable, "-m", "papermill", "notebooks/08_second_day.ipynb", str(output), "-y", values]
+    done = subprocess.run(command, cwd=ROOT, env=quiet_runs, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = output.read_text()
+    assert "-Xmx768m" in said and said.count("G-Reg nodes: 8 resources changed on 4 hosts") == 2 and "no drill asked for" in said, "there and back"
+    assert {name: machine.id for name, machine in deployment.instances().items()} == before and not deployment.greg.plan()
+    deployment.close()
+
+
 def code_cells(path: Path) -> list[Any]:
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
 

@@ -13,6 +13,7 @@ import pytest
 from nbconvert.filters import markdown2html
 
 from runbook_lib.chapters import backups, cluster, launch, mysql, nginx, product_nodes, sso
+from runbook_lib.chapters.second_day import disaster
 from runbook_lib.checks.nginx_faults import faults
 from runbook_lib.notebook.words_cell import ENDS
 from runbook_lib.spec.chapters import CHAPTERS
@@ -20,7 +21,7 @@ from runbook_lib.spec.loader import load_spec
 from tests.conftest import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-VERBS = [kind for module in (backups, cluster, launch, mysql, nginx, product_nodes, sso) for kind in vars(module).values() if isinstance(kind, type)]
+VERBS = [kind for module in (backups, cluster, disaster, launch, mysql, nginx, product_nodes, sso) for kind in vars(module).values() if isinstance(kind, type)]
 NAMES = {path.stem for path in NOTEBOOKS}
 READ_IN_A_MINUTE = 150  # words: slowly, with a look at each table
 
@@ -44,7 +45,7 @@ def machine_minutes(chapter: str) -> float | None:
 
 
 def test_every_chapter_has_its_notebook() -> None:
-    assert set(CHAPTERS) | {"00_start_here", "10_batch", "99_tear_down"} == NAMES
+    assert set(CHAPTERS) | {"00_start_here", "08_second_day", "10_batch", "99_tear_down"} == NAMES
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -127,7 +128,7 @@ class TestStyle:
         assert linked <= NAMES
 
     def test_what_a_chapter_says_to_call_can_be_called(self, path: Path) -> None:
-        steps = {chapter.attribute for chapter in CHAPTERS.values()} | {"launch", "backups"}
+        steps = {chapter.attribute for chapter in CHAPTERS.values()} | {"launch", "backups", "disaster", "product"}
         for step, verb in re.findall(r"deployment\.(\w+)\.(\w+)\(", path.read_text()):
             assert step in steps
             assert any(callable(getattr(kind, verb, None)) for kind in VERBS), f"deployment.{step}.{verb}"

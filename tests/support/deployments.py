@@ -63,8 +63,9 @@ class Deployed:
         return (run for run in newest_first if all((run / f"{name}.ipynb").exists() for name in names))
 
     def command(self, verb: str, *more: str) -> list[str]:
+        """The words of a command. `verb`: also two words, such as "drill disaster"."""
         settings = [word for key, value in self.overrides.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-        return [sys.executable, "-m", "runbook_cli", verb, self.params, *settings, *more]
+        return [sys.executable, "-m", "runbook_cli", *verb.split(), self.params, *settings, *more]
 
     def cli(self, verb: str, *more: str, seconds: float = 600, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; output is kept."""

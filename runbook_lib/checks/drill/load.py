@@ -209,7 +209,8 @@ class Stream:
             if (late := self.now - before - POLL) >= LATE:
                 self.lags.append((self.now, late))
 
-    def _late_since(self, second: float) -> float:
+    def late_since(self, second: float) -> float:
+        """Return by how many seconds at most this machine was late itself since `second` after the start; 0.0 when it was not."""
         return max((late for ended, late in reversed(self.lags) if ended >= second), default=0.0)
 
     def _refuse_failures(self) -> None:
@@ -243,7 +244,7 @@ class Stream:
         except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError) as error:
             failure = f"{type(error).__name__}: {error}".rstrip(": ")
         await asyncio.sleep(0)  # the control, if it is late as well, says so first
-        self.samples.append(Sample(due, self.now - due, number, node, failure, retried, lost, self._late_since(due)))
+        self.samples.append(Sample(due, self.now - due, number, node, failure, retried, lost, self.late_since(due)))
 
 
 class _Connections:

@@ -42,16 +42,16 @@ class UserStore:
     """The user store, used through one node as the administrator."""
 
     def __init__(self, scene: Scene, node: ProductNode):
-        self._scene, self._node = scene, node
+        self.scene, self.node = scene, node
 
     def call(self, operation: str, **arguments: object) -> list[str]:
         """Call one SOAP operation and return the texts of its `return` elements. A list is sent as a repeated element.
 
         Raises `Deadlock` when the database reports one, and `RunbookError` for another error or when there is no response.
         """
-        visitor = self._scene.visitor(NODE, self._node)
+        visitor = self.scene.visitor(NODE, self.node)
         try:
-            answer = user_store.ask(visitor, self._node.origin, self._scene.admin.user, self._scene.admin.password, operation, **arguments)
+            answer = user_store.ask(visitor, self.node.origin, self.scene.admin.user, self.scene.admin.password, operation, **arguments)
         except OSError as error:
             raise self._failed(operation, f"no answer: {error}") from error
         if answer.status not in (200, 202):
@@ -66,7 +66,7 @@ class UserStore:
         """Return the error of a failed operation; the caller raises it."""
         return kind(
             f"the user store refuses {operation}: {why}",
-            f"{self._node.name}: {self._node.origin}{user_store.SERVICE}",
+            f"{self.node.name}: {self.node.origin}{user_store.SERVICE}",
             "is the node up (chapter 04), and is the administrator's password that of the user database?",
         )
 
@@ -167,6 +167,30 @@ class Logins(dict[str, Login]):
         return Check(CLEAN_UP, "The test users are removed again", status, "nothing is left", redactor.redact(seen), where, chapter)
 
 
+def make(store: UserStore) -> Logins:
+    """Make one test user of each kind in `ROLES`, and return them with the administrator; what an interrupted proof left is removed first.
+
+    Raises `RunbookError` when they cannot be made; those that were made until then are removed.
+    """
+    sweep(store)
+    missing = {role for roles in ROLES.values() for role in roles} - set(store.roles())
+    if missing:
+        raise RunbookError(
+            f"the roles {', '.join(sorted(missing))} do not exist yet",
+            f"{store.node.name}: user database",
+            "each application makes its roles at its first boot: finish chapter 04",
+        )
+    logins = Logins({kind: _fresh(kind) for kind in ROLES}, admin=store.scene.admin)
+    try:
+        # They are made one after the other too: a creation that a deadlock interrupts may be incomplete and cannot be retried.
+        for kind, roles in ROLES.items():
+            store.add(logins[kind], roles)
+    except BaseException:
+        logins.clean_up(store)
+        raise
+    return logins
+
+
 @contextlib.contextmanager
 def test_users(scene: Scene) -> Iterator[Logins]:
     """Make one test user of each kind in `ROLES` for the time of a `with` block; yield them with the administrator.
@@ -175,19 +199,8 @@ def test_users(scene: Scene) -> Iterator[Logins]:
     when they cannot be made, or when the users of an earlier proof cannot be removed.
     """
     store = UserStore(scene, scene.machines[0])
-    sweep(store)
-    missing = {role for roles in ROLES.values() for role in roles} - set(store.roles())
-    if missing:
-        raise RunbookError(
-            f"the roles {', '.join(sorted(missing))} do not exist yet",
-            f"{scene.machines[0].name}: user database",
-            "each application makes its roles at its first boot: finish chapter 04",
-        )
-    logins = Logins({kind: _fresh(kind) for kind in ROLES}, admin=scene.admin)
+    logins = make(store)
     try:
-        # They are made one after the other too: a creation that a deadlock interrupts may be incomplete and cannot be retried.
-        for kind, roles in ROLES.items():
-            store.add(logins[kind], roles)
         yield logins
     finally:
         logins.clean_up(store)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from runbook_lib.evidence import runs
-from runbook_lib.evidence.pictures import boots, request_way
+from runbook_lib.evidence.pictures import boots, outage, request_way
 from runbook_lib.evidence.pictures.figure import Figure
 
-KINDS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {"boots": boots.draw, "way": request_way.draw}
+KINDS: dict[str, Callable[[Mapping[str, Any]], Figure]] = {"boots": boots.draw, "way": request_way.draw, "outage": outage.draw}
 
 
 def drawn(kind: str, values: Mapping[str, Any]) -> Figure:

@@ -9,8 +9,9 @@ from typing import Any
 
 import runbook_lib
 from runbook_lib.changes import Plan, Result
-from runbook_lib.chapters import cluster, launch, mysql, nginx, product_nodes, sso
+from runbook_lib.chapters import backups, cluster, launch, mysql, nginx, product_nodes, sso
 from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.chapters.second_day import disaster
 from runbook_lib.check import CheckTable
 from runbook_lib.headless.batch_view import Batch
 
@@ -22,6 +23,8 @@ OBJECTS = {  # what deployment.<name> is
     "nginx": nginx.Nginx,
     "cluster": cluster.Cluster,
     "sso": sso.Sso,
+    "backups": backups.Backups,
+    "disaster": disaster.DisasterDrill,
 }
 RETURNED = (Plan, Result, CheckTable)
 INNER = ("checks", "own_checks", "nodes", "desired", "wish", "work", "resumed", "lacking", "announce")  # what the verbs are made of

@@ -152,7 +152,7 @@ def test_the_result_has_the_shape_of_the_contract(journal: Journal) -> None:
     found = report.finish(journal)
     assert {"covered", "complete", "standing"} <= set(found)
     assert set(found) - {"covered", "complete", "standing"} == {
-        "environment", "schema", "provenance", "deployment", "pattern", "hardening", "expect", "verdict", "statement", "counts",
+        "environment", "schema", "provenance", "deployment", "pattern", "hardening", "expect", "verdict", "statement", "recovery", "counts",
         "started", "finished", "ok", "chapters", "checks",
     }  # fmt: skip
     assert found["chapters"][0] == {"name": "02_install_mysql", "ok": True, "seconds": 12.3, "changed": 1}

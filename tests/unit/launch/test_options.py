@@ -201,6 +201,18 @@ def test_the_databases_machine_alone_is_protected_and_a_tear_down_says_that_it_e
     assert [step.doing for step in told if "termination protection" in step.doing] == ["switching its termination protection off: this is a tear-down"]
 
 
+@pytest.mark.parametrize("going", [("db-1",), ("lb-1", "db-1", "greg-1")])
+def test_a_drill_loses_exactly_the_named_machines_protected_or_not(make_cloud: Make, going: tuple[str, ...]) -> None:
+    cloud = make_cloud(overrides=PROTECTED)
+    cloud.apply()
+    before = set(cloud.describe())
+    cloud.lose(going)
+    assert set(cloud.describe()) == before - {*going}
+    cloud.lose(going)  # what is gone already is no error
+    due = [p for p in cloud.plan().pending if p.stage == "machine"]
+    assert {p.host for p in due} == {*going}, "chapter 01 would launch them again"
+
+
 def test_protection_is_switched_on_and_off_as_planned(make_cloud: Make) -> None:
     plain, protected = make_cloud(), make_cloud(overrides=PROTECTED)
     plain.apply()

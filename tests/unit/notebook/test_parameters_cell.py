@@ -31,7 +31,7 @@ def chapters(tmp_path: Path) -> Path:
 
 def test_every_chapter_of_the_pattern_and_the_tear_down_name_the_file(chapters: Path) -> None:
     changed = use_in_chapters(chapters.parent / "params" / "mine.yaml", "greg-single", chapters)
-    assert changed == (*(chapter.name for chapter in chapters_of("greg-single")), "99_tear_down")
+    assert changed == (*(chapter.name for chapter in chapters_of("greg-single")), "08_second_day", "99_tear_down")
     assert {_line_of(chapters / f"{name}.ipynb") for name in changed} == {'params_file = "../params/mine.yaml"'}
     assert "mine" not in (chapters / "03_configure_as_nodes.ipynb").read_text()
 
