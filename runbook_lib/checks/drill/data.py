@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from lxml import etree
 
 from runbook_lib.checks import user_store
-from runbook_lib.checks.drill.outage import Look, Write
+from runbook_lib.checks.drill.outage import Trial, Write
 from runbook_lib.checks.sso.environment import Login, Scene
 from runbook_lib.checks.sso.publishing import ASSETS, TYPE, made_id
 from runbook_lib.errors import RunbookError
@@ -173,7 +173,7 @@ class Observers:
     clock: Callable[[], float]
     late: Callable[[float], float]
     writes: list[Write] = field(default_factory=list)
-    looks: list[Look] = field(default_factory=list)
+    looks: list[Trial] = field(default_factory=list)
 
     def __enter__(self) -> Observers:
         self._ended = threading.Event()
@@ -222,7 +222,7 @@ class Observers:
     def _look(self, at: float) -> None:
         if anchor := self.anchor:
             failure = _outcome(lambda: self.data.look(anchor))
-            self.looks.append(Look(at, self.clock() - at, failure, self.late(at)))
+            self.looks.append(Trial(at, self.clock() - at, failure, self.late(at)))
 
 
 def settled(data: Data, expected: Sequence[str], seconds: float, pause: float = EVERY) -> dict[str, str]:

@@ -25,7 +25,7 @@ NAMED = 3  # of a longer list, how many are named
 
 
 @dataclass(frozen=True)
-class Look:
+class Trial:
     """One look of a user. `at`: seconds after the drill's beginning; `took`: seconds until it ended; `failure`: "" when all of it worked.
 
     `late`: by how many seconds at most this machine itself was late meanwhile.
@@ -47,7 +47,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Write(Look):
+class Write(Trial):
     """One write of `name`. With a failure nobody knows whether it was done: it counts neither as written nor as lost."""
 
     name: str = ""
@@ -87,7 +87,7 @@ class Disaster:
     host: str
     samples: Sequence[Sample]
     writes: Sequence[Write]
-    looks: Sequence[Look]
+    looks: Sequence[Trial]
     moments: Moments
     marks: Sequence[tuple[float, str]]
     after: Aftermath

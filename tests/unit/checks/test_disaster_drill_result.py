@@ -10,7 +10,7 @@ import pytest
 
 from runbook_lib.chapters.second_day import disaster
 from runbook_lib.checks.drill import data as written
-from runbook_lib.checks.drill.outage import Aftermath, Disaster, Look, Moments, Write
+from runbook_lib.checks.drill.outage import Aftermath, Disaster, Moments, Trial, Write
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence.pictures import outage
 from runbook_lib.headless.arguments import LOSSES
@@ -29,8 +29,8 @@ def write(second: int, failure: str = "", took: float = 0.2, late: float = 0.0) 
     return Write(float(second), took, failure, late, name(second))
 
 
-def look(second: float, failure: str = "", late: float = 0.0, took: float = 0.5) -> Look:
-    return Look(second, took, failure, late)
+def look(second: float, failure: str = "", late: float = 0.0, took: float = 0.5) -> Trial:
+    return Trial(second, took, failure, late)
 
 
 WRITES = [*(write(second) for second in range(13)), *(write(second, "HTTP 502") for second in range(13, 62)), write(70)]
@@ -39,7 +39,7 @@ SAMPLES = [*(sample(at) for at in range(13)), *(sample(at, failure="status 502")
 KEPT = {name(second): "" for second in range(6)}  # the write of second 5 was done while the backup was made
 
 
-def result(writes: Sequence[Write] = WRITES, looks: Sequence[Look] = LOOKS, found: Mapping[str, str] = KEPT, samples: Sequence[Any] = SAMPLES,
+def result(writes: Sequence[Write] = WRITES, looks: Sequence[Trial] = LOOKS, found: Mapping[str, str] = KEPT, samples: Sequence[Any] = SAMPLES,
            guarded: bool = True, **after: Sequence[str]) -> Disaster:  # fmt: skip
     aftermath = Aftermath(found, guarded, **after)
     return Disaster("shop", "database", ("db-1",), "assets", "store.lab.test", samples, writes, looks, MOMENTS, ((13.0, "lost"),), aftermath)
@@ -60,7 +60,7 @@ FIGURES = [
 
 
 @pytest.mark.parametrize(("found", "looks", "rpo", "rto", "lost"), [row[1:] for row in FIGURES], ids=[row[0] for row in FIGURES])
-def test_rpo_and_rto_follow_from_samples_and_marks(found: Mapping[str, str], looks: Sequence[Look], rpo: float | None, rto: float | None, lost: int) -> None:
+def test_rpo_and_rto_follow_from_samples_and_marks(found: Mapping[str, str], looks: Sequence[Trial], rpo: float | None, rto: float | None, lost: int) -> None:
     figures = result(found=found, looks=looks).figures
     assert (figures["rpo_seconds"], figures["rto_seconds"], figures["written"], figures["lost"]) == (rpo, rto, 13, lost)
     assert figures["survived"] == 13 - lost
