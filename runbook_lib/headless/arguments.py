@@ -24,6 +24,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "backup": ("databases and deployed archives into S3, while the product runs", "0 made, 1 not"),
     "backups": ("the backups of a deployment, the newest first", "0"),
     "restore": ("a backup into a deployment: after a lost database machine, or as a copy of another", "0 restored, 1 not"),
+    "rotate": ("passwords, keys, certificates replaced while the cluster serves, the old values proven refused", "0 rotated, 1 not"),
     "destroy": ("ordered teardown, then prove that nothing tagged is left", "0 gone, 1 not"),
     "new": ("a folder with the notebooks, params and docs of this installation, to work in", "0 made, 1 not"),
     "open": ("JupyterLab at 00_start_here", "0"),
@@ -36,7 +37,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "lab": ("up, down, status, env, ssh, hosts, browser: EC2 on one's own machine", "0, 1"),
     "classroom": ("up, status, down: JupyterHub with a login and a lab for each learner", "0, 1"),
 }
-WITH_DOCUMENT = ("run", "plan", "verify", "status", "destroy", "exercise", "backup", "backups", "restore")
+WITH_DOCUMENT = ("run", "plan", "verify", "status", "destroy", "exercise", "backup", "backups", "restore", "rotate")
 SHELLS = ("bash", "zsh", "fish")
 LAB_VERBS = ("up", "down", "status", "env", "ssh", "hosts", "browser")
 EXERCISE_VERBS = ("list", "start", "check", "hint", "solve", "reset")
@@ -154,6 +155,10 @@ def _backups(verb: Verb) -> None:
     restore.add_argument("--from", dest="source", default="", metavar="DEPLOYMENT", help="a backup of another deployment, of which this one becomes a copy")
     restore.add_argument("--empty", action="store_true", help="restore nothing: the data is meant to be gone, and the next run begins anew")
     restore.add_argument("--yes", action="store_true", help="do not ask for the deployment's name")
+    rotated: Any = verb("rotate").add_argument(
+        "what", nargs="+", metavar="WHAT", help="administrator, databases, ssh-key, tier-keys, host-certificates, ca; all"
+    )
+    rotated.completer = lambda **_: [*import_module("runbook_lib.launch.secrets").ROTATED, "all"]
 
 
 def _exercise(verb: Verb) -> None:
