@@ -62,6 +62,10 @@ class WrongHostKey(HostError):
     transient = False
 
 
+class KeyRefused(HostError):
+    """A host answered and does not let this SSH key in."""
+
+
 class PackError(RunbookError):
     """An archive (pack, JDK or driver) cannot be fetched, or is not the one that the parameters name."""
 

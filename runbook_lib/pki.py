@@ -72,10 +72,11 @@ def issue(ca: Authority, hosts: Sequence[str], now: datetime.datetime | None = N
 def make_tier_key(common_name: str, sans: Sequence[str], now: datetime.datetime | None = None) -> str:
     """Return a new signing key of a tier as one PEM text, key first: self-signed, RSA 2048, SHA-256.
 
-    Carbon uses it for SAML and for TLS on 9443, so `sans` are the public names that Nginx checks there (golden-run 5).
+    Carbon uses it for SAML and for TLS on 9443, so `sans` are the public names that Nginx checks there (golden-run 5). Its subject is its own: of
+    two self-signed certificates of one subject, OpenSSL finds the one that is valid for longer only, and Nginx refuses nodes that show the other.
     """
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    subject = _name(common_name)
+    subject = x509.Name([*_name(common_name), x509.NameAttribute(NameOID.SERIAL_NUMBER, f"{x509.random_serial_number():x}"[:16])])
     builder = (
         _builder(subject, subject, key.public_key(), TIER_DAYS, now)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from runbook_lib.aws import packs
+from runbook_lib.aws import packs, rotation
 from runbook_lib.aws.lock import Lock
 from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.aws.s3.staging import stage
@@ -196,7 +196,8 @@ class Session:
         operator = self.cloud.operator_cidr() if found else None
         values = self.vault.read_all()
         in_use, restoring = bool(booted) or IN_USE in values, values.get(RESTORING, "")
-        return Context(self.spec, self.topology, Unknown(values), self.pack, self.jdk, self.driver, operator, booted, in_use, restoring)
+        former = rotation.former(values)
+        return Context(self.spec, self.topology, Unknown(values), self.pack, self.jdk, self.driver, operator, booted, in_use, restoring, former)
 
     def record_first_boot(self, node: str) -> None:
         """Tag the node's machine with the time at which its first boot was seen to be complete. A machine that replaces it has no such tag."""

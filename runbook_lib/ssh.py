@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import paramiko
 
-from runbook_lib.errors import HostError, RunbookError, WrongHostKey
+from runbook_lib.errors import HostError, KeyRefused, RunbookError, WrongHostKey
 from runbook_lib.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Host:
                 transport.auth_publickey(self.at.user, key)
                 return
         if self._key:
-            raise HostError(f"{self.name} refuses the deployment's key for {self.at.user}", where, "look into the console output for cloud-init's lines")
+            raise KeyRefused(f"{self.name} refuses the deployment's key for {self.at.user}", where, "look into the console output for cloud-init's lines")
         raise HostError(
             f"{self.name} accepts none of your own SSH keys for {self.at.user}", where, f"see that `ssh {self.at.user}@{self.at.address}` works, with ssh-agent"
         )
@@ -203,6 +203,10 @@ class Host:
             raise kind(f"{self.name} cannot connect to {address}:{port}: {error.text}") from error
         except paramiko.SSHException as error:
             raise TimeoutError(f"{self.name} got no connection to {address}:{port}: {error}") from error
+
+    def with_key(self, private_key: str) -> Host:
+        """Return the same machine, reached in the same way, to be signed in to with another key."""
+        return Host(self.at, private_key, self.via, self.timeout, self._dial)
 
     def close(self) -> None:
         with self._lock:

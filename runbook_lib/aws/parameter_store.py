@@ -24,6 +24,8 @@ PUBLIC = (
     "exercises/",
     "in-use",
     "restoring",
+    "rotating/ca.pem",
+    "retired/ca.pem",
 )  # in clear: certificates, public keys, who works here, what held
 
 
@@ -120,6 +122,10 @@ class Vault:
                 self._remember(parameter["Name"].removeprefix(self.prefix), parameter["Value"])
         self._whole = True
         return dict(self._known)
+
+    def known(self) -> tuple[str, ...]:
+        """Return the names that were read so far, without asking again."""
+        return tuple(sorted(self._known))
 
     def names(self) -> tuple[str, ...]:
         """Return the names that are stored, sorted; values are not read."""

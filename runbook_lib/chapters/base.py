@@ -160,7 +160,11 @@ class Converging(Verbs):
         """Return the desired state by node name: what every machine has, then what its role adds."""
         context = self.deployment.context()
         self.refuse(context)
-        return {node.name: (*machine.desired(), *self.desired(node, context)) for node in self.nodes()}
+        return {node.name: self.wish_of(node, context) for node in self.nodes()}
+
+    def wish_of(self, node: Node, context: Context) -> Sequence[engine.Stage]:
+        """Return the desired state of one node."""
+        return (*machine.desired(), *self.desired(node, context))
 
     def plan(self) -> Plan:
         """Return the difference between the hosts and the desired state, without changing anything. On a machine that is not launched all is pending."""

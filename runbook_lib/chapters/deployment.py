@@ -14,6 +14,7 @@ from typing import Any
 
 from runbook_lib.chapters import backups, cluster, launch, mysql, nginx, product_nodes, sso, status_board, teardown
 from runbook_lib.chapters.base import banner
+from runbook_lib.chapters.rotation import rotate as rotations
 from runbook_lib.chapters.second_day import disaster
 from runbook_lib.evidence import report
 from runbook_lib.evidence.journal import Journal
@@ -70,6 +71,14 @@ class Deployment(Session):
         Its backups in S3 stay, and are named; with `backups` they are deleted too.
         """
         return teardown.destroy(self, confirm, backups)
+
+    def rotate(self, *what: str) -> rotations.Rotated:
+        """Replace passwords, keys or certificates while the cluster serves; return what was changed and proven, shown as a table.
+
+        `what`: administrator, databases, ssh-key, tier-keys, host-certificates, ca, or all. Raises RunbookError for another name and where the
+        deployment is not as its parameters say: nothing was touched then. ChecksFailed where an old value is not refused.
+        """
+        return rotations.rotate(self, what)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return whose deployment this is, the topology picture and the status board for a notebook, as HTML and as text."""

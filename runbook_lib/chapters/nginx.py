@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
+from runbook_lib.changes import Plan, Result
 from runbook_lib.chapters.base import Converging
+from runbook_lib.chapters.rotation import rotate
 from runbook_lib.check import CheckTable
 from runbook_lib.converge import engine
 from runbook_lib.evidence.pictures.figure import Figure
@@ -25,6 +29,19 @@ class Nginx(Converging):
 
     def desired(self, node: Node, context: Context) -> Sequence[engine.Stage]:
         return nginx.desired(node, context)
+
+    def plan(self) -> Plan:
+        """Return the difference between the balancers and their desired state, and what is left of a rotation: no chapter after this one changes machines."""
+        found = super().plan()
+        return replace(found, pending=(*found.pending, *rotate.due(self.deployment, self.deployment.vault.known())))
+
+    def work(self, plan: Plan, progress: Any) -> Result:
+        left = plan.of(rotate.STAGE)
+        done = super().work(replace(plan, pending=tuple(p for p in plan.pending if p not in left)), progress)
+        if not left:
+            return done
+        rotate.finish(self.deployment)
+        return replace(done, changed=done.changed + left)
 
     def own_checks(self, quiet: bool = False) -> CheckTable:
         from runbook_lib.checks.nginx import verify_nginx

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runbook_lib.changes import Change, Event, Pending, Plan, Result
 from runbook_lib.chapters.base import Converging
+from runbook_lib.chapters.rotation import administrator
 from runbook_lib.check import CheckTable
 from runbook_lib.checks.product_nodes import boot_times, verify_nodes
 from runbook_lib.converge import engine
@@ -20,12 +21,17 @@ from runbook_lib.errors import HostError, LockHeld, PlanOvertaken, RunbookError,
 from runbook_lib.evidence.pictures.boots import first_boots
 from runbook_lib.evidence.pictures.figure import Figure
 from runbook_lib.notebook import progress as progress_
-from runbook_lib.operations import demo_app, deploy_archive, replacement, rolling_restart, startup
+from runbook_lib.operations import demo_app, deploy_archive, replacement, rolling_restart, rotated, startup
 from runbook_lib.operations.backup import recreate_databases
 from runbook_lib.operations.lost_database import refuse_lost_data
 from runbook_lib.roles import appserver, carbon, greg, mysql
 from runbook_lib.roles.context import Context
 from runbook_lib.topology.model import Node
+
+if TYPE_CHECKING:
+    from runbook_lib.session import Session
+
+PASSWORD = "administrator"  # the stage, as plans name it
 
 
 class ProductNodes(Converging):
@@ -56,18 +62,20 @@ class ProductNodes(Converging):
             serving = context.booted - out_of_reach.keys()
             unproven = replacement.unproven(d.fleet(without=out_of_reach), context, serving) if serving else set()
             dumps, proofs = replacement.dumps_due(context, plan), replacement.proofs_due(unproven - replacement.replaced_by(plan))
-        return replace(plan, pending=dumps + plan.pending + boots + proofs)
+        return replace(plan, pending=dumps + _administrator(d, context) + plan.pending + boots + proofs)
 
     def work(self, plan: Plan, progress: Any) -> Result:
         d, hosts = self.deployment, self.deployment.fleet()
-        boots, dumps, proofs = plan.of(startup.FIRST_BOOT), plan.of(replacement.DUMP), plan.of(replacement.PROOF)
-        settings = replace(plan, pending=tuple(p for p in plan.pending if p not in (*boots, *dumps, *proofs)))
+        boots, dumps, proofs, passwords = (plan.of(stage) for stage in (startup.FIRST_BOOT, replacement.DUMP, replacement.PROOF, PASSWORD))
+        settings = replace(plan, pending=tuple(p for p in plan.pending if p not in (*boots, *dumps, *proofs, *passwords)))
         before = d.context()
         self.refuse(before)
         if before.booted:  # also of a deployment that is older than this record
             d.record_in_use()
         dumped = self._dump(plan, dumps)
-        batches = rolling_restart.batches(d, before, settings)
+        for due in passwords:
+            administrator.change(d, before, due.host)
+        batches = rotated.at_its_turn(d, before, rolling_restart.batches(d, before, settings))
         try:
             done = engine.apply(hosts, settings, progress, progress.stop, batches, lambda names: self._served(before, names, progress))
             if proofs:
@@ -79,7 +87,7 @@ class ProductNodes(Converging):
         except RunbookError as error:
             self._roll_back(before, error, dumped, progress)
             raise
-        done = replace(done, changed=dumps + done.changed + proofs)
+        done = replace(done, changed=dumps + passwords + done.changed + proofs)
         if not boots:
             return done
         plan.begun.update(p.host for p in boots)
@@ -161,6 +169,12 @@ class ProductNodes(Converging):
         """
         d = self.deployment
         return self.pictured("boots", boot_times(d, first_boots(d.journal.folder)))
+
+
+def _administrator(d: Session, context: Context) -> tuple[Pending, ...]:
+    """Return the change of the administrator's password in the product, where a rotation of it is under way."""
+    node = administrator.due(d, context)
+    return (Pending(node, PASSWORD, Change("the administrator's password", "change", "in the product's user store: it is being rotated")),) if node else ()
 
 
 class Greg(ProductNodes):

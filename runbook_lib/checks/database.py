@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pymysql
 
+from runbook_lib.aws.rotation import RETIRED
 from runbook_lib.check import Check, CheckTable, answered
 from runbook_lib.converge.engine import ask
 from runbook_lib.errors import RunbookError
@@ -110,9 +111,13 @@ def _encryption(d: Session, database: Database) -> list[Check]:
     They hold for the product's own connections too: the server takes none in clear text. The same password must be taken inside TLS, or a
     wrong one would pass for the refusal that is asked for.
     """
-    host, address, password = d.fleet()[d.topology.wso2_nodes[0].name], d.topology.db.address, d.vault.get(database.secret)
-    trusted, seen = _certificate(host, address, database, password, d.vault.get("ca.pem"))
-    code, said = _refusal_of_clear_text(host, address, database, password)
+    host, address, (password, *before) = d.fleet()[d.topology.wso2_nodes[0].name], d.topology.db.address, _valid(d, database.secret)
+    authorities = "".join(_valid(d, "ca.pem"))
+    trusted, seen = _certificate(host, address, database, password, authorities)
+    if not trusted and before:
+        [password] = before
+        trusted, seen = _certificate(host, address, database, password, authorities)
+    code, said = refusal(host, address, database, password, None)
     refused = trusted and code in CLEAR_TEXT_REFUSED
     return [
         _row("mysql-tls-only", "a password that is taken inside TLS is refused in clear text", refused, "refused", said, host.name),
@@ -120,10 +125,25 @@ def _encryption(d: Session, database: Database) -> list[Check]:
     ]
 
 
-def _refusal_of_clear_text(host: Host, address: str, database: Database, password: str) -> tuple[int, str]:
-    """Sign in from `host` without TLS; return the server's error code and words, or 0 and what happened instead."""
+def _valid(d: Session, name: str) -> list[str]:
+    """Return the value, and while it is being rotated the one before: a node has that until its turn."""
+    return [d.vault.get(one) for one in (name, RETIRED + name) if one == name or one in d.vault.known()]
+
+
+def untrusted(host: Host, address: str, database: Database, password: str, authority: str) -> str:
+    """Return why a client on `host` that trusts `authority` alone does not trust the server's certificate; "" where it does, or nothing was shown."""
     try:
-        with _signed_in(host, address, database, password, None):
+        with _signed_in(host, address, database, password, tls_context(authority)):
+            return ""
+    except FAILURES as error:
+        cause = getattr(error, "original_exception", error)
+        return cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else ""
+
+
+def refusal(host: Host, address: str, database: Database, password: str, context: ssl.SSLContext | None) -> tuple[int, str]:
+    """Sign in from `host` (without TLS where `context` is None); return the server's error code and words, or 0 and what happened instead."""
+    try:
+        with _signed_in(host, address, database, password, context):
             return 0, "in"
     except FAILURES as error:
         code = error.args[0] if isinstance(error, pymysql.MySQLError) and error.args else 0
@@ -142,11 +162,15 @@ def _certificate(host: Host, address: str, database: Database, password: str, au
 def _logins(d: Session, databases: tuple[Database, ...]) -> list[Check]:
     """Return one check per account: it signs in from every product node and sees its own database only."""
     nodes = [node.name for node in d.topology.wso2_nodes]
-    passwords = {database.account: d.vault.get(database.secret) for database in databases}
-    context = tls_context(d.vault.get("ca.pem"))
+    passwords = {database.account: _valid(d, database.secret) for database in databases}
+    context = tls_context("".join(_valid(d, "ca.pem")))
+
+    def try_one(host: Host, db: Database) -> str:
+        first, *others = (_login(host, d.topology.db.address, db, password, context) for password in passwords[db.account])
+        return "" if "" in others else first
 
     def try_all(host: Host) -> dict[str, str]:
-        return {db.account: _login(host, d.topology.db.address, db, passwords[db.account], context) for db in databases}
+        return {db.account: try_one(host, db) for db in databases}
 
     answers = d.fleet().each(try_all, nodes)
     rows = []

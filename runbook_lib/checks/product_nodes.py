@@ -77,7 +77,7 @@ def _administrator(d: Session, context: Context, chapter: str) -> list[Check]:
     found = []
     for tier in d.topology.tiers:
         nodes = {node.name: node for node in d.topology.tier(tier) if node.role != "as-worker"}
-        said = d.fleet().each(lambda host, nodes=nodes: _signs_in(host, nodes[host.name].address, context.secrets[ADMIN_PASSWORD]), list(nodes))  # type: ignore[misc]
+        said = d.fleet().each(lambda host, nodes=nodes: signs_in(host, nodes[host.name].address, context.secrets[ADMIN_PASSWORD]), list(nodes))  # type: ignore[misc]
         status: Status = "fail" if 401 in said.values() else "pass" if set(said.values()) == {200} else "undecided"
         seen = "; ".join(f"{name}: {'no answer' if code is None else f'status {code}'}" for name, code in said.items())
         if status == "fail":
@@ -90,7 +90,7 @@ def _administrator(d: Session, context: Context, chapter: str) -> list[Check]:
     return found
 
 
-def _signs_in(host: Host, address: str, password: str) -> int | None:
+def signs_in(host: Host, address: str, password: str) -> int | None:
     """Return the status of a question to the user store as the administrator, asked on the node itself; None when there is no answer."""
     client = Client({address: address}, None, through(host))
     try:

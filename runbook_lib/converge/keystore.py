@@ -81,14 +81,15 @@ class Keystore(_Store):
 
 @dataclass(frozen=True)
 class Truststore(_Store):
-    """A JKS truststore that holds these PEM certificates by alias. Other aliases of the shipped store stay."""
+    """A JKS truststore that holds these PEM certificates by alias. Other aliases of the shipped store stay, unless it is `whole`: nothing else then."""
 
     kind = "truststore"
     certificates: Mapping[str, str] = field(default_factory=dict, repr=False)
+    whole: bool = False
 
     @cached_property
     def _made_of(self) -> str:
         return _digest(sorted(self.certificates.items()), self.password)
 
     def order(self, fact: Fact) -> Wire:
-        return {**super().order(fact), "certificates": dict(self.certificates)}
+        return {**super().order(fact), "certificates": dict(self.certificates), "whole": self.whole}

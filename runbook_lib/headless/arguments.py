@@ -26,6 +26,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "backups": ("the backups of a deployment, the newest first", "0"),
     "restore": ("a backup into a deployment: after a lost database machine, or as a copy of another", "0 restored, 1 not"),
     "drill": ("disaster: lose the database's machine or all of them under load, restore, and measure what was lost", "0 all of it passed, 1 not"),
+    "rotate": ("passwords, keys, certificates replaced while the cluster serves, the old values proven refused", "0 rotated, 1 not"),
     "destroy": ("ordered teardown, then prove that nothing tagged is left", "0 gone, 1 not"),
     "new": ("a folder with the notebooks, params and docs of this installation, to work in", "0 made, 1 not"),
     "open": ("JupyterLab at 00_start_here", "0"),
@@ -38,7 +39,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "lab": ("up, down, status, env, ssh, hosts, browser: EC2 on one's own machine", "0, 1"),
     "classroom": ("up, status, down: JupyterHub with a login and a lab for each learner", "0, 1"),
 }
-WITH_DOCUMENT = ("run", "plan", "verify", "watch", "status", "destroy", "exercise", "backup", "backups", "restore", "drill")
+WITH_DOCUMENT = ("run", "plan", "verify", "watch", "status", "destroy", "exercise", "backup", "backups", "restore", "rotate", "drill")
 SHELLS = ("bash", "zsh", "fish")
 LAB_VERBS = ("up", "down", "status", "env", "ssh", "hosts", "browser")
 EXERCISE_VERBS = ("list", "start", "check", "hint", "solve", "reset")
@@ -173,6 +174,10 @@ def _backups(verb: Verb) -> None:
     drill.add_argument("--lose", choices=LOSSES, default=LOSSES[0], help="the machine of the database (default), or every machine")
     drill.add_argument("--agreed", action="store_true", help="on AWS: it may be done")
     drill.add_argument("--yes", action="store_true", help="do not ask for the deployment's name")
+    rotated: Any = verb("rotate").add_argument(
+        "what", nargs="+", metavar="WHAT", help="administrator, databases, ssh-key, tier-keys, host-certificates, ca; all"
+    )
+    rotated.completer = lambda **_: [*import_module("runbook_lib.launch.secrets").ROTATED, "all"]
 
 
 def _exercise(verb: Verb) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from runbook_lib import pki
+from runbook_lib.aws.rotation import RETIRED
 from runbook_lib.changes import Pending
 from runbook_lib.errors import CloudError
 from runbook_lib.launch.inventory import PUBLIC_KEY, Inventory, Question, by_tag, pending, tags_of, unless_gone
@@ -30,7 +31,7 @@ def plan(inventory: Inventory) -> Iterator[Pending]:
     """Raises `CloudError` when the key that live machines know is lost: another one would lock the operator out of them."""
     private_key = inventory.stored.get("ssh-private-key")
     known = {machine.node: machine.key_name for machine in inventory.instances if machine.key_name == name_of(inventory)}
-    if known and (private_key is None or _another(inventory, private_key)):
+    if known and (private_key is None or (_another(inventory, private_key) and not _rotated(inventory))):
         what = "is not in Parameter Store any more" if private_key is None else "in Parameter Store is not the one that the machines were launched with"
         raise CloudError(
             f"the SSH key of {inventory.deployment} {what}: {', '.join(sorted(known))} would refuse any other",
@@ -40,12 +41,19 @@ def plan(inventory: Inventory) -> Iterator[Pending]:
     if inventory.key_pair is None:
         yield pending("create", "key pair", name_of(inventory), "public half of ssh-private-key")
     elif private_key is None or _another(inventory, private_key):
-        yield pending("replace", "key pair", name_of(inventory), "not the public half of the stored key; no machine was launched with it")
+        why = "the SSH key was rotated: the machines know the new one" if known else "not the public half of the stored key; no machine was launched with it"
+        yield pending("replace", "key pair", name_of(inventory), why)
 
 
 def _another(inventory: Inventory, private_key: str) -> bool:
     """Return whether EC2's key pair is of another key. False when there is no key pair, which tells nothing."""
     return inventory.key_pair is not None and tags_of(inventory.key_pair).get(PUBLIC_KEY) != pki.ssh_fingerprint(private_key)
+
+
+def _rotated(inventory: Inventory) -> bool:
+    """Return whether EC2's key pair is of the key that a rotation retired: the machines were given the stored one before."""
+    old = inventory.stored.get(f"{RETIRED}ssh-private-key")
+    return old is not None and not _another(inventory, old)
 
 
 def apply(inventory: Inventory) -> None:
@@ -60,8 +68,11 @@ def renew(inventory: Inventory, private_key: str) -> None:
 
 
 def known_by_user_data(user: str, private_key: str) -> str:
-    """Return lines of a machine's user data by which `user` can sign in with this key as well, from the next boot on: bootcmd runs at each."""
-    command = f'cd ~{user}/.ssh && if ! grep -qxF "$0" authorized_keys; then echo "$0" >> authorized_keys; fi'
+    """Return lines of a machine's user data by which `user` can sign in with this key as well, from the next boot on: bootcmd runs at each.
+
+    A key that a rotation took away again lies in `retired_keys` (`operations/rotated.py`).
+    """
+    command = f'cd ~{user}/.ssh && if ! grep -qsxF "$0" authorized_keys retired_keys; then echo "$0" >> authorized_keys; fi'
     return f"bootcmd:\n- {json.dumps(['sh', '-c', command, pki.ssh_public_key(private_key)])}\n"
 
 

@@ -10,6 +10,7 @@
 | `tier-key/<name>` | signing key and certificate of a tier |
 | `db/<account>` | password of a database account |
 | `carbon-admin-password` | of the product |
+| `rotating/<name>`, `retired/<name>` | a value that is being replaced (`aws/rotation.py`) |
 | `evidence-key`, `evidence-key.pub` | ED25519 key that signs the manifest of every run (`evidence/manifest.py`), and its public half in clear |
 """
 
@@ -17,10 +18,11 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from runbook_lib import pki
+from runbook_lib.aws import rotation
 from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.changes import Pending
 from runbook_lib.check import Check
@@ -33,7 +35,18 @@ PASSWORD_CHARACTERS = string.ascii_letters + string.digits
 PASSWORD_LENGTH = 24
 ADMIN_PASSWORD = "carbon-admin-password"
 OPERATOR_TLS = "tls/operator"
+SSH_KEY = "ssh-private-key"
 EVIDENCE_KEY, EVIDENCE_KEY_PUBLIC = "evidence-key", "evidence-key.pub"
+
+# What `./runbook rotate` takes, in the order in which it is done, and what each is.
+ROTATED = {
+    "administrator": "the product's administrator: his password",
+    "databases": "the database accounts: their passwords",
+    "ssh-key": "the key by which the operator signs in to the machines",
+    "tier-keys": "the tiers' signing keys",
+    "host-certificates": "the certificates that Nginx serves",
+    "ca": "the authority that visitors trust, and every certificate that it signed",
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,7 @@ def own_passwords(topology: Topology) -> tuple[str, ...]:
 
 def makers(topology: Topology) -> dict[str, Callable[[], str]]:
     """How each value that depends on no other is made."""
-    found: dict[str, Callable[[], str]] = {"ssh-private-key": pki.make_ssh_key, EVIDENCE_KEY: pki.make_ssh_key}
+    found: dict[str, Callable[[], str]] = {SSH_KEY: pki.make_ssh_key, EVIDENCE_KEY: pki.make_ssh_key}
     found |= dict.fromkeys(own_passwords(topology), make_password)
     return found | {f"tier-key/{name}": _tier_key_maker(topology, name) for name in topology.tier_keys}
 
@@ -74,11 +87,65 @@ def missing(topology: Topology, stored: dict[str, str]) -> tuple[Missing, ...]:
         why = pki.needs_renewal(stored[name], stored["ca.pem"], subjects) if has_ca and name in stored else ""
         if why is not None:
             names.append(Missing(name, why))
-    return tuple(names)
+    known = {item.name for item in names}
+    names += [Missing(name, "its rotation was begun") for name in rotation.declared(stored) if name not in {SSH_KEY, *known}]
+    return tuple(names) + tuple(Missing(name, f"valid for {pki.days_left(stored[name])} more days") for name in expiring(topology, stored))
+
+
+def expiring(topology: Topology, stored: dict[str, str]) -> tuple[str, ...]:
+    """Return the names of the tiers' keys and of the authority that end soon: a run rotates them. What the authority signs is `certificates`."""
+    if topology.spec.pattern == WORKERS:  # which live for a sweep
+        return ()
+    names = [name for name in (rotation.CA, *(f"tier-key/{key}" for key in topology.tier_keys)) if name in stored]
+    under_way = rotation.unfinished(stored)
+    return tuple(name for name in names if name not in under_way and pki.certificates(stored[name]) and pki.days_left(stored[name]) < pki.RENEW_DAYS)
+
+
+def successors(topology: Topology, stored: dict[str, str], what: Sequence[str]) -> dict[str, str]:
+    """Return new values for these rows of `ROTATED`, by name in the vault, in the order in which they are to be declared."""
+    found: dict[str, str] = {}
+    for row_ in ROTATED:
+        if row_ in what:
+            found |= {name: makers(topology)[name]() for name in names_of(topology, row_) if name in makers(topology)}
+    authority = pki.Authority(stored["ca-key"], stored["ca.pem"])
+    if "ca" in what:
+        authority = pki.make_ca(f"{topology.spec.deployment} runbook CA")
+    for name, subjects in certificates(topology).items():
+        if any(name in names_of(topology, row_) for row_ in what):
+            found[name] = _issued(authority, topology, subjects)
+    return found | ({rotation.CA_KEY: authority.key_pem, rotation.CA: authority.cert_pem} if "ca" in what else {})
+
+
+def names_of(topology: Topology, what: str) -> tuple[str, ...]:
+    """Return the names in the vault of what a row of `ROTATED` replaces."""
+    if what == "ca":
+        return (*certificates(topology), rotation.CA_KEY, rotation.CA)
+    named = {
+        "administrator": (ADMIN_PASSWORD,),
+        "databases": tuple(f"db/{name}" for name in topology.db_accounts),
+        "ssh-key": (SSH_KEY,),
+        "tier-keys": tuple(f"tier-key/{name}" for name in topology.tier_keys),
+        "host-certificates": tuple(f"tls/{host}" for host in topology.spec.hosts.values()),
+    }
+    return named[what]
 
 
 def ensure(vault: Vault, topology: Topology) -> Iterator[Missing]:
-    """Make what is missing, one after the other, telling each when it is stored. Killed anywhere, it goes on there."""
+    """Make what is missing, one after the other, telling each when it is stored. Killed anywhere, it goes on there.
+
+    A rotation that was declared is promoted first, and one is declared for what ends soon. The SSH key is another matter: machines must
+    know the new one before (`chapters/rotation`).
+    """
+    stored = vault.read_all()
+    rotation.drop_half_an_authority(vault, stored)
+    due = expiring(topology, stored)
+    ending = [what for what, there in (("tier-keys", any(name != rotation.CA for name in due)), ("ca", rotation.CA in due)) if there]
+    new = successors(topology, stored, ending) if ending else {}
+    rotation.declare(vault, new)
+    for name in rotation.declared([*stored, *(rotation.ROTATING + name for name in new)]):
+        if name != SSH_KEY:
+            rotation.promote(vault, name)
+            yield Missing(name, "rotated")
     lacking = missing(topology, vault.read_all())
     for item in lacking:
         if item.name in makers(topology):
@@ -97,9 +164,13 @@ def ensure(vault: Vault, topology: Topology) -> Iterator[Missing]:
         reason = next((item for item in lacking if item.name == name), None)
         if reason:
             authority = pki.Authority(vault.get("ca-key"), vault.get("ca.pem"))
-            certificate, key = pki.issue(authority, subjects, peer=topology.spec.pattern == WORKERS)
-            vault.put(name, key + certificate)
+            vault.put(name, _issued(authority, topology, subjects))
             yield reason
+
+
+def _issued(authority: pki.Authority, topology: Topology, subjects: list[str]) -> str:
+    certificate, key = pki.issue(authority, subjects, peer=topology.spec.pattern == WORKERS)
+    return key + certificate
 
 
 def certificates(topology: Topology) -> dict[str, list[str]]:
@@ -140,6 +211,17 @@ def apply(inventory: Inventory) -> None:
 def check(inventory: Inventory) -> Iterator[Check]:
     lacking = [f"{item.name} {item.why}".strip() for item in missing(inventory.topology, inventory.stored)]
     yield row("launch-secrets", "Every secret that later chapters read is stored", lacking, "all stored", "all stored")
+    days = days_left(inventory.topology, inventory.stored)
+    ending = [f"{name}: {left}" for name, left in days.items() if left < pki.RENEW_DAYS]
+    said = ", ".join(f"{name} {left}" for name, left in days.items())
+    yield row("launch-certificates", f"Every certificate is valid for {pki.RENEW_DAYS} days or more", ending, f"{pki.RENEW_DAYS} or more", said or "none")
+
+
+def days_left(topology: Topology, stored: dict[str, str]) -> dict[str, int]:
+    """Return by name the whole days that each certificate of the deployment is valid for, those that end first in front."""
+    names = (rotation.CA, *certificates(topology), *(f"tier-key/{key}" for key in topology.tier_keys))
+    days = {name: pki.days_left(stored[name]) for name in names if name in stored and pki.certificates(stored[name])}
+    return dict(sorted(days.items(), key=lambda item: item[1]))
 
 
 def remove(inventory: Inventory) -> None:

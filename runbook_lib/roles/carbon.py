@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from runbook_lib.converge.agent.keystores import mended_of
 from runbook_lib.converge.archive import Archive
 from runbook_lib.converge.edits import Edit, TextSet
 from runbook_lib.converge.engine import Stage
@@ -142,7 +143,8 @@ def stages(
         Directory(ctx.spec.product.home),
         Archive(home, pack.sha256 if pack else (ctx.spec.product.sha256 or ""), pack.url if pack else "", owner, kept),
     )
-    watched = (UNIT_FILE, jar_path(ctx), *(one.path for one in (*edited, *hazelcast, *stores)))
+    *read_once, database = stores  # the last is read for each new connection: only a node that may have started with another hand's is restarted
+    watched = (UNIT_FILE, jar_path(ctx), *(one.path for one in (*edited, *hazelcast, *read_once)), mended_of(database.path))
     return (
         Stage("Java and user", machine),
         Stage("pack", product),
@@ -234,6 +236,12 @@ def driver_jar(ctx: Context) -> Resource:
     )
 
 
+def authorities(ctx: Context) -> dict[str, str]:
+    """Return by alias what a node trusts its database server by: the authority, and while that is replaced the one before as well."""
+    before = ctx.former.get("ca.pem")
+    return {"runbook": ctx.secrets["ca.pem"], **({"runbook-before": before} if before else {})}
+
+
 def keystores(node: Node, ctx: Context, runtime: Java) -> tuple[Keystore, Truststore, Truststore]:
     """Return the keystore with the tier's own key, the trust store with its certificate as the only one under that alias, and that for the database.
 
@@ -254,5 +262,5 @@ def keystores(node: Node, ctx: Context, runtime: Java) -> tuple[Keystore, Trusts
             runtime.keytool,
             {"wso2carbon": certificate_of(pem)},
         ),
-        Truststore(f"{home_of(ctx.spec)}/{DATABASE_TRUST}", STORE_PASSWORD, owner, 0o640, runtime.keytool, {"runbook": ctx.secrets["ca.pem"]}),
+        Truststore(f"{home_of(ctx.spec)}/{DATABASE_TRUST}", STORE_PASSWORD, owner, 0o640, runtime.keytool, authorities(ctx), whole=True),
     )

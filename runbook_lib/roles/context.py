@@ -38,6 +38,7 @@ class Context:
     booted: frozenset[str] = frozenset()  # nodes whose first boot is recorded complete: only these are started and restarted by systemd
     in_use: bool = False  # a first boot of this deployment was once complete, perhaps on a machine that is gone: its databases hold what users put there
     restoring: str = ""  # the backup whose restore was begun and has not replaced every database yet
+    former: Mapping[str, str] = field(default_factory=dict, repr=False)  # the old values of secrets that are being rotated, by vault name
 
     def base(self, path: str) -> bytes | None:
         """Return a file as the pack ships it, or None when there is no pack or the pack has no such file."""

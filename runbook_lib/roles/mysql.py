@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from runbook_lib.converge.engine import Stage
 from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, OnlyAccounts
-from runbook_lib.converge.resources import File, Package, Unit
+from runbook_lib.converge.resources import Exec, File, Package, Unit
 from runbook_lib.errors import RunbookError
 from runbook_lib.pki import split
 from runbook_lib.roles.context import Context
@@ -39,6 +39,18 @@ ssl_key = {tls}/server.key
 skip-log-bin
 """
 TLS = "/etc/mysql/runbook-tls"  # below /etc/mysql, which AppArmor's profile of the server may read; no folder of its settings
+TLS_LOADED = "/run/runbook/mysql-tls"  # its time is that of the last reload
+# The server reads them at its start, of which its pid file tells the time, and when it is told to: nobody's connection ends by that.
+TLS_IN_USE = f'at=$(ls -t /run/mysqld/*.pid {TLS_LOADED} 2>/dev/null | head -1); [ -n "$at" ] && [ -z "$(find {TLS} -type f -newer "$at")" ]'
+RELOAD_TLS = f"""\
+# the server reads its certificate again
+client=$(command -v mariadb || command -v mysql)
+case "$($client --version)" in *MariaDB*) words="FLUSH SSL";; *) words="ALTER INSTANCE RELOAD TLS";; esac
+mkdir -p {TLS_LOADED.rpartition("/")[0]}
+touch {TLS_LOADED}.next
+$client --no-defaults --user=root --protocol=socket -e "$words"
+mv {TLS_LOADED}.next {TLS_LOADED}
+"""
 # The private address comes by DHCP: a server started before it is there cannot bind to it and would stay down.
 WAIT_FOR_ADDRESS = """\
 [Unit]
@@ -56,19 +68,25 @@ def desired(node: Node, ctx: Context) -> tuple[Stage, ...]:
     override = File(f"/etc/systemd/system/{unit}.d/runbook.conf", WAIT_FOR_ADDRESS.encode())
     settings = [File(path, SETTINGS.format(address=node.address, tls=TLS).encode()) for path in DROP_INS]
     identity, schemas = certificate(node, ctx), schemas_of(ctx)
+    reload = Exec("the server uses its certificate", TLS_IN_USE, RELOAD_TLS)
     return (
         Stage("database server", (Package(ctx.spec.database.package), override, *identity, *settings)),
-        Stage("database service", (Unit(unit, watches=(*DROP_INS, *(file.path for file in identity))),)),
+        Stage("database service", (Unit(unit, watches=DROP_INS), reload)),
         Stage("databases", (*(schema.database for schema in schemas), *schemas)),
         Stage("accounts", (*accounts(ctx), OnlyAccounts(ctx.topology.db_accounts, hosts_of(ctx)))),
     )
 
 
 def certificate(node: Node, ctx: Context) -> tuple[File, ...]:
-    """Return the files of the server's certificate, its key, which only the server reads, and the authority that signed it."""
-    own, key = split(ctx.secrets[f"tls/{node.name}"])
+    """Return the files of the server's certificate, its key, which only the server reads, and the authority that signed it.
+
+    While an authority is replaced they stay what they were until every node trusts the new one: the end of the rotation brings the new ones.
+    """
+    name = f"tls/{node.name}"
+    values = ctx.former if {name, "ca.pem"} <= ctx.former.keys() else ctx.secrets
+    own, key = split(values[name])
     return (
-        File(f"{TLS}/ca.pem", ctx.secrets["ca.pem"].encode()),
+        File(f"{TLS}/ca.pem", values["ca.pem"].encode()),
         File(f"{TLS}/server.pem", own),
         File(f"{TLS}/server.key", key, 0o400, "mysql:mysql", secret=True),
     )
@@ -108,9 +126,18 @@ def hosts_of(ctx: Context) -> tuple[str, ...]:
 
 
 def accounts(ctx: Context) -> tuple[MysqlAccount, ...]:
-    """Return the account of each database, once for each node: an account is a name at an address."""
+    """Return the account of each database, once for each node: an account is a name at an address.
+
+    One whose password is being rotated is left out while its node serves: it gets the new one when it is that node's turn.
+    """
     return tuple(
-        MysqlAccount(database.account, host, database.name, ctx.secrets[database.secret])
-        for database in databases_of(ctx.spec.pattern)
-        for host in hosts_of(ctx)
+        account
+        for node in ctx.topology.wso2_nodes
+        for account in accounts_of(node, ctx)
+        if node.name not in ctx.booted or f"db/{account.user}" not in ctx.former
     )
+
+
+def accounts_of(node: Node, ctx: Context) -> tuple[MysqlAccount, ...]:
+    """Return the accounts by which one node signs in."""
+    return tuple(MysqlAccount(database.account, node.address, database.name, ctx.secrets[database.secret]) for database in databases_of(ctx.spec.pattern))

@@ -106,7 +106,8 @@ def files(node: Node, ctx: Context, drained: Collection[str] = ()) -> tuple[Tree
         certificate, key = pki.split(ctx.secrets[f"tls/{host}"])
         found += [TreeFile(f"tls/{host}.pem", certificate), TreeFile(f"tls/{host}.key", key, 0o600, secret=True)]
     names = dict.fromkeys(ctx.topology.key_of(member.tier or "") for host in node.hosts for member in ctx.topology.upstream(host))
-    trusted = "".join(pki.certificate_of(ctx.secrets[f"tier-key/{name}"]) for name in names)
+    before = [ctx.former[f"tier-key/{name}"] for name in names if f"tier-key/{name}" in ctx.former]  # nodes show it until their turn
+    trusted = "".join(pki.certificate_of(bundle) for bundle in (*(ctx.secrets[f"tier-key/{name}"] for name in names), *before))
     return (*found, TreeFile("tls/nodes.pem", trusted.encode()))
 
 

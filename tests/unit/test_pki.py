@@ -99,6 +99,15 @@ def test_the_authority_may_sign_hosts_and_nothing_that_signs() -> None:
     assert constraints.critical and constraints.value.ca and constraints.value.path_length == 0
 
 
+def test_who_trusts_two_keys_of_one_tier_takes_either(tmp_path: Path) -> None:
+    """As Nginx does while one replaces the other: of two certificates of one subject OpenSSL finds the newer one only."""
+    when = [datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=age) for age in (100, 0)]
+    before, after = (pki.make_tier_key("store.lab.test", ["store.lab.test"], now=moment) for moment in when)
+    both = pki.certificate_of(after) + pki.certificate_of(before)
+    for bundle in (before, after):
+        assert handshake(tmp_path, bundle, both, "store.lab.test")
+
+
 def test_a_tier_key_is_one_text_with_its_certificate_and_never_the_same_twice() -> None:
     first, second = (pki.make_tier_key("store", ["store.lab.test"]) for _ in range(2))
     assert first != second

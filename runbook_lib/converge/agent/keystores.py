@@ -8,6 +8,11 @@ def stamp_of(path):
     return path + ".runbook"
 
 
+def mended_of(path):
+    """Return the path of the file whose change tells that the store at `path` was another hand's, and was made again."""
+    return path + ".mended"
+
+
 def file_digest(path):
     with open(path, "rb") as source:
         return hashlib.sha256(source.read()).hexdigest()
@@ -45,6 +50,8 @@ class Keystores:
             fact = Keystores.probe_one(r["path"])
             if not (fact["intact"] and fact["made_of"] == r["made_of"]):
                 Keystores.make(r)
+                if fact["exists"] and not fact["intact"]:
+                    open(mended_of(r["path"]), "w").close()
             os.chmod(r["path"], r["mode"])
             set_owner(r["path"], r["owner"])
 
@@ -76,7 +83,7 @@ class Keystores:
 
     @staticmethod
     def make_truststore(r, fresh, work):
-        if os.path.exists(r["path"]):
+        if os.path.exists(r["path"]) and not r["whole"]:
             shutil.copyfile(r["path"], fresh)
         store = ["-keystore", fresh, "-storetype", "JKS", "-storepass:env", "RB_PASS"]
         for alias, certificate in sorted(r["certificates"].items()):

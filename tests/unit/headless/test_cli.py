@@ -44,6 +44,7 @@ def test_every_command_of_the_contract_is_there() -> None:
         "backup",
         "backups",
         "restore",
+        "rotate",
         "destroy",
         "lab",
         "open",
@@ -75,6 +76,8 @@ def test_plan_exits_with_2_when_something_is_pending(monkeypatch: pytest.MonkeyP
         ["destroy", PARAMS],
         ["restore", PARAMS, "--empty", "--at", "2026-11-26"],
         ["restore", PARAMS, "--empty"],
+        ["rotate", PARAMS],
+        ["rotate", PARAMS, "database"],
     ],
     ids=" ".join,
 )

@@ -1,0 +1,1 @@
+"""Passwords, keys and certificates that are replaced while the cluster serves."""
