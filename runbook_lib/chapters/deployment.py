@@ -14,6 +14,7 @@ from typing import Any
 
 from runbook_lib.chapters import backups, cluster, launch, mysql, nginx, product_nodes, sso, status_board, teardown
 from runbook_lib.chapters.base import banner
+from runbook_lib.chapters.upkeep import patch
 from runbook_lib.evidence import report
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.notebook import display
@@ -40,6 +41,7 @@ class Deployment(Session):
         self.cluster = cluster.Cluster(self)
         self.sso = sso.Sso(self)
         self.backups = backups.Backups(self)
+        self.patch = patch.Patch(self)
 
     def cost(self) -> MonthlyCost:
         """Return the cost of the machines per month on AWS. They need not be launched."""

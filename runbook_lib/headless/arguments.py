@@ -24,6 +24,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "backup": ("databases and deployed archives into S3, while the product runs", "0 made, 1 not"),
     "backups": ("the backups of a deployment, the newest first", "0"),
     "restore": ("a backup into a deployment: after a lost database machine, or as a copy of another", "0 restored, 1 not"),
+    "patch": ("the operating system's security updates: what is pending; with --yes, one machine after the other", "0 none or done, 2 some, 1 error"),
     "destroy": ("ordered teardown, then prove that nothing tagged is left", "0 gone, 1 not"),
     "new": ("a folder with the notebooks, params and docs of this installation, to work in", "0 made, 1 not"),
     "open": ("JupyterLab at 00_start_here", "0"),
@@ -36,7 +37,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "lab": ("up, down, status, env, ssh, hosts, browser: EC2 on one's own machine", "0, 1"),
     "classroom": ("up, status, down: JupyterHub with a login and a lab for each learner", "0, 1"),
 }
-WITH_DOCUMENT = ("run", "plan", "verify", "status", "destroy", "exercise", "backup", "backups", "restore")
+WITH_DOCUMENT = ("run", "plan", "verify", "status", "destroy", "exercise", "backup", "backups", "restore", "patch")
 SHELLS = ("bash", "zsh", "fish")
 LAB_VERBS = ("up", "down", "status", "env", "ssh", "hosts", "browser")
 EXERCISE_VERBS = ("list", "start", "check", "hint", "solve", "reset")
@@ -63,7 +64,7 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"runbook {__version__}")
     verbs = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     verb: Verb = partial(_verb, verbs)
-    for add in (_runs, _batch, _looks, _backups, _exercise, _evidence, _programs):
+    for add in (_runs, _batch, _looks, _backups, _patch, _exercise, _evidence, _programs):
         add(verb)
     return top
 
@@ -154,6 +155,10 @@ def _backups(verb: Verb) -> None:
     restore.add_argument("--from", dest="source", default="", metavar="DEPLOYMENT", help="a backup of another deployment, of which this one becomes a copy")
     restore.add_argument("--empty", action="store_true", help="restore nothing: the data is meant to be gone, and the next run begins anew")
     restore.add_argument("--yes", action="store_true", help="do not ask for the deployment's name")
+
+
+def _patch(verb: Verb) -> None:
+    verb("patch").add_argument("--yes", action="store_true", help="patch; without this only what is pending is listed")
 
 
 def _exercise(verb: Verb) -> None:

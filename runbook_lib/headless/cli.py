@@ -248,6 +248,15 @@ def _restore(args: argparse.Namespace) -> int:
     return backups.restore(spec, args.at, args.source, lambda found: ask(f"The databases of {spec.deployment} become those of {found}"), say, args.json)
 
 
+def _patch(args: argparse.Namespace) -> int:
+    from runbook_lib.headless.upkeep import command
+    from runbook_lib.spec.loader import load_spec
+
+    say = _terminal(args)
+    with say.watching():
+        return command.patch(load_spec(args.params, _overrides(args)), args.yes, say, args.json)
+
+
 def _exercise(args: argparse.Namespace) -> int:
     """Do a verb of an exercise and print what it says. A check that is not passed exits with 1."""
     from runbook_lib.chapters.exercises import card, engine
@@ -369,6 +378,6 @@ def _terminal(args: argparse.Namespace) -> Terminal:
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "new": _new, "run": _run, "batch": _batch, "workers": _workers, "plan": _plan, "verify": _verify, "status": _status, "exercise": _exercise,
-    "destroy": _destroy, "backup": _backup, "backups": _backups, "restore": _restore, "open": _open,
+    "destroy": _destroy, "backup": _backup, "backups": _backups, "restore": _restore, "patch": _patch, "open": _open,
     "doctor": _doctor, "verify-evidence": _verify_evidence, "site": _site, "test": _test, "completion": _completion,
 }  # fmt: skip
