@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from runbook_lib.changes import Plan, Result
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from runbook_lib.changes import Pending, Plan, Result
 from runbook_lib.chapters.base import Verbs
+from runbook_lib.chapters.upkeep.rolling import noticed, roll
 from runbook_lib.check import CheckTable
 from runbook_lib.checks.ssh import verify_ssh
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import HostError, RunbookError
+from runbook_lib.launch import machines
+from runbook_lib.launch.instances.resizing import RESIZE
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.operations import rolling_restart
+from runbook_lib.operations.upkeep import turns, updates
+from runbook_lib.ssh import Host
+from runbook_lib.tables import counted
+
+SERVICE = "service"  # the stage of what visitors notice, which is no change in the cloud
+# cloud-init does both at every boot: partition and file system take the room that the disk has. Where they have it already, nothing is done.
+FILL = "for one in growpart resizefs; do sudo -n cloud-init single --name cc_$one --frequency always || exit 1; done"
 
 
 class Launch(Verbs):
@@ -18,8 +33,14 @@ class Launch(Verbs):
 
     def plan(self) -> Plan:
         """Return what is missing or different in the cloud, without changing anything."""
-        with self.deployment.journal.attempt(self.name, "plan"):
-            return self.deployment.cloud.plan()
+        d = self.deployment
+        with d.journal.attempt(self.name, "plan"):
+            plan = d.cloud.plan()
+            stopping = {p.host for p in plan.pending if p.change.verb == RESIZE and p.host in d.instances()}
+            if not stopping or not d.context().booted:
+                return plan
+            notices = tuple(Pending(name, SERVICE, turns.notice(d.topology, name)) for name in turns.in_turn(d.topology, stopping))
+            return replace(plan, pending=plan.pending + notices)
 
     def apply(self, plan: Plan) -> Result:
         """Apply the plan, wait until every machine accepts SSH with the deployment's key, and return what was changed.
@@ -29,10 +50,14 @@ class Launch(Verbs):
         d = self.deployment
         self.announce()
         with d.writing(), d.journal.attempt(self.name, "apply"), progress_.progress("Launch", [n.name for n in d.topology.nodes]) as progress:
-            done = d.cloud.apply(self.resumed(plan), progress, self._drain)
+            left = self.resumed(plan)
+            in_cloud = replace(left, pending=tuple(p for p in left.pending if p.stage != SERVICE))
+            done = d.cloud.apply(in_cloud, progress, self._drain, partial(self._roll, progress))
             d.journal.changed(self.name, done)
             progress.whole("waiting for SSH")
             d.wait_for_ssh(n.name for n in d.topology.nodes)
+            if grown := [p.host for p in done.changed if p.change.verb == machines.GROW]:
+                d.fleet().each(self._fill, grown)
         plan.begun.clear()
         return done
 
@@ -48,6 +73,25 @@ class Launch(Verbs):
             d.cloud.new_ssh_key(progress)
             d.close()
             d.wait_for_ssh(n.name for n in d.topology.nodes)
+
+    def _roll(self, progress: Any, names: Sequence[str], change: Callable[[str], None]) -> None:
+        """Have `change` done to machines that stop for it, one after the other, each out of service meanwhile."""
+        d = self.deployment
+
+        def one(name: str, tell: turns.Tell) -> None:
+            change(name)
+            d.wait_for_ssh([name])
+            updates.booted(d.fleet()[name], d.spec.timeouts.ssh)
+
+        watching = roll(d, names, one, progress, "machine")
+        d.journal.table(self.name, "What visitors noticed", noticed(watching, f"{counted(len(names), 'machine')} stopped and started, one after the other"))
+
+    def _fill(self, host: Host) -> None:
+        """Have partition and file system of a machine take the room that its disk has. Raises HostError."""
+        done = host.run(FILL, timeout=self.deployment.spec.timeouts.ssh)
+        if done.rc:
+            step = "restart the machine: its file system grows when it boots"
+            raise HostError(f"the disk of {host.name} is larger now, its file system is not: {done.stderr.strip()[-500:]}", host.name, step)
 
     def _drain(self) -> None:
         """Configure Nginx to send requests only to the nodes of the parameters, before surplus machines are terminated."""

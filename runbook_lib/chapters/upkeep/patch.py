@@ -9,23 +9,23 @@ continued by the same command, because the machines say themselves what is left 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from runbook_lib.changes import Change, Event, Pending, Plan, Result
+from runbook_lib.changes import Change, Pending, Plan, Result
 from runbook_lib.chapters.base import banner
 from runbook_lib.chapters.status_board import proofs_of, store_applied
-from runbook_lib.checks.drill.interruption import Watch, watch
+from runbook_lib.chapters.upkeep.rolling import chapter_of, roll
+from runbook_lib.checks.drill.interruption import Watch
 from runbook_lib.notebook import display
 from runbook_lib.notebook import progress as progress_
-from runbook_lib.operations import rolling_restart, startup
-from runbook_lib.operations.lost_database import refuse_lost_data
+from runbook_lib.operations import startup
 from runbook_lib.operations.upkeep import turns, updates
 from runbook_lib.operations.upkeep.updates import Updates
 from runbook_lib.roles import carbon
 from runbook_lib.spec.chapters import chapters_of
-from runbook_lib.tables import Table
+from runbook_lib.tables import Table, counted
 
 TITLE = "Security updates"
 COLUMNS = ("Machine", "Security updates", "Others", "Restart", "Reboot", "Kernel")
@@ -58,45 +58,28 @@ class Patch:
         """
         d = self.deployment
         display.show(banner(d))
-        done: dict[str, tuple[Pending, ...]] = {}
-        names = turns.in_turn(d.topology, {p.host for p in plan.pending})
-        with d.writing(), progress_.progress(TITLE, names) as progress:
-            refuse_lost_data(d, d.context())
-            self._settle()
-            with watch(d) as watching:
-                for number, name in enumerate(names):
-                    self._one(name, [p for p in plan.pending if p.host == name], number, watching, done, progress)
-            table = self._noticed(names, done, watching)
-            self._verify({self._chapter(name) for name in names})
-        return table
+        names, done = [*dict.fromkeys(p.host for p in plan.pending)], dict[str, tuple[Pending, ...]]()
 
-    def _settle(self) -> None:
-        """Wait until every machine has booted and every node serves, and let all of them into Nginx: a patch may have been killed half way."""
-        d, context = self.deployment, self.deployment.context()
-        d.wait_for_ssh(node.name for node in d.topology.nodes)
-        d.fleet().each(lambda host: updates.booted(host, d.spec.timeouts.stop + d.spec.timeouts.ssh), [node.name for node in d.topology.nodes])
-        startup.wait_ready(d.fleet(), context, [node.name for node in d.topology.wso2_nodes if node.name in context.booted])
-        if context.booted:
-            rolling_restart.take_out(d, ())
-
-    def _one(self, name: str, planned: Sequence[Pending], number: int, watching: Watch, done: dict[str, tuple[Pending, ...]], progress: Any) -> None:
-        d, chapter = self.deployment, self._chapter(name)
-
-        def tell(host: str, doing: str) -> None:
-            progress(Event(host, "updates", doing, 0, 0))
-
-        store_applied(d, chapter)
-        with d.journal.attempt(chapter, "apply"), watching.during(name), turns.out_of_service(d, name, tell, number):
-            done[name] = tuple(self._patched(name, planned, tell))
+        def one(name: str, tell: turns.Tell) -> None:
+            chapter = chapter_of(d, name)
+            store_applied(d, chapter)
+            done[name] = tuple(self._patched(name, {p.change.key for p in plan.pending if p.host == name}, tell))
             d.journal.changed(chapter, Result(TITLE, done[name], (name,), 0.0))
 
-    def _patched(self, name: str, planned: Sequence[Pending], tell: turns.Tell) -> list[Pending]:
-        """Install what the plan names and is still pending, then restart what uses the former files, or reboot; return what was done."""
+        with d.writing(), progress_.progress(TITLE, names) as progress:
+            with d.journal.attempt(d.launch.name, "apply"):
+                watching = roll(d, names, one, progress, "updates")
+            table = _summary(done, watching)
+            d.journal.table(d.launch.name, TITLE, table)
+            self._verify({d.launch.name, *(chapter_of(d, name) for name in names)})
+        return table
+
+    def _patched(self, name: str, named: Collection[str], tell: turns.Tell) -> list[Pending]:
+        """Install what the plan names (`named`) and is still pending, then restart what uses the former files, or reboot; return what was done."""
         d = self.deployment
         host, spec = d.fleet()[name], d.spec
-        keys = {p.change.key for p in planned}
         before = updates.look_at(host)
-        due = replace(before, due=tuple(each for each in before.due if f"package {each.name}" in keys))
+        due = replace(before, due=tuple(each for each in before.due if f"package {each.name}" in named))
         tell(name, f"{len(due.due)} packages are installed")
         updates.install(host, due)
         after = updates.look_at(host)
@@ -113,19 +96,6 @@ class Patch:
             startup.start(d.fleet(), d.context(), name, "restart")
         return [*did, *(p for p in updates.pending_of(after, turns.notice(d.topology, name)) if p.stage == "restart")]
 
-    def _noticed(self, names: Sequence[str], done: Mapping[str, Sequence[Pending]], watching: Watch) -> Table:
-        """Return one row for each machine, and write the table to the journal."""
-        rows = []
-        for name in names:
-            verbs = [p.change.verb for p in done[name]]
-            restarted = ", ".join(p.change.key.removeprefix("unit ") for p in done[name] if p.change.verb == "restart")
-            rows.append((name, verbs.count("update"), restarted or "none", "yes" if "reboot" in verbs else "no", str(watching.noticed(name))))
-        note = "; ".join(("requests: one every eighth of a second to each public host, meanwhile", *(f"not watched: {words}" for words in watching.unwatched)))
-        table = Table(("Machine", "Packages", "Restarted", "Rebooted", "Visitors noticed"), rows, f"{TITLE}: {len(names)} machines", note)
-        if names:
-            self.deployment.journal.table(self._chapter(names[-1]), "What was patched, and what visitors noticed", table)
-        return table
-
     def _verify(self, touched: set[str]) -> None:
         """Verify the chapters that were touched now, or by a patch that was killed before it did. Raises ChecksFailed."""
         d, proofs = self.deployment, proofs_of(self.deployment)
@@ -134,12 +104,15 @@ class Patch:
             if chapter.name in touched or (chapter.converges and record and record.applied):
                 getattr(d, chapter.attribute).verify()
 
-    def _chapter(self, name: str) -> str:
-        """Return the chapter whose machine this is."""
-        d, node = self.deployment, self.deployment.topology.node(name)
-        if node.tier:
-            return str((d.greg if d.spec.design.product == "greg" else d.appserver).name)
-        return str(d.mysql.name if node.role == "db" else d.nginx.name if node.role.startswith("lb") else d.launch.name)
+
+def _summary(done: Mapping[str, Sequence[Pending]], watching: Watch) -> Table:
+    """Return what was done to each machine, and what visitors noticed of it."""
+    rows = []
+    for name, changes in done.items():
+        verbs = [p.change.verb for p in changes]
+        restarted = ", ".join(p.change.key.removeprefix("unit ") for p in changes if p.change.verb == "restart")
+        rows.append((name, verbs.count("update"), restarted or "none", "yes" if "reboot" in verbs else "no", str(watching.noticed(name))))
+    return Table(("Machine", "Packages", "Restarted", "Rebooted", "Visitors noticed"), rows, f"{TITLE}: {counted(len(rows), 'machine')}", watching.note)
 
 
 def as_table(found: Mapping[str, Updates], deployment: str) -> Table:

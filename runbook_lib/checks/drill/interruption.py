@@ -69,6 +69,14 @@ class Watch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stack.__exit__(kind, error, at)
 
+    @property
+    def note(self) -> str:
+        """How it was watched, in words, for a table."""
+        if not self.targets:
+            return "nobody was served yet"
+        every = f"meanwhile {RATE:.0f} requests a second to each of {', '.join(target.host for target in self.targets)}"
+        return "; ".join((every, *(f"not watched: {words}" for words in self.unwatched)))
+
     @contextmanager
     def during(self, name: str) -> Iterator[None]:
         """The block works on this machine."""

@@ -65,9 +65,11 @@ def out_of_service(d: Session, name: str, tell: Tell, number: int = 0) -> Iterat
     Raises HostError before the block where another node of its role does not serve: never are two out at once. `number`: how many
     nodes went before it, so that the one that just came back warms up first.
     """
-    others = [other for other in stand_ins(d.topology, name) if other in d.context().booted]
-    drained = bool(others) and name in d.context().booted
+    context, others = d.context(), stand_ins(d.topology, name)
+    drained = bool(others) and name in context.booted
     if drained:
+        if unbooted := [other for other in others if other not in context.booted]:
+            raise HostError(f"{name} cannot be taken out: {', '.join(unbooted)} does not serve yet", name, "./runbook run PARAMS first")
         startup.wait_ready(d.fleet(), d.context(), others)
         if number:
             rolling_restart.warm_up()

@@ -94,8 +94,8 @@ def test_a_larger_disk_is_planned_and_grown_in_place(make_cloud: MakeCloud) -> N
     cloud.apply()
     before = {name: machine.id for name, machine in cloud.describe().items()}
     plan = larger.plan()
-    assert [p.change.verb for p in plan.pending] == ["modify"] * len(before)
-    assert "disk 20 → 40 GiB in place" in plan.pending[0].change.summary and "next starts" in plan.pending[0].change.summary
+    assert [p.change.verb for p in plan.pending] == ["grow"] * len(before)
+    assert "disk 20 → 40 GiB in place" in plan.pending[0].change.summary
     larger.apply(plan)
     assert {volume["Size"] for volume in described(cloud, "describe_volumes", "Volumes")} == {40}
     assert {name: machine.id for name, machine in cloud.describe().items()} == before
