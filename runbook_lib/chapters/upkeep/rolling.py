@@ -52,6 +52,9 @@ def roll(d: Any, names: Sequence[str], one: Callable[[str, turns.Tell], None], p
     settle(d)
     with watching:
         for number, name in enumerate(ordered):
+            if d.topology.node(name).role == "db":
+                tell(name, "a backup first")
+                d.backups.make()
             with watching.during(name), turns.out_of_service(d, name, tell, number):
                 one(name, tell)
     return watching

@@ -51,7 +51,9 @@ def notice(topology: Topology, name: str) -> Change:
     if node.tier:
         return Change("service", "interrupt", "the only one of its role: what it serves is not there while the product restarts (minutes on AWS)")
     if node.role == "db":
-        return Change("service", "interrupt", "what needs the databases fails while the server restarts (seconds) or the machine does (a minute or two)")
+        return Change(
+            "service", "interrupt", "a backup first; what needs the databases fails while the server restarts (seconds) or the machine (a minute or two)"
+        )
     if node.role.startswith("lb"):
         hosts = ", ".join(node.hosts)
         return Change("service", "interrupt", f"{hosts}: not there while the machine reboots (a minute or two); a restart of Nginx takes under a second")
