@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from runbook_lib.changes import Pending, Plan, Result
 from runbook_lib.chapters.base import Verbs
-from runbook_lib.chapters.upkeep.rolling import noticed, roll
+from runbook_lib.chapters.upkeep.rolling import noticed, rebuild, roll
 from runbook_lib.check import CheckTable
 from runbook_lib.checks.ssh import verify_ssh
 from runbook_lib.errors import HostError, RunbookError
 from runbook_lib.launch import machines
+from runbook_lib.launch.instances.renewing import RENEW
 from runbook_lib.launch.instances.resizing import RESIZE
 from runbook_lib.notebook import progress as progress_
-from runbook_lib.operations import rolling_restart
+from runbook_lib.operations import rolling_restart, startup
 from runbook_lib.operations.upkeep import turns, updates
 from runbook_lib.ssh import Host
 from runbook_lib.tables import counted
@@ -31,28 +32,33 @@ class Launch(Verbs):
 
     name = "01_launch_ec2"
 
-    def plan(self) -> Plan:
-        """Return what is missing or different in the cloud, without changing anything."""
+    def plan(self, renew: Collection[str] = ()) -> Plan:
+        """Return what is missing or different in the cloud, without changing anything, and whom it interrupts.
+
+        `renew`: nodes whose machines are to be replaced although nothing is wrong with them.
+        """
         d = self.deployment
         with d.journal.attempt(self.name, "plan"):
-            plan = d.cloud.plan()
-            stopping = {p.host for p in plan.pending if p.change.verb == RESIZE and p.host in d.instances()}
-            if not stopping or not d.context().booted:
+            plan = d.cloud.plan({d.topology.node(name).name for name in renew})
+            going = {p.host for p in plan.pending if p.change.verb in (RESIZE, RENEW)}
+            if not going or not d.context().booted:
                 return plan
-            notices = tuple(Pending(name, SERVICE, turns.notice(d.topology, name)) for name in turns.in_turn(d.topology, stopping))
+            self._refuse_manager(plan)
+            notices = tuple(Pending(name, SERVICE, turns.notice(d.topology, name)) for name in turns.in_turn(d.topology, going))
             return replace(plan, pending=plan.pending + notices)
 
-    def apply(self, plan: Plan) -> Result:
+    def apply(self, plan: Plan, renew: Collection[str] = ()) -> Result:
         """Apply the plan, wait until every machine accepts SSH with the deployment's key, and return what was changed.
 
-        When an apply of the same plan ended half way, what is left of it is applied. Raises Stopped after a Cancel or an interrupt.
+        When an apply of the same plan ended half way, what is left of it is applied. `renew`: as in `plan`. Raises Stopped after a Cancel
+        or an interrupt.
         """
         d = self.deployment
         self.announce()
         with d.writing(), d.journal.attempt(self.name, "apply"), progress_.progress("Launch", [n.name for n in d.topology.nodes]) as progress:
             left = self.resumed(plan)
             in_cloud = replace(left, pending=tuple(p for p in left.pending if p.stage != SERVICE))
-            done = d.cloud.apply(in_cloud, progress, self._drain, partial(self._roll, progress))
+            done = d.cloud.apply(in_cloud, progress, self._drain, partial(self._roll, progress), renew)
             d.journal.changed(self.name, done)
             progress.whole("waiting for SSH")
             d.wait_for_ssh(n.name for n in d.topology.nodes)
@@ -75,16 +81,32 @@ class Launch(Verbs):
             d.wait_for_ssh(n.name for n in d.topology.nodes)
 
     def _roll(self, progress: Any, names: Sequence[str], change: Callable[[str], None]) -> None:
-        """Have `change` done to machines that stop for it, one after the other, each out of service meanwhile."""
+        """Have `change` done to machines that stop for it or are replaced, one after the other, each out of service meanwhile."""
         d = self.deployment
+        if d.context().booted:
+            d.wait_for_ssh(node.name for node in d.topology.nodes)
+            rebuild(d)  # what a run that was killed left undone, so that every node serves before one goes
 
         def one(name: str, tell: turns.Tell) -> None:
+            before = d.cloud.instance(name).id
             change(name)
             d.wait_for_ssh([name])
             updates.booted(d.fleet()[name], d.spec.timeouts.ssh)
+            if d.context().in_use and d.cloud.instance(name).id != before:
+                tell(name, "is made anew")
+                rebuild(d, name)
 
         watching = roll(d, names, one, progress, "machine")
-        d.journal.table(self.name, "What visitors noticed", noticed(watching, f"{counted(len(names), 'machine')} stopped and started, one after the other"))
+        title = f"{counted(len(names), 'machine')} changed or replaced, one after the other"
+        d.journal.table(self.name, "What visitors noticed", noticed(watching, title))
+
+    def _refuse_manager(self, plan: Plan) -> None:
+        """Raise RunbookError where the machine of an AS manager would be replaced: what was deployed lies on it, and the workers follow it."""
+        d = self.deployment
+        managers = [p.host for p in plan.pending if p.change.verb == RENEW and d.topology.node(p.host).role == "as-manager"]
+        if managers:
+            what = f"{managers[0]} holds the archives that were deployed: another machine would have none, and the workers would remove theirs"
+            raise RunbookError(what, managers[0], "./runbook backup PARAMS, then restore it into a deployment of another name with these parameters")
 
     def _fill(self, host: Host) -> None:
         """Have partition and file system of a machine take the room that its disk has. Raises HostError."""
@@ -99,6 +121,19 @@ class Launch(Verbs):
         d.wait_for_ssh(lb.name for lb in d.topology.lbs)
         if any(node.name in d.context().booted for node in d.topology.wso2_nodes):
             d.journal.changed(self.name, rolling_restart.take_out(d, ()))
+        named = {node.name for node in d.topology.nodes}
+        for name, machine in d.instances().items():
+            if name not in named and machine.running:
+                self._leave(name, f"{machine.id} at {machine.address}, a {machine.instance_type}")
+
+    def _leave(self, name: str, what: str) -> None:
+        """Stop the product on a machine that goes, so that it leaves its cluster by itself. One that does not answer goes without."""
+        d = self.deployment
+        try:
+            seconds = startup.leave(d.fleet()[name], d.context())
+            d.journal.write(self.name, "left", host=name, change=f"{what}: out of Nginx, then its product was stopped within {seconds:.1f} s", seconds=seconds)
+        except RunbookError as error:
+            d.journal.write(self.name, "left", host=name, change=f"{what}: its product could not be stopped: {error.what}")
 
     def checks(self) -> CheckTable:
         d = self.deployment

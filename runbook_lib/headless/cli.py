@@ -248,13 +248,16 @@ def _restore(args: argparse.Namespace) -> int:
     return backups.restore(spec, args.at, args.source, lambda found: ask(f"The databases of {spec.deployment} become those of {found}"), say, args.json)
 
 
-def _patch(args: argparse.Namespace) -> int:
+def _upkeep(args: argparse.Namespace) -> int:
+    """Patch or replace machines."""
     from runbook_lib.headless.upkeep import command
     from runbook_lib.spec.loader import load_spec
 
-    say = _terminal(args)
+    say, spec = _terminal(args), load_spec(args.params, _overrides(args))
     with say.watching():
-        return command.patch(load_spec(args.params, _overrides(args)), args.yes, say, args.json)
+        if args.command == "patch":
+            return command.patch(spec, args.yes, say, args.json)
+        return command.replace(spec, args.nodes, args.yes, say, args.json)
 
 
 def _exercise(args: argparse.Namespace) -> int:
@@ -378,6 +381,6 @@ def _terminal(args: argparse.Namespace) -> Terminal:
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "new": _new, "run": _run, "batch": _batch, "workers": _workers, "plan": _plan, "verify": _verify, "status": _status, "exercise": _exercise,
-    "destroy": _destroy, "backup": _backup, "backups": _backups, "restore": _restore, "patch": _patch, "open": _open,
+    "destroy": _destroy, "backup": _backup, "backups": _backups, "restore": _restore, "patch": _upkeep, "replace": _upkeep, "open": _open,
     "doctor": _doctor, "verify-evidence": _verify_evidence, "site": _site, "test": _test, "completion": _completion,
 }  # fmt: skip

@@ -10,7 +10,7 @@ from runbook_lib.changes import Pending
 from runbook_lib.check import Check
 from runbook_lib.errors import CloudError
 from runbook_lib.launch import instance_profile
-from runbook_lib.launch.instances import resizing
+from runbook_lib.launch.instances import renewing, resizing
 from runbook_lib.launch.instances.described import FIRST_PAUSE, LONGEST_PAUSE, instances_of
 from runbook_lib.launch.instances.launching import launch_absent, machine_tags, user_data
 from runbook_lib.launch.instances.power import await_none, start_stopped, wait_until_running
@@ -79,6 +79,14 @@ def _one_machine(inventory: Inventory, node: Node, machine: Instance) -> Iterato
             step = "set cloud.termination_protection: false and switch the machine's own off in EC2, or set the parameters back"
             raise CloudError(f"{node.name} would be replaced ({detail}), and is protected from termination", "cloud.termination_protection", step)
         yield pending("replace", "machine", node.name, detail, machine)
+        return
+    if due := [*renewing.plan(inventory, node, machine)]:
+        if node.role == "db" and inventory.protected and inventory.spec.cloud.termination_protection:
+            step = "set cloud.termination_protection: false for this run, or set the parameters back"
+            raise CloudError(
+                f"{node.name} would be replaced ({due[0].change.summary}), and is protected from termination", "cloud.termination_protection", step
+            )
+        yield from due
         return
     lacking = _lacking_tags(inventory.topology, node, machine)
     differences = (
@@ -154,6 +162,12 @@ def _protect(inventory: Inventory) -> None:
 def resize(inventory: Inventory, roll: resizing.Roll) -> None:
     """Give the machines the types that they should have, one after the other. Raises `CloudError`."""
     resizing.apply(inventory, roll, observe)
+
+
+def end(inventory: Inventory, node: str) -> None:
+    """End the machine of a node that is to be replaced, and forget that it was asked for. Raises `CloudError`."""
+    _end(inventory, [inventory.here[node]])
+    inventory.renew -= {node}
 
 
 def end_surplus(inventory: Inventory) -> None:

@@ -21,6 +21,18 @@ def chapter_of(d: Any, name: str) -> str:
     return str(d.mysql.name if node.role == "db" else d.nginx.name if node.role.startswith("lb") else d.launch.name)
 
 
+def rebuild(d: Any, name: str = "") -> None:
+    """Do what chapters 02 to 05 have pending, so that a machine without anything on it serves again. `name`: the machine, where there is one.
+
+    The database's comes back from the newest backup; the nodes then boot on it one after the other.
+    """
+    if name and d.topology.node(name).role == "db":
+        d.backups.restore(confirm=d.spec.deployment)
+    for part in (d.mysql, d.greg if d.spec.design.product == "greg" else d.appserver, d.nginx):
+        if plan := part.plan():
+            part.apply(plan)
+
+
 def settle(d: Any) -> None:
     """Return once every machine has booted and every node serves, all of them in Nginx: former work may have been killed half way.
 
