@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -9,8 +11,9 @@ from typing import Any
 import pytest
 
 from runbook_lib.chapters.deployment import Deployment
-from tests.support.deployments import Deployed, in_lab, made
+from tests.support.deployments import Deployed, in_lab, made, on
 from tests.support.drift_tools import Running
+from tests.support.lab_fixtures import eventually
 from tests.support.watched import RATE, ended, under_load
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
@@ -99,3 +102,68 @@ def test_a_store_node_more_and_one_less_and_no_get_fails(cluster: Deployed, d: D
         assert meanwhile.nodes("store") == {*STORES, "store-3"}
         assert {name for name in d.instances() if name.startswith("store")} == set(names)
         assert wanted.cli("plan").returncode == 0
+
+
+MARK = "INSERT INTO WSO2_USER_DB.UM_HYBRID_ROLE (UM_ROLE_NAME, UM_TENANT_ID) VALUES ('kept', -1234)"
+FOUND = "SELECT COUNT(*) FROM WSO2_USER_DB.UM_HYBRID_ROLE WHERE UM_ROLE_NAME = 'kept'"
+
+
+@pytest.fixture
+def own_image(lab: Any, launch: Any) -> dict[str, Any]:
+    """The parameters of an image of one's own, made of a machine of the lab."""
+    box = launch(10).booted()
+    image = lab.ec2.create_image(InstanceId=box.id, Name="own")["ImageId"]
+    eventually(lambda: lab.ec2.describe_images(ImageIds=[image])["Images"][0]["State"] == "available", "the image is made")
+    return {"cloud.image": image, "cloud.login_user": "admin"}
+
+
+def noticed(cluster: Deployed) -> dict[str, str]:
+    """What the evidence of the newest run says that visitors noticed, by machine."""
+    rows = [json.loads(line) for line in (cluster.latest / "journal.jsonl").read_text().splitlines()]
+    [table] = [row for row in rows if row["verb"] == "table" and row["key"] == "What visitors noticed"]
+    return {row[0]: row[-1] for row in table["rows"]}
+
+
+def interrupted(said: str) -> float:
+    found = re.search(r"interrupted for ([\d.]+) s", said)
+    assert found, said
+    return float(found[1])
+
+
+def test_another_machine_for_nginx_that_is_asked_for(cluster: Deployed, d: Deployment) -> None:
+    now = with_params(cluster, cloud__disk_gb=28)
+    before = identities(d)
+    said = ended(now.cli("replace", "lb-1"), 2)
+    assert "renew" in said and "interrupt" in said and identities(d) == before
+    said = ended(now.cli("replace", "lb-1", "--yes", seconds=900))
+    after = identities(d)
+    assert {name for name in after if after[name] != before[name]} == {"lb-1"}
+    assert after["lb-1"][1] == before["lb-1"][1] and not set(after["lb-1"][2]) & set(before["lb-1"][2])
+    assert 0 < interrupted(noticed(cluster)["lb-1"]) < 300, said
+    assert now.cli("plan").returncode == 0
+
+
+def test_killed_while_nginx_has_no_machine_the_next_run_ends_it(cluster: Deployed, d: Deployment) -> None:
+    now = with_params(cluster, cloud__disk_gb=28)
+    running = Running(now, "replace", "lb-1", "--yes")
+    running.until(lambda: "lb-1" not in d.instances(), "the machine is gone")
+    running.kill()
+    ended(now.cli("run", "--to", "05", seconds=900))
+    assert now.cli("plan").returncode == 0
+
+
+def test_another_image_renews_every_machine_and_nothing_is_lost(cluster: Deployed, d: Deployment, own_image: dict[str, Any]) -> None:
+    newer = replace(cluster, overrides={**cluster.overrides, "cloud.disk_gb": 28, **own_image})
+    before = identities(d)
+    on(d, "db-1", f'$(command -v mariadb || command -v mysql) -e "{MARK}"')
+    said = ended(newer.cli("plan"), 2)
+    assert said.count(" renew") >= 1 and all(name in said for name in before)
+    ended(newer.cli("run", seconds=1100))
+    after = identities(d)
+    assert all(after[name][0] != before[name][0] and after[name][1] == before[name][1] for name in before)
+    assert {machine.image for machine in d.instances().values()} == {own_image["cloud.image"]}
+    assert on(d, "db-1", f'$(command -v mariadb || command -v mysql) -BN -e "{FOUND}"').strip() == "1"
+    met = noticed(cluster)
+    assert all(met[name].startswith("0 of ") for name in STORES), met
+    assert all(interrupted(met[name]) > 0 for name in ("lb-1", "db-1", "publisher-1")), met
+    assert newer.cli("plan").returncode == 0

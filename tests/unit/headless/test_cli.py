@@ -43,6 +43,8 @@ def test_every_command_of_the_contract_is_there() -> None:
         "backup",
         "backups",
         "restore",
+        "patch",
+        "replace",
         "destroy",
         "lab",
         "open",
