@@ -107,3 +107,20 @@ def test_killed_half_way_the_same_command_goes_on(separated: Deployed, d: Deploy
     assert on(d, "store-1", "dpkg --audit") == "" and not d.nginx.plan()
     assert small_package.NAME not in ended(separated.cli("patch"))
     assert d.greg.verify().ok and d.nginx.verify().ok
+
+
+def test_the_workers_of_an_as_cluster_are_patched_and_no_get_fails(as_cluster: Deployed, as_deployment: Deployment) -> None:
+    workers = ("as-worker-1", "as-worker-2")
+    small_package.install(as_deployment, workers, "1")
+    small_package.publish(as_deployment, workers, "2", asks_for_reboot=workers)
+    try:
+        meanwhile = under_load(as_cluster, ("as",), lambda: as_cluster.cli("patch", "--yes", seconds=900))
+        said = ended(meanwhile.done)
+        assert meanwhile.failures == {}, said
+        assert sum(map(len, meanwhile.samples.values())) > 0.75 * RATE * meanwhile.seconds, "too few to say anything"
+        assert meanwhile.nodes("as") == set(workers)
+        assert all(noticed(as_cluster, name).startswith("0 of ") for name in workers), said
+        assert {small_package.running(as_deployment, name) for name in workers} == {"2"}
+        assert as_cluster.cli("plan").returncode == 0
+    finally:
+        small_package.remove(as_deployment, workers)
