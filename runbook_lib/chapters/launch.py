@@ -43,7 +43,6 @@ class Launch(Verbs):
             going = {p.host for p in plan.pending if p.change.verb in (RESIZE, RENEW)}
             if not going or not d.context().booted:
                 return plan
-            self._refuse_manager(plan)
             notices = tuple(Pending(name, SERVICE, turns.notice(d.topology, name)) for name in turns.in_turn(d.topology, going))
             return replace(plan, pending=plan.pending + notices)
 
@@ -99,14 +98,6 @@ class Launch(Verbs):
         watching = roll(d, names, one, progress, "machine")
         title = f"{counted(len(names), 'machine')} changed or replaced, one after the other"
         d.journal.table(self.name, "What visitors noticed", noticed(watching, title))
-
-    def _refuse_manager(self, plan: Plan) -> None:
-        """Raise RunbookError where the machine of an AS manager would be replaced: what was deployed lies on it, and the workers follow it."""
-        d = self.deployment
-        managers = [p.host for p in plan.pending if p.change.verb == RENEW and d.topology.node(p.host).role == "as-manager"]
-        if managers:
-            what = f"{managers[0]} holds the archives that were deployed: another machine would have none, and the workers would remove theirs"
-            raise RunbookError(what, managers[0], "./runbook backup PARAMS, then restore it into a deployment of another name with these parameters")
 
     def _fill(self, host: Host) -> None:
         """Have partition and file system of a machine take the room that its disk has. Raises HostError."""
