@@ -16,7 +16,7 @@ MAKE = r"""
 version={version} tree=$(mktemp -d) archive={archive}
 mkdir -p $tree/DEBIAN $tree/usr/lib/{name} $tree/usr/lib/systemd/system $archive
 cp /usr/bin/sleep $tree/usr/lib/{name}/serve
-echo $version >> $tree/usr/lib/{name}/serve
+printf '\n%s\n' $version >> $tree/usr/lib/{name}/serve
 printf '[Service]\nExecStart=/usr/lib/{name}/serve infinity\n[Install]\nWantedBy=multi-user.target\n' > $tree/usr/lib/systemd/system/{unit}
 printf 'Package: {name}\nVersion: %s\nArchitecture: all\nMaintainer: tests <tests@lab.test>\nDescription: a small package\n' $version > $tree/DEBIAN/control
 if [ -n "{asks}" ]; then

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runbook_lib.checks.drill.failover import target_of
+from runbook_lib.checks.drill.interruption import PATHS
 from runbook_lib.checks.drill.load import Sample, Stream
 from runbook_lib.operations.rolling_restart import WARM_SECONDS
 from tests.support.deployments import Deployed
@@ -37,7 +38,7 @@ def under_load(deployed: Deployed, hosts: Sequence[str], what: Callable[[], Any]
     """Do `what` while visitors make 100 requests a second in all, of these hosts."""
     deployment = deployed.open()
     with ExitStack() as stack:
-        streams = {host: stack.enter_context(Stream(target_of(deployment, host), RATE / len(hosts))) for host in hosts}
+        streams = {host: stack.enter_context(Stream(target_of(deployment, host, PATHS[host]), RATE / len(hosts))) for host in hosts}
         for stream in streams.values():
             stream.until(WARM_SECONDS)
         done = what()

@@ -10,11 +10,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from runbook_lib.checks.drill.failover import PATHS, target_of
+from runbook_lib.checks.drill.failover import target_of
 from runbook_lib.checks.drill.load import Sample, Stream, Target
 from runbook_lib.errors import RunbookError
+from runbook_lib.operations import demo_app
 from runbook_lib.session import Session
 
+# Pages for everybody: those for signing in are limited (`nginx.sign_ins_per_second`), and a watch must not use that up.
+PATHS = {"as": demo_app.PATH, "store": "/store/pages/top-assets", "publisher": "/publisher/"}
 RATE, VISITORS = 8.0, 16  # of each public host: enough to tell a second, too few to weigh on a small node
 
 
@@ -96,5 +99,5 @@ class Watch:
 
 
 def watch(deployment: Session) -> Watch:
-    """Return a watch over every public host whose pages a drill knows."""
-    return Watch([target_of(deployment, key) for key in deployment.spec.design.hosts if key in PATHS])
+    """Return a watch over every public host that has a page for everybody."""
+    return Watch([target_of(deployment, key, PATHS[key]) for key in deployment.spec.design.hosts if key in PATHS])
