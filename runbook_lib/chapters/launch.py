@@ -40,10 +40,10 @@ class Launch(Verbs):
         d = self.deployment
         with d.journal.attempt(self.name, "plan"):
             plan = d.cloud.plan({d.topology.node(name).name for name in renew})
-            going = {p.host for p in plan.pending if p.change.verb in (RESIZE, RENEW)}
+            going = {p.host: p.change.verb == RENEW for p in plan.pending if p.change.verb in (RESIZE, RENEW)}
             if not going or not d.context().booted:
                 return plan
-            notices = tuple(Pending(name, SERVICE, turns.notice(d.topology, name)) for name in turns.in_turn(d.topology, going))
+            notices = tuple(Pending(name, SERVICE, turns.notice(d.topology, name, going[name])) for name in turns.in_turn(d.topology, going))
             return replace(plan, pending=plan.pending + notices)
 
     def apply(self, plan: Plan, renew: Collection[str] = ()) -> Result:

@@ -49,7 +49,7 @@ def identities(d: Deployment) -> dict[str, tuple[str, str, tuple[str, ...]]]:
 def test_another_type_comes_one_node_at_a_time_and_no_get_fails(cluster: Deployed, d: Deployment) -> None:
     larger, before, who = with_params(cluster, cloud__instance_type={"store": "t3.large"}), types(d), identities(d)
     said = ended(larger.cli("plan"), 2)
-    rows = [line for line in said.splitlines() if "resize" in line or "drain" in line]
+    rows = [line for line in said.splitlines() if "~ resize" in line or "~ drain" in line]
     assert len(rows) == 4 and all(name in said for name in STORES) and "t3.large" in rows[0], said
     meanwhile = under_load(cluster, ("store",), lambda: larger.cli("run", "--to", "01", seconds=900))
     said = ended(meanwhile.done)

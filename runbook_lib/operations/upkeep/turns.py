@@ -43,20 +43,27 @@ def stand_ins(topology: Topology, name: str) -> list[str]:
     return [other.name for other in topology.of(node.role) if other.name != name] if node.tier else []
 
 
-def notice(topology: Topology, name: str) -> Change:
-    """Return what visitors notice while this machine is worked on, as the first change of a plan. Its verb is `interrupt` where it cannot be drained."""
+def notice(topology: Topology, name: str, anew: bool = False) -> Change:
+    """Return what visitors notice while this machine is worked on, as the first change of a plan. Its verb is `interrupt` where it cannot be drained.
+
+    `anew`: it is replaced by another machine, which has nothing on it.
+    """
     node, others = topology.node(name), stand_ins(topology, name)
     if others:
-        return Change("service", "drain", f"nobody new is sent to it, {', '.join(others)} serve; who is signed in on it signs in again")
+        return Change("service", "drain", f"nobody is sent to it meanwhile; who is signed in on it signs in again. Others of its role: {', '.join(others)}")
     if node.tier:
-        return Change("service", "interrupt", "the only one of its role: what it serves is not there while the product restarts (minutes on AWS)")
+        until = "a new node has booted (about ten minutes on AWS)" if anew else "the product has restarted (minutes on AWS)"
+        return Change("service", "interrupt", f"the only one of its role: what it serves is not there until {until}")
     if node.role == "db":
-        return Change(
-            "service", "interrupt", "a backup first; what needs the databases fails while the server restarts (seconds) or the machine (a minute or two)"
-        )
+        until = "the backup is restored and every node has booted on it" if anew else "the server has restarted (seconds), or the machine (a minute or two)"
+        return Change("service", "interrupt", f"a backup first; what needs the databases is not there until {until}")
     if node.role.startswith("lb"):
-        hosts = ", ".join(node.hosts)
-        return Change("service", "interrupt", f"{hosts}: not there while the machine reboots (a minute or two); a restart of Nginx takes under a second")
+        until = (
+            "Nginx is installed on the new machine (minutes)"
+            if anew
+            else "the machine has restarted (a minute or two); a restart of Nginx takes under a second"
+        )
+        return Change("service", "interrupt", f"{', '.join(node.hosts)}: not there until {until}")
     return Change("service", "drain", "no visitor uses it")
 
 
