@@ -17,7 +17,7 @@ from runbook_lib.changes import Change, Pending, Plan, Result
 from runbook_lib.chapters.base import banner
 from runbook_lib.chapters.status_board import proofs_of, store_applied
 from runbook_lib.chapters.upkeep.rolling import chapter_of, roll
-from runbook_lib.checks.drill.interruption import Watch
+from runbook_lib.checks.drill.interruption import VisitorWatch
 from runbook_lib.notebook import display
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.operations import startup
@@ -105,7 +105,7 @@ class Patch:
                 getattr(d, chapter.attribute).verify()
 
 
-def _summary(done: Mapping[str, Sequence[Pending]], watching: Watch) -> Table:
+def _summary(done: Mapping[str, Sequence[Pending]], watching: VisitorWatch) -> Table:
     """Return what was done to each machine, and what visitors noticed of it."""
     rows = []
     for name, changes in done.items():

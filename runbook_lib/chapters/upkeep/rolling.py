@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from runbook_lib.changes import Event
-from runbook_lib.checks.drill.interruption import Watch, watch
+from runbook_lib.checks.drill.interruption import VisitorWatch, watch
 from runbook_lib.operations import rolling_restart, startup
 from runbook_lib.operations.lost_database import refuse_lost_data
 from runbook_lib.operations.upkeep import turns, updates
@@ -47,12 +47,12 @@ def settle(d: Any) -> None:
         rolling_restart.take_out(d, ())
 
 
-def roll(d: Any, names: Sequence[str], one: Callable[[str, turns.Tell], None], progress: Any, stage: str) -> Watch:
+def roll(d: Any, names: Sequence[str], one: Callable[[str, turns.Tell], None], progress: Any, stage: str) -> VisitorWatch:
     """Call `one` for each of these machines in turn, each out of service meanwhile, and return what visitors noticed.
 
     It gets the machine's name, and a function for lines of progress. Where nobody is served yet, the order is the same and nothing is drained.
     """
-    watching, ordered = watch(d) if d.context().booted else Watch(()), turns.in_turn(d.topology, names)
+    watching, ordered = watch(d) if d.context().booted else VisitorWatch(()), turns.in_turn(d.topology, names)
 
     def tell(host: str, doing: str) -> None:
         progress(Event(host, stage, doing, 0, 0))
@@ -72,6 +72,6 @@ def roll(d: Any, names: Sequence[str], one: Callable[[str, turns.Tell], None], p
     return watching
 
 
-def noticed(watching: Watch, title: str) -> Table:
+def noticed(watching: VisitorWatch, title: str) -> Table:
     """Return what visitors noticed, a row for each machine."""
     return Table(("Machine", "Visitors noticed"), [(name, str(watching.noticed(name))) for name in watching.spans], title, watching.note)

@@ -49,7 +49,7 @@ def interruption(samples: Iterable[Sample]) -> float:
 
 
 @dataclass
-class Watch:
+class VisitorWatch:
     """Streams of requests to the hosts that served when it began, in the block; `during` marks what is worked on, `noticed` what visitors met.
 
     A host that did not serve when the watch began is not watched: `unwatched` says why.
@@ -61,7 +61,7 @@ class Watch:
     spans: dict[str, list[tuple[float, float]]] = field(default_factory=dict)  # by machine, per stream: from when to when
     _stack: ExitStack = field(default_factory=ExitStack)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> VisitorWatch:
         for target in self.targets:
             try:
                 self.streams.append(self._stack.enter_context(Stream(target, RATE, VISITORS)))
@@ -98,6 +98,6 @@ class Watch:
         return Noticed(len(every), failed, lost, max(map(interruption, met), default=0.0))
 
 
-def watch(deployment: Session) -> Watch:
+def watch(deployment: Session) -> VisitorWatch:
     """Return a watch over every public host that has a page for everybody."""
-    return Watch([target_of(deployment, key, PATHS[key]) for key in deployment.spec.design.hosts if key in PATHS])
+    return VisitorWatch([target_of(deployment, key, PATHS[key]) for key in deployment.spec.design.hosts if key in PATHS])

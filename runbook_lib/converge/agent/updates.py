@@ -62,7 +62,7 @@ def unit_of(cgroup):
 
 
 @handles("updates")
-class Updates:
+class UpdatesHandler:
     """The machine's updates. A probe fetches the package lists anew: one of yesterday does not know what is pending."""
 
     @staticmethod
