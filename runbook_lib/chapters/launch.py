@@ -12,7 +12,7 @@ from runbook_lib.chapters.base import Verbs
 from runbook_lib.chapters.upkeep.rolling import noticed, rebuild, roll
 from runbook_lib.check import CheckTable
 from runbook_lib.checks.ssh import verify_ssh
-from runbook_lib.errors import HostError, RunbookError
+from runbook_lib.errors import RunbookError
 from runbook_lib.launch import machines
 from runbook_lib.launch.instances.renewing import RENEW
 from runbook_lib.launch.instances.resizing import RESIZE
@@ -100,11 +100,11 @@ class Launch(Verbs):
         d.journal.table(self.name, "What visitors noticed", noticed(watching, title))
 
     def _fill(self, host: Host) -> None:
-        """Have partition and file system of a machine take the room that its disk has. Raises HostError."""
+        """Have partition and file system of a machine take the room that its disk has. Where that fails they do so when it next boots, which the journal says."""
         done = host.run(FILL, timeout=self.deployment.spec.timeouts.ssh)
         if done.rc:
-            step = "restart the machine: its file system grows when it boots"
-            raise HostError(f"the disk of {host.name} is larger now, its file system is not: {done.stderr.strip()[-500:]}", host.name, step)
+            words = f"its file system takes the room of the larger disk when it next boots; now it did not: {done.stderr.strip()[-500:]}"
+            self.deployment.journal.write(self.name, "disk", host=host.name, change=words)
 
     def _drain(self) -> None:
         """Configure Nginx to send requests only to the nodes of the parameters, before surplus machines are terminated."""
