@@ -100,7 +100,7 @@ class Launch(Verbs):
         d.journal.table(self.name, "What visitors noticed", noticed(watching, title))
 
     def _fill(self, host: Host) -> None:
-        """Have partition and file system of a machine take the room that its disk has. Where that fails they do so when it next boots, which the journal says."""
+        """Have partition and file system of a machine take the room that its disk has. Else they do when it next boots: the journal says so."""
         done = host.run(FILL, timeout=self.deployment.spec.timeouts.ssh)
         if done.rc:
             words = f"its file system takes the room of the larger disk when it next boots; now it did not: {done.stderr.strip()[-500:]}"
