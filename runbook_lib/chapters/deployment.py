@@ -16,6 +16,7 @@ from runbook_lib.chapters import backups, cluster, launch, mysql, nginx, product
 from runbook_lib.chapters.base import banner
 from runbook_lib.chapters.rotation import rotate as rotations
 from runbook_lib.chapters.second_day import disaster
+from runbook_lib.chapters.upkeep import patch
 from runbook_lib.evidence import report
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.notebook import display
@@ -43,6 +44,7 @@ class Deployment(Session):
         self.sso = sso.Sso(self)
         self.backups = backups.Backups(self)
         self.disaster = disaster.DisasterDrill(self)
+        self.patch = patch.Patch(self)
 
     @property
     def product(self) -> product_nodes.ProductNodes:

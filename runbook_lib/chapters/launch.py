@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from runbook_lib.changes import Plan, Result
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from runbook_lib.changes import Pending, Plan, Result
 from runbook_lib.chapters.base import Verbs
+from runbook_lib.chapters.upkeep.rolling import noticed, rebuild, roll
 from runbook_lib.check import CheckTable
 from runbook_lib.checks.running_out import checks_of, levels
 from runbook_lib.checks.ssh import verify_ssh
 from runbook_lib.errors import RunbookError
+from runbook_lib.launch import machines
+from runbook_lib.launch.instances.renewing import RENEW
+from runbook_lib.launch.instances.resizing import RESIZE
 from runbook_lib.notebook import progress as progress_
-from runbook_lib.operations import rolling_restart
+from runbook_lib.operations import rolling_restart, startup
+from runbook_lib.operations.upkeep import turns, updates
+from runbook_lib.ssh import Host
+from runbook_lib.tables import counted
+
+SERVICE = "service"  # the stage of what visitors notice, which is no change in the cloud
+# cloud-init does both at every boot: partition and file system take the room that the disk has. Where they have it already, nothing is done.
+FILL = "for one in growpart resizefs; do sudo -n cloud-init single --name cc_$one --frequency always || exit 1; done"
 
 
 class Launch(Verbs):
@@ -17,23 +33,37 @@ class Launch(Verbs):
 
     name = "01_launch_ec2"
 
-    def plan(self) -> Plan:
-        """Return what is missing or different in the cloud, without changing anything."""
-        with self.deployment.journal.attempt(self.name, "plan"):
-            return self.deployment.cloud.plan()
+    def plan(self, renew: Collection[str] = ()) -> Plan:
+        """Return what is missing or different in the cloud, without changing anything, and whom it interrupts.
 
-    def apply(self, plan: Plan) -> Result:
+        `renew`: nodes whose machines are to be replaced although nothing is wrong with them.
+        """
+        d = self.deployment
+        with d.journal.attempt(self.name, "plan"):
+            plan = d.cloud.plan({d.topology.node(name).name for name in renew})
+            going = {p.host: p.change.verb == RENEW for p in plan.pending if p.change.verb in (RESIZE, RENEW)}
+            if not going or not d.context().booted:
+                return plan
+            notices = tuple(Pending(name, SERVICE, turns.notice(d.topology, name, going[name])) for name in turns.in_turn(d.topology, going))
+            return replace(plan, pending=plan.pending + notices)
+
+    def apply(self, plan: Plan, renew: Collection[str] = ()) -> Result:
         """Apply the plan, wait until every machine accepts SSH with the deployment's key, and return what was changed.
 
-        When an apply of the same plan ended half way, what is left of it is applied. Raises Stopped after a Cancel or an interrupt.
+        When an apply of the same plan ended half way, what is left of it is applied. `renew`: as in `plan`. Raises Stopped after a Cancel
+        or an interrupt.
         """
         d = self.deployment
         self.announce()
         with d.writing(), d.journal.attempt(self.name, "apply"), progress_.progress("Launch", [n.name for n in d.topology.nodes]) as progress:
-            done = d.cloud.apply(self.resumed(plan), progress, self._drain)
+            left = self.resumed(plan)
+            in_cloud = replace(left, pending=tuple(p for p in left.pending if p.stage != SERVICE))
+            done = d.cloud.apply(in_cloud, progress, self._drain, partial(self._roll, progress), renew)
             d.journal.changed(self.name, done)
             progress.whole("waiting for SSH")
             d.wait_for_ssh(n.name for n in d.topology.nodes)
+            if grown := [p.host for p in done.changed if p.change.verb == machines.GROW]:
+                d.fleet().each(self._fill, grown)
         plan.begun.clear()
         return done
 
@@ -50,12 +80,52 @@ class Launch(Verbs):
             d.close()
             d.wait_for_ssh(n.name for n in d.topology.nodes)
 
+    def _roll(self, progress: Any, names: Sequence[str], change: Callable[[str], None]) -> None:
+        """Have `change` done to machines that stop for it or are replaced, one after the other, each out of service meanwhile."""
+        d = self.deployment
+        if d.context().booted:
+            d.wait_for_ssh(node.name for node in d.topology.nodes)
+            rebuild(d)  # what a run that was killed left undone, so that every node serves before one goes
+
+        def one(name: str, tell: turns.Tell) -> None:
+            before = d.cloud.instance(name).id
+            change(name)
+            d.wait_for_ssh([name])
+            updates.booted(d.fleet()[name], d.spec.timeouts.ssh)
+            if d.context().in_use and d.cloud.instance(name).id != before:
+                tell(name, "is made anew")
+                rebuild(d, name)
+
+        watching = roll(d, names, one, progress, "machine")
+        title = f"{counted(len(names), 'machine')} changed or replaced, one after the other"
+        d.journal.table(self.name, "What visitors noticed", noticed(watching, title))
+
+    def _fill(self, host: Host) -> None:
+        """Have partition and file system of a machine take the room that its disk has. Else they do when it next boots: the journal says so."""
+        done = host.run(FILL, timeout=self.deployment.spec.timeouts.ssh)
+        if done.rc:
+            words = f"its file system takes the room of the larger disk when it next boots; now it did not: {done.stderr.strip()[-500:]}"
+            self.deployment.journal.write(self.name, "disk", host=host.name, change=words)
+
     def _drain(self) -> None:
         """Configure Nginx to send requests only to the nodes of the parameters, before surplus machines are terminated."""
         d = self.deployment
         d.wait_for_ssh(lb.name for lb in d.topology.lbs)
         if any(node.name in d.context().booted for node in d.topology.wso2_nodes):
             d.journal.changed(self.name, rolling_restart.take_out(d, ()))
+        named = {node.name for node in d.topology.nodes}
+        for name, machine in d.instances().items():
+            if name not in named and machine.running:
+                self._leave(name, f"{machine.id} at {machine.address}, a {machine.instance_type}")
+
+    def _leave(self, name: str, what: str) -> None:
+        """Stop the product on a machine that goes, so that it leaves its cluster by itself. One that does not answer goes without."""
+        d = self.deployment
+        try:
+            seconds = startup.leave(d.fleet()[name], d.context())
+            d.journal.write(self.name, "left", host=name, change=f"{what}: out of Nginx, then its product was stopped within {seconds:.1f} s", seconds=seconds)
+        except RunbookError as error:
+            d.journal.write(self.name, "left", host=name, change=f"{what}: its product could not be stopped: {error.what}")
 
     def checks(self, quiet: bool = False) -> CheckTable:
         """Return the rows of the machines. `quiet`: what EC2 says of them; a watch reads the levels itself."""

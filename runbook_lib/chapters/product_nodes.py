@@ -92,7 +92,7 @@ class ProductNodes(Converging):
             return done
         plan.begun.update(p.host for p in boots)
         try:
-            for one in startup.first_boots(hosts, before, d.record_first_boot, lambda: self._recreate(before), progress, progress.stop):
+            for one in startup.first_boots(hosts, before, lambda node: self._booted(before, node), lambda: self._recreate(before), progress, progress.stop):
                 d.journal.booted(self.name, one.node, one.line, one.began, one.ended)
             after = engine.plan(hosts, self.wish(), self.title)  # from here on systemd starts the nodes, also after a failure
             rest = engine.apply(hosts, after, progress, progress.stop)
@@ -152,6 +152,13 @@ class ProductNodes(Converging):
                 for name, size in there.items():
                     d.journal.write(self.name, "old home removed", host=name, change=f"{size} MiB, the new pack is verified")
         return table
+
+    def _booted(self, context: Context, name: str) -> None:
+        """Record a node's first boot. An AS manager that takes the place of a lost one gets back before what was deployed."""
+        d = self.deployment
+        if d.topology.node(name).role == "as-manager" and (worker := deploy_archive.bring_back(d.fleet(), context, name)):
+            d.journal.write(self.name, "brought back", host=name, change=f"what was deployed, from {worker}")
+        d.record_first_boot(name)
 
     def _recreate(self, context: Context) -> None:
         d = self.deployment

@@ -27,6 +27,8 @@ COMMANDS = {  # name: (what it does, exit status)
     "restore": ("a backup into a deployment: after a lost database machine, or as a copy of another", "0 restored, 1 not"),
     "drill": ("disaster: lose the database's machine or all of them under load, restore, and measure what was lost", "0 all of it passed, 1 not"),
     "rotate": ("passwords, keys, certificates replaced while the cluster serves, the old values proven refused", "0 rotated, 1 not"),
+    "patch": ("the operating system's security updates: what is pending; with --yes, one machine after the other", "0 none or done, 2 some, 1 error"),
+    "replace": ("other machines for nodes that serve: what would be done; with --yes, one after the other", "0 done, 2 listed, 1 error"),
     "destroy": ("ordered teardown, then prove that nothing tagged is left", "0 gone, 1 not"),
     "new": ("a folder with the notebooks, params and docs of this installation, to work in", "0 made, 1 not"),
     "open": ("JupyterLab at 00_start_here", "0"),
@@ -39,7 +41,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "lab": ("up, down, status, env, ssh, hosts, browser: EC2 on one's own machine", "0, 1"),
     "classroom": ("up, status, down: JupyterHub with a login and a lab for each learner", "0, 1"),
 }
-WITH_DOCUMENT = ("run", "plan", "verify", "watch", "status", "destroy", "exercise", "backup", "backups", "restore", "rotate", "drill")
+WITH_DOCUMENT = ("run", "plan", "verify", "watch", "status", "destroy", "exercise", "backup", "backups", "restore", "rotate", "patch", "replace", "drill")
 SHELLS = ("bash", "zsh", "fish")
 LAB_VERBS = ("up", "down", "status", "env", "ssh", "hosts", "browser")
 EXERCISE_VERBS = ("list", "start", "check", "hint", "solve", "reset")
@@ -67,7 +69,7 @@ def parser() -> Parser:
     top.add_argument("--version", action="version", version=f"runbook {__version__}")
     verbs = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     verb: Verb = partial(_verb, verbs)
-    for add in (_runs, _batch, _looks, _backups, _exercise, _evidence, _programs):
+    for add in (_runs, _batch, _looks, _backups, _upkeep, _exercise, _evidence, _programs):
         add(verb)
     return top
 
@@ -178,6 +180,14 @@ def _backups(verb: Verb) -> None:
         "what", nargs="+", metavar="WHAT", help="administrator, databases, ssh-key, tier-keys, host-certificates, ca; all"
     )
     rotated.completer = lambda **_: [*import_module("runbook_lib.launch.secrets").ROTATED, "all"]
+
+
+def _upkeep(verb: Verb) -> None:
+    """Add what is done to machines that serve."""
+    verb("patch").add_argument("--yes", action="store_true", help="patch; without this only what is pending is listed")
+    replace = verb("replace")
+    replace.add_argument("nodes", metavar="NODE", nargs="+", help="such as lb-1; the disk of its machine is lost, its address stays")
+    replace.add_argument("--yes", action="store_true", help="replace; without this only what would be done is listed")
 
 
 def _exercise(verb: Verb) -> None:

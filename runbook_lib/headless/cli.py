@@ -273,6 +273,18 @@ def _rotate(args: argparse.Namespace) -> int:
     return rotate.rotate(load_spec(args.params, _overrides(args)), args.what, _terminal(args), args.json)
 
 
+def _upkeep(args: argparse.Namespace) -> int:
+    """Patch or replace machines."""
+    from runbook_lib.headless.upkeep import command
+    from runbook_lib.spec.loader import load_spec
+
+    say, spec = _terminal(args), load_spec(args.params, _overrides(args))
+    with say.watching():
+        if args.command == "patch":
+            return command.patch(spec, args.yes, say, args.json)
+        return command.replace(spec, args.nodes, args.yes, say, args.json)
+
+
 def _exercise(args: argparse.Namespace) -> int:
     """Do a verb of an exercise and print what it says. A check that is not passed exits with 1."""
     from runbook_lib.chapters.exercises import card, engine
@@ -398,6 +410,6 @@ def _terminal(args: argparse.Namespace) -> Terminal:
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "new": _new, "run": _run, "batch": _batch, "workers": _workers, "plan": _plan, "verify": _verify, "watch": _watch, "status": _status, "exercise": _exercise,
-    "destroy": _destroy, "backup": _backup, "backups": _backups, "restore": _restore, "rotate": _rotate, "drill": _drill, "open": _open,
+    "destroy": _destroy, "backup": _backup, "backups": _backups, "restore": _restore, "rotate": _rotate, "patch": _upkeep, "replace": _upkeep, "drill": _drill, "open": _open,
     "doctor": _doctor, "verify-evidence": _verify_evidence, "site": _site, "test": _test, "completion": _completion,
 }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from runbook_lib import pki
@@ -20,6 +20,8 @@ from runbook_lib.changes import Plan, Progress, Reporter, Result
 from runbook_lib.check import CheckTable
 from runbook_lib.errors import CloudError, PlanOvertaken
 from runbook_lib.launch import elastic_ips, groups, host_keys, instance_profile, key_pair, machines, network, routes, secrets
+from runbook_lib.launch.instances import renewing
+from runbook_lib.launch.instances.resizing import Roll, at_once
 from runbook_lib.launch.inventory import GONE, Instance, Inventory
 from runbook_lib.spec.model import Spec
 from runbook_lib.topology.model import Topology, probe_only, topology_of
@@ -98,18 +100,29 @@ class Cloud:
             kind.observe(inventory)
         return inventory
 
-    def plan(self) -> Plan:
-        """What chapter 01 would change; changes nothing."""
-        return _plan(self.observe())
+    def plan(self, renew: Collection[str] = ()) -> Plan:
+        """What chapter 01 would change; changes nothing. `renew`: nodes whose machines are to be replaced although nothing is wrong with them."""
+        inventory = self.observe()
+        inventory.renew = frozenset(renew)
+        return _plan(inventory)
 
-    def apply(self, plan: Plan | None = None, progress: Progress | None = None, before_surplus_ends: Callable[[], None] = lambda: None) -> Result:
+    def apply(
+        self,
+        plan: Plan | None = None,
+        progress: Progress | None = None,
+        before_surplus_ends: Callable[[], None] = lambda: None,
+        roll: Roll = at_once,
+        renew: Collection[str] = (),
+    ) -> Result:
         """Do what `plan` says (the current plan when none is given). `before_surplus_ends` is called when all machines of the
-        topology run, and before those end that it names no more: nothing needs to be sent to them any longer.
+        topology run, and before those end that it names no more: nothing needs to be sent to them any longer. `roll` changes
+        machines that must stop for it, or be replaced, in an order of its own. `renew`: as in `plan`.
 
         Safe to kill and to repeat: each thing is found again by its tags. Raises `PlanOvertaken` with `.fresh` when the
         world is not the one that was planned for, `CloudError` when the cloud refuses or a machine does not come up.
         """
         began, inventory = time.monotonic(), self.observe()
+        inventory.renew = frozenset(renew)
         fresh = _plan(inventory)
         if plan is not None and plan.pending != fresh.pending:
             what = f"the cloud changed since the plan was made\n{fresh}"
@@ -119,7 +132,7 @@ class Cloud:
         if fresh:
             (plan or fresh).begun.add("")
             inventory.say = Reporter(progress, "launch", STEPS_PER_MACHINE)
-            _apply(inventory, before_surplus_ends)
+            _apply(inventory, before_surplus_ends, roll)
         return Result(fresh.title, fresh.pending, (), time.monotonic() - began)
 
     def verify(self) -> CheckTable:
@@ -233,7 +246,7 @@ def _plan(inventory: Inventory) -> Plan:
     return plan
 
 
-def _apply(inventory: Inventory, before_surplus_ends: Callable[[], None] = lambda: None) -> None:
+def _apply(inventory: Inventory, before_surplus_ends: Callable[[], None] = lambda: None, roll: Roll = at_once) -> None:
     """Each kind after those it needs. Raises `CloudError`; what was done until then stays and is found again.
 
     Machines that the parameters name no more end last: the others run by then, and `before_surplus_ends` was called.
@@ -244,11 +257,27 @@ def _apply(inventory: Inventory, before_surplus_ends: Callable[[], None] = lambd
             elastic_ips.associate(inventory)
     groups.apply_rules(inventory)  # the operator's own address may be another one now that the network is there
     instance_profile.wait_online(inventory)
+    machines.resize(inventory, roll)
+    _renew(inventory, roll)
     if machines.surplus(inventory):
         before_surplus_ends()
         machines.end_surplus(inventory)
     groups.remove_surplus(inventory)
     instance_profile.remove_surplus(inventory)
+
+
+def _renew(inventory: Inventory, roll: Roll) -> None:
+    """Replace machines that run, each by another one at the same address, whose host keys are read from its own console."""
+
+    def one(name: str) -> None:
+        machines.end(inventory, name)
+        machines.apply(inventory)
+        elastic_ips.associate(inventory)
+        instance_profile.wait_online(inventory)
+        host_keys.apply(inventory)
+
+    if due := [p.host for p in machines.plan(inventory) if p.change.verb == renewing.RENEW]:
+        roll(due, one)
 
 
 def _operator(spec: Spec) -> str:

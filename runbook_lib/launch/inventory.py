@@ -120,6 +120,7 @@ class Inventory:
     topology: Topology
     say: Reporter = field(default_factory=lambda: Reporter(None, "", 0))
     role: str = ""
+    renew: frozenset[str] = frozenset()  # nodes whose machines are to be replaced although nothing is wrong with them
     vpc: dict[str, Any] | None = None
     marks: dict[str, str] = field(default_factory=dict)  # tags that say what the live deployment was made as
     subnets: dict[str, dict[str, Any]] = field(default_factory=dict)  # by the topology's names

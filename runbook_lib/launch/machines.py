@@ -10,6 +10,7 @@ from runbook_lib.changes import Pending
 from runbook_lib.check import Check
 from runbook_lib.errors import CloudError
 from runbook_lib.launch import instance_profile
+from runbook_lib.launch.instances import renewing, resizing
 from runbook_lib.launch.instances.described import FIRST_PAUSE, LONGEST_PAUSE, instances_of
 from runbook_lib.launch.instances.launching import launch_absent, machine_tags, user_data
 from runbook_lib.launch.instances.power import await_none, start_stopped, wait_until_running
@@ -27,6 +28,7 @@ from runbook_lib.launch.inventory import GONE as ENDED
 from runbook_lib.topology.model import Node, Topology
 from runbook_lib.waiting import wait_until
 
+GROW = "grow"  # a plan's verb: the machine's file system follows its disk
 SURPLUS = "not among the nodes any more: Nginx stops sending to it, then it is terminated and its disk is lost"
 
 
@@ -78,10 +80,16 @@ def _one_machine(inventory: Inventory, node: Node, machine: Instance) -> Iterato
             raise CloudError(f"{node.name} would be replaced ({detail}), and is protected from termination", "cloud.termination_protection", step)
         yield pending("replace", "machine", node.name, detail, machine)
         return
-    lacking, larger = _lacking_tags(inventory.topology, node, machine), _larger_disk(inventory, machine)
+    if due := [*renewing.plan(inventory, node, machine)]:
+        if node.role == "db" and inventory.protected and inventory.spec.cloud.termination_protection:
+            step = "set cloud.termination_protection: false for this run, or set the parameters back"
+            raise CloudError(
+                f"{node.name} would be replaced ({due[0].change.summary}), and is protected from termination", "cloud.termination_protection", step
+            )
+        yield from due
+        return
+    lacking = _lacking_tags(inventory.topology, node, machine)
     differences = (
-        (larger, f"disk {larger} → {inventory.spec.cloud.disk_gb} GiB in place; its file system takes the room when the machine next starts (cloud-init)"),
-        (machine.instance_type != node.instance_type, f"type {machine.instance_type} → {node.instance_type} (stops and starts it)"),
         (not machine.imdsv2, "IMDSv2 only"),
         (node.role in inventory.groups and machine.groups != {inventory.groups[node.role].id}, f"group {node.role} and no other"),
         (lacking, f"tags {', '.join(sorted(lacking))}"),
@@ -90,6 +98,9 @@ def _one_machine(inventory: Inventory, node: Node, machine: Instance) -> Iterato
     )
     if words := "; ".join(text for differs, text in differences if differs):
         yield pending("modify", "machine", node.name, words, machine)
+    if size := _larger_disk(inventory, machine):
+        yield pending(GROW, "machine", node.name, f"disk {size} → {inventory.spec.cloud.disk_gb} GiB in place, while it runs", machine)
+    yield from resizing.plan(node, machine)
     if machine.state in ("stopped", "stopping"):
         yield pending("start", "machine", node.name, f"{machine.id} is {machine.state}", machine)
 
@@ -125,11 +136,11 @@ def _protection_differs(inventory: Inventory, node: Node) -> bool:
 
 
 def apply(inventory: Inventory) -> None:
-    """Replaced and second machines end, then each node has one that runs. Surplus machines stay until `end_surplus`."""
+    """Replaced and second machines end, then each node has one that runs. Surplus machines stay until `end_surplus`, others types come with `resize`."""
     doubles = [p.subject for p in plan(inventory) if p.change.verb in ("delete", "replace")]
     staying = surplus(inventory)
     _end(inventory, [machine for machine in doubles if machine not in staying])
-    changes = [p for p in plan(inventory) if p.change.verb == "modify"]
+    changes = [p for p in plan(inventory) if p.change.verb in ("modify", GROW)]
     launch_absent(inventory)
     for p in changes:
         inventory.say(p.host, p.change.summary)
@@ -146,6 +157,17 @@ def _protect(inventory: Inventory) -> None:
             wanted = inventory.spec.cloud.termination_protection
             inventory.say(name, f"switching its termination protection {'on' if wanted else 'off'}")
             inventory.ec2.modify_instance_attribute(InstanceId=machine.id, DisableApiTermination={"Value": wanted})
+
+
+def resize(inventory: Inventory, roll: resizing.Roll) -> None:
+    """Give the machines the types that they should have, one after the other. Raises `CloudError`."""
+    resizing.apply(inventory, roll, observe)
+
+
+def end(inventory: Inventory, node: str) -> None:
+    """End the machine of a node that is to be replaced, and forget that it was asked for. Raises `CloudError`."""
+    _end(inventory, [inventory.here[node]])
+    inventory.renew -= {node}
 
 
 def end_surplus(inventory: Inventory) -> None:
@@ -208,15 +230,10 @@ def _modify(inventory: Inventory, node: Node, machine: Instance) -> None:
         ec2.create_tags(Resources=[machine.id], Tags=[{"Key": key, "Value": value} for key, value in lacking.items()])
     if _larger_disk(inventory, machine):
         _grow(inventory, machine)
-    if machine.instance_type != node.instance_type:
-        ec2.stop_instances(InstanceIds=[machine.id])
-        await_none(inventory, f"{node.name} to stop", lambda m: m.id == machine.id and m.state != "stopped")
-        ec2.modify_instance_attribute(InstanceId=machine.id, InstanceType={"Value": node.instance_type})
-        ec2.start_instances(InstanceIds=[machine.id])
 
 
 def _grow(inventory: Inventory, machine: Instance) -> None:
-    """Enlarge the root volume of a machine, running or not. cloud-init enlarges partition and file system at each boot (growpart, resizefs)."""
+    """Enlarge the root volume of a machine, running or not. Partition and file system follow: by chapter 01, or cloud-init at the next boot."""
     wanted = inventory.spec.cloud.disk_gb
     inventory.ec2.modify_volume(VolumeId=machine.root_volume, Size=wanted)
     if not wait_until(lambda: _root_disks(inventory)[machine.id]["Size"] >= wanted, SHOWN, pause=FIRST_PAUSE, longest=LONGEST_PAUSE):

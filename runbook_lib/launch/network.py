@@ -7,6 +7,7 @@ from functools import partial
 from ipaddress import IPv4Network
 from typing import Any
 
+from runbook_lib.aws.images import RELEASES, login_user
 from runbook_lib.aws.preflight.zones import zone_for
 from runbook_lib.changes import Pending
 from runbook_lib.errors import CloudError
@@ -112,9 +113,9 @@ def marks_of(spec: Spec) -> dict[str, str]:
 
 
 def refuse_other_design(inventory: Inventory) -> None:
-    """A live deployment keeps its pattern, hardening, image, network and zones: what its machines hold was made for them."""
+    """A live deployment keeps its pattern, hardening, first user, network and zones: what its machines hold was made for them."""
     cloud, wanted = inventory.spec.cloud, marks_of(inventory.spec)
-    keys = {PATTERN: "pattern", HARDENING: "hardening", IMAGE: "cloud.image"}
+    keys = {PATTERN: "pattern", HARDENING: "hardening"} | ({} if _same_user(inventory) else {IMAGE: "cloud.image"})
     designs = [(key, inventory.marks.get(mark, wanted[mark]), wanted[mark]) for mark, key in keys.items()]
     if inventory.vpc and not cloud.vpc:
         zone = _live_zone(inventory) or cloud.availability_zone
@@ -127,6 +128,13 @@ def refuse_other_design(inventory: Inventory) -> None:
     for key, live, asked in designs:
         if live != asked:
             raise _kept(inventory, key, live, asked)
+
+
+def _same_user(inventory: Inventory) -> bool:
+    """Whether the image of the parameters has the user by whom the live machines are known: then they can be replaced one after the other."""
+    cloud = inventory.spec.cloud
+    live = inventory.marks.get(IMAGE, cloud.image)
+    return (RELEASES[live].user if live in RELEASES else cloud.login_user) == login_user(cloud.image, cloud.login_user) or live == cloud.image
 
 
 def _kept(inventory: Inventory, key: str, live: str, asked: str) -> CloudError:

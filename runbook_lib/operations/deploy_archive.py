@@ -58,6 +58,14 @@ tail -c +$(({at} + 1)) {log} | grep -F {name} | tail -5
 [ "${{here:-no}}" = yes ] && exit 4
 exit 3
 """
+# What a worker holds, in a text, without what Tomcat unpacked; and on a manager that has none of it. What it has itself stays.
+HOLDS = """set -eu
+cd {base}
+{{ for one in webapps/*.war; do [ ! -e "$one" ] || echo "${{one%.war}}"; done; }} > /run/runbook-unpacked
+tar -czf - --anchored --exclude-from=/run/runbook-unpacked {folders} | base64 -w 0
+rm /run/runbook-unpacked
+"""
+BRING = """base64 -d | tar -xzf - -C {base} --skip-old-files --same-owner"""
 
 
 @dataclass(frozen=True)
@@ -146,6 +154,29 @@ def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = 
     # the workers, and the next pull would bring it back.
     gone = fleet.each(follow, [manager])
     return Deployed(name, gone | fleet.each(follow, [node.name for node in ctx.topology.of("as-worker")]), verb="Gone")
+
+
+def bring_back(fleet: Fleet, ctx: Context, manager: str) -> str:
+    """Give a manager that is new in a cluster in use what was deployed, from the first worker that serves; return its name, "" where none does.
+
+    Raises HostError where that worker's archives cannot be read or written. What is there already stays.
+    """
+    workers = [node.name for node in ctx.topology.of("as-worker") if node.name in ctx.booted]
+    if not workers or not ctx.in_use:
+        return ""
+    base = f"{carbon.home_of(ctx.spec)}/{appserver.DEPLOYMENT}"
+    held = _root(fleet[workers[0]], HOLDS.format(base=shlex.quote(base), folders=" ".join(appserver.ARTIFACTS)))
+    done = fleet[manager].run(f"sudo -n sh -c {shlex.quote(BRING.format(base=shlex.quote(base)))}", held.encode(), timeout=300)
+    if done.rc:
+        raise HostError(f"{manager} does not take what was deployed: {done.stderr.strip()[-500:]}", f"{manager}: {base}", "look at its disk, then run again")
+    return workers[0]
+
+
+def _root(host: Host, script: str) -> str:
+    done = host.run("sudo -n sh", script.encode(), timeout=300)
+    if done.rc:
+        raise HostError(f"{host.name} does not tell what is deployed on it: {done.stderr.strip()[-500:]}", host.name, "look at its disk, then run again")
+    return done.stdout
 
 
 def _pull_now(fleet: Fleet, ctx: Context) -> None:

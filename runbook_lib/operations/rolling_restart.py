@@ -42,7 +42,7 @@ def rolling_restart(deployment: Session, names: Sequence[str], tell: Callable[[s
         alone = _alone(deployment, name)
         if not alone:
             if number:
-                time.sleep(WARM_SECONDS)
+                warm_up()
             tell(f"{name} out of Nginx")
             take_out(deployment, {name})
         tell(f"{name} restarts")
@@ -50,6 +50,11 @@ def rolling_restart(deployment: Session, names: Sequence[str], tell: Callable[[s
         if not alone:
             tell(f"{name} back in")
             take_out(deployment, ())
+
+
+def warm_up() -> None:
+    """Wait until a node that is just back in Nginx carries its share."""
+    time.sleep(WARM_SECONDS)
 
 
 def take_out(deployment: Session, drained: Collection[str]) -> Result:
@@ -94,7 +99,7 @@ def batches(deployment: Session, context: Context, plan: Plan) -> Iterator[list[
         out = due.intersection(batch)
         if out:
             if just_restarted:
-                time.sleep(WARM_SECONDS)
+                warm_up()
             take_out(deployment, out)
         yield batch
         if out:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -292,13 +293,16 @@ def forget_first_boots(fleet: Fleet, ctx: Context) -> None:
 
 def stop_all(fleet: Fleet, ctx: Context) -> None:
     """Stop the product on all nodes, in parallel. Raises HostError for one that does not stop."""
+    fleet.each(lambda host: leave(host, ctx), [node.name for node in ctx.topology.wso2_nodes])
 
-    def stop(host: Host) -> None:
-        done = host.run(f"sudo -n systemctl stop {carbon.UNIT}", timeout=ctx.spec.timeouts.stop + SILENCE)
-        if done.rc:
-            raise HostError(f"{host.name} does not stop: {done.stderr.strip()}", host.name, f"journalctl -u {carbon.UNIT} on the node says why")
 
-    fleet.each(stop, [node.name for node in ctx.topology.wso2_nodes])
+def leave(host: Host, ctx: Context) -> float:
+    """Stop the product on a node, which leaves its cluster by it; return the seconds that this took. Raises HostError."""
+    began = time.monotonic()
+    done = host.run(f"sudo -n systemctl stop {carbon.UNIT}", timeout=ctx.spec.timeouts.stop + SILENCE)
+    if done.rc:
+        raise HostError(f"{host.name} does not stop: {done.stderr.strip()}", host.name, f"journalctl -u {carbon.UNIT} on the node says why")
+    return time.monotonic() - began
 
 
 def _interrupted_boot_error(begun: Sequence[str], ctx: Context) -> RunbookError:

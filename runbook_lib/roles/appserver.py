@@ -85,7 +85,7 @@ def desired(node: Node, ctx: Context) -> tuple[Stage, ...]:
     worker = node.role == "as-worker"
     # -DworkerNode=true: the profile without console, whose admin services answer 403 (facts 3.7).
     base = stages(node, ctx, settings(node, ctx), " -DworkerNode=true" if worker else "", folders(ctx))
-    return (*base, *(pulling(ctx) if worker else serving(ctx)))
+    return (*base, *(pulling(ctx) if worker else serving(node, ctx)))
 
 
 def settings(node: Node, ctx: Context) -> dict[str, tuple[Edit, ...]]:
@@ -101,17 +101,19 @@ def folders(ctx: Context) -> tuple[Resource, ...]:
     return tuple(Directory(f"{home}/{DEPLOYMENT}/{folder}", 0o750, owner) for folder in ARTIFACTS)
 
 
-def serving(ctx: Context) -> tuple[Stage, ...]:
+def serving(node: Node, ctx: Context) -> tuple[Stage, ...]:
     """Return the stages of the manager's rsync daemon: its settings, then its service.
 
     The service is a stage of its own because whether it must be restarted is known only when the settings are in place.
-    Port 873 is open to the workers' security group only (topology).
+    Port 873 is open to the workers' security group only (topology). A manager that takes the place of one that is lost has none of what
+    was deployed: it does not serve before its first boot is recorded, which is when it has got that back. The workers would remove theirs.
     """
+    serves = node.name in ctx.booted or not ctx.in_use
     home, user = home_of(ctx.spec), ctx.spec.product.user
     workers = " ".join(node.address for node in ctx.topology.of("as-worker"))
     text = DAEMON.format(user=user, workers=workers) + "".join(MODULE.format(folder=folder, home=home, deployment=DEPLOYMENT) for folder in ARTIFACTS)
     settings = (Package("rsync"), File(DAEMON_FILE, text.encode()))
-    return (Stage("artifacts", settings), Stage("artifact service", (Unit("rsync.service", watches=(DAEMON_FILE,)),)))
+    return (Stage("artifacts", settings), Stage("artifact service", (Unit("rsync.service", serves, serves, watches=(DAEMON_FILE,)),)))
 
 
 def pulling(ctx: Context) -> tuple[Stage, ...]:

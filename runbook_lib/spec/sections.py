@@ -53,7 +53,11 @@ class CloudSpec(_Closed):
     second_zone: str | None = _field(
         None, "another zone, over which the nodes of a tier are spread as well; Nginx and the database stay in the first", allowed="a zone name"
     )
-    image: str = _field("debian-12", "operating system of every machine", allowed="debian-12, -13, -11 or -sid, ubuntu-22.04 or -24.04, or ami-…")
+    image: str = _field(
+        "debian-12",
+        "operating system of every machine; another one replaces them one after the other",
+        allowed="debian-12, -13, -11 or -sid, ubuntu-22.04 or -24.04, or ami-…",
+    )
     login_user: str | None = _field(None, "first user of the image; known unless the image is given by its id", allowed="a user name")
     instance_type: dict[str, str] = _field({}, "instance type per role, `default` for the rest", allowed="role or default: type", validate_default=True)
     disk_gb: StrictInt = _field(20, "size of each root volume (gp3, encrypted); grows in place, never shrinks", unit="GiB", ge=8, le=1000)

@@ -239,6 +239,22 @@ def test_a_disk_grows_and_never_shrinks(lab, launch):
     assert refused(lab.ec2.modify_volume, VolumeId=volume, Size=size) == "InvalidParameterValue"
 
 
+def test_a_type_is_changed_while_the_machine_is_stopped_only(lab, launch):
+    box = launch(48)
+    before = box.describe()
+    change = {"InstanceId": box.id, "InstanceType": {"Value": "t3.large"}}
+    assert refused(lab.ec2.modify_instance_attribute, **change) == "IncorrectInstanceState"
+    assert refused(lab.ec2.modify_instance_attribute, InstanceId=box.id, Attribute="instanceType", Value="t3.large") == "IncorrectInstanceState"
+    lab.ec2.stop_instances(InstanceIds=[box.id])
+    box.wait("stopped")
+    lab.ec2.modify_instance_attribute(**change)
+    lab.ec2.start_instances(InstanceIds=[box.id])
+    after = box.wait("running").describe()
+    assert (before["InstanceType"], after["InstanceType"]) == ("t3.small", "t3.large")
+    assert after["PrivateIpAddress"] == before["PrivateIpAddress"]
+    box.run("true")  # by the host keys that its first console showed
+
+
 def test_groups_subnets_and_networks_go_only_when_nothing_needs_them(lab):
     net = lab.net()
     gateway = lab.ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]

@@ -10,7 +10,7 @@ from runbook_lib.aws.images import Ami, find_image
 from runbook_lib.errors import CloudError
 from runbook_lib.launch import instance_profile, key_pair
 from runbook_lib.launch.instances.described import FIRST_PAUSE, LONGEST_PAUSE, instances_of
-from runbook_lib.launch.inventory import DEPLOYMENT, HOSTS, NODE, ROLE, SHOWN, Instance, Inventory, not_shown, tag_specification
+from runbook_lib.launch.inventory import DEPLOYMENT, HOSTS, IMAGE, NODE, ROLE, SHOWN, Instance, Inventory, not_shown, tag_specification
 from runbook_lib.launch.inventory import GONE as ENDED
 from runbook_lib.topology.model import Node, Topology
 from runbook_lib.waiting import wait_until
@@ -67,7 +67,7 @@ def _instance_id(answer: dict[str, Any]) -> str:
 
 
 def _launch_request(inventory: Inventory, node: Node, image: Ami) -> dict[str, Any]:
-    tags = machine_tags(inventory.topology, node)
+    tags = machine_tags(inventory.topology, node) | {IMAGE: inventory.spec.cloud.image}
     disk = {"VolumeSize": inventory.spec.cloud.disk_gb, "VolumeType": "gp3", "Encrypted": True, "DeleteOnTermination": True}
     disk |= {"KmsKeyId": inventory.spec.cloud.kms_key} if inventory.spec.cloud.kms_key else {}
     return {

@@ -45,6 +45,8 @@ def test_every_command_of_the_contract_is_there() -> None:
         "backups",
         "restore",
         "rotate",
+        "patch",
+        "replace",
         "destroy",
         "lab",
         "open",

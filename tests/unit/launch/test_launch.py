@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -335,12 +335,41 @@ def test_drift_of_a_machine_is_shown_in_words_and_repaired(cloud: Cloud) -> None
 def test_another_instance_type_is_changed_in_place(cloud: Cloud, other: Callable[..., Cloud]) -> None:
     larger = other({"cloud.instance_type": {"greg": "t3.large"}})
     [found] = larger.plan().pending
-    assert found.change.verb == "modify" and "t3.medium → t3.large" in found.change.summary
+    assert found.change.verb == "resize" and "t3.medium → t3.large" in found.change.summary
     before = cloud.instance("greg-1").id
     larger.apply()
     after = larger.instance("greg-1")
     assert (after.id, after.instance_type, after.running) == (before, "t3.large", True)
     assert not larger.plan()
+
+
+def test_types_are_changed_in_the_order_that_is_asked_for_one_machine_at_a_time(make_cloud: Callable[..., Cloud]) -> None:
+    cloud, larger = make_cloud("greg-separated"), make_cloud("greg-separated", {"cloud.instance_type": {"default": "t3.small", "store": "t3.large"}})
+    cloud.apply()
+    due, seen = [p.host for p in larger.plan().pending], []
+    assert [p.change.verb for p in larger.plan().pending] == ["resize"] * len(due) and {"store-1", "store-2"} <= set(due)
+
+    def types() -> dict[str, str]:
+        return {name: machine.instance_type for name, machine in larger.describe().items()}
+
+    def backwards(names: Sequence[str], change: Callable[[str], None]) -> None:
+        for name in reversed(names):
+            before = types()
+            change(name)
+            seen.append(name)
+            assert {each for each, now in types().items() if now != before[each]} == {name}
+            assert all(machine.running for machine in larger.describe().values())
+
+    larger.apply(roll=backwards)
+    assert seen == due[::-1] and not larger.plan()
+
+
+def test_killed_while_a_machine_is_stopped_for_another_type_the_next_run_ends_it(cloud: Cloud, other: Callable[..., Cloud]) -> None:
+    larger, machine = other({"cloud.instance_type": {"greg": "t3.large"}}), cloud.instance("greg-1")
+    cloud.stop("greg-1")
+    assert [p.change.verb for p in larger.plan().pending] == ["resize", "start"]
+    larger.apply()
+    assert larger.instance("greg-1").id == machine.id and larger.instance("greg-1").running and not larger.plan()
 
 
 def test_nodes_are_added_and_taken_away(make_cloud: Callable[..., Cloud]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def settings() -> dict[str, Any]:
 LIVE = (
     ({"cloud.availability_zone": "us-east-1c"}, "cloud.availability_zone of the live deployment", "us-east-1b"),
     ({"cloud.image": "ubuntu-22.04"}, "cloud.image of the live deployment", "debian-12"),
-    ({"cloud.image": "ami-0123456789abcdef1", "cloud.login_user": "admin"}, "cloud.image of the live deployment", "debian-12"),
+    ({"cloud.image": "ami-0123456789abcdef1", "cloud.login_user": "ec2-user"}, "cloud.image of the live deployment", "debian-12"),
     ({"cloud.disk_gb": 10}, "cloud.disk_gb is 10, and lb-1 has 20 GiB", "never shrinks"),
     ({"cloud.instance_type": {"greg": "t3.colossal"}}, "t3.colossal is not offered", ""),
 )
@@ -89,13 +89,74 @@ def test_what_a_live_deployment_cannot_become_is_refused_with_the_reason(make_cl
     assert not make_cloud(overrides={"cloud.disk_gb": 20}).plan(), "without a zone the live one stays"
 
 
+@pytest.fixture
+def addresses_become_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in EC2, the address of a machine is free when it has ended; moto keeps it."""
+    from moto.ec2.models.instances import Instance
+
+    original = Instance.terminate
+
+    def terminate(self: Any) -> Any:
+        ended = original(self)
+        self.ec2_backend.get_subnet(self.subnet_id).del_subnet_ip(self.private_ip)
+        return ended
+
+    monkeypatch.setattr(Instance, "terminate", terminate)
+
+
+@pytest.mark.usefixtures("addresses_become_free")
+def test_another_image_is_another_machine_at_the_same_address_one_after_the_other(make_cloud: MakeCloud) -> None:
+    cloud, newer = make_cloud(), make_cloud(overrides={"cloud.image": "debian-13"})
+    cloud.apply()
+    before, pinned, seen = cloud.describe(), {name: cloud.host_keys(name) for name in cloud.describe()}, list[str]()
+    plan = newer.plan()
+    assert {(p.host, p.change.verb) for p in plan.pending} == {(name, "renew") for name in before}
+    assert "image debian-12 → debian-13" in plan.pending[0].change.summary
+
+    def one_by_one(names: Sequence[str], change: Callable[[str], None]) -> None:
+        for name in names:
+            change(name)
+            seen.append(name)
+            now = newer.describe()
+            assert {each for each in now if now[each].id != before[each].id} == set(seen)
+            assert all(machine.running and machine.address == before[each].address for each, machine in now.items())
+
+    newer.apply(plan, roll=one_by_one)
+    fresh = Cloud(newer.spec)
+    assert sorted(seen) == sorted(before) and not fresh.plan() and fresh.verify().ok
+    assert not {fresh.host_keys(name) for name in before} & set(pinned.values())
+
+
+@pytest.mark.usefixtures("addresses_become_free")
+def test_a_machine_is_replaced_when_a_person_asks_for_it(make_cloud: MakeCloud) -> None:
+    cloud = make_cloud()
+    cloud.apply()
+    before = {name: machine.id for name, machine in cloud.describe().items()}
+    plan = cloud.plan(["lb-1"])
+    assert [(p.host, p.change.verb) for p in plan.pending] == [("lb-1", "renew")] and "as asked" in plan.pending[0].change.summary
+    cloud.apply(plan, renew=["lb-1"])
+    assert {name for name, machine in cloud.describe().items() if machine.id != before[name]} == {"lb-1"}
+    assert not Cloud(cloud.spec).plan()
+
+
+@pytest.mark.usefixtures("addresses_become_free")
+def test_a_protected_database_is_not_replaced_by_another_image(make_cloud: MakeCloud) -> None:
+    protected = {"cloud.termination_protection": True}
+    make_cloud(overrides=protected).apply()
+    with pytest.raises(CloudError, match="is protected from termination"):
+        make_cloud(overrides=protected | {"cloud.image": "debian-13"}).plan()
+    newer = make_cloud(overrides={"cloud.image": "debian-13"})
+    newer.apply()
+    assert not Cloud(newer.spec).plan()
+
+
 def test_a_larger_disk_is_planned_and_grown_in_place(make_cloud: MakeCloud) -> None:
     cloud, larger = make_cloud(), make_cloud(overrides={"cloud.disk_gb": 40})
     cloud.apply()
     before = {name: machine.id for name, machine in cloud.describe().items()}
     plan = larger.plan()
-    assert [p.change.verb for p in plan.pending] == ["modify"] * len(before)
-    assert "disk 20 → 40 GiB in place" in plan.pending[0].change.summary and "next starts" in plan.pending[0].change.summary
+    assert [p.change.verb for p in plan.pending] == ["grow"] * len(before)
+    assert "disk 20 → 40 GiB in place" in plan.pending[0].change.summary
     larger.apply(plan)
     assert {volume["Size"] for volume in described(cloud, "describe_volumes", "Volumes")} == {40}
     assert {name: machine.id for name, machine in cloud.describe().items()} == before

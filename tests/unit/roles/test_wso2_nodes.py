@@ -199,6 +199,16 @@ def test_artifacts_are_served_to_the_workers_and_pulled_without_metadata() -> No
         assert "artifactMetafiles" not in text and all(folder in text for folder in appserver.ARTIFACTS)
 
 
+@pytest.mark.parametrize(
+    ("booted", "in_use", "serves"),
+    [((), False, True), (("as-manager-1", "as-worker-1"), True, True), (("as-worker-1", "as-worker-2"), True, False), ((), True, False)],
+)
+def test_a_manager_that_is_new_in_a_cluster_in_use_serves_no_artifacts_before_it_has_them(booted: tuple[str, ...], in_use: bool, serves: bool) -> None:
+    ctx = replace(context_with_keys("as-cluster"), booted=frozenset(booted), in_use=in_use)
+    unit: Any = resources("as-manager-1", ctx)["unit rsync.service"]
+    assert (unit.enabled, unit.running) == (serves, serves)
+
+
 JAVA = [
     ({"package": "default-jre-headless"}, "/usr/lib/jvm/default-java", "package default-jre-headless"),
     ({"package": "openjdk-8-jdk-headless"}, "/usr/lib/jvm/java-8-openjdk-amd64", "package openjdk-8-jdk-headless"),

@@ -27,10 +27,16 @@ def modify_volume(original: Callable[..., Any], self: Any, volume_id: str, targe
     return original(self, volume_id, target_size, *rest)
 
 
+WHILE_STOPPED = ("instanceType", "kernel", "ramdisk", "ebsOptimized")  # attributes ("ModifyInstanceAttribute" in the EC2 API reference)
+
+
 @corrects(InstanceResponse, "modify_instance_attribute")
 def modify_attribute(original: Callable[..., Any], self: Any) -> Any:
-    """Refuse devices that the instance has not ("Error codes for the Amazon EC2 API"); moto fails."""
+    """Refuse devices that the instance has not ("Error codes for the Amazon EC2 API"), where moto fails, and another type while it runs."""
     instance = self.ec2_backend.get_instance(self._get_param("InstanceId"))
+    for name in WHILE_STOPPED:
+        if self._get_param("Attribute") == name or self._get_param(f"{name[0].upper()}{name[1:]}.Value") is not None:
+            refuse_state(instance, ("stopped",), f"given another {name}")
     for mapping in self._get_param("BlockDeviceMappings", []):
         if mapping.get("DeviceName") not in instance.block_device_mapping:
             raise EC2ClientError("InvalidInstanceAttributeValue", f"No device is currently mapped at {mapping.get('DeviceName')}")

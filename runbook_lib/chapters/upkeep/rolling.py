@@ -1,0 +1,77 @@
+"""Work on machines one after the other, of a deployment that serves or of one that does not yet, with what visitors noticed in the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from runbook_lib.changes import Event
+from runbook_lib.checks.drill.interruption import VisitorWatch, watch
+from runbook_lib.operations import rolling_restart, startup
+from runbook_lib.operations.lost_database import refuse_lost_data
+from runbook_lib.operations.upkeep import turns, updates
+from runbook_lib.tables import Table
+
+
+def chapter_of(d: Any, name: str) -> str:
+    """Return the chapter whose machine this is."""
+    node = d.topology.node(name)
+    if node.tier:
+        return str((d.greg if d.spec.design.product == "greg" else d.appserver).name)
+    return str(d.mysql.name if node.role == "db" else d.nginx.name if node.role.startswith("lb") else d.launch.name)
+
+
+def rebuild(d: Any, name: str = "") -> None:
+    """Do what chapters 02 to 05 have pending, so that a machine without anything on it serves again. `name`: the machine, where there is one.
+
+    The database's comes back from the newest backup; the nodes then boot on it one after the other.
+    """
+    if name and d.topology.node(name).role == "db":
+        d.backups.restore(confirm=d.spec.deployment)
+    for part in (d.mysql, d.greg if d.spec.design.product == "greg" else d.appserver, d.nginx):
+        if plan := part.plan():
+            part.apply(plan)
+
+
+def settle(d: Any) -> None:
+    """Return once every machine has booted and every node serves, all of them in Nginx: former work may have been killed half way.
+
+    Raises HostError where a node does not serve: then no other may be taken out either.
+    """
+    context, every = d.context(), [node.name for node in d.topology.nodes]
+    refuse_lost_data(d, context)
+    d.wait_for_ssh(every)
+    d.fleet().each(lambda host: updates.booted(host, d.spec.timeouts.stop + d.spec.timeouts.ssh), every)
+    startup.wait_ready(d.fleet(), context, [node.name for node in d.topology.wso2_nodes if node.name in context.booted])
+    if context.booted:
+        rolling_restart.take_out(d, ())
+
+
+def roll(d: Any, names: Sequence[str], one: Callable[[str, turns.Tell], None], progress: Any, stage: str) -> VisitorWatch:
+    """Call `one` for each of these machines in turn, each out of service meanwhile, and return what visitors noticed.
+
+    It gets the machine's name, and a function for lines of progress. Where nobody is served yet, the order is the same and nothing is drained.
+    """
+    watching, ordered = watch(d) if d.context().booted else VisitorWatch(()), turns.in_turn(d.topology, names)
+
+    def tell(host: str, doing: str) -> None:
+        progress(Event(host, stage, doing, 0, 0))
+
+    if not d.context().booted:
+        for name in ordered:
+            one(name, tell)
+        return watching
+    settle(d)
+    with watching:
+        for number, name in enumerate(ordered):
+            if d.topology.node(name).role == "db":
+                tell(name, "a backup first")
+                d.backups.make()
+            with watching.during(name), turns.out_of_service(d, name, tell, number):
+                one(name, tell)
+    return watching
+
+
+def noticed(watching: VisitorWatch, title: str) -> Table:
+    """Return what visitors noticed, a row for each machine."""
+    return Table(("Machine", "Visitors noticed"), [(name, str(watching.noticed(name))) for name in watching.spans], title, watching.note)

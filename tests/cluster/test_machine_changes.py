@@ -1,0 +1,169 @@
+"""Other machines for a cluster that visitors use: another type, larger disks, more nodes of a tier and fewer, each by a change of the parameters."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from runbook_lib.chapters.deployment import Deployment
+from tests.support.deployments import Deployed, in_lab, made, on
+from tests.support.drift_tools import Running
+from tests.support.lab_fixtures import eventually
+from tests.support.watched import RATE, ended, under_load
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
+STORES = ["store-1", "store-2"]
+
+
+def with_params(cluster: Deployed, **more: Any) -> Deployed:
+    return replace(cluster, overrides={**cluster.overrides, **{key.replace("__", "."): value for key, value in more.items()}})
+
+
+@pytest.fixture(scope="module")
+def cluster(lab: Any) -> Iterator[Deployed]:
+    """A deployment of its own: disks never shrink again. The tests are told in their order."""
+    with made(in_lab(lab, "greg-separated", "test-machines", 14, nodes__publisher=1), "--to", "05") as deployed:
+        yield deployed
+
+
+@pytest.fixture(scope="module")
+def d(cluster: Deployed) -> Iterator[Deployment]:
+    deployment = cluster.open()
+    yield deployment
+    deployment.close()
+
+
+def types(d: Deployment) -> dict[str, str]:
+    return {name: machine.instance_type for name, machine in d.instances().items()}
+
+
+def identities(d: Deployment) -> dict[str, tuple[str, str, tuple[str, ...]]]:
+    return {name: (machine.id, machine.address, d.cloud.host_keys(name)) for name, machine in d.instances().items()}
+
+
+def test_another_type_comes_one_node_at_a_time_and_no_get_fails(cluster: Deployed, d: Deployment) -> None:
+    larger, before, who = with_params(cluster, cloud__instance_type={"store": "t3.large"}), types(d), identities(d)
+    said = ended(larger.cli("plan"), 2)
+    rows = [line for line in said.splitlines() if "~ resize" in line or "~ drain" in line]
+    assert len(rows) == 4 and all(name in said for name in STORES) and "t3.large" in rows[0], said
+    meanwhile = under_load(cluster, ("store",), lambda: larger.cli("run", "--to", "01", seconds=900))
+    said = ended(meanwhile.done)
+    assert meanwhile.failures == {}, said
+    assert sum(map(len, meanwhile.samples.values())) > 0.75 * RATE * meanwhile.seconds, "too few to say anything"
+    assert meanwhile.nodes("store") == set(STORES)
+    assert types(d) == before | dict.fromkeys(STORES, "t3.large") != before
+    assert identities(d) == who, "no other machine, address or host key"
+    assert larger.cli("plan").returncode == 0
+
+
+def test_killed_while_a_node_is_stopped_the_next_run_ends_it(cluster: Deployed, d: Deployment) -> None:
+    before, who = types(d), identities(d)
+    assert {before[name] for name in STORES} == {"t3.large"}, "the test before makes them so"
+    running = Running(cluster, "run", "--to", "01")
+    running.until(lambda: d.instances()["store-1"].state == "stopped", "store-1 is stopped")
+    running.kill()
+    ended(cluster.cli("run", "--to", "05", seconds=900))
+    assert {types(d)[name] for name in STORES}.isdisjoint({"t3.large"}) and identities(d) == who
+    assert cluster.cli("plan").returncode == 0 and not d.nginx.plan()
+
+
+def test_the_databases_machine_is_backed_up_before_and_the_interruption_is_measured(cluster: Deployed, d: Deployment) -> None:
+    larger, before = with_params(cluster, cloud__instance_type={"db": "t3.large"}), len(d.backups.made())
+    said = ended(larger.cli("plan"), 2)
+    assert "interrupt" in said and "what needs the databases" in said
+    ended(larger.cli("run", "--to", "05", seconds=900))
+    journal = (cluster.latest / "journal.jsonl").read_text()
+    assert types(d)["db-1"] == "t3.large" and len(d.backups.made()) == before + 1
+    assert "interrupted for " in journal and larger.cli("plan").returncode == 0
+
+
+def test_larger_disks_are_filled_at_once(cluster: Deployed, d: Deployment) -> None:
+    larger, before = with_params(cluster, cloud__disk_gb=28), identities(d)
+    said = ended(larger.cli("plan"), 2)
+    assert "grow" in said and "→ 28 GiB in place" in said
+    ended(larger.cli("run", "--to", "01"))
+    [smaller] = [line for line in cluster.cli("plan").stderr.splitlines() if "never shrinks" in line]
+    assert "28 GiB" in smaller and identities(d) == before
+
+
+def test_a_store_node_more_and_one_less_and_no_get_fails(cluster: Deployed, d: Deployment) -> None:
+    three = with_params(cluster, cloud__disk_gb=28, nodes__store=3)
+    two = with_params(cluster, cloud__disk_gb=28)
+    for wanted, names in ((three, [*STORES, "store-3"]), (two, STORES)):
+        meanwhile = under_load(cluster, ("store",), lambda wanted=wanted: wanted.cli("run", "--to", "05", seconds=900))
+        assert meanwhile.failures == {}, ended(meanwhile.done)
+        ended(meanwhile.done)
+        assert sum(map(len, meanwhile.samples.values())) > 0.75 * RATE * meanwhile.seconds, "too few to say anything"
+        assert meanwhile.nodes("store") == {*STORES, "store-3"}
+        assert {name for name in d.instances() if name.startswith("store")} == set(names)
+        assert wanted.cli("plan").returncode == 0
+
+
+MARK = "INSERT INTO WSO2_USER_DB.UM_HYBRID_ROLE (UM_ROLE_NAME, UM_TENANT_ID) VALUES ('kept', -1234)"
+FOUND = "SELECT COUNT(*) FROM WSO2_USER_DB.UM_HYBRID_ROLE WHERE UM_ROLE_NAME = 'kept'"
+
+
+@pytest.fixture
+def own_image(lab: Any, launch: Any) -> dict[str, Any]:
+    """The parameters of an image of one's own, made of a machine of the lab."""
+    box = launch(10).booted()
+    image = lab.ec2.create_image(InstanceId=box.id, Name="own")["ImageId"]
+    eventually(lambda: lab.ec2.describe_images(ImageIds=[image])["Images"][0]["State"] == "available", "the image is made")
+    return {"cloud.image": image, "cloud.login_user": "admin"}
+
+
+def noticed(cluster: Deployed) -> dict[str, str]:
+    """What the evidence of the newest run says that visitors noticed, by machine."""
+    rows = [json.loads(line) for line in (cluster.latest / "journal.jsonl").read_text().splitlines()]
+    [table] = [row for row in rows if row["verb"] == "table" and row["key"] == "What visitors noticed"]
+    return {row[0]: row[-1] for row in table["rows"]}
+
+
+def interrupted(said: str) -> float:
+    found = re.search(r"interrupted for ([\d.]+) s", said)
+    assert found, said
+    return float(found[1])
+
+
+def test_another_machine_for_nginx_that_is_asked_for(cluster: Deployed, d: Deployment) -> None:
+    now = with_params(cluster, cloud__disk_gb=28)
+    before = identities(d)
+    said = ended(now.cli("replace", "lb-1"), 2)
+    assert "renew" in said and "interrupt" in said and identities(d) == before
+    said = ended(now.cli("replace", "lb-1", "--yes", seconds=900))
+    after = identities(d)
+    assert {name for name in after if after[name] != before[name]} == {"lb-1"}
+    assert after["lb-1"][1] == before["lb-1"][1] and not set(after["lb-1"][2]) & set(before["lb-1"][2])
+    assert 0 < interrupted(noticed(cluster)["lb-1"]) < 300, said
+    assert now.cli("plan").returncode == 0
+
+
+def test_killed_while_nginx_has_no_machine_the_next_run_ends_it(cluster: Deployed, d: Deployment) -> None:
+    now = with_params(cluster, cloud__disk_gb=28)
+    running = Running(now, "replace", "lb-1", "--yes")
+    running.until(lambda: "lb-1" not in d.instances(), "the machine is gone")
+    running.kill()
+    ended(now.cli("run", "--to", "05", seconds=900))
+    assert now.cli("plan").returncode == 0
+
+
+def test_another_image_renews_every_machine_and_nothing_is_lost(cluster: Deployed, d: Deployment, own_image: dict[str, Any]) -> None:
+    newer = replace(cluster, overrides={**cluster.overrides, "cloud.disk_gb": 28, **own_image})
+    before = identities(d)
+    on(d, "db-1", f'$(command -v mariadb || command -v mysql) -e "{MARK}"')
+    said = ended(newer.cli("plan"), 2)
+    assert said.count(" renew") >= 1 and all(name in said for name in before)
+    ended(newer.cli("run", seconds=1100))
+    after = identities(d)
+    assert all(after[name][0] != before[name][0] and after[name][1] == before[name][1] for name in before)
+    assert {machine.image for machine in d.instances().values()} == {own_image["cloud.image"]}
+    assert on(d, "db-1", f'$(command -v mariadb || command -v mysql) -BN -e "{FOUND}"').strip() == "1"
+    met = noticed(cluster)
+    assert all(met[name].startswith("0 of ") for name in STORES), met
+    assert all(interrupted(met[name]) > 0 for name in ("lb-1", "db-1", "publisher-1")), met
+    assert newer.cli("plan").returncode == 0

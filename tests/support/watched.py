@@ -1,0 +1,54 @@
+"""A command on a deployment while visitors use it, and what they met."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from runbook_lib.checks.drill.failover import target_of
+from runbook_lib.checks.drill.interruption import PATHS
+from runbook_lib.checks.drill.load import Sample, Stream
+from runbook_lib.operations.rolling_restart import WARM_SECONDS
+from tests.support.deployments import Deployed
+
+RATE = 100.0
+
+
+@dataclass(frozen=True)
+class Meanwhile:
+    """What a command did, and the requests to each public host meanwhile."""
+
+    done: Any
+    samples: dict[str, list[Sample]]
+    seconds: float
+
+    @property
+    def failures(self) -> Counter[tuple[str, str, str]]:
+        return Counter((host, sample.node, sample.failure) for host, samples in self.samples.items() for sample in samples if sample.failure)
+
+    def nodes(self, host: str) -> set[str]:
+        return {sample.node for sample in self.samples[host]}
+
+
+def under_load(deployed: Deployed, hosts: Sequence[str], what: Callable[[], Any]) -> Meanwhile:
+    """Do `what` while visitors make 100 requests a second in all, of these hosts."""
+    deployment = deployed.open()
+    with ExitStack() as stack:
+        streams = {host: stack.enter_context(Stream(target_of(deployment, host, PATHS[host]), RATE / len(hosts))) for host in hosts}
+        for stream in streams.values():
+            stream.until(WARM_SECONDS)
+        done = what()
+        for stream in streams.values():
+            stream.until(stream.now + 2)
+    deployment.close()
+    return Meanwhile(done, {host: stream.samples for host, stream in streams.items()}, max(stream.seconds for stream in streams.values()))
+
+
+def ended(done: subprocess.CompletedProcess[str], status: int = 0) -> str:
+    """What a command said, which ended with this status."""
+    assert done.returncode == status, f"{done.returncode}\n{done.stdout[-5000:]}\n{done.stderr[-3000:]}"
+    return done.stdout

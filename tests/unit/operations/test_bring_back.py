@@ -1,0 +1,72 @@
+"""What a worker holds comes to a manager that has none of it: archives and folders, without what Tomcat unpacked; what the manager has stays."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.errors import HostError
+from runbook_lib.operations import deploy_archive
+from runbook_lib.roles import appserver, carbon
+from runbook_lib.ssh import Completed
+from tests.fakes import context_with_keys
+
+
+class Node:
+    """A host whose product's home is a folder here."""
+
+    def __init__(self, name: str, folder: Path):
+        self.name, self.base = name, folder / name
+        for each in appserver.ARTIFACTS:
+            (self.base / each).mkdir(parents=True)
+
+    def put(self, path: str, text: str) -> None:
+        (self.base / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.base / path).write_text(text)
+
+    def files(self) -> dict[str, str]:
+        return {str(path.relative_to(self.base)): path.read_text() for path in self.base.rglob("*") if path.is_file()}
+
+    def run(self, command: str, stdin: bytes = b"", timeout: float = 0) -> Completed:
+        here = [text.replace(BASE, str(self.base)).replace("/run/", f"{self.base.parent}/") for text in (command.removeprefix("sudo -n "), stdin.decode())]
+        done = subprocess.run(["bash", "-c", here[0]], input=here[1].encode(), capture_output=True)
+        return Completed(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+CTX = replace(context_with_keys("as-cluster"), booted=frozenset(("as-worker-1", "as-worker-2")), in_use=True)
+BASE = f"{carbon.home_of(CTX.spec)}/{appserver.DEPLOYMENT}"
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> Any:
+    found = {name: Node(name, tmp_path) for name in ("as-manager-1", "as-worker-1", "as-worker-2")}
+    for path in ("webapps/own.war", "webapps/own/index.html", "webapps/exploded/index.html", "carbonapps/mine.car", "jaggeryapps/shop/app.jag"):
+        found["as-worker-1"].put(path, f"{path} of the worker")
+    found["as-worker-1"].put("webapps/shipped/index.html", "of the worker")
+    found["as-manager-1"].put("webapps/shipped/index.html", "of the pack")
+    return found
+
+
+def test_a_manager_gets_what_is_deployed_and_keeps_what_it_has(hosts: Any) -> None:
+    assert deploy_archive.bring_back(hosts, CTX, "as-manager-1") == "as-worker-1"
+    deployed = {
+        f"{path}": f"{path} of the worker" for path in ("webapps/own.war", "webapps/exploded/index.html", "carbonapps/mine.car", "jaggeryapps/shop/app.jag")
+    }
+    assert hosts["as-manager-1"].files() == deployed | {"webapps/shipped/index.html": "of the pack"}
+    assert deploy_archive.bring_back(hosts, CTX, "as-manager-1") == "as-worker-1", "killed after it, it is done again"
+
+
+@pytest.mark.parametrize(("booted", "in_use"), [((), True), (("as-worker-1",), False)])
+def test_where_no_worker_serves_or_nothing_was_ever_deployed_nothing_is_brought(hosts: Any, booted: tuple[str, ...], in_use: bool) -> None:
+    assert deploy_archive.bring_back(hosts, replace(CTX, booted=frozenset(booted), in_use=in_use), "as-manager-1") == ""
+    assert len(hosts["as-manager-1"].files()) == 1
+
+
+def test_a_worker_that_cannot_be_read_is_an_error(hosts: Any) -> None:
+    hosts["as-worker-1"].base = hosts["as-worker-1"].base / "gone"
+    with pytest.raises(HostError, match="does not tell what is deployed"):
+        deploy_archive.bring_back(hosts, CTX, "as-manager-1")
