@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.chapters import backups, cluster, launch, mysql, nginx, product_nodes, sso, status_board, teardown
+from runbook_lib.chapters import cluster, launch, mysql, nginx, product_nodes, sso, status_board, teardown
 from runbook_lib.chapters.base import banner
-from runbook_lib.chapters.rotation import rotate as rotations
-from runbook_lib.chapters.second_day import disaster
-from runbook_lib.chapters.upkeep import patch
+from runbook_lib.chapters.second_day import backups, disaster, patch
+from runbook_lib.chapters.second_day import rotate as rotations
 from runbook_lib.evidence import report
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.notebook import display

@@ -9,7 +9,7 @@ from typing import Any
 
 from runbook_lib.changes import Pending, Plan, Result
 from runbook_lib.chapters.base import Verbs
-from runbook_lib.chapters.upkeep.rolling import noticed, rebuild, roll
+from runbook_lib.chapters.second_day.rolling import noticed, rebuild, roll
 from runbook_lib.check import CheckTable
 from runbook_lib.checks.running_out import checks_of, levels
 from runbook_lib.checks.ssh import verify_ssh

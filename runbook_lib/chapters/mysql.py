@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from runbook_lib.changes import Plan, Result
-from runbook_lib.chapters import backups
 from runbook_lib.chapters.base import Converging
+from runbook_lib.chapters.second_day import backups
 from runbook_lib.check import CheckTable
 from runbook_lib.converge import engine
 from runbook_lib.converge.mysql import MysqlSchema

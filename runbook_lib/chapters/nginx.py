@@ -8,7 +8,7 @@ from typing import Any
 
 from runbook_lib.changes import Plan, Result
 from runbook_lib.chapters.base import Converging
-from runbook_lib.chapters.rotation import rotate
+from runbook_lib.chapters.second_day import rotate
 from runbook_lib.check import CheckTable
 from runbook_lib.converge import engine
 from runbook_lib.evidence.pictures.figure import Figure

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from runbook_lib.changes import Change, Event, Pending, Plan, Result
 from runbook_lib.chapters.base import Converging
-from runbook_lib.chapters.rotation import administrator
+from runbook_lib.chapters.second_day import administrator
 from runbook_lib.check import CheckTable
 from runbook_lib.checks.product_nodes import boot_times, verify_nodes
 from runbook_lib.converge import engine

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from runbook_lib import pki
 from runbook_lib.check import Check, CheckTable, Status, answered
-from runbook_lib.checks import membership, node_report, user_store
+from runbook_lib.checks import membership, node_report
+from runbook_lib.checks.secrets import user_store
 from runbook_lib.converge import edits
 from runbook_lib.errors import RunbookError
 from runbook_lib.launch.secrets import ADMIN_PASSWORD

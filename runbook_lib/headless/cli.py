@@ -9,21 +9,21 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runbook_lib.errors import RunbookError
 from runbook_lib.files import ROOT, make_workspace
 from runbook_lib.headless.arguments import COMMANDS, DEFAULT_PARAMS, parser
+from runbook_lib.headless.invocation import confirmed, documented, every_so_often, overrides, terminal
+from runbook_lib.headless.second_day import verbs as second_day
 from runbook_lib.headless.terminal import Essential, Terminal
 from runbook_lib.tables import counted
 
 if TYPE_CHECKING:
-    from runbook_lib.headless.schedule import Repeated
-    from runbook_lib.spec.model import Spec
+    pass
 
 TWO_LABS = 12 * 1024  # MiB of free memory for two labs with the tests' deployments
 # JupyterLab asks each new reader whether it may fetch news: defaults of its settings, which a person's own settings override
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None, more: dict[str, Callable[[argparse.N
     if args.command == "run":
         args.params, *args.also = args.several
     try:
-        with _terminal(args).fitted():
+        with terminal(args).fitted():
             return ({**VERBS, **(more or {})}).get(args.command, _elsewhere)(args)
     except RunbookError as error:
         _failed(args, error)
@@ -86,12 +86,6 @@ def _spelled(argv: list[str]) -> list[str]:
     return argv
 
 
-def _overrides(args: argparse.Namespace) -> dict[str, Any]:
-    from runbook_lib.spec.loader import parse_overrides
-
-    return parse_overrides(args.set)
-
-
 def _run(args: argparse.Namespace) -> int:
     from runbook_lib.headless import runner
     from runbook_lib.headless.batch import command
@@ -99,22 +93,22 @@ def _run(args: argparse.Namespace) -> int:
 
     parameters = {name: typed(f"-p {name}", value) for name, value in args.parameters}
     options = {"first": args.first, "last": args.last, "resume": args.resume, "agreed": args.yes, "parameters": parameters}
-    say, overrides = _terminal(args), _overrides(args)
+    say, changed = terminal(args), overrides(args)
     params = [args.params, *getattr(args, "also", ())]
-    with _documented(args, [load_spec(each, overrides) for each in params] if getattr(args, "json", False) else []):
+    with documented(args, [load_spec(each, changed) for each in params] if getattr(args, "json", False) else []):
         if len(params) > 1:
-            return command.run_files(params, overrides, say, args.jobs, **options)
+            return command.run_files(params, changed, say, args.jobs, **options)
         with say.watching():
-            return runner.run(args.params, overrides, say=say, **options)
+            return runner.run(args.params, changed, say=say, **options)
 
 
 def _batch(args: argparse.Namespace) -> int:
     from runbook_lib.headless.batch import command, sweep
 
     found = sweep.load_sweep(args.sweep)
-    say = _terminal(args)
+    say = terminal(args)
     if args.every or args.timer:
-        return _every_so_often(args, command.repeated(found, args))
+        return every_so_often(args, command.repeated(found, args))
     if args.dry_run:
         say(Essential(command.dry_run(found)))
         return 0
@@ -128,35 +122,21 @@ def _batch(args: argparse.Namespace) -> int:
     return status
 
 
-def _every_so_often(args: argparse.Namespace, task: Repeated) -> int:
-    """Show how a command is done every so often, write what is to be written once that is agreed, and return 0."""
-    from runbook_lib.headless import schedule
-
-    def agreed(question: str) -> bool:
-        if args.yes or not sys.stdin or not sys.stdin.isatty():  # sys.stdin is None where it was closed
-            return bool(args.yes)
-        with suppress(EOFError):
-            return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
-        return False
-
-    return schedule.offer(task, args.timer or schedule.FORMS[0], _terminal(args), agreed)
-
-
 def _workers(args: argparse.Namespace) -> int:
     from runbook_lib.headless.batch import sweep, workers
 
-    return (workers.up if args.action == "up" else workers.down)(sweep.load_sweep(args.sweep), _terminal(args))
+    return (workers.up if args.action == "up" else workers.down)(sweep.load_sweep(args.sweep), terminal(args))
 
 
 def _plan(args: argparse.Namespace) -> int:
     from runbook_lib.headless import runner
 
     if not args.json:
-        return runner.plan(args.params, _overrides(args), _terminal(args))
+        return runner.plan(args.params, overrides(args), terminal(args))
     from runbook_lib.headless import documents
     from runbook_lib.spec.loader import load_spec
 
-    spec = load_spec(args.params, _overrides(args))
+    spec = load_spec(args.params, overrides(args))
     found = documents.of_plans(spec, runner.plans(spec))
     print(documents.written(found))
     return 2 if found["changes"] else 0
@@ -166,123 +146,41 @@ def _verify(args: argparse.Namespace) -> int:
     from runbook_lib.headless import runner
     from runbook_lib.spec.loader import load_spec
 
-    say, overrides = _terminal(args), _overrides(args)
-    with _documented(args, [load_spec(args.params, overrides)] if args.json else []), say.watching():
-        return runner.verify(args.params, overrides, args.yes, say)
+    say, changed = terminal(args), overrides(args)
+    with documented(args, [load_spec(args.params, changed)] if args.json else []), say.watching():
+        return runner.verify(args.params, changed, args.yes, say)
 
 
 def _watch(args: argparse.Namespace) -> int:
     from runbook_lib.headless.watch import command
 
-    return command.watch(args, _overrides(args), _terminal(args), partial(_every_so_often, args))
+    return command.watch(args, overrides(args), terminal(args), partial(every_so_often, args))
 
 
 def _status(args: argparse.Namespace) -> int:
     from runbook_lib.headless import runner
 
-    with runner.opened(args.params, _overrides(args)) as deployment:
+    with runner.opened(args.params, overrides(args)) as deployment:
         board = deployment.status()
     if args.json:
         from runbook_lib.headless import documents
 
         print(documents.written(documents.of_status(board)))
     else:
-        _terminal(args)(Essential(board.headline) if args.quiet else board)
+        terminal(args)(Essential(board.headline) if args.quiet else board)
     return 0
-
-
-@contextmanager
-def _documented(args: argparse.Namespace, specs: Sequence[Spec]) -> Iterator[None]:
-    """After the block, print the results of the runs that it began, one for each of `specs`; nothing when there are none."""
-    from runbook_lib.evidence import runs
-
-    before = [runs.latest(spec.deployment) for spec in specs]
-    yield
-    if specs:
-        from runbook_lib.headless import documents
-
-        found = [documents.of_run(spec, run) for spec, run in zip(specs, before, strict=True)]
-        print(documents.written(found[0] if len(found) == 1 else {"schema": runs.SCHEMA, "ok": all(each["ok"] for each in found), "deployments": found}))
 
 
 def _destroy(args: argparse.Namespace) -> int:
     from runbook_lib.headless import runner
     from runbook_lib.spec.loader import load_spec
 
-    spec = load_spec(args.params, _overrides(args))
+    spec = load_spec(args.params, overrides(args))
     with_backups = ", its backups too," if args.backups else ""
-    confirm = _confirmed(args, spec.deployment, f"Everything of {spec.deployment}{with_backups} will be removed", "destroyed")
-    say = _terminal(args)
-    with _documented(args, [spec] if args.json else []), say.watching():
+    confirm = confirmed(args, spec.deployment, f"Everything of {spec.deployment}{with_backups} will be removed", "destroyed")
+    say = terminal(args)
+    with documented(args, [spec] if args.json else []), say.watching():
         return runner.destroy(spec, confirm, say, backups=args.backups)
-
-
-def _confirmed(args: argparse.Namespace, name: str, what: str, done: str) -> str:
-    """Return the deployment's name once a person typed it or --yes was given. Raises RunbookError otherwise."""
-    confirm = name if args.yes else ""
-    if not args.yes and not args.json and sys.stdin and sys.stdin.isatty():  # sys.stdin is None where it was closed
-        with suppress(EOFError):
-            confirm = input(f"{what}. Type its name to go on: ").strip()
-    if confirm != name:
-        raise RunbookError(f"{name} was not {done}: not confirmed", args.params, "type its name, or add --yes")
-    return confirm
-
-
-def _backup(args: argparse.Namespace) -> int:
-    from runbook_lib.headless import backups
-    from runbook_lib.spec.loader import load_spec
-
-    spec = load_spec(args.params, _overrides(args))
-    return _every_so_often(args, backups.repeated(spec, args)) if args.every or args.timer else backups.backup(spec, _terminal(args), args.json)
-
-
-def _backups(args: argparse.Namespace) -> int:
-    from runbook_lib.headless import backups
-    from runbook_lib.spec.loader import load_spec
-
-    return backups.backups(load_spec(args.params, _overrides(args)), _terminal(args), args.json)
-
-
-def _restore(args: argparse.Namespace) -> int:
-    from runbook_lib.headless import backups
-    from runbook_lib.spec.loader import load_spec
-
-    spec, say = load_spec(args.params, _overrides(args)), _terminal(args)
-    if args.empty and (args.at or args.source):
-        raise RunbookError("--empty restores nothing, so --at and --from mean nothing with it", args.params, "give one or the other")
-    if args.empty:
-        return backups.begin_anew(spec, lambda: _confirmed(args, spec.deployment, f"{spec.deployment} will begin anew, without its data", "touched"), say)
-    ask = partial(_confirmed, args, spec.deployment, done="restored")
-    return backups.restore(spec, args.at, args.source, lambda found: ask(f"The databases of {spec.deployment} become those of {found}"), say, args.json)
-
-
-def _drill(args: argparse.Namespace) -> int:
-    from runbook_lib.headless import backups
-    from runbook_lib.spec.loader import load_spec
-
-    spec, say = load_spec(args.params, _overrides(args)), _terminal(args)
-    what = f"{spec.deployment} loses {'its database' if args.lose == 'database' else 'every machine'}"
-    with _documented(args, [spec] if args.json else []):
-        return backups.drill(spec, args.lose, args.agreed, lambda: _confirmed(args, spec.deployment, what, "touched"), say)
-
-
-def _rotate(args: argparse.Namespace) -> int:
-    from runbook_lib.headless import rotate
-    from runbook_lib.spec.loader import load_spec
-
-    return rotate.rotate(load_spec(args.params, _overrides(args)), args.what, _terminal(args), args.json)
-
-
-def _upkeep(args: argparse.Namespace) -> int:
-    """Patch or replace machines."""
-    from runbook_lib.headless.upkeep import command
-    from runbook_lib.spec.loader import load_spec
-
-    say, spec = _terminal(args), load_spec(args.params, _overrides(args))
-    with say.watching():
-        if args.command == "patch":
-            return command.patch(spec, args.yes, say, args.json)
-        return command.replace(spec, args.nodes, args.yes, say, args.json)
 
 
 def _exercise(args: argparse.Namespace) -> int:
@@ -290,10 +188,10 @@ def _exercise(args: argparse.Namespace) -> int:
     from runbook_lib.chapters.exercises import card, engine
     from runbook_lib.headless import documents, runner
 
-    with runner.opened(args.params, _overrides(args)) as deployment:
+    with runner.opened(args.params, overrides(args)) as deployment:
         if args.action == "list":
             found = card.course(deployment)
-            print(documents.written(documents.of_course(found))) if args.json else _terminal(args)(Essential(found))
+            print(documents.written(documents.of_course(found))) if args.json else terminal(args)(Essential(found))
             return 0
         task = card.exercise(deployment, args.id) if args.id else engine.running(deployment)
         given = {"start": {"agreed": args.yes}, "check": {"answer": args.answer}}.get(args.action, {})
@@ -301,7 +199,7 @@ def _exercise(args: argparse.Namespace) -> int:
         if args.json:
             print(documents.written(documents.of_exercise(task, said)))
         else:
-            _terminal(args)(Essential(f"{task.text(task.row.story)}\n{said}" if args.action == "start" else said))
+            terminal(args)(Essential(f"{task.text(task.row.story)}\n{said}" if args.action == "start" else said))
     return 0 if said.passed or args.action != "check" else 1
 
 
@@ -309,7 +207,7 @@ def _new(args: argparse.Namespace) -> int:
     """Create a folder to work in, for those who installed the package, and return 0. Existing files are not changed."""
     folder = Path(args.folder)
     made = make_workspace(folder)
-    say = _terminal(args)
+    say = terminal(args)
     say(f"{folder}: {len(made)} files made" if made else f"{folder}: nothing to make, it has every file")
     say(f"next: cd {folder} && runbook open")
     return 0
@@ -346,19 +244,19 @@ def _open(args: argparse.Namespace) -> int:
 def _doctor(args: argparse.Namespace) -> int:
     from runbook_lib.headless.doctor.machine import examine
 
-    return examine(args.params, _overrides(args), _terminal(args))
+    return examine(args.params, overrides(args), terminal(args))
 
 
 def _verify_evidence(args: argparse.Namespace) -> int:
     from runbook_lib.headless.evidence_check import verify_evidence
 
-    return verify_evidence(Path(args.run), args.params, _overrides(args), _terminal(args))
+    return verify_evidence(Path(args.run), args.params, overrides(args), terminal(args))
 
 
 def _site(args: argparse.Namespace) -> int:
     from runbook_lib.headless.book.builder import build_book
 
-    _terminal(args)(f"site: {os.path.relpath(build_book(list(map(Path, args.runs)), Path(args.out), args.edition, args.slides) / 'index.html')}")
+    terminal(args)(f"site: {os.path.relpath(build_book(list(map(Path, args.runs)), Path(args.out), args.edition, args.slides) / 'index.html')}")
     return 0
 
 
@@ -403,13 +301,8 @@ def _completion(args: argparse.Namespace) -> int:
     return 0
 
 
-def _terminal(args: argparse.Namespace) -> Terminal:
-    stream = sys.stderr if getattr(args, "json", False) else None
-    return Terminal(getattr(args, "quiet", False), getattr(args, "verbose", False), stream)
-
-
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
     "new": _new, "run": _run, "batch": _batch, "workers": _workers, "plan": _plan, "verify": _verify, "watch": _watch, "status": _status, "exercise": _exercise,
-    "destroy": _destroy, "backup": _backup, "backups": _backups, "restore": _restore, "rotate": _rotate, "patch": _upkeep, "replace": _upkeep, "drill": _drill, "open": _open,
-    "doctor": _doctor, "verify-evidence": _verify_evidence, "site": _site, "test": _test, "completion": _completion,
+    "destroy": _destroy, "open": _open,
+    "doctor": _doctor, "verify-evidence": _verify_evidence, "site": _site, "test": _test, "completion": _completion, **second_day.VERBS,
 }  # fmt: skip

@@ -211,17 +211,6 @@ def apply(inventory: Inventory) -> None:
 def check(inventory: Inventory) -> Iterator[Check]:
     lacking = [f"{item.name} {item.why}".strip() for item in missing(inventory.topology, inventory.stored)]
     yield row("launch-secrets", "Every secret that later chapters read is stored", lacking, "all stored", "all stored")
-    days = days_left(inventory.topology, inventory.stored)
-    ending = [f"{name}: {left}" for name, left in days.items() if left < pki.RENEW_DAYS]
-    said = ", ".join(f"{name} {left}" for name, left in days.items())
-    yield row("launch-certificates", f"Every certificate is valid for {pki.RENEW_DAYS} days or more", ending, f"{pki.RENEW_DAYS} or more", said or "none")
-
-
-def days_left(topology: Topology, stored: dict[str, str]) -> dict[str, int]:
-    """Return by name the whole days that each certificate of the deployment is valid for, those that end first in front."""
-    names = (rotation.CA, *certificates(topology), *(f"tier-key/{key}" for key in topology.tier_keys))
-    days = {name: pki.days_left(stored[name]) for name in names if name in stored and pki.certificates(stored[name])}
-    return dict(sorted(days.items(), key=lambda item: item[1]))
 
 
 def remove(inventory: Inventory) -> None:

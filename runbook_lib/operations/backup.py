@@ -2,7 +2,7 @@
 
 A first boot that fails or is killed leaves rows that only an empty database removes (golden run 1, 7); a half-loaded
 schema is mended the same way. Every database is dumped before it is dropped. What goes to S3 and comes from there
-(`chapters/backups.py`) is sent and fetched by the machine itself, so that no dump passes the operator's machine.
+(`chapters/second_day/backups.py`) is sent and fetched by the machine itself, so that no dump passes the operator's machine.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pytest
 
 from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.chapters.product_nodes import ProductNodes
-from runbook_lib.checks import user_store
+from runbook_lib.checks.secrets import user_store
 from runbook_lib.errors import ChecksFailed
 from runbook_lib.launch.secrets import ADMIN_PASSWORD
 from runbook_lib.ssh import through

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from runbook_lib.aws.s3.backup_store import WANTED, Backup, BackupStore
-from runbook_lib.chapters.backups import BEFORE_RESTORE
 from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.chapters.second_day.backups import BEFORE_RESTORE
 from runbook_lib.checks.sso.environment import scene_of
 from runbook_lib.checks.sso.publishing import ASSETS, made_id
 from runbook_lib.errors import DataLost, RunbookError

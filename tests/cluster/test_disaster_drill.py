@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.chapters import backups
 from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.chapters.second_day import backups
 from runbook_lib.errors import ChecksFailed, RunbookError
 from runbook_lib.operations.backup import recreate_database
 from runbook_lib.roles import mysql

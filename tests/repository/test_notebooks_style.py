@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from nbconvert.filters import markdown2html
 
-from runbook_lib.chapters import backups, cluster, launch, mysql, nginx, product_nodes, sso
-from runbook_lib.chapters.second_day import disaster
+from runbook_lib.chapters import cluster, launch, mysql, nginx, product_nodes, sso
+from runbook_lib.chapters.second_day import backups, disaster
 from runbook_lib.checks.nginx_faults import faults
 from runbook_lib.notebook.words_cell import ENDS
 from runbook_lib.spec.chapters import CHAPTERS

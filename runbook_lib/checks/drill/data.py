@@ -18,8 +18,8 @@ from typing import Any, Protocol
 
 from lxml import etree
 
-from runbook_lib.checks import user_store
 from runbook_lib.checks.drill.outage import Trial, Write
+from runbook_lib.checks.secrets import user_store
 from runbook_lib.checks.sso.environment import Login, Scene
 from runbook_lib.checks.sso.publishing import ASSETS, TYPE, made_id
 from runbook_lib.errors import RunbookError

@@ -1,6 +1,6 @@
 """Test users of a proof: made for each proof, recognisable by name, and removed with the roles made for them.
 
-They are managed by SOAP (`checks/user_store.py`), and the connection starts on the node itself. Names are
+They are managed by SOAP (`checks/secrets/user_store.py`), and the connection starts on the node itself. Names are
 `proof-<kind>-<six hex digits>`, at most 22 characters, because the product makes a role `private_<user>` and a role's name has
 at most 30 characters.
 """
@@ -16,7 +16,7 @@ from lxml import etree
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from runbook_lib.check import Check, Status
-from runbook_lib.checks import user_store
+from runbook_lib.checks.secrets import user_store
 from runbook_lib.checks.sso.environment import NODE, Login, ProductNode, Scene
 from runbook_lib.errors import RunbookError
 from runbook_lib.redaction import redactor

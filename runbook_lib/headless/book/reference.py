@@ -9,9 +9,9 @@ from typing import Any
 
 import runbook_lib
 from runbook_lib.changes import Plan, Result
-from runbook_lib.chapters import backups, cluster, launch, mysql, nginx, product_nodes, sso
+from runbook_lib.chapters import cluster, launch, mysql, nginx, product_nodes, sso
 from runbook_lib.chapters.deployment import Deployment
-from runbook_lib.chapters.second_day import disaster
+from runbook_lib.chapters.second_day import backups, disaster
 from runbook_lib.check import CheckTable
 from runbook_lib.headless.batch_view import Batch
 

@@ -10,7 +10,7 @@ import pytest
 
 from runbook_lib.aws import rotation
 from runbook_lib.aws.rotation import RETIRED
-from runbook_lib.chapters.rotation import rotate
+from runbook_lib.chapters.second_day import rotate
 from runbook_lib.check import Check
 from runbook_lib.errors import ChecksFailed
 from runbook_lib.launch import secrets

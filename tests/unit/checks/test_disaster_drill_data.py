@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from runbook_lib.checks import user_store
 from runbook_lib.checks.drill.data import Accounts, Assets
+from runbook_lib.checks.secrets import user_store
 from runbook_lib.checks.sso.environment import Login, Scene
 from runbook_lib.errors import RunbookError
 from runbook_lib.webclient.response import Answer

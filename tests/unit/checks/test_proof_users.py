@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.checks import user_store
+from runbook_lib.checks.secrets import user_store
 from runbook_lib.checks.sso import proof as sso
 from runbook_lib.checks.sso import proof_users
 from runbook_lib.checks.sso.environment import Login, ProductNode

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from runbook_lib.chapters.rotation.rotate import Rotated, chosen
+from runbook_lib.chapters.second_day.rotate import Rotated, chosen
 from runbook_lib.headless import documents, runner
 from runbook_lib.headless.terminal import Essential
 from runbook_lib.spec.model import Spec

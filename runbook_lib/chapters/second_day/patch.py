@@ -15,8 +15,8 @@ from typing import Any
 
 from runbook_lib.changes import Change, Pending, Plan, Result
 from runbook_lib.chapters.base import banner
+from runbook_lib.chapters.second_day.rolling import chapter_of, roll
 from runbook_lib.chapters.status_board import proofs_of, store_applied
-from runbook_lib.chapters.upkeep.rolling import chapter_of, roll
 from runbook_lib.checks.drill.interruption import VisitorWatch
 from runbook_lib.notebook import display
 from runbook_lib.notebook import progress as progress_

@@ -1,4 +1,4 @@
-"""The commands backup, backups, restore and drill: the verbs of `chapters/backups.py` and of the disaster drill, with a run's folder and a document of JSON."""
+"""The commands backup, backups, restore and drill: the verbs of `chapters/second_day`, with a run's folder and a document of JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from runbook_lib.aws.s3.backup_store import Backup
-from runbook_lib.chapters.backups import as_table
+from runbook_lib.chapters.second_day.backups import as_table
 from runbook_lib.errors import RunbookError
 from runbook_lib.headless import documents, runner
 from runbook_lib.headless.schedule import Repeated, interval

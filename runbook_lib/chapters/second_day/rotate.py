@@ -19,7 +19,7 @@ from runbook_lib.aws import rotation
 from runbook_lib.changes import Change, Pending, Plan
 from runbook_lib.chapters.base import banner
 from runbook_lib.check import CheckTable
-from runbook_lib.checks.rotation import CHAPTER, proofs
+from runbook_lib.checks.secrets.rotation import CHAPTER, proofs
 from runbook_lib.converge import engine
 from runbook_lib.errors import ChecksFailed, RunbookError
 from runbook_lib.launch import secrets

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from runbook_lib.chapters.upkeep.patch import as_table
-from runbook_lib.chapters.upkeep.rolling import rebuild
+from runbook_lib.chapters.second_day.patch import as_table
+from runbook_lib.chapters.second_day.rolling import rebuild
 from runbook_lib.evidence import runs
 from runbook_lib.headless import documents, runner
 from runbook_lib.headless.terminal import Essential

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runbook_lib.checks import user_store
 from runbook_lib.checks.product_nodes import ADMIN, HTTPS_PORT, signs_in
+from runbook_lib.checks.secrets import user_store
 from runbook_lib.errors import HostError
 from runbook_lib.launch.secrets import ADMIN_PASSWORD
 from runbook_lib.roles.context import Context

@@ -1,1 +1,0 @@
-"""Passwords, keys and certificates that are replaced while the cluster serves."""

@@ -1,0 +1,1 @@
+"""The command line of what is done to a cluster that people use."""
