@@ -48,6 +48,10 @@ class Backups:
         """Return the deployment's backups, the newest first. Needs no machine. Raises CloudError."""
         return self.store.backups()
 
+    def listed(self) -> Table:
+        """Return the deployment's backups as a table, the newest first. Raises as `made`."""
+        return as_table(self.made(), self.store.place)
+
     def make(self) -> Backup:
         """Put databases and deployed archives into S3 while the product runs; return the backup.
 
