@@ -35,7 +35,7 @@ PASSWORD = "administrator"  # the stage, as plans name it
 
 
 class ProductNodes(Converging):
-    """Nodes of either product."""
+    """The chapter of the product's nodes: 03 or 04."""
 
     services = (carbon.UNIT,)
 

@@ -272,7 +272,7 @@ def _test(args: argparse.Namespace) -> int:
     if not tests.is_dir():
         raise RunbookError("there are no tests here", str(ROOT), "they come with a clone of the repository")
     options = [*(["--full"] if args.full else []), *(["--fast"] if args.fast else [])]
-    parallel, without_machines = ["-n", "auto"], ["tests/unit", "tests/repository"]
+    parallel, without_machines = ["-n", "auto", "--dist", "worksteal"], ["tests/unit", "tests/repository"]
     in_labs = ["-n", "2", "--dist", "loadgroup"] if free_memory() >= TWO_LABS else []
     if args.rest:
         runs = [[*(parallel if args.fast else []), *args.unknown, *args.rest]]

@@ -17,7 +17,7 @@ def chapter_of(d: Any, name: str) -> str:
     """Return the chapter whose machine this is."""
     node = d.topology.node(name)
     if node.tier:
-        return str((d.greg if d.spec.design.product == "greg" else d.appserver).name)
+        return str(d.product.name)
     return str(d.mysql.name if node.role == "db" else d.nginx.name if node.role.startswith("lb") else d.launch.name)
 
 
@@ -28,7 +28,7 @@ def rebuild(d: Any, name: str = "") -> None:
     """
     if name and d.topology.node(name).role == "db":
         d.backups.restore(confirm=d.spec.deployment)
-    for part in (d.mysql, d.greg if d.spec.design.product == "greg" else d.appserver, d.nginx):
+    for part in (d.mysql, d.product, d.nginx):
         if plan := part.plan():
             part.apply(plan)
 

@@ -60,6 +60,8 @@ class Rotated:
     def __str__(self) -> str:
         return str(self.table())
 
+    __repr__ = __str__
+
 
 def chosen(what: Sequence[str]) -> tuple[str, ...]:
     """Return the rows of `ROTATED` that are named, in their order; all for `all`. Raises RunbookError for an unknown name, with the nearest, and for none."""
@@ -87,7 +89,7 @@ def rotate(d: Any, what: Sequence[str]) -> Rotated:
         _begin(d, names)
         if plan := d.launch.plan():
             d.launch.apply(plan)
-        nodes = _nodes(d)
+        nodes = d.product
         plan = nodes.plan()
         restarted = tuple(sorted(rolling_restart.restarted_by(plan)))
         nodes.apply(plan)
@@ -165,7 +167,7 @@ def finish(d: Any) -> CheckTable:
     _settle(d, d.mysql, settled)
     database = f"tls/{d.topology.db.name}"
     rotation.forget(d.vault, [database])  # from here on chapter 02 keeps the new certificate: the nodes may soon trust no other
-    _settle(d, _nodes(d), settled)
+    _settle(d, d.product, settled)
     _settle(d, d.nginx, settled)
     for what in under_way:
         rows += proofs(d, what, old, settled.secrets)
@@ -194,7 +196,3 @@ def _settle(d: Any, chapter: Any, ctx: Context) -> None:
             startup.wait_ready(fleet, ctx, some)
 
     d.journal.changed(chapter.name, engine.apply(fleet, plan, batches=batches, gate=served))
-
-
-def _nodes(d: Any) -> Any:
-    return d.greg if d.spec.design.product == "greg" else d.appserver

@@ -11,7 +11,7 @@ import runbook_lib
 from runbook_lib.changes import Plan, Result
 from runbook_lib.chapters import cluster, launch, mysql, nginx, product_nodes, sso
 from runbook_lib.chapters.deployment import Deployment
-from runbook_lib.chapters.second_day import backups, disaster
+from runbook_lib.chapters.second_day import backups, disaster, patch
 from runbook_lib.check import CheckTable
 from runbook_lib.headless.batch_view import Batch
 
@@ -20,10 +20,12 @@ OBJECTS = {  # what deployment.<name> is
     "mysql": mysql.Mysql,
     "appserver": product_nodes.Appserver,
     "greg": product_nodes.Greg,
+    "product": product_nodes.ProductNodes,  # one of these two
     "nginx": nginx.Nginx,
     "cluster": cluster.Cluster,
     "sso": sso.Sso,
     "backups": backups.Backups,
+    "patch": patch.Patch,
     "disaster": disaster.DisasterDrill,
 }
 RETURNED = (Plan, Result, CheckTable)

@@ -279,6 +279,7 @@ def test_overrides_are_typed_as_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == {"nodes.store": 3, "clustering": False}
 
 
+EVERY_PROCESSOR = ["-n", "auto", "--dist", "worksteal"]
 TWO_LABS = ["-n", "2", "--dist", "loadgroup"]
 UNIT_TESTS, MACHINE_TESTS = (
     ["tests/unit", "tests/repository"],
@@ -289,10 +290,10 @@ UNIT_TESTS, MACHINE_TESTS = (
 @pytest.mark.parametrize(
     ("words", "runs"),
     [
-        ([], [["-n", "auto", *UNIT_TESTS], [*TWO_LABS, *MACHINE_TESTS]]),
-        (["--full", "-x"], [["--full", "-n", "auto", "-x", *UNIT_TESTS], ["--full", *TWO_LABS, "-x", *MACHINE_TESTS]]),
-        (["--fast", "-x"], [["--fast", "-n", "auto", "-x", *UNIT_TESTS]]),
-        (["--fast", "tests/unit/test_pki.py"], [["--fast", "-n", "auto", "tests/unit/test_pki.py"]]),
+        ([], [[*EVERY_PROCESSOR, *UNIT_TESTS], [*TWO_LABS, *MACHINE_TESTS]]),
+        (["--full", "-x"], [["--full", *EVERY_PROCESSOR, "-x", *UNIT_TESTS], ["--full", *TWO_LABS, "-x", *MACHINE_TESTS]]),
+        (["--fast", "-x"], [["--fast", *EVERY_PROCESSOR, "-x", *UNIT_TESTS]]),
+        (["--fast", "tests/unit/test_pki.py"], [["--fast", *EVERY_PROCESSOR, "tests/unit/test_pki.py"]]),
         (["-k", "pki"], [["-k", "pki"]]),
     ],
 )

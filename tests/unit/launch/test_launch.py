@@ -124,6 +124,7 @@ def test_machines_are_as_designed(cloud: Cloud) -> None:
         "runbook:deployment": "shared",
         "runbook:role": "greg",
         "runbook:node": "greg-1",
+        "runbook:image": "debian-12",
     }
     assert tags_of(machine) == expected
     assert tags_of(volume) == expected

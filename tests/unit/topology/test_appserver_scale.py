@@ -47,7 +47,9 @@ def test_nginx_sends_applications_to_every_worker_and_the_console_to_the_manager
 
 @pytest.mark.parametrize("workers", WORKERS)
 def test_every_worker_and_nobody_else_may_fetch_artifacts_from_the_manager(workers):
-    daemon = next(one for stage in appserver.serving(context(workers)) for one in stage.resources if one.key == f"file {appserver.DAEMON_FILE}")
+    ctx = context(workers)
+    stages = appserver.serving(ctx.topology.node("as-manager-1"), ctx)
+    daemon = next(one for stage in stages for one in stage.resources if one.key == f"file {appserver.DAEMON_FILE}")
     [allowed] = re.findall(r"^hosts allow = (.*)$", daemon.content.decode(), re.MULTILINE)
     assert allowed.split() == addresses(workers)
 
