@@ -34,19 +34,6 @@ def need(condition: object, reason: str) -> None:
     pytest.skip(reason)
 
 
-# Where two processes of pytest-xdist test with a lab each, what needs the same stays in one of them
-SHARED_DEPLOYMENTS = {"separated", "original", "as_cluster", "deployment_of"}  # fixtures
-FIXED_NETWORKS = {"test_lab_life", "test_slow_aws"}  # modules with labs of their own
-
-
-def group_of(item: pytest.Item) -> str:
-    """The tests that must run in the same process have the same group: those of shared deployments, of fixed networks, and of one module."""
-    module = Path(item.path).stem
-    if SHARED_DEPLOYMENTS & set(getattr(item, "fixturenames", ())):
-        return "deployments"
-    return "networks" if module in FIXED_NETWORKS else module
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run the long sequences")
     parser.addoption("--fast", action="store_true", help="leave out unit tests that take seconds each")
@@ -58,10 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("here")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
         inside = ROOT / "tests" in Path(item.path).parents
         folder = Path(item.path).relative_to(ROOT / "tests").parts[0] if inside else ""
         if folder in FOLDER_MARKERS:

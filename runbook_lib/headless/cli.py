@@ -25,7 +25,6 @@ from runbook_lib.tables import counted
 if TYPE_CHECKING:
     pass
 
-TWO_LABS = 12 * 1024  # MiB of free memory for two labs with the tests' deployments
 # JupyterLab asks each new reader whether it may fetch news: defaults of its settings, which a person's own settings override
 NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 
@@ -263,22 +262,18 @@ def _site(args: argparse.Namespace) -> int:
 def _test(args: argparse.Namespace) -> int:
     """Run pytest over all tests, or over those that need no root, and return its exit status. pytest reports what was skipped and why (-ra).
 
-    Tests that need no machine are run on every processor, and first: they fail soonest. The others share machines: two labs at once where there is
-    the memory for them. A group of tests that need the same deployments stays in one lab (tests/conftest.py).
+    Tests that need no machine are run on every processor, and first: they fail soonest. The others share machines, one lab at a time.
     """
-    from runbook_lib.headless.batch.engine import free_memory
-
     tests = ROOT / "tests"
     if not tests.is_dir():
         raise RunbookError("there are no tests here", str(ROOT), "they come with a clone of the repository")
     options = [*(["--full"] if args.full else []), *(["--fast"] if args.fast else [])]
     parallel, without_machines = ["-n", "auto", "--dist", "worksteal"], ["tests/unit", "tests/repository"]
-    in_labs = ["-n", "2", "--dist", "loadgroup"] if free_memory() >= TWO_LABS else []
     if args.rest:
         runs = [[*(parallel if args.fast else []), *args.unknown, *args.rest]]
     else:
         with_machines = sorted({f"tests/{each.parent.name}" for each in tests.glob("*/test_*.py")} - {*without_machines})
-        runs = [[*parallel, *args.unknown, *without_machines], *([] if args.fast else [[*in_labs, *args.unknown, *with_machines]])]
+        runs = [[*parallel, *args.unknown, *without_machines], *([] if args.fast else [[*args.unknown, *with_machines]])]
     environment = {name: value for name, value in os.environ.items() if name != "RUNBOOK_HOME"}  # tests make folders of their own
     ended = [subprocess.run([sys.executable, "-m", "pytest", *options, *run], cwd=ROOT, env=environment).returncode for run in runs]
     return next((status for status in ended if status), 0)

@@ -35,14 +35,14 @@ class Engine:
 def room() -> tuple[int, str]:
     """Return how many runs this machine has room for at once, and why: by its processors, and by the memory that is free."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    free = free_memory()
+    free = _free_memory()
     by_memory = max(1, free // MEMORY_OF_ONE) if free else MOST
     count = max(1, min(processors * PER_PROCESSOR, by_memory, MOST))
     memory = f", {free} MiB of memory free at {MEMORY_OF_ONE} MiB per run" if free else ""
     return count, f"{processors} processors at {PER_PROCESSOR} runs each{memory}"
 
 
-def free_memory() -> int:
+def _free_memory() -> int:
     """Return the MiB of memory that new processes can have, 0 where the system does not say."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

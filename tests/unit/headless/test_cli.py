@@ -23,7 +23,6 @@ from runbook_lib.check import Check, CheckTable
 from runbook_lib.errors import ChecksFailed, CloudError, RunbookError
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.headless import arguments, cli, documents, runner
-from runbook_lib.headless.batch import engine
 from runbook_lib.headless.doctor import machine as doctor
 from runbook_lib.launch import teardown
 from runbook_lib.spec import loader
@@ -280,7 +279,6 @@ def test_overrides_are_typed_as_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 EVERY_PROCESSOR = ["-n", "auto", "--dist", "worksteal"]
-TWO_LABS = ["-n", "2", "--dist", "loadgroup"]
 UNIT_TESTS, MACHINE_TESTS = (
     ["tests/unit", "tests/repository"],
     [f"tests/{name}" for name in ("browser", "cluster", "lab", "notebooks", "practice", "processes")],
@@ -290,8 +288,8 @@ UNIT_TESTS, MACHINE_TESTS = (
 @pytest.mark.parametrize(
     ("words", "runs"),
     [
-        ([], [[*EVERY_PROCESSOR, *UNIT_TESTS], [*TWO_LABS, *MACHINE_TESTS]]),
-        (["--full", "-x"], [["--full", *EVERY_PROCESSOR, "-x", *UNIT_TESTS], ["--full", *TWO_LABS, "-x", *MACHINE_TESTS]]),
+        ([], [[*EVERY_PROCESSOR, *UNIT_TESTS], MACHINE_TESTS]),
+        (["--full", "-x"], [["--full", *EVERY_PROCESSOR, "-x", *UNIT_TESTS], ["--full", "-x", *MACHINE_TESTS]]),
         (["--fast", "-x"], [["--fast", *EVERY_PROCESSOR, "-x", *UNIT_TESTS]]),
         (["--fast", "tests/unit/test_pki.py"], [["--fast", *EVERY_PROCESSOR, "tests/unit/test_pki.py"]]),
         (["-k", "pki"], [["-k", "pki"]]),
@@ -305,17 +303,8 @@ def test_what_needs_no_machine_is_tested_on_every_processor_and_first(monkeypatc
         return argparse.Namespace(returncode=-9 if len(seen) == 1 else 0)
 
     monkeypatch.setattr(subprocess, "run", run)
-    monkeypatch.setattr(engine, "free_memory", lambda: 16 * 1024)
     assert cli.main(["test", *words]) == -9, "a failure of the first is not covered by the second"
     assert seen == runs
-
-
-def test_one_lab_is_tested_in_at_a_time_where_there_is_no_memory_for_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: seen.append(command[3:]) or argparse.Namespace(returncode=0))
-    monkeypatch.setattr(engine, "free_memory", lambda: 8 * 1024)
-    assert cli.main(["test"]) == 0
-    assert seen[1] == MACHINE_TESTS
 
 
 def test_the_library_alone_says_where_the_lab_is(capsys: pytest.CaptureFixture[str]) -> None:
