@@ -240,7 +240,7 @@ def test_a_disk_grows_and_never_shrinks(lab, launch):
 
 
 def test_a_type_is_changed_while_the_machine_is_stopped_only(lab, launch):
-    box = launch(48)
+    box = launch(48).wait("running")
     before = box.describe()
     change = {"InstanceId": box.id, "InstanceType": {"Value": "t3.large"}}
     assert refused(lab.ec2.modify_instance_attribute, **change) == "IncorrectInstanceState"
