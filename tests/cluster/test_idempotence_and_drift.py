@@ -36,7 +36,7 @@ FIELDS = {
     "ok",
     "chapters",
     "checks",
-    *("environment", "provenance", "statement", "counts", "complete", "covered", "standing"),
+    *("environment", "provenance", "statement", "counts", "complete", "covered", "standing", "recovery"),
 }
 
 
