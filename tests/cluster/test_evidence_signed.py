@@ -27,7 +27,7 @@ def single(lab: Any) -> Iterator[Deployed]:
 
 def verify_evidence(run: Path, deployed: Deployed | None = None) -> subprocess.CompletedProcess[str]:
     """`./runbook verify-evidence` on a run, with the deployment to ask, or with the one that the run names."""
-    words = deployed.command("", "")[5:-1] if deployed else []
+    words = deployed.command("verify-evidence")[5:] if deployed else []
     command = [sys.executable, "-m", "runbook_cli", "verify-evidence", str(run), *([deployed.params, *words] if deployed else [])]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, env={**os.environ})
 
