@@ -158,6 +158,7 @@ def drifted(separated: Deployed, opened: Deployment, watcher: LiveWatch) -> Iter
         }  # fmt: skip
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("row", DRIFT_TABLE, ids=[row["drift"] for row in DRIFT_TABLE])
 def test_one_pass_finds_what_hands_changed(drifted: dict[str, Any], row: dict[str, Any]) -> None:
     status, found = drifted["first"]
@@ -166,12 +167,14 @@ def test_one_pass_finds_what_hands_changed(drifted: dict[str, Any], row: dict[st
     assert [each for each in found["drifted"] if re.search(line, each)], "\n".join(found["drifted"])
 
 
+@pytest.mark.full
 def test_one_pass_finds_a_certificate_in_its_last_week(drifted: dict[str, Any]) -> None:
     found = drifted["first"][1]
     assert [line for line in found["failed"] if line.startswith(f"certificate-{OLD_CERTIFICATE}: ")], found["failed"]
     assert [line for line in found["drifted"] if line.startswith(f"secret: replace secret {OLD_CERTIFICATE}")], found["drifted"]
 
 
+@pytest.mark.full
 def test_webhook_and_mail_are_told_once_in_one_line(drifted: dict[str, Any]) -> None:
     assert (drifted["again"][0], drifted["again"][1]["state"]) == (2, DRIFT)
     [told], [letter] = drifted["told"], drifted["letters"]
@@ -179,6 +182,7 @@ def test_webhook_and_mail_are_told_once_in_one_line(drifted: dict[str, Any]) -> 
     assert letter["Subject"].strip() == told["text"] and all(line in letter.get_content() for line in drifted["first"][1]["drifted"])
 
 
+@pytest.mark.full
 def test_a_run_is_not_disturbed_by_passes_and_what_it_has_half_done_is_no_alarm(drifted: dict[str, Any]) -> None:
     assert drifted["run"][0] == 0, drifted["run"][1][-4000:]
     assert drifted["holder"], "the run had ended before the pass began"
@@ -187,6 +191,7 @@ def test_a_run_is_not_disturbed_by_passes_and_what_it_has_half_done_is_no_alarm(
     assert drifted["while it ran"] == []
 
 
+@pytest.mark.full
 def test_when_it_is_well_again_that_is_told_once(drifted: dict[str, Any]) -> None:
     status, found = drifted["after"]
     assert (status, found["state"]) == (0, OK), found
