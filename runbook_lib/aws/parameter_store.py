@@ -123,10 +123,6 @@ class Vault:
         self._whole = True
         return dict(self._known)
 
-    def known(self) -> tuple[str, ...]:
-        """Return the names that were read so far, without asking again."""
-        return tuple(sorted(self._known))
-
     def names(self) -> tuple[str, ...]:
         """Return the names that are stored, sorted; values are not read."""
         if self._looking and self._whole:

@@ -32,8 +32,9 @@ class Nginx(Converging):
 
     def plan(self) -> Plan:
         """Return the difference between the balancers and their desired state, and what is left of a rotation: no chapter after this one changes machines."""
-        found = super().plan()
-        return replace(found, pending=(*found.pending, *rotate.due(self.deployment, self.deployment.vault.known())))
+        with self.deployment.one_look():
+            found = super().plan()
+            return replace(found, pending=(*found.pending, *rotate.due(self.deployment, self.deployment.vault.names())))
 
     def work(self, plan: Plan, progress: Any) -> Result:
         left = plan.of(rotate.STAGE)

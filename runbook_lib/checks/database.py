@@ -127,7 +127,7 @@ def _encryption(d: Session, database: Database) -> list[Check]:
 
 def _valid(d: Session, name: str) -> list[str]:
     """Return the value, and while it is being rotated the one before: a node has that until its turn."""
-    return [d.vault.get(one) for one in (name, RETIRED + name) if one == name or one in d.vault.known()]
+    return [d.vault.get(one) for one in (name, RETIRED + name) if one == name or one in d.vault.names()]
 
 
 def untrusted(host: Host, address: str, database: Database, password: str, authority: str) -> str:

@@ -10,7 +10,7 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.headless.invocation import confirmed, documented, every_so_often, overrides, terminal
 
 
-def backup_(args: argparse.Namespace) -> int:
+def _backup(args: argparse.Namespace) -> int:
     from runbook_lib.headless.second_day import backups
     from runbook_lib.spec.loader import load_spec
 
@@ -18,14 +18,14 @@ def backup_(args: argparse.Namespace) -> int:
     return every_so_often(args, backups.repeated(spec, args)) if args.every or args.timer else backups.backup(spec, terminal(args), args.json)
 
 
-def backups_(args: argparse.Namespace) -> int:
+def _backups(args: argparse.Namespace) -> int:
     from runbook_lib.headless.second_day import backups
     from runbook_lib.spec.loader import load_spec
 
     return backups.backups(load_spec(args.params, overrides(args)), terminal(args), args.json)
 
 
-def restore_(args: argparse.Namespace) -> int:
+def _restore(args: argparse.Namespace) -> int:
     from runbook_lib.headless.second_day import backups
     from runbook_lib.spec.loader import load_spec
 
@@ -38,7 +38,7 @@ def restore_(args: argparse.Namespace) -> int:
     return backups.restore(spec, args.at, args.source, lambda found: ask(f"The databases of {spec.deployment} become those of {found}"), say, args.json)
 
 
-def drill_(args: argparse.Namespace) -> int:
+def _drill(args: argparse.Namespace) -> int:
     from runbook_lib.headless.second_day import backups
     from runbook_lib.spec.loader import load_spec
 
@@ -48,14 +48,14 @@ def drill_(args: argparse.Namespace) -> int:
         return backups.drill(spec, args.lose, args.agreed, lambda: confirmed(args, spec.deployment, what, "touched"), say)
 
 
-def rotate_(args: argparse.Namespace) -> int:
+def _rotate(args: argparse.Namespace) -> int:
     from runbook_lib.headless.second_day import rotate
     from runbook_lib.spec.loader import load_spec
 
     return rotate.rotate(load_spec(args.params, overrides(args)), args.what, terminal(args), args.json)
 
 
-def upkeep_(args: argparse.Namespace) -> int:
+def _upkeep(args: argparse.Namespace) -> int:
     """Patch or replace machines."""
     from runbook_lib.headless.second_day import upkeep
     from runbook_lib.spec.loader import load_spec
@@ -68,5 +68,5 @@ def upkeep_(args: argparse.Namespace) -> int:
 
 
 VERBS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "backup": backup_, "backups": backups_, "restore": restore_, "rotate": rotate_, "patch": upkeep_, "replace": upkeep_, "drill": drill_,
+    "backup": _backup, "backups": _backups, "restore": _restore, "rotate": _rotate, "patch": _upkeep, "replace": _upkeep, "drill": _drill,
 }  # fmt: skip
