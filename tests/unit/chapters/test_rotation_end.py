@@ -30,7 +30,7 @@ class Steps:
     def __init__(self, cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
         self.cloud, self.left, self.done, self.refused = cloud, 1000, list[tuple[str, set[str]]](), True
         self.deployment: Any = SimpleNamespace(
-            vault=cloud.vault, topology=cloud.topology, spec=cloud.spec, mysql="database", greg="nodes", appserver="nodes", nginx="nginx", fleet=dict,
+            vault=cloud.vault, topology=cloud.topology, spec=cloud.spec, mysql="database", product="nodes", nginx="nginx", fleet=dict,
             cloud=SimpleNamespace(login_user="admin", apply=lambda: self.step("key pair")), close=lambda: None,
             journal=SimpleNamespace(checked=lambda *_: None), context=self.context,
         )  # fmt: skip
