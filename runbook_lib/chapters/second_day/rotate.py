@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from runbook_lib.aws import rotation
 from runbook_lib.changes import Change, Pending, Plan
-from runbook_lib.chapters.base import banner
+from runbook_lib.chapters.base import announce, announced, banner
 from runbook_lib.check import CheckTable
 from runbook_lib.checks.secrets.rotation import CHAPTER, proofs
 from runbook_lib.converge import engine
 from runbook_lib.errors import ChecksFailed, RunbookError
 from runbook_lib.launch import secrets
 from runbook_lib.launch.secrets import ROTATED, SSH_KEY
-from runbook_lib.notebook import display
 from runbook_lib.operations import rolling_restart, rotated, startup
 from runbook_lib.operations.lost_database import refuse_lost_data
 from runbook_lib.roles.context import Context
@@ -83,8 +82,8 @@ def rotate(d: Any, what: Sequence[str]) -> Rotated:
     same command, or a run, goes on.
     """
     names = chosen(what)
-    display.show(banner(d))
-    with d.writing(), d.journal.attempt(CHAPTER, "rotate"):
+    announce(banner(d))
+    with announced(), d.writing(), d.journal.attempt(CHAPTER, "rotate"):
         _refuse_unfit(d)
         _begin(d, names)
         if plan := d.launch.plan():

@@ -40,14 +40,14 @@ def proofs(d: Session, what: str, old: Values, new: Values) -> Iterator[Check]:
 def _rows(what: str, title: str, place: str, taken: Values, refused: Values, wanted: tuple[str, str] = ("taken", "refused")) -> Iterator[Check]:
     """Yield the two rows of a value. `taken`, `refused`: by place what speaks against it, "" where nothing does."""
     said = {name: words for name, words in taken.items() if words}
-    yield answered(f"rotated-{what}-in-use", f"The new {title}", not said and bool(taken), wanted[0], _words(taken), place, CHAPTER)
+    yield answered(f"rotated-{what}-in-use", f"The new {title}", not said and bool(taken), wanted[0], _words(taken, wanted[0]), place, CHAPTER)
     said = {name: words for name, words in refused.items() if words}
-    yield answered(f"rotated-{what}-refused", f"The old {title}", not said and bool(refused), wanted[1], _words(refused), place, CHAPTER)
+    yield answered(f"rotated-{what}-refused", f"The old {title}", not said and bool(refused), wanted[1], _words(refused, wanted[1]), place, CHAPTER)
 
 
-def _words(found: Values) -> str:
+def _words(found: Values, wanted: str) -> str:
     against = [f"{name}: {words}" for name, words in found.items() if words]
-    return "; ".join(against) or (f"so it is, {len(found)} times asked" if found else "nobody was asked")
+    return "; ".join(against) or (f"{wanted}: {len(found)} of {len(found)}" if found else "nobody was asked")
 
 
 def _administrator(d: Session, old: Values, new: Values) -> Iterator[Check]:
