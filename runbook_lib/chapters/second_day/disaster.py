@@ -17,6 +17,7 @@ from runbook_lib.changes import Event
 from runbook_lib.chapters.base import announced, banner
 from runbook_lib.checks.drill import data as written
 from runbook_lib.checks.drill.failover import WINDOW, people_for, settle, target_of
+from runbook_lib.checks.drill.interruption import PATHS
 from runbook_lib.checks.drill.load import Stream
 from runbook_lib.checks.drill.outage import Aftermath, Disaster, Moments
 from runbook_lib.checks.sso.environment import scene_of
@@ -30,7 +31,6 @@ from runbook_lib.tables import counted
 
 DATABASE, EVERYTHING = LOSSES = ("database", "everything")
 RATE = 5.0  # visitors' requests per second where `drill.rate` of the parameters says no other: this is no load test
-PAGES = {"store": "/store/pages/top-assets"}  # not a page of the sign-in: Nginx counts those of one address, and the drill's own users sign in too
 LEAST = 5  # written before the backup, and again between the backup and the loss
 INDEXED = 90.0  # seconds until what was written is in every list (design, decision 11)
 NOT_ASKED = 'no drill asked for: lose = "database" or "everything", and confirm = the deployment\'s name'
@@ -111,7 +111,7 @@ class _Drill:
             self._tell("is the cluster well?")
             self._refuse_unwell()
             host = d.spec.design.hosts[0]
-            target, behind = target_of(d, host, PAGES.get(host, "")), [node.name for node in d.topology.upstream(host)]
+            target, behind = target_of(d, host, PATHS[host]), [node.name for node in d.topology.upstream(host)]
             settle(target, behind, d.spec.timeouts.ssh + d.spec.timeouts.boot)
             scene = scene_of(d)
             logins = make(UserStore(scene, scene.machines[0])) if d.spec.design.product == "greg" else None
