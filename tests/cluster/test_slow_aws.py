@@ -11,7 +11,7 @@ from ec2lab.lifecycle import down
 from ec2lab.paths import find_lab
 
 from runbook_cli.lab import up
-from runbook_lib.launch import elastic_ips, network, routes, teardown
+from runbook_lib.launch import elastic_ips, machines, network, routes, teardown
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.spec.loader import load_spec
 from tests.support.deployments import in_lab, made
@@ -41,7 +41,7 @@ def test_machines_are_launched_and_taken_down(slow_lab: Any) -> None:
     checks = Cloud(spec).verify()
     assert checks.ok, str(checks)
     larger = load_spec(deployed.params, {**deployed.overrides, "cloud.disk_gb": 32})
-    assert [p.change.verb for p in Cloud(larger).apply().changed] == ["modify"] * len(Cloud(spec).topology.nodes)
+    assert [p.change.verb for p in Cloud(larger).apply().changed] == [machines.GROW] * len(Cloud(spec).topology.nodes)
     assert not Cloud(larger).plan()
     assert "throttled" in slow_lab.lab.log.read_text(), "Parameter Store refused writes, and got them later"
     left = teardown.destroy(Cloud(spec))
