@@ -27,10 +27,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import httpx2  # noqa: E402
 import page  # noqa: E402
-from ec2lab import lifecycle  # noqa: E402
+from ec2lab.lifecycle import down  # noqa: E402
 from ec2lab.paths import find_lab  # noqa: E402
 
-from runbook_lib.aws import packs  # noqa: E402
+from runbook_cli.lab import up  # noqa: E402
 from runbook_lib.chapters.deployment import Deployment, open_deployment  # noqa: E402
 from runbook_lib.redaction import redactor  # noqa: E402
 from runbook_lib.spec.chapters import chapters_of  # noqa: E402
@@ -56,13 +56,13 @@ def main() -> None:
     lab, load = find_lab("whole", "10.218.0.0/16"), os.getloadavg()[0]
     try:
         began = time.monotonic()
-        lifecycle.up(lab, say=lambda text: None)
-        up = time.monotonic() - began
+        up(lab, say=lambda text: None)
+        seconds = time.monotonic() - began
         overrides = {"cloud.aws_config": str(lab.aws_config), "cloud.network": "10.218.1.0/24", "deployment": "bench"}
-        figures = {"up": up, **measure(overrides, options.rounds)}
+        figures = {"up": seconds, **measure(overrides, options.rounds)}
         figures["by_hand"] = by_hand({**overrides, "deployment": "bench-hand", "cloud.network": "10.218.2.0/24"})
     finally:
-        lifecycle.down(lab, say=lambda text: None)
+        down(lab, say=lambda text: None)
     text = section(figures, load)
     print(text)
     if options.write:
@@ -143,8 +143,7 @@ def _words(deployment: Deployment, name: str) -> tuple[str, dict[str, str]]:
     names = {"STORE": hosts["store"], "PUBLISHER": hosts["publisher"]}
     if node.role == "lb":
         return "lb.sh", {**names, "STORE_NODES": tiers["store"], "PUBLISHER_NODES": tiers["publisher"]}
-    pack = packs.stage(packs.fetch(deployment.spec.product.pack, None, deployment.cloud.aws), deployment.cloud.aws)
-    words = {"SELF": node.address, "PACK": pack, "PASSWORD": deployment.vault.get("carbon-admin-password")}
+    words = {"SELF": node.address, "PACK": deployment.pack.url, "PASSWORD": deployment.vault.get("carbon-admin-password")}
     if node.role == "db":
         return "db.sh", words
     other = "publisher" if node.tier == "store" else "store"
