@@ -6,23 +6,39 @@ There is no trust on first use: a host whose key was not read from its console b
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from base64 import b64decode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-
-import paramiko
 
 from runbook_lib.errors import HostError, KeyRefused, RunbookError, WrongHostKey
 from runbook_lib.waiting import wait_until
 
 if TYPE_CHECKING:
     from runbook_lib.webclient.transport import Connect, Connected
+
+
+@contextmanager
+def _not_imported(name: str) -> Iterator[None]:
+    """Let the module not be found during the block."""
+    there = {name: sys.modules[name]} if name in sys.modules else {}
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        sys.modules.update(there)
+
+
+# paramiko needs invoke for `Match exec` in an ssh_config only, which nobody reads here, and invoke takes longer to import than paramiko itself
+with _not_imported("invoke"):
+    import paramiko
 
 T = TypeVar("T")
 KEEPALIVE = 20  # seconds between two keepalive messages

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
-
-from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_result, stop_after_delay, wait_exponential
 
 T = TypeVar("T")
 GROWTH = 1.5  # each pause is this many times as long as the one before it
@@ -27,14 +26,15 @@ def wait_until(
     then it is raised only when the time is over. `pause` is the first pause between two calls in seconds; the pauses grow up to
     `longest`, or stay the same without it.
     """
-    pauses = wait_exponential(multiplier=pause, max=longest or pause, exp_base=GROWTH)
-
-    def rest(state: RetryCallState) -> float:
-        return min(pauses(state), max(0.0, seconds - (state.seconds_since_start or 0.0)))
-
-    return Retrying(
-        stop=stop_after_delay(seconds),
-        wait=rest,
-        retry=retry_if_result(lambda found: not enough(found)) | retry_if_exception(again_after),
-        retry_error_callback=lambda state: state.outcome.result(),  # type: ignore[union-attr]
-    )(look)
+    began, rest = time.monotonic(), pause
+    while True:
+        try:
+            found = look()
+        except BaseException as error:
+            if not again_after(error) or time.monotonic() - began >= seconds:
+                raise
+        else:
+            if enough(found) or time.monotonic() - began >= seconds:
+                return found
+        time.sleep(min(rest, max(0.0, began + seconds - time.monotonic())))
+        rest = min(rest * GROWTH, longest or pause)

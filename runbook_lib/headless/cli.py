@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from runbook_lib.errors import RunbookError
 from runbook_lib.files import ROOT, make_workspace
@@ -21,9 +20,6 @@ from runbook_lib.headless.invocation import confirmed, documented, every_so_ofte
 from runbook_lib.headless.second_day import verbs as second_day
 from runbook_lib.headless.terminal import Essential, Terminal
 from runbook_lib.tables import counted
-
-if TYPE_CHECKING:
-    pass
 
 # JupyterLab asks each new reader whether it may fetch news: defaults of its settings, which a person's own settings override
 NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
@@ -260,23 +256,9 @@ def _site(args: argparse.Namespace) -> int:
 
 
 def _test(args: argparse.Namespace) -> int:
-    """Run pytest over all tests, or over those that need no root, and return its exit status. pytest reports what was skipped and why (-ra).
+    from runbook_lib.headless.own_tests import run_tests
 
-    Tests that need no machine are run on every processor, and first: they fail soonest. The others share machines, one lab at a time.
-    """
-    tests = ROOT / "tests"
-    if not tests.is_dir():
-        raise RunbookError("there are no tests here", str(ROOT), "they come with a clone of the repository")
-    options = [*(["--full"] if args.full else []), *(["--fast"] if args.fast else [])]
-    parallel, without_machines = ["-n", "auto", "--dist", "worksteal"], ["tests/unit", "tests/repository"]
-    if args.rest:
-        runs = [[*(parallel if args.fast else []), *args.unknown, *args.rest]]
-    else:
-        with_machines = sorted({f"tests/{each.parent.name}" for each in tests.glob("*/test_*.py")} - {*without_machines})
-        runs = [[*parallel, *args.unknown, *without_machines], *([] if args.fast else [[*args.unknown, *with_machines]])]
-    environment = {name: value for name, value in os.environ.items() if name != "RUNBOOK_HOME"}  # tests make folders of their own
-    ended = [subprocess.run([sys.executable, "-m", "pytest", *options, *run], cwd=ROOT, env=environment).returncode for run in runs]
-    return next((status for status in ended if status), 0)
+    return run_tests(args.rest, args.unknown, fast=args.fast, full=args.full)
 
 
 def _elsewhere(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The kernels of a run: while a chapter is executed, the next one's kernel starts and imports the library, so that no chapter waits for it.
+"""The kernels of a run: while a chapter is executed, the next one's kernel starts and imports what it needs, so that no chapter waits for it.
 
 Each chapter has a kernel of its own, as in JupyterLab, and its evidence is its own.
 """
@@ -9,7 +9,7 @@ import getpass
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,23 +19,20 @@ from runbook_lib.spec.chapters import NOTEBOOKS
 if TYPE_CHECKING:
     from jupyter_client.manager import KernelManager
 
-IMPORTED = "runbook_lib.chapters.deployment"  # what every chapter's first cell takes its time for
-
 
 class Kernels:
-    """Gives so many kernels, one after the other. They see the environment variables of the moment in which the one before was given."""
+    """Gives a kernel for each of these, one after the other. They see the environment variables of the moment in which the one before was given."""
 
-    def __init__(self, sockets: str, count: int, imported: str):
-        self._sockets, self._left, self._imported = sockets, count, imported
+    def __init__(self, sockets: str, imported: Sequence[str]):
+        self._sockets, self._left = sockets, list(imported)
         self._spare: KernelManager | None = None
 
     @contextmanager
     def one(self) -> Iterator[KernelManager]:
         """Give a running kernel for the block, and start the next one meanwhile."""
         mine, self._spare = self._spare or self._start(), None
-        self._left -= 1
         try:
-            if self._left > 0:
+            if self._left:
                 self._spare = self._start()
             yield mine
         finally:
@@ -51,18 +48,19 @@ class Kernels:
         """Start a kernel that is reached by Unix sockets: by TCP every user of this machine could reach it."""
         from jupyter_client.manager import KernelManager
 
-        kernel = KernelManager(kernel_name="python3", transport="ipc", ip=f"{self._sockets}/{self._left}")
+        imported = self._left.pop(0)
+        kernel = KernelManager(kernel_name="python3", transport="ipc", ip=f"{self._sockets}/{len(self._left)}")
         kernel.client_class = "jupyter_client.asynchronous.AsyncKernelClient"  # nbclient awaits
-        line = f"import {self._imported}; del {self._imported.partition('.')[0]}"
+        line = f"import {imported}; del {imported.partition('.')[0]}"
         kernel.start_kernel(cwd=str(NOTEBOOKS), extra_arguments=[f"--IPKernelApp.exec_lines={line}"])
         return kernel
 
 
 @contextmanager
-def kernels(count: int, imported: str = IMPORTED) -> Iterator[Kernels]:
-    """Give the kernels of a run of `count` chapters. None of them is left after the block. `imported`: the module that each has imported."""
+def kernels(imported: Sequence[str]) -> Iterator[Kernels]:
+    """Give the kernels of a run, each with one of these imported (modules of one package, with commas). None of them is left after the block."""
     with _sockets() as sockets:
-        given = Kernels(sockets, count, imported)
+        given = Kernels(sockets, imported)
         try:
             yield given
         finally:

@@ -33,6 +33,11 @@ class Chapter:
         return NOTEBOOKS / f"{self.name}.ipynb"
 
     @property
+    def module(self) -> str:
+        """The name of the module that the deployment's object is from."""
+        return f"runbook_lib.chapters.{'product_nodes' if self.attribute in ('appserver', 'greg') else self.attribute}"
+
+    @property
     def converges(self) -> bool:
         """Whether it has a plan and an apply; the others only verify."""
         return self.attribute not in ("cluster", "sso")

@@ -17,7 +17,7 @@ from runbook_lib.spec.loader import load_spec
 from tests.support.deployments import in_lab, made
 from tests.support.lab_fixtures import require_lab_machine
 
-NAME, RANGE = "slow", "10.216.0.0/16"
+NAME, RANGE = "slow", "10.218.0.0/16"
 CONSOLE = 10.0  # seconds until a console shows something; on AWS it is minutes
 
 

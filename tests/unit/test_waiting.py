@@ -8,13 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import tenacity
 
 from runbook_lib.waiting import wait_until
 
 LIBRARY = Path(__file__).resolve().parents[2] / "runbook_lib"
-# Not waiting for something: a fixed pause or a clock. Programs that run on a host have only the standard library.
-PAUSES = {"operations/rolling_restart.py", "notebook/progress.py"}
+# The loop itself, and what does not wait for something: a fixed pause or a clock. Programs that run on a host have only the standard library.
+PAUSES = {"waiting.py", "operations/rolling_restart.py", "notebook/progress.py"}
 ON_HOSTS = {"operations/startup_watch.py", "converge/agent/system.py", "converge/agent/config_tree.py"}
 
 
@@ -33,7 +32,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
     monkeypatch.setattr(time, "monotonic", lambda: made.now)
-    monkeypatch.setattr(tenacity.nap.time, "sleep", made.sleep)
+    monkeypatch.setattr(time, "sleep", made.sleep)
     return made
 
 

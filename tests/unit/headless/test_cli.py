@@ -278,35 +278,6 @@ def test_overrides_are_typed_as_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == {"nodes.store": 3, "clustering": False}
 
 
-EVERY_PROCESSOR = ["-n", "auto", "--dist", "worksteal"]
-UNIT_TESTS, MACHINE_TESTS = (
-    ["tests/unit", "tests/repository"],
-    [f"tests/{name}" for name in ("browser", "cluster", "lab", "notebooks", "practice", "processes")],
-)
-
-
-@pytest.mark.parametrize(
-    ("words", "runs"),
-    [
-        ([], [[*EVERY_PROCESSOR, *UNIT_TESTS], MACHINE_TESTS]),
-        (["--full", "-x"], [["--full", *EVERY_PROCESSOR, "-x", *UNIT_TESTS], ["--full", "-x", *MACHINE_TESTS]]),
-        (["--fast", "-x"], [["--fast", *EVERY_PROCESSOR, "-x", *UNIT_TESTS]]),
-        (["--fast", "tests/unit/test_pki.py"], [["--fast", *EVERY_PROCESSOR, "tests/unit/test_pki.py"]]),
-        (["-k", "pki"], [["-k", "pki"]]),
-    ],
-)
-def test_what_needs_no_machine_is_tested_on_every_processor_and_first(monkeypatch: pytest.MonkeyPatch, words: list[str], runs: list[list[str]]) -> None:
-    seen: list[list[str]] = []
-
-    def run(command: list[str], **_: object) -> argparse.Namespace:
-        seen.append(command[3:])
-        return argparse.Namespace(returncode=-9 if len(seen) == 1 else 0)
-
-    monkeypatch.setattr(subprocess, "run", run)
-    assert cli.main(["test", *words]) == -9, "a failure of the first is not covered by the second"
-    assert seen == runs
-
-
 def test_the_library_alone_says_where_the_lab_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["rehearse"]) == 1
     assert "./runbook" in capsys.readouterr().err

@@ -1,0 +1,62 @@
+"""What `./runbook test` runs: which tests beside which others, with which lab, and whose failure it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.headless import cli, own_tests
+
+FOLDERS = {f"tests/{each.parent.name}" for each in own_tests.TESTS.glob("*/test_*.py")} | {*own_tests.WITHOUT_MACHINES}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], list[str]]]:
+    """The words of each pytest that would run, and of the one beside it. The first one fails."""
+    found: list[tuple[list[str], list[str]]] = []
+
+    def run(words: Sequence[str], beside: Sequence[str] = ()) -> int:
+        found.append((list(words), list(beside)))
+        return -9 if len(found) == 1 else 0
+
+    monkeypatch.setattr(own_tests, "_pytest", run)
+    return found
+
+
+def test_everything_is_run_once_and_the_tests_of_machines_in_two_parts_at_once(asked: list[tuple[list[str], list[str]]]) -> None:
+    assert cli.main(["test", "--full", "-x"]) == -9, "a failure of the first is not covered by the second"
+    (first, alone), (cluster, beside) = asked
+    assert alone == [] and cluster and beside
+    for words in (first, cluster, beside):
+        assert words[:2] == ["--full", "-x"]
+    folders = [word for words in (first, cluster, beside) for word in words if word.startswith("tests/")]
+    assert sorted(folders) == sorted(FOLDERS)
+
+
+def test_what_needs_no_machine_is_all_of_the_fast_ones(asked: list[tuple[list[str], list[str]]]) -> None:
+    cli.main(["test", "--fast"])
+    assert asked == [(["--fast", *own_tests.ON_EVERY_PROCESSOR, *own_tests.WITHOUT_MACHINES], [])]
+
+
+def test_given_tests_are_run_alone(asked: list[tuple[list[str], list[str]]]) -> None:
+    cli.main(["test", "-x", "tests/lab"])
+    assert asked == [(["-x", "tests/lab"], [])]
+
+
+LAB = "import os\ndef test_lab():\n    print('lab:', os.environ.get('RUNBOOK_TEST_LAB'))\n    assert {condition}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "second", "status"), [("True", "True", 0), ("False", "True", 1), ("True", "False", 1)])
+def test_the_second_part_has_its_own_lab_and_either_failure_is_returned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], first: str, second: str, status: int
+) -> None:
+    monkeypatch.delenv("RUNBOOK_TEST_LAB", raising=False)
+    monkeypatch.setattr(own_tests, "ROOT", tmp_path)
+    for name, condition in (("test_first_part.py", first), ("test_second_part.py", second)):
+        (tmp_path / name).write_text(LAB.format(condition=condition))
+    assert own_tests._pytest(["-s", "test_first_part.py"], beside=["-s", "test_second_part.py"]) == status
+    said = capfd.readouterr().out
+    assert said.index("lab: None") < said.index(f"lab: {own_tests.SECOND_LAB}")
