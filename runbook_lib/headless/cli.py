@@ -6,10 +6,12 @@ import argparse
 import difflib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -233,7 +235,20 @@ def _open(args: argparse.Namespace) -> int:
         settings.write_text(json.dumps(NO_NEWS), encoding="utf-8")
         before = os.environ.get("JUPYTER_CONFIG_PATH")
         environment = os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, [folder, before]))}
-        return subprocess.run(command, cwd=ROOT, env=environment).returncode
+        with subprocess.Popen(command, cwd=ROOT, env=environment) as jupyterlab, _answering_for(jupyterlab):
+            return jupyterlab.wait()
+
+
+@contextmanager
+def _answering_for(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Pass SIGTERM on to the process during the block, and leave Ctrl-C to it: the terminal sends it that as well, and JupyterLab asks first."""
+    terminated = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    interrupted = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, terminated)
+        signal.signal(signal.SIGINT, interrupted)
 
 
 def _doctor(args: argparse.Namespace) -> int:

@@ -7,8 +7,10 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -27,8 +29,11 @@ from runbook_lib.headless.doctor import machine as doctor
 from runbook_lib.launch import teardown
 from runbook_lib.spec import loader
 from runbook_lib.spec.chapters import CHAPTERS, chapters_of
+from runbook_lib.ssh import knock
 from runbook_lib.tables import Link
+from runbook_lib.waiting import wait_until
 from tests.conftest import ROOT
+from tests.support.practice_nodes import free_port
 
 PARAMS = "params/greg-separated.lab.yaml"
 
@@ -242,8 +247,24 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The commands that were to be run."""
     seen: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: seen.append(command) or argparse.Namespace(returncode=0))
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **_: seen.append(command) or nullcontext(argparse.Namespace(wait=lambda: 0)))
     return seen
+
+
+@pytest.mark.slow
+def test_jupyterlab_ends_with_the_command_that_opened_it(workspace: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "runbook_lib", "open", "--no-browser", f"--port={port}"]
+    with subprocess.Popen(command, env={**os.environ, "RUNBOOK_HOME": str(workspace)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as opened:
+        try:
+            assert wait_until(lambda: knock("127.0.0.1", port, None) == "open", 90, pause=0.1)
+            [child] = map(int, Path(f"/proc/{opened.pid}/task/{opened.pid}/children").read_text().split())
+        finally:
+            opened.terminate()
+        opened.wait(60)
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)  # nothing of a test that fails is left
+        pytest.fail("JupyterLab runs on without the command that opened it")
 
 
 def test_open_takes_a_port(opened: list[list[str]], workspace: Path) -> None:
