@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/performance.md"
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # of what is started here: cold processes are not compiled anew each time at a user's
 CALM = 0.7  # a load average above this is said in the section
 
 

@@ -28,7 +28,7 @@ case "$*" in
   "-c "*) ;;
   "-m pip install"*/dev/stdin) { printf 'python %s: ' "$*"; grep -o '^[a-z].*==[^ ]*'; } >>"$here/calls"; exit "$(cat "$here/pip-exit")" ;;
   "-m pip install"*) echo "python $*" >>"$here/calls"; exit "$(cat "$here/pip-exit")" ;;
-  *) echo "python $*" >>"$here/calls" ;;
+  *) echo "python $*" >>"$here/calls"; env >"$here/environment" ;;
 esac
 """
 UV_PROGRAM = """\
@@ -169,6 +169,21 @@ def test_the_machines_image_is_built_while_packages_come_for_commands_that_start
     assert image.exists() == builds
     if builds:
         assert image.read_text().strip() == str(clone.folder / "lab")
+
+
+@pytest.mark.parametrize(
+    ("given", "prefix"),
+    [
+        ({"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": ""}, ""),
+        ({"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": ""}, "{venv}/bytecode"),
+        ({"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": "/mine"}, "/mine"),
+    ],
+)
+def test_who_wants_no_bytecode_beside_sources_has_it_in_the_environment(clone: Clone, given: dict[str, str], prefix: str) -> None:
+    clone.call("plan", **given)
+    seen = dict(line.split("=", 1) for line in (clone.venv / "bin/environment").read_text().splitlines() if line.startswith("PYTHON"))
+    assert "PYTHONDONTWRITEBYTECODE" not in seen
+    assert seen.get("PYTHONPYCACHEPREFIX", "") == prefix.format(venv=clone.venv)
 
 
 def test_a_python_without_its_venv_module_gets_it_from_apt(clone: Clone) -> None:
