@@ -14,7 +14,7 @@ from runbook_lib.waiting import wait_until
 
 LIBRARY = Path(__file__).resolve().parents[2] / "runbook_lib"
 # Not waiting for something: a fixed pause or a clock. Programs that run on a host have only the standard library.
-PAUSES = {"operations/rolling_restart.py", "notebook/progress.py"}
+PAUSES = {"notebook/progress.py"}
 ON_HOSTS = {"operations/startup_watch.py", "converge/agent/system.py", "converge/agent/config_tree.py"}
 
 

@@ -51,19 +51,19 @@ def test_a_node_is_restarted_when_its_unit_watches_what_changes(key: str, restar
 def test_what_is_restarted_is_out_meanwhile_and_warms_up_before_the_next_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     ctx, done = as_cluster(("as-manager-1", "as-worker-1", "as-worker-2")), []
     monkeypatch.setattr(rolling_restart, "take_out", lambda deployment, names: done.append(sorted(names)))
-    monkeypatch.setattr(rolling_restart.time, "sleep", lambda seconds: done.append("warm"))
+    monkeypatch.setattr(rolling_restart, "warm_up", lambda deployment, names: done.append(("quick", *names)))
     every = [(node.name, f"settings in {CONF}/carbon.xml") for node in ctx.topology.wso2_nodes]
     stand: Any = Stand(ctx.topology)
     for batch in rolling_restart.batches(stand, ctx, plan(ctx, *every)):
         done.append(("changed", batch))
     first, second = ("changed", ["as-manager-1", "as-worker-1"]), ("changed", ["as-worker-2"])
-    assert done == [["as-worker-1"], first, [], "warm", ["as-worker-2"], second, []]  # the only manager is missed, not replaced
+    assert done == [("quick",), ["as-worker-1"], first, [], ("quick", "as-worker-1"), ["as-worker-2"], second, []]  # the only manager is missed, not replaced
 
 
 def test_another_pack_goes_one_node_of_a_tier_at_a_time_first_where_another_one_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
     ctx, done = replace(as_cluster(("as-manager-1", "as-worker-1", "as-worker-2")), pack=Download("cd" * 32, listing=dict)), []
     monkeypatch.setattr(rolling_restart, "take_out", lambda deployment, names: done.append(sorted(names)))
-    monkeypatch.setattr(rolling_restart.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(rolling_restart, "warm_up", lambda deployment, names: None)
     replaced = plan(ctx, *((node.name, "archive /opt/wso2/as") for node in ctx.topology.wso2_nodes))
     replaced = replace(replaced, pending=tuple(replace(p, change=replace(p.change, verb="replace")) for p in replaced.pending))
     started = replace(replaced, pending=(*replaced.pending, *plan(ctx, *((node.name, "unit wso2carbon.service") for node in ctx.topology.wso2_nodes)).pending))
