@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Nginx's old worker processes end when the requests that they hold are answered; longer than this we do not wait.
 DRAIN_SECONDS = 15
 CONFIGURED = "readlink /etc/nginx/nginx.conf | grep -q /runbook/ && systemctl is-active --quiet nginx"
+LEFT_OUT = "sudo -n grep -E '^ *server .* down;' /etc/nginx/nginx.conf"
 DRAINED = f"""
 for i in $(seq {DRAIN_SECONDS * 10}); do
   pgrep -f '^nginx: worker process is shutting down' >/dev/null || exit 0
@@ -70,6 +71,13 @@ def take_out(deployment: Session, drained: Collection[str]) -> Result:
     done = engine.apply(fleet, engine.plan(fleet, wish, "Nginx"))
     fleet.each(lambda host: host.run(DRAINED, timeout=DRAIN_SECONDS + 30), list(wish))
     return done
+
+
+def left_out(deployment: Session) -> list[str]:
+    """Return the names of the nodes that were booted and to which Nginx sends nobody: what was done to them was cut short."""
+    context, fleet = deployment.context(), deployment.fleet()
+    lines = "\n".join(fleet[lb.name].run(LEFT_OUT).stdout for lb in deployment.topology.lbs)
+    return [node.name for node in deployment.topology.wso2_nodes if node.name in context.booted and f"# {node.name}\n" in f"{lines}\n"]
 
 
 def restarted_by(plan: Plan) -> set[str]:

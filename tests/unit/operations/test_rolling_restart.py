@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runbook_lib.changes import Change, Pending, Plan
 from runbook_lib.operations import replacement, rolling_restart
-from runbook_lib.roles import appserver
+from runbook_lib.roles import appserver, nginx
 from runbook_lib.roles.context import Context, Download
+from runbook_lib.ssh import Completed
 from runbook_lib.topology.model import Topology
 from tests.fakes import context_with_keys
 
@@ -83,3 +86,25 @@ def test_a_node_that_never_booted_and_a_change_that_restarts_nobody_leave_nginx_
     pending = [("as-worker-2", f"settings in {CONF}/carbon.xml"), ("as-worker-1", "package rsync")]
     assert list(rolling_restart.batches(stand, ctx, plan(ctx, *pending))) == [["as-worker-2"], ["as-manager-1", "as-worker-1"]]
     assert done == []
+
+
+@pytest.mark.parametrize(("out", "told"), [((), []), (("as-worker-1",), ["as-worker-1"]), (("as-worker-1", "as-worker-2"), ["as-worker-1"])])
+def test_a_booted_node_to_which_nginx_sends_nobody_is_told(tmp_path: Path, out: tuple[str, ...], told: list[str]) -> None:
+    ctx = as_cluster(("as-manager-1", "as-worker-1"))  # as-worker-2 never booted: it is rightly out
+    (tmp_path / "nginx.conf").write_text(nginx.configuration(ctx.topology.lbs[0], ctx, set(out)))
+
+    class Balancer:
+        def run(self, command: str) -> Completed:
+            words = command.replace("sudo -n ", "").replace("/etc/nginx", str(tmp_path))
+            done = subprocess.run(["sh", "-c", words], capture_output=True, text=True)
+            return Completed(done.returncode, done.stdout, done.stderr)
+
+    class Deployment(Stand):
+        def context(self) -> Context:
+            return ctx
+
+        def fleet(self) -> dict[str, Balancer]:
+            return {"lb-1": Balancer()}
+
+    deployment: Any = Deployment(ctx.topology)
+    assert rolling_restart.left_out(deployment) == told
