@@ -123,7 +123,9 @@ def _of_proof(row: dict[str, Any]) -> bool:
 
 
 def _chapters_seen(entries: list[Entry]) -> list[str]:
-    return sorted({entry["chapter"] for entry in entries if entry.get("chapter") and entry["verb"] not in QUIET})
+    """Return the chapters that a run worked on. A backup that was made, by itself or before work on the database's machine, tells nothing of its chapter."""
+    seen = (entry for entry in entries if entry["verb"] not in QUIET and not (entry["verb"] == "backup" and entry["ok"]))
+    return sorted({entry["chapter"] for entry in seen if entry.get("chapter")})
 
 
 def _chapter(name: str, entries: list[Entry]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -20,10 +19,8 @@ if TYPE_CHECKING:
 
 # Nginx's old worker processes end when the requests that they hold are answered; longer than this we do not wait.
 DRAIN_SECONDS = 15
-# A node that just started has no connections yet and its code is not compiled: it gets its share for so long before it
-# must carry its neighbour's. Without it 200 requests a second on two small nodes were refused for 8 s.
-WARM_SECONDS = 10
 CONFIGURED = "readlink /etc/nginx/nginx.conf | grep -q /runbook/ && systemctl is-active --quiet nginx"
+LEFT_OUT = "sudo -n grep -E '^ *server .* down;' /etc/nginx/nginx.conf"
 DRAINED = f"""
 for i in $(seq {DRAIN_SECONDS * 10}); do
   pgrep -f '^nginx: worker process is shutting down' >/dev/null || exit 0
@@ -41,8 +38,7 @@ def rolling_restart(deployment: Session, names: Sequence[str], tell: Callable[[s
     for number, name in enumerate(names):
         alone = _alone(deployment, name)
         if not alone:
-            if number:
-                warm_up()
+            warm_up(deployment, names[:number])
             tell(f"{name} out of Nginx")
             take_out(deployment, {name})
         tell(f"{name} restarts")
@@ -52,9 +48,13 @@ def rolling_restart(deployment: Session, names: Sequence[str], tell: Callable[[s
             take_out(deployment, ())
 
 
-def warm_up() -> None:
-    """Wait until a node that is just back in Nginx carries its share."""
-    time.sleep(WARM_SECONDS)
+def warm_up(deployment: Session, names: Sequence[str]) -> None:
+    """Return once these nodes, which are just back in Nginx, answer quickly under their share: then they may carry their neighbour's too.
+
+    Raises HostError when one does not.
+    """
+    if names:
+        startup.wait_ready(deployment.fleet(), deployment.context(), names)
 
 
 def take_out(deployment: Session, drained: Collection[str]) -> Result:
@@ -71,6 +71,13 @@ def take_out(deployment: Session, drained: Collection[str]) -> Result:
     done = engine.apply(fleet, engine.plan(fleet, wish, "Nginx"))
     fleet.each(lambda host: host.run(DRAINED, timeout=DRAIN_SECONDS + 30), list(wish))
     return done
+
+
+def left_out(deployment: Session) -> list[str]:
+    """Return the names of the nodes that were booted and to which Nginx sends nobody: what was done to them was cut short."""
+    context, fleet = deployment.context(), deployment.fleet()
+    lines = "\n".join(fleet[lb.name].run(LEFT_OUT).stdout for lb in deployment.topology.lbs)
+    return [node.name for node in deployment.topology.wso2_nodes if node.name in context.booted and f"# {node.name}\n" in f"{lines}\n"]
 
 
 def restarted_by(plan: Plan) -> set[str]:
@@ -94,17 +101,16 @@ def batches(deployment: Session, context: Context, plan: Plan) -> Iterator[list[
     Nodes that the plan restarts are drained until the next batch is asked for.
     """
     due = {name for name in restarted_by(plan) & context.booted if not _alone(deployment, name)}
-    just_restarted = False
+    just_restarted: list[str] = []
     for batch in startup.batches(context, by_tier=bool(replaced_by(plan))):
         out = due.intersection(batch)
         if out:
-            if just_restarted:
-                warm_up()
+            warm_up(deployment, just_restarted)
             take_out(deployment, out)
         yield batch
         if out:
             take_out(deployment, ())
-            just_restarted = True
+            just_restarted = sorted(out)
 
 
 def _alone(deployment: Session, name: str) -> bool:

@@ -16,11 +16,11 @@ from runbook_lib.checks.drill.load import Stream
 from runbook_lib.converge.agent.homes import UNPROVEN
 from runbook_lib.errors import RunbookError
 from runbook_lib.operations.deploy_archive import PULLED_ANEW
-from runbook_lib.operations.rolling_restart import WARM_SECONDS
 from runbook_lib.roles import carbon
 from tests.support.changed_packs import another_pack
 from tests.support.deployments import Deployed, on
 from tests.support.drift_tools import Running
+from tests.support.watched import WARM_SECONDS
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 HOME = "/opt/wso2/as"

@@ -100,6 +100,8 @@ def test_killed_half_way_the_same_command_goes_on(separated: Deployed, d: Deploy
     else:
         running.until(lambda: small_package.boot(d, "store-1") != booted, "store-1 has rebooted")
     running.kill()
+    if moment == "out of Nginx":
+        assert "put back" in ended(separated.cli("patch"), 2), "the list names the node that is left out"
     if moment == "half installed":
         on(d, "store-1", f"dpkg --unpack {small_package.ARCHIVE}/{small_package.NAME}.deb >/dev/null")
     ended(separated.cli("patch", "--yes", seconds=900))

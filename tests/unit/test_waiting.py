@@ -12,8 +12,8 @@ import pytest
 from runbook_lib.waiting import wait_until
 
 LIBRARY = Path(__file__).resolve().parents[2] / "runbook_lib"
-# The loop itself, and what does not wait for something: a fixed pause or a clock. Programs that run on a host have only the standard library.
-PAUSES = {"waiting.py", "operations/rolling_restart.py", "notebook/progress.py"}
+# The loop itself, and what does not wait for something: a clock. Programs that run on a host have only the standard library.
+PAUSES = {"waiting.py", "notebook/progress.py"}
 ON_HOSTS = {"operations/startup_watch.py", "converge/agent/system.py", "converge/agent/config_tree.py"}
 
 

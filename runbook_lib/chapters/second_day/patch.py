@@ -20,7 +20,7 @@ from runbook_lib.chapters.status_board import proofs_of, store_applied
 from runbook_lib.checks.drill.interruption import VisitorWatch
 from runbook_lib.notebook import display
 from runbook_lib.notebook import progress as progress_
-from runbook_lib.operations import startup
+from runbook_lib.operations import rolling_restart, startup
 from runbook_lib.operations.upkeep import turns, updates
 from runbook_lib.operations.upkeep.updates import Updates
 from runbook_lib.roles import carbon
@@ -28,6 +28,7 @@ from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.tables import Table, counted
 
 TITLE = "Security updates"
+PUT_BACK = "put back"
 COLUMNS = ("Machine", "Security updates", "Others", "Restart", "Reboot", "Kernel")
 
 
@@ -45,10 +46,14 @@ class Patch:
         return updates.look(d.fleet(), names)
 
     def plan(self, found: Mapping[str, Updates] | None = None) -> Plan:
-        """Return what `apply` would do on each machine, in the order of the machines' turns, with what visitors notice. `found`: what `look` returned."""
+        """Return what `apply` would do on each machine, in the order of the machines' turns, with what visitors notice. `found`: what `look` returned.
+
+        First of all it puts nodes back into Nginx that a former patch, killed half way, left out.
+        """
         d, found = self.deployment, found or self.look()
         pending = (p for name in turns.in_turn(d.topology, found) for p in updates.pending_of(found[name], turns.notice(d.topology, name)))
-        return Plan(TITLE, {}, tuple(pending))
+        back = Change("service", PUT_BACK, "Nginx sends it nobody: work on it was cut short")
+        return Plan(TITLE, {}, (*(Pending(name, "service", back) for name in rolling_restart.left_out(d)), *pending))
 
     def apply(self, plan: Plan) -> Table:
         """Patch the machines that the plan names, one after the other, verify the chapters that were touched, and return what was done and noticed.
@@ -58,7 +63,7 @@ class Patch:
         """
         d = self.deployment
         display.show(banner(d))
-        names, done = [*dict.fromkeys(p.host for p in plan.pending)], dict[str, tuple[Pending, ...]]()
+        names, done = [*dict.fromkeys(p.host for p in plan.pending if p.change.verb != PUT_BACK)], dict[str, tuple[Pending, ...]]()
 
         def one(name: str, tell: turns.Tell) -> None:
             chapter = chapter_of(d, name)

@@ -63,11 +63,11 @@ def roll(d: Any, names: Sequence[str], one: Callable[[str, turns.Tell], None], p
         return watching
     settle(d)
     with watching:
-        for number, name in enumerate(ordered):
+        for name in ordered:
             if d.topology.node(name).role == "db":
                 tell(name, "a backup first")
                 d.backups.make()
-            with watching.during(name), turns.out_of_service(d, name, tell, number):
+            with watching.during(name), turns.out_of_service(d, name, tell):
                 one(name, tell)
     return watching
 

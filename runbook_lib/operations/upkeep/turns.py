@@ -68,11 +68,11 @@ def notice(topology: Topology, name: str, anew: bool = False) -> Change:
 
 
 @contextmanager
-def out_of_service(d: Session, name: str, tell: Tell, number: int = 0) -> Iterator[None]:
+def out_of_service(d: Session, name: str, tell: Tell) -> Iterator[None]:
     """Have a machine out of service for the block; afterwards it serves again, or HostError is raised and it stays out.
 
-    Raises HostError before the block where another node of its role does not serve: never are two out at once. `number`: how many
-    nodes went before it, so that the one that just came back warms up first.
+    Raises HostError before the block where another node of its role does not serve, and quickly: never are two out at once, and what just
+    came back is warm before it carries more.
     """
     context, others = d.context(), stand_ins(d.topology, name)
     drained = bool(others) and name in context.booted
@@ -80,8 +80,6 @@ def out_of_service(d: Session, name: str, tell: Tell, number: int = 0) -> Iterat
         if unbooted := [other for other in others if other not in context.booted]:
             raise HostError(f"{name} cannot be taken out: {', '.join(unbooted)} does not serve yet", name, "./runbook run PARAMS first")
         startup.wait_ready(d.fleet(), d.context(), others)
-        if number:
-            rolling_restart.warm_up()
         tell(name, "out of Nginx")
         rolling_restart.take_out(d, {name})
     yield

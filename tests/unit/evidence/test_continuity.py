@@ -84,6 +84,14 @@ def a_run(runs: Path, when: str, *chapters: str, failed: str = "", skipped: tupl
     return folder
 
 
+@pytest.mark.parametrize(("made", "holds"), [(True, True), (False, False)], ids=["made", "failed"])
+def test_a_backup_that_was_made_leaves_its_chapter_verified(tmp_path: Path, made: bool, holds: bool) -> None:
+    a_run(tmp_path, "1", *CHAPTERS, verdict="separated")
+    second = a_run(tmp_path, "2", CHAPTERS[0])  # another machine for the database, say: a backup comes first
+    Journal(second, {}).write(CHAPTERS[1], "backup", ok=made)
+    assert next(row for row in continuity.standing(second) if row.chapter == CHAPTERS[1]).ok is holds
+
+
 def test_the_newest_state_of_every_chapter_comes_with_its_run_time_and_notebook(tmp_path: Path) -> None:
     a_run(tmp_path, "1", *CHAPTERS, verdict="separated")
     second = a_run(tmp_path, "2", "04_configure_greg_nodes", failed="04_configure_greg_nodes", skipped=CHAPTERS[:2])

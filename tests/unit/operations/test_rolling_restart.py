@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runbook_lib.changes import Change, Pending, Plan
 from runbook_lib.operations import replacement, rolling_restart
-from runbook_lib.roles import appserver
+from runbook_lib.roles import appserver, nginx
 from runbook_lib.roles.context import Context, Download
+from runbook_lib.ssh import Completed
 from runbook_lib.topology.model import Topology
 from tests.fakes import context_with_keys
 
@@ -51,19 +54,19 @@ def test_a_node_is_restarted_when_its_unit_watches_what_changes(key: str, restar
 def test_what_is_restarted_is_out_meanwhile_and_warms_up_before_the_next_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     ctx, done = as_cluster(("as-manager-1", "as-worker-1", "as-worker-2")), []
     monkeypatch.setattr(rolling_restart, "take_out", lambda deployment, names: done.append(sorted(names)))
-    monkeypatch.setattr(rolling_restart.time, "sleep", lambda seconds: done.append("warm"))
+    monkeypatch.setattr(rolling_restart, "warm_up", lambda deployment, names: done.append(("quick", *names)))
     every = [(node.name, f"settings in {CONF}/carbon.xml") for node in ctx.topology.wso2_nodes]
     stand: Any = Stand(ctx.topology)
     for batch in rolling_restart.batches(stand, ctx, plan(ctx, *every)):
         done.append(("changed", batch))
     first, second = ("changed", ["as-manager-1", "as-worker-1"]), ("changed", ["as-worker-2"])
-    assert done == [["as-worker-1"], first, [], "warm", ["as-worker-2"], second, []]  # the only manager is missed, not replaced
+    assert done == [("quick",), ["as-worker-1"], first, [], ("quick", "as-worker-1"), ["as-worker-2"], second, []]  # the only manager is missed, not replaced
 
 
 def test_another_pack_goes_one_node_of_a_tier_at_a_time_first_where_another_one_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
     ctx, done = replace(as_cluster(("as-manager-1", "as-worker-1", "as-worker-2")), pack=Download("cd" * 32, listing=dict)), []
     monkeypatch.setattr(rolling_restart, "take_out", lambda deployment, names: done.append(sorted(names)))
-    monkeypatch.setattr(rolling_restart.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(rolling_restart, "warm_up", lambda deployment, names: None)
     replaced = plan(ctx, *((node.name, "archive /opt/wso2/as") for node in ctx.topology.wso2_nodes))
     replaced = replace(replaced, pending=tuple(replace(p, change=replace(p.change, verb="replace")) for p in replaced.pending))
     started = replace(replaced, pending=(*replaced.pending, *plan(ctx, *((node.name, "unit wso2carbon.service") for node in ctx.topology.wso2_nodes)).pending))
@@ -83,3 +86,25 @@ def test_a_node_that_never_booted_and_a_change_that_restarts_nobody_leave_nginx_
     pending = [("as-worker-2", f"settings in {CONF}/carbon.xml"), ("as-worker-1", "package rsync")]
     assert list(rolling_restart.batches(stand, ctx, plan(ctx, *pending))) == [["as-worker-2"], ["as-manager-1", "as-worker-1"]]
     assert done == []
+
+
+@pytest.mark.parametrize(("out", "told"), [((), []), (("as-worker-1",), ["as-worker-1"]), (("as-worker-1", "as-worker-2"), ["as-worker-1"])])
+def test_a_booted_node_to_which_nginx_sends_nobody_is_told(tmp_path: Path, out: tuple[str, ...], told: list[str]) -> None:
+    ctx = as_cluster(("as-manager-1", "as-worker-1"))  # as-worker-2 never booted: it is rightly out
+    (tmp_path / "nginx.conf").write_text(nginx.configuration(ctx.topology.lbs[0], ctx, set(out)))
+
+    class Balancer:
+        def run(self, command: str) -> Completed:
+            words = command.replace("sudo -n ", "").replace("/etc/nginx", str(tmp_path))
+            done = subprocess.run(["sh", "-c", words], capture_output=True, text=True)
+            return Completed(done.returncode, done.stdout, done.stderr)
+
+    class Deployment(Stand):
+        def context(self) -> Context:
+            return ctx
+
+        def fleet(self) -> dict[str, Balancer]:
+            return {"lb-1": Balancer()}
+
+    deployment: Any = Deployment(ctx.topology)
+    assert rolling_restart.left_out(deployment) == told

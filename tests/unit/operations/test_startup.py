@@ -401,3 +401,50 @@ def test_a_probe_does_not_follow_redirects_and_names_what_it_got(server: int) ->
     assert ask("/publisher/", [200]) == (False, "status 302")
     assert ask("/publisher/", []) == (True, "status 302")
     assert ask("/", [], port=1)[0] is False
+
+
+@pytest.mark.parametrize(
+    ("took", "asked"),
+    [([1.5, 1.5, 0.1], 2 + startup_watch.ROW), ([0.1] * 20 + [1.5, 0.1], 21 + startup_watch.ROW), ([0.1], startup_watch.ROW)],
+    ids=["slow at first", "slow once more", "warm"],
+)
+def test_a_node_serves_once_it_has_answered_quickly_many_times_in_a_row(monkeypatch: pytest.MonkeyPatch, took: list[float], asked: int) -> None:
+    made = pages(monkeypatch, took)
+    assert startup_watch.serve({"probes": [{"path": "/", "address": "a", "port": 1, "status": [200]}]}, deadline=1e9) is None
+    assert len(made) == asked
+
+
+def test_a_node_that_never_answers_quickly_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = pages(monkeypatch, [0.1, 3.0] * 100)
+    mute = startup_watch.serve({"probes": [{"path": "/slow", "address": "a", "port": 1, "status": [200]}]}, deadline=30.0)
+    assert mute == {"mute": "/slow", "words": "status 200 after 3.0 s, more than 1 s"}
+    assert 18 <= len(made) <= 22, "it was asked until the time was over"
+
+
+def pages(monkeypatch: pytest.MonkeyPatch, took: list[float]) -> list[str]:
+    """What is asked of a node whose answers take so many seconds, the last of them from then on; time passes only while it answers."""
+    made, now = list[str](), [0.0]
+
+    class Connection:
+        status = 200
+
+        def __init__(self, *where: object, **how: object) -> None:
+            pass
+
+        def request(self, verb: str, path: str) -> None:
+            now[0] += took[min(len(made), len(took) - 1)]
+            made.append(path)
+
+        def getresponse(self) -> Connection:
+            return self
+
+        def read(self) -> bytes:
+            return b""
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(startup_watch.http.client, "HTTPSConnection", Connection)
+    monkeypatch.setattr(startup_watch.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(startup_watch.time, "sleep", lambda seconds: None)
+    return made

@@ -44,14 +44,13 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             raise HostError("does not serve")
 
     monkeypatch.setattr(rolling_restart, "take_out", lambda d, names: told.append(("out", *sorted(names))))
-    monkeypatch.setattr(rolling_restart, "warm_up", lambda: told.append("warm"))
     monkeypatch.setattr(startup, "wait_ready", wait_ready)
     return told
 
 
-def turn(stand: Stand, name: str, done: list[Any], number: int = 0, fails: bool = False) -> None:
+def turn(stand: Stand, name: str, done: list[Any], fails: bool = False) -> None:
     deployment: Any = stand
-    with turns.out_of_service(deployment, name, lambda host, doing: None, number):
+    with turns.out_of_service(deployment, name, lambda host, doing: None):
         done.append("work")
         if fails:
             raise HostError("apt failed")
@@ -64,11 +63,6 @@ def stand(*booted: str) -> Stand:
 def test_the_others_serve_before_a_node_goes_out_and_it_serves_before_it_is_back(done: list[Any]) -> None:
     turn(stand(*NODES), "store-1", done)
     assert done == [("serves", "store-2"), ("out", "store-1"), "work", ("serves", "store-1"), ("out",)]
-
-
-def test_a_node_that_was_just_put_back_warms_up_before_the_next_goes(done: list[Any]) -> None:
-    turn(stand(*NODES), "store-2", done, number=1)
-    assert done.index("warm") < done.index(("out", "store-2"))
 
 
 @pytest.mark.parametrize("booted", [NODES, ("store-1", "publisher-1")], ids=["that is broken", "without a first boot"])
