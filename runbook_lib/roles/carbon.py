@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from runbook_lib.converge.agent.keystores import mended_of
@@ -40,6 +41,7 @@ UNIT = "wso2carbon.service"
 UNIT_FILE = f"/etc/systemd/system/{UNIT}"
 RESTART_FILE = f"/etc/systemd/system/{UNIT}.d/restart.conf"
 SCRIPT = "bin/wso2server.sh"
+HEAP = r"^\s*-Xms\S+ -Xmx(\S+)"  # in that script, once
 LOG = "repository/logs/wso2carbon.log"
 LOG_START = "/run/wso2carbon/log-start"  # size and inode of the log before the present start
 
@@ -130,7 +132,7 @@ def stages(
     `also`: resources that are applied together with the settings.
     """
     home, owner, runtime = home_of(ctx.spec), owner_of(ctx.spec), java(ctx)
-    edited = [Edited(f"{home}/{path}", edits, ctx.base(path), mode_of(path), owner) for path, edits in {**settings, **heap(node)}.items()]
+    edited = [Edited(f"{home}/{path}", edits, ctx.base(path), mode_of(path), owner) for path, edits in {**settings, **heap(node, ctx)}.items()]
     stores = keystores(node, ctx, runtime)
     jar = driver_jar(ctx)
     unit = File(UNIT_FILE, service(node, ctx, runtime, arguments).encode())
@@ -175,9 +177,11 @@ def owner_of(spec: Spec) -> str:
     return f"{spec.product.user}:{spec.product.user}"
 
 
-def heap(node: Node) -> dict[str, tuple[Edit, ...]]:
-    """Return the edit of wso2server.sh that sets -Xmx, or none where the machine has memory for the product's default (facts 7)."""
-    return {SCRIPT: (TextSet(r"^\s*-Xms\S+ -Xmx(\S+)", node.heap),)} if node.heap else {}
+def heap(node: Node, ctx: Context) -> dict[str, tuple[Edit, ...]]:
+    """Return the edit of wso2server.sh that sets -Xmx: to the node's, else back to what the pack ships (facts 7), whatever it was set to before."""
+    shipped = re.search(HEAP.encode(), ctx.base(SCRIPT) or b"", re.MULTILINE)
+    value = node.heap or (shipped[1].decode() if shipped else "")
+    return {SCRIPT: (TextSet(HEAP, value),)} if value else {}
 
 
 def service(node: Node, ctx: Context, runtime: Java, arguments: str) -> str:

@@ -70,7 +70,7 @@ def values(d: Deployment, *what: str) -> dict[str, str]:
 def at_rest(d: Deployment) -> bool:
     """No rotation is under way, and nothing is to be changed."""
     stored = d.vault.read_all()
-    plans = [chapter.plan() for chapter in (d.launch, d.mysql, d.greg, d.nginx)]
+    plans = [chapter.plan() for chapter in (d.launch, d.mysql, d.product, d.nginx)]
     return not rotation.unfinished(stored) and not any(name.startswith(rotation.ROTATING) for name in stored) and not any(plans)
 
 
@@ -188,3 +188,19 @@ def test_a_proof_that_fails_keeps_the_old_value_known_and_the_same_command_goes_
     present = opened.vault.get(secrets.SSH_KEY)
     assert opened.rotate("ssh-key").checks.ok
     assert opened.vault.get(secrets.SSH_KEY) == present and rotation.unfinished(opened.vault.names()) == ()
+
+
+@pytest.mark.image("debian-sid")
+def test_an_as_cluster_and_a_mysql_server_are_rotated_likewise(lab: Any) -> None:
+    """A MySQL server keeps its accounts and certificates otherwise than MariaDB, and an AS cluster has other nodes: both in one deployment."""
+    other = {"cloud.image": "debian-sid", "database.package": "mysql-server"}
+    with made(in_lab(lab, "as-cluster", "test-rotate-as", 91, nodes__worker=1, drill=False, **other), "--to", "05") as deployed:
+        done = deployed.cli("rotate", "all")
+        assert done.returncode == 0, done.stdout + done.stderr
+        rows = {check["id"]: check["status"] for check in deployed.result["checks"] if check["id"].startswith("rotated-")}
+        assert {f"rotated-{what}-refused" for what in secrets.ROTATED} <= rows.keys() and set(rows.values()) == {"pass"}, rows
+        deployment = deployed.open()
+        try:
+            assert at_rest(deployment)
+        finally:
+            deployment.close()

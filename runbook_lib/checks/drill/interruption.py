@@ -16,8 +16,7 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.operations import demo_app
 from runbook_lib.session import Session
 
-# Pages for everybody: Nginx counts those for signing in by address (`nginx.sign_ins_per_second`), and people need that. The failover drill takes
-# such ones all the same: they alone create a session for who is not signed in.
+# Pages for everybody, to which anybody goes often. The failover drill asks others: those that create a session for who is not signed in.
 PATHS = {"as": demo_app.PATH, "store": "/store/pages/top-assets", "publisher": "/publisher/"}
 RATE, VISITORS = 8.0, 16  # of each public host: enough to tell a second, too few to weigh on a small node
 

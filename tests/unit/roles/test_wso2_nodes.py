@@ -180,6 +180,13 @@ def test_a_machine_of_one_gib_gets_a_smaller_heap_and_a_larger_one_the_products_
     assert "settings in /opt/wso2/as/bin/wso2server.sh" not in resources("as-worker-1", context_with_keys("as-cluster"))
 
 
+def test_a_heap_of_before_goes_back_to_what_the_pack_ships() -> None:
+    shipped = b"    -Xms256m -Xmx1024m \\\n"
+    ctx = replace(context_with_keys("as-cluster"), pack=Download("ab" * 32, member={carbon.SCRIPT: shipped}.__getitem__))
+    found = resources("as-worker-1", ctx)["settings in /opt/wso2/as/bin/wso2server.sh"]
+    assert edits.apply(b"    -Xms256m -Xmx2g \\\n", found.edits, "f") == shipped == edits.apply(shipped, found.edits, "f")  # type: ignore[attr-defined]
+
+
 def test_workers_run_the_worker_profile_and_no_other_node_does() -> None:
     for pattern in TABLE:
         ctx = context_with_keys(pattern)
