@@ -14,19 +14,23 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # of what is started here: cold
 CALM = 0.7  # a load average above this is said in the section
 
 
-def section(script: str, title: str, body: str, load: float, what: str = "") -> str:
-    """A section with its marks: what was measured, when, on what machine, by which script, and whether it had other work."""
+def section(script: str, title: str, body: str, load: float, what: str = "", mark: str = "") -> str:
+    """A section with its marks: what was measured, when, on what machine, by which script, and whether it had other work.
+
+    `mark`: the section's own name, where a script writes more than one.
+    """
     today = datetime.datetime.now(datetime.UTC).date()
     busy = f" **The machine had other work: load average {load:.1f} at the beginning.**" if load > CALM else ""
     intro = f"{what} Measured {today} on {machine()} by `benchmarks/{script}.py`.{busy}".strip()
-    return f"<!-- {script}: begin -->\n## {title}\n\n{intro}\n\n{body.strip()}\n<!-- {script}: end -->\n"
+    mark = mark or script
+    return f"<!-- {mark}: begin -->\n## {title}\n\n{intro}\n\n{body.strip()}\n<!-- {mark}: end -->\n"
 
 
 def write(text: str, page: Path = PAGE) -> None:
     """Put a section in the place of its former self, or at the end."""
     old = page.read_text(encoding="utf-8") if page.exists() else "# Performance\n"
-    script = text.split(":", 1)[0].removeprefix("<!-- ")
-    there = re.compile(rf"<!-- {script}: begin -->.*?<!-- {script}: end -->\n?", re.DOTALL)
+    mark = text.split(":", 1)[0].removeprefix("<!-- ")
+    there = re.compile(rf"<!-- {mark}: begin -->.*?<!-- {mark}: end -->\n?", re.DOTALL)
     page.write_text(there.sub(lambda _: text, old) if there.search(old) else f"{old.rstrip()}\n\n{text}", encoding="utf-8")
 
 

@@ -14,11 +14,13 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from runbook_lib.changes import Change
-from runbook_lib.converge import edits
 from runbook_lib.tables import counted
+
+if TYPE_CHECKING:
+    from runbook_lib.converge.edits import Edit
 
 Fact = Mapping[str, Any]
 Wire = dict[str, Any]
@@ -190,7 +192,7 @@ class Edited(Resource):
 
     kind = "edited"
     path: str
-    edits: tuple[edits.Edit, ...]
+    edits: tuple[Edit, ...]
     base: bytes | None = field(default=None, repr=False)
     mode: int | None = None
     owner: str | None = None
@@ -199,10 +201,15 @@ class Edited(Resource):
     def key(self) -> str:
         return f"settings in {self.path}"
 
+    def _edited(self, data: bytes) -> bytes:
+        from runbook_lib.converge import edits  # with its XML parser, which hosts without edited files do without
+
+        return edits.apply(data, self.edits, self.path)
+
     @cached_property
     def _settled(self) -> str | None:
         """The digest of the shipped file with the edits made; a host whose file has it need not return the content."""
-        return sha256(edits.apply(self.base, self.edits, self.path)) if self.base is not None else None
+        return sha256(self._edited(self.base)) if self.base is not None else None
 
     def question(self) -> Wire:
         return {**super().question(), "path": self.path, "sha256": self._settled}
@@ -217,7 +224,7 @@ class Edited(Resource):
         if "content" not in fact:
             return Change(self.key, "edit", f"is a {fact['type']} that cannot be read as text")
         old = unpack(fact["content"])
-        new = edits.apply(old, self.edits, self.path)
+        new = self._edited(old)
         return Change(self.key, "edit", "settings differ", self._diff(old)) if new != old else self._change_of_attributes(fact)
 
     def _change_of_attributes(self, fact: Fact) -> Change | None:
@@ -225,7 +232,7 @@ class Edited(Resource):
         return Change(self.key, "change", ", ".join(wrong)) if wrong else None
 
     def _diff(self, old: bytes) -> str:
-        return unified(old, edits.apply(old, self.edits, self.path), self.path)
+        return unified(old, self._edited(old), self.path)
 
     def order(self, fact: Fact) -> Wire:
         """Return the order with the new content, made from the content in the fact; without content when only mode or owner differ.
@@ -234,7 +241,7 @@ class Edited(Resource):
         """
         attributes = {**self.question(), "edited_from": fact.get("sha256"), "mode": self.mode, "owner": self.owner}
         old = unpack(fact["content"]) if "content" in fact else self.base if fact["type"] == "absent" else None
-        return attributes if old is None else {**attributes, "content": pack(edits.apply(old, self.edits, self.path))}
+        return attributes if old is None else {**attributes, "content": pack(self._edited(old))}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@ from .core import *  # noqa: F403
 from .homes import *  # noqa: F403
 
 # --- agent ---
-import urllib.error, urllib.request, zipfile  # noqa: E401, E402
+_web, zipfile = Later("urllib.request"), Later("zipfile")
 
 STAMP = ".runbook-archive"  # a file in the unpacked tree with the sha256 of its archive
 CACHE = "/var/cache/runbook-archives"
@@ -20,11 +20,11 @@ def download(url, sha256):
     os.makedirs(CACHE, mode=0o700, exist_ok=True)
     digest = hashlib.sha256()
     try:
-        with urllib.request.urlopen(url, timeout=60) as source, open(target + ".part", "wb") as out:
+        with _web.urlopen(url, timeout=60) as source, open(target + ".part", "wb") as out:
             for block in iter(lambda: source.read(1 << 20), b""):
                 digest.update(block)
                 out.write(block)
-    except urllib.error.URLError as error:  # a presigned URL has its signature in the query, so the message leaves the query out
+    except _web.URLError as error:  # a presigned URL has its signature in the query, so the message leaves the query out
         raise Failed("cannot fetch %s: %s" % (url.split("?")[0], getattr(error, "reason", error)))
     if digest.hexdigest() != sha256:
         os.unlink(target + ".part")
@@ -62,8 +62,9 @@ class Archives:
         for r in resources:
             home = standing(r["path"]) if r.get("rules") else r["path"]
             fact = {"sha256": None, "exists": os.path.exists(home)}
-            with contextlib.suppress(OSError), open(os.path.join(home, STAMP)) as stamp:
-                fact["sha256"] = stamp.read().strip()
+            if os.path.exists(os.path.join(home, STAMP)):
+                with open(os.path.join(home, STAMP)) as stamp:
+                    fact["sha256"] = stamp.read().strip()
             if r.get("rules") and fact["exists"] and fact["sha256"] != r["sha256"]:
                 fact.update(differences(home, r["rules"]), version="")
                 with contextlib.suppress(OSError), open(os.path.join(home, r["rules"]["version"])) as version:

@@ -2,7 +2,7 @@
 from .core import *  # noqa: F403
 
 # --- agent ---
-import shutil as _trees, stat as _modes, urllib.request as _asking  # noqa: E401, E402
+socket = Later("socket")
 
 RELOAD_SECONDS = 15
 TAKEN = 20  # consecutive responses from the new version: shortly after a reload, old and new workers both accept connections
@@ -17,13 +17,14 @@ def version_of(r):
 
 def running(r):
     """Return the version that the service reports; "other" when it answers with an error; None when nothing answers."""
+    host, _, port = r["status"].rpartition(":")
     try:
-        with _asking.urlopen("http://%s/version" % r["status"], timeout=3) as answer:
-            return answer.read(64).decode("ascii", "replace").strip()
-    except ValueError:
-        return "other"
-    except OSError as error:
-        return "other" if hasattr(error, "code") else None
+        with socket.create_connection((host, int(port)), timeout=3) as wire:
+            wire.sendall(b"GET /version HTTP/1.0\r\n\r\n")
+            head, _, body = wire.makefile("rb").read(4096).partition(b"\r\n\r\n")
+    except OSError:
+        return None
+    return body[:64].decode("ascii", "replace").strip() if b" 200 " in head.split(b"\r\n")[0] else "other"
 
 
 def files_below(folder):
@@ -49,7 +50,7 @@ class Trees:
             with open(path, "rb") as source:
                 data = source.read()
             wish = r["files"].get(name, {})
-            found = {"sha256": hashlib.sha256(data).hexdigest(), "mode": _modes.S_IMODE(os.stat(path).st_mode)}
+            found = {"sha256": hashlib.sha256(data).hexdigest(), "mode": stat.S_IMODE(os.stat(path).st_mode)}
             if found["sha256"] != wish.get("sha256") and wish and not wish["secret"]:
                 found["content"] = pack(data)
             fact["files"][name] = found
@@ -64,7 +65,7 @@ class Trees:
                 run([word.replace("{entry}", os.path.join(fresh, r["entry"])) for word in r["test"]])
             except Failed as error:
                 if version_of(r) != r["version"]:
-                    _trees.rmtree(fresh, ignore_errors=True)
+                    shutil.rmtree(fresh, ignore_errors=True)
                 raise Failed("the new configuration fails its test, so the old one stays: %s" % error)
             Trees.switch(r)
             Trees.clear(r)
@@ -74,7 +75,7 @@ class Trees:
         """Write all files of the version and return its folder. They are written to a temporary folder, which is then renamed."""
         folder, beside = os.path.join(r["root"], r["version"]), os.path.join(r["root"], ".new-%d" % os.getpid())
         os.makedirs(r["root"], exist_ok=True)
-        _trees.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(beside, ignore_errors=True)
         for name, content in r["contents"].items():
             path = os.path.join(beside, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -85,7 +86,7 @@ class Trees:
         if os.path.exists(folder):  # the same version, changed by somebody else
             os.rename(folder, folder + ".damaged")
         os.rename(beside, folder)
-        _trees.rmtree(folder + ".damaged", ignore_errors=True)
+        shutil.rmtree(folder + ".damaged", ignore_errors=True)
         return folder
 
     @staticmethod
@@ -104,7 +105,7 @@ class Trees:
         kept = os.path.join(r["root"], "original")
         before = os.readlink(r["link"]) if os.path.islink(r["link"]) else None
         if before is None and os.path.exists(r["link"]):
-            _trees.copy2(r["link"], kept)  # the configuration that the package installed
+            shutil.copy2(r["link"], kept)  # the configuration that the package installed
             before = kept
         Trees.point(r, os.path.join(r["root"], r["version"], r["entry"]))
         if subprocess.run(r["active"], stdin=subprocess.DEVNULL, capture_output=True).returncode:
@@ -130,4 +131,4 @@ class Trees:
         """Remove all versions except this one and the newest of the others, which is kept for inspection."""
         others = [entry for entry in os.scandir(r["root"]) if entry.is_dir() and entry.name != r["version"]]
         for entry in sorted(others, key=lambda entry: entry.stat().st_mtime)[:-1]:
-            _trees.rmtree(entry.path, ignore_errors=True)
+            shutil.rmtree(entry.path, ignore_errors=True)

@@ -3,7 +3,7 @@ from .core import *  # noqa: F403
 from .mysql_backup import *  # noqa: F403
 
 # --- agent ---
-import fcntl, re  # noqa: E401, E402
+fcntl, re = Later("fcntl"), Later("re")
 
 DATA = "/var/lib/mysql"
 SYSTEM = ("mysql", "sys", "information_schema", "performance_schema")
@@ -307,7 +307,7 @@ class Ordered:
         who = "UM_USER_NAME = %s AND UM_TENANT_ID = -1234" % quoted(r["user"])
         found = sql("SELECT UM_USER_PASSWORD, IFNULL(UM_SALT_VALUE, '') FROM UM_USER WHERE %s;" % who, r["name"])
         for stored, salt in found:
-            wanted = base64.b64encode(hashlib.sha256((r["password"] + salt).encode()).digest()).decode()
+            wanted = binascii.b2a_base64(hashlib.sha256((r["password"] + salt).encode()).digest(), newline=False).decode()
             if stored != wanted:
                 sql("UPDATE UM_USER SET UM_USER_PASSWORD = %s WHERE %s;" % (quoted(wanted), who), r["name"])
         say(progress=1, of=1, doing="the administrator has this deployment's password", administrators=len(found))

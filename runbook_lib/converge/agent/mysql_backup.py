@@ -3,7 +3,7 @@ from .core import *  # noqa: F403
 from .transfer import *  # noqa: F403
 
 # --- agent ---
-import gzip, shutil  # noqa: E401, E402
+gzip = Later("gzip")
 
 
 def client(name):

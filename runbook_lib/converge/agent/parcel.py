@@ -3,7 +3,7 @@ from .core import *  # noqa: F403
 from .transfer import *  # noqa: F403
 
 # --- agent ---
-import tarfile  # noqa: E402
+tarfile = Later("tarfile")
 
 
 class Parcels:

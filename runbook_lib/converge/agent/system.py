@@ -2,8 +2,6 @@
 from .core import *  # noqa: F403
 
 # --- agent ---
-import pwd as _pwd  # noqa: E402
-
 LOADED = "/run/runbook/loaded"  # one empty file per unit; its mtime is the time of the agent's last start or reload of the unit
 
 
@@ -63,7 +61,7 @@ class Users:
         facts = []
         for r in resources:
             try:
-                entry = _pwd.getpwnam(r["name"])
+                entry = pwd.getpwnam(r["name"])
                 facts.append({"exists": True, "home": entry.pw_dir, "shell": entry.pw_shell})
             except KeyError:
                 facts.append({"exists": False})
@@ -81,7 +79,7 @@ def unit_state(names):
     """Return the properties of these units in the order of `names`, from one call of systemctl."""
     times = "ExecMainStartTimestampMonotonic,ActiveEnterTimestampMonotonic"
     wanted = "Id,Names,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,Result," + times
-    text = subprocess.run(["systemctl", "show", "-p", wanted, *names], capture_output=True, text=True).stdout
+    _, text = asked(["systemctl", "show", "-p", wanted, *names])
     return [dict(line.split("=", 1) for line in block.splitlines()) for block in text.strip().split("\n\n")]
 
 
@@ -99,9 +97,9 @@ class Units:
         for r, state in zip(resources, unit_state([r["name"] for r in resources])):
             since = state.get("ExecMainStartTimestampMonotonic") or state.get("ActiveEnterTimestampMonotonic")  # a timer has no process
             started = time.time() - (time.monotonic() - int(since or 0) / 1e6)
-            with contextlib.suppress(OSError):
-                if r.get("reload"):
-                    started = max(started, os.stat(os.path.join(LOADED, r["name"])).st_mtime)
+            loaded = os.path.join(LOADED, r["name"])
+            if r.get("reload") and os.path.exists(loaded):
+                started = max(started, os.stat(loaded).st_mtime)
             active = state.get("ActiveState") in ("active", "activating", "reloading")
             facts.append({
                 "load": state.get("LoadState"), "active": active, "state": "%s/%s" % (state.get("ActiveState"), state.get("SubState")),
@@ -154,7 +152,7 @@ class Execs:
 
     @staticmethod
     def probe(resources):
-        return [{"done": subprocess.run(["sh", "-c", r["unless"]], capture_output=True, stdin=subprocess.DEVNULL).returncode == 0} for r in resources]
+        return [{"done": asked(["sh", "-c", r["unless"]])[0] == 0} for r in resources]
 
     @staticmethod
     def apply(resources):

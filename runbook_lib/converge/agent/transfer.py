@@ -2,7 +2,7 @@
 from .core import *  # noqa: F403
 
 # --- agent ---
-import re as _re, urllib.error, urllib.request  # noqa: E401, E402
+_re, _web = Later("re"), Later("urllib.request")
 
 SHELF = "/var/backups/runbook-mysql"  # for root only
 
@@ -24,17 +24,17 @@ def digest_of(path):
 
 def asked_of(way, verb, what, data=None, length=0):
     """Return the answer to a request of the way; the query of its URL holds a signature and is in no message. Raises Failed."""
-    request = urllib.request.Request(way["url"], data=data, method=verb, headers=way["headers"])
+    request = _web.Request(way["url"], data=data, method=verb, headers=way["headers"])
     if data is not None:
         request.add_header("Content-Length", str(length))
         request.add_header("Content-Type", "application/octet-stream")
     place = way["url"].split("?")[0]
     try:
-        return urllib.request.urlopen(request, timeout=300)
-    except urllib.error.HTTPError as error:
+        return _web.urlopen(request, timeout=300)
+    except _web.HTTPError as error:
         code = _re.search(rb"<Code>([^<]+)</Code>", error.read(4000))
         raise Failed("%s %s: S3 refused (%d %s)" % (what, place, error.code, code.group(1).decode() if code else error.reason))
-    except urllib.error.URLError as error:
+    except _web.URLError as error:
         raise Failed("%s %s: cannot be reached (%s)" % (what, place, error.reason))
 
 
