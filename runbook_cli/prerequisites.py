@@ -12,6 +12,7 @@ CLASSROOM = {"node": "nodejs", "npm": "npm", "useradd": "passwd", "userdel": "pa
 TESTS = (  # only the tests need these
     "awscli",
     "chromium",
+    "chromium-headless-shell",
     "fonts-dejavu-core",
     "libnginx-mod-http-echo",
     "libnss3-tools",

@@ -262,6 +262,16 @@ def _descriptions() -> botocore.loaders.Loader:
     return botocore.loaders.create_loader()
 
 
+def read_descriptions() -> None:
+    """Read the descriptions of the services that every run calls, and keep them. Processes that are forked afterwards need not."""
+    loader = _descriptions()
+    for name in ("endpoints", "partitions", "sdk-default-configuration", "_retry"):
+        loader.load_data(name)
+    for service in ("ec2", "ssm", "sts", "s3"):
+        for kind in ("service-2", "endpoint-rule-set-1", "paginators-1"):
+            loader.load_service_model(service, kind)
+
+
 def _profile_in(path: Path, profile: str) -> dict[str, str]:
     """Return the settings of a profile in an AWS shared config file. Raises CloudError when file or profile does not exist."""
     parser = configparser.ConfigParser(interpolation=None)

@@ -18,7 +18,7 @@ import httpx2
 import nbformat
 import pytest
 
-from runbook_lib.headless.doctor.machine import chromium
+from runbook_lib.checks.sso.screenshots import program
 from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.loader import load_spec
 from tests.conftest import ROOT, need
@@ -111,11 +111,11 @@ def _until_it_answers(url: str, server: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def chromium_running() -> Iterator[Any]:
     """A headless browser."""
-    need(chromium(), "no Chromium is installed (apt-get install chromium)")
+    need(program(), "no Chromium is installed (apt-get install chromium-headless-shell)")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
+        browser = play.chromium.launch(executable_path=program(), args=["--no-sandbox"])
         try:
             yield browser
         finally:

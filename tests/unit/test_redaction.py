@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib import pki
-from runbook_lib.redaction import Redactor, any_of
+from runbook_lib.redaction import START, Redactor, any_of
 
 SECRET = "p@ss w<o>rd&'\"/+é7"
 FORMS: dict[str, Callable[[str], str]] = {
@@ -103,6 +103,30 @@ def test_of_two_secrets_one_inside_the_other_the_longer_is_hidden_first() -> Non
 def test_at_every_place_the_longest_of_the_values_is_found(values: list[str], text: str) -> None:
     one_by_one = "|".join(map(re.escape, sorted(values, key=len, reverse=True)))
     assert re.findall(any_of(values), text) == re.findall(one_by_one, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<abcdefghijklmnopqrstuv>", "<[long]>"),
+        ("<abcdefghijklmnopqrst>", "<[short]ij[inner]qrst>"),
+        ("<abcdefgh>", "<[short]>"),
+        ("<bcdefghijklmnopqrstuw>", "<bcdefghij[inner]qrstuw>"),
+        ("<0123456789abcdefghi>", "<0123456789[short]i>"),
+        ("<0123456789abcdefABCD>0123456789abcdefABCDE", "<0123456789abcdefABCD>[other]"),
+    ],
+)
+def test_a_value_counts_as_a_whole_and_one_that_only_begins_like_it_hides_none_behind_it(text: str, shown: str) -> None:
+    redactor = Redactor()
+    redactor._forms = {
+        "abcdefghijklmnopqrstuv": "long",
+        "abcdefgh": "short",
+        "klmnop": "inner",
+        "bcdefghijklmnopqrstuvw": "shifted",
+        "0123456789abcdefABCDE": "other",
+    }
+    assert redactor.redact(text) == shown
+    assert all(len(form) > START or len(form) < START for form in redactor._forms), "values on both sides of what the pattern holds"
 
 
 def test_text_without_secrets_is_not_touched() -> None:

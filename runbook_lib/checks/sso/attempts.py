@@ -101,7 +101,7 @@ def untried() -> dict[str, list[str]]:
 
 @cache
 def _table() -> Mapping[str, Any]:
-    return yaml.safe_load(MATRIX.read_text(encoding="utf-8"))
+    return yaml.load(MATRIX.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # in C where PyYAML has it: 80 ms less
 
 
 @cache

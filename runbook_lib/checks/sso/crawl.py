@@ -11,8 +11,9 @@ import re
 import secrets
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -33,7 +34,8 @@ LAST = 6.0  # of these seconds, reserved for the form and for signing out
 KEEPING = 3_000  # milliseconds that a form's script has to read its response
 NAMED = 20  # most refused requests that a check names
 # user in the check's id, kind of user, application, user in the check's title
-WALKS = (
+_Way = tuple[str, str, str, str]
+WALKS: tuple[_Way, ...] = (
     ("visitor", "", "store", "a visitor"),
     ("store-only", "store-only", "store", "a Store user"),
     ("publisher-only", "publisher-only", "publisher", "a Publisher user"),
@@ -83,16 +85,24 @@ def crawl(scene: Scene, *, agreed: bool = False) -> CheckTable:
     """Return one check per user and application, with the pages opened and each request that Nginx refused.
 
     `fail`: a request was refused, or the asset that the form made could not be removed. `undecided`: signing in or
-    opening pages failed. `skipped`: there is no browser. Each walk has at most `PAGES` pages and `SECONDS` seconds. Raises
+    opening pages failed. `skipped`: there is no browser. Two browsers walk at a time, and the administrator's walks are in one: nobody is signed in
+    twice at once. Each walk has at most `PAGES` pages and `SECONDS` seconds. Raises
     `RunbookError` when nobody agreed to test users, or when a certificate is not of our CA.
     """
     if reason := missing():
         return CheckTable(_row(scene, walk, "skipped", reason) for walk in WALKS)
-    rows, cleaned_up = with_test_users(scene, agreed, "the walk", lambda browser, logins: [_walked(browser, scene, walk, logins) for walk in WALKS])
-    return CheckTable([*rows, cleaned_up])
+    lanes = [lane for admin in (False, True) if (lane := [walk for walk in WALKS if (walk[1] == "admin") == admin])]
+    found, cleaned_up = with_test_users(scene, agreed, "the walk", [partial(_lane, scene, lane) for lane in lanes])
+    rows = {walk: row for lane in found for walk, row in lane.items()}
+    return CheckTable([*(rows[walk] for walk in WALKS), cleaned_up])
 
 
-def _walked(browser: Browser, scene: Scene, walk: tuple[str, str, str, str], logins: Mapping[str, Login]) -> Check:
+def _lane(scene: Scene, walks: Sequence[_Way], browser: Browser, logins: Mapping[str, Login]) -> dict[_Way, Check]:
+    """Make some walks one after the other in one browser, and return the check of each."""
+    return {walk: _walked(browser, scene, walk, logins) for walk in walks}
+
+
+def _walked(browser: Browser, scene: Scene, walk: _Way, logins: Mapping[str, Login]) -> Check:
     """Make one walk in a browser context of its own and return its check. A walk during which this machine's network changed is made again."""
     for _ in range(WALKED_AGAIN):
         status, observed, disturbed = _walked_once(browser, scene, walk, logins)
@@ -101,7 +111,7 @@ def _walked(browser: Browser, scene: Scene, walk: tuple[str, str, str, str], log
     return _row(scene, walk, "undecided", f"the network of this machine changed during each of {WALKED_AGAIN} walks; {observed}")
 
 
-def _walked_once(browser: Browser, scene: Scene, walk: tuple[str, str, str, str], logins: Mapping[str, Login]) -> tuple[Status, str, bool]:
+def _walked_once(browser: Browser, scene: Scene, walk: _Way, logins: Mapping[str, Login]) -> tuple[Status, str, bool]:
     """Return the status and the text of one walk, and whether this machine's network changed meanwhile."""
     _who, kind, app, _words = walk
     context = browser.new_context(viewport=SIZE, locale="en-GB", accept_downloads=False)  # type: ignore[arg-type]
@@ -118,7 +128,7 @@ def _walked_once(browser: Browser, scene: Scene, walk: tuple[str, str, str, str]
         context.close()
 
 
-def _row(scene: Scene, walk: tuple[str, str, str, str], status: Status, observed: str) -> Check:
+def _row(scene: Scene, walk: _Way, status: Status, observed: str) -> Check:
     who, _kind, app, words = walk
     title = f"The {app.capitalize()} works for {words}: every page and what it loads passes Nginx"
     where = f"Chromium at https://{scene.hosts[app]}"

@@ -14,8 +14,8 @@ import importlib.util
 import re
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 T = TypeVar("T")
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")  # the first draws no windows, and takes half the processor
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-extensions", "--disable-dev-shm-usage",
@@ -125,7 +125,7 @@ def missing() -> str:
     if importlib.util.find_spec("playwright") is None:
         return "the Python package playwright is not installed (pip install playwright)"
     if not program():
-        return f"no browser is installed (looked for {', '.join(PROGRAMS)}); on Debian: apt-get install chromium"
+        return f"no browser is installed (looked for {', '.join(PROGRAMS)}); on Debian: apt-get install chromium-headless-shell"
     return ""
 
 
@@ -143,32 +143,45 @@ def prove_in_browser(scene: Scene, *, agreed: bool = False) -> Shots:
     """
     if reason := missing():
         return Shots([], CheckTable(_row(scene, id_, who, "skipped", reason) for id_, _kind, who in WALKS))
-    shots, cleaned_up = with_test_users(scene, agreed, "the browser", lambda browser, logins: _proven(browser, scene, logins))
+    [shots], cleaned_up = with_test_users(scene, agreed, "the browser", [lambda browser, logins: _proven(browser, scene, logins)])
     shots.checks.append(cleaned_up)
     return shots
 
 
-def with_test_users(scene: Scene, agreed: bool, after: str, work: Callable[[Browser, Mapping[str, Login]], T]) -> tuple[T, Check]:
-    """Call `work` with a browser for this scene and with test users; return its result and the check that the users are removed.
+def with_test_users(scene: Scene, agreed: bool, after: str, works: Sequence[Callable[[Browser, Mapping[str, Login]], T]]) -> tuple[list[T], Check]:
+    """Call each of `works` with a browser of its own and with test users, all at the same time; return their results and the check that the users are removed.
 
-    The test users exist only during the call. `after`: what they were used for, as text in the check. It also works inside a
-    notebook's event loop. Raises `RunbookError` when nobody agreed to test users, or when a certificate is not of our CA.
+    The browsers start while the users are made, and have ended when these are removed. `after`: what the users were used for, as text in the
+    check. It also works inside a notebook's event loop. Raises `RunbookError` when nobody agreed to test users, or when a certificate is not of
+    our CA.
     """
     if scene.ask_first and not agreed:
         raise RunbookError("the browser needs test users in this deployment's user store", "user store", "say agreed=True")
-    with test_users(scene) as logins, ThreadPoolExecutor(max_workers=1) as pool:  # playwright needs a thread without an event loop
-        done = pool.submit(_launched, scene, lambda browser: work(browser, logins)).result()
-    return done, logins.check(CHAPTER, after)
+    users: Future[Mapping[str, Login]] = Future()
+    with ThreadPoolExecutor(max_workers=len(works)) as pool:  # playwright needs threads without an event loop
+        begun = [pool.submit(_launched, scene, work, users) for work in works]
+        try:
+            with test_users(scene) as logins:
+                users.set_result(logins)
+                try:
+                    wait(begun)
+                finally:  # after an interrupt too, no user goes before the browsers have ended
+                    pool.shutdown()
+        except BaseException as error:
+            if not users.done():
+                users.set_exception(error)
+            raise
+    return [one.result() for one in begun], logins.check(CHAPTER, after)
 
 
-def _launched(scene: Scene, work: Callable[[Browser], T]) -> T:
-    """Start Chromium, return what `work` returns, and close Chromium."""
+def _launched(scene: Scene, work: Callable[[Browser, Mapping[str, Login]], T], users: Future[Mapping[str, Login]]) -> T:
+    """Start Chromium, return what `work` returns once there are `users`, and close Chromium."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program(), headless=True, args=arguments(scene))
         try:
-            return work(browser)
+            return work(browser, users.result())
         finally:
             browser.close()
 

@@ -27,7 +27,7 @@ from runbook_lib.evidence import runs
 from runbook_lib.files import ROOT
 from runbook_lib.headless.batch import evidence
 
-PRELOADED = ["runbook_lib.headless.batch.job", "runbook_lib.headless.runner", "runbook_lib.chapters.deployment", "papermill"]
+PRELOADED = ["runbook_lib.headless.preloaded"]
 POLL = 0.5  # seconds between two looks whether to stop
 GRACE = 60.0  # seconds for a run that is interrupted to come to a safe point
 REPORT = "the log there has more; please report it (CONTRIBUTING.md)"

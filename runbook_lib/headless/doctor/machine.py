@@ -8,10 +8,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from runbook_lib.checks.sso.screenshots import program
 from runbook_lib.errors import RunbookError
 from runbook_lib.headless.doctor.finding import Finding
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def examine(params: str | None, overrides: Mapping[str, Any], say: Callable[[str], None]) -> int:
@@ -21,11 +20,6 @@ def examine(params: str | None, overrides: Mapping[str, Any], say: Callable[[str
         say(str(finding))
         lacking |= finding.needed and not finding.ok
     return int(lacking)
-
-
-def chromium() -> str:
-    """Return the path of Chromium or Chrome on this machine, or "" when there is none."""
-    return next(filter(None, map(shutil.which, BROWSERS)), "") or ""
 
 
 def _machine() -> Iterator[Finding]:
@@ -38,12 +32,12 @@ def _machine() -> Iterator[Finding]:
         f"lacking: {', '.join(lacking)}" if lacking else "all there",
         "rm -r .venv; ./runbook doctor",
     )
-    browser = chromium()
+    browser = program()
     yield Finding(
         "browser for the proof's screenshots",
         bool(browser),
         browser or "none found: chapter 07 goes on without",
-        "apt-get install chromium",
+        "apt-get install chromium-headless-shell",
         False,
     )
     free = shutil.disk_usage(".").free / 2**30

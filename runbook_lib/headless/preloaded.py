@@ -1,0 +1,16 @@
+"""What the server of a batch's processes holds before the first of them is forked: modules, tables and AWS's service descriptions.
+
+It holds no socket, thread or credential, which forked processes would share.
+"""
+
+import jinja2  # noqa: F401
+import papermill  # noqa: F401
+
+import runbook_lib.chapters.deployment
+import runbook_lib.headless.batch.job
+import runbook_lib.headless.runner  # noqa: F401
+from runbook_lib.aws.client import read_descriptions
+from runbook_lib.spec import front_doors
+
+read_descriptions()
+front_doors.words()
