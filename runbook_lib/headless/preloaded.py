@@ -3,6 +3,8 @@
 It holds no socket, thread or credential, which forked processes would share.
 """
 
+from importlib import import_module
+
 import jinja2  # noqa: F401
 import papermill  # noqa: F401
 
@@ -11,6 +13,9 @@ import runbook_lib.headless.batch.job
 import runbook_lib.headless.runner  # noqa: F401
 from runbook_lib.aws.client import read_descriptions
 from runbook_lib.spec import front_doors
+from runbook_lib.spec.chapters import CHAPTERS
 
+for chapter in CHAPTERS.values():
+    import_module(chapter.module)
 read_descriptions()
 front_doors.words()
