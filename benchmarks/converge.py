@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = {"pyinfra": "pyinfra>=3.10,<3.11", "ansible": "ansible-core>=2.19,<2.20", "millrun": "millrun>=0.3,<0.4"}
 FILES = {f"/opt/bench/file-{number:02}": f"setting = {number}\n" * 20 for number in range(20)}
 PACKAGE = "tree"
+FORGET = "rm -rf /opt/bench /etc/systemd/system/bench.service"
 UNIT = "[Unit]\nDescription=benchmark\n[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n"
 
 PYINFRA = f"""
@@ -190,10 +191,10 @@ def timed(tool: str, command: list[str], folder: Path, unchanged: bool = False) 
 
 
 def reset(inventory: Path) -> None:
-    """The machines as before, the package not yet fetched: every tool makes its own first run."""
-    away = f"rm -rf /opt/bench /etc/systemd/system/bench.service; apt-get -q -y purge {PACKAGE}; rm -f /var/cache/apt/archives/*.deb"
+    """The machines as before, apt's caches built and the package not yet fetched: every tool makes its own first run."""
+    apt = f"apt-get -q -y install {PACKAGE}; apt-get -q -y purge {PACKAGE}; rm -f /var/cache/apt/archives/*.deb"
     hosts = machines(inventory)
-    hosts.each(lambda host: host.run(f"sudo -n sh -c 'systemctl disable -q --now bench.service; {away}; systemctl daemon-reload'"))
+    hosts.each(lambda host: host.run(f"sudo -n sh -c 'systemctl disable -q --now bench.service; {FORGET}; {apt}; systemctl daemon-reload'"))
     hosts.close()
 
 
