@@ -43,6 +43,7 @@ def types(d: Deployment) -> dict[str, str]:
 
 
 def identities(d: Deployment) -> dict[str, tuple[str, str, tuple[str, ...]]]:
+    d.vault.read_all()  # what a command in a process of its own pinned is read anew
     return {name: (machine.id, machine.address, d.cloud.host_keys(name)) for name, machine in d.instances().items()}
 
 
