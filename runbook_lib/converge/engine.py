@@ -40,6 +40,7 @@ def ask(host: Host, verb: str, wires: Sequence[Wire], on_progress: Callable[[dic
     `verb` is "probe" or "apply", `timeout` the seconds of silence allowed; `on_progress` is called with each progress message.
     Raises HostError with the host's own message when the agent failed.
     """
+    request = json.dumps({"verb": verb, "resources": list(wires)}).encode()
     last: dict = {}
 
     def on_line(line: str) -> None:
@@ -49,7 +50,7 @@ def ask(host: Host, verb: str, wires: Sequence[Wire], on_progress: Callable[[dic
             if on_progress and "progress" in last:
                 on_progress(last)
 
-    done = host.run(agent.COMMAND, agent.program(wire["kind"] for wire in wires) + agent.request(verb, wires), on_line, timeout)
+    done = host.run(agent.COMMAND, agent.program(wire["kind"] for wire in wires) + request, on_line, timeout)
     if "failed" in last or done.rc or not ({"facts", "applied"} & last.keys()):
         words = last.get("failed") or done.stderr.strip()[-2000:] or f"the agent ended with {done.rc} and said nothing"
         raise HostError(redactor.redact(words), f"{host.name}, while it was to {verb} {len(wires)} resources", _advice(words))

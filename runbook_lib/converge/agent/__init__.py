@@ -1,19 +1,16 @@
 """The program that runs on a host and probes or applies resources. It uses only the standard library.
 
-It answers in lines of JSON; the request is in `marshal`, Python's own format. What a probe does not need is not imported, because on a host
-that needs no change the imports took half of the program's time. `program(kinds)` assembles the source of the core and of the kinds needed.
+Request and answers are JSON. What a probe does not need is not imported, because on a host that needs no change the imports took half of the
+program's time. `program(kinds)` assembles the source of the core and of the kinds needed.
 It is sent on stdin; it is neither stored on the host nor part of a command line, so that no secret appears in a process list. It runs on
 Python 3.9 and newer (Debian 11, Ubuntu 22.04).
 """
 
 from __future__ import annotations
 
-import json
-import marshal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
-from typing import Any
 
 # Which file of this package implements which kind of resource.
 KINDS = {
@@ -50,9 +47,3 @@ def program(kinds: Iterable[str]) -> bytes:
     modules |= {needed for module in modules for needed in NEEDS.get(module, ())}
     source = _assemble(tuple(sorted(modules)))
     return b"%d\n" % len(source) + source
-
-
-def request(verb: str, wires: Iterable[Mapping[str, Any]]) -> bytes:
-    """Return what the agent is to do, as it reads it after its program: `verb` is "probe" or "apply". Values are as JSON has them, so no tuples."""
-    plain = json.loads(json.dumps({"verb": verb, "resources": list(wires)}))
-    return marshal.dumps(plain, 2)  # a version that every Python 3 reads

@@ -2,7 +2,7 @@
 from .core import *  # noqa: F403
 
 # --- agent ---
-fnmatch, gzip, json = map(Later, ("fnmatch", "gzip", "json"))
+fnmatch, gzip = Later("fnmatch"), Later("gzip")
 
 MANIFEST = ".runbook-manifest"  # in the home: what its archive brought, [size, CRC] by path
 UNPROVEN = ".runbook-unproven"  # in the home: its program was not seen serving since this archive is in place
