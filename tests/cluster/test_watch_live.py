@@ -21,11 +21,12 @@ from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.headless.watch import metrics, record
 from runbook_lib.headless.watch.command import Watcher
 from runbook_lib.headless.watch.look import BUSY, DRIFT, OK, UNREACHABLE
+from runbook_lib.roles import appserver
 from tests.conftest import ROOT
 from tests.support.deployments import Deployed
 from tests.support.drift_tools import as_root, state_of, undo_rules
 from tests.support.iam_user import user_with
-from tests.support.lab_fixtures import Box, eventually
+from tests.support.lab_fixtures import Box, Net, eventually
 from tests.support.listeners import mail_listener, web_listener
 from tests.support.prometheus_text import parsed
 
@@ -147,7 +148,7 @@ def drifted(separated: Deployed, opened: Deployment, watcher: LiveWatch) -> Iter
         told = len(watcher.heard)
         meanwhile = watcher.begin()  # the run begins in the middle of this pass
         run = subprocess.Popen(separated.command("run", "--to", "05"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        eventually(lambda: run.poll() is not None or opened.vault.find("lock", fresh=True), "the run has the lock")
+        eventually(lambda: run.poll() is not None or opened.vault.find("lock", fresh=True), "the run has the lock", 300)
         holder, busy = opened.vault.find("lock", fresh=True), watcher.look()
         output, _ = run.communicate(timeout=600)
         meanwhile.communicate(timeout=300)
@@ -200,9 +201,7 @@ def test_when_it_is_well_again_that_is_told_once(drifted: dict[str, Any]) -> Non
 
 
 @pytest.mark.full
-def test_a_machine_that_does_not_answer_is_told_as_such_and_one_that_comes_back_at_once_is_not(
-    drifted: dict[str, Any], opened: Deployment, watcher: LiveWatch
-) -> None:
+def test_a_machine_that_does_not_answer_is_told_as_such_and_one_that_comes_back_at_once_is_not(opened: Deployment, watcher: LiveWatch) -> None:
     def away(seconds: int) -> None:
         script = f"systemctl stop ssh.socket ssh.service; pkill -x sshd; sleep {seconds}; systemctl start ssh.service"
         as_root(opened.fleet()["store-1"], f"systemd-run --quiet --on-active=1 --timer-property=AccuracySec=100ms sh -c '{script}'")
@@ -222,7 +221,7 @@ def test_a_machine_that_does_not_answer_is_told_as_such_and_one_that_comes_back_
 @pytest.mark.full
 @pytest.mark.timeout(7200)
 def test_a_hundred_passes_raise_no_alarm_and_their_record_does_not_grow(
-    drifted: dict[str, Any], separated: Deployed, opened: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    separated: Deployed, opened: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path))
     before, said, lines = traces(opened), [], []
@@ -241,30 +240,36 @@ def test_a_hundred_passes_raise_no_alarm_and_their_record_does_not_grow(
 
 
 @pytest.mark.full
-def test_an_archive_that_a_worker_lost_is_found(as_cluster: Deployed, as_deployment: Deployment, tmp_path: Path) -> None:
+def test_an_archive_that_a_worker_no_longer_takes_from_the_manager_is_found(as_cluster: Deployed, as_deployment: Deployment, tmp_path: Path) -> None:
     as_deployment.appserver.deploy()
     with ExitStack() as stack:
         watcher = listened(as_cluster, tmp_path, stack)
         assert watcher.look()[0] == 0
         archive = "/opt/wso2/as/repository/deployment/server/webapps/probe.war"
-        as_root(as_deployment.fleet()["as-worker-1"], f"echo other >> {archive}")
+        worker, timer = as_deployment.fleet()["as-worker-1"], f"{appserver.PULL_UNIT}.timer"
+        as_root(worker, f"systemctl stop {timer}; echo other >> {archive}")  # where the timer runs, the worker has the manager's again in 10 s
         status, found = watcher.look()
-        assert status == 2 and [line for line in found["failed"] if line.startswith("cluster-artifact-as: ") and "as-worker-1: webapps/probe.war" in line]
+        as_root(worker, f"systemctl start {timer}")
+        assert status == 2, found
+        assert [line for line in found["failed"] if line.startswith("cluster-artifact-as: ") and "as-worker-1: webapps/probe.war" in line], found
+        assert [line for line in found["drifted"] if timer in line], found
     as_deployment.appserver.undeploy("probe.war")
 
 
 @pytest.mark.full
-def test_node_exporter_takes_the_file(launch: Callable[..., Box], tmp_path: Path) -> None:
+def test_node_exporter_takes_the_file(lab: Any, net: Net, launch: Callable[..., Box], tmp_path: Path) -> None:
     """Debian's node_exporter is the judge of the format: a file that it cannot read is node_textfile_scrape_error 1."""
     levels = [{"kind": "disk", "place": 'db-1:/a "strange"\\folder', "measured": {"free": 5.5e9, "size": 1e10}}]
     decided = {"state": DRIFT, "since": "2026-11-26T15:00:00.000Z", "unreachable": [], "changes": 3, "checks_failed": 0, "checks": 70, "levels": levels}
     newest = {"state": DRIFT, "when": "2026-11-26T15:00:00.000Z", "seconds": 12.5}
     metrics.write(tmp_path / "runbook.prom", [{"deployment": "shop", "newest": newest, "decided": decided}])
-    box = launch().booted()
-    box.run("sudo apt-get update -q && sudo apt-get install -qy --no-install-recommends prometheus-node-exporter")
+    box = launch()
+    lab.internet(net.vpc)
+    lab.elastic_ip(box)
+    box.booted().run("sudo apt-get update -q && sudo apt-get install -qy --no-install-recommends prometheus-node-exporter")
     asked = "wget -qO- http://127.0.0.1:9100/metrics | grep -E 'runbook_|textfile_scrape_error'"
     for text, error in (((tmp_path / "runbook.prom").read_text(), 0), ("runbook_watch_ok{deployment=shop} 1\n", 1)):
         box.run(f"sudo tee /var/lib/prometheus/node-exporter/runbook.prom >/dev/null <<'END'\n{text}END")
-        said = eventually(lambda: box.run(asked), "node_exporter answers")
+        said = eventually(lambda: box.run(asked, check=False), "node_exporter answers")
         assert f"node_textfile_scrape_error {error}" in said, said
         assert ('runbook_watch_drifted{deployment="shop"} 3' in said) is (error == 0), said
