@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from runbook_lib.aws import packs, rotation
+from runbook_lib.aws.host_keys import pin_name
 from runbook_lib.aws.lock import Lock
 from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.aws.s3.staging import stage
@@ -134,10 +135,12 @@ class Session:
         """Return SSH connections to all running machines, with the host keys pinned at launch. Raises HostError when a node's machine does not run.
 
         `without`: names of nodes that need not run. The connections are kept for the next call until an address or a key changes. A probe that
-        belongs to a proof and not to the design is left out: it comes and goes meanwhile (`beside`).
+        belongs to a proof and not to the design is left out: it comes and goes meanwhile (`beside`). So is a machine that goes and whose key was
+        never pinned, because its launch was cut short.
         """
-        design = {node.name for node in self.topology.nodes}
-        found = {name: instance for name, instance in self.instances().items() if name in design or instance.role != PROBE}
+        here, design = self.instances(), {node.name for node in self.topology.nodes}
+        pinned = self.vault.names() if here.keys() - design else ()
+        found = {name: instance for name, instance in here.items() if name in design or (instance.role != PROBE and pin_name(name) in pinned)}
         needed = [node.name for node in self.topology.nodes if node.name not in without]
         down = [name for name in needed if name not in found or found[name].state != "running"]
         if down:
@@ -186,7 +189,8 @@ class Session:
         if "ssh-private-key" not in self.vault.names():
             return {node.name: "the machine is not launched" if node.name not in found else "the deployment has no SSH key" for node in self.topology.nodes}
         why = {node.name: "the machine is not launched" for node in self.topology.nodes if node.name not in found}
-        leading = {name: self._address(name, instance).via for name, instance in found.items() if instance.state == "running"}
+        design = {node.name for node in self.topology.nodes}
+        leading = {name: self._address(name, instance).via for name, instance in found.items() if name in design and instance.state == "running"}
         return why | {name: f"it is reached through {via}, which is not launched" for name, via in leading.items() if via in why}
 
     def context(self) -> Context:

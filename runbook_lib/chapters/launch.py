@@ -113,9 +113,9 @@ class Launch(Verbs):
         d.wait_for_ssh(lb.name for lb in d.topology.lbs)
         if any(node.name in d.context().booted for node in d.topology.wso2_nodes):
             d.journal.changed(self.name, rolling_restart.take_out(d, ()))
-        named = {node.name for node in d.topology.nodes}
+        named, reached = {node.name for node in d.topology.nodes}, d.fleet().hosts
         for name, machine in d.instances().items():
-            if name not in named and machine.running:
+            if name not in named and name in reached:  # no probe that a killed proof left
                 self._leave(name, f"{machine.id} at {machine.address}, a {machine.instance_type}")
 
     def _leave(self, name: str, what: str) -> None:

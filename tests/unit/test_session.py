@@ -11,7 +11,7 @@ import pytest
 from runbook_lib import pki
 from runbook_lib.session import Session
 from runbook_lib.spec.loader import load_spec
-from runbook_lib.ssh import fleet
+from runbook_lib.ssh import Address, fleet
 from runbook_lib.topology.model import topology_of
 from tests.fakes import context
 
@@ -49,6 +49,7 @@ EVERY = {"lb-1", "db-1", "greg-1"}
         ({"db-1", "greg-1"}, False, True, {"lb-1": LAUNCHED}),
         ({"db-1", "greg-1"}, True, True, {"lb-1": LAUNCHED, "db-1": THROUGH, "greg-1": THROUGH}),
         (EVERY, False, False, dict.fromkeys(EVERY, "the deployment has no SSH key")),
+        (EVERY | {"probe-1"}, False, True, {}),  # left by a proof that was killed before its key was pinned
     ],
 )
 def test_a_machine_out_of_reach_has_its_reason(machines: set[str], public: bool, key: bool, expected: dict[str, str]) -> None:
@@ -57,9 +58,22 @@ def test_a_machine_out_of_reach_has_its_reason(machines: set[str], public: bool,
         topology=topology,
         instances=lambda: {name: SimpleNamespace(state="running") for name in machines},
         vault=SimpleNamespace(names=lambda: ["ssh-private-key"] if key else []),
-        _address=lambda name, _: SimpleNamespace(via="lb-1" if public and name != "lb-1" else ""),
+        _address=lambda name, _: {node: SimpleNamespace(via="lb-1" if public and node != "lb-1" else "") for node in EVERY}[name],
     )
     assert Session.out_of_reach(opened) == expected  # type: ignore[arg-type]
+
+
+def test_a_machine_that_goes_is_connected_to_where_its_key_is_pinned_and_a_probe_never_is() -> None:
+    topology = topology_of(load_spec("params/greg-single.lab.yaml"))
+    roles = {"db-1": "db", "lb-1": "lb", "greg-1": "greg", "greg-2": "greg", "greg-3": "greg", "probe-1": "probe"}
+    opened = SimpleNamespace(
+        topology=topology,
+        instances=lambda: {name: SimpleNamespace(state="running", role=role) for name, role in roles.items()},
+        vault=SimpleNamespace(names=lambda: ["host-keys/greg-2", "host-keys/probe-1"], get=lambda name: pki.make_ssh_key()),
+        _address=lambda name, _: Address(name, "192.0.2.1", "admin", ("ssh-ed25519 AAAA",)),
+        _bastion=lambda: None, _dial=lambda: None, _hosts=None,
+    )  # fmt: skip
+    assert {*Session.fleet(opened).hosts} == {"db-1", "lb-1", "greg-1", "greg-2"}  # type: ignore[arg-type]
 
 
 def test_in_one_look_the_cloud_is_asked_once_for_its_machines_whatever_lies_inside_of_it() -> None:
