@@ -271,7 +271,7 @@ def _site(args: argparse.Namespace) -> int:
 
 
 def _test(args: argparse.Namespace) -> int:
-    from runbook_lib.headless.own_tests import run_tests
+    from runbook_lib.headless.programs.own_tests import run_tests
 
     return run_tests(args.rest, args.unknown, fast=args.fast, full=args.full)
 
@@ -281,7 +281,7 @@ def _elsewhere(args: argparse.Namespace) -> int:
 
 
 def _papermill(words: Sequence[str]) -> int:
-    from runbook_lib.headless.by_papermill import papermill
+    from runbook_lib.headless.programs.by_papermill import papermill
 
     return papermill(words)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.headless import cli, own_tests
+from runbook_lib.headless import cli
+from runbook_lib.headless.programs import own_tests
 
 FOLDERS = {f"tests/{each.parent.name}" for each in own_tests.TESTS.glob("*/test_*.py")} | {*own_tests.WITHOUT_MACHINES}
 

@@ -18,7 +18,7 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import runs
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.headless import runner
-from runbook_lib.headless.by_papermill import papermill
+from runbook_lib.headless.programs.by_papermill import papermill
 from runbook_lib.redaction import redactor
 from runbook_lib.spec.chapters import CHAPTERS, Chapter
 from runbook_lib.spec.loader import load_spec
