@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import zipfile
 from collections.abc import Iterator
@@ -76,22 +77,26 @@ def look(config: Path, name: str, key: str, pack: str) -> None:
         cloud.aws.client("ssm").terminate_session(SessionId="operator-0123456789abcdef0")
 
 
+NUMBERS = itertools.count()
+
+
 class Standing:
     """Two deployments that stand, and what a look at them asks of the policies."""
 
     def __init__(self, account: Any, endpoint: str, folder: Path):
-        self.key, everything = "alias/watched", user_with(EVERYTHING, endpoint, folder)
+        self.name = f"watched-{next(NUMBERS)}"  # the account keeps what an earlier one of this process made
+        self.key, everything = f"alias/{self.name}", user_with(EVERYTHING, endpoint, folder)
         account["kms"].create_alias(AliasName=self.key, TargetKeyId=account["kms"].create_key()["KeyMetadata"]["KeyId"])
         path = folder / "watched.zip"
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("x", "x")
         self.pack = f"file://{path}"
         with online():
-            for cloud in clouds(everything, "watched", self.key):
+            for cloud in clouds(everything, self.name, self.key):
                 cloud.apply()
                 staging.stage(packs.fetch(self.pack, None, cloud.aws), cloud.aws, cloud.spec.deployment)
             with recorded() as questions:
-                look(everything, "watched", self.key, self.pack)
+                look(everything, self.name, self.key, self.pack)
         self.asked = list({str(question): question for question in questions}.values())
 
 
@@ -117,14 +122,14 @@ def test_a_pass_needs_every_word_of_the_policy(standing: Standing, less: dict[st
 def test_a_user_with_this_policy_sees_all_and_can_change_nothing(standing: Standing, endpoint: str, tmp_path: Path) -> None:
     config = user_with(POLICY, endpoint, tmp_path)
     with online():
-        look(config, "watched", standing.key, standing.pack)
-    cloud = next(clouds(config, "watched", standing.key))
+        look(config, standing.name, standing.key, standing.pack)
+    cloud = next(clouds(config, standing.name, standing.key))
     refused = [
         lambda: Lock(cloud.vault, "a watcher").__enter__(),
         lambda: cloud.tag("db-1", "runbook:role", "store"),
         lambda: cloud.stop("db-1"),
         lambda: cloud.vault.delete("ca-key"),
-        lambda: staging.unstage(cloud.aws, "watched"),
+        lambda: staging.unstage(cloud.aws, standing.name),
     ]
     for change in refused:
         with pytest.raises(CloudError, match=r"UnauthorizedOperation|AccessDenied|may not do this"):
