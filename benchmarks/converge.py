@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-VERSIONS = {"pyinfra": "pyinfra>=3.10,<3.11", "ansible": "ansible-core>=2.19,<2.20", "millrun": "millrun>=0.3,<0.4"}
+VERSIONS = {"pyinfra": "pyinfra>=3.10,<3.11", "ansible": "ansible-core>=2.19,<2.20", "millrun": "millrun>=0.3,<0.4 ipykernel>=6"}
 FILES = {f"/opt/bench/file-{number:02}": f"setting = {number}\n" * 20 for number in range(20)}
 PACKAGE = "tree"
 FORGET = "rm -rf /opt/bench /etc/systemd/system/bench.service"
@@ -170,7 +170,7 @@ def environment(name: str) -> Path:
     home = Path.home() / ".cache/runbook/benchmarks" / name
     if not (home / "bin" / "pip").exists():
         subprocess.run([sys.executable, "-m", "venv", home], check=True)
-    subprocess.run([home / "bin/pip", "install", "-q", "--disable-pip-version-check", VERSIONS[name]], check=True, capture_output=True)
+    subprocess.run([home / "bin/pip", "install", "-q", "--disable-pip-version-check", *VERSIONS[name].split()], check=True, capture_output=True)
     return home / "bin"
 
 
