@@ -63,7 +63,8 @@ class Patch:
         """
         d = self.deployment
         display.show(banner(d))
-        names, done = [*dict.fromkeys(p.host for p in plan.pending if p.change.verb != PUT_BACK)], dict[str, tuple[Pending, ...]]()
+        back = tuple(p for p in plan.pending if p.change.verb == PUT_BACK)  # which `roll` does before anything else
+        names, done = [*dict.fromkeys(p.host for p in plan.pending if p not in back)], dict[str, tuple[Pending, ...]]()
 
         def one(name: str, tell: turns.Tell) -> None:
             chapter = chapter_of(d, name)
@@ -74,9 +75,11 @@ class Patch:
         with d.writing(), progress_.progress(TITLE, names) as progress:
             with d.journal.attempt(d.launch.name, "apply"):
                 watching = roll(d, names, one, progress, "updates")
-            table = _summary(done, watching)
+            if back:
+                d.journal.changed(d.nginx.name, Result(TITLE, back, tuple(p.host for p in back), 0.0))
+            table = _summary(done, watching, [p.host for p in back])
             d.journal.table(d.launch.name, TITLE, table)
-            self._verify({d.launch.name, *(chapter_of(d, name) for name in names)})
+            self._verify({d.launch.name, *(chapter_of(d, name) for name in names), *([d.nginx.name] if back else [])})
         return table
 
     def _patched(self, name: str, named: Collection[str], tell: turns.Tell) -> list[Pending]:
@@ -110,14 +113,15 @@ class Patch:
                 getattr(d, chapter.attribute).verify()
 
 
-def _summary(done: Mapping[str, Sequence[Pending]], watching: VisitorWatch) -> Table:
-    """Return what was done to each machine, and what visitors noticed of it."""
+def _summary(done: Mapping[str, Sequence[Pending]], watching: VisitorWatch, back: Sequence[str]) -> Table:
+    """Return what was done to each machine, and what visitors noticed of it. `back`: nodes that were put back into Nginx before."""
     rows = []
     for name, changes in done.items():
         verbs = [p.change.verb for p in changes]
         restarted = ", ".join(p.change.key.removeprefix("unit ") for p in changes if p.change.verb == "restart")
         rows.append((name, verbs.count("update"), restarted or "none", "yes" if "reboot" in verbs else "no", str(watching.noticed(name))))
-    return Table(("Machine", "Packages", "Restarted", "Rebooted", "Visitors noticed"), rows, f"{TITLE}: {counted(len(rows), 'machine')}", watching.note)
+    note = "; ".join(filter(None, (f"put back into Nginx first: {', '.join(back)}" if back else "", watching.note)))
+    return Table(("Machine", "Packages", "Restarted", "Rebooted", "Visitors noticed"), rows, f"{TITLE}: {counted(len(rows), 'machine')}", note)
 
 
 def as_table(found: Mapping[str, Updates], deployment: str) -> Table:
