@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-import yaml
-
 from runbook_lib.errors import HostError
+from runbook_lib.files import read_table
 from runbook_lib.ssh import Host
 from runbook_lib.tables import Table
 
@@ -51,8 +50,7 @@ class Fault:
 @cache
 def faults() -> tuple[Fault, ...]:
     """Return the faults of `nginx_faults.yaml`."""
-    text = files("runbook_lib.checks").joinpath("nginx_faults.yaml").read_text()
-    return tuple(Fault(**row) for row in yaml.safe_load(text))
+    return tuple(Fault(**row) for row in read_table(files("runbook_lib.checks") / "nginx_faults.yaml"))
 
 
 def try_faults(host: Host) -> Table:

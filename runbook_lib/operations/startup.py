@@ -17,11 +17,10 @@ from functools import cache
 from importlib.resources import files
 from itertools import zip_longest
 
-import yaml
-
 from runbook_lib.changes import Event, Progress
 from runbook_lib.converge import agent
 from runbook_lib.errors import HostError, RunbookError, Stopped
+from runbook_lib.files import read_table
 from runbook_lib.operations import registry
 from runbook_lib.redaction import redactor
 from runbook_lib.roles import carbon
@@ -80,7 +79,7 @@ class Started:
 @cache
 def signatures() -> tuple[Signature, ...]:
     """Return the known failures of `startup_failures.yaml`, the most specific first."""
-    return tuple(Signature(**row) for row in yaml.safe_load(files(__package__).joinpath("startup_failures.yaml").read_text()))
+    return tuple(Signature(**row) for row in read_table(files(__package__) / "startup_failures.yaml"))
 
 
 def start(

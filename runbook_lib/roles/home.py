@@ -9,10 +9,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import yaml
-
 from runbook_lib.converge.archive import Home
 from runbook_lib.converge.resources import Resource
+from runbook_lib.files import read_table
 from runbook_lib.roles.carbon_settings import home_of
 from runbook_lib.roles.context import Context
 from runbook_lib.topology.model import Node
@@ -22,7 +21,7 @@ VERSION = re.compile(r"\bv?(\d+(?:\.\d+)+)")
 
 @cache
 def _table() -> dict[str, Any]:
-    return yaml.safe_load(files(__package__).joinpath("home.yaml").read_text())
+    return read_table(files(__package__) / "home.yaml")
 
 
 def outliving(node: Node, ctx: Context, unit: str, resources: Iterable[Resource]) -> Home | None:

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-import yaml
-
+from runbook_lib.files import read_table
 from runbook_lib.spec.chapters import SECOND_DAY, chapters_of
 from runbook_lib.spec.patterns import PATTERNS
 
@@ -65,7 +64,7 @@ def _pattern(form: str) -> re.Pattern[str]:
 @cache
 def glossary() -> dict[str, Word]:
     """Return every word by its name, in the order of the alphabet."""
-    table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    table = read_table(TABLE)
     found = {}
     for name, row in table.items():
         title, link = row["source"]

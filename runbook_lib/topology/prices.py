@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
+from runbook_lib.files import read_table
 
 FILE = "prices.yaml"
 DEFAULT = "us-east-1"  # whose prices stand in for those of a region that the file does not have
@@ -18,7 +18,7 @@ OLD = datetime.timedelta(days=180)
 @cache
 def book() -> dict[str, Any]:
     """Return the content of the price file."""
-    found: dict[str, Any] = yaml.safe_load((files(__package__) / FILE).read_text(encoding="utf-8"))
+    found: dict[str, Any] = read_table(files(__package__) / FILE)
     return found
 
 

@@ -8,11 +8,10 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import yaml
-
 from runbook_lib.checks.sso.environment import Scene
 from runbook_lib.checks.sso.pages import Catalogue
 from runbook_lib.evidence.statement import CLASSES
+from runbook_lib.files import read_table
 
 MATRIX = files(__package__) / "attempts.yaml"
 
@@ -101,7 +100,7 @@ def untried() -> dict[str, list[str]]:
 
 @cache
 def _table() -> Mapping[str, Any]:
-    return yaml.load(MATRIX.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # in C where PyYAML has it: 80 ms less
+    return read_table(MATRIX)
 
 
 @cache

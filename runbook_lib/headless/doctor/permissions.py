@@ -9,12 +9,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import yaml
-
 from runbook_lib import pki
 from runbook_lib.aws.client import DENIED, Api
 from runbook_lib.aws.images import find_image
 from runbook_lib.errors import CloudError
+from runbook_lib.files import read_table
 from runbook_lib.headless.doctor.finding import Finding
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import DEPLOYMENT, by_tag, tag_specification
@@ -25,7 +24,7 @@ FIX = "the statements of docs/iam/operator.json that name {action}: attach that 
 @cache
 def table() -> dict[str, Any]:
     """Return the content of `permissions.yaml`."""
-    found: dict[str, Any] = yaml.safe_load((files(__package__) / "permissions.yaml").read_text(encoding="utf-8"))
+    found: dict[str, Any] = read_table(files(__package__) / "permissions.yaml")
     return found
 
 
