@@ -86,12 +86,34 @@ def test_the_next_proof_removes_what_a_killed_one_left_and_nothing_else(scene: S
         store.remove("proof-reader")
 
 
+PICTURED = ["publisher-landing", "api-session", "store-signed-in", "acs-401", "store-signed-in", "publisher-landing"]
+
+
 def test_a_person_with_a_browser_walks_from_the_store_into_the_publisher(scene: Scene):
     """The Store user is in by the side door, and by the session refused without having been asked; the administrator is in by the session."""
     need(not screenshots.missing(), screenshots.missing())
     shots = screenshots.prove_in_browser(scene)
-    assert [shot.page for shot in shots] == ["publisher-landing", "api-session", "store-signed-in", "acs-401", "store-signed-in", "publisher-landing"]
+    assert [shot.page for shot in shots] == PICTURED, str(shots.checks)
     assert all(shot.png.startswith(b"\x89PNG") for shot in shots) and shots.checks.ok
+
+
+@pytest.mark.parametrize(("lost", "pages", "states"), [(2, PICTURED, ["leak"] * 3), (9, [], ["undecided"] * 3)])
+def test_a_walk_that_the_browser_lost_is_made_again_and_never_counts_as_a_refusal(scene: Scene, monkeypatch: pytest.MonkeyPatch, lost, pages, states):
+    """An interface of this machine that comes or goes ends the browser's connections, at any of a walk's steps."""
+    need(not screenshots.missing(), screenshots.missing())
+    opened, left = screenshots.go, iter(range(lost))
+
+    def lose(page, url, timeout=None):
+        opened(page, url, timeout)
+        if next(left, None) is not None:
+            raise TimeoutError("Page.fill: Timeout 10000ms exceeded.")
+
+    monkeypatch.setattr(screenshots, "go", lose)
+    shots = screenshots.prove_in_browser(scene)
+    assert [shot.page for shot in shots] == pages
+    rows = {row.id: row for row in shots.checks}
+    assert [rows[f"sso.{id_}"].state for id_, _kind, _who in screenshots.WALKS] == states
+    assert all(("failed 3 times" in row.observed) == (not pages) for row in shots.checks if row.id.startswith("sso.browser"))
 
 
 def test_the_applications_work_for_everybody_and_no_asset_is_left(scene: Scene):

@@ -17,6 +17,7 @@ import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
@@ -34,7 +35,7 @@ from runbook_lib.webclient.response import Answer
 from runbook_lib.webclient.transport import tls_context
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Response
 
 T = TypeVar("T")
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")  # the first draws no windows, and takes half the processor
@@ -45,6 +46,7 @@ FLAGS = (
 SIZE = {"width": 1000, "height": 640}
 PATIENCE = 10_000  # timeout of one page in milliseconds
 SETTLED = "() => document.readyState == 'complete' && !document.querySelector('[name=SAMLRequest],[name=SAMLResponse]')"
+WALKED = 3  # times at most that a walk is made, where the browser fails
 # Chromium's messages when another navigation replaced this one, or an interface of this machine came or went
 CROSSED = ("interrupted by another navigation", "net::ERR_ABORTED", "net::ERR_NETWORK_CHANGED")
 # id of the check, kind of user, user in the check's title. The first is the decisive one: it takes nothing but an account.
@@ -187,14 +189,8 @@ def _launched(scene: Scene, work: Callable[[Browser, Mapping[str, Login]], T], u
 
 
 def _proven(browser: Browser, scene: Scene, logins: Mapping[str, Login]) -> Shots:
-    shots: list[Shot] = []
-    checks = CheckTable()
-    for id_, kind, who in WALKS:
-        way = _side_door if id_ == SIDE_DOOR else _walk
-        taken, check = way(browser, scene, id_, who, logins[kind])
-        shots += taken
-        checks.append(check)
-    return Shots(shots, checks)
+    walked = [_walked(browser, scene, id_, who, logins[kind]) for id_, kind, who in WALKS]
+    return Shots((shot for taken, _check in walked for shot in taken), CheckTable(check for _taken, check in walked))
 
 
 def arguments(scene: Scene) -> list[str]:
@@ -228,57 +224,60 @@ def key_of(scene: Scene, key: str) -> str:
     return base64.b64encode(hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()).decode()
 
 
-def _walk(browser: Browser, scene: Scene, id_: str, who: str, login: Login) -> tuple[list[Shot], Check]:
+def _walked(browser: Browser, scene: Scene, id_: str, who: str, login: Login) -> tuple[list[Shot], Check]:
+    """Make one walk of `WALKS` in a browser context of its own; return its screenshots and its check.
+
+    An error of the browser is not a refusal, and a page is lost whenever an interface of this machine comes or goes: the walk is then made
+    again, at most `WALKED` times in all.
+    """
+    for _ in range(WALKED):
+        context = browser.new_context(viewport=SIZE, locale="en-GB")  # type: ignore[arg-type]
+        try:
+            page = context.new_page()
+            page.set_default_timeout(PATIENCE)
+            statuses: dict[str, int] = {}
+            page.on("response", partial(_keep_status, statuses))
+            return (_side_door if id_ == SIDE_DOOR else _one_sign_in)(page, statuses, scene, id_, who, login)
+        except Exception as error:
+            why = redactor.redact(str(error).splitlines()[0])
+        finally:
+            context.close()
+    return [], _row(scene, id_, who, "undecided", f"the browser failed {WALKED} times, the last time with: {why}")
+
+
+def _keep_status(statuses: dict[str, int], response: Response) -> None:
+    statuses[response.url] = response.status
+
+
+def _one_sign_in(page: Page, statuses: Mapping[str, int], scene: Scene, id_: str, who: str, login: Login) -> tuple[list[Shot], Check]:
     """Sign in at the Store, then open the Publisher, as one user; return the screenshots and the check."""
     store, publisher = (f"https://{scene.hosts[key]}/{key}" for key in ("store", "publisher"))
-    context = browser.new_context(viewport=SIZE, locale="en-GB")  # type: ignore[arg-type]
-    shots: list[Shot] = []
-    try:
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-        statuses: dict[str, int] = {}
-        page.on("response", lambda response: statuses.__setitem__(response.url, response.status))
-        sign_in(page, f"{store}/login", login)
-        seen = seen_in(scene, page, statuses, login)
-        shots.append(Shot(f"{id_}-at-store", f"{who[0].upper()}{who[1:]} at the Store", pictured(page), _caption(seen), seen.page))
-        if seen.page != "store-signed-in":
-            return shots, _row(scene, id_, who, "undecided", f"could not sign in at the Store: {seen}")
-        go(page, f"{publisher}/")
-        seen = seen_in(scene, page, statuses, login)
-        shots.append(Shot(f"{id_}-opens-publisher", f"{who[0].upper()}{who[1:]} opens the Publisher", pictured(page), _caption(seen), seen.page))
-        return shots, _decided(scene, id_, who, seen, _leaks(scene))
-    except Exception as error:  # an error of the browser is not a refusal
-        return shots, _row(scene, id_, who, "undecided", redactor.redact(str(error).splitlines()[0]))
-    finally:
-        context.close()
+    user = who[0].upper() + who[1:]
+    sign_in(page, f"{store}/login", login)
+    seen = seen_in(scene, page, statuses, login)
+    shots = [Shot(f"{id_}-at-store", f"{user} at the Store", pictured(page), _caption(seen), seen.page)]
+    if seen.page != "store-signed-in":
+        return shots, _row(scene, id_, who, "undecided", f"could not sign in at the Store: {seen}")
+    go(page, f"{publisher}/")
+    seen = seen_in(scene, page, statuses, login)
+    shots.append(Shot(f"{id_}-opens-publisher", f"{user} opens the Publisher", pictured(page), _caption(seen), seen.page))
+    return shots, _decided(scene, id_, who, seen, _leaks(scene))
 
 
-def _side_door(browser: Browser, scene: Scene, id_: str, who: str, login: Login) -> tuple[list[Shot], Check]:
+def _side_door(page: Page, statuses: Mapping[str, int], scene: Scene, id_: str, who: str, login: Login) -> tuple[list[Shot], Check]:
     """Send name and password to the Publisher's API from a form, then open the Publisher, as a user without its role; return screenshots and check."""
     publisher = f"https://{scene.hosts['publisher']}"
-    context = browser.new_context(viewport=SIZE, locale="en-GB")  # type: ignore[arg-type]
-    shots: list[Shot] = []
-    try:
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-        statuses: dict[str, int] = {}
-        page.on("response", lambda response: statuses.__setitem__(response.url, response.status))
-        go(page, f"{publisher}/publisher/")
-        with page.expect_navigation():
-            page.evaluate(SEND, [f"{publisher}{API}", {"username": login.user, "password": login.password}])
-        page.wait_for_load_state()
-        seen = seen_in(scene, page, statuses, login)
-        shots.append(
-            Shot(f"{id_}-asked", "The side door: a Store user sends name and password to the Publisher's API", pictured(page), _caption(seen), seen.page)
-        )
-        go(page, f"{publisher}/publisher/pages/gc-landing")
-        seen = seen_in(scene, page, statuses, login)
-        shots.append(Shot(f"{id_}-opens-publisher", "A Store user at the Publisher, by the side door", pictured(page), _caption(seen), seen.page))
-        return shots[::-1], _decided(scene, id_, who, seen, _door_is_open(scene))
-    except Exception as error:  # an error of the browser is not a refusal
-        return shots, _row(scene, id_, who, "undecided", redactor.redact(str(error).splitlines()[0]))
-    finally:
-        context.close()
+    go(page, f"{publisher}/publisher/")
+    with page.expect_navigation():
+        page.evaluate(SEND, [f"{publisher}{API}", {"username": login.user, "password": login.password}])
+    page.wait_for_load_state()
+    seen = seen_in(scene, page, statuses, login)
+    title = "The side door: a Store user sends name and password to the Publisher's API"
+    asked = Shot(f"{id_}-asked", title, pictured(page), _caption(seen), seen.page)
+    go(page, f"{publisher}/publisher/pages/gc-landing")
+    seen = seen_in(scene, page, statuses, login)
+    opened = Shot(f"{id_}-opens-publisher", "A Store user at the Publisher, by the side door", pictured(page), _caption(seen), seen.page)
+    return [opened, asked], _decided(scene, id_, who, seen, _door_is_open(scene))
 
 
 def _decided(scene: Scene, id_: str, who: str, seen: Seen, leaks: bool) -> Check:
