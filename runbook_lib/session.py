@@ -169,7 +169,7 @@ class Session:
         """How to reach a machine: where the operator comes over the internet, those without a public address through the first Nginx machine."""
         jump = self.cloud.bastion() or (self.topology.jump_host if instance.dial == instance.address else None)
         via = jump.name if jump and jump.name != name else ""
-        return Address(name, instance.dial, self.cloud.login_user, self.cloud.host_keys(name), via=via)
+        return Address(name, instance.dial, self.cloud.login_user, self.cloud.host_keys(name, instance.id), via=via)
 
     def _bastion(self) -> Address | None:
         jump = self.cloud.bastion()

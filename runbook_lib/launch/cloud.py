@@ -150,9 +150,15 @@ class Cloud:
         keys = tuple(" ".join(key.split()[:2]) for key in cloud.bastion_host_keys)
         return JumpHost("bastion", address, user, keys)
 
-    def host_keys(self, node: str) -> tuple[str, ...]:
-        """The pinned host keys of `node` (`type base64` each). Raises `CloudError` when none are pinned."""
-        return Pinned.read(self.vault.get(pin_name(node))).keys
+    def host_keys(self, node: str, instance: str = "") -> tuple[str, ...]:
+        """Return the pinned host keys of `node` (`type base64` each). Raises `CloudError` when none are pinned.
+
+        `instance`: the id of its machine. Keys of another one are read once more: somebody may have replaced the machine since.
+        """
+        pinned = Pinned.read(self.vault.get(pin_name(node)))
+        if instance and pinned.instance != instance and (stored := self.vault.find(pin_name(node), fresh=True)):
+            pinned = Pinned.read(stored)
+        return pinned.keys
 
     def refuse_other_pattern(self) -> None:
         """Raise `CloudError` when the live deployment of this name has another pattern, hardening or network."""

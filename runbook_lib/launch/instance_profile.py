@@ -172,15 +172,14 @@ def once_known(call: Callable[..., Any], **options: Any) -> Any:
     )
 
 
-def user_data(inventory: Inventory) -> str:
-    """Lines of cloud-config that install the SSM Agent at the first boot, for an image without it."""
+def at_first_boot(inventory: Inventory) -> tuple[str, ...]:
+    """Return the shell command that installs the SSM Agent at the first boot, for an image without it."""
     agent = inventory.spec.cloud.ssm_agent
     if not (by_sessions(inventory) and agent.url):
-        return ""
+        return ()
     file = "/var/tmp/amazon-ssm-agent.deb"
     fetch = f"import urllib.request; urllib.request.urlretrieve('{agent.url}', '{file}')"
-    steps = f'python3 -c "{fetch}" && echo "{str(agent.sha256).lower()}  {file}" | sha256sum --check && dpkg --install {file}'
-    return f"runcmd:\n- {json.dumps(['sh', '-c', steps])}\n"
+    return (f'python3 -c "{fetch}" && echo "{str(agent.sha256).lower()}  {file}" | sha256sum --check && dpkg --install {file}',)
 
 
 def differs(inventory: Inventory, machine: Instance) -> bool:

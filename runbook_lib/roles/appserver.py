@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from runbook_lib.converge.edits import Edit
 from runbook_lib.converge.engine import Stage
-from runbook_lib.converge.resources import Directory, File, Package, Resource, Unit
+from runbook_lib.converge.resources import Directory, File, Resource, Unit
 from runbook_lib.roles.carbon import home_of, owner_of, stages
 from runbook_lib.roles.carbon_settings import Registry, common
 from runbook_lib.roles.context import Context
@@ -112,8 +112,8 @@ def serving(node: Node, ctx: Context) -> tuple[Stage, ...]:
     home, user = home_of(ctx.spec), ctx.spec.product.user
     workers = " ".join(node.address for node in ctx.topology.of("as-worker"))
     text = DAEMON.format(user=user, workers=workers) + "".join(MODULE.format(folder=folder, home=home, deployment=DEPLOYMENT) for folder in ARTIFACTS)
-    settings = (Package("rsync"), File(DAEMON_FILE, text.encode()))
-    return (Stage("artifacts", settings), Stage("artifact service", (Unit("rsync.service", serves, serves, watches=(DAEMON_FILE,)),)))
+    service = Unit("rsync.service", serves, serves, watches=(DAEMON_FILE,))
+    return (Stage("artifacts", (File(DAEMON_FILE, text.encode()),)), Stage("artifact service", (service,)))
 
 
 def pulling(ctx: Context) -> tuple[Stage, ...]:
@@ -125,7 +125,6 @@ def pulling(ctx: Context) -> tuple[Stage, ...]:
     }  # fmt: skip
     timer = f"/etc/systemd/system/{PULL_UNIT}.timer"
     files = (
-        Package("rsync"),
         File(PULL_SCRIPT, PULL.format(**words).encode(), 0o755),
         File(f"/etc/systemd/system/{PULL_UNIT}.service", PULL_SERVICE.format(**words).encode()),
         File(timer, PULL_TIMER.format(**words).encode()),

@@ -22,6 +22,7 @@ from runbook_lib.roles.java import Java, java
 from runbook_lib.roles.machine import CONFINED
 from runbook_lib.spec.model import Spec
 from runbook_lib.topology.model import Node
+from runbook_lib.topology.packages import packages_of
 
 # The first two: a dead machine closes no connection. The kernel's code waits 600 s before it counts as gone, and 900 s for
 # a silent coordinator, and reads other values from this file (facts 3.4); what asks for data that it held waits as long.
@@ -136,7 +137,7 @@ def stages(
     stores = keystores(node, ctx, runtime)
     jar = driver_jar(ctx)
     unit = File(UNIT_FILE, service(node, ctx, runtime, arguments).encode())
-    machine = (*runtime.resources, *driver_package(ctx), User(ctx.spec.product.user, home))
+    machine = (*map(Package, packages_of(node, ctx.spec)), *runtime.resources, User(ctx.spec.product.user, home))
     hazelcast = (File(f"{home}/{HAZELCAST_FILE}", HAZELCAST.encode(), 0o640, owner),) if clustered(node, ctx) else ()
     private_home = Directory(home, 0o750, owner)  # nobody but the product reads the passwords in its configuration
     written = (*also, jar, *edited, *hazelcast, *stores)
@@ -211,12 +212,6 @@ def running(node: Node, ctx: Context, watched: tuple[str, ...]) -> tuple[Resourc
     if node.name not in ctx.booted:
         return (Unit(UNIT, enabled=False, running=None),)
     return (File(RESTART_FILE, RESTART.encode()), Unit(UNIT, watches=watched))
-
-
-def driver_package(ctx: Context) -> tuple[Resource, ...]:
-    """Return the distribution's package of the JDBC driver, or nothing where the parameters name a URL."""
-    wanted = ctx.spec.database.driver
-    return () if wanted.url or not wanted.package else (Package(wanted.package),)
 
 
 def jar_path(ctx: Context) -> str:

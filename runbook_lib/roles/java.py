@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass
 
 from runbook_lib.converge.archive import Archive
-from runbook_lib.converge.resources import Package, Resource
+from runbook_lib.converge.resources import Resource
 from runbook_lib.roles.context import Context
+from runbook_lib.topology.packages import JAVA
 
 ARCHIVES = "/opt/java"
 OPENJDK = re.compile(r"openjdk-(\d+)-")
@@ -19,10 +20,10 @@ ARCHITECTURE = "amd64"  # part of the folder's name in Debian and Ubuntu
 
 @dataclass(frozen=True)
 class Java:
-    """The Java runtime of a node: `home` is JAVA_HOME, `resources` install it."""
+    """The Java runtime of a node: `home` is JAVA_HOME, `resources` install an archive; a package is one of the node's packages."""
 
     home: str
-    resources: tuple[Resource, ...]
+    resources: tuple[Resource, ...] = ()
 
     @property
     def keytool(self) -> str:
@@ -37,7 +38,6 @@ def java(ctx: Context) -> Java:
         digest = (wanted.sha256 or "").lower()
         home = f"{ARCHIVES}/{digest[:12]}"
         return Java(home, (Archive(home, digest, ctx.jdk.url if ctx.jdk else ""),))
-    package = wanted.package or "default-jre-headless"
-    version = OPENJDK.match(package)
+    version = OPENJDK.match(wanted.package or JAVA)
     home = f"/usr/lib/jvm/java-{version[1]}-openjdk-{ARCHITECTURE}" if version else "/usr/lib/jvm/default-java"
-    return Java(home, (Package(package),))
+    return Java(home)

@@ -2,6 +2,8 @@
 from .core import *  # noqa: F403
 
 # --- agent ---
+AT_LAUNCH = "runbook-packages"  # the transient unit by which user data installs packages
+INSTALLING = "/run/systemd/transient/%s.service" % AT_LAUNCH  # systemd removes the file when the unit has ended
 LOADED = "/run/runbook/loaded"  # one empty file per unit; its mtime is the time of the agent's last start or reload of the unit
 
 
@@ -20,6 +22,9 @@ def installed_packages():
 class Packages:
     @staticmethod
     def probe(resources):
+        until = time.monotonic() + 300
+        while os.path.exists(INSTALLING) and time.monotonic() < until:  # a plan of now would be overtaken in a moment
+            time.sleep(0.1)
         installed = installed_packages()
         return [{"version": installed.get(r["name"])} for r in resources]
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from runbook_lib.aws.client_tokens import ClientTokens
 from runbook_lib.aws.images import Ami, find_image
+from runbook_lib.converge.agent.system import AT_LAUNCH
 from runbook_lib.errors import CloudError
 from runbook_lib.launch import instance_profile, key_pair
 from runbook_lib.launch.instances.described import FIRST_PAUSE, LONGEST_PAUSE, instances_of
 from runbook_lib.launch.inventory import DEPLOYMENT, HOSTS, IMAGE, NODE, ROLE, SHOWN, Instance, Inventory, not_shown, tag_specification
 from runbook_lib.launch.inventory import GONE as ENDED
 from runbook_lib.topology.model import Node, Topology
+from runbook_lib.topology.packages import packages_of
 from runbook_lib.waiting import wait_until
 
 USER_DATA = """\
@@ -23,6 +26,10 @@ ssh_genkeytypes: [ed25519]
 ssh_pwauth: false
 disable_root: true
 """
+# In the background: cloud-init prints the host keys, which chapter 01 waits for, after its commands.
+INSTALL = """\
+dpkg-query --status {packages} >/dev/null 2>&1 || systemd-run --collect --unit={unit} --setenv=DEBIAN_FRONTEND=noninteractive sh -c '
+install="apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install {packages}"; $install || {{ apt-get -q update && $install; }}'"""
 AT_ONCE = 8  # calls in flight
 SPENT_TOKEN = ("IdempotentInstanceTerminated", "IdempotentParameterMismatch")  # the token was used: for a machine that ended, or for another one
 
@@ -88,8 +95,15 @@ def _launch_request(inventory: Inventory, node: Node, image: Ami) -> dict[str, A
 
 
 def user_data(inventory: Inventory, node: str) -> str:
-    """Return the user data of a node's machine: what cloud-init does at its first boot."""
-    return USER_DATA.format(name=node) + instance_profile.user_data(inventory)
+    """Return the user data of a node's machine: what cloud-init does at its first boot.
+
+    The packages of a WSO2 node are installed meanwhile: the chapter that would install them comes after the database's.
+    """
+    packages = packages_of(inventory.topology.node(node), inventory.spec)
+    install = (INSTALL.format(packages=" ".join(packages), unit=AT_LAUNCH),) if packages else ()
+    steps = (*instance_profile.at_first_boot(inventory), *install)
+    commands = "".join(f"- {json.dumps(['sh', '-c', step])}\n" for step in steps)
+    return USER_DATA.format(name=node) + (f"runcmd:\n{commands}" if commands else "")
 
 
 def _shown_late(inventory: Inventory, node: Node) -> Instance | None:

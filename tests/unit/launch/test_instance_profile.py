@@ -150,8 +150,6 @@ def test_a_profile_that_ec2_does_not_know_yet_is_waited_for_and_another_wrong_va
 
 
 def test_user_data_fetches_the_agent_and_compares_its_checksum_before_it_is_installed(cloud: Cloud) -> None:
-    text = instance_profile.user_data(cloud.inventory())
-    command = json.loads(text.splitlines()[1].removeprefix("- "))
-    assert text.startswith("runcmd:\n") and command[:2] == ["sh", "-c"]
-    fetch, compare, install = command[2].split(" && ")[0], command[2].split(" && ")[1], command[2].split(" && ")[2]
+    [command] = instance_profile.at_first_boot(cloud.inventory())
+    fetch, compare, install = command.split(" && ")
     assert "https://agents.example.com/agent.deb" in fetch and "ab" * 32 in compare and "sha256sum" in compare and install.startswith("dpkg --install")

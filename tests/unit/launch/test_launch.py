@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 from runbook_lib import pki
 from runbook_lib.aws import host_keys
@@ -138,6 +140,15 @@ def test_user_data_holds_no_secret(cloud: Cloud) -> None:
     assert not [name for name, value in cloud.vault.read_all().items() if value in text]
 
 
+def test_user_data_installs_the_packages_of_a_wso2_node_beside_the_first_boot_and_of_no_other(cloud: Cloud) -> None:
+    """In a unit of their own: cloud-init prints the host keys after its commands, and chapter 01 waits for these."""
+    said = {node.name: yaml.safe_load(launching.user_data(cloud.inventory(), node.name)) for node in cloud.topology.nodes}
+    assert [name for name, text in said.items() if "runcmd" in text] == ["greg-1"]
+    [[shell, _, step]] = said["greg-1"]["runcmd"]
+    assert shell == "sh" and "systemd-run --collect" in step and "install default-jre-headless libmariadb-java" in step
+    assert subprocess.run(["sh", "-n"], input=step, text=True).returncode == 0
+
+
 def test_ssh_is_open_to_the_operator_only(cloud: Cloud) -> None:
     for group in ec2(cloud).describe_security_groups(Filters=[{"Name": "tag:runbook:deployment", "Values": ["shared"]}])["SecurityGroups"]:
         ranges = [r["CidrIp"] for p in group["IpPermissions"] if p["FromPort"] == 22 for r in p["IpRanges"]]
@@ -261,7 +272,8 @@ def test_a_machine_that_stops_while_ssh_is_awaited_is_named_at_once(cloud: Cloud
 
 
 def test_a_terminated_machine_is_launched_anew_and_its_keys_are_read_from_its_own_console(cloud: Cloud) -> None:
-    before, keys = cloud.instance("greg-1"), cloud.host_keys("greg-1")
+    before, keys, earlier = cloud.instance("greg-1"), cloud.host_keys("greg-1"), again(cloud)
+    assert earlier.host_keys("greg-1", before.id) == keys
     ec2(cloud).terminate_instances(InstanceIds=[before.id])
     free_address(before)
     assert told(cloud) == [("create", "machine", "greg-1")]
@@ -270,7 +282,7 @@ def test_a_terminated_machine_is_launched_anew_and_its_keys_are_read_from_its_ow
     cloud.apply()
     after = cloud.instance("greg-1")
     assert after.id != before.id and after.address == before.address
-    assert again(cloud).host_keys("greg-1") != keys
+    assert again(cloud).host_keys("greg-1") != keys and earlier.host_keys("greg-1", after.id) == again(cloud).host_keys("greg-1")
     assert after.id[2:] in again(cloud).host_keys("greg-1")[0]
 
 

@@ -23,6 +23,7 @@ from runbook_lib.roles import appserver, carbon, carbon_settings, greg
 from runbook_lib.roles.context import Context, Download
 from runbook_lib.roles.java import java
 from runbook_lib.topology.databases import REGISTRY
+from runbook_lib.topology.packages import packages_of
 from tests.conftest import ProductFiles
 from tests.fakes import context_with_keys
 
@@ -229,8 +230,19 @@ JAVA = [
 
 @pytest.mark.parametrize("given, home, key", JAVA, ids=[home for _, home, _ in JAVA])
 def test_java_comes_from_a_package_or_an_archive(given: dict, home: str, key: str) -> None:
-    runtime = java(context_with_keys("greg-single", java=given))
-    assert runtime.home == home and [resource.key for resource in runtime.resources] == [key]
+    ctx = context_with_keys("greg-single", java=given)
+    assert java(ctx).home == home and [
+        found for found in resources("greg-1", ctx) if found.startswith(("package default-j", "package openjdk", "archive /opt/java"))
+    ] == [key]
+
+
+@pytest.mark.parametrize("pattern", list(TABLE))
+def test_what_user_data_installs_at_launch_is_what_the_chapter_of_a_node_would(pattern: str) -> None:
+    ctx = context_with_keys(pattern)
+    for node in ctx.topology.wso2_nodes:
+        of_the_product = {key for key in resources(node.name, ctx) if key.startswith("package ")}
+        assert of_the_product == {f"package {name}" for name in packages_of(node, ctx.spec)} and of_the_product
+    assert not any(packages_of(node, ctx.spec) for node in (*ctx.topology.lbs, ctx.topology.db)), "what listens comes with its settings"
 
 
 def test_the_driver_decides_class_and_url_options() -> None:
