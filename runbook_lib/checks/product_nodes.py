@@ -45,7 +45,7 @@ def verify_nodes(deployment: Session, chapter: str, quiet: bool = False) -> Chec
 
     def serves(host: Host) -> tuple[bool, str]:
         try:
-            return True, _short(startup.start(hosts, context, host.name, "watch", seconds=BRIEFLY if quiet else None).line)
+            return True, _short(startup.start(hosts, context, host.name, "watch", seconds=BRIEFLY if quiet else None, row=1).line)
         except RunbookError as error:
             return False, error.what.splitlines()[0]
 

@@ -39,6 +39,7 @@ TELL = "|".join(  # lines that a progress display shows
         READY,
     )
 )
+ROW = 50  # quick answers in a row after which visitors are sent to a node (startup_watch.py, serve)
 SILENCE = 60.0  # seconds without a sign of life after which a node counts as lost; one comes every 5 s
 # What an anonymous visitor gets from a node that serves (facts 7); no status: any answer will do.
 PROBES: dict[str, tuple[tuple[str, tuple[int, ...]], ...]] = {
@@ -83,12 +84,20 @@ def signatures() -> tuple[Signature, ...]:
 
 
 def start(
-    fleet: Fleet, ctx: Context, name: str, verb: str = "start", progress: Progress | None = None, first: bool = False, seconds: float | None = None
+    fleet: Fleet,
+    ctx: Context,
+    name: str,
+    verb: str = "start",
+    progress: Progress | None = None,
+    first: bool = False,
+    seconds: float | None = None,
+    row: int = ROW,
 ) -> Started:
     """Start one node and wait until it serves; return its ready line and the time.
 
     `verb`: `start`, `restart`, or `watch` (only wait). `first`: record on the node that its first boot began, and ended.
-    `seconds`: how long to wait at most, instead of the time-out of the parameters.
+    `seconds`: how long to wait at most, instead of the time-out of the parameters. `row`: how many quick answers in a row show that it serves;
+    one is enough where nobody is sent there next.
     Raises HostError with the log line and its explanation as soon as the start has failed.
     """
     node = ctx.topology.node(name)
@@ -103,6 +112,7 @@ def start(
         "seconds": seconds or limit,
         "ready": READY,
         "tell": TELL,
+        "row": row,
         "failures": [signature.pattern for signature in signatures()],
         "probes": [{"address": node.address, "port": 9443, "path": path, "status": ok} for path, ok in PROBES[node.role]],
         "mark": mark_of(ctx) if first else None,
@@ -246,7 +256,7 @@ def first_boots(
             raise Stopped(f"stopped before the first boot of {name}, as asked", name)
         registry.free_lock(database)
         report(name, FIRST_BOOT)
-        started.append(start(fleet, ctx, name, "start", progress, first=True))
+        started.append(start(fleet, ctx, name, "start", progress, first=True, row=ROW if ctx.in_use else 1))
     _refuse_duplicates(database)
     for name in waiting:
         record(name)

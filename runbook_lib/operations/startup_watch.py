@@ -15,7 +15,7 @@ import threading
 import time
 
 LINGER = 1.0  # seconds to wait for the lines that follow a failure (`Caused by: …`)
-ROW, QUICK = 50, 1.0  # a node serves once so many answers in a row took no longer than so many seconds (see serve)
+QUICK = 1.0  # seconds that an answer may take (see serve)
 LAST = 20  # lines of log that go with a failure
 PULSE = 5.0  # seconds between two signs of life
 ONE_AT_A_TIME = threading.Lock()
@@ -174,14 +174,15 @@ def follow(request, log, deadline):
 
 
 def serve(request, deadline):
-    """Wait until every page asked for answers quickly, many times in a row; return None, or a result with the last bad answer.
+    """Wait until every page asked for answers quickly, `row` times in a row; return None, or a result with the last bad answer.
 
-    What just started has nothing compiled. Visitors who come all at once then wait for each other until Nginx gives up (2 s for a connection
-    and its handshake), come again, and the node never catches up. Hence a connection of its own for each answer: that is what costs most.
+    A node that visitors are sent to next needs many: what just started has nothing compiled. Visitors who come all at once then wait for
+    each other until Nginx gives up (2 s for a connection and its handshake), come again, and the node never catches up. Hence a connection
+    of its own for each answer: that is what costs most.
     """
     for probe in request["probes"]:
         row = 0
-        while row < ROW:
+        while row < request["row"]:
             good, words = answers(probe)
             row = row + 1 if good else 0
             if not good:

@@ -258,6 +258,14 @@ def test_after_a_cut_short_first_boot_the_next_run_begins_anew_with_fresh_databa
         assert not (scene.machines[name].home / "solr/data").exists()
 
 
+@pytest.mark.parametrize(("in_use", "row"), [(False, 1), (True, startup.ROW)], ids=["nobody has come yet", "visitors come to the others"])
+def test_a_first_boot_warms_a_node_up_where_visitors_come_to_it_next(scene: Scene, monkeypatch: pytest.MonkeyPatch, in_use: bool, row: int) -> None:
+    real, rows = startup.start, list[int]()
+    monkeypatch.setattr(startup, "start", lambda *given, **more: (rows.append(more["row"]), real(*given, **more))[1])
+    scene.first_boots(replace(scene.ctx, in_use=in_use))
+    assert rows == [row] * 3
+
+
 def test_a_run_that_was_killed_between_two_first_boots_goes_on_with_the_second(scene: Scene) -> None:
     startup.start(scene.fleet, scene.ctx, "store-1", first=True)
     started = scene.first_boots()
@@ -404,19 +412,19 @@ def test_a_probe_does_not_follow_redirects_and_names_what_it_got(server: int) ->
 
 
 @pytest.mark.parametrize(
-    ("took", "asked"),
-    [([1.5, 1.5, 0.1], 2 + startup_watch.ROW), ([0.1] * 20 + [1.5, 0.1], 21 + startup_watch.ROW), ([0.1], startup_watch.ROW)],
-    ids=["slow at first", "slow once more", "warm"],
+    ("row", "took", "asked"),
+    [(50, [1.5, 1.5, 0.1], 52), (50, [0.1] * 20 + [1.5, 0.1], 71), (50, [0.1], 50), (1, [0.1], 1), (1, [1.5, 1.5, 0.1], 3)],
+    ids=["slow at first", "slow once more", "warm", "nobody is sent there", "slow, and nobody is sent there"],
 )
-def test_a_node_serves_once_it_has_answered_quickly_many_times_in_a_row(monkeypatch: pytest.MonkeyPatch, took: list[float], asked: int) -> None:
+def test_a_node_serves_once_it_has_answered_quickly_many_times_in_a_row(monkeypatch: pytest.MonkeyPatch, row: int, took: list[float], asked: int) -> None:
     made = pages(monkeypatch, took)
-    assert startup_watch.serve({"probes": [{"path": "/", "address": "a", "port": 1, "status": [200]}]}, deadline=1e9) is None
+    assert startup_watch.serve({"probes": [{"path": "/", "address": "a", "port": 1, "status": [200]}], "row": row}, deadline=1e9) is None
     assert len(made) == asked
 
 
 def test_a_node_that_never_answers_quickly_does_not_serve(monkeypatch: pytest.MonkeyPatch) -> None:
     made = pages(monkeypatch, [0.1, 3.0] * 100)
-    mute = startup_watch.serve({"probes": [{"path": "/slow", "address": "a", "port": 1, "status": [200]}]}, deadline=30.0)
+    mute = startup_watch.serve({"probes": [{"path": "/slow", "address": "a", "port": 1, "status": [200]}], "row": 50}, deadline=30.0)
     assert mute == {"mute": "/slow", "words": "status 200 after 3.0 s, more than 1 s"}
     assert 18 <= len(made) <= 22, "it was asked until the time was over"
 
