@@ -126,6 +126,13 @@ class Session:
         finally:
             self._looking, self._seen = False, None
 
+    def look(self) -> None:
+        """Ask now what the block of `one_look` would ask when it needs it, so that several threads may plan in it."""
+        self.context()
+        out_of_reach = self.out_of_reach()
+        if len(out_of_reach) < len(self.topology.nodes):
+            self.fleet(without=out_of_reach)
+
     def public_addresses(self) -> dict[str, str]:
         """Return by node name the public address of its machine, or the node's own address where there is none. Makes one call to the cloud."""
         found = self.instances()

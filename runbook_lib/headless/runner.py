@@ -10,6 +10,7 @@ import platform
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -234,11 +235,13 @@ def plan(params: str | Spec, overrides: Mapping[str, Any] | None = None, say: Sa
 
 
 def plans(params: str | Spec, overrides: Mapping[str, Any] | None = None) -> Iterator[tuple[str, Plan]]:
-    """Yield the plan of every chapter that has one, with the chapter's name."""
-    with opened(params, overrides) as deployment, deployment.one_look():
-        for chapter in chapters_of(deployment.spec.pattern):
-            if chapter.converges:
-                yield chapter.name, getattr(deployment, chapter.attribute).plan()
+    """Yield the plan of every chapter that has one, with the chapter's name. After the machines' own they are made at the same time."""
+    with opened(params, overrides) as deployment, deployment.one_look(), ThreadPoolExecutor() as pool:
+        machines, *others = (chapter for chapter in chapters_of(deployment.spec.pattern) if chapter.converges)
+        yield machines.name, getattr(deployment, machines.attribute).plan()
+        deployment.look()
+        made = pool.map(lambda chapter: getattr(deployment, chapter.attribute).plan(), others)
+        yield from zip((chapter.name for chapter in others), made, strict=True)
 
 
 def verify(params: str | Spec, overrides: Mapping[str, Any] | None = None, agreed: bool = False, say: Say = print, made: Made = _nobody) -> int:

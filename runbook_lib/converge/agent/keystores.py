@@ -87,6 +87,7 @@ class Keystores:
             shutil.copyfile(r["path"], fresh)
         store = ["-keystore", fresh, "-storetype", "JKS", "-storepass:env", "RB_PASS"]
         for alias, certificate in sorted(r["certificates"].items()):
-            with contextlib.suppress(Failed):  # not there yet
-                run([r["keytool"], "-delete", "-alias", alias, *store], env={"RB_PASS": r["password"]})
+            if os.path.exists(fresh):
+                with contextlib.suppress(Failed):  # not there yet
+                    run([r["keytool"], "-delete", "-alias", alias, *store], env={"RB_PASS": r["password"]})
             run([r["keytool"], "-importcert", "-noprompt", "-alias", alias, *store], stdin=certificate.encode(), env={"RB_PASS": r["password"]})
