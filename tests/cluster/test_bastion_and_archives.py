@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,52 +12,18 @@ from runbook_lib import pki
 from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.errors import HostError
 from runbook_lib.ssh import Address, Host
-from tests.conftest import need
 from tests.support.drift_tools import as_root
 from tests.support.lab_fixtures import Box, LabClient, Net
+from tests.support.runtime_by_url import by_url
 from tests.support.sso_deployments import deployed, subnet
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
-JVM = Path("/usr/lib/jvm/java-17-openjdk-amd64")
-DRIVER = Path("/usr/share/java/mariadb-java-client.jar")
-BUCKET = "other-ways"
 NUMBER = 46  # of its subnet in the lab's range
 
 
-def put(lab: LabClient, name: str, data: bytes) -> tuple[str, str]:
-    """An object of the bucket: its URL and its sha256."""
-    lab.s3.create_bucket(Bucket=BUCKET)
-    lab.s3.put_object(Bucket=BUCKET, Key=name, Body=data)
-    return f"s3://{BUCKET}/{name}", hashlib.sha256(data).hexdigest()
-
-
-def archive_of(folder: Path, top: str) -> bytes:
-    """As vendors ship a JDK: a tar.gz with one folder at the top, and no link that leads out of it."""
-    renamed = f"--transform=s|^{folder.name}|{top}|"
-    left_out = ["--exclude=src.zip", "--exclude=docs", "--exclude=man"]  # Debian's links to packages that are not installed
-    command = ["tar", "-C", folder.parent, "-chz", renamed, *left_out, folder.name]
-    return subprocess.run(command, check=True, capture_output=True).stdout
-
-
 @pytest.fixture(scope="module")
-def given(lab: LabClient) -> dict[str, Any]:
-    """The parameters: nothing of Java or of its driver comes from the distribution."""
-    need(JVM.is_dir() and DRIVER.exists(), "no OpenJDK 17 and MariaDB driver to make archives of")
-    jdk, jdk_sha256 = put(lab, "jdk.tar.gz", archive_of(JVM, "jdk-17"))
-    driver, driver_sha256 = put(lab, "driver.jar", DRIVER.read_bytes())
-    return {
-        "java.package": None,
-        "java.archive": jdk,
-        "java.sha256": jdk_sha256,
-        "database.driver.url": driver,
-        "database.driver.sha256": driver_sha256,
-        "deployment": "other-ways",
-    }
-
-
-@pytest.fixture(scope="module")
-def cluster(lab: LabClient, given: dict[str, Any]) -> Iterator[Deployment]:
-    deployment = deployed(lab, NUMBER, "greg-single", **given)
+def cluster(lab: LabClient) -> Iterator[Deployment]:
+    deployment = deployed(lab, NUMBER, "greg-single", **by_url(lab), deployment="other-ways")
     yield deployment
     deployment.destroy(confirm="other-ways")
 
