@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,18 @@ def runs_folder() -> Path:
 
 def read(folder: Path) -> list[Entry]:
     """Return the lines of a run's journal, empty without a journal. Incomplete lines, such as a last one cut by a power failure, are left out."""
-    return [entry for entry in lines(folder / "journal.jsonl") if "verb" in entry]
+    journal = folder / "journal.jsonl"
+    try:
+        now = journal.stat()
+    except FileNotFoundError:
+        return []
+    return list(_entries(journal, now.st_size, now.st_mtime_ns))
+
+
+@lru_cache(maxsize=64)
+def _entries(journal: Path, size: int, changed: int) -> tuple[Entry, ...]:
+    """Return the lines of a journal of this size and time. Each report compares its run with all others, whose journals change no more."""
+    return tuple(entry for entry in lines(journal) if "verb" in entry)
 
 
 def lines(path: Path) -> list[Entry]:
