@@ -286,23 +286,30 @@ def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login], report:
     """Make the attempts and return the outcomes by id.
 
     Controls are made first, one after the other, because a user's first sign-in creates its private role. Attempts that must
-    run alone come last, and of these the ones that write a role at the end. All others run in parallel.
+    run alone come last, and of these the ones that write a role at the end. All others run in parallel. Those from the neighbour are made
+    beside all of them: they wait for its machine, come from another address, and it is left when they have ended.
     """
-    first = [attempt for attempt in rows if attempt.kind == "control"]
-    last = sorted((attempt for attempt in rows if attempt.alone or attempt.writes), key=lambda attempt: attempt.writes)
-    between = [attempt for attempt in rows if attempt not in first and attempt not in last]
+    apart = [attempt for attempt in rows if attempt.place == NEIGHBOUR]
+    first = [attempt for attempt in rows if attempt not in apart and attempt.kind == "control"]
+    last = sorted((each for each in rows if each not in apart and (each.alone or each.writes)), key=lambda attempt: attempt.writes)
+    between = [attempt for attempt in rows if attempt not in (*apart, *first, *last)]
 
     def made(attempt: Attempt) -> tuple[str, Outcome]:
         report("proof", attempt.title)
         return attempt.id, try_out(attempt, scene, logins)
 
+    def from_neighbour() -> list[tuple[str, Outcome]]:
+        outcomes = [made(attempt) for attempt in apart]
+        scene.leave_neighbour()
+        return outcomes
+
     outcomes = dict(map(made, first))
-    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool, ThreadPoolExecutor(max_workers=1) as beside:
+        met = beside.submit(from_neighbour)
         try:
             outcomes |= pool.map(made, between)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    if not any(attempt.place == NEIGHBOUR for attempt in last):
-        scene.leave_neighbour()
-    return outcomes | dict(map(made, last))
+        outcomes |= map(made, last)
+        return outcomes | dict(met.result())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from threading import Event as Event_
 from types import SimpleNamespace
 
 import pytest
@@ -132,6 +133,23 @@ def test_each_attempt_is_told_and_after_a_stop_no_more_are_begun(monkeypatch: py
     with pytest.raises(Stopped):
         sso.prove(scene(), progress=cancel)
     assert len(made) < 5
+
+
+def test_attempts_from_the_neighbour_wait_for_its_machine_while_all_others_are_made_and_then_it_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [attempt(id="early"), attempt(id="there", place="neighbour"), attempt(id="there-too", place="neighbour"), attempt(id="late", alone=True)]
+    there, told = Event_(), list[str]()
+
+    def tried(row: Attempt, *_: object) -> Outcome:
+        if row.place == "neighbour":
+            assert there.wait(20), "the machine boots until all others were made"
+        told.append(row.id)
+        if row.id == "late":
+            there.set()
+        return Outcome(row, "held", (), "x")
+
+    monkeypatch.setattr(sso, "try_out", tried)
+    found = sso._all(rows, replace(scene(), leave_neighbour=lambda: told.append("left")), {}, lambda *_: None)
+    assert told == ["early", "late", "there", "there-too", "left"] and list(found) == ["early", "late", "there", "there-too"]
 
 
 def test_an_attempt_without_a_meaning_here_is_left_out_and_named() -> None:
