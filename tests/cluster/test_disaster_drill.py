@@ -175,8 +175,8 @@ def test_everything_is_lost_of_two_tiers_and_both_are_back_and_chapter_08_loses_
         command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "RUNBOOK_RUNS": str(tmp_path / "runs"), "RUNBOOK_HEADLESS": "1"}
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    [result] = (tmp_path / "runs").rglob("result.json")
-    assert json.loads(result.read_text())["recovery"]["lose"] == "database"
+    results = [json.loads(path.read_text()) for path in (tmp_path / "runs").rglob("result.json")]  # other parameters begin a run of their own
+    assert [result["recovery"]["lose"] for result in results if result["recovery"]] == ["database"]
 
 
 def test_accounts_and_the_application_of_an_as_cluster_come_back(workers: Deployed) -> None:
