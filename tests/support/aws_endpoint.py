@@ -1,6 +1,6 @@
 """What tests of the cloud side share: an AWS endpoint in this process, machines with host keys on their consoles.
 
-The account is never emptied: each test has deployments of its own, and the library promises to keep those apart.
+The account is emptied after each module. In a module each test has deployments of its own, and the library promises to keep those apart.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def endpoint() -> Iterator[str]:
+def served() -> Iterator[str]:
     """moto on loopback, one for all tests."""
     os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # 1301 images that nobody asks for
     server_module = pytest.importorskip("moto.server")
@@ -36,6 +36,15 @@ def endpoint() -> Iterator[str]:
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def endpoint(served: str) -> Iterator[str]:
+    """Its URL, with an empty account: what is there makes every later question slower, and quotas are for all of it."""
+    yield served
+    from moto.moto_api._internal.models import moto_api_backend
+
+    moto_api_backend.reset()
 
 
 def _keep_the_rules_of_tokens() -> None:
@@ -57,7 +66,7 @@ def _keep_the_rules_of_tokens() -> None:
     InstanceResponse.run_instances = run_instances  # type: ignore[method-assign]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def aws_config(endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An AWS config file of the kind that the lab writes."""
     path = tmp_path_factory.mktemp("aws") / "aws-config"
