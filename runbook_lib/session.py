@@ -90,6 +90,11 @@ class Session:
         return provenance.head(self.spec, self.cloud.endpoint, self.cloud.caller())
 
     @property
+    def on_aws(self) -> bool:
+        """Whether this deployment is at AWS itself. A lab, or another double, has an endpoint of its own; a config file in the parameters says nothing."""
+        return provenance.environment_of(self.cloud.endpoint, "")[0] == provenance.PRODUCTION
+
+    @property
     def owner(self) -> str:
         """The owner named in the lock: $RUNBOOK_OWNER, otherwise user, machine and process."""
         return os.environ.get("RUNBOOK_OWNER") or f"{self.person} (process {os.getpid()})"
@@ -127,11 +132,12 @@ class Session:
             self._looking, self._seen = False, None
 
     def look(self) -> None:
-        """Ask now what the block of `one_look` would ask when it needs it, so that several threads may plan in it."""
+        """Ask now what the block of `one_look` would ask when it needs it, so that several threads may plan in it. Who needs a machine that is down says so."""
         self.context()
         out_of_reach = self.out_of_reach()
         if len(out_of_reach) < len(self.topology.nodes):
-            self.fleet(without=out_of_reach)
+            with suppress(HostError):
+                self.fleet(without=out_of_reach)
 
     def public_addresses(self) -> dict[str, str]:
         """Return by node name the public address of its machine, or the node's own address where there is none. Makes one call to the cloud."""

@@ -58,7 +58,9 @@ class Launch(Verbs):
         with d.writing(), d.journal.attempt(self.name, "apply"), progress_.progress("Launch", [n.name for n in d.topology.nodes]) as progress:
             left = self.resumed(plan)
             in_cloud = replace(left, pending=tuple(p for p in left.pending if p.stage != SERVICE))
-            done = d.cloud.apply(in_cloud, progress, self._drain, partial(self._roll, progress), renew)
+            done = d.cloud.apply(
+                in_cloud, progress, self._drain, partial(self._roll, progress, {p.host for p in left.pending if p.change.verb == RENEW}), renew
+            )
             d.journal.changed(self.name, done)
             progress.whole("waiting for SSH")
             d.wait_for_ssh(n.name for n in d.topology.nodes)
@@ -80,8 +82,8 @@ class Launch(Verbs):
             d.close()
             d.wait_for_ssh(n.name for n in d.topology.nodes)
 
-    def _roll(self, progress: Any, names: Sequence[str], change: Callable[[str], None]) -> None:
-        """Have `change` done to machines that stop for it or are replaced, one after the other, each out of service meanwhile."""
+    def _roll(self, progress: Any, ending: Collection[str], names: Sequence[str], change: Callable[[str], None]) -> None:
+        """Have `change` done to machines that stop for it or are replaced, one after the other, each out of service meanwhile. `ending`: the replaced ones."""
         d = self.deployment
         if d.context().booted:
             d.wait_for_ssh(node.name for node in d.topology.nodes)
@@ -96,7 +98,7 @@ class Launch(Verbs):
                 tell(name, "is made anew")
                 rebuild(d, name)
 
-        watching = roll(d, names, one, progress, "machine")
+        watching = roll(d, names, one, progress, "machine", ending)
         title = f"{counted(len(names), 'machine')} changed or replaced, one after the other"
         d.journal.table(self.name, "What visitors noticed", noticed(watching, title))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,9 @@ SCHEMA = 1
 FIRST_BOOT, PICTURE = "first boot", "picture"
 QUIET = ("plan", "observed", PICTURE)  # the verbs that change and verify nothing
 Entry = dict[str, Any]
+# Each report compares its run with all others, whose journals change no more: by path their size and time, and their lines.
+_parsed: dict[Path, tuple[tuple[int, int] | None, tuple[Entry, ...]]] = {}
+MOST_PARSED = 100  # more than a deployment's runs that are looked at (continuity.MOST)
 
 
 def runs_folder() -> Path:
@@ -25,19 +27,20 @@ def runs_folder() -> Path:
 
 
 def read(folder: Path) -> list[Entry]:
-    """Return the lines of a run's journal, empty without a journal. Incomplete lines, such as a last one cut by a power failure, are left out."""
+    """Return the lines of a run's journal, not to be changed; empty without a journal. Incomplete lines, as a power failure leaves them, are left out."""
     journal = folder / "journal.jsonl"
     try:
         now = journal.stat()
     except FileNotFoundError:
         return []
-    return list(_entries(journal, now.st_size, now.st_mtime_ns))
-
-
-@lru_cache(maxsize=64)
-def _entries(journal: Path, size: int, changed: int) -> tuple[Entry, ...]:
-    """Return the lines of a journal of this size and time. Each report compares its run with all others, whose journals change no more."""
-    return tuple(entry for entry in lines(journal) if "verb" in entry)
+    state = (now.st_size, now.st_mtime_ns)
+    kept, entries = _parsed.get(journal, (None, ()))
+    if kept != state:
+        entries = tuple(entry for entry in lines(journal) if "verb" in entry)
+        _parsed[journal] = state, entries
+        for oldest in list(_parsed)[:-MOST_PARSED]:
+            _parsed.pop(oldest, None)
+    return list(entries)
 
 
 def lines(path: Path) -> list[Entry]:

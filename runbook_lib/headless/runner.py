@@ -240,7 +240,8 @@ def plans(params: str | Spec, overrides: Mapping[str, Any] | None = None) -> Ite
         machines, *others = (chapter for chapter in chapters_of(deployment.spec.pattern) if chapter.converges)
         yield machines.name, getattr(deployment, machines.attribute).plan()
         deployment.look()
-        made = pool.map(lambda chapter: getattr(deployment, chapter.attribute).plan(), others)
+        parts = [getattr(deployment, chapter.attribute) for chapter in others]
+        made = pool.map(lambda part: part.plan(), parts)
         yield from zip((chapter.name for chapter in others), made, strict=True)
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from runbook_lib.converge.archive import Archive
 from runbook_lib.converge.resources import Resource
 from runbook_lib.roles.context import Context
-from runbook_lib.topology.packages import JAVA
 
 ARCHIVES = "/opt/java"
 OPENJDK = re.compile(r"openjdk-(\d+)-")
@@ -38,6 +37,6 @@ def java(ctx: Context) -> Java:
         digest = (wanted.sha256 or "").lower()
         home = f"{ARCHIVES}/{digest[:12]}"
         return Java(home, (Archive(home, digest, ctx.jdk.url if ctx.jdk else ""),))
-    version = OPENJDK.match(wanted.package or JAVA)
+    version = OPENJDK.match(wanted.package or "")
     home = f"/usr/lib/jvm/java-{version[1]}-openjdk-{ARCHITECTURE}" if version else "/usr/lib/jvm/default-java"
     return Java(home)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from runbook_lib.spec.model import Spec
 from runbook_lib.topology.model import Node
 
-JAVA = "default-jre-headless"
-
 
 def packages_of(node: Node, spec: Spec) -> tuple[str, ...]:
     """Return the names of a node's packages: Java and the JDBC driver where they are packages, and rsync on an AS node.
@@ -15,6 +13,6 @@ def packages_of(node: Node, spec: Spec) -> tuple[str, ...]:
     """
     if not node.tier:
         return ()
-    java = () if spec.java.archive else (spec.java.package or JAVA,)
-    driver = spec.database.driver
-    return (*java, *(() if driver.url or not driver.package else (driver.package,)), *(("rsync",) if node.tier == "as" else ()))
+    java, driver = spec.java, spec.database.driver
+    names = (None if java.archive else java.package, None if driver.url else driver.package, "rsync" if node.tier == "as" else None)
+    return tuple(name for name in names if name)

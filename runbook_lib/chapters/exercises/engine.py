@@ -132,7 +132,7 @@ class Task:
             raise RunbookError(
                 f"{row.id} is about {' or '.join(row.needs.patterns)}; this deployment is {spec.pattern}", where, "open a deployment of that pattern"
             )
-        if spec.cloud.aws_config is None and not agreed:
+        if self.deployment.on_aws and not agreed:
             raise RunbookError(
                 "an exercise breaks the deployment on purpose, and this one is on AWS",
                 where,

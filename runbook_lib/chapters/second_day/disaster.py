@@ -47,7 +47,7 @@ class DisasterDrill:
         d = self.deployment
         if lose not in LOSSES:
             raise RunbookError(f"nothing called {lose!r} can be lost in a drill", "lose", f"there is: {', '.join(LOSSES)}")
-        if d.spec.cloud.aws_config is None and not agreed:
+        if d.on_aws and not agreed:
             what = f"machines of {d.spec.deployment} would be terminated on AWS, and what was written since the drill's backup would be lost: nobody agreed"
             raise RunbookError(what, d.spec.deployment, "say agreed=True in the notebook, or --agreed on the command line")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from runbook_lib.changes import Event
 from runbook_lib.checks.drill.interruption import VisitorWatch, watch
+from runbook_lib.errors import RunbookError
 from runbook_lib.operations import rolling_restart, startup
 from runbook_lib.operations.lost_database import refuse_lost_data
 from runbook_lib.operations.upkeep import turns, updates
@@ -47,10 +48,11 @@ def settle(d: Any) -> None:
         rolling_restart.take_out(d, ())
 
 
-def roll(d: Any, names: Sequence[str], one: Callable[[str, turns.Tell], None], progress: Any, stage: str) -> VisitorWatch:
+def roll(d: Any, names: Sequence[str], one: Callable[[str, turns.Tell], None], progress: Any, stage: str, ending: Collection[str] = ()) -> VisitorWatch:
     """Call `one` for each of these machines in turn, each out of service meanwhile, and return what visitors noticed.
 
     It gets the machine's name, and a function for lines of progress. Where nobody is served yet, the order is the same and nothing is drained.
+    Before the database's machine the databases are backed up; with the product stopped, where the machine is one of `ending` and so goes with its disk.
     """
     watching, ordered = watch(d) if d.context().booted else VisitorWatch(()), turns.in_turn(d.topology, names)
 
@@ -64,12 +66,26 @@ def roll(d: Any, names: Sequence[str], one: Callable[[str, turns.Tell], None], p
     settle(d)
     with watching:
         for name in ordered:
-            if d.topology.node(name).role == "db":
-                tell(name, "a backup first")
-                d.backups.make()
             with watching.during(name), turns.out_of_service(d, name, tell):
+                if d.topology.node(name).role == "db":
+                    _keep(d, name, tell, name in ending)
                 one(name, tell)
     return watching
+
+
+def _keep(d: Any, name: str, tell: turns.Tell, ends: bool) -> None:
+    """Back the databases up. Where their disk `ends` the product stops before: what is written after a backup would be lost. Raises as `Backups.make`."""
+    if not ends:
+        tell(name, "a backup first")
+        d.backups.make()
+        return
+    tell(name, "the product stops, then a backup of everything that was written")
+    startup.stop_all(d.fleet(), d.context())
+    try:
+        d.backups.make()
+    except RunbookError:
+        rebuild(d)  # the machine stays, and the product starts again
+        raise
 
 
 def noticed(watching: VisitorWatch, title: str) -> Table:

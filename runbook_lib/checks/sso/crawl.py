@@ -22,7 +22,7 @@ from runbook_lib.checks.sso.environment import Login, Scene
 from runbook_lib.checks.sso.proof import CHAPTER
 from runbook_lib.checks.sso.publishing import made_id
 from runbook_lib.checks.sso.recorder import TYPED, Recorder, pattern, shown, text_of
-from runbook_lib.checks.sso.screenshots import PATIENCE, SETTLED, SIZE, go, missing, seen_in, sign_in, with_test_users
+from runbook_lib.checks.sso.screenshots import PATIENCE, SETTLED, SIZE, WALKED, first_line, go, missing, seen_in, sign_in, with_test_users
 from runbook_lib.redaction import redactor
 from runbook_lib.webclient.response import Answer
 
@@ -64,7 +64,6 @@ KEEP = """() => {
     return open.call(this, method, ...more);
   };
 }"""
-WALKED_AGAIN = 3  # walks at most, where this machine's network changes meanwhile
 KEPT = "() => sessionStorage.getItem('runbook-answer')"
 # Removes every asset of that name, and the one that the response named. Returns their number and the ones that are left.
 REMOVE = """async ([assets, type, name, made]) => {
@@ -104,11 +103,11 @@ def _lane(scene: Scene, walks: Sequence[_Way], browser: Browser, logins: Mapping
 
 def _walked(browser: Browser, scene: Scene, walk: _Way, logins: Mapping[str, Login]) -> Check:
     """Make one walk in a browser context of its own and return its check. A walk during which this machine's network changed is made again."""
-    for _ in range(WALKED_AGAIN):
+    for _ in range(WALKED):
         status, observed, disturbed = _walked_once(browser, scene, walk, logins)
         if not disturbed:
             return _row(scene, walk, status, observed)
-    return _row(scene, walk, "undecided", f"the network of this machine changed during each of {WALKED_AGAIN} walks; {observed}")
+    return _row(scene, walk, "undecided", f"the network of this machine changed during each of {WALKED} walks; {observed}")
 
 
 def _walked_once(browser: Browser, scene: Scene, walk: _Way, logins: Mapping[str, Login]) -> tuple[Status, str, bool]:
@@ -120,7 +119,7 @@ def _walked_once(browser: Browser, scene: Scene, walk: _Way, logins: Mapping[str
         try:
             crawler.all_of_it(logins.get(kind))
         except Exception as error:  # an error of the browser is not a refusal by Nginx
-            crawler.troubles.append(_first_line(error))
+            crawler.troubles.append(first_line(error))
             with suppress(Exception):
                 crawler.record.settle()
         return *crawler.result(), crawler.record.disturbed
@@ -205,7 +204,7 @@ class Crawler:
         try:
             go(self.page, url, timeout=self._patience())
         except Exception as error:
-            words = _first_line(error)  # a download, or a request without a response, is no trouble here: the recorder has it
+            words = first_line(error)  # a download, or a request without a response, is no trouble here: the recorder has it
             if self._left() > 0 and "Download is starting" not in words and "net::ERR_" not in words:
                 self.troubles.append(f"{shown(url)}: {words}")
         self.record.settle()
@@ -285,7 +284,3 @@ class Crawler:
     def _patience(self) -> float:
         """Return the timeout of the next step in milliseconds: the time that is left, at least one second and at most `PATIENCE`."""
         return min(max(self._left(), 1.0) * 1000, PATIENCE)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -144,7 +144,7 @@ def scene_of(deployment: Session) -> Scene:
         outside_nodes={node.name: addresses[node.name] for node in topology.wso2_nodes},
         neighbour=(neighbour, through(fleet[neighbour], PORT_SECONDS)),
         traits=traits_of(spec, len(topology.lbs)),
-        ask_first=spec.cloud.aws_config is None,
+        ask_first=deployment.on_aws,
         doors=doors,
         pack=contents_of(deployment.pack.members(), deployment.pack.member) if deployment.pack.members and deployment.pack.member else None,
     )

@@ -12,6 +12,7 @@ import html
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from threading import Event
 from typing import Any, Literal
 
 from runbook_lib.changes import Progress, Reporter
@@ -30,6 +31,7 @@ from runbook_lib.webclient.response import Exchange
 CHAPTER = "07_verify_sso_separation"
 WORKERS = 8
 BEHIND_NGINX = ("single", "original", "hosts", "allow-list", "app-removed", "full")
+SILENCE = ("timeout", "closed")  # no answer: a rule that drops packets, or too much to do
 State = Literal["held", "leak", "undecided"]
 EXPECTED = {
     "attempt": ("refused", "it succeeds"),
@@ -287,20 +289,23 @@ def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login], report:
 
     Controls are made first, one after the other, because a user's first sign-in creates its private role. Attempts that must
     run alone come last, and of these the ones that write a role at the end. All others run in parallel. Those from the neighbour are made
-    beside all of them: they wait for its machine, come from another address, and it is left when they have ended.
+    beside all of them: they wait for its machine, and come from another address. What met silence there is tried again when nothing else is
+    under way, because load is silent too; then the neighbour is left.
     """
     apart = [attempt for attempt in rows if attempt.place == NEIGHBOUR]
     first = [attempt for attempt in rows if attempt not in apart and attempt.kind == "control"]
     last = sorted((each for each in rows if each not in apart and (each.alone or each.writes)), key=lambda attempt: attempt.writes)
     between = [attempt for attempt in rows if attempt not in (*apart, *first, *last)]
+    stopped = Event()
 
     def made(attempt: Attempt) -> tuple[str, Outcome]:
         report("proof", attempt.title)
         return attempt.id, try_out(attempt, scene, logins)
 
-    def from_neighbour() -> list[tuple[str, Outcome]]:
-        outcomes = [made(attempt) for attempt in apart]
-        scene.leave_neighbour()
+    def from_neighbour() -> dict[str, Outcome]:
+        outcomes = dict(made(attempt) for attempt in apart if not stopped.is_set())
+        if not any(map(_silent, outcomes.values())):
+            scene.leave_neighbour()
         return outcomes
 
     outcomes = dict(map(made, first))
@@ -308,8 +313,17 @@ def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login], report:
         met = beside.submit(from_neighbour)
         try:
             outcomes |= pool.map(made, between)
+            outcomes |= map(made, last)
         except BaseException:
+            stopped.set()
             pool.shutdown(cancel_futures=True)
             raise
-        outcomes |= map(made, last)
-        return outcomes | dict(met.result())
+        outcomes |= met.result()
+    if again := [outcome.attempt for outcome in met.result().values() if _silent(outcome)]:
+        outcomes |= {attempt.id: try_out(attempt, scene, logins) for attempt in again}
+        scene.leave_neighbour()
+    return outcomes
+
+
+def _silent(outcome: Outcome) -> bool:
+    return any(seen.page in SILENCE for seen in outcome.seen)

@@ -16,6 +16,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -35,7 +36,7 @@ from runbook_lib.webclient.response import Answer
 from runbook_lib.webclient.transport import tls_context
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Response
+    from playwright.sync_api import Browser, BrowserContext, Page, Response
 
 T = TypeVar("T")
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")  # the first draws no windows, and takes half the processor
@@ -230,42 +231,55 @@ def _walked(browser: Browser, scene: Scene, id_: str, who: str, login: Login) ->
     An error of the browser is not a refusal, and a page is lost whenever an interface of this machine comes or goes: the walk is then made
     again, at most `WALKED` times in all.
     """
+    failures, shots = list[str](), list[Shot]()
     for _ in range(WALKED):
-        context = browser.new_context(viewport=SIZE, locale="en-GB")  # type: ignore[arg-type]
-        try:
-            page = context.new_page()
-            page.set_default_timeout(PATIENCE)
-            statuses: dict[str, int] = {}
-            page.on("response", partial(_keep_status, statuses))
-            return (_side_door if id_ == SIDE_DOOR else _one_sign_in)(page, statuses, scene, id_, who, login)
-        except Exception as error:
-            why = redactor.redact(str(error).splitlines()[0])
-        finally:
-            context.close()
-    return [], _row(scene, id_, who, "undecided", f"the browser failed {WALKED} times, the last time with: {why}")
+        with ExitStack() as ending:
+            shots = []
+            try:
+                context = browser.new_context(viewport=SIZE, locale="en-GB")  # type: ignore[arg-type]
+                ending.callback(_close, context)
+                page = context.new_page()
+                page.set_default_timeout(PATIENCE)
+                statuses: dict[str, int] = {}
+                page.on("response", partial(_keep_status, statuses))
+                return shots, (_side_door if id_ == SIDE_DOOR else _one_sign_in)(page, statuses, scene, id_, who, login, shots)
+            except Exception as error:
+                failures.append(redactor.redact(first_line(error)))
+    words = "; then: ".join(dict.fromkeys(failures))
+    return shots, _row(scene, id_, who, "undecided", f"the browser failed {WALKED} times: {words}")
+
+
+def _close(context: BrowserContext) -> None:
+    with suppress(Exception):  # of a browser that has ended
+        context.close()
 
 
 def _keep_status(statuses: dict[str, int], response: Response) -> None:
     statuses[response.url] = response.status
 
 
-def _one_sign_in(page: Page, statuses: Mapping[str, int], scene: Scene, id_: str, who: str, login: Login) -> tuple[list[Shot], Check]:
-    """Sign in at the Store, then open the Publisher, as one user; return the screenshots and the check."""
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, or the name of its kind."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _one_sign_in(page: Page, statuses: Mapping[str, int], scene: Scene, id_: str, who: str, login: Login, shots: list[Shot]) -> Check:
+    """Sign in at the Store, then open the Publisher, as one user; return the check, and put the screenshots into `shots`."""
     store, publisher = (f"https://{scene.hosts[key]}/{key}" for key in ("store", "publisher"))
     user = who[0].upper() + who[1:]
     sign_in(page, f"{store}/login", login)
     seen = seen_in(scene, page, statuses, login)
-    shots = [Shot(f"{id_}-at-store", f"{user} at the Store", pictured(page), _caption(seen), seen.page)]
+    shots.append(Shot(f"{id_}-at-store", f"{user} at the Store", pictured(page), _caption(seen), seen.page))
     if seen.page != "store-signed-in":
-        return shots, _row(scene, id_, who, "undecided", f"could not sign in at the Store: {seen}")
+        return _row(scene, id_, who, "undecided", f"could not sign in at the Store: {seen}")
     go(page, f"{publisher}/")
     seen = seen_in(scene, page, statuses, login)
     shots.append(Shot(f"{id_}-opens-publisher", f"{user} opens the Publisher", pictured(page), _caption(seen), seen.page))
-    return shots, _decided(scene, id_, who, seen, _leaks(scene))
+    return _decided(scene, id_, who, seen, _leaks(scene))
 
 
-def _side_door(page: Page, statuses: Mapping[str, int], scene: Scene, id_: str, who: str, login: Login) -> tuple[list[Shot], Check]:
-    """Send name and password to the Publisher's API from a form, then open the Publisher, as a user without its role; return screenshots and check."""
+def _side_door(page: Page, statuses: Mapping[str, int], scene: Scene, id_: str, who: str, login: Login, shots: list[Shot]) -> Check:
+    """Send name and password to the Publisher's API from a form, then open the Publisher, as a user without its role; as `_one_sign_in`."""
     publisher = f"https://{scene.hosts['publisher']}"
     go(page, f"{publisher}/publisher/")
     with page.expect_navigation():
@@ -273,11 +287,11 @@ def _side_door(page: Page, statuses: Mapping[str, int], scene: Scene, id_: str, 
     page.wait_for_load_state()
     seen = seen_in(scene, page, statuses, login)
     title = "The side door: a Store user sends name and password to the Publisher's API"
-    asked = Shot(f"{id_}-asked", title, pictured(page), _caption(seen), seen.page)
+    shots.append(Shot(f"{id_}-asked", title, pictured(page), _caption(seen), seen.page))
     go(page, f"{publisher}/publisher/pages/gc-landing")
     seen = seen_in(scene, page, statuses, login)
-    opened = Shot(f"{id_}-opens-publisher", "A Store user at the Publisher, by the side door", pictured(page), _caption(seen), seen.page)
-    return [opened, asked], _decided(scene, id_, who, seen, _door_is_open(scene))
+    shots.insert(0, Shot(f"{id_}-opens-publisher", "A Store user at the Publisher, by the side door", pictured(page), _caption(seen), seen.page))
+    return _decided(scene, id_, who, seen, _door_is_open(scene))
 
 
 def _decided(scene: Scene, id_: str, who: str, seen: Seen, leaks: bool) -> Check:

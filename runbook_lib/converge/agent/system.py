@@ -2,7 +2,14 @@
 from .core import *  # noqa: F403
 
 # --- agent ---
+QUIET = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    "NEEDRESTART_MODE": "l",
+    "LC_ALL": "C",
+}  # l: only list services that need a restart, and restart none on a live node
+OPTIONS = ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold"]  # of apt-get
 AT_LAUNCH = "runbook-packages"  # the transient unit by which user data installs packages
+LONGEST = 600  # seconds that it may take
 INSTALLING = "/run/systemd/transient/%s.service" % AT_LAUNCH  # systemd removes the file when the unit has ended
 LOADED = "/run/runbook/loaded"  # one empty file per unit; its mtime is the time of the agent's last start or reload of the unit
 
@@ -18,31 +25,37 @@ def installed_packages():
     return found
 
 
+def await_launch():
+    """Wait while user data installs packages: a plan of now would be overtaken in a moment. A word every few seconds: silence is taken for a lost host."""
+    began = told = time.monotonic()
+    while os.path.exists(INSTALLING) and time.monotonic() - began < LONGEST:
+        time.sleep(0.1)
+        if time.monotonic() - told > 5:
+            told = time.monotonic()
+            say(waiting="user data installs packages")
+
+
 @handles("package")
 class Packages:
     @staticmethod
     def probe(resources):
-        until = time.monotonic() + 300
-        while os.path.exists(INSTALLING) and time.monotonic() < until:  # a plan of now would be overtaken in a moment
-            time.sleep(0.1)
+        await_launch()
         installed = installed_packages()
         return [{"version": installed.get(r["name"])} for r in resources]
 
     @staticmethod
     def apply(resources):
         names = [r["name"] for r in resources]
-        quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}  # l: only list services that need a restart, and restart none on a live node
-        options = ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold", "--no-install-recommends"]
-        install = ["apt-get", *options, "install", "--", *names]
+        install = ["apt-get", *OPTIONS, "--no-install-recommends", "install", "--", *names]
         try:
-            unlocked(install, quiet)
+            unlocked(install)
         except Failed:  # an earlier installation was interrupted, or the package lists are missing or older than the mirror
-            unlocked(["dpkg", "--configure", "-a"], quiet)
-            unlocked(["apt-get", "-q", "update"], quiet)
-            unlocked(install, quiet)
+            unlocked(["dpkg", "--configure", "-a"])
+            unlocked(["apt-get", "-q", "update"])
+            unlocked(install)
 
 
-def unlocked(command, env, seconds=300.0):
+def unlocked(command, seconds=300.0):
     """Run a command of dpkg or apt and return its output; wait up to `seconds` while another process, such as automatic upgrades, holds a lock.
 
     The option DPkg::Lock::Timeout waits for dpkg's own lock only, not for the locks of the package lists and of the archives.
@@ -51,7 +64,7 @@ def unlocked(command, env, seconds=300.0):
     until = time.monotonic() + seconds
     while True:
         try:
-            return run(command, env={**env, "LC_ALL": "C"})
+            return run(command, env=QUIET)
         except Failed as error:
             held = any(words in str(error) for words in ("Could not get lock", "Unable to lock", "is locked by another process"))
             if not held or time.monotonic() > until:

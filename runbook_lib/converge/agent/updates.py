@@ -9,8 +9,6 @@ KERNELS = ("/vmlinuz", "/boot/vmlinuz")  # Debian and Ubuntu point them to the n
 FLAG = "/run/reboot-required"  # written by packages that say so themselves, the kernel's among them
 PLANNED = re.compile(r"^Inst (\S+) (?:\[(\S+)\] )?\((\S+) (.*?) ?\[\w+\]\)", re.M)
 OF_SYSTEM = ("/usr/", "/lib", "/bin/", "/sbin/")  # where packages put programs: nothing else is replaced by an update
-QUIET = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l", "LC_ALL": "C"}
-OPTIONS = ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold"]
 
 
 def parse_simulation(text, told_apart):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from runbook_lib.aws.client_tokens import ClientTokens
 from runbook_lib.aws.images import Ami, find_image
-from runbook_lib.converge.agent.system import AT_LAUNCH
+from runbook_lib.converge.agent.system import AT_LAUNCH, LONGEST, OPTIONS, QUIET
 from runbook_lib.errors import CloudError
 from runbook_lib.launch import instance_profile, key_pair
 from runbook_lib.launch.instances.described import FIRST_PAUSE, LONGEST_PAUSE, instances_of
@@ -26,10 +28,6 @@ ssh_genkeytypes: [ed25519]
 ssh_pwauth: false
 disable_root: true
 """
-# In the background: cloud-init prints the host keys, which chapter 01 waits for, after its commands.
-INSTALL = """\
-dpkg-query --status {packages} >/dev/null 2>&1 || systemd-run --collect --unit={unit} --setenv=DEBIAN_FRONTEND=noninteractive sh -c '
-install="apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends install {packages}"; $install || {{ apt-get -q update && $install; }}'"""
 AT_ONCE = 8  # calls in flight
 SPENT_TOKEN = ("IdempotentInstanceTerminated", "IdempotentParameterMismatch")  # the token was used: for a machine that ended, or for another one
 
@@ -100,10 +98,20 @@ def user_data(inventory: Inventory, node: str) -> str:
     The packages of a WSO2 node are installed meanwhile: the chapter that would install them comes after the database's.
     """
     packages = packages_of(inventory.topology.node(node), inventory.spec)
-    install = (INSTALL.format(packages=" ".join(packages), unit=AT_LAUNCH),) if packages else ()
-    steps = (*instance_profile.at_first_boot(inventory), *install)
+    steps = (*instance_profile.at_first_boot(inventory), *([_installing(packages)] if packages else []))
     commands = "".join(f"- {json.dumps(['sh', '-c', step])}\n" for step in steps)
     return USER_DATA.format(name=node) + (f"runcmd:\n{commands}" if commands else "")
+
+
+def _installing(packages: Sequence[str]) -> str:
+    """Return the command that installs packages in the background: cloud-init prints the host keys, which chapter 01 waits for, after its commands.
+
+    It tries again, because apt's own timers hold its locks at a first boot. What it could not install, the node's chapter does.
+    """
+    install = shlex.join(["apt-get", *OPTIONS, "--no-install-recommends", "install", *packages])
+    script = f"{install} || for again in 1 2 3 4 5 6; do apt-get -q update && {install} && exit; sleep 10; done"
+    unit = ["systemd-run", "--collect", f"--unit={AT_LAUNCH}", *(f"--setenv={name}={value}" for name, value in QUIET.items())]
+    return f"dpkg-query --status {shlex.join(packages)} >/dev/null 2>&1 || {shlex.join([*unit, 'timeout', str(LONGEST), 'sh', '-c', script])}"
 
 
 def _shown_late(inventory: Inventory, node: Node) -> Instance | None:

@@ -56,7 +56,8 @@ def notice(topology: Topology, name: str, anew: bool = False) -> Change:
         return Change("service", "interrupt", f"the only one of its role: what it serves is not there until {until}")
     if node.role == "db":
         until = "the backup is restored and every node has booted on it" if anew else "the server has restarted (seconds), or the machine (a minute or two)"
-        return Change("service", "interrupt", f"a backup first; what needs the databases is not there until {until}")
+        first = "the product stops, then a backup" if anew else "a backup first"
+        return Change("service", "interrupt", f"{first}; what needs the databases is not there until {until}")
     if node.role.startswith("lb"):
         until = (
             "Nginx is installed on the new machine (minutes)"

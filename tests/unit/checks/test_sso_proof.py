@@ -152,6 +152,19 @@ def test_attempts_from_the_neighbour_wait_for_its_machine_while_all_others_are_m
     assert told == ["early", "late", "there", "there-too", "left"] and list(found) == ["early", "late", "there", "there-too"]
 
 
+def test_silence_that_the_neighbour_met_is_tried_again_when_nothing_else_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, told = [attempt(id="there", place="neighbour"), attempt(id="late", alone=True)], list[str]()
+
+    def tried(row: Attempt, *_: object) -> Outcome:
+        told.append(row.id)
+        pages = ["open" if told.count("there") == 2 else "timeout"] if row.id == "there" else ["refused"]
+        return Outcome(row, "leak" if pages == ["open"] else "held", tuple(Seen(page, page, page) for page in pages), "x")
+
+    monkeypatch.setattr(sso, "try_out", tried)
+    found = sso._all(rows, replace(scene(), leave_neighbour=lambda: told.append("left")), {}, lambda *_: None)
+    assert sorted(told[:2]) == ["late", "there"] and told[2:] == ["there", "left"] and found["there"].state == "leak"
+
+
 def test_an_attempt_without_a_meaning_here_is_left_out_and_named() -> None:
     rows = {row.id: row for row in matrix()[0]}
     assert not rows["sni-and-host-differ"].applies(scene(traits=frozenset(["two-fronts"])))

@@ -12,6 +12,7 @@ import sys
 import threading
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -269,9 +270,33 @@ def test_a_lock_of_somebody_else_is_waited_for_and_any_other_failure_is_not(tmp_
     lock.touch()
     script = f"echo x >> {asked}; if [ -e {lock} ]; then echo 'E: Could not get lock /var/lib/apt/lists/lock.' >&2; exit 100; fi"
     threading.Timer(1.2, lock.unlink).start()
-    system.unlocked(["sh", "-c", script], {})
+    system.unlocked(["sh", "-c", script])
     assert len(asked.read_text().split()) >= 2
     asked.unlink()
     with pytest.raises(system.Failed, match="Unable to locate package"):
-        system.unlocked(["sh", "-c", f"echo x >> {asked}; echo 'E: Unable to locate package x' >&2; exit 100"], {})
+        system.unlocked(["sh", "-c", f"echo x >> {asked}; echo 'E: Unable to locate package x' >&2; exit 100"])
     assert asked.read_text().split() == ["x"]
+
+
+def test_packages_that_user_data_installs_are_waited_for_with_a_word_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller takes silence for a lost host."""
+    installing, now, told = tmp_path / "runbook-packages.service", [0.0], list[dict[str, str]]()
+    installing.touch()
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        if now[0] > 12 and not never:
+            installing.unlink()
+
+    monkeypatch.setattr(system, "INSTALLING", str(installing))
+    monkeypatch.setattr(system, "say", lambda **message: told.append(message))
+    monkeypatch.setattr(system, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    never = False
+    system.await_launch()
+    assert 12 < now[0] < 13 and told == [{"waiting": "user data installs packages"}] * 2
+    system.await_launch()
+    assert now[0] < 13, "there is nothing to wait for"
+    installing.touch()
+    never = True
+    system.await_launch()
+    assert 600 < now[0] < 620, "no machine is waited for for ever"

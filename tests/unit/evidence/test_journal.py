@@ -179,6 +179,17 @@ def test_a_later_answer_to_the_same_check_counts(journal: Journal) -> None:
     assert [row["status"] for row in journal.result()["checks"]] == ["pass", "pass"]
 
 
+def test_a_journal_that_grew_or_is_gone_is_read_anew(journal: Journal) -> None:
+    journal.write("02_install_mysql", "verify")
+    before = len(runs.read(journal.folder))
+    journal.write("02_install_mysql", "apply")
+    assert len(runs.read(journal.folder)) == before + 1
+    runs.read(journal.folder).clear()
+    assert len(runs.read(journal.folder)) == before + 1
+    (journal.folder / "journal.jsonl").unlink()
+    assert runs.read(journal.folder) == []
+
+
 def test_proven_are_the_chapters_that_ended_well(journal: Journal) -> None:
     journal.write("01_launch_ec2", "chapter")
     journal.write("02_install_mysql", "chapter", ok=False, error="no")

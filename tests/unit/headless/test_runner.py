@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -27,6 +28,30 @@ from runbook_lib.spec.model import Spec
 pytestmark = pytest.mark.slow  # a kernel per chapter
 PARAMS = "params/greg-separated.lab.yaml"
 SECRET = "correct-horse-battery-staple"
+
+
+def test_plans_of_the_later_chapters_are_made_at_once_and_told_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    meeting, looked = threading.Barrier(3), list[str]()
+
+    class Fake:
+        def one_look(self) -> AbstractContextManager[None]:
+            return nullcontext()
+
+        def look(self) -> None:
+            looked.append("look")
+
+        def __getattr__(self, name: str) -> Any:
+            return SimpleNamespace(plan=lambda: looked.append(name) or f"plan of {name}" if name == "launch" else (meeting.wait(20), f"plan of {name}")[1])
+
+    deployment = Fake()
+    deployment.spec = SimpleNamespace(pattern="greg-separated")  # type: ignore[attr-defined]
+    monkeypatch.setattr(runner, "opened", lambda *_: nullcontext(deployment))
+    found = [*runner.plans("x")]
+    assert found == [
+        (CHAPTERS[name].name, f"plan of {CHAPTERS[name].attribute}")
+        for name in ("01_launch_ec2", "02_install_mysql", "04_configure_greg_nodes", "05_configure_nginx")
+    ]
+    assert looked == ["launch", "look"]
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import shlex
 import socket
 import subprocess
 import time
@@ -145,8 +147,31 @@ def test_user_data_installs_the_packages_of_a_wso2_node_beside_the_first_boot_an
     said = {node.name: yaml.safe_load(launching.user_data(cloud.inventory(), node.name)) for node in cloud.topology.nodes}
     assert [name for name, text in said.items() if "runcmd" in text] == ["greg-1"]
     [[shell, _, step]] = said["greg-1"]["runcmd"]
-    assert shell == "sh" and "systemd-run --collect" in step and "install default-jre-headless libmariadb-java" in step
-    assert subprocess.run(["sh", "-n"], input=step, text=True).returncode == 0
+    assert shell == "sh" and "systemd-run --collect --unit=runbook-packages" in step and "--setenv=NEEDRESTART_MODE=l" in step
+    inner = shlex.split(step)[-1]
+    assert "--no-install-recommends install default-jre-headless libmariadb-java" in inner
+    for text in (step, inner):
+        assert subprocess.run(["sh", "-n"], input=text, text=True).returncode == 0
+    assert len(launching.user_data(cloud.inventory(), "greg-1")) < 16_384, "EC2 takes no more"
+
+
+@pytest.mark.parametrize(
+    ("fails", "asked"), [(0, ["install"]), (1, ["install", "update", "install"]), (2, ["install", "update", "install", "update", "install"])]
+)
+def test_user_data_tries_again_where_lists_are_missing_or_locks_are_held(cloud: Cloud, tmp_path: Path, fails: int, asked: list[str]) -> None:
+    [[_, _, step]] = yaml.safe_load(launching.user_data(cloud.inventory(), "greg-1"))["runcmd"]
+    programs = {
+        "apt-get": f'case "$*" in *install*) echo install;; *) echo update;; esac >> {tmp_path}/asked; case "$*" in *install*) '
+        f"[ $(grep -c install {tmp_path}/asked) -gt {fails} ];; esac",
+        "systemd-run": 'while [ "${1#--}" != "$1" ]; do shift; done; "$@"',
+        "dpkg-query": "exit 1",
+        "sleep": ":",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    subprocess.run(["sh", "-c", step], env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True, timeout=60)
+    assert (tmp_path / "asked").read_text().split() == asked
 
 
 def test_ssh_is_open_to_the_operator_only(cloud: Cloud) -> None:
