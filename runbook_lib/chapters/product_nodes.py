@@ -15,7 +15,7 @@ from runbook_lib.changes import Change, Event, Pending, Plan, Result
 from runbook_lib.chapters.base import Converging
 from runbook_lib.chapters.second_day import administrator
 from runbook_lib.check import CheckTable
-from runbook_lib.checks.product_nodes import boot_times, verify_nodes
+from runbook_lib.checks.product_nodes import boot_times, running, verify_nodes
 from runbook_lib.converge import engine
 from runbook_lib.errors import HostError, LockHeld, PlanOvertaken, RunbookError, Stopped
 from runbook_lib.evidence.pictures.boots import first_boots
@@ -111,10 +111,12 @@ class ProductNodes(Converging):
         return paths
 
     def _served(self, context: Context, names: Sequence[str], progress: Any) -> None:
-        """Wait until these nodes serve; those with a new pack are then proven."""
-        serving, hosts = [name for name in names if name in context.booted], self.deployment.fleet()
-        startup.wait_ready(hosts, context, serving, progress)
-        replacement.prove(hosts, context, serving)
+        """Wait until these nodes serve; those with a new pack are then proven, when none of their checks fails. Raises ChecksFailed when one does."""
+        d, serving = self.deployment, [name for name in names if name in context.booted]
+        startup.wait_ready(d.fleet(), context, serving, progress)
+        if new := replacement.unproven(d.fleet(), context, serving):
+            CheckTable(running(d, context, self.name, new)).raise_if_failed()
+            replacement.prove(d.fleet(), context, sorted(new))
 
     def _roll_back(self, context: Context, error: RunbookError, dumps: Sequence[str], progress: Any) -> None:
         """Give the nodes that do not serve with the new pack their old home back, and put them back into Nginx.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,7 @@ def verify_nodes(deployment: Session, chapter: str, quiet: bool = False) -> Chec
 
     for name, (ok, seen) in hosts.each(serves, [n.name for n in d.topology.wso2_nodes]).items():
         rows.append(answered(f"node-serves-{name}", f"{name} is started and answers on 9443", ok, "started and answering", seen, name, chapter))
-    rows += _running(d, context, chapter)
+    rows += running(d, context, chapter)
     missing = [n.name for n in d.topology.wso2_nodes if n.name not in context.booted]
     seen = f"not recorded: {', '.join(missing)}" if missing else "all recorded"
     rows.append(answered("first-boots", "Every first boot was seen complete", not missing, "all recorded", seen, "EC2 tags", chapter))
@@ -123,9 +123,9 @@ def _utc(logged: str, offset: str) -> str:
     return datetime.strptime(f"{logged} {offset.strip() or '+0000'}", "%Y-%m-%d %H:%M:%S,%f %z").astimezone(UTC).isoformat(timespec="milliseconds")
 
 
-def _running(d: Session, context: Context, chapter: str) -> list[Check]:
-    """Return the checks of each node's running process: its configuration files may have changed since it read them."""
-    nodes = {node.name: node for node in d.topology.wso2_nodes}
+def running(d: Session, context: Context, chapter: str, names: Collection[str] | None = None) -> list[Check]:
+    """Return the checks of each node's running process, or of those named: its configuration files may have changed since it read them."""
+    nodes = {node.name: node for node in d.topology.wso2_nodes if names is None or node.name in names}
     said = d.fleet().each(lambda host: node_report.answer(host.run(node_report.question(nodes[host.name], d.spec), timeout=60).stdout), list(nodes))
     found: list[Check] = []
     for name, node in nodes.items():
