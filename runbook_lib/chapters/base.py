@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
 def banner(deployment: Session) -> display.Html:
     """Return in one line which deployment this is, at which endpoint, and whether that is AWS itself (PRODUCTION) or another (REHEARSAL)."""
-    kind = provenance.PRODUCTION if deployment.on_aws else provenance.REHEARSAL
-    place = deployment.cloud.aws.endpoint or f"AWS {deployment.spec.cloud.region}"
+    aws = deployment.cloud.aws
+    kind, _ = provenance.environment_of(aws.endpoint or f"https://ec2{provenance.AWS[0]}", "")
+    place = aws.endpoint or f"AWS {deployment.spec.cloud.region}"
     words = f"{deployment.spec.deployment} ({deployment.spec.pattern}) at {place}"
     markup = f'<p class="rb-banner rb-{kind.lower()}" role="status"><strong>{kind}</strong> {html.escape(words)}</p>'
     return display.Html(markup, f"{kind}: {words}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,8 +19,10 @@ from tests.fakes import context
 
 def test_over_the_internet_a_machine_without_a_public_address_is_reached_through_the_first_nginx() -> None:
     topology = context("greg-original", cloud={"connect_via": "public"}).topology
-    machines = {node.name: SimpleNamespace(address=node.address, dial="198.51.100.7" if node in topology.lbs else node.address) for node in topology.nodes}
-    cloud = SimpleNamespace(bastion=lambda: None, login_user="admin", host_keys=lambda name: (f"ssh-ed25519 {name}",))
+    machines = {
+        node.name: SimpleNamespace(id=node.name, address=node.address, dial="198.51.100.7" if node in topology.lbs else node.address) for node in topology.nodes
+    }
+    cloud = SimpleNamespace(bastion=lambda: None, login_user="admin", host_keys=lambda name, instance: (f"ssh-ed25519 {name}",))
     opened = SimpleNamespace(topology=topology, cloud=cloud)
     found = {name: Session._address(opened, name, machine) for name, machine in machines.items()}  # type: ignore[arg-type]
     assert {name: at.via for name, at in found.items() if at.via} == dict.fromkeys(("db-1", "greg-1", "greg-2", "greg-3"), "lb-store-1")
@@ -95,3 +98,23 @@ def test_in_one_look_the_cloud_is_asked_once_for_its_machines_whatever_lies_insi
     opened.instances()
     opened.instances()
     assert len(asked) == 3, "outside of it a change must be seen at once"
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_aws"),
+    [
+        (None, True),
+        ("profile", True),
+        ("endpoint_url = https://ec2.eu-west-1.amazonaws.com", True),
+        ("endpoint_url = http://10.99.0.1:5000", False),
+        ("endpoint_url = https://amazonaws.com.example.org", False),
+    ],
+)
+def test_a_deployment_is_on_aws_unless_another_endpoint_is_called(settings: str | None, is_aws: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A config file of one's own is no lab: drills and exercises ask before they harm what is on AWS."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    (tmp_path / "config").write_text("[default]\nregion = us-east-1\n" + (settings or "").replace("profile", "output = json") + "\n")
+    chosen = {"cloud.aws_config": str(tmp_path / "config") if settings else None}
+    deployment = Session(load_spec("params/greg-single.lab.yaml", chosen), SimpleNamespace())  # type: ignore[arg-type]
+    assert deployment.on_aws == is_aws

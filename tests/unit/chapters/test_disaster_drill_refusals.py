@@ -25,6 +25,7 @@ class Untouched:
         self.spec = load_spec(ROOT / params, overrides)
         self.topology = topology_of(self.spec)
         self.disaster = DisasterDrill(self)  # type: ignore[arg-type]
+        self.on_aws = params == AWS
 
     def __getattr__(self, name: str) -> Any:
         pytest.fail(f"{name} was asked")
