@@ -119,12 +119,15 @@ def test_killed_while_a_store_node_more_boots_the_next_run_ends_it_and_no_get_fa
         eventually(lambda: mark() == "complete", "the node boots to its end by itself", 120)
         return three.cli("run", "--to", "05", seconds=900)
 
-    meanwhile = under_load(cluster, ("store",), grow)
-    meanwhile.was_served(ended(meanwhile.done))
-    assert three.cli("plan").returncode == 0
-    settle(target_of(deployment, "store"), [*STORES, "store-3"], 60)  # every one of them serves
-    deployment.close()
-    ended(with_params(cluster, cloud__disk_gb=28).cli("run", "--to", "05", seconds=900))
+    try:
+        meanwhile = under_load(cluster, ("store",), grow)
+        meanwhile.was_served(ended(meanwhile.done))
+        assert three.cli("plan").returncode == 0
+        settle(target_of(deployment, "store"), [*STORES, "store-3"], 60)  # every one of them serves
+    finally:
+        deployment.close()
+        done = with_params(cluster, cloud__disk_gb=28).cli("run", "--to", "05", seconds=900)
+    ended(done)
 
 
 def test_workers_get_another_type_one_at_a_time_and_go_back_and_no_get_fails(as_cluster: Deployed, as_deployment: Deployment) -> None:
