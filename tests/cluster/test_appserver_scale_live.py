@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from runbook_lib.checks.drill.failover import target_of
-from runbook_lib.checks.drill.load import Sample, Stream
 from tests.support.deployments import Deployed, in_lab, made, on
+from tests.support.watched import Meanwhile, ended, under_load
 
-pytestmark = pytest.mark.full
+pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
 FEW, MANY = ["as-worker-1", "as-worker-2"], ["as-worker-1", "as-worker-2", "as-worker-3", "as-worker-4"]
 
 
@@ -29,25 +27,10 @@ def two(four: Deployed) -> Deployed:
     return replace(four, overrides={**four.overrides, "nodes.worker": 2})
 
 
-@dataclass(frozen=True)
-class Meanwhile:
-    """A run of the chapters, and what visitors met during it."""
-
-    done: subprocess.CompletedProcess[str]
-    samples: list[Sample]
-
-    @property
-    def failures(self) -> list[str]:
-        return [f"{sample.at:.1f} s, visitor {sample.visitor}: {sample.failure}" for sample in self.samples if sample.failure]
-
-
 def run_under_load(deployed: Deployed) -> Meanwhile:
-    deployment = deployed.open()
-    with Stream(target_of(deployment, "as"), rate=50, visitors=40) as stream:
-        done = deployed.cli("run")
-    deployment.close()
-    assert done.returncode == 0, done.stdout[-5000:]
-    return Meanwhile(done, stream.samples)
+    meanwhile = under_load(deployed, ("as",), lambda: deployed.cli("run", seconds=900))
+    meanwhile.was_served(ended(meanwhile.done))
+    return meanwhile
 
 
 def observed(deployed: Deployed, id: str) -> str:
@@ -84,14 +67,14 @@ def test_surplus_workers_are_named_in_the_plan_and_go_without_a_failed_request(t
         [line] = [line for line in planned.stdout.splitlines() if "machine" in line and name in line]
         assert "delete" in line and "Nginx stops sending to it, then it is terminated" in line
     meanwhile = run_under_load(two)
-    assert meanwhile.failures == []
-    assert {sample.node for sample in meanwhile.samples} == set(MANY), "all were in use before"
+    left = two.journal("left")
+    assert {row["host"] for row in left if "out of Nginx, then its product was stopped within" in row["change"]} == {"as-worker-3", "as-worker-4"}, left
+    assert meanwhile.nodes("as") == set(MANY), "all were in use before"
     is_whole(two, FEW)
     assert set(two.open().instances()) == {"lb-1", "db-1", "as-manager-1", *FEW}
 
 
 def test_new_workers_join_a_cluster_that_serves_without_a_failed_request(four: Deployed, two: Deployed) -> None:
-    meanwhile = run_under_load(four)
-    assert meanwhile.failures == []
-    assert {sample.node for sample in meanwhile.samples} == set(MANY), "the new ones were in use at the end"
+    assert run_under_load(four).nodes("as") == set(MANY), "the new ones were in use at the end"
+    assert four.journal("left") == []
     is_whole(four, MANY)

@@ -6,7 +6,6 @@ Java 8, which every test run thus sees on a cluster that is verified whole; `tes
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +16,7 @@ from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.operations import registry
 from runbook_lib.operations.startup import mark_of
 from tests.support.deployments import Deployed, in_lab
-from tests.support.drift_tools import OURS, Running, as_root
+from tests.support.drift_tools import OURS, Running, as_root, named_in
 
 AS_ON_AWS = {"cloud__image": "debian-sid", "database__package": "mysql-server", "java__package": "openjdk-8-jre-headless"}
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.image(AS_ON_AWS["cloud__image"])]
@@ -38,12 +37,6 @@ def opened(cluster: Deployed) -> Iterator[Deployment]:
     deployment = cluster.open()
     yield deployment
     deployment.close()
-
-
-def _verbs(deployed: Deployed, verb: str) -> list[dict[str, Any]]:
-    """The newest run's lines of one verb."""
-    lines = (deployed.latest / "journal.jsonl").read_text().splitlines()
-    return [entry for entry in map(json.loads, lines) if entry["verb"] == verb]
 
 
 def _mark(deployment: Deployment, node: str) -> str:
@@ -85,7 +78,7 @@ def test_killed_during_a_first_boot_the_next_run_makes_the_databases_anew_by_its
     opened.cloud.power_cut("store-1")  # the product is cut short too, not only who waits for it
 
     running = Running(cluster, "run", "--to", "04")
-    running.until(lambda: _verbs(cluster, "recreate"), "databases made anew")
+    running.until(lambda: cluster.journal("recreate"), "databases made anew")
     running.until(lambda: _mark(opened, "publisher-1") == "begun", "the first boot of publisher-1")
     opened.cloud.power_cut("publisher-1")
     output = running.output()
@@ -94,7 +87,7 @@ def test_killed_during_a_first_boot_the_next_run_makes_the_databases_anew_by_its
 
     done = cluster.cli("run")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {entry["key"] for entry in _verbs(cluster, "recreate")} >= {"WSO2_USER_DB"}
+    assert {entry["key"] for entry in cluster.journal("recreate")} >= {"WSO2_USER_DB"}
     assert opened.context().booted == {"store-1", "publisher-1"}
 
 
@@ -118,10 +111,8 @@ def test_killed_during_the_first_boot_of_a_replaced_node_the_way_out_is_named(cl
     """The databases hold what others made by now: nothing is dropped without being asked."""
     opened.cloud.aws.client("ec2").terminate_instances(InstanceIds=[opened.cloud.instance("publisher-1").id])
     plan = cluster.cli("plan")
-    rows = [line[2:14].strip() for line in plan.stdout.splitlines() if re.match(r"  \S", line)]
-    named = {node.name for node in opened.topology.nodes if any(node.name in row for row in rows)}
     assert plan.returncode == 2 and "the machine is not launched" in plan.stdout
-    assert named == {"publisher-1"}, plan.stdout
+    assert named_in(plan.stdout, opened) == {"publisher-1"}, plan.stdout
     running = Running(cluster, "run", "--to", "04")
     running.until(lambda: _mark(opened, "publisher-1") == "begun", "the first boot of publisher-1")
     opened.cloud.power_cut("publisher-1")
@@ -131,7 +122,7 @@ def test_killed_during_the_first_boot_of_a_replaced_node_the_way_out_is_named(cl
     assert done.returncode == 1
     assert "the first boot of publisher-1 was cut short" in done.stdout
     assert "deployment.mysql.recreate(confirm=" in done.stdout and re.search(r"terminate publisher-1, then run chapter 01", done.stdout)
-    assert not _verbs(cluster, "recreate")
+    assert not cluster.journal("recreate")
 
     opened.cloud.aws.client("ec2").terminate_instances(InstanceIds=[opened.cloud.instance("publisher-1").id])
     done = cluster.cli("run", "--to", "05")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -11,8 +10,6 @@ import pytest
 from wso2_practice.build import probe_war
 
 from runbook_lib.chapters.deployment import Deployment
-from runbook_lib.checks.drill.failover import target_of
-from runbook_lib.checks.drill.load import Stream
 from runbook_lib.converge.agent.homes import UNPROVEN
 from runbook_lib.errors import RunbookError
 from runbook_lib.operations.deploy_archive import PULLED_ANEW
@@ -20,12 +17,12 @@ from runbook_lib.roles import carbon
 from tests.support.changed_packs import another_pack
 from tests.support.deployments import Deployed, on
 from tests.support.drift_tools import Running
-from tests.support.watched import WARM_SECONDS
+from tests.support.watched import under_load
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 HOME = "/opt/wso2/as"
 NODES = ("as-manager-1", "as-worker-1", "as-worker-2")
-RATE = 100.0
+OWN = {"as": "/own/"}  # the page that is requested under load
 BY_HAND = {  # what an operator put below repository/, and whether another pack takes it over
     "components/lib/mine.jar": True,
     "components/dropins/mine_1.0.0.jar": True,
@@ -80,13 +77,10 @@ def test_under_load_no_get_fails_and_what_the_operator_put_there_is_served_by_th
     assert all((f"+ carried over: repository/{path}" in words) == kept for path, kept in BY_HAND.items())
     assert "- not carried over: repository/conf/mine.properties" in words
 
-    with Stream(target_of(deployment, "as", "/own/"), RATE) as stream:
-        stream.until(WARM_SECONDS)  # after a restart: what a node has not compiled yet it serves too slowly for two
-        done = deployment.appserver.apply(planned)
-        stream.until(stream.now + 3)
-    assert Counter((sample.node, sample.failure) for sample in stream.samples if sample.failure) == {}
-    assert len(stream.samples) > 0.75 * RATE * stream.seconds, "too few to say anything"
-    assert {sample.node for sample in stream.samples} == {"as-worker-1", "as-worker-2"}
+    meanwhile = under_load(used, ("as",), lambda: deployment.appserver.apply(planned), OWN)
+    done = meanwhile.done
+    meanwhile.was_served(done)
+    assert meanwhile.nodes("as") == {"as-worker-1", "as-worker-2"}
 
     assert {(p.host, p.change.key, p.change.verb) for p in done.changed} == {(p.host, p.change.key, p.change.verb) for p in planned.pending}
     assert not deployment.appserver.plan() and in_nginx(deployment)
@@ -111,12 +105,14 @@ def test_a_pack_that_never_serves_is_taken_back_and_the_others_are_not_touched(u
     before, planned = version(now, "as-worker-1"), deployment.appserver.plan()
     others = {node: started(now, node) for node in ("as-manager-1", "as-worker-2")}
 
-    with Stream(target_of(deployment, "as", "/own/"), RATE) as stream:
-        stream.until(WARM_SECONDS)
+    def taken_back() -> pytest.ExceptionInfo[RunbookError]:
         with pytest.raises(RunbookError, match="as-worker-1 did not serve with the new pack: rolled back") as told:
             deployment.appserver.apply(planned)
-        stream.until(stream.now + 3)
-    assert Counter((sample.node, sample.failure) for sample in stream.samples if sample.failure) == {}
+        return told
+
+    meanwhile = under_load(used, ("as",), taken_back, OWN)
+    told = meanwhile.done
+    meanwhile.was_served(told.value)
     assert "did not say that it is started within 30 s" in told.value.what and "product.pack" in (told.value.next_step or "")
     assert "/var/backups/runbook-mysql/WSO2_USER_DB-" in (told.value.next_step or "")
 
@@ -154,14 +150,17 @@ def test_killed_and_without_power_in_the_middle_the_next_run_ends_with_one_pack_
     deployment.close()
 
 
-def test_store_and_publisher_go_side_by_side_and_a_changed_page_stays_changed(separated: Deployed, lab: Any) -> None:
+def test_store_and_publisher_go_side_by_side_a_changed_page_stays_changed_and_no_get_fails(separated: Deployed, lab: Any) -> None:
     own, other = separated.open(), with_pack(separated, another_pack(lab, separated.params, "1")).open()
     page = "/opt/wso2/greg/repository/deployment/server/jaggeryapps/store/themes/store/css/practice.css"
     on(own, "store-2", f"cp -a {page} {page}.kept; echo '/* by hand */' >> {page}")
     try:
         planned = other.greg.plan()
         assert "+ carried over: repository/deployment/server/jaggeryapps/store/themes/store/css/practice.css" in str(planned)
-        done = other.greg.apply(planned)
+        meanwhile = under_load(separated, ("store", "publisher"), lambda: other.greg.apply(planned))
+        done = meanwhile.done
+        meanwhile.was_served(done)
+        assert (meanwhile.nodes("store"), meanwhile.nodes("publisher")) == ({"store-1", "store-2"}, {"publisher-1", "publisher-2"})
         assert {(p.host, p.change.key, p.change.verb) for p in done.changed} == {(p.host, p.change.key, p.change.verb) for p in planned.pending}
         assert not other.greg.plan() and in_nginx(other)
         other.greg.verify()

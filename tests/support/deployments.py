@@ -47,6 +47,10 @@ class Deployed:
     def result(self) -> dict[str, Any]:
         return json.loads((self.latest / "result.json").read_text())
 
+    def journal(self, verb: str) -> list[dict[str, Any]]:
+        """The newest run's lines of one verb."""
+        return [entry for entry in runs.read(self.latest) if entry["verb"] == verb]
+
     @property
     def whole_run(self) -> Path:
         """Folder of the newest run that executed every chapter."""

@@ -46,6 +46,18 @@ def state_of(deployment: Deployment) -> dict[str, str]:
     return {**hosts, **{f"machine {name}": text for name, text in machines.items()}, **groups, **secrets}
 
 
+def identities(deployment: Deployment) -> dict[str, tuple[str, str, tuple[str, ...]]]:
+    """By machine its instance, its address and its pinned host keys."""
+    deployment.vault.read_all()  # what a command in a process of its own pinned is read anew
+    return {name: (machine.id, machine.address, deployment.cloud.host_keys(name)) for name, machine in deployment.instances().items()}
+
+
+def named_in(plan: str, deployment: Deployment) -> set[str]:
+    """The nodes to which something is to be done, by what the command `plan` says."""
+    hosts = {name for row in re.findall(r"^  ([^\s,]+(?:, [^\s,]+)*) ", plan, re.MULTILINE) for name in row.split(", ")}
+    return {node.name for node in deployment.topology.nodes} & hosts
+
+
 @contextlib.contextmanager
 def undo_rules(deployment: Deployment, rows: Sequence[dict[str, Any]]) -> Iterator[None]:
     """Rules of security groups added and taken as the rows say; chapter 01 puts them right in the end."""
@@ -74,8 +86,8 @@ class Running:
             start_new_session=True,
         )
 
-    def until(self, condition: Callable[[], Any], what: str, seconds: float = 300) -> Any:
-        """The first true value of `condition`, asked again and again while the command runs."""
+    def until(self, condition: Callable[[], Any], what: str, seconds: float = 300, pause: float = 0.05) -> Any:
+        """The first true value of `condition`, asked again and again while the command runs, after `pause` seconds each."""
         deadline = time.monotonic() + seconds
         while True:
             with contextlib.suppress(Exception):  # machines and databases that are not there yet
@@ -84,7 +96,7 @@ class Running:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise AssertionError(f"never came: {what}\n{self.output()[-6000:]}")
-            time.sleep(0.05)
+            time.sleep(pause)
 
     def kill(self) -> None:
         """SIGKILL to the whole family at once: nobody gets to put anything in order."""

@@ -1,0 +1,63 @@
+"""The machine of a node is lost while visitors use its cluster: the other of its role answers them, and another machine takes its place."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.checks.drill.failover import settle, target_of
+from runbook_lib.operations import demo_app
+from runbook_lib.roles.carbon_settings import home_of
+from tests.support.deployments import Deployed, on
+from tests.support.drift_tools import identities, named_in
+from tests.support.lab_fixtures import eventually
+from tests.support.watched import ended, under_load
+
+pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
+LOST = {"separated": ("store-1", ("store", "publisher")), "as_cluster": ("as-worker-1", ("as",))}
+
+
+@pytest.fixture(params=list(LOST))
+def cluster(request: pytest.FixtureRequest) -> Deployed:
+    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def d(cluster: Deployed) -> Iterator[Deployment]:
+    deployment = cluster.open()
+    yield deployment
+    deployment.close()
+
+
+def archives(d: Deployment) -> dict[str, str]:
+    """By node the checksums of the archives that are deployed on it."""
+    look = f"cd {home_of(d.spec)}/repository/deployment/server; find . -name '*.war' -exec sha256sum {{}} + | sort"
+    return {node.name: on(d, node.name, look) for node in d.topology.wso2_nodes}
+
+
+def test_every_get_is_answered_and_another_machine_takes_its_address_with_keys_of_its_own(
+    cluster: Deployed, d: Deployment, request: pytest.FixtureRequest
+) -> None:
+    """The promise is that of a power cut: Nginx asks the next node where one does not answer, so no GET fails, from the first second on."""
+    node, hosts = LOST[request.node.callspec.params["cluster"]]
+    before, deployed = identities(d), archives(d)
+
+    def lose() -> tuple[subprocess.CompletedProcess[str], subprocess.CompletedProcess[str]]:
+        d.cloud.aws.client("ec2").terminate_instances(InstanceIds=[before[node][0]])
+        eventually(lambda: node not in d.instances(), f"{node} has no machine")
+        return cluster.cli("plan"), cluster.cli("run", "--to", "05", seconds=900)
+
+    meanwhile = under_load(cluster, hosts, lose)
+    planned, done = meanwhile.done
+    assert named_in(ended(planned, 2), d) == {node}, planned.stdout
+    meanwhile.was_served(ended(done))
+    after = identities(d)
+    assert {name for name in after if after[name] != before[name]} == {node} and after.keys() == before.keys()
+    assert after[node][0] != before[node][0] and after[node][1] == before[node][1] and not set(after[node][2]) & set(before[node][2])
+    for host in hosts:
+        settle(target_of(d, host), [one.name for one in d.topology.upstream(host)], 60)  # each of them serves again
+    assert archives(d) == deployed and (hosts != ("as",) or demo_app.NAME in deployed[node])
+    assert cluster.cli("plan").returncode == 0
