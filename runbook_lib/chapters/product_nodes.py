@@ -91,6 +91,8 @@ class ProductNodes(Converging):
         if not boots:
             return done
         plan.begun.update(p.host for p in boots)
+        if before.booted:  # a node in a dead one's place is in Nginx already: nobody is sent there before it serves, and chapter 05 puts it back
+            rolling_restart.take_out(d, ())
         try:
             for one in startup.first_boots(hosts, before, lambda node: self._booted(before, node), lambda: self._recreate(before), progress, progress.stop):
                 d.journal.booted(self.name, one.node, one.line, one.began, one.ended)
