@@ -11,6 +11,7 @@ import pytest
 from wso2_practice.build import probe_war
 
 from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.chapters.product_nodes import BEFORE_PACK
 from runbook_lib.checks.drill.failover import target_of
 from runbook_lib.checks.drill.load import Stream
 from runbook_lib.converge.agent.homes import UNPROVEN
@@ -54,6 +55,7 @@ def used(as_cluster: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Iter
     on(deployment, "as-manager-1", f"cd {HOME}/repository; rm -rf {' '.join(BY_HAND)} deployment/server/webapps/exploded")
     deployment.appserver.undeploy("own.war")
     deployment.appserver.verify()
+    deployment.backups.store.delete_all()
     deployment.close()
 
 
@@ -95,8 +97,8 @@ def test_under_load_no_get_fails_and_what_the_operator_put_there_is_served_by_th
         assert node in on(deployment, node, "curl -sk https://$(hostname -I | tr -d ' '):9443/own/")
     for path, kept in BY_HAND.items():
         assert on(deployment, "as-manager-1", f"cat {HOME}/repository/{path} || true").strip() == (path if kept else "")
-    dumps = on(deployment, "db-1", "ls /var/backups/runbook-mysql")
-    assert "WSO2_USER_DB-" in dumps and "WSO2_REGISTRY_DB-" in dumps
+    kept = deployment.backups.made()[0]
+    assert (kept.why, kept.version) == (BEFORE_PACK, before), "labelled with the pack that ran, not with the one in the parameters"
 
     assert "as.previous" in on(deployment, "as-worker-1", "ls /opt/wso2")
     deployment.appserver.verify()
@@ -118,7 +120,8 @@ def test_a_pack_that_never_serves_is_taken_back_and_the_others_are_not_touched(u
         stream.until(stream.now + 3)
     assert Counter((sample.node, sample.failure) for sample in stream.samples if sample.failure) == {}
     assert "did not say that it is started within 30 s" in told.value.what and "product.pack" in (told.value.next_step or "")
-    assert "/var/backups/runbook-mysql/WSO2_USER_DB-" in (told.value.next_step or "")
+    kept = now.backups.made()[0]
+    assert f"./runbook restore PARAMS --at {kept.time}" in (told.value.next_step or "") and now.backups.choose(kept.time) == kept
 
     assert {node: started(now, node) for node in others} == others
     assert {version(now, node) for node in NODES} == {before}
@@ -170,5 +173,6 @@ def test_store_and_publisher_go_side_by_side_and_a_changed_page_stays_changed(se
         own.greg.apply(own.greg.plan())
         on(own, "store-2", f"mv {page}.kept {page}")
         own.greg.verify()
+        own.backups.store.delete_all()
     own.close()
     other.close()

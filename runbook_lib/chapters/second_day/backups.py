@@ -17,7 +17,7 @@ from runbook_lib.chapters.status_board import store_applied
 from runbook_lib.converge.engine import ask
 from runbook_lib.errors import RunbookError
 from runbook_lib.operations import backup as dumps
-from runbook_lib.operations import startup
+from runbook_lib.operations import replacement, startup
 from runbook_lib.operations.deploy_archive import FOLDERS
 from runbook_lib.operations.lost_database import TELLTALE, lost, refuse_lost_data
 from runbook_lib.roles import appserver, carbon
@@ -129,8 +129,9 @@ def _make(d: Session, context: Context, why: str) -> Backup:
         for database in databases_of(d.spec.pattern):
             file = f"{database.name}.sql.gz"
             parts.append(BackupPart(database.name, file, **dumps.send_dump(host, database.name, store.way_in(folder, file).wire())))
+        version, sha256 = replacement.running(d.fleet(), context) or (version_file(d.pack), d.pack.sha256)  # the parameters may name the next pack already
         backup = Backup(
-            d.spec.deployment, d.spec.pattern, d.spec.design.product, version_file(d.pack), d.pack.sha256, _server(d), _now(), d.person, why,
+            d.spec.deployment, d.spec.pattern, d.spec.design.product, version, sha256, _server(d), _now(), d.person, why,
             tuple(parts), _send_archives(d, context, store, folder), folder,
         )  # fmt: skip
         store.complete(backup)
