@@ -82,6 +82,8 @@ class TestOfACluster:
         ("needs WSO2_REGISTRY_DB", lambda said: {**said, "databases": said["databases"][:1]}),
         ("not there, or of another size", lambda said: {**said, "databases": [{**part, "size": 1} for part in said["databases"]]}),
         ("its manifest says", lambda said: {**said, "databases": [{**part, "sha256": "ab" * 32} for part in said["databases"]]}),
+        ("archives.tar.gz has sha256 .* its manifest says", lambda said: {**said, "archives": {**said["archives"], "sha256": "ab" * 32}}),
+        ("the parcel is not what its manifest says", lambda said: {**said, "archives": {**said["archives"], "holds": ["nowhere.war"]}}),
         ("holds other rows than its manifest says", lambda said: {**said, "databases": [said["databases"][0], {**said["databases"][1], "rows": "ab" * 32}]}),
     )
 

@@ -177,6 +177,7 @@ def _restore(d: Any, chosen: Backup, store: BackupStore) -> Table:
     try:
         for part in chosen.databases:  # all of them, before the first is dropped
             fetched.append(dumps.fetch_dump(host, part.name, store.way_out(chosen.folder, part.file).wire(), part.sha256, part.rows))
+        _archives(d, chosen, store, "check")
         if context.in_use and not context.restoring:
             keep_first(d, context, BEFORE_RESTORE)
     except RunbookError:
@@ -193,23 +194,26 @@ def _restore(d: Any, chosen: Backup, store: BackupStore) -> Table:
         dumps.forget_dumps(host, fetched)
         dumps.set_administrator(host, USER.name, ADMINISTRATOR, context.secrets["carbon-admin-password"])
     d.product.apply(d.product.plan())
-    put = _put_archives(d, chosen, store)
+    put = _archives(d, chosen, store, "take")
     rows = [(each.database, each.rows[:12], "the same rows as in the backup") for each in made]
     rows += [("archives", "", f"{len(put)} of {len(chosen.archives.holds)} put on the manager, the others were there")] if chosen.archives else []
     return Table(("What", "Rows", "Holds"), rows, f"Restored to {chosen.time} from {store.place}", "next: ./runbook run PARAMS, which verifies")
 
 
-def _put_archives(d: Session, chosen: Backup, store: BackupStore) -> list[str]:
-    """Put the backup's archives on the manager, from which the workers fetch them; return those that were not there."""
+def _archives(d: Session, chosen: Backup, store: BackupStore, what: str) -> list[str]:
+    """Put the backup's archives on the manager (`take`), from which the workers fetch them; return those that were not there.
+
+    With `check` they are only looked through, on the database's machine: the manager may be a machine without a home yet.
+    """
     managers = d.topology.of("as-manager")
     if chosen.archives is None or not managers:
         return []
     order = {
-        "kind": "parcel", "key": "deployed archives", "what": "take", "base": carbon.home_of(d.spec), "owner": carbon.owner_of(d.spec),
+        "kind": "parcel", "key": "deployed archives", "what": what, "base": carbon.home_of(d.spec), "owner": carbon.owner_of(d.spec),
         "from": store.way_out(chosen.folder, chosen.archives.file).wire(), "sha256": chosen.archives.sha256, "holds": list(chosen.archives.holds),
     }  # fmt: skip
     said: dict[str, Any] = {}
-    ask(d.fleet()[managers[0].name], "apply", [order], said.update)
+    ask(d.fleet()[(managers[0] if what == "take" else d.topology.db).name], "apply", [order], said.update)
     return list(said["put"])
 
 
