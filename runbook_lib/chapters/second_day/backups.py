@@ -20,7 +20,7 @@ from runbook_lib.operations import backup as dumps
 from runbook_lib.operations import replacement, startup
 from runbook_lib.operations.deploy_archive import FOLDERS
 from runbook_lib.operations.lost_database import TELLTALE, lost, refuse_lost_data
-from runbook_lib.roles import appserver, carbon
+from runbook_lib.roles import appserver, carbon, mysql
 from runbook_lib.roles.context import Context
 from runbook_lib.session import version_file
 from runbook_lib.tables import Table
@@ -73,8 +73,8 @@ class Backups:
         Those that were made because something was about to be dropped are taken with `at` only.
 
         `source`: another deployment, of which this one becomes a copy. `confirm`: this deployment's name. Missing machines are launched
-        first. Raises RunbookError for a backup of another deployment, product or version, for one that is not whole, and for none; HostError
-        for a damaged one. Nothing was dropped then.
+        first. Raises RunbookError for a backup of another deployment, product, version or kind of server, for one that is not whole, and for
+        none; HostError for a damaged one. Nothing was dropped then.
         """
         d = self.deployment
         chosen = self.choose(at, source)
@@ -220,16 +220,19 @@ def _archives(d: Session, chosen: Backup, store: BackupStore, what: str) -> list
 def _refuse_foreign(d: Session, found: Backup, store: BackupStore) -> None:
     """Raise RunbookError when the backup is not of the deployment in whose folder it lies, or cannot serve this deployment."""
     names = {database.name for database in databases_of(d.spec.pattern)}
-    version = version_file(d.pack)
-    wrong = ""
+    version, family = version_file(d.pack), "MySQL" if mysql.runs_mysql(d.spec) else "MariaDB"
+    wrong, fits = "", "the pack that it was made with"
     if found.deployment != store.deployment:
         wrong = f"is of the deployment {found.deployment}, not of {store.deployment}"
     elif found.product != d.spec.design.product or {part.name for part in found.databases} != names:
         wrong = f"is of the product {found.product} ({found.pattern}), and {d.spec.pattern} needs {', '.join(sorted(names))}"
     elif (found.version or found.pack_sha256) != (version or d.pack.sha256):
         wrong = f"is of {found.version or found.pack_sha256}, and product.pack is {version or d.pack.sha256}"
+    elif found.server.partition(" ")[0] != family:  # the other kind stops at what it does not know, after the nodes were stopped
+        wrong = f"is of the server {found.server}, and database.package {d.spec.database.package} is {family}"
+        fits = "a server of that kind (database.package, on a new machine of the database)"
     if wrong:
-        step = "restore a backup that fits: --at for another time, --from for a copy of another deployment, or the pack that it was made with"
+        step = f"restore a backup that fits: --at for another time, --from for a copy of another deployment, or {fits}"
         raise RunbookError(f"the backup of {found.time} {wrong}. Nothing was dropped", f"s3://{store.own.name}/{found.folder}", step)
 
 
