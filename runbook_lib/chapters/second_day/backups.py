@@ -52,8 +52,8 @@ class Backups:
         """Return the deployment's backups as a table, the newest first. Raises as `made`."""
         return as_table(self.made(), self.store.place)
 
-    def make(self) -> Backup:
-        """Put databases and deployed archives into S3 while the product runs; return the backup.
+    def make(self, why: str = WANTED) -> Backup:
+        """Put databases and deployed archives into S3 while the product runs; return the backup. `why`: its kind, of which so many are kept.
 
         Raises RunbookError where there is nothing to keep, DataLost where it is lost, CloudError or HostError where S3 refuses: there is no
         new backup then, and the older ones stay.
@@ -65,7 +65,7 @@ class Backups:
             refuse_lost_data(d, context)
             if not context.in_use:
                 raise RunbookError(f"there is nothing to back up: no node of {d.spec.deployment} was booted", d.spec.deployment, "./runbook run PARAMS first")
-            return _make(d, context, WANTED)
+            return _make(d, context, why)
 
     def restore(self, at: str = "", source: str = "", confirm: str = "") -> Table:
         """Replace the databases by the newest backup, or the newest of the time `at` or before; return what was restored, with the rows' checksums.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from runbook_lib.aws.s3.backup_store import BEFORE_WORK
 from runbook_lib.changes import Event
 from runbook_lib.checks.drill.interruption import VisitorWatch, watch
 from runbook_lib.operations import rolling_restart, startup
@@ -66,7 +67,7 @@ def roll(d: Any, names: Sequence[str], one: Callable[[str, turns.Tell], None], p
         for name in ordered:
             if d.topology.node(name).role == "db":
                 tell(name, "a backup first")
-                d.backups.make()
+                d.backups.make(BEFORE_WORK)
             with watching.during(name), turns.out_of_service(d, name, tell):
                 one(name, tell)
     return watching
