@@ -126,16 +126,16 @@ class ProductNodes(Converging):
         if not names:
             return
         listed = ", ".join(sorted(names))
+        way = f"; where the new pack changed the databases, set product.pack back, and then: ./runbook restore PARAMS --at {kept.time}" if kept else ""
         try:
             replacement.roll_back(hosts, context, names, lambda name, text: progress(Event(name, replacement.PROOF, text, 0, 0)))
             rolling_restart.take_out(d, ())
         except RunbookError as second:
-            told = RunbookError(f"{error.what}\n{listed} could not be put back on the old pack either: {second.what}", second.where, second.next_step)
+            step = f"{second.next_step or 'look at what these nodes log'}{way}"
+            told = RunbookError(f"{error.what}\n{listed} could not be put back on the old pack either: {second.what}", second.where, step)
         else:
             d.journal.write(self.name, "rolled back", host=listed, change="the old home is back and serves")
-            step = "correct product.pack, or set it back to what the nodes have"
-            if kept:
-                step += f"; where the new pack changed the databases, set it back, and then: ./runbook restore PARAMS --at {kept.time}"
+            step = f"correct product.pack, or set it back to what the nodes have{way}"
             told = RunbookError(f"{error.what}\n{listed} did not serve with the new pack: rolled back, the old one serves again", error.where, step)
         told.changed = error.changed
         raise told from error
