@@ -11,9 +11,10 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from runbook_lib.aws.s3.backup_store import Backup
 from runbook_lib.changes import Change, Event, Pending, Plan, Result
 from runbook_lib.chapters.base import Converging
-from runbook_lib.chapters.second_day import administrator
+from runbook_lib.chapters.second_day import administrator, backups
 from runbook_lib.check import CheckTable
 from runbook_lib.checks.product_nodes import boot_times, running, verify_nodes
 from runbook_lib.converge import engine
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from runbook_lib.session import Session
 
 PASSWORD = "administrator"  # the stage, as plans name it
+BEFORE_PACK = "before the pack was replaced"
 
 
 class ProductNodes(Converging):
@@ -48,7 +50,7 @@ class ProductNodes(Converging):
     def plan(self) -> Plan:
         """Return the difference between the nodes and their desired state, including the first boots that are due.
 
-        Where a node gets another pack, the databases are dumped first; where one got it and was not seen serving since, that is left to do.
+        Where a node gets another pack, a backup is made first; where one got it and was not seen serving since, that is left to do.
         """
         d = self.deployment
         with d.one_look():
@@ -72,7 +74,7 @@ class ProductNodes(Converging):
         self.refuse(before)
         if before.booted:  # also of a deployment that is older than this record
             d.record_in_use()
-        dumped = self._dump(plan, dumps)
+        kept = self._keep(before, plan, dumps)
         for due in passwords:
             administrator.change(d, before, due.host)
         batches = rotated.at_its_turn(d, before, rolling_restart.batches(d, before, settings))
@@ -85,7 +87,7 @@ class ProductNodes(Converging):
         except (PlanOvertaken, Stopped):
             raise
         except RunbookError as error:
-            self._roll_back(before, error, dumped, progress)
+            self._roll_back(before, error, kept, progress)
             raise
         done = replace(done, changed=dumps + passwords + done.changed + proofs)
         if not boots:
@@ -103,14 +105,10 @@ class ProductNodes(Converging):
             raise
         return Result(self.title, done.changed + boots + rest.changed, done.hosts, done.seconds + rest.seconds)
 
-    def _dump(self, plan: Plan, due: Sequence[Pending]) -> list[str]:
-        """Dump the databases before a pack is replaced; return where the dumps are, which the journal says too."""
-        d, paths = self.deployment, []
+    def _keep(self, context: Context, plan: Plan, due: Sequence[Pending]) -> Backup | None:
+        """Make a backup before a pack is replaced, which the journal says too; return it, or None where none is due."""
         plan.begun.update(p.host for p in due)
-        for made in replacement.dump(d.fleet()[d.topology.db.name], due):
-            d.journal.write(self.name, "dump", host=d.topology.db.name, key=made.database, change=made.path)
-            paths.append(made.path)
-        return paths
+        return backups.keep_first(self.deployment, context, BEFORE_PACK) if due else None
 
     def _served(self, context: Context, names: Sequence[str], progress: Any) -> None:
         """Wait until these nodes serve; those with a new pack are then proven, when none of their checks fails. Raises ChecksFailed when one does."""
@@ -120,7 +118,7 @@ class ProductNodes(Converging):
             CheckTable(running(d, context, self.name, new)).raise_if_failed()
             replacement.prove(d.fleet(), context, sorted(new))
 
-    def _roll_back(self, context: Context, error: RunbookError, dumps: Sequence[str], progress: Any) -> None:
+    def _roll_back(self, context: Context, error: RunbookError, kept: Backup | None, progress: Any) -> None:
         """Give the nodes that do not serve with the new pack their old home back, and put them back into Nginx.
 
         Raises RunbookError with both reasons where there is such a node; it returns where there is none.
@@ -132,15 +130,16 @@ class ProductNodes(Converging):
         if not names:
             return
         listed = ", ".join(sorted(names))
+        way = f"; where the new pack changed the databases, set product.pack back, and then: ./runbook restore PARAMS --at {kept.time}" if kept else ""
         try:
             replacement.roll_back(hosts, context, names, lambda name, text: progress(Event(name, replacement.PROOF, text, 0, 0)))
             rolling_restart.take_out(d, ())
         except RunbookError as second:
-            told = RunbookError(f"{error.what}\n{listed} could not be put back on the old pack either: {second.what}", second.where, second.next_step)
+            step = f"{second.next_step or 'look at what these nodes log'}{way}"
+            told = RunbookError(f"{error.what}\n{listed} could not be put back on the old pack either: {second.what}", second.where, step)
         else:
             d.journal.write(self.name, "rolled back", host=listed, change="the old home is back and serves")
-            step = "correct product.pack, or set it back to what the nodes have"
-            step += f"; the databases as they were before are kept on {d.topology.db.name}: {', '.join(dumps)}" if dumps else ""
+            step = f"correct product.pack, or set it back to what the nodes have{way}"
             told = RunbookError(f"{error.what}\n{listed} did not serve with the new pack: rolled back, the old one serves again", error.where, step)
         told.changed = error.changed
         raise told from error

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 
 from runbook_lib.changes import Change, Pending, Plan
+from runbook_lib.converge.agent.archives import STAMP
 from runbook_lib.converge.agent.homes import PREVIOUS, UNPROVEN
 from runbook_lib.converge.archive import Archive
 from runbook_lib.errors import HostError
-from runbook_lib.operations import backup, startup
+from runbook_lib.operations import startup
 from runbook_lib.roles import carbon
 from runbook_lib.roles.carbon_settings import home_of
 from runbook_lib.roles.context import Context
+from runbook_lib.session import VERSION_FILE
 from runbook_lib.ssh import Fleet, Host
 from runbook_lib.topology.databases import databases_of
 
@@ -40,19 +43,26 @@ def replaced_by(plan: Plan) -> set[str]:
 
 
 def dumps_due(ctx: Context, plan: Plan) -> tuple[Pending, ...]:
-    """Return the dumps of all databases that go before a replacement: another version may change what it finds there."""
+    """Return the databases that go to S3, as one backup, before a replacement: another version may change what it finds there."""
     if not replaced_by(plan) & ctx.booted:
         return ()
     db = ctx.topology.db.name
     return tuple(
-        Pending(db, DUMP, Change(f"database {database.name}", "dump", "before the pack is replaced: the new one may change what it finds"))
+        Pending(db, DUMP, Change(f"database {database.name}", "dump", "into S3, before the pack is replaced: the new one may change what it finds"))
         for database in databases_of(ctx.spec.pattern)
     )
 
 
-def dump(host: Host, due: Sequence[Pending]) -> tuple[backup.Dump, ...]:
-    """Dump the databases that `dumps_due` names, one after the other; return the dumps. Raises HostError."""
-    return tuple(backup.dump_database(host, pending.change.key.removeprefix("database ")) for pending in due)
+def running(fleet: Fleet, ctx: Context) -> tuple[str, str] | None:
+    """Return what the product's own bin/version.txt says and the SHA-256 of its pack, from the first booted node that answers; None where none does."""
+    home = shlex.quote(home_of(ctx.spec))
+    for name in _serving(ctx):
+        with suppress(HostError):
+            said = fleet[name].run(f"sudo -n sh -c 'cd {home} && cat {STAMP} && {{ [ ! -e {VERSION_FILE} ] || cat {VERSION_FILE}; }}'", timeout=60)
+            if said.succeeded:
+                sha256, *version = said.stdout.split()
+                return " ".join(version), sha256
+    return None
 
 
 def proofs_due(names: Collection[str]) -> tuple[Pending, ...]:

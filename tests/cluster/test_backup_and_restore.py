@@ -79,9 +79,12 @@ class TestOfACluster:
         ("is of the deployment shop", lambda said: {**said, "deployment": "shop"}),
         ("is of the product greg", lambda said: {**said, "product": "greg"}),
         ("is of WSO2 AS 6", lambda said: {**said, "version": "WSO2 AS 6"}),
+        ("is of the server", lambda said: {**said, "server": "MySQL 8.4.3" if said["server"].startswith("MariaDB") else "MariaDB 10.11.6"}),
         ("needs WSO2_REGISTRY_DB", lambda said: {**said, "databases": said["databases"][:1]}),
         ("not there, or of another size", lambda said: {**said, "databases": [{**part, "size": 1} for part in said["databases"]]}),
         ("its manifest says", lambda said: {**said, "databases": [{**part, "sha256": "ab" * 32} for part in said["databases"]]}),
+        ("archives.tar.gz has sha256 .* its manifest says", lambda said: {**said, "archives": {**said["archives"], "sha256": "ab" * 32}}),
+        ("the parcel is not what its manifest says", lambda said: {**said, "archives": {**said["archives"], "holds": ["nowhere.war"]}}),
         ("holds other rows than its manifest says", lambda said: {**said, "databases": [said["databases"][0], {**said["databases"][1], "rows": "ab" * 32}]}),
     )
 

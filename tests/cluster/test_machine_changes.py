@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from runbook_lib.aws.s3.backup_store import BEFORE_WORK
 from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.checks.drill.failover import settle, target_of
 from runbook_lib.operations.startup import mark_of
@@ -76,7 +77,7 @@ def test_the_databases_machine_is_backed_up_before_and_the_interruption_is_measu
     assert "interrupt" in said and "what needs the databases" in said
     ended(larger.cli("run", "--to", "05", seconds=900))
     journal = (cluster.latest / "journal.jsonl").read_text()
-    assert types(d)["db-1"] == "t3.large" and len(d.backups.made()) == before + 1
+    assert types(d)["db-1"] == "t3.large" and [len(kept := d.backups.made()), kept[0].why] == [before + 1, BEFORE_WORK]
     assert "interrupted for " in journal and larger.cli("plan").returncode == 0
 
 

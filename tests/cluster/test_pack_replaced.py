@@ -10,6 +10,7 @@ import pytest
 from wso2_practice.build import probe_war
 
 from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.chapters.product_nodes import BEFORE_PACK
 from runbook_lib.converge.agent.homes import UNPROVEN
 from runbook_lib.errors import RunbookError
 from runbook_lib.operations.deploy_archive import PULLED_ANEW
@@ -51,6 +52,7 @@ def used(as_cluster: Deployed, tmp_path_factory: pytest.TempPathFactory) -> Iter
     on(deployment, "as-manager-1", f"cd {HOME}/repository; rm -rf {' '.join(BY_HAND)} deployment/server/webapps/exploded")
     deployment.appserver.undeploy("own.war")
     deployment.appserver.verify()
+    deployment.backups.store.delete_all()
     deployment.close()
 
 
@@ -89,8 +91,8 @@ def test_under_load_no_get_fails_and_what_the_operator_put_there_is_served_by_th
         assert node in on(deployment, node, "curl -sk https://$(hostname -I | tr -d ' '):9443/own/")
     for path, kept in BY_HAND.items():
         assert on(deployment, "as-manager-1", f"cat {HOME}/repository/{path} || true").strip() == (path if kept else "")
-    dumps = on(deployment, "db-1", "ls /var/backups/runbook-mysql")
-    assert "WSO2_USER_DB-" in dumps and "WSO2_REGISTRY_DB-" in dumps
+    kept = deployment.backups.made()[0]
+    assert (kept.why, kept.version) == (BEFORE_PACK, before), "labelled with the pack that ran, not with the one in the parameters"
 
     assert "as.previous" in on(deployment, "as-worker-1", "ls /opt/wso2")
     deployment.appserver.verify()
@@ -98,10 +100,18 @@ def test_under_load_no_get_fails_and_what_the_operator_put_there_is_served_by_th
     deployment.close()
 
 
-def test_a_pack_that_never_serves_is_taken_back_and_the_others_are_not_touched(used: Deployed, lab: Any) -> None:
-    mute = {"bin/wso2server.sh": lambda text: text.replace(b'    "$JAVACMD" \\', b'    sleep 1000; "$JAVACMD" \\')}
+SPOILT = {  # what the product's script does before it starts Java, and what is said of it
+    "mute": ("sleep 1000; ", "did not say that it is started within 30 s"),
+    "listening where it must not": ("python3 -m http.server --bind 127.0.0.1 9763 >/dev/null 2>&1 & ", "node-listens-as-worker-1 (fail)"),
+}
+
+
+@pytest.mark.parametrize("why", list(SPOILT))
+def test_a_pack_that_is_no_good_is_taken_back_and_the_others_are_not_touched(used: Deployed, lab: Any, why: str) -> None:
+    does, said = SPOILT[why]
+    spoilt = {"bin/wso2server.sh": lambda text: text.replace(b'    "$JAVACMD" \\', b"    " + does.encode() + b'"$JAVACMD" \\')}
     now = with_pack(used, another_pack(lab, used.params, "1")).open()
-    deployment = with_pack(used, another_pack(lab, used.params, "mute", mute), timeouts__boot=30).open()
+    deployment = with_pack(used, another_pack(lab, used.params, why.split()[0], spoilt), timeouts__boot=30).open()
     before, planned = version(now, "as-worker-1"), deployment.appserver.plan()
     others = {node: started(now, node) for node in ("as-manager-1", "as-worker-2")}
 
@@ -113,8 +123,9 @@ def test_a_pack_that_never_serves_is_taken_back_and_the_others_are_not_touched(u
     meanwhile = under_load(used, ("as",), taken_back, OWN)
     told = meanwhile.done
     meanwhile.was_served(told.value)
-    assert "did not say that it is started within 30 s" in told.value.what and "product.pack" in (told.value.next_step or "")
-    assert "/var/backups/runbook-mysql/WSO2_USER_DB-" in (told.value.next_step or "")
+    assert said in told.value.what and "product.pack" in (told.value.next_step or "")
+    kept = now.backups.made()[0]
+    assert f"./runbook restore PARAMS --at {kept.time}" in (told.value.next_step or "") and now.backups.choose(kept.time) == kept
 
     assert {node: started(now, node) for node in others} == others
     assert {version(now, node) for node in NODES} == {before}
@@ -169,5 +180,6 @@ def test_store_and_publisher_go_side_by_side_a_changed_page_stays_changed_and_no
         own.greg.apply(own.greg.plan())
         on(own, "store-2", f"mv {page}.kept {page}")
         own.greg.verify()
+        own.backups.store.delete_all()
     own.close()
     other.close()

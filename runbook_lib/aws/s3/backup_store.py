@@ -21,6 +21,8 @@ from runbook_lib.errors import CloudError, RunbookError
 MANIFEST = "manifest.json"
 SCHEMA = 1
 WANTED = "backup"  # why most are made
+BEFORE_WORK, DRILL = "before work on the database's machine", "by the disaster drill"
+UNASKED = frozenset({WANTED, BEFORE_WORK, DRILL})  # of a cluster that went on: what a restore takes without `--at`. Each kind is pruned by itself
 STAMP = "%Y%m%dT%H%M%SZ"
 
 
@@ -130,13 +132,13 @@ class BackupStore:
         return sorted(found, key=lambda backup: backup.time, reverse=True)
 
     def newest(self, until: datetime | None = None) -> Backup | None:
-        """Return the newest backup that somebody wanted, or the newest of any kind of the time `until` or before; None when there is none.
+        """Return the newest backup that is taken unasked, or the newest of any kind of the time `until` or before; None when there is none.
 
         So the ones that were made because something was about to be dropped are restored only when they are asked for. Raises
         RunbookError when a later one of then or before cannot be read: then, too, an older one must be asked for.
         """
         every = self.backups()
-        found = next((backup for backup in every if (backup.why == WANTED if until is None else datetime.fromisoformat(backup.time) <= until)), None)
+        found = next((backup for backup in every if (backup.why in UNASKED if until is None else datetime.fromisoformat(backup.time) <= until)), None)
         for folder, error in self.unreadable.items():
             at = _begun(folder)
             if (until is None or at <= until) and (found is None or at > datetime.fromisoformat(found.time)):

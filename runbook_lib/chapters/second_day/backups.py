@@ -17,10 +17,10 @@ from runbook_lib.chapters.status_board import store_applied
 from runbook_lib.converge.engine import ask
 from runbook_lib.errors import RunbookError
 from runbook_lib.operations import backup as dumps
-from runbook_lib.operations import startup
+from runbook_lib.operations import replacement, startup
 from runbook_lib.operations.deploy_archive import FOLDERS
 from runbook_lib.operations.lost_database import TELLTALE, lost, refuse_lost_data
-from runbook_lib.roles import appserver, carbon
+from runbook_lib.roles import appserver, carbon, mysql
 from runbook_lib.roles.context import Context
 from runbook_lib.session import version_file
 from runbook_lib.tables import Table
@@ -52,8 +52,8 @@ class Backups:
         """Return the deployment's backups as a table, the newest first. Raises as `made`."""
         return as_table(self.made(), self.store.place)
 
-    def make(self) -> Backup:
-        """Put databases and deployed archives into S3 while the product runs; return the backup.
+    def make(self, why: str = WANTED) -> Backup:
+        """Put databases and deployed archives into S3 while the product runs; return the backup. `why`: its kind, of which so many are kept.
 
         Raises RunbookError where there is nothing to keep, DataLost where it is lost, CloudError or HostError where S3 refuses: there is no
         new backup then, and the older ones stay.
@@ -65,7 +65,7 @@ class Backups:
             refuse_lost_data(d, context)
             if not context.in_use:
                 raise RunbookError(f"there is nothing to back up: no node of {d.spec.deployment} was booted", d.spec.deployment, "./runbook run PARAMS first")
-            return _make(d, context, WANTED)
+            return _make(d, context, why)
 
     def restore(self, at: str = "", source: str = "", confirm: str = "") -> Table:
         """Replace the databases by the newest backup, or the newest of the time `at` or before; return what was restored, with the rows' checksums.
@@ -73,8 +73,8 @@ class Backups:
         Those that were made because something was about to be dropped are taken with `at` only.
 
         `source`: another deployment, of which this one becomes a copy. `confirm`: this deployment's name. Missing machines are launched
-        first. Raises RunbookError for a backup of another deployment, product or version, for one that is not whole, and for none; HostError
-        for a damaged one. Nothing was dropped then.
+        first. Raises RunbookError for a backup of another deployment, product, version or kind of server, for one that is not whole, and for
+        none; HostError for a damaged one. Nothing was dropped then.
         """
         d = self.deployment
         chosen = self.choose(at, source)
@@ -129,8 +129,9 @@ def _make(d: Session, context: Context, why: str) -> Backup:
         for database in databases_of(d.spec.pattern):
             file = f"{database.name}.sql.gz"
             parts.append(BackupPart(database.name, file, **dumps.send_dump(host, database.name, store.way_in(folder, file).wire())))
+        version, sha256 = replacement.running(d.fleet(), context) or (version_file(d.pack), d.pack.sha256)  # the parameters may name the next pack already
         backup = Backup(
-            d.spec.deployment, d.spec.pattern, d.spec.design.product, version_file(d.pack), d.pack.sha256, _server(d), _now(), d.person, why,
+            d.spec.deployment, d.spec.pattern, d.spec.design.product, version, sha256, _server(d), _now(), d.person, why,
             tuple(parts), _send_archives(d, context, store, folder), folder,
         )  # fmt: skip
         store.complete(backup)
@@ -176,6 +177,7 @@ def _restore(d: Any, chosen: Backup, store: BackupStore) -> Table:
     try:
         for part in chosen.databases:  # all of them, before the first is dropped
             fetched.append(dumps.fetch_dump(host, part.name, store.way_out(chosen.folder, part.file).wire(), part.sha256, part.rows))
+        _archives(d, chosen, store, "check")
         if context.in_use and not context.restoring:
             keep_first(d, context, BEFORE_RESTORE)
     except RunbookError:
@@ -192,39 +194,45 @@ def _restore(d: Any, chosen: Backup, store: BackupStore) -> Table:
         dumps.forget_dumps(host, fetched)
         dumps.set_administrator(host, USER.name, ADMINISTRATOR, context.secrets["carbon-admin-password"])
     d.product.apply(d.product.plan())
-    put = _put_archives(d, chosen, store)
+    put = _archives(d, chosen, store, "take")
     rows = [(each.database, each.rows[:12], "the same rows as in the backup") for each in made]
     rows += [("archives", "", f"{len(put)} of {len(chosen.archives.holds)} put on the manager, the others were there")] if chosen.archives else []
     return Table(("What", "Rows", "Holds"), rows, f"Restored to {chosen.time} from {store.place}", "next: ./runbook run PARAMS, which verifies")
 
 
-def _put_archives(d: Session, chosen: Backup, store: BackupStore) -> list[str]:
-    """Put the backup's archives on the manager, from which the workers fetch them; return those that were not there."""
+def _archives(d: Session, chosen: Backup, store: BackupStore, what: str) -> list[str]:
+    """Put the backup's archives on the manager (`take`), from which the workers fetch them; return those that were not there.
+
+    With `check` they are only looked through, on the database's machine: the manager may be a machine without a home yet.
+    """
     managers = d.topology.of("as-manager")
     if chosen.archives is None or not managers:
         return []
     order = {
-        "kind": "parcel", "key": "deployed archives", "what": "take", "base": carbon.home_of(d.spec), "owner": carbon.owner_of(d.spec),
+        "kind": "parcel", "key": "deployed archives", "what": what, "base": carbon.home_of(d.spec), "owner": carbon.owner_of(d.spec),
         "from": store.way_out(chosen.folder, chosen.archives.file).wire(), "sha256": chosen.archives.sha256, "holds": list(chosen.archives.holds),
     }  # fmt: skip
     said: dict[str, Any] = {}
-    ask(d.fleet()[managers[0].name], "apply", [order], said.update)
+    ask(d.fleet()[(managers[0] if what == "take" else d.topology.db).name], "apply", [order], said.update)
     return list(said["put"])
 
 
 def _refuse_foreign(d: Session, found: Backup, store: BackupStore) -> None:
     """Raise RunbookError when the backup is not of the deployment in whose folder it lies, or cannot serve this deployment."""
     names = {database.name for database in databases_of(d.spec.pattern)}
-    version = version_file(d.pack)
-    wrong = ""
+    version, family = version_file(d.pack), "MySQL" if mysql.runs_mysql(d.spec) else "MariaDB"
+    wrong, fits = "", "the pack that it was made with"
     if found.deployment != store.deployment:
         wrong = f"is of the deployment {found.deployment}, not of {store.deployment}"
     elif found.product != d.spec.design.product or {part.name for part in found.databases} != names:
         wrong = f"is of the product {found.product} ({found.pattern}), and {d.spec.pattern} needs {', '.join(sorted(names))}"
     elif (found.version or found.pack_sha256) != (version or d.pack.sha256):
         wrong = f"is of {found.version or found.pack_sha256}, and product.pack is {version or d.pack.sha256}"
+    elif found.server.partition(" ")[0] != family:  # the other kind stops at what it does not know, after the nodes were stopped
+        wrong = f"is of the server {found.server}, and database.package {d.spec.database.package} is {family}"
+        fits = "a server of that kind (database.package, on a new machine of the database)"
     if wrong:
-        step = "restore a backup that fits: --at for another time, --from for a copy of another deployment, or the pack that it was made with"
+        step = f"restore a backup that fits: --at for another time, --from for a copy of another deployment, or {fits}"
         raise RunbookError(f"the backup of {found.time} {wrong}. Nothing was dropped", f"s3://{store.own.name}/{found.folder}", step)
 
 

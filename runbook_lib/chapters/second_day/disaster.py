@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from runbook_lib.aws.s3.backup_store import DRILL
 from runbook_lib.changes import Event
 from runbook_lib.chapters.base import announced, banner
 from runbook_lib.checks.drill import data as written
@@ -156,7 +157,7 @@ class _Drill:
                 f"before the loss a user does not find what was written: {why}", d.spec.deployment, "verify the chapters before; then drill again"
             )
         began = self._mark(stream, "a backup begins")
-        d.backups.make()
+        d.backups.make(DRILL)
         ended = self._mark(stream, "the backup is complete")
         self._enough(stream, observers, ended)
         going = machines(d, self.lose)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+from runbook_lib.aws.s3.backup_store import BEFORE_WORK
 from runbook_lib.changes import Event
 from runbook_lib.checks.drill.interruption import VisitorWatch, watch
 from runbook_lib.errors import RunbookError
@@ -77,12 +78,12 @@ def _keep(d: Any, name: str, tell: turns.Tell, ends: bool) -> None:
     """Back the databases up. Where their disk `ends` the product stops before: what is written after a backup would be lost. Raises as `Backups.make`."""
     if not ends:
         tell(name, "a backup first")
-        d.backups.make()
+        d.backups.make(BEFORE_WORK)
         return
     tell(name, "the product stops, then a backup of everything that was written")
     startup.stop_all(d.fleet(), d.context())
     try:
-        d.backups.make()
+        d.backups.make(BEFORE_WORK)
     except RunbookError:
         rebuild(d)  # the machine stays, and the product starts again
         raise

@@ -31,7 +31,10 @@ class Parcels:
 
     @staticmethod
     def take(r):
-        """Fetch a parcel and put its files below r["base"] where they differ; say which were put. No other file is changed."""
+        """Fetch a parcel and put its files below r["base"] where they differ; say which were put. No other file is changed.
+
+        To check it is to do the same and put nothing.
+        """
         path = os.path.join(shelf(), "parcel-%d.tar.gz" % os.getpid())
         put = []
         try:
@@ -42,7 +45,7 @@ class Parcels:
                         raise Failed("%s leads out of %s" % (name, r["base"]))
                     target = os.path.join(r["base"], name)
                     content = archive.extractfile(name).read()
-                    if os.path.exists(target) and digest_of(target) == hashlib.sha256(content).hexdigest():
+                    if r["what"] == "check" or (os.path.exists(target) and digest_of(target) == hashlib.sha256(content).hexdigest()):
                         continue
                     with open(os.open(target + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640), "wb") as out:
                         out.write(content)
@@ -50,11 +53,13 @@ class Parcels:
                     os.replace(target + ".part", target)
                     put.append(name)
         except (tarfile.TarError, KeyError, EOFError) as error:
-            raise Failed("the parcel cannot be unpacked: %s" % error)
+            raise Failed("the parcel is not what its manifest says: %s" % error)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
         say(progress=1, of=1, doing="%d archives put" % len(put), put=put)
+
+    check = take
 
 
 @handles("parcel")

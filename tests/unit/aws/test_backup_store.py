@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.aws.s3.backup_store import Backup, BackupPart, BackupStore, Way
+from runbook_lib.aws.s3.backup_store import BEFORE_WORK, DRILL, Backup, BackupPart, BackupStore, Way
 from runbook_lib.errors import CloudError, RunbookError
 from runbook_lib.launch import teardown
 from runbook_lib.launch.cloud import Cloud
@@ -101,6 +101,13 @@ def test_what_was_kept_before_something_was_dropped_is_taken_only_when_it_is_ask
     wanted, kept = made(store, "2026-11-26T15:00:00Z"), made(store, "2026-11-26T16:00:00Z", "before a restore")
     assert store.newest() == wanted
     assert store.newest(datetime(2026, 11, 26, 16, tzinfo=UTC)) == kept and store.newest(datetime(2026, 11, 26, 14, tzinfo=UTC)) is None
+
+
+@pytest.mark.parametrize("why", [BEFORE_WORK, DRILL])
+def test_what_work_and_drills_made_is_taken_unasked_and_takes_no_place_of_those_that_somebody_wanted(store: BackupStore, why: str) -> None:
+    wanted, more = made(store, "2026-11-26T15:00:00Z"), [made(store, f"2026-11-26T16:0{minute}:00Z", why) for minute in range(2)]
+    assert store.newest() == more[1]
+    assert store.prune(1) == [more[0].folder] and store.backups() == [more[1], wanted]
 
 
 def test_the_backups_of_a_deployment_whose_name_begins_alike_are_others(cloud: Cloud, store: BackupStore) -> None:

@@ -1,0 +1,87 @@
+"""A parcel on its way: what it puts where, and that one that is damaged puts nothing, checked beforehand or not."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import os
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.converge.engine import ask
+from runbook_lib.errors import HostError
+from tests.support.local_host import LocalHost
+
+HELD = {"webapps/own.war": b"own", "carbonapps/own.car": b"car"}
+
+
+@dataclass
+class Store:
+    """A place that gives one object to whoever asks; `tmp` is the host's disk, with the home `home` and the shelf `kept`."""
+
+    tmp: Path
+    url: str
+    body: bytes = b""
+
+    def asked(self, what: str, **spoilt: Any) -> dict[str, Any]:
+        order = {
+            "kind": "parcel", "key": "parcel", "what": what, "base": str(self.tmp / "home"), "owner": "", "from": {"url": self.url, "headers": {}},
+            "sha256": sha256(self.body).hexdigest(), "holds": [*HELD], **spoilt,
+        }  # fmt: skip
+        host: Any = LocalHost("db-1", {"/var/backups/runbook-mysql": str(self.tmp / "kept")})
+        said: dict[str, Any] = {}
+        ask(host, "apply", [order], said.update)
+        return said
+
+    def stays(self) -> list[str]:
+        return [os.path.join(folder, name) for folder, _, names in os.walk(self.tmp) for name in names]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    class Objects(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(found.body)))
+            self.end_headers()
+            self.wfile.write(found.body)
+
+        def log_message(self, *words: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Objects)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, content in HELD.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+            (tmp_path / "home" / name).parent.mkdir(parents=True)
+    found = Store(tmp_path, f"http://127.0.0.1:{server.server_port}/archives.tar.gz", packed.getvalue())
+    yield found
+    server.shutdown()
+
+
+def test_a_whole_one_puts_its_files_where_they_differ_and_checking_it_puts_nothing(store: Store) -> None:
+    assert store.asked("check")["put"] == [] and store.stays() == []
+    assert store.asked("take")["put"] == [*HELD] and store.asked("take")["put"] == []
+    assert {str(store.tmp / "home" / name): content for name, content in HELD.items()} == {path: Path(path).read_bytes() for path in store.stays()}
+
+
+@pytest.mark.parametrize("what", ["check", "take"])
+@pytest.mark.parametrize(
+    "spoil", [lambda store: {"sha256": "ab" * 32}, lambda store: {"holds": ["webapps/other.war"]}, lambda store: setattr(store, "body", store.body[:40]) or {}],
+    ids=["another file", "a file that it lacks", "cut short"],
+)  # fmt: skip
+def test_a_damaged_one_is_told_with_the_way_out_and_nothing_of_it_stays(store: Store, what: str, spoil: Callable[[Store], dict[str, Any]]) -> None:
+    with pytest.raises(HostError, match="its manifest says") as told:
+        store.asked(what, **spoil(store))
+    assert "restore an earlier backup" in (told.value.next_step or "") and store.stays() == []
