@@ -137,7 +137,7 @@ class DatabaseSpec(_Closed):
     )
     charset: Literal["utf8", "utf8mb4"] = _field("utf8", "character set of the databases; latin1 fails at the first boot")
     driver: DriverSpec = _field(DriverSpec(), "JDBC driver")
-    keep_backups: StrictInt = _field(30, "how many backups are kept in S3; of those made before something was dropped, as many again", ge=1, le=1000)
+    keep_backups: StrictInt = _field(30, "how many backups of each kind are kept in S3", ge=1, le=1000)
 
 
 class NginxSpec(_Closed):
