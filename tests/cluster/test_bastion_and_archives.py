@@ -22,8 +22,13 @@ NUMBER = 46  # of its subnet in the lab's range
 
 
 @pytest.fixture(scope="module")
-def cluster(lab: LabClient) -> Iterator[Deployment]:
-    deployment = deployed(lab, NUMBER, "greg-single", **by_url(lab), deployment="other-ways")
+def given(lab: LabClient) -> dict[str, Any]:
+    return {**by_url(lab), "deployment": "other-ways"}
+
+
+@pytest.fixture(scope="module")
+def cluster(lab: LabClient, given: dict[str, Any]) -> Iterator[Deployment]:
+    deployment = deployed(lab, NUMBER, "greg-single", **given)
     yield deployment
     deployment.destroy(confirm="other-ways")
 
