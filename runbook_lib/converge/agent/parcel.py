@@ -30,11 +30,8 @@ class Parcels:
             os.unlink(path)
 
     @staticmethod
-    def take(r):
-        """Fetch a parcel and put its files below r["base"] where they differ; say which were put. No other file is changed.
-
-        To check it is to do the same and put nothing.
-        """
+    def take(r, keep=True):
+        """Fetch a parcel and put its files below r["base"] where they differ; say which were put. No other file is changed."""
         path = os.path.join(shelf(), "parcel-%d.tar.gz" % os.getpid())
         put = []
         try:
@@ -45,7 +42,7 @@ class Parcels:
                         raise Failed("%s leads out of %s" % (name, r["base"]))
                     target = os.path.join(r["base"], name)
                     content = archive.extractfile(name).read()
-                    if r["what"] == "check" or (os.path.exists(target) and digest_of(target) == hashlib.sha256(content).hexdigest()):
+                    if not keep or (os.path.exists(target) and digest_of(target) == hashlib.sha256(content).hexdigest()):
                         continue
                     with open(os.open(target + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640), "wb") as out:
                         out.write(content)
@@ -59,7 +56,10 @@ class Parcels:
                 os.unlink(path)
         say(progress=1, of=1, doing="%d archives put" % len(put), put=put)
 
-    check = take
+    @staticmethod
+    def check(r):
+        """Fetch a parcel and read every file of it; put nothing. Raises Failed when it is not whole."""
+        Parcels.take(r, keep=False)
 
 
 @handles("parcel")
