@@ -111,6 +111,9 @@ def test_a_pack_that_is_no_good_is_taken_back_and_the_others_are_not_touched(use
     does, said = SPOILT[why]
     spoilt = {"bin/wso2server.sh": lambda text: text.replace(b'    "$JAVACMD" \\', b"    " + does.encode() + b'"$JAVACMD" \\')}
     now = with_pack(used, another_pack(lab, used.params, "1")).open()
+    if planned := now.appserver.plan():  # the test before has done it
+        now.appserver.apply(planned)
+        now.appserver.verify()
     deployment = with_pack(used, another_pack(lab, used.params, why.split()[0], spoilt), timeouts__boot=30).open()
     before, planned = version(now, "as-worker-1"), deployment.appserver.plan()
     others = {node: started(now, node) for node in ("as-manager-1", "as-worker-2")}
