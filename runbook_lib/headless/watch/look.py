@@ -63,11 +63,12 @@ class Pass:
 
 @dataclass
 class Look:
-    """What one look found so far. `busy`: who has the deployment's lock, in words; nothing else counts then."""
+    """What one look found so far. `busy`: who has the deployment's lock, in words; nothing else counts then. `unclear`: checks without a clear result."""
 
     findings: dict[str, Deviation] = field(default_factory=dict)
     checks: int = 0
     levels: list[Level] = field(default_factory=list)
+    unclear: list[str] = field(default_factory=list)
     busy: str = ""
 
     @property
@@ -97,10 +98,12 @@ class Look:
         )
 
     def checked(self, check: Check) -> None:
-        """Add a check that failed. One that was not made, or made without a clear result, says nothing."""
+        """Add a check that failed. One that was made without a clear result is worth a word; one that was not made is not."""
         self.checks += 1
         if check.status == "fail":
             self.add(FAILED, f"{check.id} {check.where}", f"{check.id}: expected {check.expected}, observed {check.observed}")
+        elif check.status == "undecided":
+            self.unclear.append(redactor.redact(f"{check.id} is undecided: {' '.join(check.observed.split())}"))
 
 
 def look(spec: Spec) -> Look:
@@ -140,7 +143,7 @@ def watched(spec: Spec, look_at: Callable[[Spec], Look] = look) -> Pass:
     found = {key: finding for key, finding in last.findings.items() if key in first.findings}
     if last.busy:
         found = {BUSY: Deviation(BUSY, BUSY, last.busy)}
-    notes = tuple(f"{level.place}: {level.words}" for level in last.levels if level.low)
+    notes = (*(f"{level.place}: {level.words}" for level in last.levels if level.low), *last.unclear)
     seconds = round(time.monotonic() - began, 1)
     return Pass(spec.deployment, when, worst(found), tuple(found.values()), last.checks, seconds, notes, tuple(last.levels))
 

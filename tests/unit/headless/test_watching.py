@@ -97,7 +97,7 @@ def test_a_call_of_the_cloud_that_may_succeed_later_is_unreachable_too() -> None
     assert [finding.kind for finding in found.findings.values()] == [UNREACHABLE]
 
 
-def test_a_change_and_a_failed_check_are_a_line_each_and_one_that_was_not_decided_is_none() -> None:
+def test_a_change_and_a_failed_check_are_a_line_each_and_one_that_was_not_decided_is_a_word_and_no_alarm() -> None:
     redactor.add("admin-password", "correct-horse-battery")
     found = Look()
     for summary in ("is inactive", "is inactive, since now"):  # the same in every pass is what it is, not how it is told
@@ -107,6 +107,9 @@ def test_a_change_and_a_failed_check_are_a_line_each_and_one_that_was_not_decide
     lines = [finding.line for finding in found.findings.values()]
     assert lines[0] == "store-2: start unit wso2carbon.service: is inactive" and found.checks == 4
     assert len(lines) == 2 and "[admin-password] is wrong" in lines[1]
+    assert found.unclear == ["undecided-store-2 is undecided: [admin-password] is wrong"]
+    told = look.watched(load_spec("params/greg-single.lab.yaml"), lambda spec: Look(unclear=[*found.unclear]))
+    assert told.state == look.OK and told.notes == tuple(found.unclear)
 
 
 def of(letters: str, when: str = "2026-11-26T15:00:00.000Z", **more: Any) -> Pass:
