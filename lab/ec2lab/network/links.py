@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
@@ -19,8 +18,10 @@ from ec2lab.errors import LabError, lab_command
 from ec2lab.paths import API_PORT, METADATA_PORT, PROXY_PORT, Lab
 from ec2lab.shell import lines, run
 
-FORWARDING = "3"  # a port of a bridge that passes packets on (linux/if_bridge.h)
-
+# A link sends nothing before the kernel has seen its carrier, for which a busy computer may take a second.
+ANNOUNCE = """\
+n=0; until [ "$(cat /sys/class/net/eth0/operstate)" = up ] || [ $n -gt 200 ]; do n=$((n + 1)); sleep 0.01; done
+echo 1 >/proc/sys/net/ipv4/conf/eth0/arp_notify; ip link set eth0 address {mac}"""
 METADATA = "169.254.169.254"  # the address of the metadata service, for every machine on AWS
 
 
@@ -222,18 +223,9 @@ route replace default via {nic.subnet.gateway} src {nic.address}
 """,
     )
     run("ip", "link", "set", nic.link, "up")
-    _await_forwarding(nic.link)
     # tells the neighbours whose its address is now: they would go on sending to the machine that had it before, for half a minute
-    announce = f"echo 1 >/proc/sys/net/ipv4/conf/eth0/arp_notify; ip link set eth0 address {nic.mac}"
-    run("ip", "netns", "exec", space, "sh", "-c", announce)
+    run("ip", "netns", "exec", space, "sh", "-c", ANNOUNCE.format(mac=nic.mac))
     return Path("/run/netns", space)
-
-
-def _await_forwarding(link: str, seconds: float = 2.0) -> None:
-    """Wait until the bridge passes on what comes from this link, which follows its carrier: on a busy computer what is said before is lost."""
-    state, until = Path(f"/sys/class/net/{link}/brport/state"), time.monotonic() + seconds
-    while state.exists() and state.read_text().strip() != FORWARDING and time.monotonic() < until:
-        time.sleep(0.005)
 
 
 def cut(nic: Nic) -> None:
