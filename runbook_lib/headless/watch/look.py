@@ -103,7 +103,8 @@ class Look:
         if check.status == "fail":
             self.add(FAILED, f"{check.id} {check.where}", f"{check.id}: expected {check.expected}, observed {check.observed}")
         elif check.status == "undecided":
-            self.unclear.append(redactor.redact(f"{check.id} is undecided: {' '.join(check.observed.split())}"))
+            words = redactor.redact(f"{check.id} is undecided: {check.observed}")
+            self.unclear.append(" ".join(words.split()))
 
 
 def look(spec: Spec) -> Look:
