@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,19 +16,7 @@ from tests.support.lab_fixtures import eventually
 from tests.support.watched import ended, under_load
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
-LOST = {"separated": ("store-1", ("store", "publisher")), "as_cluster": ("as-worker-1", ("as",))}
-
-
-@pytest.fixture(params=list(LOST))
-def cluster(request: pytest.FixtureRequest) -> Deployed:
-    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def d(cluster: Deployed) -> Iterator[Deployment]:
-    deployment = cluster.open()
-    yield deployment
-    deployment.close()
+LOST = {"greg-separated": ("store-1", ("store", "publisher")), "as-cluster": ("as-worker-1", ("as",))}
 
 
 def archives(d: Deployment) -> dict[str, str]:
@@ -38,11 +25,10 @@ def archives(d: Deployment) -> dict[str, str]:
     return {node.name: on(d, node.name, look) for node in d.topology.wso2_nodes}
 
 
-def test_every_get_is_answered_and_another_machine_takes_its_address_with_keys_of_its_own(
-    cluster: Deployed, d: Deployment, request: pytest.FixtureRequest
-) -> None:
+def test_every_get_is_answered_and_another_machine_takes_its_address_with_keys_of_its_own(either: Deployed, either_opened: Deployment) -> None:
     """The promise is that of a power cut: Nginx asks the next node where one does not answer, so no GET fails, from the first second on."""
-    node, hosts = LOST[request.node.callspec.params["cluster"]]
+    d, cluster = either_opened, either
+    node, hosts = LOST[d.spec.pattern]
     before, deployed = identities(d), archives(d)
 
     def lose() -> tuple[subprocess.CompletedProcess[str], subprocess.CompletedProcess[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,19 +14,7 @@ from tests.support.runtime_by_url import by_url
 from tests.support.watched import ended, under_load
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
-HOSTS = {"separated": ("store", "publisher"), "as_cluster": ("as",)}
-
-
-@pytest.fixture(params=list(HOSTS))
-def cluster(request: pytest.FixtureRequest) -> Deployed:
-    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def d(cluster: Deployed) -> Iterator[Deployment]:
-    deployment = cluster.open()
-    yield deployment
-    deployment.close()
+HOSTS = {"greg-separated": ("store", "publisher"), "as-cluster": ("as",)}
 
 
 def in_use(d: Deployment) -> dict[str, tuple[str, str]]:
@@ -43,8 +30,9 @@ def starts(d: Deployment) -> dict[str, str]:
     return {node.name: on(d, node.name, count) for node in d.topology.wso2_nodes}
 
 
-def test_both_come_one_node_of_a_tier_at_a_time_and_go_again_and_no_get_fails(cluster: Deployed, d: Deployment, lab: Any, request: Any) -> None:
-    hosts, given = HOSTS[request.node.callspec.params["cluster"]], by_url(lab)
+def test_both_come_one_node_of_a_tier_at_a_time_and_go_again_and_no_get_fails(either: Deployed, either_opened: Deployment, lab: Any) -> None:
+    cluster, d = either, either_opened
+    hosts, given = HOSTS[d.spec.pattern], by_url(lab)
     other, before = replace(cluster, overrides={**cluster.overrides, **given}), in_use(d)
     said = ended(other.cli("plan"), 2)
     assert all(name in said for name in before), said

@@ -142,6 +142,19 @@ def as_cluster(lab: Any) -> Iterator[Deployed]:
         yield deployed
 
 
+@pytest.fixture(params=["separated", "as_cluster"])
+def either(request: pytest.FixtureRequest) -> Deployed:
+    """A cluster of each product, one after the other. Whoever changes it puts it back."""
+    return request.getfixturevalue(request.param)  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def either_opened(either: Deployed) -> Iterator[Deployment]:
+    deployment = either.open()
+    yield deployment
+    deployment.close()
+
+
 @pytest.fixture(scope="session")
 def as_deployment(as_cluster: Deployed) -> Iterator[Deployment]:
     """The AS cluster as a notebook holds it."""

@@ -2,11 +2,8 @@
 from .core import *  # noqa: F403
 
 # --- agent ---
-QUIET = {
-    "DEBIAN_FRONTEND": "noninteractive",
-    "NEEDRESTART_MODE": "l",
-    "LC_ALL": "C",
-}  # l: only list services that need a restart, and restart none on a live node
+# l: only list services that need a restart, and restart none on a live node
+QUIET = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l", "LC_ALL": "C"}
 OPTIONS = ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold"]  # of apt-get
 AT_LAUNCH = "runbook-packages"  # the transient unit by which user data installs packages
 LONGEST = 600  # seconds that it may take

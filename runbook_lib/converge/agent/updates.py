@@ -65,7 +65,8 @@ class UpdatesHandler:
 
     @staticmethod
     def probe(resources):
-        unlocked(["apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "update"], QUIET)
+        await_launch()
+        unlocked(["apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "update"])
         suites = run(["apt-get", "indextargets", "--format", "$(RELEASE)", "Created-By: Packages"])
         planned = parse_simulation(run(["apt-get", "-s", "-q", "--with-new-pkgs", "upgrade"], env=QUIET), "-security" in suites)
         packages = text_of(FLAG + ".pkgs").split() if os.path.exists(FLAG + ".pkgs") else []
@@ -80,8 +81,8 @@ class UpdatesHandler:
         """Install updates (`packages`), after what an interrupted installation left; then restart services (`restart`)."""
         for r in resources:
             if r["half"]:
-                unlocked(["dpkg", "--configure", "-a"], QUIET)
+                unlocked(["dpkg", "--configure", "-a"])
             if r["packages"]:
-                unlocked(["apt-get", *OPTIONS, "--only-upgrade", "install", "--", *r["packages"]], QUIET)
+                unlocked(["apt-get", *OPTIONS, "--only-upgrade", "install", "--", *r["packages"]])
             for unit in r["restart"]:
                 run(["systemctl", "daemon-reexec"] if unit == "init.scope" else ["systemctl", "restart", unit])
