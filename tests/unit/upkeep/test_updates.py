@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from runbook_lib.changes import Change
 from runbook_lib.checks.drill.interruption import interruption
 from runbook_lib.checks.drill.load import Sample
 from runbook_lib.converge import agent
+from runbook_lib.converge.agent.updates import UpdatesHandler
 from runbook_lib.errors import HostError
 from runbook_lib.operations.upkeep import turns
 from runbook_lib.operations.upkeep.updates import Update, Updates, pending_of, refuse_unfinished, updates_of
@@ -131,3 +133,17 @@ def sample(at: float, failure: str = "", took: float = 0.1) -> Sample:
 )
 def test_an_interruption_lasts_from_the_first_failure_to_the_next_good_answer(samples: list[Sample], seconds: float) -> None:
     assert interruption(samples) == seconds
+
+
+def test_the_agents_probe_and_apply_call_apt_as_it_is_called_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command of both verbs runs, with programs that record what they are asked."""
+    asked = tmp_path / "asked"
+    for name in ("apt-get", "apt-mark", "dpkg"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "{name} $DEBIAN_FRONTEND $*" >> {asked}\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    [fact] = UpdatesHandler.probe([{}])
+    UpdatesHandler.apply([{"half": True, "packages": ["small"], "restart": []}])
+    said = asked.read_text()
+    assert fact["updates"] == [] and "apt-get noninteractive -q -o APT::Update::Error-Mode=any update\n" in said
+    assert "dpkg noninteractive --configure -a\n" in said and "--force-confold --only-upgrade install -- small\n" in said
