@@ -336,19 +336,22 @@ class Hypervisor:
         )
 
     def _keep_in_step(self) -> None:
-        """Make links and rules what the API says, after each change. What cannot be made leaves everything else in force, and is logged by name."""
         while True:
             self._changed.wait(RETRY_SECONDS if self.trouble else None)
             self._changed.clear()
-            with self.guard:
-                self._attempt("subnets", self._sync_wires)
-                running = [(self.machines[each.id], each) for each in self.ec2.all_instances() if each.state == "running" and each.id in self.machines]
-            for machine, instance in running:
-                self._attempt(machine.id, partial(self._apply_rules, machine, instance))
-            for gone in self.trouble.keys() - {"subnets", *(machine.id for machine, _ in running)}:
-                del self.trouble[gone]
-            self._tell_trouble()
+            self._bring_in_step()
             self.keep()
+
+    def _bring_in_step(self) -> None:
+        """Make links and rules what the API says. What cannot be made leaves everything else in force, and is logged by name."""
+        with self.guard:
+            self._attempt("subnets", self._sync_wires)
+            running = [(self.machines[each.id], each) for each in self.ec2.all_instances() if each.state == "running" and each.id in self.machines]
+        for machine, instance in running:
+            self._attempt(machine.id, partial(self._apply_rules, machine, instance))
+        for gone in self.trouble.keys() - {"subnets", *(machine.id for machine, _ in running)}:
+            del self.trouble[gone]
+        self._tell_trouble()
 
     def _apply_rules(self, machine: Machine, instance: Any) -> None:
         with self.guard:
