@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from runbook_lib.changes import Pending, Plan, Result
+from runbook_lib.changes import Change, Pending, Plan, Result
 from runbook_lib.chapters.base import Verbs
 from runbook_lib.chapters.second_day.rolling import noticed, rebuild, roll
 from runbook_lib.check import CheckTable
@@ -19,7 +19,7 @@ from runbook_lib.launch.instances.renewing import RENEW
 from runbook_lib.launch.instances.resizing import RESIZE
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.operations import rolling_restart, startup
-from runbook_lib.operations.upkeep import turns, updates
+from runbook_lib.operations.upkeep import disk, turns, updates
 from runbook_lib.ssh import Host
 from runbook_lib.tables import counted
 
@@ -34,7 +34,7 @@ class Launch(Verbs):
     name = "01_launch_ec2"
 
     def plan(self, renew: Collection[str] = ()) -> Plan:
-        """Return what is missing or different in the cloud, without changing anything, and whom it interrupts.
+        """Return what is missing or different in the cloud, without changing anything, whom it interrupts, and what is lost with a disk.
 
         `renew`: nodes whose machines are to be replaced although nothing is wrong with them.
         """
@@ -45,7 +45,18 @@ class Launch(Verbs):
             if not going or not d.context().booted:
                 return plan
             notices = tuple(Pending(name, SERVICE, turns.notice(d.topology, name, going[name])) for name in turns.in_turn(d.topology, going))
-            return replace(plan, pending=plan.pending + notices)
+            return replace(plan, pending=plan.pending + notices + self._lost({name for name in going if going[name]}))
+
+    def _lost(self, renewed: set[str]) -> tuple[Pending, ...]:
+        """Return what people put on these machines and is lost with their disks."""
+        d: Any = self.deployment
+        context, silent = d.context(), d.out_of_reach()
+        names = [node.name for node in d.topology.wso2_nodes if node.name in (renewed & context.booted) - silent.keys()]
+
+        def found(host: Host) -> Change | None:
+            return disk.lost_with(host, d.product.desired(d.topology.node(host.name), context))
+
+        return tuple(Pending(name, SERVICE, change) for name, change in d.fleet(without=silent).each(found, names).items() if change)
 
     def apply(self, plan: Plan, renew: Collection[str] = ()) -> Result:
         """Apply the plan, wait until every machine accepts SSH with the deployment's key, and return what was changed.

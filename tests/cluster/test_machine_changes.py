@@ -14,6 +14,7 @@ from runbook_lib.aws.s3.backup_store import BEFORE_WORK
 from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.checks.drill.failover import settle, target_of
 from runbook_lib.operations.startup import mark_of
+from runbook_lib.roles import carbon
 from tests.support.deployments import Deployed, in_lab, made, on
 from tests.support.drift_tools import Running, as_root, identities, named_in
 from tests.support.lab_fixtures import eventually
@@ -151,6 +152,7 @@ def test_workers_get_another_type_one_at_a_time_and_go_back_and_no_get_fails(as_
             as_cluster.cli("run", "--to", "05", seconds=900)
 
 
+OWN = "repository/components/dropins/own_1.0.0.jar"
 MARK = "INSERT INTO WSO2_USER_DB.UM_HYBRID_ROLE (UM_ROLE_NAME, UM_TENANT_ID) VALUES ('kept', -1234)"
 FOUND = "SELECT COUNT(*) FROM WSO2_USER_DB.UM_HYBRID_ROLE WHERE UM_ROLE_NAME = 'kept'"
 
@@ -203,8 +205,11 @@ def test_another_image_renews_every_machine_and_nothing_is_lost(cluster: Deploye
     newer = replace(cluster, overrides={**cluster.overrides, "cloud.disk_gb": 28, **own_image})
     before = identities(d)
     on(d, "db-1", f'$(command -v mariadb || command -v mysql) -e "{MARK}"')
+    on(d, "store-1", f"install -D -o wso2carbon /dev/stdin {carbon.home_of(d.spec)}/{OWN} <<< own")
     said = ended(newer.cli("plan"), 2)
     assert said.count(" renew") >= 1 and all(name in said for name in before)
+    [lost] = [line for line in said.splitlines() if " lose" in line]
+    assert lost.split()[0] == "store-1" and f"- {OWN}\n" in said, "the plan names what ends with a disk, and nothing else"
 
     def until_the_stores_are_renewed() -> Running:
         """The only publisher comes after them, then Nginx itself, of which visitors notice an interruption."""

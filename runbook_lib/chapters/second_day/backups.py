@@ -152,12 +152,11 @@ def _send_archives(d: Session, context: Context, store: BackupStore, folder: str
     """Send what was deployed on the AS manager and is not of the pack; return it, or None where there is nothing, as on G-Reg."""
     if not (managers := d.topology.of("as-manager")):
         return None
-    shipped = d.pack.members() if d.pack.members else ()
     file = "archives.tar.gz"
     order = {
         "kind": "parcel", "key": "deployed archives", "what": "send", "base": carbon.home_of(d.spec), "endings": [*FOLDERS],
         "folders": [f"{appserver.DEPLOYMENT}/{each}" for each in FOLDERS.values()],
-        "skip": [name for name in shipped if name.startswith(appserver.DEPLOYMENT)], "to": store.way_in(folder, file).wire(),
+        "to": store.way_in(folder, file).wire(),
     }  # fmt: skip
     said: dict[str, Any] = {}
     ask(d.fleet()[managers[0].name], "apply", [order], said.update)

@@ -15,6 +15,7 @@ from runbook_lib.checks.drill.load import Sample, Stream, Target
 from runbook_lib.errors import RunbookError
 from runbook_lib.operations import demo_app
 from runbook_lib.session import Session
+from runbook_lib.tables import counted
 
 # Pages for everybody, to which anybody goes often. The failover drill asks others: those that create a session for who is not signed in.
 PATHS = {"as": demo_app.PATH, "store": "/store/pages/top-assets", "publisher": "/publisher/"}
@@ -23,17 +24,23 @@ RATE, VISITORS = 8.0, 16  # of each public host: enough to tell a second, too fe
 
 @dataclass(frozen=True)
 class Noticed:
-    """What visitors met while one machine was worked on. `interrupted`: the longest time in seconds without a good answer of a host."""
+    """What visitors met while one machine was worked on.
+
+    `holders`: how many of them held a session, `lost`: how often one was replaced by another. `interrupted`: the longest time in seconds
+    without a good answer of a host.
+    """
 
     requests: int
     failed: int
+    holders: int
     lost: int
     interrupted: float
 
     def __str__(self) -> str:
         if not self.requests:
             return "not measured"
-        return f"{self.failed} of {self.requests} requests failed, {self.lost} sessions lost, interrupted for {self.interrupted:.1f} s"
+        sessions = f"{self.lost} sessions lost of {counted(self.holders, 'visitor')} with one" if self.holders else "no visitor had a session to lose"
+        return f"{self.failed} of {self.requests} requests failed, {sessions}, interrupted for {self.interrupted:.1f} s"
 
 
 def interruption(samples: Iterable[Sample]) -> float:
@@ -95,7 +102,8 @@ class VisitorWatch:
         met = [[s for s in stream.samples if since <= s.at < until] for stream, (since, until) in zip(self.streams, spans, strict=False)]
         every = [sample for samples in met for sample in samples]
         failed, lost = sum(bool(sample.failure) for sample in every), sum(sample.lost for sample in every)
-        return Noticed(len(every), failed, lost, max(map(interruption, met), default=0.0))
+        holders = sum(stream.holders for stream in self.streams)
+        return Noticed(len(every), failed, holders, lost, max(map(interruption, met), default=0.0))
 
 
 def watch(deployment: Session) -> VisitorWatch:

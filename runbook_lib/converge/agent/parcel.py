@@ -1,5 +1,6 @@
 # Kind: parcel (files of some folders, as one tar archive that is sent to a store or fetched from it). Only what follows the marker is sent.
 from .core import *  # noqa: F403
+from .homes import *  # noqa: F403
 from .transfer import *  # noqa: F403
 
 # --- agent ---
@@ -9,13 +10,18 @@ tarfile = Later("tarfile")
 class Parcels:
     @staticmethod
     def send(r):
-        """Pack the files of r["folders"] below r["base"] with one of r["endings"], without r["skip"], and send them; say what went. None: nothing is sent."""
+        """Pack the files of r["folders"] in the home r["base"] with one of r["endings"] and send them; say what went. None: nothing is sent.
+
+        What the home's own archive brought stays out, unless it was changed since.
+        """
+        brought = read_manifest(r["base"]) or {}
         found = []
         for folder in r["folders"]:
             there = os.path.join(r["base"], folder)
             names = sorted(os.listdir(there)) if os.path.isdir(there) else []
             found += [os.path.join(folder, name) for name in names if name.endswith(tuple(r["endings"]))]
-        found = [name for name in found if name not in r["skip"] and os.path.isfile(os.path.join(r["base"], name))]
+        paths = {name: os.path.join(r["base"], name) for name in found}
+        found = [name for name, path in paths.items() if os.path.isfile(path) and brought.get(name) != checksum(path)]
         if not found:
             say(progress=1, of=1, doing="no archives to send", holds=[])
             return
@@ -23,7 +29,7 @@ class Parcels:
         try:
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as archive:
                 for name in found:
-                    archive.add(os.path.join(r["base"], name), name, recursive=False)
+                    archive.add(paths[name], name, recursive=False)
             send(path, r["to"])
             say(progress=1, of=1, doing="%d archives sent" % len(found), holds=found, size=os.path.getsize(path), sha256=digest_of(path))
         finally:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from runbook_lib.converge.agent import homes
 from runbook_lib.converge.engine import ask
 from runbook_lib.errors import HostError
 from tests.support.local_host import LocalHost
@@ -33,6 +34,7 @@ class Store:
     def asked(self, what: str, **spoilt: Any) -> dict[str, Any]:
         order = {
             "kind": "parcel", "key": "parcel", "what": what, "base": str(self.tmp / "home"), "owner": "", "from": {"url": self.url, "headers": {}},
+            "to": {"url": self.url, "headers": {}}, "folders": ["webapps", "carbonapps"], "endings": [".war", ".car"],
             "sha256": sha256(self.body).hexdigest(), "holds": [*HELD], **spoilt,
         }  # fmt: skip
         host: Any = LocalHost("db-1", {"/var/backups/runbook-mysql": str(self.tmp / "kept")})
@@ -52,6 +54,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
             self.send_header("Content-Length", str(len(found.body)))
             self.end_headers()
             self.wfile.write(found.body)
+
+        def do_PUT(self) -> None:
+            found.body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
 
         def log_message(self, *words: Any) -> None:
             pass
@@ -74,6 +81,18 @@ def test_a_whole_one_puts_its_files_where_they_differ_and_checking_it_puts_nothi
     assert store.asked("check")["put"] == [] and store.stays() == []
     assert store.asked("take")["put"] == [*HELD] and store.asked("take")["put"] == []
     assert {str(store.tmp / "home" / name): content for name, content in HELD.items()} == {path: Path(path).read_bytes() for path in store.stays()}
+
+
+def test_what_the_homes_own_archive_brought_is_not_sent_unless_it_was_changed(store: Store) -> None:
+    home = store.tmp / "home"
+    for name, text in {"webapps/shipped.war": "shipped", "webapps/replaced.war": "shipped", "webapps/own.war": "own"}.items():
+        (home / name).write_text(text)
+    homes.write_manifest(str(home), {name: homes.checksum(str(home / name)) for name in ("webapps/shipped.war", "webapps/replaced.war")})
+    (home / "webapps/replaced.war").write_text("another")
+    said = store.asked("send")
+    assert said["holds"] == ["webapps/own.war", "webapps/replaced.war"] and said["sha256"] == sha256(store.body).hexdigest()
+    with tarfile.open(fileobj=io.BytesIO(store.body)) as archive:
+        assert archive.getnames() == said["holds"]
 
 
 @pytest.mark.parametrize("what", ["check", "take"])

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from runbook_lib.changes import Change
-from runbook_lib.checks.drill.interruption import interruption
+from runbook_lib.checks.drill.interruption import Noticed, interruption
 from runbook_lib.checks.drill.load import Sample
 from runbook_lib.converge import agent
 from runbook_lib.converge.agent.updates import UpdatesHandler
@@ -147,3 +147,15 @@ def test_the_agents_probe_and_apply_call_apt_as_it_is_called_here(tmp_path: Path
     said = asked.read_text()
     assert fact["updates"] == [] and "apt-get noninteractive -q -o APT::Update::Error-Mode=any update\n" in said
     assert "dpkg noninteractive --configure -a\n" in said and "--force-confold --only-upgrade install -- small\n" in said
+
+
+@pytest.mark.parametrize(
+    ("noticed", "words"),
+    [
+        (Noticed(0, 0, 0, 0, 0.0), "not measured"),
+        (Noticed(40, 0, 0, 0, 0.0), "0 of 40 requests failed, no visitor had a session to lose, interrupted for 0.0 s"),
+        (Noticed(40, 2, 16, 8, 1.25), "2 of 40 requests failed, 8 sessions lost of 16 visitors with one, interrupted for 1.2 s"),
+    ],
+)
+def test_what_visitors_noticed_says_how_many_had_a_session_to_lose(noticed: Noticed, words: str) -> None:
+    assert str(noticed) == words

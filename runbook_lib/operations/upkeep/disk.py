@@ -1,0 +1,42 @@
+"""What ends with a node's disk: what people put into the product's home, which no run brings back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from runbook_lib.changes import Change
+from runbook_lib.converge.agent import homes
+from runbook_lib.converge.archive import Archive, Home
+from runbook_lib.converge.engine import Stage, ask
+from runbook_lib.converge.resources import Fact
+from runbook_lib.errors import HostError
+from runbook_lib.operations.deploy_archive import FOLDERS
+from runbook_lib.roles.appserver import DEPLOYMENT
+from runbook_lib.ssh import Host
+from runbook_lib.tables import counted
+
+LOSE = "lose"  # the verb of a plan
+PROBE_SECONDS = 60.0  # of silence
+BROUGHT_BACK = tuple((f"{DEPLOYMENT}/{folder}/", ending) for ending, folder in FOLDERS.items())  # from another node of an AS cluster
+
+
+def lost_with(host: Host, stages: Sequence[Stage]) -> Change | None:
+    """Return what a node's home holds that neither its pack nor these stages put there; None for nothing. A node that does not answer may hold anything."""
+    [archive] = [one for stage in stages for one in stage.resources if isinstance(one, Archive) and one.home]
+    key = f"files in {archive.path}"
+    try:
+        [fact] = ask(host, "probe", [replace(archive, sha256="").question()], timeout=PROBE_SECONDS)["facts"]
+    except HostError as error:
+        return Change(key, LOSE, f"not known, it does not say what it holds: {error.what.splitlines()[0]}")
+    lines = [f"- {words}" for words in _differences(archive.home, fact)]
+    return Change(key, LOSE, f"{counted(len(lines), 'difference')} from the pack that no run brings back: keep a copy", "\n".join(lines)) if lines else None
+
+
+def _differences(home: Home | None, fact: Fact) -> list[str]:
+    """Return the paths below a home that differ from its pack, each with the reason where there is one."""
+    if home is None or not fact.get("known"):
+        return []
+    found = homes.decide(fact, home.listing, home.rules())
+    own = [path for path in found["carry"] if not any(path.startswith(folder) and path.endswith(ending) for folder, ending in BROUGHT_BACK)]
+    return own + [f"{path} (removed)" for path in found["remove"]] + [f"{path} ({why})" for path, why in found["left"]]
