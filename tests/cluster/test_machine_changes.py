@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -92,16 +93,18 @@ def test_larger_disks_are_filled_at_once_and_no_get_fails(cluster: Deployed, d: 
     assert "28 GiB" in smaller and identities(d) == before
 
 
-def test_a_store_node_more_and_one_less_and_no_get_fails(cluster: Deployed, d: Deployment) -> None:
-    three = with_params(cluster, cloud__disk_gb=28, nodes__store=3)
-    two = with_params(cluster, cloud__disk_gb=28)
-    for wanted, names, gone in ((three, [*STORES, "store-3"], []), (two, STORES, ["store-3"])):
-        meanwhile = under_load(cluster, ("store",), lambda wanted=wanted: wanted.cli("run", "--to", "05", seconds=900))
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("tier", "numbers"), [("store", (2, 3, 2)), ("publisher", (1, 2, 1)), ("store", (2, 8, 1, 2))], ids=str)
+def test_a_tier_gets_nodes_and_loses_them_and_no_get_fails(cluster: Deployed, d: Deployment, tier: str, numbers: tuple[int, ...]) -> None:
+    for before, number in pairwise(numbers):
+        wanted = with_params(cluster, cloud__disk_gb=28, **{f"nodes__{tier}": number})
+        meanwhile = under_load(cluster, (tier,), lambda wanted=wanted: wanted.cli("run", "--to", "05", seconds=1200))
         meanwhile.was_served(ended(meanwhile.done))
+        there, then = ([f"{tier}-{one + 1}" for one in range(count)] for count in (before, number))
         left = wanted.journal("left")
-        assert [row["host"] for row in left] == gone and all(STOPPED in row["change"] for row in left), left
-        assert meanwhile.nodes("store") == {*STORES, "store-3"}
-        assert {name for name in d.instances() if name.startswith("store")} == set(names)
+        assert [row["host"] for row in left] == there[number:] and all(STOPPED in row["change"] for row in left), left
+        assert meanwhile.nodes(tier) == {*there, *then}
+        assert {name for name in d.instances() if name.startswith(tier)} == set(then)
         assert wanted.cli("plan").returncode == 0
 
 
@@ -200,11 +203,43 @@ def test_killed_while_nginx_has_no_machine_the_next_run_ends_it(cluster: Deploye
     assert now.cli("plan").returncode == 0
 
 
+def databases_machine_is_another(d: Deployment, before: dict[str, Any]) -> bool:
+    """It alone, at its old address, with what the databases held."""
+    after = identities(d)
+    assert {name for name in after if after[name] != before[name]} == {"db-1"} and after["db-1"][1] == before["db-1"][1]
+    return on(d, "db-1", f'$(command -v mariadb || command -v mysql) -BN -e "{FOUND}"').strip() == "1"
+
+
+def test_another_machine_for_the_database_that_is_asked_for_has_what_it_held(cluster: Deployed, d: Deployment) -> None:
+    now = with_params(cluster, cloud__disk_gb=28)
+    before, backups = identities(d), len(d.backups.made())
+    on(d, "db-1", f'$(command -v mariadb || command -v mysql) -e "{MARK}"')
+    said = ended(now.cli("replace", "db-1"), 2)
+    assert "renew" in said and "the product stops, then a backup" in said and identities(d) == before
+    said = ended(now.cli("replace", "db-1", "--yes", seconds=900))
+    assert databases_machine_is_another(d, before) and len(d.backups.made()) == backups + 1
+    assert 0 < interrupted(noticed(cluster)["db-1"]) < 600, said
+    assert now.cli("plan").returncode == 0
+
+
+def test_killed_while_the_database_has_no_machine_nothing_goes_on_until_the_backup_is_restored(cluster: Deployed, d: Deployment) -> None:
+    now = with_params(cluster, cloud__disk_gb=28)
+    before = identities(d)
+    running = Running(now, "replace", "db-1", "--yes")
+    running.until(lambda: "db-1" not in d.instances(), "the machine is gone", 300)
+    running.kill()
+    refused = now.cli("run", "--to", "05", seconds=900)
+    assert refused.returncode == 1 and "./runbook restore" in refused.stderr, refused.stdout + refused.stderr
+    ended(now.cli("restore", "--yes", seconds=900))
+    ended(now.cli("run", "--to", "05", seconds=900))
+    assert databases_machine_is_another(d, before)
+    assert now.cli("plan").returncode == 0
+
+
 @pytest.mark.timeout(1800)
 def test_another_image_renews_every_machine_and_nothing_is_lost(cluster: Deployed, d: Deployment, own_image: dict[str, Any]) -> None:
     newer = replace(cluster, overrides={**cluster.overrides, "cloud.disk_gb": 28, **own_image})
     before = identities(d)
-    on(d, "db-1", f'$(command -v mariadb || command -v mysql) -e "{MARK}"')
     on(d, "store-1", f"install -D -o wso2carbon /dev/stdin {carbon.home_of(d.spec)}/{OWN} <<< own")
     said = ended(newer.cli("plan"), 2)
     assert said.count(" renew") >= 1 and all(name in said for name in before)

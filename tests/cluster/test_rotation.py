@@ -8,10 +8,12 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from runbook_lib import pki
 from runbook_lib.aws import rotation
 from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.checks.drill.failover import settle, target_of
@@ -152,6 +154,30 @@ def test_all_at_once_restarts_each_node_once_and_every_check_is_green(shop: Depl
     verified = shop.cli("run", "--to", "05")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert sum(chapter["changed"] for chapter in shop.result["chapters"]) == 0
+
+
+def at_nginx(d: Deployment, host: str) -> int:
+    """Return for how many days the certificate is valid that Nginx shows for a host."""
+    target = target_of(d, host)
+    trusted = ssl.create_default_context(cadata=target.ca)
+    with socket.create_connection((target.address, target.port), 10) as wire, trusted.wrap_socket(wire, server_hostname=target.host) as tls:
+        return pki.days_left(ssl.DER_cert_to_PEM_cert(tls.getpeercert(binary_form=True) or b""))
+
+
+def test_a_certificate_that_ends_soon_is_renewed_by_a_run_and_no_get_fails(shop: Deployed, opened: Deployment) -> None:
+    host, authority = opened.spec.hosts["store"], pki.Authority(opened.vault.get("ca-key"), opened.vault.get("ca.pem"))
+    certificate, key = pki.issue(authority, [host], datetime.now(UTC) - timedelta(days=pki.HOST_DAYS - pki.RENEW_DAYS + 5))
+    opened.vault.put(f"tls/{host}", key + certificate)
+    opened.nginx.apply(opened.nginx.plan())  # chapter 05 alone renews nothing
+    assert at_nginx(opened, "store") < pki.RENEW_DAYS
+    planned = shop.cli("plan")
+    assert planned.returncode == 2 and f"tls/{host}" in planned.stdout and "more days" in planned.stdout, planned.stdout
+    before = starts(opened)
+    with Stream(target_of(opened, "store"), RATE, VISITORS) as stream:
+        ended(shop.cli("run", "--to", "05", seconds=600))
+    assert [sample for sample in stream.samples if sample.failure] == [] and restarted(before, starts(opened)) == {}
+    assert at_nginx(opened, "store") > pki.HOST_DAYS - 2
+    assert shop.cli("plan").returncode == 0
 
 
 def declared(d: Deployment) -> bool:
