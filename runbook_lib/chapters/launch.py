@@ -50,13 +50,19 @@ class Launch(Verbs):
     def _lost(self, renewed: set[str]) -> tuple[Pending, ...]:
         """Return what people put on these machines and is lost with their disks."""
         d: Any = self.deployment
-        context, silent = d.context(), d.out_of_reach()
-        names = [node.name for node in d.topology.wso2_nodes if node.name in (renewed & context.booted) - silent.keys()]
+        context = d.context()
+        running = {name for name, machine in d.instances().items() if machine.state == "running"} - d.out_of_reach().keys()
+        names = [node.name for node in d.topology.wso2_nodes if node.name in renewed & context.booted]
+        if not names:
+            return ()
+        hosts = d.fleet(without={node.name for node in d.topology.nodes} - running)
 
         def found(host: Host) -> Change | None:
             return disk.lost_with(host, d.product.desired(d.topology.node(host.name), context))
 
-        return tuple(Pending(name, SERVICE, change) for name, change in d.fleet(without=silent).each(found, names).items() if change)
+        told = {name: disk.unknown("its machine does not run") for name in names if name not in running}
+        told |= hosts.each(found, [name for name in names if name in running])
+        return tuple(Pending(name, SERVICE, told[name]) for name in names if told[name])
 
     def apply(self, plan: Plan, renew: Collection[str] = ()) -> Result:
         """Apply the plan, wait until every machine accepts SSH with the deployment's key, and return what was changed.

@@ -16,7 +16,7 @@ from runbook_lib.roles.appserver import DEPLOYMENT
 from runbook_lib.ssh import Host
 from runbook_lib.tables import counted
 
-LOSE = "lose"  # the verb of a plan
+KEY, LOSE = "own files", "lose"  # as a plan names them, and its verb
 PROBE_SECONDS = 60.0  # of silence
 BROUGHT_BACK = tuple((f"{DEPLOYMENT}/{folder}/", ending) for ending, folder in FOLDERS.items())  # from another node of an AS cluster
 
@@ -24,13 +24,17 @@ BROUGHT_BACK = tuple((f"{DEPLOYMENT}/{folder}/", ending) for ending, folder in F
 def lost_with(host: Host, stages: Sequence[Stage]) -> Change | None:
     """Return what a node's home holds that neither its pack nor these stages put there; None for nothing. A node that does not answer may hold anything."""
     [archive] = [one for stage in stages for one in stage.resources if isinstance(one, Archive) and one.home]
-    key = f"files in {archive.path}"
     try:
         [fact] = ask(host, "probe", [replace(archive, sha256="").question()], timeout=PROBE_SECONDS)["facts"]
     except HostError as error:
-        return Change(key, LOSE, f"not known, it does not say what it holds: {error.what.splitlines()[0]}")
+        return unknown(error.what.splitlines()[0])
     lines = [f"- {words}" for words in _differences(archive.home, fact)]
-    return Change(key, LOSE, f"{counted(len(lines), 'difference')} from the pack that no run brings back: keep a copy", "\n".join(lines)) if lines else None
+    return Change(KEY, LOSE, f"{counted(len(lines), 'difference')} from the pack that no run brings back: keep a copy", "\n".join(lines)) if lines else None
+
+
+def unknown(why: str) -> Change:
+    """Return what is said of a node that cannot be asked."""
+    return Change(KEY, LOSE, f"what people put into the product's home is not known: {why}")
 
 
 def _differences(home: Home | None, fact: Fact) -> list[str]:

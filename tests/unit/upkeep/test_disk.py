@@ -79,4 +79,4 @@ def test_a_node_that_does_not_answer_may_hold_anything(tmp_path: Path) -> None:
     ctx, _ = at_home(tmp_path)
     silent: Any = Silent()
     change = disk.lost_with(silent, appserver.desired(ctx.topology.node("as-worker-1"), ctx))
-    assert change and change.verb == disk.LOSE and change.summary.endswith("what it holds: no answer on port 22")
+    assert change and change.verb == disk.LOSE and change.summary.endswith("is not known: no answer on port 22")
