@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Any
 from runbook_lib.aws import packs, rotation
 from runbook_lib.aws.host_keys import pin_name
 from runbook_lib.aws.lock import Lock
+from runbook_lib.aws.packs import Pack
 from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.aws.s3.staging import stage
 from runbook_lib.errors import HostError, PackError, RunbookError
@@ -31,6 +33,7 @@ EVERY_PACK = ("bin/wso2server.sh", "dbscripts/mysql.sql", "repository/conf/carbo
 VERSION_FILE = "bin/version.txt"
 FIRST_BOOT = "runbook:first-boot"  # tag of a machine whose first boot was seen to be complete; its value is the time
 IN_USE = "in-use"  # the same of the deployment, in Parameter Store: tags go with their machines
+SIGNED_SECONDS = 300.0  # a session of a role lasts an hour, and botocore takes another ten minutes before its end
 RESTORING = "restoring"  # likewise: the folder of the backup that is being restored, until every database is replaced
 
 
@@ -41,7 +44,7 @@ class Unknown(dict[str, str]):
         return f"[{name}]"
 
 
-def version_file(pack: Download) -> str:
+def version_file(pack: Download | Pack) -> str:
     """Return what the product's own bin/version.txt says, on one line; "" when the pack has no such file."""
     try:
         return " ".join(pack.member(VERSION_FILE).decode("utf-8", "replace").split()) if pack.member else ""
@@ -59,6 +62,7 @@ class Session:
         self.topology: Topology = topology or topology_of(spec)
         self.cloud = Cloud(spec, self.topology)
         self._hosts: Fleet | None = None
+        self._staged: dict[str, tuple[float, str]] = {}  # by an archive's URL: when that for the machines was signed, and it
         self._looking = False
         self._seen: Mapping[str, Instance] | None = None  # in the block of `one_look`
 
@@ -244,37 +248,55 @@ class Session:
         yield
         self.vault.delete(RESTORING)
 
-    @cached_property
+    @property
     def pack(self) -> Download:
         """The product's pack: verified once on this machine, downloaded by the hosts from a staged copy.
 
         Raises PackError when it cannot be fetched, has another sha256, or is an archive without the files of a WSO2 pack.
         """
-        found = self._download("product.pack", self.spec.product.pack, self.spec.product.sha256)
+        return self._download(self._pack)
+
+    @property
+    def jdk(self) -> Download | None:
+        return self._download(self._jdk) if self._jdk else None
+
+    @property
+    def driver(self) -> Download | None:
+        return self._download(self._driver) if self._driver else None
+
+    @cached_property
+    def _pack(self) -> Pack:
+        found = self._fetch("product.pack", self.spec.product.pack, self.spec.product.sha256)
         for name in EVERY_PACK:  # checked before any plan, because a wrong archive would replace the product on every node
-            if found.member:
-                found.member(name)
+            found.member(name)
         self.journal.observed("", "pack", {"pack": f"{self.spec.product.pack}, sha256 {found.sha256}", "product": version_file(found)})
         return found
 
     @cached_property
-    def jdk(self) -> Download | None:
+    def _jdk(self) -> Pack | None:
         java = self.spec.java
-        return self._download("java.archive", java.archive, java.sha256) if java.archive else None
+        return self._fetch("java.archive", java.archive, java.sha256) if java.archive else None
 
     @cached_property
-    def driver(self) -> Download | None:
+    def _driver(self) -> Pack | None:
         wanted = self.spec.database.driver
-        return self._download("database.driver.url", wanted.url, wanted.sha256) if wanted.url else None
+        return self._fetch("database.driver.url", wanted.url, wanted.sha256) if wanted.url else None
 
-    def _download(self, key: str, url: str, sha256: str | None) -> Download:
-        """Fetch, verify and stage the archive at `url`. Raises PackError, which names the parameter `key`."""
+    def _fetch(self, key: str, url: str, sha256: str | None) -> Pack:
+        """Fetch and verify the archive at `url`. Raises PackError, which names the parameter `key`."""
         try:
-            found = packs.fetch(url, sha256, self.cloud.aws)
+            return packs.fetch(url, sha256, self.cloud.aws)
         except PackError as error:
             error.where = f"{key}: {error.where or url}"
             raise
-        return Download(found.sha256, stage(found, self.cloud.aws, self.spec.deployment), found.member, found.members, found.listing)
+
+    def _download(self, found: Pack) -> Download:
+        """Stage an archive, and return it with a URL that is at most `SIGNED_SECONDS` old: it ends with the session token that signed it."""
+        signed, url = self._staged.get(found.url, (0.0, ""))
+        if not url or time.monotonic() - signed > SIGNED_SECONDS:
+            url = stage(found, self.cloud.aws, self.spec.deployment)
+            self._staged[found.url] = (time.monotonic(), url)
+        return Download(found.sha256, url, found.member, found.members, found.listing)
 
     def node(self, name: str) -> Node:
         return self.topology.node(name)

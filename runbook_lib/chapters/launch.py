@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -36,6 +37,8 @@ class Launch(Verbs):
     def plan(self, renew: Collection[str] = ()) -> Plan:
         """Return what is missing or different in the cloud, without changing anything, whom it interrupts, and what is lost with a disk.
 
+        Where machines that serve stop for it or are replaced, what chapters 02 to 05 have pending is done before, and stands in the plan.
+
         `renew`: nodes whose machines are to be replaced although nothing is wrong with them.
         """
         d = self.deployment
@@ -45,7 +48,18 @@ class Launch(Verbs):
             if not going or not d.context().booted:
                 return plan
             notices = tuple(Pending(name, SERVICE, turns.notice(d.topology, name, going[name])) for name in turns.in_turn(d.topology, going))
-            return replace(plan, pending=plan.pending + notices + self._lost({name for name in going if going[name]}))
+            return replace(plan, pending=plan.pending + self._first() + notices + self._lost({name for name in going if going[name]}))
+
+    def _first(self) -> tuple[Pending, ...]:
+        """Return what other chapters have pending: it is done before the first machine goes, so that every node serves by then."""
+        d: Any = self.deployment
+        found = []
+        for part in (d.mysql, d.product, d.nginx):
+            with suppress(RunbookError):  # a machine that does not run cannot be looked at, and starts before
+                found += [
+                    Pending("", SERVICE, Change(part.name, "apply", f"{each.host}: {each.change.verb} {each.change.key}")) for each in part.plan().pending
+                ]
+        return tuple(found)
 
     def _lost(self, renewed: set[str]) -> tuple[Pending, ...]:
         """Return what people put on these machines and is lost with their disks."""
@@ -55,10 +69,11 @@ class Launch(Verbs):
         names = [node.name for node in d.topology.wso2_nodes if node.name in renewed & context.booted]
         if not names:
             return ()
+        deployed_elsewhere = d.spec.design.product == "as" and len(context.booted) > 1
         hosts = d.fleet(without={node.name for node in d.topology.nodes} - running)
 
         def found(host: Host) -> Change | None:
-            return disk.lost_with(host, d.product.desired(d.topology.node(host.name), context))
+            return disk.lost_with(host, d.product.desired(d.topology.node(host.name), context), deployed_elsewhere)
 
         told = {name: disk.unknown("its machine does not run") for name in names if name not in running}
         told |= hosts.each(found, [name for name in names if name in running])

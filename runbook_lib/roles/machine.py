@@ -75,6 +75,9 @@ APT::Periodic::Unattended-Upgrade "1";
 Unattended-Upgrade::Automatic-Reboot "false";
 Unattended-Upgrade::Package-Blacklist { "mariadb"; "mysql"; "galera"; "nginx"; "openjdk"; };
 """
+# Ubuntu 24.04 restarts what uses a library that was updated, also when unattended-upgrades did it. These restart when `patch` does it, drained.
+NEEDRESTART_FILE = "/etc/needrestart/conf.d/60-runbook.conf"
+NEEDRESTART = "$nrconf{override_rc}{qr(^(wso2carbon|mariadb|mysql|nginx)[.]service$)} = 0;\n"
 # What `systemd-analyze security` asks of a network service that needs no hardware, no other user's processes and no kernel settings.
 CONFINED = """\
 ProtectSystem=strict
@@ -118,10 +121,12 @@ def kernel_settings(path: str, settings: dict[str, int]) -> tuple[File, Exec]:
 
 def desired() -> tuple[Stage, ...]:
     """Return the stages of what is the same on every machine."""
-    texts = {SSHD_FILE: SSHD, MODULES_FILE: MODULES, LIMITS_FILE: LIMITS, UPDATES_FILE: UPDATES, IDLE_FILE: IDLE}
+    texts = {SSHD_FILE: SSHD, MODULES_FILE: MODULES, LIMITS_FILE: LIMITS, UPDATES_FILE: UPDATES, NEEDRESTART_FILE: NEEDRESTART, IDLE_FILE: IDLE}
     files = [File(path, text.encode()) for path, text in (texts | dict.fromkeys(("/etc/issue", "/etc/issue.net"), NOTICE)).items()]
-    cron = [Directory(f"/etc/cron.{name}", 0o700) for name in CRON]
+    folders = [Directory(f"/etc/cron.{name}", 0o700) for name in CRON] + [Directory(path) for path in ("/etc/needrestart", "/etc/needrestart/conf.d")]
     return (
-        Stage("machine", (Package("unattended-upgrades"), *files, *cron, Edited("/etc/login.defs", PASSWORDS), NAMES, *kernel_settings(KERNEL_FILE, KERNEL))),
+        Stage(
+            "machine", (Package("unattended-upgrades"), *folders, *files, Edited("/etc/login.defs", PASSWORDS), NAMES, *kernel_settings(KERNEL_FILE, KERNEL))
+        ),
         Stage("sshd", (Unit("ssh.service", watches=(SSHD_FILE,), reload=True),)),
     )

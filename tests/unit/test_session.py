@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import pki
+from runbook_lib import pki, session
+from runbook_lib.aws.packs import Pack
 from runbook_lib.session import Session
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.ssh import Address, fleet
@@ -98,6 +99,20 @@ def test_in_one_look_the_cloud_is_asked_once_for_its_machines_whatever_lies_insi
     opened.instances()
     opened.instances()
     assert len(asked) == 3, "outside of it a change must be seen at once"
+
+
+def test_the_url_by_which_machines_get_an_archive_is_signed_anew_before_the_session_that_signed_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, signed = [1000.0], []
+    monkeypatch.setattr(session.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(session, "stage", lambda found, *_: signed.append(found.url) or f"https://signed/{len(signed)}")
+    opened: Any = Session.__new__(Session)
+    opened._staged, opened.cloud, opened.spec = {}, SimpleNamespace(aws=None), SimpleNamespace(deployment="x")
+    pack = Pack("s3://packs/greg.zip", Path("greg.zip"), "ab" * 32)
+    first = opened._download(pack)
+    now[0] += session.SIGNED_SECONDS - 1
+    assert opened._download(pack).url == first.url == "https://signed/1"
+    now[0] += 2
+    assert opened._download(pack).url == "https://signed/2"
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def run(command, stdin=None, env=None):
     """Run a command (an argument list) and return its output. Raises Failed with its last 12 lines when it exits with another code than 0."""
     done = subprocess.run(command, input=stdin, capture_output=True, env={**os.environ, **(env or {})})
     if done.returncode:
-        last = (done.stderr + b"\n" + done.stdout).decode(errors="replace").strip().splitlines()[-12:]
+        last = (done.stdout + b"\n" + done.stderr).decode(errors="replace").strip().splitlines()[-12:]  # the reason stands among the errors
         name = command if isinstance(command, str) else " ".join(command[:6])
         raise Failed("`%s` exited %d: %s" % (name, done.returncode, "\n".join(last)))
     return done.stdout.decode(errors="replace")
@@ -124,4 +124,4 @@ def main():
     except Failed as error:
         say(failed=str(error))
     except OSError as error:  # no space, read-only file system, permission: the system's message says it best
-        say(failed="%s: %s" % (error.filename or "system", error.strerror))
+        say(failed="%s: %s" % (error.filename or "system", error.strerror or error))

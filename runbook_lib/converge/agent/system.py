@@ -63,7 +63,7 @@ def unlocked(command, seconds=300.0):
         try:
             return run(command, env=QUIET)
         except Failed as error:
-            held = any(words in str(error) for words in ("Could not get lock", "Unable to lock", "is locked by another process"))
+            held = any(words in str(error) for words in ("Could not get lock", "Unable to lock", "locked by another process"))
             if not held or time.monotonic() > until:
                 raise
             time.sleep(1)

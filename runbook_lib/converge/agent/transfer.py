@@ -34,8 +34,8 @@ def asked_of(way, verb, what, data=None, length=0):
     except _web.HTTPError as error:
         code = _re.search(rb"<Code>([^<]+)</Code>", error.read(4000))
         raise Failed("%s %s: S3 refused (%d %s)" % (what, place, error.code, code.group(1).decode() if code else error.reason))
-    except _web.URLError as error:
-        raise Failed("%s %s: cannot be reached (%s)" % (what, place, error.reason))
+    except OSError as error:  # also one that says nothing for too long, or hangs up
+        raise Failed("%s %s: cannot be reached (%s)" % (what, place, getattr(error, "reason", error)))
 
 
 def blocks(source, doing):

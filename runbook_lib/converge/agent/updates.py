@@ -22,6 +22,18 @@ def parse_simulation(text, told_apart):
     ]
 
 
+def pending(suites):
+    """Return what an upgrade would install. An update that another suite has superseded still brings the security fix it was made for."""
+    simulate = ["apt-get", "-s", "-q", "--with-new-pkgs"]
+    of_security = [suite for suite in suites if "-security" in suite]
+    updates = parse_simulation(run([*simulate, "upgrade"], env=QUIET), bool(of_security))
+    due = set()
+    for suite in of_security:
+        found = parse_simulation(run([*simulate, "-t", suite, "upgrade"], env=QUIET), True)
+        due.update(each["name"] for each in found if each["security"])
+    return [{**each, "security": each["security"] or each["name"] in due} for each in updates]
+
+
 def interrupted():
     """Return what dpkg says of packages that are installed half."""
     return subprocess.run(["dpkg", "--audit"], capture_output=True, text=True).stdout.strip()
@@ -67,11 +79,10 @@ class UpdatesHandler:
     def probe(resources):
         await_launch()
         unlocked(["apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "update"])
-        suites = run(["apt-get", "indextargets", "--format", "$(RELEASE)", "Created-By: Packages"])
-        planned = parse_simulation(run(["apt-get", "-s", "-q", "--with-new-pkgs", "upgrade"], env=QUIET), "-security" in suites)
+        suites = set(run(["apt-get", "indextargets", "--format", "$(RELEASE)", "Created-By: Packages"]).split())
         packages = text_of(FLAG + ".pkgs").split() if os.path.exists(FLAG + ".pkgs") else []
         fact = {
-            "updates": planned, "held": run(["apt-mark", "showhold"]).split(), "half": bool(interrupted()), "kernel": kernel(),
+            "updates": pending(sorted(suites)), "held": run(["apt-mark", "showhold"]).split(), "half": bool(interrupted()), "kernel": kernel(),
             "flag": os.path.exists(FLAG), "packages": sorted(set(packages)), "stale": stale(),
         }  # fmt: skip
         return [fact for _ in resources]

@@ -68,7 +68,7 @@ class Workers(Session):
         return {node.name: worker.desired(node, self.topology, secrets, packages, source, config) for node in self.topology.nodes}
 
     def _archive(self, file: Path) -> Download:
-        return self._download(STEP, f"file://{file}", None)
+        return self._download(self._fetch(STEP, f"file://{file}", None))
 
     def _aws_config(self) -> str:
         """Return the operator's AWS config without its keys: a machine has those of its instance profile."""

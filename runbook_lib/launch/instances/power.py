@@ -14,12 +14,18 @@ Observe = Callable[[Inventory], None]  # looks at EC2 again
 
 
 def start_stopped(inventory: Inventory, observe: Observe) -> None:
-    """Start the nodes' machines that are stopped, or will be. Raises `CloudError`."""
+    """Start the nodes' machines that are stopped, or will be. Raises `CloudError`.
+
+    One that is to have another type gets it before: what it has may be what EC2 has no room for.
+    """
+    types = {node.name: node.instance_type for node in inventory.topology.nodes}
     await_none(inventory, "machines to stop", lambda m: m.state == "stopping")
     observe(inventory)
     for machine in inventory.here.values():
         if machine.state == "stopped":
-            inventory.say(machine.node, f"starting {machine.id}")
+            if (wanted := types.get(machine.node, machine.instance_type)) != machine.instance_type:
+                inventory.ec2.modify_instance_attribute(InstanceId=machine.id, InstanceType={"Value": wanted})
+            inventory.say(machine.node, f"starting {machine.id}, a {wanted}")
             inventory.ec2.start_instances(InstanceIds=[machine.id])
 
 

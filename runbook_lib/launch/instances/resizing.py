@@ -33,8 +33,6 @@ def apply(inventory: Inventory, roll: Roll, observe: Observe) -> None:
         inventory.say(name, f"stopping {machine.id}, which becomes a {wanted}")
         inventory.ec2.stop_instances(InstanceIds=[machine.id])
         await_none(inventory, f"{name} to stop", lambda m: m.id == machine.id and m.state != "stopped")
-        inventory.ec2.modify_instance_attribute(InstanceId=machine.id, InstanceType={"Value": wanted})
-        observe(inventory)
         start_stopped(inventory, observe)
         wait_until_running(inventory, observe)
 

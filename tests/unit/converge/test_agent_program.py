@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.converge import agent
-from runbook_lib.converge.agent import config_tree, core
+from runbook_lib.converge.agent import config_tree, core, system
 from runbook_lib.converge.resources import Absent, Directory, Exec, File, Resource
 from tests.support.listeners import web_listener
 
@@ -23,6 +23,26 @@ def test_a_command_of_a_probe_has_no_input_and_is_told_by_its_output_and_status(
     assert capfd.readouterr().err == ""
     with pytest.raises(FileNotFoundError):
         core.asked(["no-such-program"])
+
+
+def test_what_a_command_said_of_its_failure_is_kept_however_much_it_said_before() -> None:
+    with pytest.raises(core.Failed, match="E: Could not get lock"):
+        core.run(["sh", "-c", "echo 'E: Could not get lock' >&2; seq 1000; exit 100"])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7",
+        "E: Unable to lock directory /var/cache/apt/archives/",
+        "dpkg: error: dpkg frontend lock was locked by another process with pid 7",
+        "dpkg: error: dpkg frontend lock is locked by another process",
+    ],
+)
+def test_who_holds_a_lock_of_apt_or_dpkg_is_waited_for(tmp_path: Path, words: str) -> None:
+    free = tmp_path / "free"
+    command = f"[ -e {free} ] && exit 0; touch {free}; echo '{words}' >&2; exit 2"
+    assert system.unlocked(["sh", "-c", command]) == "" and free.exists()
 
 
 def test_a_probe_imports_nothing_that_only_an_apply_needs(tmp_path: Path) -> None:

@@ -410,6 +410,21 @@ def test_killed_while_a_machine_is_stopped_for_another_type_the_next_run_ends_it
     assert larger.instance("greg-1").id == machine.id and larger.instance("greg-1").running and not larger.plan()
 
 
+def test_a_type_of_which_ec2_has_no_room_is_taken_back_before_the_machine_starts(
+    cloud: Cloud, other: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, started = cloud.instance("greg-1"), []
+    cloud.stop("greg-1")
+    ec2(cloud).modify_instance_attribute(InstanceId=before.id, InstanceType={"Value": "t3.large"})  # what a resize left whose start was refused
+    back = again(cloud)
+    start = ec2(back).start_instances
+    monkeypatch.setattr(
+        back.aws.client("ec2"), "start_instances", lambda **asked: started.append(again(cloud).instance("greg-1").instance_type) or start(**asked)
+    )
+    back.apply()
+    assert started == [before.instance_type] and back.instance("greg-1").running and not back.plan()
+
+
 def test_nodes_are_added_and_taken_away(make_cloud: Callable[..., Cloud]) -> None:
     small, large = make_cloud("greg-separated"), make_cloud("greg-separated", {"nodes.store": 3})
     small.apply()

@@ -70,13 +70,30 @@ def test_what_people_changed_in_a_home_is_named(tmp_path: Path, written: dict[st
         (home / path).parent.mkdir(parents=True, exist_ok=True)
         (home / path).unlink() if text is None else (home / path).write_text(text)
     host: Any = Node("as-worker-1", {home_of(ctx.spec): str(home)})
-    change = disk.lost_with(host, appserver.desired(ctx.topology.node("as-worker-1"), ctx))
+    change = disk.lost_with(host, appserver.desired(ctx.topology.node("as-worker-1"), ctx), deployed_elsewhere=True)
     assert (change.diff.splitlines() if change else []) == lost
     assert change is None or (change.verb, "that no run brings back" in change.summary) == (disk.LOSE, True)
+
+
+def test_what_was_deployed_is_lost_with_the_only_node_that_has_it(tmp_path: Path) -> None:
+    ctx, home = at_home(tmp_path)
+    (home / f"{SERVERS}/carbonapps").mkdir(parents=True)
+    (home / f"{SERVERS}/carbonapps/own.car").write_text("own")
+    host: Any = Node("as-worker-1", {home_of(ctx.spec): str(home)})
+    change = disk.lost_with(host, appserver.desired(ctx.topology.node("as-worker-1"), ctx), deployed_elsewhere=False)
+    assert change and change.diff == f"- {SERVERS}/carbonapps/own.car"
+
+
+def test_of_a_home_whose_packs_files_nobody_noted_it_is_not_known(tmp_path: Path) -> None:
+    ctx, home = at_home(tmp_path)
+    (home / homes.MANIFEST).unlink()
+    host: Any = Node("as-worker-1", {home_of(ctx.spec): str(home)})
+    change = disk.lost_with(host, appserver.desired(ctx.topology.node("as-worker-1"), ctx), deployed_elsewhere=True)
+    assert change and change.summary.endswith("is not known: nobody noted what its pack brought")
 
 
 def test_a_node_that_does_not_answer_may_hold_anything(tmp_path: Path) -> None:
     ctx, _ = at_home(tmp_path)
     silent: Any = Silent()
-    change = disk.lost_with(silent, appserver.desired(ctx.topology.node("as-worker-1"), ctx))
+    change = disk.lost_with(silent, appserver.desired(ctx.topology.node("as-worker-1"), ctx), deployed_elsewhere=True)
     assert change and change.verb == disk.LOSE and change.summary.endswith("is not known: no answer on port 22")

@@ -44,6 +44,14 @@ def test_where_no_suite_holds_security_updates_every_update_counts(on_machine: d
     assert on_machine["parse_simulation"]("Inst curl [8.1] (8.2 Debian:unstable [amd64])", False)[0]["security"]
 
 
+def test_a_security_fix_that_another_suite_has_superseded_is_still_one(on_machine: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = "Inst nginx [1.1] (1.3 Ubuntu:22.04/jammy-updates [amd64])\nInst bash [5.0] (5.1 Ubuntu:22.04/jammy-updates [amd64])\n"
+    said = {"jammy-security": "Inst nginx [1.1] (1.2 Ubuntu:22.04/jammy-security [amd64])\nInst bash [5.0] (5.1 Ubuntu:22.04/jammy-updates [amd64])\n"}
+    monkeypatch.setitem(on_machine, "run", lambda command, env: said[command[command.index("-t") + 1]] if "-t" in command else newest)
+    found = on_machine["pending"](["jammy", "jammy-security", "jammy-updates"])
+    assert [(each["name"], each["new"], each["security"]) for each in found] == [("nginx", "1.3", True), ("bash", "5.1", False)]
+
+
 @pytest.mark.parametrize(
     ("cgroup", "unit"),
     [

@@ -1,0 +1,32 @@
+"""What every machine is told of its system, read as the system reads it."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from runbook_lib.roles import machine
+
+NEEDRESTARTS_READING = """
+our %nrconf = (override_rc => {qr(^dbus) => 0});
+eval shift; die $@ if $@;
+foreach my $re (keys %{$nrconf{override_rc}}) { exit 1 if $ARGV[0] =~ /$re/ && !$nrconf{override_rc}->{$re} }
+"""
+
+
+@pytest.mark.parametrize(
+    ("unit", "restarts"),
+    [
+        ("wso2carbon.service", False),
+        ("mysql.service", False),
+        ("mariadb.service", False),
+        ("nginx.service", False),
+        ("dbus.service", False),  # as the package ships it
+        ("ssh.service", True),
+        ("mysqlrouter.service", True),
+    ],
+)
+def test_after_an_update_of_a_library_nothing_that_serves_is_restarted_by_needrestart(unit: str, restarts: bool) -> None:
+    done = subprocess.run(["perl", "-e", NEEDRESTARTS_READING, machine.NEEDRESTART, unit], capture_output=True, text=True)
+    assert (done.returncode == 0) == restarts and not done.stderr
