@@ -33,7 +33,7 @@ class Meanwhile:
 
     def was_served(self, said: object = "") -> None:
         """Assert that no request failed, and that each host got enough of them to say so. `said`: what goes with a failure."""
-        assert self.failures == {}, said
+        assert self.failures == {}, f"{self.failures}\n{said}"
         for host, samples in self.samples.items():
             due = RATE / len(self.samples) * self.seconds[host]
             assert len(samples) >= ENOUGH * due, f"{host}: {len(samples)} of {due:.0f} requests are too few to say anything"
