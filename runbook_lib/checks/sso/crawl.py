@@ -22,7 +22,7 @@ from runbook_lib.checks.sso.environment import Login, Scene
 from runbook_lib.checks.sso.proof import CHAPTER
 from runbook_lib.checks.sso.publishing import made_id
 from runbook_lib.checks.sso.recorder import TYPED, Recorder, pattern, shown, text_of
-from runbook_lib.checks.sso.screenshots import PATIENCE, SETTLED, SIZE, WALKED, first_line, go, missing, seen_in, sign_in, with_test_users
+from runbook_lib.checks.sso.screenshots import PATIENCE, SIZE, WALKED, first_line, go, missing, seen_in, settled, sign_in, with_test_users
 from runbook_lib.redaction import redactor
 from runbook_lib.webclient.response import Answer
 
@@ -193,7 +193,7 @@ class Crawler:
         try:
             links, has_form = self.page.evaluate(CONTENTS)
         except Exception:
-            self.page.wait_for_function(SETTLED, timeout=self._patience())
+            settled(self.page, self._patience())
             links, has_form = self.page.evaluate(CONTENTS)
         return links, has_form
 

@@ -323,7 +323,7 @@ def sign_in(page: Page, url: str, login: Login) -> None:
     page.fill("input[name=password]", login.password)
     with page.expect_navigation():
         page.press("input[name=password]", "Enter")
-    page.wait_for_function(SETTLED)
+    settled(page)
 
 
 def go(page: Page, url: str, timeout: float | None = None) -> None:
@@ -340,6 +340,17 @@ def go(page: Page, url: str, timeout: float | None = None) -> None:
             if last or not any(words in str(error) for words in CROSSED):
                 raise
             page.wait_for_load_state()
+    settled(page, timeout)
+
+
+def settled(page: Page, timeout: float | None = None) -> None:
+    """Wait until the page is loaded and no SAML form is left to be sent; `timeout` in milliseconds.
+
+    It is asked first: to wait, playwright puts a large script of its own into each page, which the browser compiles anew.
+    """
+    with suppress(Exception):  # a script opens another page at this moment
+        if page.evaluate(SETTLED):
+            return
     page.wait_for_function(SETTLED, timeout=timeout)
 
 
