@@ -141,8 +141,10 @@ class Sso(Verbs):
         from runbook_lib.checks.sso.publishing import verify_published
 
         d = self.deployment
-        with d.journal.attempt(self.name, "works"), d.writing():
-            checks = CheckTable([*verify_published(scene_of(d), agreed=agreed), *verify_membership(d)])
+        with d.journal.attempt(self.name, "works"), d.writing(), ThreadPoolExecutor(max_workers=1) as beside:
+            scene = scene_of(d)
+            membership = beside.submit(verify_membership, d)  # while the product's index is waited for
+            checks = CheckTable([*verify_published(scene, agreed=agreed), *membership.result()])
         d.journal.checked(self.name, checks)
         d.journal.conclude()
         return checks.raise_if_failed()

@@ -56,10 +56,10 @@ def shared_out(parameters: Mapping[str, Any], chapters: Iterable[Chapter]) -> di
 
     Raises RunbookError when no chapter has one of `parameters`.
     """
-    from papermill import inspect_notebook
-
     if not parameters:
         return {}
+    from papermill import inspect_notebook
+
     known = {chapter.name: inspect_notebook(str(chapter.notebook)).keys() - set(EVERY_CHAPTERS) for chapter in chapters}
     everywhere = sorted(set().union(*known.values()))
     for name in parameters:

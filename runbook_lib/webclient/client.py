@@ -181,20 +181,20 @@ class Client:
         try:
             raw = wait_until(
                 lambda: self._wire.send(method, f"{scheme}://{name}:{port}", target, sent, body, sni),
-                self.patience, pause=0.2, longest=2.0, enough=lambda answer: answer.status_code != TOO_MANY,
+                self.patience, pause=0.2, longest=2.0, enough=lambda answer: answer.status != TOO_MANY,
             )  # fmt: skip
         except OSError as error:
             spent = time.monotonic() - started
             self.exchanges.append(Exchange(method, shortened(url), None, "", names, (), spent, str(error), at, tuple(form or ())))
             raise
         seconds = time.monotonic() - started
-        given = [parse_set_cookie(value, name, path) for value in raw.headers.get_list("set-cookie")]
+        given = [parse_set_cookie(value, name, path) for value in raw.all("set-cookie")]
         for cookie in given:
             self.jar.keep(cookie)
-        location = shortened(raw.headers.get("location", ""))
-        answer = Answer(raw.status_code, url, list(raw.headers.multi_items()), raw.text, given, seconds)
+        location = shortened(raw.header("location"))
+        answer = Answer(raw.status, url, list(raw.headers), raw.text, given, seconds)
         took = tuple(cookie.name for cookie in given)
-        done = Exchange(method, shortened(url), raw.status_code, location, names, took, seconds, "", at, tuple(form or ()), answer.offers, answer.by_nginx)
+        done = Exchange(method, shortened(url), raw.status, location, names, took, seconds, "", at, tuple(form or ()), answer.offers, answer.by_nginx)
         self.exchanges.append(done)
         return answer
 

@@ -1,24 +1,30 @@
 """One HTTP exchange on a connection of its own: chosen address, chosen TLS name, request target byte for byte.
 
-httpx2 builds the request and reads the answer. The connection is ours, so that a host name can stand for any address,
+h11 writes the request and reads the answer. The connection is ours, so that a host name can stand for any address,
 any object with `sendall` and `recv` can be the connection (a socket, a channel of an SSH connection), and no library
-normalises `/store/%2e%2e/publisher/`. Every exchange opens a new connection, because a kept one would hide a closed port
-or a changed certificate; only the load of a drill keeps its connections.
+normalises `/store/%2e%2e/publisher/`. No request asks for a compressed answer. Every exchange opens a new connection, because a kept one would hide
+a closed port or a changed certificate; only the load of a drill and the generated attempts keep their connections.
 """
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import httpcore2
-import httpx2
+import h11
 
 _T = TypeVar("_T")
+BLOCK = 65536  # bytes
+LONGEST_HEAD = 100 * 1024  # bytes of an answer's status line and headers
+WITH_LENGTH = ("POST", "PUT", "PATCH")  # methods that say how long their body is, also when there is none
+CHARSET = re.compile(r"charset=[\"']?([\w-]+)", re.IGNORECASE)
 
 
 class Connected(Protocol):
@@ -49,8 +55,33 @@ class TlsRefused(ConnectionError):
     """The TLS handshake failed: the certificate is not trusted or not for this name, or the server refuses the name."""
 
 
-class _Plain(httpcore2.NetworkStream):
-    """A connected object as a stream of httpcore2, with one deadline for the whole exchange."""
+@dataclass(frozen=True)
+class Response:
+    """The answer as it came: `headers` with their names in small letters."""
+
+    status: int
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str:
+        """Return the values of a header, with commas between them; empty when there is none. `name` is in small letters."""
+        return ", ".join(self.all(name))
+
+    def all(self, name: str) -> list[str]:
+        """Return the value of each header of this name."""
+        return [value for given, value in self.headers if given == name]
+
+    @property
+    def text(self) -> str:
+        """The body in the encoding that the answer names, or UTF-8. What is not of this encoding is replaced."""
+        named = CHARSET.search(self.header("content-type"))
+        with suppress(LookupError):
+            return self.body.decode(named[1] if named else "utf-8", "replace")
+        return self.body.decode("utf-8", "replace")
+
+
+class _Plain:
+    """A connected object with one deadline for all that is sent and received."""
 
     def __init__(self, channel: Connected, deadline: float):
         self._channel, self._deadline = channel, deadline
@@ -61,28 +92,22 @@ class _Plain(httpcore2.NetworkStream):
             raise Timeout("no complete answer in time")
         self._channel.settimeout(left)
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+    def read(self) -> bytes:
         self._arm()
-        return self._channel.recv(max_bytes)
+        return self._channel.recv(BLOCK)
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+    def write(self, data: bytes) -> None:
         self._arm()
-        self._channel.sendall(buffer)
+        self._channel.sendall(data)
 
     def close(self) -> None:
         self._channel.close()
 
-    def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None) -> httpcore2.NetworkStream:
-        return _Tls(self, ssl_context, server_hostname)
 
-    def get_extra_info(self, info: str) -> Any:
-        return None
-
-
-class _Tls(httpcore2.NetworkStream):
+class _Tls:
     """TLS through memory buffers: unlike `wrap_socket` it needs no file descriptor below."""
 
-    def __init__(self, below: _Plain, context: ssl.SSLContext, name: str | None):
+    def __init__(self, below: _Plain, context: ssl.SSLContext, name: str):
         self._below = below
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
@@ -94,7 +119,7 @@ class _Tls(httpcore2.NetworkStream):
                 return step()
             except ssl.SSLWantReadError:
                 self._flush()
-                received = self._below.read(65536)
+                received = self._below.read()
                 self._incoming.write(received) if received else self._incoming.write_eof()
             finally:
                 self._flush()
@@ -103,42 +128,63 @@ class _Tls(httpcore2.NetworkStream):
         if waiting := self._outgoing.read():
             self._below.write(waiting)
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+    def read(self) -> bytes:
         try:
-            return self._pump(lambda: self._tls.read(max_bytes))
+            return self._pump(lambda: self._tls.read(BLOCK))
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             return b""
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._pump(lambda: self._tls.write(buffer))
+    def write(self, data: bytes) -> None:
+        self._pump(lambda: self._tls.write(data))
 
     def close(self) -> None:
         self._below.close()
 
-    def get_extra_info(self, info: str) -> Any:
-        return self._tls if info == "ssl_object" else None
+
+class _Connection:
+    """HTTP/1.1 on one connection."""
+
+    def __init__(self, stream: _Plain | _Tls):
+        self._stream, self._http = stream, h11.Connection(h11.CLIENT, LONGEST_HEAD)
+
+    def exchange(self, request: h11.Request, body: bytes) -> Response:
+        """Send a request and return the answer to it."""
+        self._stream.write((self._http.send(request) or b"") + (self._http.send(h11.Data(body)) or b"") + (self._http.send(h11.EndOfMessage()) or b""))
+        answer, parts = h11.Response(status_code=200, headers=[]), []
+        for event in self._events():
+            if isinstance(event, h11.Response):
+                answer = event
+            elif isinstance(event, h11.Data):
+                parts.append(bytes(event.data))
+        headers = [(name.decode("ascii"), _decoded(value)) for name, value in answer.headers]
+        return Response(answer.status_code, headers, b"".join(parts))
+
+    def _events(self) -> Iterator[Any]:
+        """Yield what comes until the answer has ended."""
+        while not isinstance(event := self._http.next_event(), h11.EndOfMessage | h11.PAUSED):
+            if event is h11.NEED_DATA:
+                received = self._stream.read()
+                if not received and self._http.their_state is h11.SEND_RESPONSE:
+                    raise Closed("the server closed the connection without an answer")
+                self._http.receive_data(received)
+            yield event
+
+    def again(self) -> bool:
+        """Return whether another request can be sent, and be ready for it."""
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return False
+        self._http.start_next_cycle()
+        return True
+
+    def close(self) -> None:
+        self._stream.close()
 
 
-class _Connector(httpcore2.NetworkBackend):
-    """Opens the connection: looks the host name up in `addresses`, then calls `connect`."""
-
-    def __init__(self, addresses: Mapping[str, str], connect: Connect | None, timeout: float):
-        self._addresses, self._connect, self._timeout = addresses, connect, timeout
-
-    def connect_tcp(self, host: str, port: int, *_: Any, **__: Any) -> httpcore2.NetworkStream:
-        deadline = time.monotonic() + self._timeout
-        address = self._addresses.get(host, host)
-        if address.count(":") == 1:
-            address, _colon, mapped = address.partition(":")
-            port = int(mapped)
-        try:
-            if self._connect:
-                return _Plain(self._connect(address, port), deadline)
-            return _Plain(socket.create_connection((address, port), timeout=self._timeout), deadline)
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise Refused(error.strerror or str(error)) from error
+def _decoded(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("iso-8859-1")
 
 
 def tls_context(ca: str | Path | None) -> ssl.SSLContext:
@@ -162,31 +208,61 @@ class Wire:
     """
 
     def __init__(self, addresses: Mapping[str, str], ca: str | Path | None, connect: Connect | None, timeout: float, keep: bool = False):
-        self._backend, self._context, self._keep = _Connector(addresses, connect, timeout), tls_context(ca), keep
-        self._pool = self._fresh_pool()
-
-    def _fresh_pool(self) -> httpcore2.ConnectionPool:
-        return httpcore2.ConnectionPool(ssl_context=self._context, network_backend=self._backend, max_keepalive_connections=2 if self._keep else 0)
+        self._addresses, self._connect, self._timeout, self._keep = addresses, connect, timeout, keep
+        self._context = tls_context(ca)
+        self._context.set_alpn_protocols(["http/1.1"])
+        self._kept: dict[tuple[str, str, str], _Connection] = {}
 
     def close(self) -> None:
         """Close the connections that are kept."""
-        self._pool.close()
+        for connection in self._kept.values():
+            connection.close()
+        self._kept.clear()
 
-    def send(self, method: str, origin: str, target: str, headers: Mapping[str, str], body: bytes, sni: str | None = None) -> httpx2.Response:
+    def send(self, method: str, origin: str, target: str, headers: Mapping[str, str], body: bytes, sni: str | None = None) -> Response:
         """Send one request and return the answer.
 
         `origin` is scheme://host[:port]; `target` is sent exactly as written; `sni` replaces the TLS name.
         """
-        request = httpx2.Request(method, origin, headers=headers, content=body)
-        extensions = {"target": target.encode("utf-8")} | ({"sni_hostname": sni} if sni else {})
-        url = httpcore2.URL(scheme=request.url.scheme, host=request.url.host, port=request.url.port, target=extensions["target"])
+        sent = dict(headers)
+        if (body or method in WITH_LENGTH) and "content-length" not in map(str.lower, sent):
+            sent["Content-Length"] = str(len(body))
+        request = h11.Request(method=method, target=target.encode("utf-8"), headers=[(name, value) for name, value in sent.items()])
+        scheme, _, place = origin.partition("://")
+        key, connection, keep = (scheme, place, sni or ""), None, False
         try:
-            raw = self._pool.handle_request(httpcore2.Request(method, url, headers=request.headers.raw, content=body, extensions=extensions))
-            content = raw.read()
-            raw.close()
+            connection = self._kept.pop(key, None) or self._opened(scheme, place, sni)
+            answer = connection.exchange(request, body)
+            keep = self._keep and connection.again()
         except Exception as error:
             raise _translated(error, origin) from error
-        return httpx2.Response(raw.status, headers=raw.headers, content=content, request=request)
+        finally:
+            if connection and not keep:
+                connection.close()
+        if keep:
+            self._kept[key] = connection
+        return answer
+
+    def _opened(self, scheme: str, place: str, sni: str | None) -> _Connection:
+        """Return a new connection to a host, or host and port: the address comes from `addresses`."""
+        host, _, port = place.partition(":")
+        address, mapped = self._addresses.get(host, host), ""
+        if address.count(":") == 1:
+            address, _, mapped = address.partition(":")
+        at = address, int(mapped or port or (443 if scheme == "https" else 80))
+        deadline = time.monotonic() + self._timeout
+        try:
+            channel = self._connect(*at) if self._connect else socket.create_connection(at, timeout=self._timeout)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise Refused(error.strerror or str(error)) from error
+        plain = _Plain(channel, deadline)
+        try:
+            return _Connection(_Tls(plain, self._context, sni or host) if scheme == "https" else plain)
+        except BaseException:
+            plain.close()
+            raise
 
 
 def _translated(error: Exception, origin: str) -> Exception:
@@ -196,6 +272,6 @@ def _translated(error: Exception, origin: str) -> Exception:
         return Refused(f"{origin}: {error}")
     if isinstance(error, ssl.SSLError):
         return TlsRefused(f"{origin}: {getattr(error, 'verify_message', '') or error.reason or error}")
-    if isinstance(error, (OSError, EOFError, httpcore2.RemoteProtocolError)):
+    if isinstance(error, (OSError, EOFError, h11.RemoteProtocolError)):
         return Closed(f"{origin}: the server closed the connection without an answer")
     return error

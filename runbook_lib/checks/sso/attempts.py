@@ -51,6 +51,11 @@ class Attempt:
     def severity_reason(self) -> str:
         return harms()[self.harm]["reason"] if self.harm else ""
 
+    @property
+    def knocks(self) -> bool:
+        """Whether it only opens connections, over which nothing is sent."""
+        return {verb for step in self.steps for verb in step} == {"ports"}
+
     def applies(self, scene: Scene) -> bool:
         """Return whether the attempt has a meaning in this scene."""
         return not self.left_out_of(scene)

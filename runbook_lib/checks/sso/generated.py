@@ -237,8 +237,8 @@ def _ask(wire: Wire, scene: Scene, request: Request, jars: Mapping[str, Jar]) ->
         return "no answer in time"
     except (Closed, OSError):
         return None
-    refused = 400 <= answer.status_code < 500 and "<center>nginx" in answer.text
-    return REFUSED if refused else " ".join(filter(None, (str(answer.status_code), answer.headers.get("location", "").split("?")[0])))
+    refused = 400 <= answer.status < 500 and "<center>nginx" in answer.text
+    return REFUSED if refused else " ".join(filter(None, (str(answer.status), answer.header("location").split("?")[0])))
 
 
 def _signed_in(scene: Scene, login: Login, app: str) -> Jar:

@@ -290,12 +290,14 @@ def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login], report:
     Controls are made first, one after the other, because a user's first sign-in creates its private role. Attempts that must
     run alone come last, and of these the ones that write a role at the end. All others run in parallel. Those from the neighbour are made
     beside all of them: they wait for its machine, and come from another address. What met silence there is tried again when nothing else is
-    under way, because load is silent too; then the neighbour is left.
+    under way, because load is silent too; then the neighbour is left. Those that only knock at ports wait for silence, and see nothing of the others:
+    they are begun first.
     """
     apart = [attempt for attempt in rows if attempt.place == NEIGHBOUR]
-    first = [attempt for attempt in rows if attempt not in apart and attempt.kind == "control"]
+    knocking = [attempt for attempt in rows if attempt.knocks and attempt not in apart]
+    first = [attempt for attempt in rows if attempt not in (*apart, *knocking) and attempt.kind == "control"]
     last = sorted((each for each in rows if each not in apart and (each.alone or each.writes)), key=lambda attempt: attempt.writes)
-    between = [attempt for attempt in rows if attempt not in (*apart, *first, *last)]
+    between = [attempt for attempt in rows if attempt not in (*apart, *knocking, *first, *last)]
     stopped = Event()
 
     def made(attempt: Attempt) -> tuple[str, Outcome]:
@@ -308,11 +310,13 @@ def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login], report:
             scene.leave_neighbour()
         return outcomes
 
-    outcomes = dict(map(made, first))
     with ThreadPoolExecutor(max_workers=WORKERS) as pool, ThreadPoolExecutor(max_workers=1) as beside:
         met = beside.submit(from_neighbour)
+        silent = pool.map(made, knocking)
         try:
+            outcomes = dict(map(made, first))
             outcomes |= pool.map(made, between)
+            outcomes |= silent
             outcomes |= map(made, last)
         except BaseException:
             stopped.set()

@@ -152,6 +152,24 @@ def test_attempts_from_the_neighbour_wait_for_its_machine_while_all_others_are_m
     assert told == ["early", "late", "there", "there-too", "left"] and list(found) == ["early", "late", "there", "there-too"]
 
 
+def test_who_only_knocks_waits_for_silence_while_all_others_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    ports = ({"ports": [9443]},)
+    rows = [attempt(id="control", kind="control"), attempt(id="knock", steps=ports), attempt(id="usual"), attempt(id="late", alone=True)]
+    silence, told = Event_(), list[str]()
+
+    def tried(row: Attempt, *_: object) -> Outcome:
+        assert row.id != "knock" or silence.wait(20), "begun before the others, and nobody waits for it but those that are alone"
+        told.append(row.id)
+        if row.id == "usual":
+            silence.set()
+        return Outcome(row, "held", (), "x")
+
+    monkeypatch.setattr(sso, "try_out", tried)
+    found = sso._all(rows, scene(), {}, lambda *_: None)
+    assert told == ["control", "usual", "knock", "late"] and sorted(found) == ["control", "knock", "late", "usual"]
+    assert {row.id for row in matrix()[0] if row.knocks} == {"ports-from-outside", "ports-from-neighbour"}
+
+
 def test_silence_that_the_neighbour_met_is_tried_again_when_nothing_else_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, told = [attempt(id="there", place="neighbour"), attempt(id="late", alone=True)], list[str]()
 

@@ -361,6 +361,11 @@ def test_a_plan_does_not_pay_for_jupyter() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_who_imports_papermill_builds_no_grammars() -> None:
+    code = "import sys, runbook_lib.headless.runner, papermill; print('jsonschema' in sys.modules, 'lark' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split() == ["True", "False"]
+
+
 def test_the_family_of_errors_is_told_from_the_rest() -> None:
     assert "HostError" in runner._ours()
     assert RunbookError.__name__ in runner._ours()

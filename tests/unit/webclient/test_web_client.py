@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 from runbook_lib.webclient.client import Client, holds_assertion
 from runbook_lib.webclient.cookies import Cookie, Jar, parse_set_cookie
 from runbook_lib.webclient.response import shortened
-from runbook_lib.webclient.transport import Closed, Refused, Timeout, TlsRefused
+from runbook_lib.webclient.transport import Closed, Refused, Response, Timeout, TlsRefused, Wire
 
 HOSTS = ("store.test", "publisher.test")
 SAML = '<form method="post" action="{action}"><input type="hidden" name="{name}" value="{value}"/></form>'
@@ -346,3 +346,47 @@ def test_an_expired_cookie_deletes_its_namesake_and_secure_ones_stay_off_plain_h
 def test_long_values_of_a_query_are_cut_for_the_record():
     assert shortened("https://h/p;x=1?SAMLRequest=" + "q" * 90 + "&a=b") == "https://h/p;x=1?SAMLRequest=qqqqqqqqqqqq…&a=b"
     assert shortened("https://h/store/login;jsessionid=0123ABCD.n1?a=b") == "https://h/store/login;jsessionid=…?a=b"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "text"),
+    [
+        ("text/html; charset=iso-8859-1", b"na\xefve", "naïve"),
+        ("text/html", "naïve".encode(), "naïve"),
+        ("text/html; charset=nobodys", "naïve".encode(), "naïve"),
+        ("", b"a\xff", "a\ufffd"),
+    ],
+)
+def test_a_body_is_read_in_the_encoding_that_the_answer_names(kind: str, body: bytes, text: str):
+    assert Response(200, [("content-type", kind)], body).text == text
+
+
+def test_headers_of_one_name_are_told_apart_or_together():
+    answer = Response(200, [("set-cookie", "a=1"), ("set-cookie", "b=2"), ("location", "/x")], b"")
+    assert (answer.all("set-cookie"), answer.header("location"), answer.header("age")) == (["a=1", "b=2"], "/x", "")
+
+
+def test_a_kept_connection_serves_again_and_a_closed_one_is_no_answer(tmp_path: Path):
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(certificate(HOSTS))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    came: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with context.wrap_socket(listener.accept()[0], server_side=True) as connection:
+                for answer in (b"HTTP/1.1 204 X\r\n\r\n", b"HTTP/1.1 200 X\r\nContent-Length: 2\r\n\r\nok"):
+                    came.append(connection.recv(65536).decode())
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        wire = Wire(dict.fromkeys(HOSTS, f"127.0.0.1:{listener.getsockname()[1]}"), pem.read_text().split("-----BEGIN PRIVATE")[0], None, 5, keep=True)
+        said = [wire.send(method, "https://store.test", "/%2e%2e/", {"Host": "store.test"}, b"") for method in ("GET", "POST")]
+        thread.join(5)
+        assert [(answer.status, answer.text) for answer in said] == [(204, ""), (200, "ok")]
+        assert ["content-length: 0" in text.lower() for text in came] == [False, True] and came[0].startswith("GET /%2e%2e/ HTTP/1.1\r\n")
+        with pytest.raises(Closed):
+            wire.send("GET", "https://store.test", "/", {"Host": "store.test"}, b"")
+        wire.close()
