@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, Response
 
 T = TypeVar("T")
-W = TypeVar("W", bound=Sequence[str])
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")  # the first draws no windows, and takes half the processor
 FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -147,18 +146,9 @@ def prove_in_browser(scene: Scene, *, agreed: bool = False) -> Shots:
     """
     if reason := missing():
         return Shots([], CheckTable(_row(scene, id_, who, "skipped", reason) for id_, _kind, who in WALKS))
-    found, cleaned_up = with_test_users(scene, agreed, "the browser", [partial(_proven, scene, lane) for lane in lanes(WALKS)])
-    walked = {id_: made for lane in found for id_, made in lane.items()}
-    shots = (shot for id_, _kind, _who in WALKS for shot in walked[id_][0])
-    return Shots(shots, CheckTable([*(walked[id_][1] for id_, _kind, _who in WALKS), cleaned_up]))
-
-
-def lanes(walks: Sequence[W]) -> list[list[W]]:
-    """Return the walks of the administrator and those of all others, each for a browser of its own. A walk's second word is the kind of its user.
-
-    The two browsers walk at a time, and nobody is signed in twice at once.
-    """
-    return [lane for admin in (False, True) if (lane := [walk for walk in walks if (walk[1] == "admin") == admin])]
+    [shots], cleaned_up = with_test_users(scene, agreed, "the browser", [lambda browser, logins: _proven(browser, scene, logins)])
+    shots.checks.append(cleaned_up)
+    return shots
 
 
 def with_test_users(scene: Scene, agreed: bool, after: str, works: Sequence[Callable[[Browser, Mapping[str, Login]], T]]) -> tuple[list[T], Check]:
@@ -199,9 +189,9 @@ def _launched(scene: Scene, work: Callable[[Browser, Mapping[str, Login]], T], u
             browser.close()
 
 
-def _proven(scene: Scene, walks: Sequence[tuple[str, str, str]], browser: Browser, logins: Mapping[str, Login]) -> dict[str, tuple[list[Shot], Check]]:
-    """Make some walks one after the other in one browser, and return the screenshots and the check of each."""
-    return {id_: _walked(browser, scene, id_, who, logins[kind]) for id_, kind, who in walks}
+def _proven(browser: Browser, scene: Scene, logins: Mapping[str, Login]) -> Shots:
+    walked = [_walked(browser, scene, id_, who, logins[kind]) for id_, kind, who in WALKS]
+    return Shots((shot for taken, _check in walked for shot in taken), CheckTable(check for _taken, check in walked))
 
 
 def arguments(scene: Scene) -> list[str]:
