@@ -150,12 +150,15 @@ class _Connection:
     def exchange(self, request: h11.Request, body: bytes) -> Response:
         """Send a request and return the answer to it."""
         self._stream.write((self._http.send(request) or b"") + (self._http.send(h11.Data(body)) or b"") + (self._http.send(h11.EndOfMessage()) or b""))
-        answer, parts = h11.Response(status_code=200, headers=[]), []
+        answer: h11.Response | h11.InformationalResponse | None = None
+        parts = []
         for event in self._events():
-            if isinstance(event, h11.Response):
+            if isinstance(event, h11.Response | h11.InformationalResponse):  # the last of them: one that says "go on" comes before
                 answer = event
             elif isinstance(event, h11.Data):
                 parts.append(bytes(event.data))
+        if answer is None:
+            raise Closed("the server closed the connection without an answer")
         headers = [(name.decode("ascii"), _decoded(value)) for name, value in answer.headers]
         return Response(answer.status_code, headers, b"".join(parts))
 
