@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runbook_lib.redaction import redactor
@@ -110,6 +110,12 @@ class Plan:
 
     def _repr_html_(self) -> str:
         return _html("rb-plan", self.summary(), "Change", self.pending)
+
+
+def part_of(plan: Plan, hosts: Collection[str]) -> Plan:
+    """Return the part of a plan that concerns these hosts. What an apply of it begins is noted in the whole."""
+    wish = {name: stages for name, stages in plan.wish.items() if name in hosts}
+    return replace(plan, wish=wish, pending=tuple(p for p in plan.pending if p.host in hosts))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from runbook_lib.changes import Change, Pending, Plan, Result
+from runbook_lib.changes import Change, Pending, Plan, Result, part_of
 from runbook_lib.chapters.base import Verbs
 from runbook_lib.chapters.second_day.rolling import noticed, rebuild, roll
 from runbook_lib.check import CheckTable
@@ -20,9 +20,11 @@ from runbook_lib.launch.instances.renewing import RENEW
 from runbook_lib.launch.instances.resizing import RESIZE
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.operations import rolling_restart, startup
+from runbook_lib.operations.replacement import replaced_by
 from runbook_lib.operations.upkeep import disk, turns, updates
 from runbook_lib.ssh import Host
 from runbook_lib.tables import counted
+from runbook_lib.topology.model import with_leaving
 
 SERVICE = "service"  # the stage of what visitors notice, which is no change in the cloud
 # cloud-init does both at every boot: partition and file system take the room that the disk has. Where they have it already, nothing is done.
@@ -146,11 +148,26 @@ class Launch(Verbs):
         d = self.deployment
         d.wait_for_ssh(lb.name for lb in d.topology.lbs)
         if any(node.name in d.context().booted for node in d.topology.wso2_nodes):
+            self._hand_over()
             d.journal.changed(self.name, rolling_restart.take_out(d, ()))
         named, reached = {node.name for node in d.topology.nodes}, d.fleet().hosts
         for name, machine in d.instances().items():
             if name not in named and name in reached:  # no probe that a killed proof left
                 self._leave(name, f"{machine.id} at {machine.address}, a {machine.instance_type}")
+
+    def _hand_over(self) -> None:
+        """Have a node that will be the only one of its role restart with its new settings while those that go still serve.
+
+        Another pack is another matter: it comes after a backup, in its own chapter.
+        """
+        d: Any = self.deployment
+        booted = d.context().booted
+        there = with_leaving(d.topology, booted)
+        alone = {node.name for node in d.topology.wso2_nodes if node.name in booted and len(d.topology.of(node.role)) == 1 < len(there.of(node.role))}
+        plan = d.product.plan() if alone else None
+        if plan and not replaced_by(plan) and (restarting := rolling_restart.restarted_by(plan) & alone):
+            d.journal.changed(self.name, rolling_restart.take_out(d, restarting, there))
+            d.product.apply(part_of(plan, restarting))
 
     def _leave(self, name: str, what: str) -> None:
         """Stop the product on a machine that goes, so that it leaves its cluster by itself. One that does not answer goes without."""

@@ -6,13 +6,13 @@ Nodes that are restarted are taken out of Nginx meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.aws.s3.backup_store import Backup
-from runbook_lib.changes import Change, Event, Pending, Plan, Result
+from runbook_lib.changes import Change, Event, Pending, Plan, Result, part_of
 from runbook_lib.chapters.base import Converging
 from runbook_lib.chapters.second_day import administrator, backups
 from runbook_lib.check import CheckTable
@@ -77,18 +77,8 @@ class ProductNodes(Converging):
         kept = self._keep(before, plan, dumps)
         for due in passwords:
             administrator.change(d, before, due.host)
-        batches = rotated.at_its_turn(d, before, rolling_restart.batches(d, before, settings))
-        try:
-            done = engine.apply(hosts, settings, progress, progress.stop, batches, lambda names: self._served(before, names, progress))
-            if proofs:
-                plan.begun.update(p.host for p in proofs)
-                self._served(before, [p.host for p in proofs], progress)
-                rolling_restart.take_out(d, ())
-        except (PlanOvertaken, Stopped):
-            raise
-        except RunbookError as error:
-            self._roll_back(before, error, kept, progress)
-            raise
+        late = rolling_restart.without_stand_in(d, before, settings) if boots else set()
+        done = self._settle(before, part_of(settings, plan.wish.keys() - late), kept, progress, proofs)
         done = replace(done, changed=dumps + passwords + done.changed + proofs)
         if not boots:
             return done
@@ -98,12 +88,39 @@ class ProductNodes(Converging):
         try:
             for one in startup.first_boots(hosts, before, lambda node: self._booted(before, node), lambda: self._recreate(before), progress, progress.stop):
                 d.journal.booted(self.name, one.node, one.line, one.began, one.ended)
-            after = engine.plan(hosts, self.wish(), self.title)  # from here on systemd starts the nodes, also after a failure
+            wish = self.wish()
+            after = engine.plan(hosts, {name: wish[name] for name in wish if name not in late}, self.title)  # systemd starts them, also after a failure
             rest = engine.apply(hosts, after, progress, progress.stop)
+            last = self._after_its_stand_ins(late, kept, progress) if late else ()
         except RunbookError as error:
             error.changed = done.changed + error.changed
             raise
-        return Result(self.title, done.changed + boots + rest.changed, done.hosts, done.seconds + rest.seconds)
+        return Result(self.title, done.changed + boots + rest.changed + last, done.hosts, done.seconds + rest.seconds)
+
+    def _settle(self, context: Context, settings: Plan, kept: Backup | None, progress: Any, proofs: Sequence[Pending] = ()) -> Result:
+        """Apply settings, of serving nodes in batches that are waited for. `proofs`: what is left of an earlier replacement of the pack."""
+        d, hosts = self.deployment, self.deployment.fleet()
+        batches = rotated.at_its_turn(d, context, rolling_restart.batches(d, context, settings))
+        try:
+            done = engine.apply(hosts, settings, progress, progress.stop, batches, lambda names: self._served(context, names, progress))
+            if proofs:
+                settings.begun.update(p.host for p in proofs)
+                self._served(context, [p.host for p in proofs], progress)
+                rolling_restart.take_out(d, ())
+        except (PlanOvertaken, Stopped):
+            raise
+        except RunbookError as error:
+            self._roll_back(context, error, kept, progress)
+            raise
+        return done
+
+    def _after_its_stand_ins(self, late: Collection[str], kept: Backup | None, progress: Any) -> tuple[Pending, ...]:
+        """Apply the settings of nodes that were the only ones of their role to serve: those that were booted meanwhile stand in for them."""
+        d, context = self.deployment, self.deployment.context()
+        rolling_restart.warm_up(d, [node.name for name in late for node in d.topology.of(d.topology.node(name).role) if node.name not in late])
+        rolling_restart.take_out(d, ())
+        wish = self.wish()
+        return self._settle(context, engine.plan(d.fleet(), {name: wish[name] for name in wish if name in late}, self.title), kept, progress).changed
 
     def _keep(self, context: Context, plan: Plan, due: Sequence[Pending]) -> Backup | None:
         """Make a backup before a pack is replaced, which the journal says too; return it, or None where none is due."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from runbook_lib.operations import startup
 from runbook_lib.operations.replacement import replaced_by
 from runbook_lib.roles import carbon, nginx
 from runbook_lib.roles.context import Context
+from runbook_lib.topology.model import Topology
 
 if TYPE_CHECKING:
     from runbook_lib.session import Session
@@ -57,15 +59,16 @@ def warm_up(deployment: Session, names: Sequence[str]) -> None:
         startup.wait_ready(deployment.fleet(), deployment.context(), names)
 
 
-def take_out(deployment: Session, drained: Collection[str]) -> Result:
+def take_out(deployment: Session, drained: Collection[str], topology: Topology | None = None) -> Result:
     """Set which nodes get no new requests from Nginx: those in `drained` and those without a first boot; return what changed.
 
     An empty `drained` puts all others back. Nodes that the parameters no longer name are removed from the configuration as
     well. Returns when Nginx's old worker processes have ended, after `DRAIN_SECONDS` at the latest. An Nginx machine that
-    was never configured is skipped.
+    was never configured is skipped. `topology`: the nodes that there are, where others serve than the parameters name.
     """
     context, fleet = deployment.context(), deployment.fleet()
-    out = {*drained, *(node.name for node in deployment.topology.wso2_nodes if node.name not in context.booted)}
+    context = replace(context, topology=topology or context.topology)
+    out = {*drained, *(node.name for node in context.topology.wso2_nodes if node.name not in context.booted)}
     configured = [lb for lb in deployment.topology.lbs if fleet[lb.name].run(CONFIGURED).succeeded]
     wish = {lb.name: nginx.desired(lb, context, out) for lb in configured}
     done = engine.apply(fleet, engine.plan(fleet, wish, "Nginx"))
@@ -78,6 +81,13 @@ def left_out(deployment: Session) -> list[str]:
     context, fleet = deployment.context(), deployment.fleet()
     lines = "\n".join(fleet[lb.name].run(LEFT_OUT).stdout for lb in deployment.topology.lbs)
     return [node.name for node in deployment.topology.wso2_nodes if node.name in context.booted and f"# {node.name}\n" in f"{lines}\n"]
+
+
+def without_stand_in(deployment: Session, context: Context, plan: Plan) -> set[str]:
+    """Return the nodes that this plan restarts while the others of their role are still to be booted: they must wait for these."""
+    serving = {role: [node.name for node in context.topology.of(role) if node.name in context.booted] for role in context.topology.roles}
+    only = {names[0] for names in serving.values() if len(names) == 1 and not _alone(deployment, names[0])}
+    return restarted_by(plan) & only
 
 
 def restarted_by(plan: Plan) -> set[str]:

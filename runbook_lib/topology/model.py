@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -186,6 +186,13 @@ def topology_of(spec: Spec) -> Topology:
     """Return the machines of `spec`. The same spec always gives the same names and addresses."""
     nodes = tuple(_nodes(spec))
     return Topology(spec, nodes, tuple(_rules(spec, {node.role for node in nodes}, nodes)))
+
+
+def with_leaving(topology: Topology, names: Collection[str]) -> Topology:
+    """Return the same deployment with as many nodes as it has while some that its parameters name no more still serve. `names`: all that there are."""
+    spec = topology.spec
+    there = {name: sum(each.startswith(f"{ROLE_OF_COUNT[name]}-") for each in names) for name in spec.design.nodes}
+    return topology_of(spec.model_copy(update={"nodes": {name: max(spec.nodes[name], count) for name, count in there.items()}}))
 
 
 def probe_only(topology: Topology) -> Topology:

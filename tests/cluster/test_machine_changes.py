@@ -229,7 +229,7 @@ def test_killed_while_the_database_has_no_machine_nothing_goes_on_until_the_back
     running.until(lambda: "db-1" not in d.instances(), "the machine is gone", 300)
     running.kill()
     refused = now.cli("run", "--to", "05", seconds=900)
-    assert refused.returncode == 1 and "./runbook restore" in refused.stderr, refused.stdout + refused.stderr
+    assert refused.returncode == 1 and "./runbook restore" in refused.stdout, refused.stdout + refused.stderr
     ended(now.cli("restore", "--yes", seconds=900))
     ended(now.cli("run", "--to", "05", seconds=900))
     assert databases_machine_is_another(d, before)

@@ -14,7 +14,7 @@ from runbook_lib.operations import replacement, rolling_restart
 from runbook_lib.roles import appserver, nginx
 from runbook_lib.roles.context import Context, Download
 from runbook_lib.ssh import Completed
-from runbook_lib.topology.model import Topology
+from runbook_lib.topology.model import Topology, with_leaving
 from tests.fakes import context_with_keys
 
 CONF = "/opt/wso2/as/repository/conf"
@@ -49,6 +49,31 @@ def plan(ctx: Context, *pending: tuple[str, str]) -> Plan:
 def test_a_node_is_restarted_when_its_unit_watches_what_changes(key: str, restarts: bool) -> None:
     ctx = as_cluster(("as-manager-1", "as-worker-1", "as-worker-2"))
     assert rolling_restart.restarted_by(plan(ctx, ("as-worker-1", key))) == ({"as-worker-1"} if restarts else set())
+
+
+@pytest.mark.parametrize(
+    ("booted", "workers", "late"),
+    [
+        (("as-manager-1", "as-worker-1"), 2, {"as-worker-1"}),  # the second comes, and takes over meanwhile
+        (("as-manager-1", "as-worker-1", "as-worker-2"), 3, set()),  # two are enough to go one after the other
+        (("as-manager-1", "as-worker-1"), 1, set()),  # nobody comes
+        ((), 2, set()),
+    ],
+)
+def test_the_only_node_that_serves_waits_for_those_that_are_still_to_be_booted(booted: tuple[str, ...], workers: int, late: set[str]) -> None:
+    ctx = replace(context_with_keys("as-cluster", nodes={"worker": workers}), booted=frozenset(booted))
+    every = [(node.name, f"settings in {CONF}/carbon.xml") for node in ctx.topology.wso2_nodes]
+    stand: Any = Stand(ctx.topology)
+    assert rolling_restart.without_stand_in(stand, ctx, plan(ctx, *every)) == late
+
+
+@pytest.mark.parametrize(
+    ("there", "workers"),
+    [(("as-manager-1", "as-worker-1", "as-worker-2", "as-worker-3"), 3), (("as-manager-1", "as-worker-1"), 1), ((), 1)],
+)
+def test_nodes_that_leave_serve_until_they_have_gone(there: tuple[str, ...], workers: int) -> None:
+    topology = with_leaving(context_with_keys("as-cluster", nodes={"worker": 1}).topology, there)
+    assert [node.name for node in topology.of("as-worker")] == [f"as-worker-{number + 1}" for number in range(workers)]
 
 
 def test_what_is_restarted_is_out_meanwhile_and_warms_up_before_the_next_goes(monkeypatch: pytest.MonkeyPatch) -> None:
