@@ -41,8 +41,9 @@ class Cluster:
         self._processes: list[subprocess.Popen[bytes]] = []
         place = folder / "scheduler.json"
         self._start(folder, "scheduler", "--protocol", "tls", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(place))
-        assert wait_until(place.exists, 60, pause=0.2), "the scheduler"
-        self.address = str(yaml.safe_load(place.read_text())["address"])
+        said = wait_until(lambda: place.exists() and place.read_text(), 60, pause=0.2, enough=lambda text: str(text).rstrip().endswith("}"))
+        assert said, "the scheduler writes its file, from its brace to its brace"
+        self.address = str(yaml.safe_load(str(said))["address"])
 
     def worker(self, name: str, nanny: bool = False, **more: str) -> tuple[subprocess.Popen[bytes], Path]:
         """Start a worker, in a workspace like that of the batch; return it with its folder."""
