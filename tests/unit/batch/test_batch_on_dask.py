@@ -39,8 +39,11 @@ class Cluster:
         (folder / "dask.yaml").write_text(yaml.safe_dump(settings))
         self.environment = {**os.environ, "DASK_CONFIG": str(folder), "PYTHONPATH": str(ROOT)}
         self._processes: list[subprocess.Popen[bytes]] = []
-        place = folder / "scheduler.json"
-        self._start(folder, "scheduler", "--protocol", "tls", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(place))
+
+    def begin(self) -> None:
+        """Start the scheduler, and wait until it says where it is."""
+        place = self.folder / "scheduler.json"
+        self._start(self.folder, "scheduler", "--protocol", "tls", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(place))
         said = wait_until(lambda: place.exists() and place.read_text(), 60, pause=0.2, enough=lambda text: str(text).rstrip().endswith("}"))
         assert said, "the scheduler writes its file, from its brace to its brace"
         self.address = str(yaml.safe_load(str(said))["address"])
@@ -78,8 +81,11 @@ def here(tmp_path: Path, aws_config: Path, monkeypatch: pytest.MonkeyPatch) -> W
 @pytest.fixture
 def cluster(here: Workspace) -> Iterator[Cluster]:
     made = Cluster(here.folder)
-    yield made
-    made.close()
+    try:
+        made.begin()
+        yield made
+    finally:
+        made.close()
 
 
 def states(here: Workspace) -> dict[str, tuple[str, str]]:
