@@ -33,8 +33,8 @@ EVERY_PACK = ("bin/wso2server.sh", "dbscripts/mysql.sql", "repository/conf/carbo
 VERSION_FILE = "bin/version.txt"
 FIRST_BOOT = "runbook:first-boot"  # tag of a machine whose first boot was seen to be complete; its value is the time
 IN_USE = "in-use"  # the same of the deployment, in Parameter Store: tags go with their machines
-SIGNED_SECONDS = 300.0  # a session of a role lasts an hour, and botocore takes another ten minutes before its end
 RESTORING = "restoring"  # likewise: the folder of the backup that is being restored, until every database is replaced
+SIGNED_SECONDS = 300.0  # how old a URL may be that machines get: it ends with its session token, which botocore renews ten minutes before that ends
 
 
 class Unknown(dict[str, str]):

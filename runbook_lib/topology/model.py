@@ -189,7 +189,7 @@ def topology_of(spec: Spec) -> Topology:
 
 
 def with_leaving(topology: Topology, names: Collection[str]) -> Topology:
-    """Return the same deployment with as many nodes as it has while some that its parameters name no more still serve. `names`: all that there are."""
+    """Return the same deployment with as many nodes as it has while some that its parameters name no more still serve. `names`: those that serve."""
     spec = topology.spec
     there = {name: sum(each.startswith(f"{ROLE_OF_COUNT[name]}-") for each in names) for name in spec.design.nodes}
     return topology_of(spec.model_copy(update={"nodes": {name: max(spec.nodes[name], count) for name, count in there.items()}}))
