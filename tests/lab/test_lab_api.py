@@ -117,9 +117,13 @@ def test_what_is_not_deleted_on_termination_stays(lab, net):
     lab.ec2.delete_volume(VolumeId=kept["VolumeId"])
     [again] = lab.ec2.run_instances(**request, NetworkInterfaces=[{"DeviceIndex": 0, "NetworkInterfaceId": interface}])["Instances"]
     assert again["PrivateIpAddress"] == net.address(52)
+    assert refused(lab.ec2.delete_network_interface, NetworkInterfaceId=interface) == "InvalidParameterValue"
     lab.ec2.terminate_instances(InstanceIds=[again["InstanceId"]])
     lab.ec2.get_waiter("instance_terminated").wait(InstanceIds=[again["InstanceId"]], WaiterConfig={"Delay": 1})
     lab.ec2.delete_network_interface(NetworkInterfaceId=interface)
+    last = lab.ec2.create_network_interface(SubnetId=net.subnet, PrivateIpAddress=net.address(52))["NetworkInterface"]
+    assert last["PrivateIpAddress"] == net.address(52)
+    lab.ec2.delete_network_interface(NetworkInterfaceId=last["NetworkInterfaceId"])
 
 
 def test_a_range_in_a_rule_is_its_network(lab, net):

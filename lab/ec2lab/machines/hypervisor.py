@@ -233,7 +233,8 @@ class Hypervisor:
             wish = self._wishes.get(instance.id, "terminate")
             itself = wish == "run" and instance.instance_initiated_shutdown_behavior == "terminate" and not fault
             stays = wish != "terminate" and not itself
-            code = FAULT if fault else BY_USER if wish in ("stop", "cut", "terminate") else BY_ITSELF
+            asked = wish in ("stop", "cut", "terminate")  # power cut while the machine was being booted makes the boot fail: no fault of its own
+            code = BY_USER if asked else FAULT if fault else BY_ITSELF
             if stays:
                 set_state(instance, "stopped", code, fault)
                 log.info("%s stopped (%s, %s)", instance.id, wish, status)
@@ -261,16 +262,10 @@ class Hypervisor:
         self.changed()
 
     def _release(self, instance: Any, nic: Any) -> None:
-        """Remove the interface of an instance that has ended, with its address; one that outlives instances becomes available again."""
+        """Make the interface of an instance that has ended available again, if it outlives instances; moto has deleted others."""
         if not nic.delete_on_termination:
             nic.instance, nic.attachment_id, nic.attach_time, nic.device_index, nic.status = None, None, None, None, "available"
             instance._private_ips.discard(nic.private_ip_address)  # moto frees these when it forgets the instance
-            return
-        self.ec2.enis.pop(nic.id, None)
-        for address in self.ec2.addresses:
-            if address.eni is nic:
-                address.eni = address.instance = address.association_id = None
-        nic.subnet.del_subnet_ip(nic.private_ip_address)
 
     # --- images
 
@@ -389,4 +384,4 @@ def set_state(instance: Any, name: str, code: str = "", fault: str = "") -> None
     """Set the state of an instance in moto, and why it is in it. `fault`: the words of a `FAULT`."""
     instance._state.name, instance._state.code = name, STATES[name]
     instance._reason = f"User initiated ({datetime.now(UTC):%Y-%m-%d %H:%M:%S} GMT)" if code == BY_USER else ""
-    instance.state_reason.code, instance.state_reason.message = code, f"{code}: {fault or REASONS[code]}" if code else ""
+    instance.state_reason.code, instance.state_reason.message = code, f"{code}: {REASONS.get(code, fault)}" if code else ""

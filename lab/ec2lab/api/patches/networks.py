@@ -1,4 +1,4 @@
-"""Networks and subnets: where they may lie, and when they can go."""
+"""Networks, subnets and their interfaces: where they may lie, and when they can go."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from moto.ec2.exceptions import DependencyViolationError, EC2ClientError
+from moto.ec2.models.elastic_network_interfaces import NetworkInterfaceBackend
 from moto.ec2.models.subnets import SubnetBackend
 from moto.ec2.models.vpcs import VPCBackend
+from moto.ec2.responses.elastic_network_interfaces import ElasticNetworkInterfaces
 from moto.ec2.responses.subnets import Subnets
 
 from ec2lab.api.patches import corrects, lab
@@ -91,3 +93,24 @@ def _network(text: str) -> str:
         return str(IPv4Network(text, strict=False))
     except ValueError:
         raise EC2ClientError("InvalidParameterValue", f"Value ({text}) for parameter cidrBlock is invalid. This is not a valid CIDR block.") from None
+
+
+@corrects(ElasticNetworkInterfaces, "delete_network_interface")
+def delete_interface_of_nothing(original: Callable[..., Any], self: Any) -> Any:
+    """Refuse an interface that is attached (API reference, DeleteNetworkInterface: "You must detach the network interface before you can delete it")."""
+    nic = self.ec2_backend.get_network_interface(self._get_param("NetworkInterfaceId"))
+    if nic.status == "in-use":
+        raise EC2ClientError("InvalidParameterValue", f"Network interface '{nic.id}' is currently in use.")
+    return original(self)
+
+
+@corrects(NetworkInterfaceBackend, "delete_network_interface")
+def delete_interface(original: Callable[..., Any], self: Any, eni_id: str) -> None:
+    """Free the addresses of the interface, which moto keeps in use, and its Elastic IP address."""
+    nic = self.get_network_interface(eni_id)
+    original(self, eni_id)
+    for private in nic.private_ip_addresses:
+        nic.subnet.del_subnet_ip(private["PrivateIpAddress"])
+    for address in self.addresses:
+        if address.eni is nic:
+            address.eni = address.instance = address.association_id = None

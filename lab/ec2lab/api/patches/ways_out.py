@@ -124,11 +124,7 @@ def delete_nat_gateway(original: Callable[..., Any], self: Any, nat_gateway_id: 
 
 def _close(ec2: Any, nat: Any) -> None:
     nat.state = "deleted"
-    for address in ec2.addresses:
-        if address.eni is nat._eni:
-            address.eni = address.instance = address.association_id = None
-    ec2.enis.pop(nat._eni.id, None)
-    nat._eni.subnet.del_subnet_ip(nat._eni.private_ip_address)
+    ec2.delete_network_interface(nat._eni.id)
 
 
 @corrects(NatGatewayBackend, "describe_nat_gateways")

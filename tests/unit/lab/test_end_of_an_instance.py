@@ -1,0 +1,51 @@
+"""A machine that cannot be booted: its instance says why, unless its end was asked for meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ec2lab.machines.hypervisor import Hypervisor
+
+WORDS = "no link can be made"
+
+
+class Instance(SimpleNamespace):
+    def terminate(self) -> None:
+        self.nics = {}
+
+
+def failing(wish: str) -> tuple[Any, Any, Any]:
+    """Return a lab with one machine whose boot fails, its instance and its interface. `wish`: what is asked for while it boots."""
+    lab: Any = Hypervisor.__new__(Hypervisor)
+    nic = SimpleNamespace(delete_on_termination=False, status="in-use", private_ip_address="10.0.0.4")
+    instance = Instance(
+        id="i-1", nics={0: nic}, instance_initiated_shutdown_behavior="stop", _private_ips=set(), _state=SimpleNamespace(), state_reason=SimpleNamespace()
+    )
+
+    def boot(rules: str, fresh: bool) -> None:
+        lab._wishes[instance.id] = wish
+        raise OSError(WORDS)
+
+    machine = SimpleNamespace(boot=boot, power_off=lambda: None, free=lambda: None, console=lambda: b"")
+    lab.guard, lab.machines, lab._wishes = threading.RLock(), {instance.id: machine}, {instance.id: "run"}
+    lab._sync_wires, lab._rules, lab._free_layers, lab.changed = (lambda *_: None,) * 4
+    return lab, instance, nic
+
+
+@pytest.mark.parametrize(
+    ("wish", "state", "reason", "interface"),
+    [
+        ("run", "stopped", f"Server.InternalError: {WORDS}", "in-use"),
+        ("stop", "stopped", "Client.UserInitiatedShutdown: User initiated shutdown", "in-use"),
+        ("cut", "stopped", "Client.UserInitiatedShutdown: User initiated shutdown", "in-use"),
+        ("terminate", "terminated", "Client.UserInitiatedShutdown: User initiated shutdown", "available"),
+    ],
+)
+def test_an_instance_whose_boot_fails_says_why_unless_its_end_was_asked_for(wish: str, state: str, reason: str, interface: str) -> None:
+    lab, instance, nic = failing(wish)
+    lab._live(instance)
+    assert (instance._state.name, instance.state_reason.message, nic.status) == (state, reason, interface)
+    assert (instance.id in lab.machines) == (state == "stopped")
