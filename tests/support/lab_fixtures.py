@@ -97,9 +97,9 @@ class Box:
         while True:
             try:
                 return self.connect()
-            except (paramiko.BadHostKeyException, paramiko.AuthenticationException):
+            except paramiko.BadHostKeyException:
                 raise
-            except (OSError, EOFError, paramiko.SSHException):
+            except (OSError, EOFError, paramiko.SSHException):  # a refused key too: sshd lets nobody in until the boot has come so far
                 assert time.monotonic() < deadline, f"no SSH to {self.id} within {seconds:.0f} s"
                 time.sleep(0.1)
 

@@ -67,13 +67,18 @@ class State:
                 return
             upto = self._asked
             try:
-                self._write(self._pickled())
+                content, used = self._pickled()
+                self._write(content)
                 self._saved = upto
+                for file in self.bodies.glob("*"):  # only now: the state before names others
+                    if file.name not in used:
+                        file.unlink()
             except Exception:
                 log.exception("the API's state cannot be kept: the machines end with the daemon")
                 self.file.unlink(missing_ok=True)
 
-    def _pickled(self) -> bytes:
+    def _pickled(self) -> tuple[bytes, set[str]]:
+        """Return the state, and the names of the bodies in it."""
         for attempt in range(ATTEMPTS):
             buffer = io.BytesIO()
             used: set[str] = set()
@@ -84,10 +89,7 @@ class State:
                     raise
                 log.info("once more: %s", changed)
                 continue
-            for file in self.bodies.glob("*"):
-                if file.name not in used:
-                    file.unlink()
-            return buffer.getvalue()
+            return buffer.getvalue(), used
         raise AssertionError("not reached")
 
     def _write(self, content: bytes) -> None:

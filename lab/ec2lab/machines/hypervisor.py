@@ -104,7 +104,7 @@ class Hypervisor:
         if instance.state == "stopped":
             self._take_image(ami, instance, copy=False)
         elif no_reboot:
-            threading.Thread(target=self._take_image, args=(ami, instance, True), daemon=True).start()
+            threading.Thread(target=self._copy_image, args=(ami, instance), daemon=True).start()
         else:
             self._wishes[instance.id] = "image"
             self._imaging[instance.id] = ami
@@ -159,7 +159,7 @@ class Hypervisor:
         self.changed()
 
     def _take_over(self, instance: Any) -> None:
-        machine, wish = self.machines[instance.id], self._wishes[instance.id]
+        machine = self.machines[instance.id]
         if not machine.adopt():
             machine.power_off()
             if instance.state == "pending":
@@ -168,7 +168,8 @@ class Hypervisor:
                 self._end(instance, 0)
             return
         with self.guard:
-            self._wishes[instance.id] = "run" if wish == "image" else wish
+            if self._wishes[instance.id] == "image":  # the image failed with the daemon
+                self._wishes[instance.id] = "run"
             self._obey(instance, machine)
         log.info("%s taken over", instance.id)
         self.changed()
@@ -235,6 +236,8 @@ class Hypervisor:
             stays = wish != "terminate" and not itself
             asked = wish in ("stop", "cut", "terminate")  # power cut while the machine was being booted makes the boot fail: no fault of its own
             code = BY_USER if asked else FAULT if fault else BY_ITSELF
+            if (ami := self._imaging.pop(instance.id, None)) is not None:  # asked for too late, or before a boot that failed
+                ami.state = "failed"
             if stays:
                 set_state(instance, "stopped", code, fault)
                 log.info("%s stopped (%s, %s)", instance.id, wish, status)
@@ -251,7 +254,10 @@ class Hypervisor:
         machine.free()
         with self.guard:
             nics = list(instance.nics.values())
-            instance.terminate()
+            try:
+                instance.terminate()
+            except Exception:  # moto's books of something else, such as a fleet: the machine has gone all the same
+                log.exception("%s is terminated, and not everything of it could be removed", instance.id)
             set_state(instance, "terminated", code)
             for nic in nics:
                 self._release(instance, nic)
@@ -275,6 +281,16 @@ class Hypervisor:
             ami.state = "failed"
         elif ami is not None:
             self._take_image(ami, instance, copy=False)
+
+    def _copy_image(self, ami: Any, instance: Any) -> None:
+        """Make an image of a machine that goes on. A disk that ends or changes while it is copied makes the image fail."""
+        try:
+            self._take_image(ami, instance, copy=True)
+        except Exception:
+            log.exception("%s of %s failed", ami.id, instance.id)
+            with self.guard:
+                ami.state = "failed"
+                self._free_layers()
 
     def _take_image(self, ami: Any, instance: Any, copy: bool) -> None:
         """Make the disk a layer of a new image: copied, or moved, and then the machine continues with an empty disk above it."""

@@ -220,7 +220,7 @@ class Machine:
                     os.kill(init, request)
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(2)
-            if process and process.poll() is None:
+            if process and init and process.poll() is None:  # without init it is being booted, and who boots it then does what was asked
                 self.cut()
 
         threading.Thread(target=insist, name=f"{self.id} asked", daemon=True).start()

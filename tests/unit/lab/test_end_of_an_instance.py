@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from ec2lab.machines.hypervisor import Hypervisor
+from ec2lab.machines.machine import Machine
+from ec2lab.network import links
 
 WORDS = "no link can be made"
 
@@ -15,6 +17,7 @@ WORDS = "no link can be made"
 class Instance(SimpleNamespace):
     def terminate(self) -> None:
         self.nics = {}
+        raise LookupError("no fleet has this instance")  # moto looks into other books
 
 
 def failing(wish: str) -> tuple[Any, Any, Any]:
@@ -31,6 +34,7 @@ def failing(wish: str) -> tuple[Any, Any, Any]:
 
     machine = SimpleNamespace(boot=boot, power_off=lambda: None, free=lambda: None, console=lambda: b"")
     lab.guard, lab.machines, lab._wishes = threading.RLock(), {instance.id: machine}, {instance.id: "run"}
+    lab._imaging = {instance.id: SimpleNamespace(state="pending")}
     lab._sync_wires, lab._rules, lab._free_layers, lab.changed = (lambda *_: None,) * 4
     return lab, instance, nic
 
@@ -46,6 +50,20 @@ def failing(wish: str) -> tuple[Any, Any, Any]:
 )
 def test_an_instance_whose_boot_fails_says_why_unless_its_end_was_asked_for(wish: str, state: str, reason: str, interface: str) -> None:
     lab, instance, nic = failing(wish)
+    [image] = lab._imaging.values()
     lab._live(instance)
+    assert (image.state, lab._imaging) == ("failed", {}), "an image that was asked for is not pending for good"
     assert (instance._state.name, instance.state_reason.message, nic.status) == (state, reason, interface)
     assert (instance.id in lab.machines) == (state == "stopped")
+
+
+def test_a_machine_that_is_being_booted_keeps_its_link_when_it_is_asked_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut: list[Any] = []
+    monkeypatch.setattr(links, "cut", cut.append)
+    machine: Any = Machine.__new__(Machine)
+    machine.nic, machine.init, machine.process = SimpleNamespace(instance_id="i-1"), None, SimpleNamespace(poll=lambda: None)
+    before = set(threading.enumerate())
+    machine.reboot()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+    assert not cut, "who boots it does what was asked, once init runs"

@@ -99,7 +99,7 @@ def _network(text: str) -> str:
 def delete_interface_of_nothing(original: Callable[..., Any], self: Any) -> Any:
     """Refuse an interface that is attached (API reference, DeleteNetworkInterface: "You must detach the network interface before you can delete it")."""
     nic = self.ec2_backend.get_network_interface(self._get_param("NetworkInterfaceId"))
-    if nic.status == "in-use":
+    if nic.status == "in-use" or nic.interface_type == "nat_gateway":
         raise EC2ClientError("InvalidParameterValue", f"Network interface '{nic.id}' is currently in use.")
     return original(self)
 
@@ -109,8 +109,8 @@ def delete_interface(original: Callable[..., Any], self: Any, eni_id: str) -> No
     """Free the addresses of the interface, which moto keeps in use, and its Elastic IP address."""
     nic = self.get_network_interface(eni_id)
     original(self, eni_id)
-    for private in nic.private_ip_addresses:
-        nic.subnet.del_subnet_ip(private["PrivateIpAddress"])
+    for private in {nic.private_ip_address, *(each["PrivateIpAddress"] for each in nic.private_ip_addresses)}:
+        nic.subnet.del_subnet_ip(private)
     for address in self.addresses:
         if address.eni is nic:
             address.eni = address.instance = address.association_id = None

@@ -18,7 +18,7 @@ from moto.ec2.responses.route_tables import RouteTables
 from ec2lab.api.patches import corrects, lab, resumes
 from ec2lab.network import routing
 
-SECONDS = 1.0  # that a NAT gateway is pending, and deleting; a minute or more on AWS
+SECONDS = 3.0  # that a NAT gateway is pending, and deleting; a minute or more on AWS
 
 
 # --- Elastic IPs
