@@ -11,7 +11,7 @@ import pytest
 
 from runbook_lib.spec.loader import load_spec
 from tests.support.deployments import Deployed
-from tests.support.jupyterlab_server import Desk, chromium_running, open_chapter, picture
+from tests.support.jupyterlab_server import PATIENCE, Desk, chromium_running, open_chapter, picture
 
 OpenChapter = Callable[..., Any]
 
@@ -79,10 +79,10 @@ def test_an_errors_card_leads_to_the_parameters_cell_and_to_the_key_in_the_refer
     heading = page.locator(".jp-RenderedMarkdown h2", has_text="Parameters")
     page.locator(".jp-Cell").last.scroll_into_view_if_needed()
     card.get_by_text("the parameters cell of this chapter").click()
-    expect(heading).to_be_in_viewport()
+    expect(heading).to_be_in_viewport(timeout=PATIENCE)
     card.get_by_text("cloud.disk_gb among all parameters").click()
     page.get_by_role("tab", name="parameters.md").wait_for()
-    expect(page.locator(".jp-MarkdownViewer td", has_text="cloud.disk_gb")).to_be_in_viewport()
+    expect(page.locator(".jp-MarkdownViewer td", has_text="cloud.disk_gb")).to_be_in_viewport(timeout=PATIENCE)
     picture(page, "05-reference")
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from runbook_lib.checks.drill import ramp
 from runbook_lib.checks.drill.failover import KINDS, drill
 from tests.support.watched import ENOUGH
 
@@ -13,8 +14,8 @@ REQUESTS = 200 * 30  # the figure: 200 requests a second for 30 s
 
 
 def failing(result):
-    """The stream's rate is a figure of benchmarks, not of tests: how busy this machine is decides it."""
-    return [str(check) for check in result.checks if not check.ok and not check.id.endswith("-rate")]
+    """The stream's rate is a figure of benchmarks, not of tests: how busy this machine is decides it, and whether it can judge at all."""
+    return [str(check) for check in result.checks if check.status == "fail" and not check.id.endswith("-rate")]
 
 
 def test_a_power_cut_costs_no_get_and_each_lost_session_is_told(as_deployment):
@@ -27,10 +28,11 @@ def test_a_power_cut_costs_no_get_and_each_lost_session_is_told(as_deployment):
     assert result.lost_away == result.lost_home == len(on_the_cut_node) > 0, f"the route cookie leads home\n{result}"
 
 
-def test_without_a_rate_the_cluster_is_measured_and_drilled_at_half_of_what_it_serves(as_deployment):
+def test_without_a_rate_the_cluster_is_measured_and_drilled_at_half_of_what_it_serves(as_deployment, monkeypatch):
+    monkeypatch.setattr(ramp, "SOON", 2.0)  # how busy this machine is decides nothing
     result = drill(as_deployment)
     assert failing(result) == [], result
-    assert result.ramp and result.ramp.steps[0].holds and result.rate == result.ramp.rate >= 12, result
+    assert result.ramp and result.ramp.best and result.rate == result.ramp.rate >= 12, result
     assert result.ramp.why in str(result) and "beforehand, at 12/s" in str(result)
     answering = [at for at, text in result.marks if text == "as-worker-2 answers again"]
     assert len(answering) == 1 and result.balance, result

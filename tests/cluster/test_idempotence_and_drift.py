@@ -130,7 +130,7 @@ def drifted(separated: Deployed, opened: Deployment, again: dict[str, Any]) -> I
         plan = separated.cli("plan")
         with ThreadPoolExecutor(1) as another:
             running = another.submit(separated.cli, "run", "--to", "05")
-            eventually(lambda: running.done() or opened.vault.find("lock", fresh=True), "the run has the lock")
+            eventually(lambda: running.done() or opened.vault.find("lock", fresh=True), "the run has the lock", 300)
             holder, second = opened.vault.find("lock", fresh=True), separated.cli("run", "--to", "05")
             repair = running.result()
         found = {"plan": plan, "repair": repair, "holder": holder, "second": second, "result": separated.result}

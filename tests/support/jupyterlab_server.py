@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -149,14 +150,17 @@ def idle(page: Any) -> None:
 
 
 def save(page: Any, desk: Desk, name: str) -> str:
-    """Save the notebook as a person does; the file's text, once it is written."""
+    """Save the notebook as a person does; the file's text, once it is written whole: the server empties the file first."""
     before = desk.notebook(name).stat().st_mtime_ns
     menu(page, "File", "Save Notebook")
     deadline = time.monotonic() + 60
-    while desk.notebook(name).stat().st_mtime_ns == before:
+    while True:
+        with suppress(json.JSONDecodeError):
+            if desk.notebook(name).stat().st_mtime_ns != before:
+                json.loads(text := desk.notebook(name).read_text())
+                return text
         assert time.monotonic() < deadline, f"{name} was not saved"
         time.sleep(0.1)
-    return desk.notebook(name).read_text()
 
 
 def picture(page: Any, name: str) -> None:

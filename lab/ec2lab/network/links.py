@@ -88,14 +88,19 @@ def open_lab(lab: Lab) -> None:
     Fence().load(lab)
 
 
+def _without_ipv6(link: str) -> None:
+    """Keep the link from giving itself an address: a browser on this machine takes each new one for a change of network, and breaks off what it loads."""
+    ipv6 = Path("/proc/sys/net/ipv6/conf", link, "disable_ipv6")
+    if ipv6.exists():
+        ipv6.write_text("1")
+
+
 def _bridge(name: str, *addresses: str) -> None:
     if not Path("/sys/class/net", name).exists():
         # An own hardware address: without one it is the lowest of its ports', and changes when that machine goes; the others then answer to nobody for 40 s.
         mac = "02:ec:" + ":".join(f"{byte:02x}" for byte in hashlib.sha256(name.encode()).digest()[:4])
         run("ip", "link", "add", name, "address", mac, "type", "bridge", "stp_state", "0", "forward_delay", "0")
-        ipv6 = Path("/proc/sys/net/ipv6/conf", name, "disable_ipv6")
-        if ipv6.exists():
-            ipv6.write_text("1")
+        _without_ipv6(name)
         run("ip", "link", "set", name, "up")
     for address in addresses:
         run("ip", "address", "replace", address, "dev", name, "noprefixroute")
@@ -222,6 +227,7 @@ route replace {lab.gateway} via {nic.subnet.gateway} src {nic.address}
 route replace default via {nic.subnet.gateway} src {nic.address}
 """,
     )
+    _without_ipv6(nic.link)
     run("ip", "link", "set", nic.link, "up")
     # tells the neighbours whose its address is now: they would go on sending to the machine that had it before, for half a minute
     run("ip", "netns", "exec", space, "sh", "-c", ANNOUNCE.format(mac=nic.mac))

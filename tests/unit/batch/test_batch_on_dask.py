@@ -49,14 +49,15 @@ class Cluster:
         self.address = str(yaml.safe_load(str(said))["address"])
 
     def worker(self, name: str, nanny: bool = False, **more: str) -> tuple[subprocess.Popen[bytes], Path]:
-        """Start a worker, in a workspace like that of the batch; return it with its folder."""
+        """Start a worker, in a workspace like that of the batch; return it with its folder once the scheduler knows it."""
         folder = self.folder / name
         folder.mkdir()
         for shared in ("notebooks", "params"):
             shutil.copytree(self.folder / shared, folder / shared)
-        return self._start(
-            folder, "worker", self.address, "--nanny" if nanny else "--no-nanny", "--nthreads", "1", "--name", name, "--no-dashboard", **more
-        ), folder
+        kind = "--nanny" if nanny else "--no-nanny"
+        process = self._start(folder, "worker", self.address, kind, "--nthreads", "1", "--name", name, "--no-dashboard", **more)
+        assert wait_until(lambda: "Registered to:" in (folder / "worker.log").read_text(), 60, pause=0.1), "the worker has joined"
+        return process, folder
 
     def _start(self, folder: Path, *words: str, **more: str) -> subprocess.Popen[bytes]:
         # what a chapter of the test notes is shared; runs and params are each worker's own
