@@ -75,8 +75,9 @@ def test_what_a_chapter_shows_in_jupyterlab(browser: Any, desk: Desk, name: str,
     assert hindrances(page, ".jp-OutputArea-output") == []
 
 
+@pytest.mark.full
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", ["03_configure_as_nodes", pytest.param("06_verify_as_cluster", marks=pytest.mark.full)])
+@pytest.mark.parametrize("name", ["03_configure_as_nodes", "06_verify_as_cluster"])
 def test_what_a_chapter_of_the_as_cluster_shows_in_jupyterlab(browser: Any, as_desk: Desk, name: str) -> None:
     page = open_chapter(browser, as_desk, name)
     page.set_default_timeout(600_000)  # three drills

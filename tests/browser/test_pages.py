@@ -27,10 +27,10 @@ WIDER = "document.documentElement.scrollWidth - document.documentElement.clientW
 NARROWEST = "Math.min(...[...document.querySelectorAll('#checks td')].filter(cell => cell.innerText.trim()).map(cell => cell.clientWidth))"
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a check and a change of the usual length."""
-    journal = Journal(tmp_path / "runs" / "demo" / "20260101T000000Z", {"deployment": "demo", "pattern": "greg-single", "expect": "leak"})
+    journal = Journal(tmp_path_factory.mktemp("of") / "runs" / "demo" / "20260101T000000Z", {"deployment": "demo", "pattern": "greg-single", "expect": "leak"})
     with journal.attempt(CHAPTER, "apply"):
         journal.write(CHAPTER, "change", host="lb-1", key="configuration /etc/nginx/nginx.conf", change="create: 6 files, tested before they are used")
     title, address = "/store/ is answered by the product", "302 https://store.lab.test/store/pages/top-assets"
@@ -39,6 +39,13 @@ def run(tmp_path: Path) -> Path:
     (journal.folder / f"{CHAPTER}.ipynb").write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
     write_report(journal.folder)
     return journal.folder
+
+
+@pytest.fixture(scope="module")
+def book(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The instructor's book of that run and of a cluster of each product, with slides."""
+    examples = [ROOT / "docs" / "example" / name for name in ("greg-separated", "as-cluster")]
+    return build_book([run, *examples], tmp_path_factory.mktemp("book") / "book", "instructor", slides=True)
 
 
 @pytest.fixture
@@ -56,15 +63,14 @@ def test_the_report_is_as_narrow_as_a_telephone_and_its_checks_keep_their_headin
     assert page.get_by_role("columnheader", name="Expected").count() == 1  # still a table for a screen reader
 
 
-def test_every_page_of_the_book_is_as_narrow_as_a_telephone(run: Path, page: Any, tmp_path: Path) -> None:
-    for path in pages_of(build_book([run, ROOT / "docs/example/greg-separated"], tmp_path / "book", "instructor", slides=True)):
+def test_every_page_of_the_book_is_as_narrow_as_a_telephone(book: Path, page: Any) -> None:
+    for path in pages_of(book):
         page.goto(path.as_uri())
         assert page.evaluate(WIDER) <= 0 or path.name == "report.html", path
         assert page.get_by_role("heading", level=1).count() == 1, path
 
 
-def test_the_book_is_searched_and_darkened_and_its_slides_are_turned_from_a_file(run: Path, page: Any, tmp_path: Path) -> None:
-    book = build_book([run, ROOT / "docs/example/as-cluster"], tmp_path / "book", slides=True)
+def test_the_book_is_searched_and_darkened_and_its_slides_are_turned_from_a_file(book: Path, page: Any) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.set_viewport_size({"width": 1280, "height": 800})

@@ -70,7 +70,7 @@ def test_nobody_but_the_workers_reads_the_managers_artifacts(as_deployment: Depl
     deployment = as_deployment
     address = deployment.topology.of("as-manager")[0].address
     ask = f"timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/873 && head -1 <&3' || echo shut"
-    assert "RSYNCD" in on(deployment, "as-worker-1", ask)
+    eventually(lambda: "RSYNCD" in on(deployment, "as-worker-1", ask), "the service that the test before has started")
     assert "shut" in on(deployment, "lb-1", ask)
     push = f"cd /root; touch x; rsync x rsync://{address}/webapps/x 2>&1 || true"
     assert "read only" in on(deployment, "as-worker-2", push)

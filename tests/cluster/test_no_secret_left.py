@@ -1,6 +1,6 @@
 """No secret is left anywhere by a whole run: not in its evidence, not on the machines, not in a process list.
 
-The smallest cluster is made for it from nothing, under watch. Each place that is searched is shown to be searched.
+The smallest cluster was made from nothing under watch. Each place that is searched is shown to be searched.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from runbook_lib.chapters.deployment import Deployment
 from tests.conftest import ROOT
-from tests.support.deployments import Deployed, in_lab, made
+from tests.support.deployments import Deployed, Watched
 from tests.support.drift_tools import as_root
 from tests.support.lab_fixtures import eventually
 from tests.support.secret_scan import ProcessWatch, Secrets, paths_of_this_machine
@@ -35,8 +34,8 @@ SEEN = (
 
 
 @dataclass(frozen=True)
-class Watched:
-    """A cluster that was made under watch."""
+class Searched:
+    """A cluster that was made under watch, and the values that are looked for."""
 
     deployed: Deployed
     opened: Deployment
@@ -45,15 +44,13 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def run(lab: Any) -> Iterator[Watched]:
-    deployed = in_lab(lab, "greg-single", "test-secrets", 5)
-    with ProcessWatch() as processes, made(deployed):
-        opened = deployed.open()
-        yield Watched(deployed, opened, processes, Secrets(opened.vault.read_all()))
-        opened.close()
+def run(watched: Watched) -> Iterator[Searched]:
+    opened = watched.deployed.open()
+    yield Searched(watched.deployed, opened, watched.processes, Secrets(opened.vault.read_all()))
+    opened.close()
 
 
-def test_the_vault_holds_what_is_looked_for(run: Watched) -> None:
+def test_the_vault_holds_what_is_looked_for(run: Searched) -> None:
     wanted = {
         "ssh-private-key",
         "ca-key",
@@ -66,37 +63,37 @@ def test_the_vault_holds_what_is_looked_for(run: Watched) -> None:
     assert len(run.secrets.forms) > 100
 
 
-def test_the_evidence_of_a_run_holds_no_secret(run: Watched) -> None:
+def test_the_evidence_of_a_run_holds_no_secret(run: Searched) -> None:
     left = {path.name for path in run.deployed.latest.rglob("*")}
     assert {"journal.jsonl", "result.json", "report.html", "04_configure_greg_nodes.ipynb"} <= left
     assert run.secrets.in_files(ROOT / "runs" / run.deployed.name) == {}
 
 
-def test_the_notebooks_name_no_path_of_this_machine(run: Watched) -> None:
+def test_the_notebooks_name_no_path_of_this_machine(run: Searched) -> None:
     ours = [str(ROOT), str(Path.home()), sys.prefix, "/tmp/ipykernel"]
     texts = {p.name: p.read_text() for p in run.deployed.latest.iterdir() if p.suffix in (".ipynb", ".json", ".jsonl", ".html")}
     assert {name: found for name, text in texts.items() if (found := paths_of_this_machine(text, ours))} == {}
 
 
-def test_no_process_list_showed_a_secret(run: Watched) -> None:
+def test_no_process_list_showed_a_secret(run: Searched) -> None:
     for program in SEEN:
         assert any(program in text for text in run.processes.seen), f"the watch saw no {program}"
     assert run.processes.found(run.secrets) == {}
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_no_machine_lets_everybody_read_a_secret(run: Watched, node: str) -> None:
+def test_no_machine_lets_everybody_read_a_secret(run: Searched, node: str) -> None:
     assert run.secrets.readable_on(run.opened.fleet()[node]) == []
 
 
 @pytest.mark.parametrize("node", NODES)
-def test_no_log_and_no_shell_history_holds_a_secret(run: Watched, node: str) -> None:
+def test_no_log_and_no_shell_history_holds_a_secret(run: Searched, node: str) -> None:
     host = run.opened.fleet()[node]
     assert run.secrets.logged_on(host) == ()
     assert run.secrets.in_histories_of(host) == ()
 
 
-def test_each_search_finds_what_is_planted(run: Watched, tmp_path: Path) -> None:
+def test_each_search_finds_what_is_planted(run: Searched, tmp_path: Path) -> None:
     """A value that is nobody's, planted in every place that is searched."""
     word = random.token_hex(12)
     planted, host = Secrets({"planted": word}), run.opened.fleet()["lb-1"]
@@ -112,8 +109,9 @@ def test_each_search_finds_what_is_planted(run: Watched, tmp_path: Path) -> None
     assert planted.in_histories_of(host) == ("planted",)
     as_root(host, "rm /srv/planted /srv/closed /root/.bash_history")
 
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", word], env={"PLANTED": word}) as process:
+    shows = [sys.executable, "-c", "import time; time.sleep(60)", word]
+    with ProcessWatch() as watch, subprocess.Popen(shows, env={"PLANTED": word}) as process:
         try:
-            eventually(lambda: len(run.processes.found(planted)) == 2, "command line and environment in the watch", 20)
+            eventually(lambda: len(watch.found(planted)) == 2, "command line and environment in the watch", 20)
         finally:
             process.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import CloudError, HostError
+from runbook_lib.evidence import manifest, runs
 from tests.support import ssm_agent
-from tests.support.deployments import Deployed, in_lab, made, network
+from tests.support.deployments import Deployed, in_lab, made, network, verify_evidence
 from tests.support.lab_fixtures import LabClient, eventually
 
 pytestmark = pytest.mark.timeout(900)
@@ -77,9 +79,15 @@ def test_a_machine_that_was_restarted_is_reached_again(deployed: Deployed) -> No
     opened.close()
 
 
-def test_the_tear_down_leaves_neither_profile_nor_role(deployed: Deployed, lab: LabClient) -> None:
+def test_the_tear_down_is_signed_and_leaves_neither_profile_nor_role(deployed: Deployed, lab: LabClient) -> None:
+    signed = json.loads((deployed.latest / "manifest.json").read_text())["signed_by"]
     done = deployed.cli("destroy", "--yes")
     assert done.returncode == 0, done.stdout[-3000:]
+    assert any(entry["verb"] == "destroy" for entry in runs.read(deployed.latest))
+    found = manifest.verify(deployed.latest)
+    assert found.problems == () and found.public_key == signed
+    asked = verify_evidence(deployed.latest, deployed)
+    assert asked.returncode == 0 and "there is no such key, as after a teardown" in asked.stdout
     iam = lab.boto3_client("iam")
     assert not [role["RoleName"] for role in iam.list_roles()["Roles"] if deployed.name in role["RoleName"]]
     assert not [one for one in iam.list_instance_profiles()["InstanceProfiles"] if deployed.name in one["InstanceProfileName"]]

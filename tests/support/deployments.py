@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -23,6 +23,7 @@ from runbook_lib.evidence import runs
 from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.loader import load_spec
 from tests.conftest import ROOT
+from tests.support.secret_scan import ProcessWatch
 
 NOTEBOOKS = ROOT / "notebooks"
 
@@ -66,10 +67,14 @@ class Deployed:
         newest_first = sorted((ROOT / "runs" / self.name).glob("2*Z*"), reverse=True)
         return (run for run in newest_first if all((run / f"{name}.ipynb").exists() for name in names))
 
+    @property
+    def settings(self) -> list[str]:
+        """The overrides as words of a command."""
+        return [word for key, value in self.overrides.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+
     def command(self, verb: str, *more: str) -> list[str]:
         """The words of a command. `verb`: also two words, such as "drill disaster"."""
-        settings = [word for key, value in self.overrides.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-        return [sys.executable, "-m", "runbook_cli", *verb.split(), self.params, *settings, *more]
+        return [sys.executable, "-m", "runbook_cli", *verb.split(), self.params, *self.settings, *more]
 
     def cli(self, verb: str, *more: str, seconds: float = 600, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; output is kept."""
@@ -116,6 +121,12 @@ def made(deployed: Deployed, *options: str) -> Iterator[Deployed]:
         deployed.cli("destroy", "--yes")
 
 
+def verify_evidence(run: Path, deployed: Deployed | None = None) -> subprocess.CompletedProcess[str]:
+    """`./runbook verify-evidence` on a run, with the deployment to ask, or with the one that the run names."""
+    asked = [deployed.params, *deployed.settings] if deployed else []
+    return subprocess.run([sys.executable, "-m", "runbook_cli", "verify-evidence", str(run), *asked], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
 def on(deployment: Deployment, node: str, script: str) -> str:
     """What root's bash on a node prints for `script`. Raises HostError when it fails."""
     return as_root(deployment, node, script)
@@ -133,6 +144,23 @@ def original(lab: Any) -> Iterator[Deployed]:
     """The pattern that was first proposed and leaks, built and not proven. Whoever changes it puts it back."""
     with made(in_lab(lab, "greg-original", "test-original", 7), "--to", "05") as deployed:
         yield deployed
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A deployment that was made under watch: `processes` are all that a user of this machine could see meanwhile."""
+
+    deployed: Deployed
+    processes: ProcessWatch
+
+
+@pytest.fixture(scope="session")
+def watched(lab: Any) -> Iterator[Watched]:
+    """The smallest cluster. Whoever changes it puts it back."""
+    with ExitStack() as stack:
+        with ProcessWatch() as processes:
+            deployed = stack.enter_context(made(in_lab(lab, "greg-single", "test-single", 5)))
+        yield Watched(deployed, processes)
 
 
 @pytest.fixture(scope="session")
