@@ -173,9 +173,10 @@ class DataChannel:
 
     def _send(self) -> None:
         """Send the caller's bytes until its socket is closed, or the agent's side has ended; then end the session."""
-        with suppress(ConnectionClosed, OSError):
+        with suppress(OSError):
             while data := self._ours.recv(PIECE):
-                self._number(data, OUTPUT)
+                with suppress(ConnectionClosed):  # what has come is delivered first; its end is the end here
+                    self._number(data, OUTPUT)
         self._finish()
 
     def _finish(self) -> None:
@@ -199,7 +200,7 @@ class DataChannel:
         elif message.kind == "channel_closed":
             self._ended = json.loads(message.payload).get("Output") or "the session was closed"
         elif message.kind == "output_stream_data":
-            self._websocket.send(acknowledgement(message).pack())
+            self._say(acknowledgement(message).pack())
             if message.sequence >= self._expected:
                 self._early[message.sequence] = message
             while following := self._early.pop(self._expected, None):
@@ -243,4 +244,9 @@ class DataChannel:
             raise TimeoutError(f"nothing acknowledged for {UNANSWERED:.0f} s")
         if now - max(since, self._resent) > RESEND_AFTER:
             self._resent = now
+            self._say(data)
+
+    def _say(self, data: bytes) -> None:
+        """Send what nobody waits for: when the agent has closed, there may still be messages of it to take, and their end tells so."""
+        with suppress(ConnectionClosed):
             self._websocket.send(data)

@@ -161,6 +161,18 @@ def test_bytes_go_both_ways_in_order(connect: Connect) -> None:
     assert read(wire, len(data)) == data
 
 
+def test_what_the_agent_sent_before_it_closed_arrives_whole(connect: Connect) -> None:
+    def play(agent: Agent) -> None:
+        agent.shake()
+        agent.hear_input()
+        for _ in range(200):
+            agent.send(b"0123456789")
+
+    wire, _ = connect(play)
+    wire.sendall(b"x")
+    assert read(wire, 2000) == b"0123456789" * 200
+
+
 def test_the_first_message_is_the_session_s_token_and_the_answer_to_the_handshake_says_success(connect: Connect) -> None:
     seen: list[Any] = []
 
