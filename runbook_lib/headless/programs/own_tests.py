@@ -16,7 +16,7 @@ from runbook_lib.files import ROOT
 TESTS = ROOT / "tests"
 WITHOUT_MACHINES = ("tests/unit", "tests/repository")
 ON_EVERY_PROCESSOR = ("-n", "auto", "--dist", "worksteal")
-LONGEST = "tests/cluster"  # takes about as long as all others that need machines
+FIRST_PART = ("tests/cluster", "tests/notebooks")  # take about as long as all others that need machines
 SECOND_LAB = "other 10.219.0.0/16"  # name and range, as tests/support/lab_fixtures.py reads them
 
 
@@ -35,7 +35,7 @@ def run_tests(given: Sequence[str], options: Sequence[str], *, fast: bool, full:
     if fast:
         return ended
     with_machines = {f"tests/{each.parent.name}" for each in TESTS.glob("*/test_*.py")} - {*WITHOUT_MACHINES}
-    return _pytest([*options, LONGEST], beside=[*options, *sorted(with_machines - {LONGEST})]) or ended
+    return _pytest([*options, *FIRST_PART], beside=[*options, *sorted(with_machines - {*FIRST_PART})]) or ended
 
 
 def _pytest(words: Sequence[str], beside: Sequence[str] = ()) -> int:
