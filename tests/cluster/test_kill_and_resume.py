@@ -75,6 +75,7 @@ def test_a_node_that_loses_its_power_during_its_first_boot_ends_the_run_with_its
     output = running.output()
     assert running.process.returncode == 1
     assert "publisher-1" in output and "next:" in output and not OURS.search(output)
+    assert cluster.cli("run", "--to", "01").returncode == 0, "it runs again"
 
 
 def test_killed_during_a_first_boot_the_next_run_makes_the_databases_anew_by_itself(cluster: Deployed, opened: Deployment) -> None:
