@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from runbook_lib.headless.second_day import verbs as second_day
 from runbook_lib.headless.terminal import Essential, Terminal
 from runbook_lib.tables import counted
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 # JupyterLab asks each new reader whether it may fetch news: defaults of its settings, which a person's own settings override
 NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 
@@ -55,9 +57,9 @@ def main(argv: Sequence[str] | None = None, more: dict[str, Callable[[argparse.N
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if not error.filename:
+        if not error.filename and error.errno not in FULL:
             raise
-        place = f"{error.filename} on this machine"  # a folder that may not be written, a disk that is full
+        place = f"{error.filename or 'a disk'} on this machine"  # a folder that may not be written, a disk that is full: what is open there has no name
         _failed(args, RunbookError(f"{error.strerror}", place, "make it possible to write there, then run this again"))
         return 1
     except KeyboardInterrupt:

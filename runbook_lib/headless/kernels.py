@@ -5,7 +5,7 @@ Each chapter has a kernel of its own, as in JupyterLab, and its evidence is its 
 
 from __future__ import annotations
 
-import getpass
+import asyncio
 import os
 import shutil
 import tempfile
@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runbook_lib.spec.chapters import NOTEBOOKS
+from runbook_lib.waiting import wait_until
 
 if TYPE_CHECKING:
     from jupyter_client.manager import KernelManager
+
+
+REST = 50.0  # seconds for a cell that is interrupted; less than what a batch gives its runs
 
 
 class Kernels:
@@ -67,6 +71,30 @@ def kernels(imported: Sequence[str]) -> Iterator[Kernels]:
             given.close()
 
 
+def interrupt(kernel: KernelManager) -> None:
+    """Interrupt the cell that a kernel executes, and wait until it has undone what it must, for at most `REST` seconds.
+
+    Raises KeyboardInterrupt at another interrupt.
+    """
+    from jupyter_client.blocking.client import BlockingKernelClient
+    from jupyter_core.utils import ensure_event_loop
+
+    loop = ensure_event_loop()
+    left = asyncio.all_tasks(loop)  # of the execution that was interrupted: they would tell of a kernel that died
+    for task in left:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    client = BlockingKernelClient()
+    client.load_connection_info(kernel.get_connection_info())
+    client.start_channels(iopub=False, stdin=False, hb=False, control=False)
+    try:
+        kernel.interrupt_kernel()
+        client.kernel_info()  # is answered after the cell
+        wait_until(lambda: client.shell_channel.socket.poll(500) or not kernel.is_alive(), REST, pause=0)
+    finally:
+        client.stop_channels()
+
+
 def _end(kernel: KernelManager) -> None:
     """Kill a kernel: its chapter is done after its last cell, and one that is asked to shut down takes a second, and sometimes prints a traceback."""
     with suppress(RuntimeError):  # it has ended already
@@ -77,8 +105,15 @@ def _end(kernel: KernelManager) -> None:
 def _sockets() -> Iterator[str]:
     """Give a folder of this run's own for its kernels' sockets, gone with the block. Folders of runs that were killed are removed."""
     for left in Path(tempfile.gettempdir()).glob("runbook-run-*-*"):
-        owner = left.name.split("-")[2]
-        if left.owner() == getpass.getuser() and not Path("/proc", owner).exists():
-            shutil.rmtree(left, ignore_errors=True)
+        with suppress(OSError):  # another run has just removed it
+            if left.stat().st_uid == os.getuid() and not _runs(int(left.name.split("-")[2])):
+                shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"runbook-run-{os.getpid()}-") as folder:
         yield folder
+
+
+def _runs(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return True
+    return False

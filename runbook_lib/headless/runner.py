@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from runbook_lib.evidence import journal as journals
 from runbook_lib.evidence import manifest, provenance, report
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.evidence.statement import Tally
-from runbook_lib.headless.kernels import kernels
+from runbook_lib.headless.kernels import interrupt, kernels
 from runbook_lib.headless.terminal import Essential
 from runbook_lib.notebook.parameters_cell import shared_out
 from runbook_lib.pki import ssh_fingerprint
@@ -159,12 +159,19 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
         error, kind = words_of(problem), problem.ename
     except KeyboardInterrupt:
         error = "interrupted: run again, it goes on where it stopped"
+        say(f"{chapter.name}  comes to a safe point; once more ends it at once")
+        with suppress(KeyboardInterrupt):
+            interrupt(kernel)
     except Exception as problem:  # a kernel that died, a disk that is full, a notebook that is none
         kind = type(problem).__name__
         what = "the chapter's kernel died: it was killed, or memory is short (dmesg tells)" if kind == "DeadKernelError" else f"{kind}: {problem}"
         error = f"{what}\n  next:  put that right, then run again with --resume, which goes on where it stopped"
     seconds = time.monotonic() - began
-    sha256 = hashlib.sha256(_scrub(executed)).hexdigest() if executed.exists() else ""
+    try:
+        sha256 = hashlib.sha256(_scrub(executed)).hexdigest() if executed.exists() else ""
+    except (OSError, ValueError) as problem:  # a disk that is full leaves half a notebook, or an empty file
+        executed.unlink(missing_ok=True)
+        sha256, error = "", error or f"the executed notebook could not be kept: {problem}"
     transient = kind in _ours() and _ours()[kind].transient
     journal.write(chapter.name, "chapter", seconds=seconds, ok=not error, error=error, kind=kind, transient=transient, sha256=sha256)
     counted = journal.result()["chapters"]

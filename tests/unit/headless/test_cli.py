@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import json
 import os
@@ -66,6 +67,25 @@ def test_every_command_of_the_contract_is_there() -> None:
 def test_plan_exits_with_2_when_something_is_pending(monkeypatch: pytest.MonkeyPatch, pending: bool, status: int) -> None:
     monkeypatch.setattr(runner, "plan", lambda *_: 2 if pending else 0)
     assert cli.main(["plan", PARAMS]) == status
+
+
+@pytest.mark.parametrize(
+    ("error", "where"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "runs/x"), "runs/x on this machine"),
+        (OSError(errno.ENOSPC, "No space left on device"), "a disk on this machine"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "a disk on this machine"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_written_is_one_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError, where: str) -> None:
+    def fails(*_: Any) -> int:
+        raise error
+
+    monkeypatch.setattr(runner, "plan", fails)
+    assert cli.main(["plan", PARAMS]) == 1
+    said = capsys.readouterr().err
+    assert str(error.strerror) in said and f"where: {where}" in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import json
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +28,7 @@ from runbook_lib.redaction import redactor
 from runbook_lib.spec.chapters import CHAPTERS, Chapter
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.spec.model import Spec
+from runbook_lib.waiting import wait_until
 
 pytestmark = pytest.mark.slow  # a kernel per chapter
 PARAMS = "params/greg-separated.lab.yaml"
@@ -160,6 +165,58 @@ def test_a_kernel_that_dies_is_a_failed_chapter(notebooks: Path) -> None:
     assert any("kernel died" in line and "next:  put that right, then run again with --resume" in line for line in said)
 
 
+def test_a_disk_that_is_full_is_named_although_the_executed_notebook_is_cut_off(notebooks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_off(_: str, output: str, **__: Any) -> None:
+        Path(output).write_text("")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write(notebooks, "01_launch_ec2", "1 + 1")
+    monkeypatch.setattr("papermill.execute_notebook", cut_off)
+    said: list[str] = []
+    status, folder = run(said)
+    assert status == 1 and any("No space left on device" in line for line in said)
+    assert json.loads((folder / "result.json").read_text())["chapters"][0]["ok"] is False
+    assert not (folder / "01_launch_ec2.ipynb").exists()
+
+
+SLOW_TO_END = """
+import pathlib, time
+try:
+    pathlib.Path({begun!r}).touch()
+    time.sleep(100)
+finally:
+    time.sleep(1)
+    pathlib.Path({undone!r}).touch()
+"""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_chapter_that_is_interrupted_undoes_what_it_must_and_a_second_interrupt_ends_it_at_once(
+    notebooks: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], times: int
+) -> None:
+    begun, undone = tmp_path / "begun", tmp_path / "undone"
+    write(notebooks, "01_launch_ec2", SLOW_TO_END.format(begun=str(begun), undone=str(undone)))
+    said: list[str] = []
+
+    def interrupt() -> None:
+        assert wait_until(begun.exists, 60, pause=0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+        if times == 2:
+            assert wait_until(lambda: any("comes to a safe point" in line for line in said), 60, pause=0.05)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as pool:
+        interrupting = pool.submit(interrupt)
+        status, folder = run(said)
+        interrupting.result()
+    assert status == 1 and undone.exists() == (times == 1)
+    assert any("interrupted: run again" in line for line in said)
+    assert json.loads((folder / "result.json").read_text())["chapters"][0]["ok"] is False
+    assert not (folder / "02_install_mysql.ipynb").exists()
+    gc.collect()
+    assert "Traceback" not in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("ending", ["", "raise ValueError"])
 def test_each_chapter_has_a_kernel_that_started_during_the_one_before_and_none_is_left(notebooks: Path, tmp_path: Path, ending: str) -> None:
     told = "open({file!r}, 'w').write(f'{{os.getpid()}} {{\"runbook_lib.chapters.deployment\" in sys.modules}} {{\"runbook_lib\" in globals()}} {{others}}')"
@@ -183,9 +240,11 @@ def test_what_killed_runs_left_for_temporary_files_goes_with_the_next_run(notebo
         killed, running = (Path(temporary, f"runbook-run-{pid}-x") for pid in (2**22 + 1, os.getpid()))  # the first is above the kernel's highest
         killed.mkdir()
         running.mkdir()
+        gone = killed.with_name("runbook-run-1-gone")
+        gone.symlink_to("nothing")  # as one that another run removes in this moment
         write(notebooks, "01_launch_ec2", "1")
         run([], last="01")
-        assert list(Path(temporary).iterdir()) == [running]
+        assert {*Path(temporary).iterdir()} == {running, gone}
 
 
 def test_executed_notebooks_hold_no_secret_and_no_path_of_this_machine(notebooks: Path) -> None:

@@ -1,0 +1,23 @@
+"""`./runbook restore`: what was shown and confirmed is what is restored."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
+import pytest
+
+from runbook_lib.headless import runner
+from runbook_lib.headless.second_day import backups
+
+
+def test_a_backup_that_is_made_while_a_person_confirms_is_not_the_one_that_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    deployment = MagicMock()
+    deployment.backups.choose.return_value = SimpleNamespace(deployment="demo", time="2026-11-26T10:00:00Z")
+    monkeypatch.setattr(runner, "opened", lambda _: nullcontext(deployment))
+    monkeypatch.setattr(runner, "one_verb", lambda *_: nullcontext())
+    shown: list[str] = []
+    assert backups.restore(MagicMock(), "", "", lambda found: shown.append(found) or "demo", lambda _: None) == 0  # type: ignore[func-returns-value]
+    assert shown == ["demo, 2026-11-26T10:00:00Z"]
+    deployment.backups.restore.assert_called_once_with("2026-11-26T10:00:00Z", "", "demo")
