@@ -22,6 +22,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from websockets.exceptions import ConnectionClosed, WebSocketException
+from websockets.protocol import State
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as open_websocket
 
@@ -99,6 +100,8 @@ def connect(aws: Aws, name: str, instance_id: str, port: int, timeout: float) ->
     with ExitStack() as opened:
         try:
             websocket = opened.enter_context(_websocket(aws, session["StreamUrl"], timeout))
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux only; a send that the network has lost would hold up the look at what is unacknowledged
+                websocket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(UNANSWERED * 1000))
             token = {"MessageSchemaVersion": "1.0", "RequestId": str(uuid4()), "TokenValue": session["TokenValue"], "ClientId": str(uuid4())}
             websocket.send(json.dumps(token | {"ClientVersion": CLIENT_VERSION}))
         except (OSError, WebSocketException) as error:
@@ -185,10 +188,13 @@ class DataChannel:
 
     def _step(self) -> None:
         """Take one message, if one comes soon, and send again what is unacknowledged for too long."""
-        with suppress(TimeoutError):
+        try:
             data = self._websocket.recv(timeout=RESEND_AFTER)
             if isinstance(data, bytes):
                 self._take(unpack(data))
+        except TimeoutError:
+            if self._websocket.state is not State.OPEN:  # all that came before was taken; the connection itself may end later
+                self._ended = "the agent closed the data channel"
         self._send_again()
 
     def _take(self, message: AgentMessage) -> None:
@@ -247,6 +253,7 @@ class DataChannel:
             self._say(data)
 
     def _say(self, data: bytes) -> None:
-        """Send what nobody waits for: when the agent has closed, there may still be messages of it to take, and their end tells so."""
-        with suppress(ConnectionClosed):
-            self._websocket.send(data)
+        """Send what nobody waits for, unless the agent has closed: that would wait for the connection's end, with messages still to be taken."""
+        if self._websocket.state is State.OPEN:
+            with suppress(ConnectionClosed):
+                self._websocket.send(data)

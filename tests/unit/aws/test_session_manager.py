@@ -131,7 +131,7 @@ def connect() -> Iterator[Connect]:
         service = Service(f"ws://{host}:{port}/v1/data-channel/x")
         services.append(service)
         wire = session_manager.connect(service, "db-1", "i-1", 22, timeout)  # type: ignore[arg-type]
-        wire.settimeout(10)
+        wire.settimeout(5)
         return wire, service
 
     services: list[Service] = []
