@@ -141,7 +141,7 @@ def test_leaving_a_group_takes_the_right_away_and_joining_gives_it_back(lab, net
 
 def test_a_new_member_of_a_source_group_is_let_in(lab, net, launch, server, client):
     other = launch(12, SecurityGroupIds=[net.group, client.group])
-    eventually(lambda: open_from(other, server.address, 8001), "open for the new member")
+    assert eventually(lambda: open_from(other, server.address, 8001), "open for the new member")
 
 
 def test_a_permission_with_a_description_is_revoked_without_it_and_refused_twice(lab, net):

@@ -121,7 +121,7 @@ def test_the_end_of_one_side_is_the_end_of_the_other(lab: LabClient, managed: Bo
     transport = signed_in(managed, session_manager.connect(aws, "managed", managed.id, 22, 20))
     count = "ss -Htn state established 'sport = :22' | wc -l"
     other = signed_in(managed, session_manager.connect(aws, "managed", managed.id, 22, 20))
-    eventually(lambda: int(said(other, count)) == 2, "sshd to see both and no earlier one")
+    assert eventually(lambda: int(said(other, count)) == 2, "sshd to see both and no earlier one")
     transport.close()
     eventually(lambda: int(said(other, count)) == 1, "sshd sees the first go")
     other.close()

@@ -12,7 +12,6 @@ import logging
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
@@ -20,16 +19,12 @@ from typing import Any
 
 from ec2lab.machines.image import Image
 from ec2lab.machines.machine import REBOOTED, Machine, remove_orphan
+from ec2lab.machines.states import BY_ITSELF, BY_USER, FAULT, set_state
 from ec2lab.network import firewall, links, routing
 from ec2lab.paths import Lab
 from ec2lab.shell import run
 
 log = logging.getLogger("machines")
-# Why an instance is not running: EC2's codes with its words (API reference, "StateReason")
-BY_USER, BY_ITSELF = "Client.UserInitiatedShutdown", "Client.InstanceInitiatedShutdown"
-REASONS = {BY_USER: "User initiated shutdown", BY_ITSELF: "Instance initiated shutdown", "": ""}
-FAULT = "Server.InternalError"
-STATES = {"pending": 0, "running": 16, "shutting-down": 32, "terminated": 48, "stopping": 64, "stopped": 80}
 ANYWHERE = IPv4Network("0.0.0.0/0")
 RETRY_SECONDS = 5.0  # until what could not be made is tried again
 
@@ -394,10 +389,3 @@ def _allow(rule: Any, members: dict[str, list[str]]) -> firewall.Allow:
     elif rule.prefix_list_id:
         peers = (ANYWHERE,)  # AWS's own services: in the lab their address is the gateway's
     return firewall.Allow(rule.ip_protocol or "-1", peers, rule.from_port, rule.to_port)
-
-
-def set_state(instance: Any, name: str, code: str = "", fault: str = "") -> None:
-    """Set the state of an instance in moto, and why it is in it. `fault`: the words of a `FAULT`."""
-    instance._state.name, instance._state.code = name, STATES[name]
-    instance._reason = f"User initiated ({datetime.now(UTC):%Y-%m-%d %H:%M:%S} GMT)" if code == BY_USER else ""
-    instance.state_reason.code, instance.state_reason.message = code, f"{code}: {REASONS.get(code, fault)}" if code else ""
