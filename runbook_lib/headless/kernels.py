@@ -20,7 +20,6 @@ from runbook_lib.waiting import wait_until
 if TYPE_CHECKING:
     from jupyter_client.manager import KernelManager
 
-
 REST = 50.0  # seconds for a cell that is interrupted; less than what a batch gives its runs
 
 
@@ -88,9 +87,10 @@ def interrupt(kernel: KernelManager) -> None:
     client.load_connection_info(kernel.get_connection_info())
     client.start_channels(iopub=False, stdin=False, hb=False, control=False)
     try:
-        kernel.interrupt_kernel()
-        client.kernel_info()  # is answered after the cell
-        wait_until(lambda: client.shell_channel.socket.poll(500) or not kernel.is_alive(), REST, pause=0)
+        with suppress(RuntimeError):  # it has ended already
+            kernel.interrupt_kernel()
+            client.kernel_info()  # is answered after the cell
+            wait_until(lambda: client.shell_channel.socket.poll(500) or not kernel.is_alive(), REST, pause=0)
     finally:
         client.stop_channels()
 
