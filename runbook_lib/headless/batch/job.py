@@ -24,12 +24,13 @@ from runbook_lib import __version__
 from runbook_lib.aws.client import Aws
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import runs
-from runbook_lib.files import ROOT
+from runbook_lib.files import ROOT, write_whole
 from runbook_lib.headless.batch import evidence
 
 PRELOADED = ["runbook_lib.headless.preloaded"]
 POLL = 0.5  # seconds between two looks whether to stop
 GRACE = 60.0  # seconds for a run that is interrupted to come to a safe point
+HEAD = "# Made by a batch.\n"  # of a params file
 REPORT = "the log there has more; please report it (CONTRIBUTING.md)"
 VERIFIED, FAILED, TIMED_OUT, STOPPED, SKIPPED = "verified", "failed", "timed out", "stopped", "not begun"
 Tell = Callable[[str, str], None]  # of a row's name and the chapter that begins
@@ -169,10 +170,14 @@ def _card(kind: str, what: str, where: str | None, step: str | None) -> dict[str
 
 
 def params_file(job: Job) -> Path:
-    """Write the job's parameters where a person can use them as well (`./runbook status FILE`), and return the file."""
+    """Return the file of the deployment's parameters, where a person can use them as well (`./runbook status FILE`). It is made where there is none.
+
+    One that is there stays: a run that is under way may read it at each chapter. Who holds the deployment's lock replaces it.
+    """
     file = ROOT / "work" / "batch" / f"{job.name}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(f"# Made by a batch.\n{job.params}", encoding="utf-8")
+    with suppress(FileExistsError), open(file, "x", encoding="utf-8") as new:
+        new.write(HEAD + job.params)
     return file
 
 
@@ -208,18 +213,25 @@ def _end_with(pipe: Connection) -> None:
 
 def _done(job: Job, file: Path, tell: Callable[[str], None]) -> JobResult:
     from runbook_lib.headless import runner
+    from runbook_lib.spec import params_yaml
     from runbook_lib.spec.loader import load_spec
 
-    spec = load_spec(file)
+    spec = load_spec(params_yaml.read(job.params, str(file)))
+    spec._source = file
     made: list[Path] = []
+
+    def begun(run: Path) -> None:
+        made.append(run)
+        write_whole(file, HEAD + job.params)  # for the chapters' kernels: the lock is held by now
+
     if job.verb == "plan":
         return _planned(job, runner.plans(spec), tell)
     if job.verb == "run":
-        runner.run(spec, None, job.first, job.last, job.resume, job.agreed, parameters=job.parameters, began=tell, made=made.append)
+        runner.run(spec, None, job.first, job.last, job.resume, job.agreed, parameters=job.parameters, began=tell, made=begun)
     elif job.verb == "verify":
         runner.verify(spec, None, job.agreed, made=made.append)
     else:
-        runner.destroy(spec, spec.deployment, made=made.append)
+        runner.destroy(spec, spec.deployment, made=begun)
     run = made[0].resolve() if made else None
     outcome = outcome_of(job.name, run, "gone" if job.verb == "destroy" else "verified")
     if run is None or not job.evidence or not outcome.report:

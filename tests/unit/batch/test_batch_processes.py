@@ -104,6 +104,36 @@ def test_two_batches_of_one_sweep_never_do_a_run_at_the_same_time(here: Workspac
     assert len({row["report"] for document in documents for row in document["rows"]}) == 6, "each tells of its own runs, though the other's may be newer"
 
 
+def test_a_row_that_is_only_planned_or_refused_leaves_the_parameters_of_the_run_under_way(here: Workspace) -> None:
+    here.sweep(["waits-once"])
+    first = here.begin("batch", "sweep.yaml")
+    second = None
+    try:
+        awaited(lambda: here.tries("waits-once"), "the chapter that waits")
+        file = here.folder / "work/batch/s-waitsonce.yaml"
+        used = file.read_text()
+        here.sweep(["waits-once"], set={"drill": True}, do="plan")
+        _, said = here.run("batch", "sweep.yaml")
+        assert "s-waitsonce  01_launch_ec2" in said, "it was being planned"
+        assert file.read_text() == used
+        here.sweep(["waits-once"], set={"drill": True})
+        second = here.begin("batch", "sweep.yaml")
+        awaited(lambda: _begun(here) == 2, "another try of the row, which was refused the lock")
+        assert file.read_text() == used
+        first.send_signal(signal.SIGINT)
+        assert second.wait(200) == 0
+        assert "drill: true" in file.read_text(), "the run that has the lock now has its parameters there"
+    finally:
+        for process in filter(None, (first, second)):
+            process.kill()
+            process.communicate()
+
+
+def _begun(here: Workspace) -> int:
+    newest = max((here.folder / "runs/_batches/s").glob("2*/batch.jsonl"))
+    return newest.read_text().count('"event": "row"')
+
+
 def test_several_params_files_need_no_sweep(here: Workspace) -> None:
     here.files(a="well", b="refused")
     status, said = here.run("run", "params/a.yaml", "params/b.yaml", "--to", "02", "--jobs", "2")
