@@ -132,14 +132,15 @@ def _followed(job: Job, pipe: Connection, process: Any, tell: Tell, stop: Stoppi
     chapter, reason, killed_at = "", None, 0.0
     while True:
         try:
-            if pipe.poll(POLL):
-                said = pipe.recv()
-                if isinstance(said, JobResult):
-                    return said, reason
-                chapter, chapter_began = said, time.monotonic()
-                tell(job.name, chapter)
+            said = pipe.recv() if pipe.poll(POLL) else None
         except (EOFError, OSError):
             return None, reason
+        if isinstance(said, JobResult):
+            return said, reason
+        if said:
+            chapter, chapter_began = said, time.monotonic()
+            with suppress(Exception):  # a full disk, a reader or a scheduler that is gone: no reason to end a run that is well
+                tell(job.name, chapter)
         now = time.monotonic()
         if reason is None:
             reason = _reason(job, now - began, now - chapter_began, chapter, stop)
