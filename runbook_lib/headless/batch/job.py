@@ -28,6 +28,7 @@ from runbook_lib.files import ROOT, write_whole
 from runbook_lib.headless.batch import evidence
 
 PRELOADED = ["runbook_lib.headless.preloaded"]
+OURS = "batch "  # begins the names of the processes
 POLL = 0.5  # seconds between two looks whether to stop
 GRACE = 60.0  # seconds for a run that is interrupted to come to a safe point
 HEAD = "# Made by a batch.\n"  # of a params file
@@ -108,7 +109,7 @@ def perform(job: Job, tell: Tell = lambda name, chapter: None, stop: Stopping | 
     context.set_forkserver_preload(PRELOADED)
     ours, theirs = context.Pipe()
     began = time.monotonic()
-    process = context.Process(target=_child, args=(job, theirs), name=f"batch {job.name}")
+    process = context.Process(target=_child, args=(job, theirs), name=f"{OURS}{job.name}")
     process.start()
     theirs.close()
     found, reason = _followed(job, ours, process, tell, stop or threading.Event())
@@ -126,6 +127,13 @@ def perform(job: Job, tell: Tell = lambda name, chapter: None, stop: Stopping | 
     return replace(found, seconds=seconds, worker=_worker())
 
 
+def kill_all(*_: Any) -> None:
+    """Kill the processes of all jobs that are done here, as a handler of a signal. `perform` returns how each ended."""
+    for process in multiprocessing.active_children():
+        if process.name.startswith(OURS):
+            process.kill()
+
+
 def _followed(job: Job, pipe: Connection, process: Any, tell: Tell, stop: Stopping) -> tuple[JobResult | None, tuple[str, str, str] | None]:
     """Return what the process said at its end, and why it was ended before: state, words, next step. Either may be None."""
     began = chapter_began = time.monotonic()
@@ -134,7 +142,7 @@ def _followed(job: Job, pipe: Connection, process: Any, tell: Tell, stop: Stoppi
         try:
             said = pipe.recv() if pipe.poll(POLL) else None
         except (EOFError, OSError):
-            return None, reason
+            return None, reason or _reason(job, 0.0, 0.0, chapter, stop)  # killed before it could be told to stop
         if isinstance(said, JobResult):
             return said, reason
         if said:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from runbook_lib.headless.batch.job import GRACE
 from runbook_lib.waiting import wait_until
 from tests.support.batch_workspace import Workspace
 
@@ -91,6 +92,23 @@ def test_an_interrupt_ends_what_is_under_way_and_says_how_to_go_on(here: Workspa
     assert {word: row["state"] for word, row in here.found().items()} == {"waits-once": "stopped", "well": "not begun"}
     status, said = here.run("batch", "sweep.yaml", "--resume")
     assert status == 0, said
+
+
+def test_a_second_interrupt_does_not_wait_and_the_batch_has_its_record(here: Workspace) -> None:
+    here.sweep(["well", "halts", "other"], max_parallel=1)
+    process = here.begin("batch", "sweep.yaml")
+    assert process.stdout
+    try:
+        awaited(lambda: here.tries("halts"), "the chapter that halts its run")
+        process.send_signal(signal.SIGINT)
+        assert any("a second interrupt does not wait" in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=GRACE / 2)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 1 and "go on with --resume" in said and "Traceback" not in said
+    assert {word: row["state"] for word, row in here.found().items()} == {"well": "verified", "halts": "stopped", "other": "not begun"}
 
 
 def test_two_batches_of_one_sweep_never_do_a_run_at_the_same_time(here: Workspace) -> None:
