@@ -21,7 +21,7 @@ from runbook_lib.spec.params_yaml import read
 from tests.conftest import ROOT
 
 FIRST = """
-import os, time
+import os, signal, time
 from pathlib import Path
 from runbook_lib import errors
 from runbook_lib.notebook import display
@@ -39,6 +39,11 @@ if does == "unreachable" or (does == "unreachable-once" and once):
     raise errors.HostError("db-1 does not answer", "db-1, port 22", "look at its console")
 if does == "refused":
     raise errors.RunbookError("the pack is not a zip", "product.pack", "name another")
+if does == "halts":
+    run = os.getppid()
+    os.kill(run, signal.SIGSTOP)  # hears of no interrupt then
+    time.sleep(60)
+    os.kill(run, signal.SIGCONT)
 if does == "waits" or (does == "waits-once" and once):
     time.sleep(600)
 if does == "dies":

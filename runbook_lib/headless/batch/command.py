@@ -6,7 +6,7 @@ import argparse
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -197,7 +197,7 @@ def _done(
         left_out = {name: heard.ended(_left_out(outcome)) for name, outcome in before.items()}
         limits = Limits(at_once, options.max_errors, options.retries)
         schedule = Schedule([job for job in jobs if job.name not in before], after, limits, heard.ended, heard.begun)
-        with _interruptible(stop, say), heard.watch.shown():
+        with _interruptible(stop, say, engine.kill), heard.watch.shown():
             ended = schedule.run(engine.executor, engine.work, stop)
         found = record.close({**left_out, **ended})
         write_page(record.folder, found, [one for one in earlier(sweep.name) if one["started"] < found["started"]])
@@ -246,15 +246,15 @@ def _left_out(result: JobResult) -> JobResult:
 
 
 @contextmanager
-def _interruptible(stop: threading.Event, say: Terminal) -> Iterator[None]:
-    """Set `stop` at an interrupt; a second one ends the program as usual."""
+def _interruptible(stop: threading.Event, say: Terminal, kill: Callable[..., Any]) -> Iterator[None]:
+    """Set `stop` at an interrupt; a second one calls `kill`."""
     if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield
         return
 
     def interrupted(*_: Any) -> None:
         stop.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, kill)
         say(Essential("stopping: each deployment comes to a safe point first; a second interrupt does not wait for that"))
 
     former = signal.signal(signal.SIGINT, interrupted)

@@ -6,15 +6,17 @@ Another executor, such as Parsl's, fits by one line: an `Engine` with it (docs/b
 from __future__ import annotations
 
 import os
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from runbook_lib.headless.batch.job import Tell, perform
+from runbook_lib.headless.batch.job import Tell, kill_all, perform
 from runbook_lib.headless.batch.scheduler import Work
 
 MEMORY_OF_ONE = 512  # MiB that one run takes at most: its process and a chapter's kernel (docs/performance.md)
@@ -24,12 +26,16 @@ MOST = 64
 
 @dataclass(frozen=True)
 class Engine:
-    """Where jobs are done. `work`: what is submitted; `at_once`: how many there is room for; `words`: why that many."""
+    """Where jobs are done. `work`: what is submitted; `at_once`: how many there is room for; `words`: why that many.
+
+    `kill`: handles a second interrupt, which does not wait for safe points; the default ends the program.
+    """
 
     executor: Executor
     work: Work
     at_once: int
     words: str
+    kill: Callable[..., Any] = signal.default_int_handler
 
 
 def room() -> tuple[int, str]:
@@ -57,7 +63,7 @@ def local(slots: int | None, tell: Tell, stop: threading.Event) -> Iterator[Engi
     count, words = (slots, "as asked for") if slots else room()
     with ThreadPoolExecutor(count, thread_name_prefix="batch") as executor:
         try:
-            yield Engine(executor, partial(perform, tell=tell, stop=stop), count, words)
+            yield Engine(executor, partial(perform, tell=tell, stop=stop), count, words, kill_all)
         except BaseException:
             stop.set()  # leaving the block waits for the threads, and these for their processes
             raise

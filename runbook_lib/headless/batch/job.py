@@ -24,12 +24,14 @@ from runbook_lib import __version__
 from runbook_lib.aws.client import Aws
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import runs
-from runbook_lib.files import ROOT
+from runbook_lib.files import ROOT, write_whole
 from runbook_lib.headless.batch import evidence
 
 PRELOADED = ["runbook_lib.headless.preloaded"]
+OURS = "batch "  # begins the names of the processes
 POLL = 0.5  # seconds between two looks whether to stop
 GRACE = 60.0  # seconds for a run that is interrupted to come to a safe point
+HEAD = "# Made by a batch.\n"  # of a params file
 REPORT = "the log there has more; please report it (CONTRIBUTING.md)"
 VERIFIED, FAILED, TIMED_OUT, STOPPED, SKIPPED = "verified", "failed", "timed out", "stopped", "not begun"
 Tell = Callable[[str, str], None]  # of a row's name and the chapter that begins
@@ -107,7 +109,7 @@ def perform(job: Job, tell: Tell = lambda name, chapter: None, stop: Stopping | 
     context.set_forkserver_preload(PRELOADED)
     ours, theirs = context.Pipe()
     began = time.monotonic()
-    process = context.Process(target=_child, args=(job, theirs), name=f"batch {job.name}")
+    process = context.Process(target=_child, args=(job, theirs), name=f"{OURS}{job.name}")
     process.start()
     theirs.close()
     found, reason = _followed(job, ours, process, tell, stop or threading.Event())
@@ -125,20 +127,28 @@ def perform(job: Job, tell: Tell = lambda name, chapter: None, stop: Stopping | 
     return replace(found, seconds=seconds, worker=_worker())
 
 
+def kill_all(*_: Any) -> None:
+    """Kill the processes of all jobs that are done here, as a handler of a signal. `perform` returns how each ended."""
+    for process in multiprocessing.active_children():
+        if process.name.startswith(OURS):
+            process.kill()
+
+
 def _followed(job: Job, pipe: Connection, process: Any, tell: Tell, stop: Stopping) -> tuple[JobResult | None, tuple[str, str, str] | None]:
     """Return what the process said at its end, and why it was ended before: state, words, next step. Either may be None."""
     began = chapter_began = time.monotonic()
     chapter, reason, killed_at = "", None, 0.0
     while True:
         try:
-            if pipe.poll(POLL):
-                said = pipe.recv()
-                if isinstance(said, JobResult):
-                    return said, reason
-                chapter, chapter_began = said, time.monotonic()
-                tell(job.name, chapter)
+            said = pipe.recv() if pipe.poll(POLL) else None
         except (EOFError, OSError):
-            return None, reason
+            return None, reason or _reason(job, 0.0, 0.0, chapter, stop)  # killed before it could be told to stop
+        if isinstance(said, JobResult):
+            return said, reason
+        if said:
+            chapter, chapter_began = said, time.monotonic()
+            with suppress(Exception):  # a full disk, a reader or a scheduler that is gone: no reason to end a run that is well
+                tell(job.name, chapter)
         now = time.monotonic()
         if reason is None:
             reason = _reason(job, now - began, now - chapter_began, chapter, stop)
@@ -169,10 +179,14 @@ def _card(kind: str, what: str, where: str | None, step: str | None) -> dict[str
 
 
 def params_file(job: Job) -> Path:
-    """Write the job's parameters where a person can use them as well (`./runbook status FILE`), and return the file."""
+    """Return the file of the deployment's parameters, where a person can use them as well (`./runbook status FILE`). It is made where there is none.
+
+    One that is there stays: a run that is under way may read it at each chapter. Who holds the deployment's lock replaces it.
+    """
     file = ROOT / "work" / "batch" / f"{job.name}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(f"# Made by a batch.\n{job.params}", encoding="utf-8")
+    with suppress(FileExistsError), open(file, "x", encoding="utf-8") as new:
+        new.write(HEAD + job.params)
     return file
 
 
@@ -208,18 +222,25 @@ def _end_with(pipe: Connection) -> None:
 
 def _done(job: Job, file: Path, tell: Callable[[str], None]) -> JobResult:
     from runbook_lib.headless import runner
+    from runbook_lib.spec import params_yaml
     from runbook_lib.spec.loader import load_spec
 
-    spec = load_spec(file)
+    spec = load_spec(params_yaml.read(job.params, str(file)))
+    spec._source = file
     made: list[Path] = []
+
+    def begun(run: Path) -> None:
+        made.append(run)
+        write_whole(file, HEAD + job.params)  # for the chapters' kernels: the lock is held by now
+
     if job.verb == "plan":
         return _planned(job, runner.plans(spec), tell)
     if job.verb == "run":
-        runner.run(spec, None, job.first, job.last, job.resume, job.agreed, parameters=job.parameters, began=tell, made=made.append)
+        runner.run(spec, None, job.first, job.last, job.resume, job.agreed, parameters=job.parameters, began=tell, made=begun)
     elif job.verb == "verify":
         runner.verify(spec, None, job.agreed, made=made.append)
     else:
-        runner.destroy(spec, spec.deployment, made=made.append)
+        runner.destroy(spec, spec.deployment, made=begun)
     run = made[0].resolve() if made else None
     outcome = outcome_of(job.name, run, "gone" if job.verb == "destroy" else "verified")
     if run is None or not job.evidence or not outcome.report:

@@ -26,6 +26,7 @@ SCHEMA = 1
 EVENTS = "batch.jsonl"
 POLL = 0.3  # seconds between two looks at the events of a batch
 QUIET = 1.5  # seconds without an event after which it is asked whether the batch's process still lives
+CHANGING = ("run", "destroy")  # verbs after which another verb's earlier outcome no longer holds
 FOLDER = "_batches"  # beside the deployments' folders; no deployment can have this name
 
 
@@ -43,7 +44,8 @@ class BatchRecord:
         self._events = open(self.folder / EVENTS, "a", encoding="utf-8")  # noqa: SIM115 (until `release`)
         with suppress(OSError):  # a disk without locks: who watches takes the batch for ended
             fcntl.flock(self._events, fcntl.LOCK_EX)
-        self._write({"event": "begin", "sweep": sweep.name, "verb": verb, "rows": {row.name: row.digest for row in sweep.rows}})
+        rows = {row.name: row.digest for row in sweep.rows}
+        self._write({"event": "begin", "sweep": sweep.name, "verb": verb, "chapters": sweep.options.chapters, "rows": rows})
 
     def began_row(self, name: str, chapter: str = "") -> None:
         """Note that a row, or a chapter of it, has begun."""
@@ -121,14 +123,20 @@ def result(sweep: Sweep, verb: str, started: str, seconds: float, outcomes: Mapp
 def done_before(sweep: Sweep, verb: str) -> dict[str, JobResult]:
     """Return the rows that this sweep's newest batch of the same verb, and those that it went on from, ended well: what `--resume` leaves out.
 
-    A row whose parameters are others now is not among them.
+    A row whose parameters are others now is not among them, nor one that a later batch began to run or to destroy. With other chapters there are none.
     """
     now = {row.name: row.digest for row in sweep.rows}
+    touched: set[str] = set()  # by batches of other verbs, later than what they did
     for folder in reversed(batches(sweep.name)):
         events = runs.lines(folder / EVENTS)
-        if events and events[0].get("verb") == verb:
+        head = events[0] if events else {}
+        if head.get("verb") == verb:
+            if head.get("chapters") != sweep.options.chapters:  # an older package wrote none: what it ran is not known
+                return {}
             ended = [outcome_in(event) for event in events if event.get("event") == "outcome"]
-            return {one.name: one for one in ended if one.ok and one.name in now and events[0]["rows"].get(one.name) == now[one.name]}
+            return {one.name: one for one in ended if one.ok and one.name not in touched and one.name in now and head["rows"].get(one.name) == now[one.name]}
+        if head.get("verb") in CHANGING:
+            touched |= {event["name"] for event in events if event.get("event") == "row"}
     return {}
 
 

@@ -72,7 +72,7 @@ class Schedule:
                 job = self.waiting.pop(name)
                 self._tries[name] = self._tries.get(name, 0) + 1
                 self.begun(job)
-                self._running[executor.submit(work, job)] = job
+                self._running[_submitted(executor, work, job)] = job
 
     def _hear(self, stop: threading.Event) -> None:
         """Take what has ended; with nothing under way, wait for the next try."""
@@ -103,14 +103,24 @@ class Schedule:
         self.ended[outcome.name] = self.heard(outcome)
 
 
+def _submitted(executor: Executor, work: Work, job: Job) -> Future[JobResult]:
+    """Return the job's future. Where the executor takes no job any more, the future has its error."""
+    try:
+        return executor.submit(work, job)
+    except Exception as error:
+        refused: Future[JobResult] = Future()
+        refused.set_exception(error)
+        return refused
+
+
 def _of(future: Future[JobResult], job: Job) -> JobResult:
     """Return what the future holds. What an executor raises (a worker died, it was shut down) is an outcome: another try may succeed."""
     try:
         return future.result()
-    except CancelledError:
-        return JobResult(job.name, SKIPPED, "the batch was stopped")
     except Exception as error:  # of the executor: our own work returns what went wrong
         words = f"the worker was lost: {type(error).__name__}: {error}"
+        if isinstance(error, CancelledError):  # nothing here cancels: Dask's client does, of all its futures, when its connection breaks
+            words = "the connection to the scheduler was lost; the run may go on there"
         return JobResult(
             job.name, FAILED, words, error={"kind": type(error).__name__, "what": words, "where": job.name, "next": "--resume goes on"}, transient=True
         )

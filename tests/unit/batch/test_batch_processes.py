@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from runbook_lib.headless.batch.job import GRACE
 from runbook_lib.waiting import wait_until
 from tests.support.batch_workspace import Workspace
 
@@ -93,6 +94,23 @@ def test_an_interrupt_ends_what_is_under_way_and_says_how_to_go_on(here: Workspa
     assert status == 0, said
 
 
+def test_a_second_interrupt_does_not_wait_and_the_batch_has_its_record(here: Workspace) -> None:
+    here.sweep(["well", "halts", "other"], max_parallel=1)
+    process = here.begin("batch", "sweep.yaml")
+    assert process.stdout
+    try:
+        awaited(lambda: here.tries("halts"), "the chapter that halts its run")
+        process.send_signal(signal.SIGINT)
+        assert any("a second interrupt does not wait" in line for line in process.stdout)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=GRACE / 2)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 1 and "go on with --resume" in said and "Traceback" not in said
+    assert {word: row["state"] for word, row in here.found().items()} == {"well": "verified", "halts": "stopped", "other": "not begun"}
+
+
 def test_two_batches_of_one_sweep_never_do_a_run_at_the_same_time(here: Workspace) -> None:
     here.sweep(["well", "other", "third"])
     both = [here.begin("batch", "sweep.yaml", "--jobs", "2") for _ in range(2)]
@@ -102,6 +120,36 @@ def test_two_batches_of_one_sweep_never_do_a_run_at_the_same_time(here: Workspac
         assert here.tries(word) == ["begun", "ended", "begun", "ended"], "one began while the other was at it"
     documents = [json.loads(file.read_text()) for file in (here.folder / "runs/_batches/s").glob("2*/batch.json")]
     assert len({row["report"] for document in documents for row in document["rows"]}) == 6, "each tells of its own runs, though the other's may be newer"
+
+
+def test_a_row_that_is_only_planned_or_refused_leaves_the_parameters_of_the_run_under_way(here: Workspace) -> None:
+    here.sweep(["waits-once"])
+    first = here.begin("batch", "sweep.yaml")
+    second = None
+    try:
+        awaited(lambda: here.tries("waits-once"), "the chapter that waits")
+        file = here.folder / "work/batch/s-waitsonce.yaml"
+        used = file.read_text()
+        here.sweep(["waits-once"], set={"drill": True}, do="plan")
+        _, said = here.run("batch", "sweep.yaml")
+        assert "s-waitsonce  01_launch_ec2" in said, "it was being planned"
+        assert file.read_text() == used
+        here.sweep(["waits-once"], set={"drill": True})
+        second = here.begin("batch", "sweep.yaml")
+        awaited(lambda: _begun(here) == 2, "another try of the row, which was refused the lock")
+        assert file.read_text() == used
+        first.send_signal(signal.SIGINT)
+        assert second.wait(200) == 0
+        assert "drill: true" in file.read_text(), "the run that has the lock now has its parameters there"
+    finally:
+        for process in filter(None, (first, second)):
+            process.kill()
+            process.communicate()
+
+
+def _begun(here: Workspace) -> int:
+    newest = max((here.folder / "runs/_batches/s").glob("2*/batch.jsonl"))
+    return newest.read_text().count('"event": "row"')
 
 
 def test_several_params_files_need_no_sweep(here: Workspace) -> None:

@@ -118,6 +118,42 @@ def test_a_row_whose_parameters_changed_is_done_again_though_its_name_is_the_sam
     assert list(done_before(sweep, "run")) == [first.name] and done_before(changed, "run") == {}
 
 
+@pytest.mark.parametrize(("ran", "asked"), [("01-03", ""), ("01-03", "01-07"), ("", "01-03"), (None, "")])
+def test_rows_are_done_again_where_the_batch_before_ran_other_chapters_or_does_not_say_which(
+    sweep: Sweep, outcomes: dict[str, JobResult], ran: str | None, asked: str
+) -> None:
+    def of(chapters: str) -> Sweep:
+        return replace(sweep, options=sweep.options.model_copy(update={"chapters": chapters}))
+
+    record, _ = closed(of(ran or ""), outcomes)
+    assert list(done_before(of(ran or ""), "run")) == ["wide-intermediate-clustering"]
+    if ran is None:  # as it was written before
+        begin, *rest = (record.folder / "batch.jsonl").read_text().splitlines(keepends=True)
+        (record.folder / "batch.jsonl").write_text(begin.replace('"chapters": "", ', "") + "".join(rest))
+    assert done_before(of(asked), "run") == {}
+
+
+@pytest.mark.parametrize(
+    ("verb", "then", "left_out"),
+    [
+        ("run", "destroy", [1]),
+        ("destroy", "run", [1]),
+        ("verify", "run", [1]),
+        ("run", "plan", [0, 1]),
+        ("run", "verify", [0, 1]),
+    ],
+)
+def test_a_row_that_a_later_batch_ran_or_destroyed_is_done_again(
+    sweep: Sweep, outcomes: dict[str, JobResult], verb: str, then: str, left_out: list[int]
+) -> None:
+    names = [row.name for row in sweep.rows]
+    closed(sweep, {name: JobResult(name, VERIFIED) for name in names[:2]}, verb)
+    later = BatchRecord(sweep, then)
+    later.began_row(names[0])
+    later.ended_row(JobResult(names[1], SKIPPED, "the batch was stopped"))
+    assert list(done_before(sweep, verb)) == [names[number] for number in left_out]
+
+
 def test_no_secret_gets_into_what_a_batch_leaves(sweep: Sweep, outcomes: dict[str, JobResult]) -> None:
     redactor.add("admin-password", "correct-horse-battery-staple")
     told = {name: replace(outcome, words="the password correct-horse-battery-staple is wrong") for name, outcome in outcomes.items()}

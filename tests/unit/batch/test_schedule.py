@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -102,16 +102,35 @@ def test_a_lock_that_somebody_holds_is_waited_for_without_retries() -> None:
     assert batch.run("a")["a"].ok and len(batch.begun) == 4
 
 
-def test_a_worker_that_is_lost_is_a_failure_that_may_pass() -> None:
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ConnectionError("the worker is gone"), "the worker was lost: ConnectionError: the worker is gone"),
+        (CancelledError(), "the connection to the scheduler was lost; the run may go on there"),
+    ],
+)
+def test_a_worker_that_is_lost_is_a_failure_that_may_pass(error: Exception, words: str) -> None:
     def work(name: str, tries: int) -> JobResult | None:
         if tries == 1:
-            raise ConnectionError("the worker is gone")
+            raise error
         return None
 
     batch = Batch(work, retries=1)
     assert batch.run("a")["a"].ok and batch.begun == ["a", "a"]
     [left] = Batch(work, retries=0).run("a").values()
-    assert left.state == FAILED and "ConnectionError: the worker is gone" in left.words
+    assert (left.state, left.words, left.transient) == (FAILED, words, True)
+
+
+def test_an_executor_that_takes_no_job_any_more_fails_what_is_left_and_loses_no_outcome() -> None:
+    executor = ThreadPoolExecutor(1)
+
+    def work(job: Job) -> JobResult:
+        executor.shutdown(wait=False)
+        return JobResult(job.name, VERIFIED)
+
+    ended = Schedule([Job("a", ""), Job("b", "")], {}, Limits(1), lambda outcome: outcome, lambda job: None).run(executor, work, threading.Event())
+    assert {name: outcome.state for name, outcome in ended.items()} == {"a": VERIFIED, "b": FAILED}
+    assert "cannot schedule new futures after shutdown" in ended["b"].words
 
 
 def test_once_stopped_nothing_is_begun_and_what_is_under_way_is_waited_for() -> None:
