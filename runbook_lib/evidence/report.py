@@ -19,7 +19,7 @@ from runbook_lib.evidence.journal import Journal, now, redact
 from runbook_lib.evidence.pictures import hardening
 from runbook_lib.evidence.pictures.recorded import recorded
 from runbook_lib.evidence.pictures.sign_on import sign_on
-from runbook_lib.evidence.runs import Entry, checks_of, read, statement_of, summarise
+from runbook_lib.evidence.runs import Entry, applied, checks_of, read, statement_of, summarise
 from runbook_lib.evidence.statement import matrix, severities, tally
 from runbook_lib.files import write_whole
 from runbook_lib.webclient.response import Exchange
@@ -64,6 +64,7 @@ def render(folder: Path) -> str:
         statement=found if found.kind else None,
         earlier=None if found.kind else continuity.proven(folder),
         standing=overall["standing"],
+        applied=applied(entries),
         proved_by=PROOF,
         covered=overall["covered"],
         tally=tally(checks_of(entries).values()),
@@ -98,7 +99,10 @@ def _sentence(result: Mapping[str, Any]) -> str:
     """Return the result of the run as one phrase."""
     if result["verdict"] and not result["ok"]:
         return "not everything that was asked for is verified: what stopped, or came out otherwise, stands in red below"
-    return "the chapters of this run are verified" if result["ok"] else "not verified"
+    if not result["ok"]:
+        return "not verified"
+    whole = result["chapters"] and all(chapter["ok"] for chapter in result["chapters"])
+    return "the chapters of this run are verified" if whole else "what was asked for is done; which chapters are verified stands below"
 
 
 def _last(entries: Sequence[Entry], verb: str) -> Mapping[str, Any]:
