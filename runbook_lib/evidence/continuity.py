@@ -9,10 +9,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.evidence.runs import Entry, applied, read, statement_of, summarise
+from runbook_lib.evidence.runs import Entry, applied, chapters_seen, read, statement_of, summarise
 from runbook_lib.evidence.statement import Statement
 from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.patterns import PATTERNS
@@ -20,7 +21,7 @@ from runbook_lib.tables import counted
 
 SESSION = timedelta(hours=8)  # a session by hand goes on in its run for this long after its last line
 NOT_BY_HAND = ("run", "verify-only", "destroy-run", "destroy")  # a run with one of these in it is no session, or is over
-MOST = 60  # runs that are looked at, the newest
+MOST = 60  # runs with chapters that are looked at, the newest
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,7 @@ def lineage(folder: Path) -> list[Path]:
     """Return the runs that belong together with this one, oldest first and this one last."""
     mine, found = _design(read(folder)), [folder]
     earlier = [run for run in sorted(folder.parent.glob("2*T*Z*"), reverse=True) if run.name < folder.name]
-    for run in earlier[:MOST]:
-        entries = read(run)
+    for run, entries in islice(((run, entries) for run in earlier if chapters_seen(entries := read(run))), MOST):
         if any(entry["verb"] == "destroy" and entry["ok"] for entry in entries):
             break
         if _design(entries) == mine:

@@ -15,11 +15,11 @@ from runbook_lib.check import mark_of
 from runbook_lib.evidence import continuity, manifest, provenance
 from runbook_lib.evidence.comparison import pictures_of, side_by_side
 from runbook_lib.evidence.exchanges import as_tables
-from runbook_lib.evidence.journal import Journal, now, redact
+from runbook_lib.evidence.journal import Journal, now, point_latest, redact
 from runbook_lib.evidence.pictures import hardening
 from runbook_lib.evidence.pictures.recorded import recorded
 from runbook_lib.evidence.pictures.sign_on import sign_on
-from runbook_lib.evidence.runs import Entry, applied, checks_of, read, statement_of, summarise
+from runbook_lib.evidence.runs import Entry, applied, checks_of, latest, read, statement_of, summarise
 from runbook_lib.evidence.statement import matrix, severities, tally
 from runbook_lib.files import write_whole
 from runbook_lib.webclient.response import Exchange
@@ -29,11 +29,17 @@ PROOF = "07_verify_sso_separation"
 
 
 def finish(journal: Journal) -> dict[str, Any]:
-    """Write result.json and report.html from the journal, close the run with its manifest, and return the result. Safe to call again."""
+    """Write result.json and report.html from the journal, close the run with its manifest, and return the result. Safe to call again.
+
+    `latest` leads to the run then, unless a newer one has it.
+    """
     found = journal.open().result() | continuity.covered(journal.folder)
     write_whole(journal.folder / "result.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     write_report(journal.folder)
     manifest.close(journal.folder, journal.signing_key(), now())
+    newest = latest(journal.folder.parent.name, journal.folder.parent.parent)
+    if newest is None or newest.name < journal.folder.name:
+        point_latest(journal.folder)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ def read(folder: Path) -> list[Entry]:
     kept, entries = _parsed.get(journal, (None, ()))
     if kept != state:
         entries = tuple(entry for entry in lines(journal) if "verb" in entry)
-        _parsed[journal] = state, entries
+        if chapters_seen(entries):  # the others are small, and as many as the backups
+            _parsed[journal] = state, entries
         for oldest in list(_parsed)[:-MOST_PARSED]:
             _parsed.pop(oldest, None)
     return list(entries)
@@ -60,7 +62,7 @@ def lines(path: Path) -> list[Entry]:
 
 
 def latest(deployment: str, runs: Path | None = None) -> Path | None:
-    """Return the folder of a deployment's newest run, or None."""
+    """Return the folder of a deployment's newest run that has a report or is under way in the runner, or None."""
     link = (runs or runs_folder()) / deployment / "latest"
     return link.resolve() if link.exists() else None
 
@@ -80,7 +82,7 @@ def summarise(entries: list[Entry]) -> dict[str, Any]:
     """Return the content of `result.json` for a journal's lines: schema 1 of the command-line contract."""
     head = next((entry for entry in entries if entry["verb"] == "begin"), {})
     work, changed = _work_of(entries), applied(entries)
-    chapters = [_chapter(name, entries, name in changed) for name in _chapters_seen(entries)]
+    chapters = [_chapter(name, entries, name in changed) for name in chapters_seen(entries)]
     ended = max((place for place, entry in enumerate(entries, 1) if entry["verb"] == "chapter" or entry is work), default=0)
     on_the_way = changed - {entry.get("chapter") for entry in entries[ended:]}  # by what was asked for, which is another chapter or the run's own work
     verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
@@ -141,7 +143,7 @@ def _of_proof(row: dict[str, Any]) -> bool:
     return row.get("kind", "") not in ("", "browser")
 
 
-def _chapters_seen(entries: list[Entry]) -> list[str]:
+def chapters_seen(entries: Sequence[Entry]) -> list[str]:
     """Return the chapters that a run worked on. Backups and rotations that ended well tell nothing of their chapters.
 
     What a rotation changed it has proven with rows of its own; of the chapters it tells what it verified.
@@ -153,7 +155,7 @@ def _chapters_seen(entries: list[Entry]) -> list[str]:
     return sorted({entry["chapter"] for entry in entries if entry["verb"] not in silent and entry.get("chapter")})
 
 
-def _work_of(entries: list[Entry]) -> Entry | None:
+def _work_of(entries: Sequence[Entry]) -> Entry | None:
     """Return how a run ended that is a rotation or a restore and no work on chapters; None for another run, and for one that was killed."""
     if not any(entry["verb"] in ("rotate-run", "restore-run") for entry in entries):
         return None

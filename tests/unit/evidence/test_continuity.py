@@ -168,6 +168,16 @@ def test_what_was_before_a_teardown_or_of_another_design_counts_no_more(tmp_path
     assert [row.ok for row in continuity.standing(second)] == [True, None, None, None, None]
 
 
+def test_backups_by_themselves_do_not_push_earlier_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(continuity, "MOST", 2)
+    a_run(tmp_path, "1", *CHAPTERS)
+    for day in "234":
+        Journal(tmp_path / "greg-separated" / f"2026010{day}T000000Z", HEAD).write(CHAPTERS[1], "backup")
+    a_run(tmp_path, "5", CHAPTERS[0])
+    sixth = a_run(tmp_path, "6", CHAPTERS[0])
+    assert continuity.covered(sixth)["covered"] == "1 of 5 chapters verified in this run; with earlier runs 5 of 5"
+
+
 def test_the_book_of_a_resumed_run_keeps_the_earlier_chapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path))
     a_run(tmp_path, "1", *CHAPTERS[:3], failed=CHAPTERS[2])
