@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.evidence.runs import Entry, read, statement_of, summarise
+from runbook_lib.evidence.runs import Entry, applied, chapters_seen, read, statement_of, summarise
 from runbook_lib.evidence.statement import Statement
 from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.patterns import PATTERNS
@@ -20,14 +21,14 @@ from runbook_lib.tables import counted
 
 SESSION = timedelta(hours=8)  # a session by hand goes on in its run for this long after its last line
 NOT_BY_HAND = ("run", "verify-only", "destroy-run", "destroy")  # a run with one of these in it is no session, or is over
-MOST = 60  # runs that are looked at, the newest
+MOST = 60  # runs with chapters that are looked at, the newest
 
 
 @dataclass(frozen=True)
 class Standing:
     """The newest state of a chapter. `run`: the run that it comes from; `notebook`: the newest executed notebook as `run/name`, "" when there is none.
 
-    `ok` is None for a chapter that was not run since the last teardown.
+    `ok` is None for a chapter that was not run since the last teardown; `applied`: it was changed and not verified since.
     """
 
     chapter: str
@@ -36,14 +37,14 @@ class Standing:
     run: str = ""
     notebook: str = ""
     sha256: str = ""
+    applied: bool = False
 
 
 def lineage(folder: Path) -> list[Path]:
     """Return the runs that belong together with this one, oldest first and this one last."""
     mine, found = _design(read(folder)), [folder]
     earlier = [run for run in sorted(folder.parent.glob("2*T*Z*"), reverse=True) if run.name < folder.name]
-    for run in earlier[:MOST]:
-        entries = read(run)
+    for run, entries in islice(((run, entries) for run in earlier if chapters_seen(entries := read(run))), MOST):
         if any(entry["verb"] == "destroy" and entry["ok"] for entry in entries):
             break
         if _design(entries) == mine:
@@ -62,6 +63,7 @@ def standing(folder: Path) -> list[Standing]:
     found = {chapter.name: Standing(chapter.name) for chapter in chapters_of(pattern)} if pattern in PATTERNS else {}
     for run in lineage(folder):
         entries = read(run)
+        changed = applied(entries)
         for chapter in summarise(entries)["chapters"]:
             name = chapter["name"]
             if name not in found:
@@ -70,11 +72,11 @@ def standing(folder: Path) -> list[Standing]:
             if left_out and found[name].ok:
                 continue  # it holds since the earlier run, which has the notebook
             utc = max(entry["utc"] for entry in entries if entry.get("chapter") == name)
-            found[name] = Standing(name, chapter["ok"], utc, run.name, found[name].notebook, found[name].sha256)
+            found[name] = replace(found[name], ok=chapter["ok"], utc=utc, run=run.name, applied=name in changed)
         for path in run.glob("*.ipynb"):
             if path.stem in found:
-                was = found[path.stem]
-                found[path.stem] = Standing(was.chapter, was.ok, was.utc, was.run, f"{run.name}/{path.name}", hashlib.sha256(path.read_bytes()).hexdigest())
+                sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+                found[path.stem] = replace(found[path.stem], notebook=f"{run.name}/{path.name}", sha256=sha256)
     return list(found.values())
 
 

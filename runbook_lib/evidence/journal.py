@@ -122,7 +122,6 @@ class Journal:
     def _flush(self) -> None:
         if not self.path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            point_latest(self.folder)
             self._waiting.insert(0, {**self.provenance(), "utc": now(), "verb": "begin", "schema": SCHEMA, **self._head})
         rows = [_clean(entry) for entry in self._waiting]
         self._waiting.clear()

@@ -15,11 +15,11 @@ from runbook_lib.check import mark_of
 from runbook_lib.evidence import continuity, manifest, provenance
 from runbook_lib.evidence.comparison import pictures_of, side_by_side
 from runbook_lib.evidence.exchanges import as_tables
-from runbook_lib.evidence.journal import Journal, now, redact
+from runbook_lib.evidence.journal import Journal, now, point_latest, redact
 from runbook_lib.evidence.pictures import hardening
 from runbook_lib.evidence.pictures.recorded import recorded
 from runbook_lib.evidence.pictures.sign_on import sign_on
-from runbook_lib.evidence.runs import Entry, checks_of, read, statement_of, summarise
+from runbook_lib.evidence.runs import Entry, applied, checks_of, latest, read, statement_of, summarise
 from runbook_lib.evidence.statement import matrix, severities, tally
 from runbook_lib.files import write_whole
 from runbook_lib.webclient.response import Exchange
@@ -29,11 +29,17 @@ PROOF = "07_verify_sso_separation"
 
 
 def finish(journal: Journal) -> dict[str, Any]:
-    """Write result.json and report.html from the journal, close the run with its manifest, and return the result. Safe to call again."""
+    """Write result.json and report.html from the journal, close the run with its manifest, and return the result. Safe to call again.
+
+    `latest` leads to the run then, unless a newer one has it.
+    """
     found = journal.open().result() | continuity.covered(journal.folder)
     write_whole(journal.folder / "result.json", json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     write_report(journal.folder)
     manifest.close(journal.folder, journal.signing_key(), now())
+    newest = latest(journal.folder.parent.name, journal.folder.parent.parent)
+    if newest is None or newest.name < journal.folder.name:
+        point_latest(journal.folder)
     return found
 
 
@@ -64,6 +70,7 @@ def render(folder: Path) -> str:
         statement=found if found.kind else None,
         earlier=None if found.kind else continuity.proven(folder),
         standing=overall["standing"],
+        applied=applied(entries),
         proved_by=PROOF,
         covered=overall["covered"],
         tally=tally(checks_of(entries).values()),
@@ -98,7 +105,10 @@ def _sentence(result: Mapping[str, Any]) -> str:
     """Return the result of the run as one phrase."""
     if result["verdict"] and not result["ok"]:
         return "not everything that was asked for is verified: what stopped, or came out otherwise, stands in red below"
-    return "the chapters of this run are verified" if result["ok"] else "not verified"
+    if not result["ok"]:
+        return "not verified"
+    whole = result["chapters"] and all(chapter["ok"] for chapter in result["chapters"])
+    return "the chapters of this run are verified" if whole else "what was asked for is done; which chapters are verified stands below"
 
 
 def _last(entries: Sequence[Entry], verb: str) -> Mapping[str, Any]:

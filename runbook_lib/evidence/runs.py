@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from runbook_lib.files import ROOT
 SCHEMA = 1
 FIRST_BOOT, PICTURE = "first boot", "picture"
 QUIET = ("plan", "observed", PICTURE)  # the verbs that change and verify nothing
+CHANGES = ("apply", "recreate", "restore")  # the verbs after which a chapter is to be verified
 Entry = dict[str, Any]
 # Each report compares its run with all others, whose journals change no more: by path their size and time, and their lines.
 _parsed: dict[Path, tuple[tuple[int, int] | None, tuple[Entry, ...]]] = {}
@@ -37,7 +39,8 @@ def read(folder: Path) -> list[Entry]:
     kept, entries = _parsed.get(journal, (None, ()))
     if kept != state:
         entries = tuple(entry for entry in lines(journal) if "verb" in entry)
-        _parsed[journal] = state, entries
+        if chapters_seen(entries):  # the others are small, and as many as the backups
+            _parsed[journal] = state, entries
         for oldest in list(_parsed)[:-MOST_PARSED]:
             _parsed.pop(oldest, None)
     return list(entries)
@@ -59,7 +62,7 @@ def lines(path: Path) -> list[Entry]:
 
 
 def latest(deployment: str, runs: Path | None = None) -> Path | None:
-    """Return the folder of a deployment's newest run, or None."""
+    """Return the folder of a deployment's newest run that has a report or is under way in the runner, or None."""
     link = (runs or runs_folder()) / deployment / "latest"
     return link.resolve() if link.exists() else None
 
@@ -78,7 +81,10 @@ def history(deployment: str, runs: Path | None = None) -> dict[str, Entry]:
 def summarise(entries: list[Entry]) -> dict[str, Any]:
     """Return the content of `result.json` for a journal's lines: schema 1 of the command-line contract."""
     head = next((entry for entry in entries if entry["verb"] == "begin"), {})
-    chapters = [_chapter(name, entries) for name in _chapters_seen(entries)]
+    work, changed = _work_of(entries), applied(entries)
+    chapters = [_chapter(name, entries, name in changed) for name in chapters_seen(entries)]
+    ended = max((place for place, entry in enumerate(entries, 1) if entry["verb"] == "chapter" or entry is work), default=0)
+    on_the_way = changed - {entry.get("chapter") for entry in entries[ended:]}  # by what was asked for, which is another chapter or the run's own work
     verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
     fields = ("id", "title", "status", "expected", "observed", "where", "chapter", "kind", "state")
     checks = checks_of(entries)
@@ -96,7 +102,7 @@ def summarise(entries: list[Entry]) -> dict[str, Any]:
         "counts": asdict(tally(checks.values())) if verdict else None,
         "started": entries[0]["utc"] if entries else None,
         "finished": entries[-1]["utc"] if entries else None,
-        "ok": bool(chapters) and all(chapter["ok"] for chapter in chapters) and decided,
+        "ok": (work["ok"] if work else bool(chapters)) and all(chapter["ok"] or chapter["name"] in on_the_way for chapter in chapters) and decided,
         "chapters": chapters,
         "checks": [{name: check.get(name, "") for name in fields} for check in checks.values()],
     }
@@ -137,19 +143,41 @@ def _of_proof(row: dict[str, Any]) -> bool:
     return row.get("kind", "") not in ("", "browser")
 
 
-def _chapters_seen(entries: list[Entry]) -> list[str]:
-    """Return the chapters that a run worked on. A backup that was made, by itself or before work on the database's machine, tells nothing of its chapter."""
-    seen = (entry for entry in entries if entry["verb"] not in QUIET and not (entry["verb"] == "backup" and entry["ok"]))
-    return sorted({entry["chapter"] for entry in seen if entry.get("chapter")})
+def chapters_seen(entries: Sequence[Entry]) -> list[str]:
+    """Return the chapters that a run worked on. Backups and rotations that ended well tell nothing of their chapters.
+
+    What a rotation changed it has proven with rows of its own; of the chapters it tells what it verified.
+    """
+    newest = {entry["verb"]: entry.get("ok") for entry in entries}
+    silent = {*QUIET, *(verb for verb in ("backup", "rotate") if newest.get(verb))}
+    if newest.get("rotate"):
+        silent |= {"change", "check"} | ({"apply"} if _work_of(entries) else set())
+    return sorted({entry["chapter"] for entry in entries if entry["verb"] not in silent and entry.get("chapter")})
 
 
-def _chapter(name: str, entries: list[Entry]) -> dict[str, Any]:
-    """Return a chapter's entry of `result.json`. `ok` is what the runner wrote; without a runner, whether the newest attempt of each verb succeeded."""
+def _work_of(entries: Sequence[Entry]) -> Entry | None:
+    """Return how a run ended that is a rotation or a restore and no work on chapters; None for another run, and for one that was killed."""
+    if not any(entry["verb"] in ("rotate-run", "restore-run") for entry in entries):
+        return None
+    return next((entry for entry in reversed(entries) if entry["verb"] in ("rotate", "restore", "recreate") and not entry.get("key")), None)
+
+
+def applied(entries: list[Entry]) -> set[str]:
+    """Return the chapters that were changed, and not verified since."""
+    newest = {entry["chapter"]: entry for entry in entries if entry["verb"] in (*CHANGES, "verify", "chapter")}
+    return {name for name, entry in newest.items() if entry["ok"] and entry["verb"] in CHANGES}
+
+
+def _chapter(name: str, entries: list[Entry], unverified: bool) -> dict[str, Any]:
+    """Return a chapter's entry of `result.json`. `ok` is what the runner wrote; without a runner, whether the newest attempt of each verb succeeded.
+
+    `unverified`: it was changed after its last verification, or without one.
+    """
     mine = [entry for entry in entries if entry.get("chapter") == name]
-    decisive = ("apply", "verify", "prove", "verdict", "works", "failover", "disaster", "browser", "walk_pages", "destroy")
+    decisive = (*CHANGES, "verify", "prove", "verdict", "works", "failover", "disaster", "browser", "walk_pages", "rotate", "destroy")
     newest = {entry["verb"]: entry for entry in mine if entry["verb"] in decisive}
     whole = [entry for entry in mine if entry["verb"] == "chapter"]
-    ok = whole[-1]["ok"] if whole else bool(newest) and all(entry["ok"] for entry in newest.values())
+    ok = whole[-1]["ok"] if whole else bool(newest) and all(entry["ok"] for entry in newest.values()) and not unverified
     spent = whole[-1]["seconds"] if whole else sum(e["seconds"] for e in mine if e["verb"] not in ("check", "change", "verdict"))
     return {
         "name": name,

@@ -94,11 +94,11 @@ def _run(args: argparse.Namespace) -> int:
     options = {"first": args.first, "last": args.last, "resume": args.resume, "agreed": args.yes, "parameters": parameters}
     say, changed = terminal(args), overrides(args)
     params = [args.params, *getattr(args, "also", ())]
-    with documented(args, [load_spec(each, changed) for each in params] if getattr(args, "json", False) else []):
+    with documented([load_spec(each, changed) for each in params] if getattr(args, "json", False) else []) as made:
         if len(params) > 1:
-            return command.run_files(params, changed, say, args.jobs, **options)
+            return command.run_files(params, changed, say, args.jobs, made, **options)
         with say.watching():
-            return runner.run(args.params, changed, say=say, **options)
+            return runner.run(args.params, changed, say=say, made=made, **options)
 
 
 def _batch(args: argparse.Namespace) -> int:
@@ -146,8 +146,8 @@ def _verify(args: argparse.Namespace) -> int:
     from runbook_lib.spec.loader import load_spec
 
     say, changed = terminal(args), overrides(args)
-    with documented(args, [load_spec(args.params, changed)] if args.json else []), say.watching():
-        return runner.verify(args.params, changed, args.yes, say)
+    with documented([load_spec(args.params, changed)] if args.json else []) as made, say.watching():
+        return runner.verify(args.params, changed, args.yes, say=say, made=made)
 
 
 def _watch(args: argparse.Namespace) -> int:
@@ -178,8 +178,8 @@ def _destroy(args: argparse.Namespace) -> int:
     with_backups = ", its backups too," if args.backups else ""
     confirm = confirmed(args, spec.deployment, f"Everything of {spec.deployment}{with_backups} will be removed", "destroyed")
     say = terminal(args)
-    with documented(args, [spec] if args.json else []), say.watching():
-        return runner.destroy(spec, confirm, say, backups=args.backups)
+    with documented([spec] if args.json else []) as made, say.watching():
+        return runner.destroy(spec, confirm, say=say, backups=args.backups, made=made)
 
 
 def _exercise(args: argparse.Namespace) -> int:

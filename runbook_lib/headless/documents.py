@@ -16,7 +16,6 @@ from runbook_lib.chapters.exercises.progress import TaskRecord
 from runbook_lib.chapters.exercises.table import Exercise
 from runbook_lib.chapters.status_board import DRIFT, FAILED, HOLDS, OPEN, Board
 from runbook_lib.errors import RunbookError
-from runbook_lib.evidence import runs
 from runbook_lib.evidence.runs import SCHEMA
 from runbook_lib.redaction import redactor
 from runbook_lib.spec.model import Spec
@@ -30,12 +29,11 @@ def written(document: Mapping[str, Any]) -> str:
     return redactor.redact(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def of_run(spec: Spec, before: Path | None) -> Document:
-    """Return the result of the deployment's newest run and where it lies; `ok` false without a result when no run followed `before`."""
-    folder = runs.latest(spec.deployment)
-    if folder is None or folder == before:
+def of_run(spec: Spec, folder: Path | None) -> Document:
+    """Return the result of the run in this folder and where it lies; `ok` false without a result for None, when no run was begun."""
+    if folder is None:
         return {"schema": SCHEMA, "deployment": spec.deployment, "ok": False, "run": None}
-    return {**json.loads((folder / "result.json").read_text(encoding="utf-8")), "run": str(folder)}
+    return {**json.loads((folder / "result.json").read_text(encoding="utf-8")), "run": str(folder.resolve())}
 
 
 def of_plans(spec: Spec, plans: Iterable[tuple[str, Plan]]) -> Document:

@@ -6,12 +6,14 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib.errors import RunbookError
 from runbook_lib.headless.terminal import Terminal
 
 if TYPE_CHECKING:
+    from runbook_lib.headless.runner import Made
     from runbook_lib.headless.schedule import Repeated
     from runbook_lib.spec.model import Spec
 
@@ -37,17 +39,18 @@ def every_so_often(args: argparse.Namespace, task: Repeated) -> int:
 
 
 @contextmanager
-def documented(args: argparse.Namespace, specs: Sequence[Spec]) -> Iterator[None]:
-    """After the block, print the results of the runs that it began, one for each of `specs`; nothing when there are none."""
-    from runbook_lib.evidence import runs
+def documented(specs: Sequence[Spec]) -> Iterator[Made]:
+    """After the block, print the results of the runs that it began, one for each of `specs`; nothing when there are none.
 
-    before = [runs.latest(spec.deployment) for spec in specs]
-    yield
+    Gives the block what is to be called with the folder of each run: the newest one of a deployment may be somebody else's by the end.
+    """
+    folders: dict[str, Path] = {}
+    yield lambda folder: folders.update({folder.parent.name: folder})
     if specs:
         from runbook_lib.headless import documents
 
-        found = [documents.of_run(spec, run) for spec, run in zip(specs, before, strict=True)]
-        print(documents.written(found[0] if len(found) == 1 else {"schema": runs.SCHEMA, "ok": all(each["ok"] for each in found), "deployments": found}))
+        found = [documents.of_run(spec, folders.get(spec.deployment)) for spec in specs]
+        print(documents.written(found[0] if len(found) == 1 else {"schema": documents.SCHEMA, "ok": all(each["ok"] for each in found), "deployments": found}))
 
 
 def confirmed(args: argparse.Namespace, name: str, what: str, done: str) -> str:

@@ -128,6 +128,7 @@ def begin(deployment: Deployment, what: str, made: Made = _nobody) -> Journal:
     """Begin a new run of the deployment and return its journal. Its first lines say who runs what; the topology picture is kept beside them."""
     spec = deployment.spec
     journal = deployment.adopt(Journal.begin(spec, new=True)).open()
+    journals.point_latest(journal.folder)  # already now: people watch a run that is under way
     made(journal.folder)
     versions = {"runbook": provenance.code_words(provenance.code()), "python": platform.python_version()}
     versions |= {name: version(name) for name in PACKAGES}
@@ -257,9 +258,11 @@ def verify(params: str | Spec, overrides: Mapping[str, Any] | None = None, agree
     with opened(params, overrides) as deployment:
         journal = begin(deployment, "verify-only", made)
         with _environment(RUNBOOK_RUN=str(journal.folder.resolve()), RUNBOOK_HEADLESS="1", RUNBOOK_QUIET="1"):
-            for chapter in chapters_of(deployment.spec.pattern):
-                _verify_chapter(deployment, chapter, agreed, say)
-        found = report.finish(journal)
+            try:
+                for chapter in chapters_of(deployment.spec.pattern):
+                    _verify_chapter(deployment, chapter, agreed, say)
+            finally:
+                found = report.finish(journal)
     _summary(found, journal, True, say)
     return 0 if found["ok"] else 1
 

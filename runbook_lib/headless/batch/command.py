@@ -26,6 +26,7 @@ from runbook_lib.headless.batch.record import BatchRecord, done_before, earlier
 from runbook_lib.headless.batch.scheduler import Limits, Schedule
 from runbook_lib.headless.batch.sweep import MINUTE, Row, Sweep, SweepFile, keep_networks
 from runbook_lib.headless.batch.workers import Workers
+from runbook_lib.headless.runner import Made
 from runbook_lib.headless.schedule import Repeated, interval
 from runbook_lib.headless.terminal import Essential, Terminal
 from runbook_lib.spec import params_yaml
@@ -167,14 +168,19 @@ def _keys(sweep: Sweep, scheduler: str | None) -> Keys | None:
     return own.keys() if own and own.address == scheduler else None
 
 
-def run_files(params_files: Sequence[str], overrides: Mapping[str, Any], say: Terminal, slots: int = 1, **options: Any) -> int:
+def run_files(params_files: Sequence[str], overrides: Mapping[str, Any], say: Terminal, slots: int, made: Made, **options: Any) -> int:
     """Run chapters of several params files, `slots` at once, and return 0 when all are verified, else 1. `options`: those of `jobs_of`.
+    `made` is called, in the end, with the folder of each run that was begun.
 
     A deployment that fails does not keep the others from being run. `resume` is each deployment's own: chapters that hold are left out.
     Raises RunbookError, before anything begins, when one of the files is wrong.
     """
     sweep = of_files(params_files, overrides)
-    return say_result(*_done(sweep, jobs_of(sweep, **options), {}, say, slots), say)
+    found, folder = _done(sweep, jobs_of(sweep, **options), {}, say, slots)
+    for row in found["rows"]:
+        if row["report"]:
+            made((ROOT / row["report"]).parent)
+    return say_result(found, folder, say)
 
 
 def _done(

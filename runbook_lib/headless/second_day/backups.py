@@ -83,16 +83,17 @@ def begin_anew(spec: Spec, confirmed: Callable[[], str], say: Say) -> int:
     return 0
 
 
-def drill(spec: Spec, lose: str, agreed: bool, confirmed: Callable[[], str], say: Terminal) -> int:
+def drill(spec: Spec, lose: str, agreed: bool, confirmed: Callable[[], str], say: Terminal, made: runner.Made) -> int:
     """Make a disaster drill, print what was measured, and return 0 when every check passed, else 1.
 
-    What it will do is printed before `confirmed` is asked, which returns the deployment's name. Raises what `DisasterDrill.drill` raises.
+    What it will do is printed before `confirmed` is asked, which returns the deployment's name. `made` is called with the folder of its run.
+    Raises what `DisasterDrill.drill` raises.
     """
     with runner.opened(spec) as deployment:
         deployment.disaster.refuse(lose, agreed)
         say(Essential(deployment.disaster.announcement(lose)))
         confirm = confirmed()
-        with say.watching(), runner.one_verb(deployment, "drill-run", say):
+        with say.watching(), runner.one_verb(deployment, "drill-run", say, made):
             found = deployment.disaster.drill(lose, confirm, agreed)
             say(Essential(found))
             folder = deployment.journal.folder

@@ -8,7 +8,6 @@ from typing import Any
 
 from runbook_lib.chapters.second_day.patch import as_table
 from runbook_lib.chapters.second_day.rolling import rebuild
-from runbook_lib.evidence import runs
 from runbook_lib.headless import documents, runner
 from runbook_lib.headless.terminal import Essential
 from runbook_lib.spec.chapters import chapters_of
@@ -22,7 +21,6 @@ def patch(spec: Spec, agreed: bool, say: Say, as_json: bool = False) -> int:
 
     Raises what `Patch.apply` raises.
     """
-    before = runs.latest(spec.deployment)
     with runner.opened(spec) as deployment:
         found = deployment.patch.look()
         plan = deployment.patch.plan(found)
@@ -32,7 +30,7 @@ def patch(spec: Spec, agreed: bool, say: Say, as_json: bool = False) -> int:
             with runner.one_verb(deployment, "patch-run", say):
                 say(Essential(deployment.patch.apply(plan)))
     if as_json and agreed:
-        print(documents.written(documents.of_run(spec, before)))
+        print(documents.written(documents.of_run(spec, deployment.journal.folder)))
     elif as_json:
         machines = {name: {**asdict(each), "reboot": each.reboot, "restarts": each.restarts} for name, each in found.items()}
         print(documents.written({**documents.of_plans(spec, [("patch", plan)]), "machines": machines}))
@@ -46,7 +44,6 @@ def replace(spec: Spec, nodes: Sequence[str], agreed: bool, say: Say, as_json: b
 
     Raises RunbookError for a node that there is not, and what the chapters' applies and verifications raise.
     """
-    before = runs.latest(spec.deployment)
     with runner.opened(spec) as deployment:
         plan = deployment.launch.plan(nodes)
         say(plan)
@@ -58,7 +55,7 @@ def replace(spec: Spec, nodes: Sequence[str], agreed: bool, say: Say, as_json: b
                     if chapter.converges:
                         say(getattr(deployment, chapter.attribute).verify())
     if as_json:
-        print(documents.written(documents.of_run(spec, before) if agreed else documents.of_plans(spec, [("01_launch_ec2", plan)])))
+        print(documents.written(documents.of_run(spec, deployment.journal.folder) if agreed else documents.of_plans(spec, [("01_launch_ec2", plan)])))
     if not agreed:
         say("nothing was changed: --yes replaces the machines, in this order")
     return 0 if agreed else 2

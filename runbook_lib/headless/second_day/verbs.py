@@ -44,8 +44,8 @@ def _drill(args: argparse.Namespace) -> int:
 
     spec, say = load_spec(args.params, overrides(args)), terminal(args)
     what = f"{spec.deployment} loses {'its database' if args.lose == 'database' else 'every machine'}"
-    with documented(args, [spec] if args.json else []):
-        return backups.drill(spec, args.lose, args.agreed, lambda: confirmed(args, spec.deployment, what, "touched"), say)
+    with documented([spec] if args.json else []) as made:
+        return backups.drill(spec, args.lose, args.agreed, lambda: confirmed(args, spec.deployment, what, "touched"), say, made)
 
 
 def _rotate(args: argparse.Namespace) -> int:

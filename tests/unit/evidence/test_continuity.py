@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -16,6 +18,7 @@ from runbook_lib.spec.loader import load_spec
 from runbook_lib.spec.model import Spec
 
 SPEC = load_spec("params/greg-separated.lab.yaml")
+HEAD = {"deployment": "greg-separated", "pattern": "greg-separated", "hardening": "full", "expect": "separated"}
 CHAPTERS = ("01_launch_ec2", "02_install_mysql", "04_configure_greg_nodes", "05_configure_nginx", "07_verify_sso_separation")
 
 
@@ -70,7 +73,7 @@ def test_a_session_goes_on_only_with_the_same_parameters_and_soon(tmp_path: Path
 def a_run(runs: Path, when: str, *chapters: str, failed: str = "", skipped: tuple[str, ...] = (), verdict: str = "") -> Path:
     """A run of the runner with executed notebooks; chapters that were left out have none."""
     folder = runs / "greg-separated" / f"2026010{when}T000000Z"
-    journal = Journal(folder, {"deployment": "greg-separated", "pattern": "greg-separated", "hardening": "full", "expect": "separated"})
+    journal = Journal(folder, HEAD)
     journal.write("", "run", who="me@here", versions={}, params="params/x.yaml", machine="Linux")
     for name in skipped:
         journal.write(name, "chapter", skipped="verified before, nothing to change")
@@ -90,6 +93,49 @@ def test_a_backup_that_was_made_leaves_its_chapter_verified(tmp_path: Path, made
     second = a_run(tmp_path, "2", CHAPTERS[0])  # another machine for the database, say: a backup comes first
     Journal(second, {}).write(CHAPTERS[1], "backup", ok=made)
     assert next(row for row in continuity.standing(second) if row.chapter == CHAPTERS[1]).ok is holds
+
+
+DATABASE, NODES, FRONT = CHAPTERS[1], CHAPTERS[2], CHAPTERS[3]
+ROTATED = [("", "rotate-run"), (CHAPTERS[0], "apply"), (DATABASE, "change"), (NODES, "apply"), (NODES, "verify"), (FRONT, "change"), (FRONT, "rotate")]
+RESTORED = [("", "restore-run"), (DATABASE, "backup"), (DATABASE, "restore"), (NODES, "apply"), (DATABASE, "restore")]
+NOT_YET = "△ applied, not verified"
+
+
+@pytest.mark.parametrize(
+    ("rows", "ok", "states"),
+    [
+        ([(DATABASE, "apply")], False, {DATABASE: NOT_YET}),
+        ([(DATABASE, "apply"), (DATABASE, "verify")], True, {DATABASE: "✔ verified"}),
+        ([(DATABASE, "apply"), (DATABASE, "verify"), (DATABASE, "apply")], False, {DATABASE: NOT_YET}),
+        ([(DATABASE, "verify"), (DATABASE, "apply"), (NODES, "verify")], False, {DATABASE: NOT_YET, NODES: "✔ verified"}),
+        ([(DATABASE, "apply"), (DATABASE, "verify", False)], False, {DATABASE: "✘ not"}),
+        ([(DATABASE, "verify"), (DATABASE, "apply", False)], False, {DATABASE: "✘ not"}),
+        ([(NODES, "apply"), (CHAPTERS[0], "chapter")], True, {CHAPTERS[0]: "✔ verified", NODES: NOT_YET}),
+        ([(CHAPTERS[0], "chapter"), (NODES, "apply")], False, {CHAPTERS[0]: "✔ verified", NODES: NOT_YET}),
+        (ROTATED, True, {NODES: "✔ verified"}),
+        ([*ROTATED[:-1], (FRONT, "rotate", False)], False, {CHAPTERS[0]: NOT_YET, DATABASE: "✘ not", NODES: "✔ verified", FRONT: "✘ not"}),
+        ([("", "rotate-run"), (FRONT, "rotate")], True, {}),
+        ([(FRONT, "verify"), (FRONT, "rotate")], True, {FRONT: "✔ verified"}),
+        (RESTORED, True, {DATABASE: NOT_YET, NODES: NOT_YET}),
+        ([*RESTORED[:-1], (DATABASE, "restore", False)], False, {DATABASE: "✘ not", NODES: NOT_YET}),
+        ([("", "restore-run"), (DATABASE, "recreate")], True, {DATABASE: NOT_YET}),
+    ],
+    ids=[
+        "applied", "applied and verified", "and applied again", "and another verified", "verification failed", "apply failed",
+        "by the chapter that a run was to do", "a run killed before it verified", "rotated", "rotation failed", "nothing but a rotation", "rotated by hand",
+        "restored", "restore failed", "begun anew",
+    ],
+)  # fmt: skip
+def test_a_chapter_is_verified_only_when_it_was_not_changed_since(tmp_path: Path, rows: list[tuple[Any, ...]], ok: bool, states: dict[str, str]) -> None:
+    a_run(tmp_path, "1", *CHAPTERS)
+    journal = Journal(tmp_path / "greg-separated" / "20260102T000000Z", HEAD)
+    for chapter, verb, *ended in rows:
+        journal.write(chapter, verb, ok=not ended)
+    result, page = report.finish(journal), (journal.folder / "report.html").read_text()
+    assert result["ok"] is ok
+    assert {name: state for state, name in re.findall(r'"mark">([^<]+)</td><td>(\w+)</td><td>[\d.]+</td>', page)} == states
+    newest = {name: state for state, name, run in re.findall(r'"mark">([^<]+)</td><td>(\w+)</td><td>[^<]+</td><td>(\w+)</td>', page)}
+    assert newest == dict.fromkeys(CHAPTERS, "✔ verified") | states
 
 
 def test_the_newest_state_of_every_chapter_comes_with_its_run_time_and_notebook(tmp_path: Path) -> None:
@@ -120,6 +166,16 @@ def test_what_was_before_a_teardown_or_of_another_design_counts_no_more(tmp_path
     second = a_run(tmp_path, "2", CHAPTERS[0])
     assert continuity.covered(second)["covered"] == "1 of 5 chapters verified in this run"
     assert [row.ok for row in continuity.standing(second)] == [True, None, None, None, None]
+
+
+def test_backups_by_themselves_do_not_push_earlier_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(continuity, "MOST", 2)
+    a_run(tmp_path, "1", *CHAPTERS)
+    for day in "234":
+        Journal(tmp_path / "greg-separated" / f"2026010{day}T000000Z", HEAD).write(CHAPTERS[1], "backup")
+    a_run(tmp_path, "5", CHAPTERS[0])
+    sixth = a_run(tmp_path, "6", CHAPTERS[0])
+    assert continuity.covered(sixth)["covered"] == "1 of 5 chapters verified in this run; with earlier runs 5 of 5"
 
 
 def test_the_book_of_a_resumed_run_keeps_the_earlier_chapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,8 +60,20 @@ def test_latest_leads_to_the_newest_run(tmp_path: Path, journal: Journal) -> Non
     first = journal.open()
     second = Journal.begin(SPEC, tmp_path, report.finish, new=True).open()
     assert first.folder != second.folder
+    assert runs.latest("demo", tmp_path) is None
+    for ended in (first, second, first):
+        report.finish(ended)
     assert (tmp_path / "demo" / "latest").resolve() == second.folder.resolve()
     assert runs.latest("demo", tmp_path) == second.folder.resolve()
+
+
+def test_latest_stays_with_the_run_that_has_a_report_when_a_backup_is_made(tmp_path: Path, journal: Journal) -> None:
+    with journal.attempt("02_install_mysql", "verify"):
+        pass
+    backup = Journal.begin(SPEC, tmp_path, report.finish, new=True)
+    with backup.attempt("02_install_mysql", "backup"):
+        pass
+    assert backup.path.exists() and runs.latest("demo", tmp_path) == journal.folder.resolve()
 
 
 def test_chapters_of_a_run_write_into_the_same_folder(tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
@@ -24,8 +25,10 @@ from runbook_lib.chapters import teardown as teardown_
 from runbook_lib.chapters.status_board import Board
 from runbook_lib.check import Check, CheckTable
 from runbook_lib.errors import ChecksFailed, CloudError, RunbookError
+from runbook_lib.evidence import report
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.headless import arguments, cli, documents, runner
+from runbook_lib.headless.batch import command
 from runbook_lib.headless.doctor import machine as doctor
 from runbook_lib.launch import teardown
 from runbook_lib.spec import loader
@@ -140,7 +143,7 @@ def test_a_folder_of_this_machine_that_cannot_be_written_is_told_in_words(monkey
 
 def test_destroy_wants_the_name_or_yes(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    monkeypatch.setattr(runner, "destroy", lambda spec, confirm, say, backups: seen.append((confirm, backups)) or 0)
+    monkeypatch.setattr(runner, "destroy", lambda spec, confirm, say, backups, made: seen.append((confirm, backups)) or 0)
     assert cli.main(["destroy", PARAMS]) == 1
     assert cli.main(["destroy", PARAMS, "--yes"]) == 0
     assert cli.main(["destroy", PARAMS, "--yes", "--backups"]) == 0
@@ -195,15 +198,21 @@ def test_a_plan_as_a_document_has_every_change(monkeypatch: pytest.MonkeyPatch, 
     ]
 
 
+def a_run(runs: Path, deployment: str, name: str = "20260101T000000Z", chapter: str = "01_launch_ec2") -> Path:
+    journal = Journal(runs / deployment / name, {"deployment": deployment})
+    journal.write(chapter, "chapter", seconds=1, ok=True)
+    report.finish(journal)
+    return journal.folder
+
+
 @pytest.mark.parametrize("command", ["run", "verify", "destroy"])
 def test_a_run_as_a_document_is_its_result_and_where_it_lies(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    def work(spec: object, *_: object, say: Any = None, **__: object) -> int:
-        journal = Journal(tmp_path / "greg-separated" / "20260101T000000Z", {"deployment": "greg-separated"}).open()
-        journal.write("01_launch_ec2", "chapter", seconds=1, ok=True)
-        (journal.folder / "result.json").write_text(json.dumps(journal.result()))
-        (say or _[-1])("words for people")
+    def work(*_: object, say: Any, made: runner.Made, **__: object) -> int:
+        made(a_run(tmp_path, "greg-separated"))
+        a_run(tmp_path, "greg-separated", "20260102T000000Z", "02_install_mysql")  # a colleague's, which is the newest by the end
+        say("words for people")
         return 0
 
     monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path))
@@ -213,6 +222,39 @@ def test_a_run_as_a_document_is_its_result_and_where_it_lies(
     found = json.loads(said.out)
     assert said.err == "words for people\n" and found["ok"] and found["run"].endswith("greg-separated/20260101T000000Z")
     assert [chapter["name"] for chapter in found["chapters"]] == ["01_launch_ec2"]
+
+
+@pytest.mark.parametrize("argv", [["drill", "disaster", PARAMS], ["patch", PARAMS], ["replace", PARAMS, "store-1"]], ids=lambda argv: argv[0])
+def test_work_on_the_second_day_as_a_document_is_of_its_own_run(
+    argv: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    deployment, own = MagicMock(), a_run(tmp_path, "greg-separated")
+    deployment.journal.folder, deployment.patch.look.return_value = own, {}
+
+    @contextmanager
+    def one_verb(_: object, what: str, say: object, made: runner.Made = lambda folder: None) -> Iterator[None]:
+        made(own)
+        yield
+        a_run(tmp_path, "greg-separated", "20260102T000000Z", "02_install_mysql")  # a colleague's
+
+    monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path))
+    monkeypatch.setattr(runner, "opened", lambda *_: nullcontext(deployment))
+    monkeypatch.setattr(runner, "one_verb", one_verb)
+    assert cli.main([*argv, "--yes", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["run"] == str(own) and [chapter["name"] for chapter in found["chapters"]] == ["01_launch_ec2"]
+
+
+def test_several_runs_as_one_document_are_the_runs_that_were_begun(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    own = a_run(tmp_path, "greg-separated")
+    a_run(tmp_path, "greg-separated", "20260102T000000Z")
+    rows = [{"name": "greg-separated", "report": os.path.relpath(own / "report.html", ROOT)}, {"name": "greg-single", "report": ""}]
+    monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path))
+    monkeypatch.setattr(command, "_done", lambda *_: ({"rows": rows}, tmp_path))
+    monkeypatch.setattr(command, "say_result", lambda *_: 1)
+    assert cli.main(["run", PARAMS, "params/greg-single.lab.yaml", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert not found["ok"] and [each["run"] for each in found["deployments"]] == [str(own), None]
 
 
 def test_the_board_as_a_document() -> None:

@@ -148,6 +148,27 @@ def test_a_run_that_nobody_reads_on_has_its_result(notebooks: Path) -> None:
     assert folder and [(c["name"], c["ok"]) for c in json.loads((folder / "result.json").read_text())["chapters"]] == [("01_launch_ec2", True)]
 
 
+def test_a_verification_that_is_interrupted_has_its_result(notebooks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(deployment: Standing, chapter: Chapter, *_: object) -> None:
+        if chapter.name == "02_install_mysql":
+            raise KeyboardInterrupt
+        deployment.journal.write(chapter.name, "verify")
+
+    monkeypatch.setattr(runner, "_verify_chapter", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        runner.verify(load_spec(PARAMS), say=lambda words: None)
+    folder = runs.latest("greg-separated")
+    assert folder and [chapter["name"] for chapter in json.loads((folder / "result.json").read_text())["chapters"]] == ["01_launch_ec2"]
+
+
+def test_latest_leads_to_a_run_that_is_under_way(notebooks: Path) -> None:
+    write(notebooks, "01_launch_ec2", "1")
+    write(notebooks, "02_install_mysql", "1")
+    seen: list[Path | None] = []
+    _, folder = run([], began=lambda chapter: seen.append(runs.latest("greg-separated")))
+    assert seen == [folder, folder]
+
+
 def test_a_foreign_error_is_named(notebooks: Path) -> None:
     write(notebooks, "01_launch_ec2", "1 / 0")
     said: list[str] = []
