@@ -76,13 +76,9 @@ def interrupt(kernel: KernelManager) -> None:
     Raises KeyboardInterrupt at another interrupt.
     """
     from jupyter_client.blocking.client import BlockingKernelClient
-    from jupyter_core.utils import ensure_event_loop
+    from jupyter_client.utils import run_sync
 
-    loop = ensure_event_loop()
-    left = asyncio.all_tasks(loop)  # of the execution that was interrupted: they would tell of a kernel that died
-    for task in left:
-        task.cancel()
-    loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    run_sync(_cancel_others)()
     client = BlockingKernelClient()
     client.load_connection_info(kernel.get_connection_info())
     client.start_channels(iopub=False, stdin=False, hb=False, control=False)
@@ -93,6 +89,14 @@ def interrupt(kernel: KernelManager) -> None:
             wait_until(lambda: client.shell_channel.socket.poll(500) or not kernel.is_alive(), REST, pause=0)
     finally:
         client.stop_channels()
+
+
+async def _cancel_others() -> None:
+    """Cancel what the interrupted execution left in the event loop: it would tell of a kernel that died."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 def _end(kernel: KernelManager) -> None:
