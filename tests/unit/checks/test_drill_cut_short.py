@@ -1,16 +1,22 @@
-"""A drill that ends early leaves no machine off, and the next one puts right what a kill left."""
+"""A drill that ends early leaves no machine off and no stream running, and the next one puts right what a kill left."""
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from runbook_lib.checks.drill import failover
+from runbook_lib.checks.drill.interruption import VisitorWatch
+from runbook_lib.checks.drill.load import Stream
 from runbook_lib.errors import CloudError, HostError, RunbookError
 from runbook_lib.waiting import wait_until
 from tests.fakes import context_with_keys
+from tests.support.drill_server import Server, good
 
 
 class Power:
@@ -120,3 +126,41 @@ def test_a_machine_that_is_off_is_told_at_once(before: list[Any]) -> None:
     with pytest.raises(HostError, match="not running: store-2"):
         failover.drill(deployment)
     assert before == []
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own way with SIGINT, which is ignored where the tests run in a shell's background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def pressed(number: int, cookies: str) -> Any:
+    """Answer as ever; at the third request somebody presses Ctrl-C."""
+    if number == 2:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    return good(number, cookies)
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_while_the_first_visitors_arrive_ends_the_stream(tmp_path: Any) -> None:
+    with Server(tmp_path, pressed) as server:
+        stream = Stream(server.target(), 50.0, 16)
+        with pytest.raises(KeyboardInterrupt), stream:
+            pass
+        stream._thread.join(20)
+        assert not stream._thread.is_alive()
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_interrupt_while_the_second_host_is_greeted_ends_the_watch_of_the_first(tmp_path: Any) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    with Server(tmp_path / "one", good) as first, Server(tmp_path / "two", pressed) as second:
+        watching = VisitorWatch([first.target(), second.target()])
+        with pytest.raises(KeyboardInterrupt), watching:
+            pass
+        (stream,) = watching.streams
+        stream._thread.join(20)
+        assert not stream._thread.is_alive()
