@@ -24,6 +24,7 @@ from runbook_lib.evidence.journal import Journal
 from runbook_lib.launch import secrets
 from runbook_lib.launch.cloud import PROBE, Cloud
 from runbook_lib.launch.inventory import Instance
+from runbook_lib.notebook import progress
 from runbook_lib.roles.context import Context, Download
 from runbook_lib.spec.model import Spec
 from runbook_lib.ssh import Address, Dial, Fleet, fleet
@@ -110,8 +111,11 @@ class Session:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Hold the deployment's lock, so that there is one writer at a time (design, decision 2). Raises LockHeld, which names the other writer."""
-        with Lock(self.vault, self.owner):
+        """Hold the deployment's lock, so that there is one writer at a time (design, decision 2). Raises LockHeld, which names the other writer.
+
+        Where somebody takes the lock over meanwhile, an apply in the block stops as after a Cancel, and LockHeld is raised.
+        """
+        with Lock(self.vault, self.owner, lost=progress.stop_all):
             yield
 
     def instances(self) -> Mapping[str, Instance]:

@@ -2,7 +2,8 @@
 
 Of two that create a parameter without Overwrite, SSM lets one succeed. An expired lock (its holder was killed) is taken
 over by whoever creates its take-over mark first, so of two that find it expired only one gets it. A lock whose holder
-was a process on this machine that no longer exists counts as expired at once.
+was a process on this machine that no longer exists counts as expired at once. A holder whose lock was taken over, as while
+its machine was suspended, learns it within a minute and stops.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ import os
 import secrets
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
 from runbook_lib.aws.parameter_store import Vault
-from runbook_lib.errors import CloudError, LockHeld
+from runbook_lib.errors import CloudError, LockHeld, Stopped
 from runbook_lib.waiting import wait_until
 
 NAME = "lock"
-MINUTES = 3.0  # a holder that cannot be asked whether it lives is believed this long
+# A holder that cannot be asked whether it lives is believed this long. AWS accepts clocks that differ by up to five minutes, and who reads the
+# time by another clock than the holder's must not take a lock for expired that is renewed.
+MINUTES = 10.0
+RENEWALS = 10  # within that time
 PAUSE = 0.5  # seconds between two attempts while waiting
 
 
@@ -50,14 +55,15 @@ class Held:
 class Lock:
     """Hold the deployment's lock for a `with` block; a thread renews it. The same owner may nest it.
 
-    Raises LockHeld with the other owner and since when, after `wait` seconds of trying.
+    Raises LockHeld with the other owner and since when, after `wait` seconds of trying. When the lock is lost to somebody else, `lost` is
+    called, from a thread: it stops the block. A Stopped that the block raises then becomes LockHeld.
     """
 
-    def __init__(self, vault: Vault, owner: str, minutes: float = MINUTES, wait: float = 0.0):
-        self.vault, self.owner, self.minutes, self.wait = vault, owner, minutes, wait
-        self._mine: Held | None = None
+    def __init__(self, vault: Vault, owner: str, minutes: float = MINUTES, wait: float = 0.0, lost: Callable[[], None] = lambda: None):
+        self.vault, self.owner, self.minutes, self.wait, self.lost = vault, owner, minutes, wait, lost
+        self._mine: Held | None = None  # None in a nested block: the outer one renews and releases it
+        self._lost_to = ""
         self._done = threading.Event()
-        self._keeper: threading.Thread | None = None
 
     def __enter__(self) -> Lock:
         if other := wait_until(self._acquire, self.wait, pause=PAUSE, enough=lambda other: other is None):
@@ -66,30 +72,33 @@ class Lock:
                 f"{self.vault.prefix}{NAME} in SSM Parameter Store",
                 f"wait until it is done; if it is no more, its lock ends by itself at {other.until}",
             )
-        if self._mine:
-            self._done.clear()
-            self._keeper = threading.Thread(target=self._keep, name="runbook-lock", daemon=True)
-            self._keeper.start()
+        self._lost_to = ""
+        self._done.clear()
+        self._keeper = threading.Thread(target=self._keep, name="runbook-lock", daemon=True)
+        self._keeper.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._mine is None:
-            return
         self._done.set()
-        if self._keeper:
-            self._keeper.join()
-        current = holder(self.vault)
-        if current and current.token == self._mine.token:
-            self.vault.delete(NAME)
-        self._mine = None
+        self._keeper.join()
+        if self._mine:
+            current = holder(self.vault)
+            if current and current.token == self._mine.token:
+                self.vault.delete(NAME)
+            self._mine = None
+        if self._lost_to and isinstance(error, Stopped):
+            what = f"the lock of {self.vault.deployment} was taken over by {self._lost_to}, because it was not renewed in time: {error.what}"
+            raise LockHeld(what, error.where, "wait until it is free, then run this again: it goes on from there") from error
 
     def refresh(self) -> bool:
-        """Extend the lock; return False when somebody else has it now."""
+        """Extend the lock, which a nested block only looks at; return False when somebody else has it now. One that a tear-down removed stays away."""
         current = holder(self.vault)
-        if self._mine is None or current is None or current.token != self._mine.token:
+        if current and current.owner != self.owner:
+            self._lost_to = current.owner
             return False
-        self._mine = self._new(self._mine.token, self._mine.since)
-        self.vault.put(NAME, json.dumps(asdict(self._mine)), secure=False)
+        if current and self._mine and current.token == self._mine.token:
+            self._mine = self._new(self._mine.token, self._mine.since)
+            self.vault.put(NAME, json.dumps(asdict(self._mine)), secure=False)
         return True
 
     def _acquire(self) -> Held | None:
@@ -101,47 +110,66 @@ class Lock:
         current = holder(self.vault)
         if current is None:  # released between the two calls
             return self._acquire()
-        if current.owner == self.owner and not current.expired:
-            return None
-        if current.expired and self._take_over(current, mine):
+        if current.token == mine.token:  # created after all: the answer was lost, and the repeated call was refused
             self._mine = mine
             return None
-        return current
+        if current.owner == self.owner and not current.expired:
+            return None
+        if not current.expired:
+            return current
+        if other := self._take_over(current, mine):
+            return other
+        self._mine = mine
+        return None
 
-    def _take_over(self, dead: Held, mine: Held) -> bool:
-        mark = f"{NAME}-taken-over-{dead.token}"
-        if not self.vault.create(mark, mine.owner, secure=False):
-            return False
+    def _take_over(self, dead: Held, mine: Held) -> Held | None:
+        """Try to take an expired lock over; return None on success, otherwise who was faster.
+
+        A mark that expired itself, because who made it was killed, is taken over as the lock is: by whoever creates the mark of that mark.
+        """
+        marks, last = [], dead
+        while last.token != mine.token:
+            marks.append(f"{NAME}-taken-over-{last.token}")
+            if self.vault.create(marks[-1], json.dumps(asdict(mine)), secure=False):
+                break
+            other = holder(self.vault, marks[-1])
+            if other is None:  # just deleted: who made it has the lock
+                return dead
+            if other.token != mine.token and not other.expired:
+                return other
+            last = other
         try:
             still = holder(self.vault)
             if still is None or still.token != dead.token:
-                return False
+                return still or dead
             self.vault.put(NAME, json.dumps(asdict(mine)), secure=False)
-            return True
+            return None
         finally:
-            self.vault.delete(mark)
+            for mark in marks:
+                self.vault.delete(mark)
 
     def _new(self, token: str, since: str) -> Held:
         until = _text(_now() + datetime.timedelta(minutes=self.minutes))
         return Held(self.owner, since, until, token, _machine(), os.getpid(), _started(os.getpid()))
 
     def _keep(self) -> None:
-        """Renew the lock until the block ends. A renewal that fails once is repeated: the lock lasts three intervals."""
-        while not self._done.wait(self.minutes * 60 / 3):
+        """Renew the lock until the block ends. A renewal that fails is repeated: the lock lasts RENEWALS intervals."""
+        while not self._done.wait(self.minutes * 60 / RENEWALS):
             try:
                 if not self.refresh():
+                    self.lost()
                     return
             except CloudError:
                 continue
 
 
-def holder(vault: Vault) -> Held | None:
-    """Return who holds the deployment's lock, expired or not; None when nobody does."""
-    text = vault.find(NAME, fresh=True)
+def holder(vault: Vault, name: str = NAME) -> Held | None:
+    """Return who holds the deployment's lock, expired or not, or made the mark `name`; None when nobody does."""
+    text = vault.find(name, fresh=True)
     try:
         return Held(**json.loads(text)) if text else None
     except (TypeError, ValueError):
-        raise CloudError("the lock is not one of the runbook's", vault.prefix + NAME, "look who wrote it, then delete it") from None
+        raise CloudError("the lock is not one of the runbook's", vault.prefix + name, "look who wrote it, then delete it") from None
 
 
 def _machine() -> str:

@@ -125,6 +125,15 @@ class WidgetProgress(Progress):
         super().fail()
 
 
+_shown: list[Progress] = []  # those whose block runs
+
+
+def stop_all() -> None:
+    """Stop every apply of this process before its next stage, as Cancel does."""
+    for each in list(_shown):
+        each.stop.set()
+
+
 @contextmanager
 def progress(title: str, hosts: Sequence[str]) -> Iterator[Progress]:
     """Yield the progress of an apply, shown while the block runs. An interrupt stops the apply at the next stage, as Cancel does.
@@ -134,6 +143,7 @@ def progress(title: str, hosts: Sequence[str]) -> Iterator[Progress]:
     shown = WidgetProgress(title, hosts) if interactive() else Progress(title, hosts)
     with _interruptible(shown.stop):
         try:
+            _shown.append(shown)
             yield shown
         except KeyboardInterrupt:
             shown.fail()
@@ -141,6 +151,8 @@ def progress(title: str, hosts: Sequence[str]) -> Iterator[Progress]:
         except BaseException:
             shown.fail()
             raise
+        finally:
+            _shown.remove(shown)
         shown.close()
 
 

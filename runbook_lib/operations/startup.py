@@ -25,8 +25,9 @@ from runbook_lib.operations import registry
 from runbook_lib.redaction import redactor
 from runbook_lib.roles import carbon
 from runbook_lib.roles.context import Context
-from runbook_lib.ssh import Fleet, Host
+from runbook_lib.ssh import Completed, Fleet, Host
 from runbook_lib.topology.model import Node
+from runbook_lib.waiting import wait_until
 
 FIRST_BOOT = "first boot"  # the stage, as plans and progress name it
 READY = r"WSO2 Carbon started in \d+ sec"
@@ -40,7 +41,8 @@ TELL = "|".join(  # lines that a progress display shows
     )
 )
 ROW = 50  # quick answers in a row after which visitors are sent to a node (startup_watch.py, serve)
-SILENCE = 60.0  # seconds without a sign of life after which a node counts as lost; one comes every 5 s
+SILENCE = 60.0  # seconds without a sign of life after which a connection counts as lost; one comes every 5 s
+LOST = 120.0  # the same of a node whose start can be followed over another connection
 # What an anonymous visitor gets from a node that serves (facts 7); no status: any answer will do.
 PROBES: dict[str, tuple[tuple[str, tuple[int, ...]], ...]] = {
     "store": (("/store/pages/top-assets", (200,)),),
@@ -98,10 +100,11 @@ def start(
     `verb`: `start`, `restart`, or `watch` (only wait). `first`: record on the node that its first boot began, and ended.
     `seconds`: how long to wait at most, instead of the time-out of the parameters. `row`: how many quick answers in a row show that it serves;
     one is enough where nobody is sent there next.
-    Raises HostError with the log line and its explanation as soon as the start has failed.
+    A start goes on while the connection is lost, and is followed over the next one. Raises HostError with the log line and its explanation as
+    soon as the start has failed, and when the node gives no sign of life any more.
     """
     node = ctx.topology.node(name)
-    limit = ctx.spec.timeouts.first_boot if first else ctx.spec.timeouts.boot
+    limit = seconds or (ctx.spec.timeouts.first_boot if first else ctx.spec.timeouts.boot)
     home = carbon.home_of(ctx.spec)
     request = {
         "verb": verb,
@@ -109,33 +112,47 @@ def start(
         "home": home,
         "log": f"{home}/{carbon.LOG}",
         "note": carbon.LOG_START,
-        "seconds": seconds or limit,
+        "seconds": limit,
         "ready": READY,
         "tell": TELL,
         "row": row,
         "failures": [signature.pattern for signature in signatures()],
         "probes": [{"address": node.address, "port": 9443, "path": path, "status": ok} for path, ok in PROBES[node.role]],
         "mark": mark_of(ctx) if first else None,
+        "begun": None,
     }
     result: dict = {}
+    began = asked = heard = time.monotonic()
 
     def on_line(line: str) -> None:
-        nonlocal result
-        message = json.loads(line)
+        nonlocal result, heard
+        heard, message = time.monotonic(), json.loads(line)
+        if "begun" in message:  # from now on there is something to be followed; the mark is left to the program that wrote it
+            request.update(message, verb="watch", mark=None)
+            return
         result = result if "alive" in message else message
         if progress and message.keys() == {"line"}:
             progress(Event(name, "boot", redactor.redact(result["line"]), 0, 0))
 
+    def follow() -> Completed:
+        nonlocal asked
+        asked = time.monotonic()
+        order = request | {"seconds": max(1, round(limit - (asked - began)))}
+        return fleet[name].run(agent.COMMAND, _program() + json.dumps(order).encode(), on_line, SILENCE)
+
+    def goes_on(error: BaseException) -> bool:
+        return isinstance(error, HostError) and error.transient and request["begun"] is not None and time.monotonic() - heard < LOST
+
     try:
-        done = fleet[name].run(agent.COMMAND, _program() + json.dumps(request).encode(), on_line, SILENCE)
+        done = wait_until(follow, limit, pause=0.5, longest=5.0, enough=lambda answer: True, again_after=goes_on)
     except HostError as error:
         raise HostError(
-            f"lost {name} while it was starting: no sign of life for {SILENCE:.0f} s",
+            f"lost {name} while it was starting: no sign of life for {time.monotonic() - heard:.0f} s",
             f"{name}: {home}/{carbon.LOG}",
             "look at the machine in chapter 01, which starts it again, then run this chapter again: it goes on by itself",
         ) from error
     if "ready" in result:
-        return Started(name, result["ready"], result["seconds"])
+        return Started(name, result["ready"], round(asked - began + result["seconds"], 1))
     raise _start_error(node, result, done.stderr, f"{home}/{carbon.LOG}")
 
 

@@ -45,6 +45,11 @@ def state(unit):
     return dict(line.split("=", 1) for line in text.split())
 
 
+def invocation(unit):
+    """Return what systemd calls this very start of the unit."""
+    return systemctl("show", "-p", "InvocationID", "--value", unit).stdout.strip()
+
+
 def journal(unit):
     """Return the last lines of a unit's journal: its script's and systemd's own."""
     command = ["journalctl", "-u", unit, "-n", "15", "--no-pager", "-o", "cat"]
@@ -207,6 +212,10 @@ def main():
         if done.returncode:
             say(dead=done.stderr.strip(), log=[], journal=journal(request["unit"]))
             return
+        say(begun=invocation(request["unit"]))
+    elif request["begun"] not in (None, invocation(request["unit"])):
+        say(dead="it was started anew meanwhile", log=[], journal=journal(request["unit"]))
+        return
     log = Log(request["log"], request["note"])
     if request["verb"] == "watch" and not log.kept and state(request["unit"]).get("ActiveState") == "active":
         result = {"ready": "it runs since longer than its logs are kept"}  # then only its pages can tell

@@ -28,7 +28,7 @@ from runbook_lib.headless.batch.workers import Workers
 from runbook_lib.waiting import wait_until
 from tests.support.lab_fixtures import LabClient
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.full, pytest.mark.timeout(2700)]
 DEPLOYMENTS, AT_ONCE = 12, 6
 BLOCK = 160  # the third number of the sweep's VPC, a /20 of the lab's range
 
@@ -85,7 +85,7 @@ class Swept:
 
     def run(self, *words: object) -> str:
         process = self.begin(*words)
-        said, _ = process.communicate(timeout=900)
+        said, _ = process.communicate(timeout=1800)  # a lost worker's lock lasts ten minutes
         assert process.returncode == 0, f"{words}\n{said}"
         return said
 
@@ -157,7 +157,7 @@ def test_twelve_deployments_survive_a_worker_s_power_cut_and_are_what_this_machi
             assert wait_until(lambda: ended_on(swept).count("worker-1") >= 2 and interrupted(workers), 400, pause=0.5), "worker-1 did some, and is at others"
             workers.cloud.power_cut("worker-1")
             before = set(ended(swept))
-            said, _ = batch.communicate(timeout=900)
+            said, _ = batch.communicate(timeout=1800)  # a lost worker's lock lasts ten minutes
         finally:
             batch.kill()
         assert batch.returncode == 0, said

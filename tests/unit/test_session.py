@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 
 from runbook_lib import pki, session
 from runbook_lib.aws.packs import Pack
+from runbook_lib.notebook import progress as progress_
 from runbook_lib.session import Session
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.ssh import Address, fleet
@@ -38,6 +40,18 @@ def test_the_world_meets_a_machine_at_its_public_address_and_where_it_has_none_a
     opened = SimpleNamespace(topology=topology, instances=lambda: machines)
     found = Session.public_addresses(opened)  # type: ignore[arg-type]
     assert found == {node.name: node.address for node in topology.nodes} | {"lb-1": "198.51.100.7"}
+
+
+def test_when_the_lock_is_lost_the_apply_in_its_block_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lock(vault: object, owner: str, lost: Callable[[], None]) -> Any:
+        losing.append(lost)
+        return nullcontext()
+
+    losing: list[Callable[[], None]] = []
+    monkeypatch.setattr(session, "Lock", lock)
+    with Session.writing(SimpleNamespace(vault=None, owner="anna")), progress_.progress("MySQL", ["db-1"]) as shown:  # type: ignore[arg-type]
+        losing[0]()
+        assert shown.stop.is_set()
 
 
 LAUNCHED, THROUGH = "the machine is not launched", "it is reached through lb-1, which is not launched"

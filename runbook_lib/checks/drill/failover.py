@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 from runbook_lib.checks.drill.load import Sample, Stream, Target
 from runbook_lib.checks.drill.ramp import measured
 from runbook_lib.checks.drill.result import Drill
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import CloudError, RunbookError
+from runbook_lib.notebook import display
 from runbook_lib.operations import demo_app, startup
-from runbook_lib.operations.rolling_restart import rolling_restart
+from runbook_lib.operations.rolling_restart import left_out, rolling_restart, take_out
 from runbook_lib.tables import counted
 from runbook_lib.waiting import wait_until
 
@@ -55,9 +56,10 @@ def drill(
     the pattern's first). `node`: the node to cut (default: the last behind the host). `path`: the page to request. `rate`:
     requests per second (default: `drill.rate` of the parameters, else a rate that is measured). `seconds`: the least length of
     the stream, which goes on until the node serves again or its time limit is over. `visitors`: 60 by default, fewer at a low rate.
-    It begins once every node behind the host serves new visitors, and none loses a session (`settle`).
-    Raises `RunbookError` for an unknown kind or node, when requests fail before the drill or a node does not serve, and when an operation
-    of the drill fails.
+    It begins once every node behind the host serves new visitors, and none loses a session (`settle`); nodes that a drill which was cut
+    short left out of Nginx are put back first.
+    Raises `RunbookError` for an unknown kind or node, when requests fail before the drill or a node does not serve or run, and when an
+    operation of the drill fails.
     """
     if kind not in KINDS:
         raise RunbookError(f"no drill {kind!r}", "kind", f"there is: {', '.join(KINDS)}")
@@ -66,6 +68,10 @@ def drill(
     chosen = next((found for found in behind if found.name == node), behind[-1])
     if node and chosen.name != node:
         raise RunbookError(f"{node} is not behind {key}", "node", f"there is: {', '.join(n.name for n in behind)}")
+    fleet = deployment.fleet()  # raises when a machine does not run: `settle` would wait for it in vain
+    if out := left_out(deployment):
+        startup.wait_ready(fleet, deployment.context(), out)
+        take_out(deployment, ())
     target = target_of(deployment, key, path)
     settle(target, [found.name for found in behind], deployment.spec.timeouts.ssh + deployment.spec.timeouts.boot)
     rate = rate or deployment.spec.drill_rate
@@ -147,9 +153,7 @@ class _Run:
         name, patience = self.node.name, self.deployment.spec.timeouts
         stream.until(self.seconds / 4)
         before = list(stream.homes.values()).count(name) / stream.visitors
-        self._cut(stream, name)
-        stream.until(self.seconds / 2)
-        restored = self._restore(stream, name)
+        restored = self._without_power(stream, name, self.seconds / 2)
         limit = stream.now + patience.ssh + patience.boot
         if not stream.wait(lambda: share(stream.ended_since(restored), name) > 0, limit - stream.now):
             return None
@@ -169,26 +173,33 @@ class _Run:
         if not name:
             raise RunbookError("there is no manager here", "kind", "this drill is for an Application Server cluster")
         stream.until(self.seconds / 4)
-        self._cut(stream, name)
-        stream.until(self.seconds * 3 / 4)
-        self._restore(stream, name)
+        self._without_power(stream, name, self.seconds * 3 / 4)
         stream.mark(f"{name} serves again")
 
-    def _restore(self, stream: Stream, name: str) -> float:
-        """Give the node its power back and follow its boot to the end; return when the power was back, in seconds after the stream's start."""
+    def _without_power(self, stream: Stream, name: str, until: float) -> float:
+        """Cut the node's power, restore it at `until`, and follow its boot to the end; return when the power was back, in seconds after the stream's start.
+
+        An error or an interrupt before that gives the power back as well, and is raised again.
+        """
         d = self.deployment
-        d.cloud.start(name)
+        d.fleet()[name].close()  # after the cut our SSH session would get no response but look open
+        stream.mark(f"power of {name} cut")
+        try:
+            d.cloud.power_cut(name)
+            _state(d, name, "stopped")
+            stream.until(until)
+            d.cloud.start(name)
+        except BaseException:
+            display.show(display.Notice(f"the drill ends early: {name} is started again. Should that fail, chapter 01 starts it"))
+            seconds = d.spec.timeouts.running
+            wait_until(lambda: d.cloud.start(name), seconds, pause=0.5, enough=lambda answer: True, again_after=_still_stopping)
+            _state(d, name, "running")
+            raise
         restored = stream.mark(f"power of {name} back")
         _state(d, name, "running")
         d.wait_for_ssh([name])
         startup.start(d.fleet(), d.context(), name, "watch")
         return restored
-
-    def _cut(self, stream: Stream, name: str) -> None:
-        self.deployment.fleet()[name].close()  # after the cut our SSH session would get no response but look open
-        stream.mark(f"power of {name} cut")
-        self.deployment.cloud.power_cut(name)
-        _state(self.deployment, name, "stopped")
 
     def rolling_restart(self, stream: Stream) -> None:
         """Restart the nodes in turn, and go on until each serves visitors again: the sessions that are lost on the way home are part of it."""
@@ -234,6 +245,11 @@ def window(rate: float) -> float:
 def _balanced(stream: Stream, node: str, before: float) -> bool:
     """Return whether the node's share over the last `window` seconds is at least FAIR of `before`; False when it had no share before."""
     return share(stream.ended_since(stream.now - window(stream.rate)), node) >= FAIR * before > 0
+
+
+def _still_stopping(error: BaseException) -> bool:
+    """Return whether EC2 refused to start an instance because it is not stopped yet."""
+    return isinstance(error, CloudError) and error.code == "IncorrectInstanceState"
 
 
 def _state(deployment: Session, node: str, wanted: str) -> None:

@@ -69,11 +69,13 @@ class VisitorWatch:
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> VisitorWatch:
-        for target in self.targets:
-            try:
-                self.streams.append(self._stack.enter_context(Stream(target, RATE, VISITORS)))
-            except RunbookError as error:
-                self.unwatched.append(f"{target.host}: {error.what}")
+        with ExitStack() as begun:  # ends those that have begun when an interrupt comes in between
+            for target in self.targets:
+                try:
+                    self.streams.append(begun.enter_context(Stream(target, RATE, VISITORS)))
+                except RunbookError as error:
+                    self.unwatched.append(f"{target.host}: {error.what}")
+            self._stack = begun.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -102,8 +102,12 @@ class Stream:
         self._began = time.monotonic()
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="stream", daemon=True)
-        self._thread.start()
-        self._arrived.wait()
+        try:
+            self._thread.start()
+            self._arrived.wait()
+        except BaseException:  # an interrupt: nobody calls __exit__, and the thread would send for as long as this process lives
+            self._ended.set()
+            raise
         if self._error:
             raise self._error
         return self

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from runbook_lib.headless.batch.job import FAILED, SKIPPED, Job, JobResult
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 5.0, 120.0  # seconds before another try, doubled each time
-FOR_LOCK = 300.0  # seconds that a job waits for a deployment's lock: whose holder was lost, loses it earlier (aws/lock.py)
+FOR_LOCK = 900.0  # seconds that a job waits for a deployment's lock: whose holder was lost, loses it earlier (aws/lock.py)
 TICK = 0.5  # seconds; an interrupt is noticed that soon
 Work = Callable[[Job], JobResult]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from runbook_lib.aws import lock as lock_module
 from runbook_lib.aws.lock import Lock, holder
 from runbook_lib.aws.parameter_store import Vault
-from runbook_lib.errors import CloudError, LockHeld
+from runbook_lib.errors import CloudError, LockHeld, Stopped
 from runbook_lib.launch.cloud import Cloud
 
 pytest_plugins = ["tests.support.aws_endpoint"]
@@ -27,11 +28,14 @@ def vault(make_cloud: Callable[..., Cloud]) -> Vault:
     return make_cloud().vault
 
 
-def store(vault: Vault, **changes: object) -> None:
-    """A lock as another process would have left it."""
+PAST = "2026-01-01T08:03:00Z"
+
+
+def store(vault: Vault, name: str = "lock", **changes: object) -> None:
+    """A lock as another process would have left it, or a mark of this name."""
     base = Lock(vault, "somebody@else")._new("t0ken", "2026-01-01T08:00:00Z")
     held = dataclasses.replace(base, machine="another machine", pid=1, started="1")
-    vault.put("lock", json.dumps(dataclasses.asdict(dataclasses.replace(held, **changes))), secure=False)  # type: ignore[arg-type]
+    vault.put(name, json.dumps(dataclasses.asdict(dataclasses.replace(held, **changes))), secure=False)  # type: ignore[arg-type]
 
 
 def test_it_is_held_inside_the_block_and_free_after_it(vault: Vault) -> None:
@@ -65,14 +69,21 @@ def test_the_same_owner_may_hold_it_inside_itself(vault: Vault) -> None:
 
 
 def test_an_expired_lock_is_taken_over(vault: Vault) -> None:
-    store(vault, until="2026-01-01T08:03:00Z")
+    store(vault, until=PAST)
     with Lock(vault, "anna"):
         assert (found := holder(vault)) and found.owner == "anna"
     assert vault.names() == ()
 
 
-def test_of_many_that_find_it_expired_exactly_one_gets_it(vault: Vault) -> None:
-    store(vault, until="2026-01-01T08:03:00Z")
+# Left by those who were killed while they took the lock over, and while they took that mark over.
+MARKS = {"lock-taken-over-t0ken": {"token": "m4rk", "until": PAST}, "lock-taken-over-m4rk": {"token": "m0re", "until": PAST}}
+
+
+@pytest.mark.parametrize("left", range(3))
+def test_of_many_that_find_it_expired_exactly_one_gets_it(vault: Vault, left: int) -> None:
+    store(vault, until=PAST)
+    for name in list(MARKS)[:left]:
+        store(vault, name, **MARKS[name])
     inside, most, all_tried = [0], [0], threading.Barrier(8)
     guard = threading.Lock()
 
@@ -93,6 +104,35 @@ def test_of_many_that_find_it_expired_exactly_one_gets_it(vault: Vault) -> None:
     with ThreadPoolExecutor(8) as pool:
         outcomes = list(pool.map(attempt, range(8)))
     assert outcomes.count("had it") == 1 and most[0] == 1
+    assert vault.names() == ()
+
+
+def test_who_takes_it_over_now_is_named_with_the_end_of_its_own_time(vault: Vault) -> None:
+    store(vault, until=PAST)
+    store(vault, "lock-taken-over-t0ken", token="m4rk", owner="berta")
+    with pytest.raises(LockHeld, match="berta has been working") as caught, Lock(vault, "anna"):
+        pass
+    assert PAST not in str(caught.value)
+    assert vault.names() == ("lock", "lock-taken-over-t0ken")
+
+
+@pytest.mark.parametrize("expired", [False, True])
+def test_what_was_created_although_the_answer_was_lost_is_its_own(vault: Vault, monkeypatch: pytest.MonkeyPatch, expired: bool) -> None:
+    def repeated(*arguments: object, **options: object) -> bool:
+        create(*arguments, **options)  # type: ignore[arg-type]
+        return False
+
+    if expired:
+        store(vault, until=PAST)
+    create = vault.create
+    monkeypatch.setattr(vault, "create", repeated)
+    with Lock(vault, "anna") as lock:
+        before = holder(vault)
+        lock.minutes = 20
+        assert lock.refresh()
+        after = holder(vault)
+        assert before and after and before.owner == "anna" and after.until > before.until
+    assert vault.names() == ()
 
 
 def test_a_holder_of_this_machine_that_was_killed_is_not_waited_for(vault: Vault) -> None:
@@ -128,6 +168,33 @@ def test_a_lock_that_was_taken_away_is_neither_refreshed_nor_released(vault: Vau
         store(vault, owner="berta")
         assert not lock.refresh()
     assert (found := holder(vault)) and found.owner == "berta"
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_holder_whose_lock_was_taken_over_is_stopped_and_told_by_whom(vault: Vault, nested: bool) -> None:
+    lost = threading.Event()
+    if nested:  # in a kernel: the run that started it holds the lock
+        store(vault, owner="anna")
+    with pytest.raises(LockHeld, match=r"taken over by berta.*stopped before packages"), Lock(vault, "anna", minutes=0.01, lost=lost.set):
+        store(vault, owner="berta", token="another")
+        assert lost.wait(30)
+        raise Stopped("stopped before packages on db-1, as asked", "db-1")
+    assert (found := holder(vault)) and found.owner == "berta"
+
+
+def test_a_lock_that_a_tear_down_removed_stops_nobody_and_stays_away(vault: Vault) -> None:
+    with Lock(vault, "anna") as lock:
+        vault.delete_all()
+        assert lock.refresh()
+        assert holder(vault) is None
+
+
+def test_a_clock_that_aws_still_accepts_does_not_end_a_lock_that_is_renewed(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, ahead = lock_module._now, datetime.timedelta(minutes=5)
+    with Lock(vault, "anna") as lock:
+        since_renewal = datetime.timedelta(minutes=2 * lock.minutes / lock_module.RENEWALS)  # one renewal failed
+        monkeypatch.setattr(lock_module, "_now", lambda: now() + ahead + since_renewal)
+        assert (found := holder(vault)) and not found.expired
 
 
 def test_waiting_gets_it_when_it_is_released(vault: Vault) -> None:

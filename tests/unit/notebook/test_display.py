@@ -178,6 +178,13 @@ def test_an_interrupt_asks_the_hosts_to_stop_first() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_every_apply_that_is_shown_can_be_stopped_at_once_and_none_that_comes_later() -> None:
+    with progress_.progress("Restore", ["db-1"]) as outer, progress_.progress("MySQL", ["db-1"]) as inner:
+        progress_.stop_all()
+    with progress_.progress("Restore", ["db-1"]) as later:
+        assert outer.stop.is_set() and inner.stop.is_set() and not later.stop.is_set()
+
+
 def test_an_error_card_folds_the_way_and_names_no_path_of_this_machine() -> None:
     try:
         load_spec(PARAMS, {"nodes.store": 99})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import re
 import shlex
@@ -34,6 +35,7 @@ SYSTEMCTL = """#!/bin/sh
 root={root}
 case "$1" in
   show)
+    if [ "$3" = InvocationID ]; then wc -l < $root/verbs; exit; fi
     echo "ActiveState=$(cat $root/active)"; echo "Result=$(cat $root/result 2>/dev/null)"; echo ExecMainStatus=1 ;;
   start|restart)
     echo "$1" >> $root/verbs
@@ -222,6 +224,58 @@ def test_of_a_node_whose_first_days_log_is_gone_only_its_pages_are_asked(scene: 
     (machine.root / "active").write_text("failed")
     with pytest.raises(HostError, match="stopped while starting"):
         startup.start(scene.fleet, scene.ctx, "store-1", "watch")
+
+
+class Unsteady(Machine):
+    """A machine to which the connection is lost `losses` times, each after this word of the program, which goes on by itself."""
+
+    def __init__(self, root: Path, word: str, losses: int = 1, meanwhile: Callable[[Unsteady], object] = lambda machine: None):
+        super().__init__("store-1", root / "unsteady")
+        self.word, self.losses, self.meanwhile, self.asked = word, losses, meanwhile, list[dict]()
+
+    def run(self, command: str, stdin: bytes = b"", on_line: Callable[[str], None] | None = None, timeout: float = 60.0) -> Completed:
+        done = super().run(command, stdin)
+        self.asked.append(json.loads(stdin.rpartition(b"\n")[2]))
+        for line in done.stdout.splitlines():
+            if self.losses and self.word in line:
+                self.losses -= 1
+                self.meanwhile(self)
+                raise HostError("lost store-1 while it ran a command: the connection broke")
+            if on_line:
+                on_line(line)
+        return done
+
+
+def test_a_first_boot_is_followed_over_the_next_connection_when_one_is_lost(scene: Scene, tmp_path: Path) -> None:
+    machine = Unsteady(tmp_path, "Configured Registry", losses=2)
+    found = startup.start(Fleet({"store-1": machine}), scene.ctx, "store-1", first=True)
+    assert found.line.endswith("started in 7 sec") and machine.verbs == ["start"] and machine.mark == "complete"
+    assert [(each["verb"], each["mark"] is not None) for each in machine.asked] == [("start", True), ("watch", False), ("watch", False)]
+    assert machine.asked[0]["seconds"] >= machine.asked[-1]["seconds"] > 0
+
+
+def started_anew(machine: Unsteady) -> None:
+    with (machine.root / "verbs").open("a") as verbs:
+        verbs.write("start\n")
+
+
+@pytest.mark.parametrize(
+    ("word", "lost", "meanwhile", "asked", "says"),
+    [
+        ("begun", startup.LOST, lambda machine: None, 1, "lost store-1 while it was starting"),  # nobody knows whether there is a start to follow
+        ("Configured Registry", 0.0, lambda machine: None, 1, "lost store-1 while it was starting: no sign of life for 0 s"),
+        ("Configured Registry", startup.LOST, started_anew, 2, "it was started anew meanwhile"),  # its first boot was cut short
+    ],
+    ids=["before the start was asked for", "for too long", "and the machine was off"],
+)
+def test_a_start_that_cannot_be_followed_any_more_is_an_error(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, lost: float, meanwhile: Callable[[Unsteady], object], asked: int, says: str
+) -> None:
+    monkeypatch.setattr(startup, "LOST", lost)
+    machine = Unsteady(tmp_path, word, meanwhile=meanwhile)
+    with pytest.raises(HostError, match=says):
+        startup.start(Fleet({"store-1": machine}), scene.ctx, "store-1", first=True)
+    assert len(machine.asked) == asked
 
 
 def test_a_boot_that_hangs_alive_is_named_with_its_line_and_its_cause(scene: Scene) -> None:
