@@ -18,17 +18,18 @@ def download(url, sha256):
     target = os.path.join(CACHE, sha256)
     if os.path.exists(target) and digest_of(target) == sha256:  # a power cut can leave a file that lacks content
         return target
-    digest = hashlib.sha256()
+    digest, place = hashlib.sha256(), url.split("?")[0]  # a presigned URL has its signature in the query
     try:
         with _web.urlopen(url, timeout=60) as source, open(target + ".part", "wb") as out:
             for block in iter(lambda: source.read(1 << 20), b""):
                 digest.update(block)
                 out.write(block)
-    except _web.URLError as error:  # a presigned URL has its signature in the query, so the message leaves the query out
-        raise Failed("cannot fetch %s: %s" % (url.split("?")[0], getattr(error, "reason", error)))
+            refuse_cut(source, place)
+    except (_web.URLError, TimeoutError, ConnectionError) as error:
+        raise Failed("cannot fetch %s: %s" % (place, getattr(error, "reason", error)))
     if digest.hexdigest() != sha256:
         os.unlink(target + ".part")
-        raise Failed("%s has sha256 %s, expected %s" % (url.split("?")[0], digest.hexdigest(), sha256))
+        raise Failed("%s has sha256 %s, expected %s" % (place, digest.hexdigest(), sha256))
     os.replace(target + ".part", target)
     return target
 

@@ -223,13 +223,17 @@ def pack_url():
         entry.external_attr = 0o755 << 16
         z.writestr(entry, "#!/bin/sh\n")
         z.writestr("product-1.0/conf/a.xml", "<a/>")
-    data = buffer.getvalue()
+    data, ended = buffer.getvalue(), threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(200 if self.path == "/pack.zip" else 404)
+            self.send_response(404 if self.path == "/pack.zipx" else 200)
+            self.send_header("Content-Length", str(len(data) + (self.path != "/pack.zip")))
             self.end_headers()
             self.wfile.write(data)
+            if self.path == "/pack.zip?stalls":
+                self.wfile.flush()
+                ended.wait(60)
 
         def log_message(self, *args):
             pass
@@ -238,6 +242,7 @@ def pack_url():
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/pack.zip", hashlib.sha256(data).hexdigest()
+    ended.set()
     server.shutdown()
     server.server_close()
 
@@ -265,6 +270,18 @@ def test_a_wrong_archive_leaves_nothing_behind(here, tmp_path, pack_url, cache, 
     with pytest.raises(HostError, match="has sha256" if fault == "sha256" else "cannot fetch"):
         converge_once(here, wish)
     assert not Path(tmp_path / "home").exists() and not any(p.is_file() and p.suffix != ".part" for p in cache.glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"), [("cut", "pack.zip: cut short, 1 bytes are missing"), ("stalls", "pack.zip: The read operation timed out|pack.zip: timed out")]
+)
+def test_an_archive_whose_connection_breaks_cannot_be_fetched_whatever_its_checksum(here, tmp_path, pack_url, cache, monkeypatch, fault, says):
+    url, digest = pack_url
+    assemble = agent._assemble
+    monkeypatch.setattr(agent, "_assemble", lambda modules: assemble(modules).replace(b"timeout=60", b"timeout=0.3"))
+    with pytest.raises(HostError, match=f"cannot fetch .*({says})") as caught:
+        converge_once(here, Archive(f"{tmp_path}/home", digest, f"{url}?{fault}", OWNER))
+    assert "check the URL" in (caught.value.next_step or "")
 
 
 def test_an_archive_that_another_agent_is_still_unpacking_is_waited_for_and_then_taken_as_it_is(tmp_path):
