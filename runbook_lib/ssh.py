@@ -127,7 +127,7 @@ class Host:
             ) from error
         transport = paramiko.Transport(wire)
         transport.set_keepalive(KEEPALIVE)
-        transport.banner_timeout = transport.auth_timeout = self.timeout
+        transport.banner_timeout = self.timeout
         pinned = dict(line.split()[:2] for line in self.at.host_keys)
         transport.get_security_options().key_types = [
             kind for kind in transport.get_security_options().key_types if kind in pinned or (kind.startswith("rsa-sha2") and "ssh-rsa" in pinned)
@@ -151,11 +151,18 @@ class Host:
         return transport
 
     def _sign_in(self, transport: paramiko.Transport, where: str) -> None:
-        """Authenticate the user. Raises HostError when the host accepts none of the keys."""
+        """Authenticate the user. Raises KeyRefused when the host refuses the deployment's key, HostError when it accepts none of the own ones or goes away."""
         for key in [self._key] if self._key else own_keys():
-            with suppress(paramiko.AuthenticationException):
-                transport.auth_publickey(self.at.user, key)
+            answered = threading.Event()
+            transport.auth_publickey(self.at.user, key, answered)  # without an event it raises one exception for a refusal and for no answer
+            in_time = answered.wait(self.timeout)
+            if transport.is_authenticated():
                 return
+            if not in_time or not transport.is_active():
+                step = "try again; then look at sshd in the console output"
+                if not self._key:
+                    step = "sshd takes only a few keys (MaxAuthTries): leave those that it knows in ssh-agent (ssh-add -l, ssh-add -d); else try again"
+                raise HostError(f"{self.name} {'gave no answer' if transport.is_active() else 'closed the connection'} while signing in", where, step)
         if self._key:
             raise KeyRefused(f"{self.name} refuses the deployment's key for {self.at.user}", where, "look into the console output for cloud-init's lines")
         raise HostError(
@@ -165,28 +172,26 @@ class Host:
     def run(self, command: str, stdin: bytes = b"", on_line: Callable[[str], None] | None = None, timeout: float = 900.0) -> Completed:
         """Run one command and return its result, whatever its exit status. Raises HostError when the connection is lost.
 
-        `on_line` is called with each line of stdout as it arrives. `timeout` is the longest silence in seconds, not the longest duration.
+        `on_line` is called with each whole line of stdout as it arrives. `timeout` is the longest silence in seconds, not the longest duration.
         """
         try:
-            channel = self._session()
-            channel.settimeout(timeout)
-            channel.exec_command(command)
-            writer = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)
-            errors: list[bytes] = []
-            reader = threading.Thread(target=_drain, args=(channel, errors), daemon=True)
-            writer.start()
-            reader.start()
-            out: list[str] = []
-            for line in channel.makefile("r", -1):
-                text = line if isinstance(line, str) else line.decode(errors="replace")
-                out.append(text)
-                if on_line:
-                    on_line(text.rstrip("\n"))
-            rc = channel.recv_exit_status()
-            if rc == -1 and not channel.get_transport().is_active():
-                raise EOFError("the connection broke")
-            reader.join(self.timeout)
-            channel.close()
+            with self._session() as channel:
+                channel.settimeout(timeout)
+                channel.exec_command(command)
+                writer = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)
+                errors: list[bytes] = []
+                reader = threading.Thread(target=_drain, args=(channel, errors), daemon=True)
+                writer.start()
+                reader.start()
+                out: list[str] = []
+                for line in channel.makefile("rb", -1):
+                    out.append(line.decode(errors="replace"))
+                    if on_line and line.endswith(b"\n"):  # else the connection broke, or the command was killed, in the middle of it
+                        on_line(out[-1].rstrip("\n"))
+                rc = channel.recv_exit_status()
+                if rc == -1 and not channel.get_transport().is_active():
+                    raise EOFError("the connection broke")
+                reader.join(self.timeout)
         except (TimeoutError, paramiko.SSHException, EOFError, OSError) as error:
             self.close()
             raise HostError(
@@ -240,11 +245,12 @@ def _feed(channel: paramiko.Channel, data: bytes) -> None:
 
 
 def _drain(channel: paramiko.Channel, into: list[bytes]) -> None:
-    try:
-        while data := channel.recv_stderr(65536):
-            into.append(data)
-    except OSError:
-        pass
+    with suppress(OSError):
+        while True:
+            with suppress(TimeoutError):  # a command may say nothing here until it fails; the end of the channel ends this
+                if not (data := channel.recv_stderr(65536)):
+                    return
+                into.append(data)
 
 
 @dataclass

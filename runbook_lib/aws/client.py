@@ -89,6 +89,7 @@ MAKERS, ENDERS = ("create_", "run_", "import_", "allocate_"), ("delete_", "termi
 
 # the last two: botocore met an answer that is not AWS's (a login page of the network, another server)
 FAILURES = (aws_errors.ClientError, aws_errors.BotoCoreError, ResponseParserError, KeyError)
+UNREACHED = (aws_errors.HTTPClientError, aws_errors.ConnectionError, aws_errors.EndpointConnectionError, aws_errors.IncompleteReadError)
 
 
 class Api:
@@ -160,6 +161,14 @@ class Api:
         paginator = self.client.get_paginator(operation)
         found = self._patiently(lambda: [item for page in paginator.paginate(**options) for item in page.get(key, [])], operation, options)
         return list(found)
+
+    def content(self, **options: Any) -> Iterator[bytes]:
+        """Yield the content of an S3 object in blocks. Raises CloudError, also when the connection breaks before its end."""
+        body = self.get_object(**options)["Body"]
+        try:
+            yield from body.iter_chunks(1 << 20)
+        except FAILURES as error:
+            raise translate(error, "s3:get_object", self.about) from None
 
 
 def _words(value: Any) -> Iterator[str]:
@@ -319,7 +328,7 @@ def translate(error: Exception, call: str, about: str) -> CloudError:
     found = CloudError(what, f"{call} at {about}", step)
     found.code, named = code, INVALID.search(message)
     found.parameter = named[1] if named else ""
-    unreached = isinstance(error, aws_errors.HTTPClientError | aws_errors.ConnectionError | aws_errors.EndpointConnectionError)
+    unreached = isinstance(error, UNREACHED)
     found.transient = unreached or code in (*THROTTLED, *SHORT[:1]) or code.startswith(("Internal", "ServiceUnavailable", "Unavailable"))
     return found
 
@@ -373,7 +382,9 @@ def _not_reached(error: Exception) -> tuple[str, str]:
         )
     if isinstance(error, aws_errors.ProfileNotFound):
         return f"{error}", "cloud.profile must be one of: aws configure list-profiles"
-    if isinstance(error, aws_errors.HTTPClientError | aws_errors.ConnectionError | aws_errors.EndpointConnectionError):
+    if isinstance(error, aws_errors.ResponseStreamingError | aws_errors.IncompleteReadError):
+        return f"the answer was cut short ({_one_line(error)})", "run this step again; does it happen again: " + here
+    if isinstance(error, UNREACHED):
         return f"the endpoint cannot be reached ({_one_line(error)})", here
     if isinstance(error, ResponseParserError | KeyError):
         return (

@@ -174,7 +174,7 @@ def _copy_https(url: str, out: IO[bytes]) -> str:
 def _copy_s3(s3: Api, bucket: str, key: str, out: IO[bytes]) -> str:
     url = f"s3://{bucket}/{key}"
     with _as_pack_error(url):
-        return _copy(s3.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(BLOCK), out)
+        return _copy(s3.content(Bucket=bucket, Key=key), out)
 
 
 def _copy(blocks: Iterator[bytes], out: IO[bytes]) -> str:

@@ -158,7 +158,7 @@ class BackupStore:
     def _read(self, folder: str) -> Backup:
         where = f"s3://{self.own.name}/{folder}/{MANIFEST}"
         try:
-            said = json.loads(self.own.s3.get_object(**self.own.bucket, Key=f"{folder}/{MANIFEST}")["Body"].read())
+            said = json.loads(b"".join(self.own.s3.content(**self.own.bucket, Key=f"{folder}/{MANIFEST}")))
             if said.pop("schema") != SCHEMA:
                 raise RunbookError("the backup was made by a newer runbook, or by none", where, "use that version; or look who wrote it")
             databases = tuple(_part(part) for part in said.pop("databases"))

@@ -24,7 +24,7 @@ KINDS = {
     "config_tree": "config_tree",
 }  # fmt: skip
 # further files that a file of KINDS needs
-NEEDS = {"mysql": ("mysql_backup", "transfer"), "archives": ("homes",), "parcel": ("homes", "transfer"), "updates": ("system",)}
+NEEDS = {"mysql": ("mysql_backup", "transfer"), "archives": ("homes", "transfer"), "parcel": ("homes", "transfer"), "updates": ("system",)}
 
 # The remote command. It reads the program's length and the program from stdin and runs it; the program reads the request from the same stdin.
 COMMAND = 'exec sudo -n python3 -IS -c \'import sys; i = sys.stdin.buffer; exec(compile(i.read(int(i.readline())), "runbook-agent", "exec"))\''

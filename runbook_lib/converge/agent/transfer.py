@@ -46,6 +46,12 @@ def blocks(source, doing):
         yield block
 
 
+def refuse_cut(source, place):
+    """Raise Failed when an answer that was read to its end lacks content: reading alone does not tell a connection that was closed early."""
+    if getattr(source, "length", None):
+        raise Failed("cannot fetch %s: cut short, %d bytes are missing" % (place, source.length))
+
+
 def send(path, way):
     """Send a file to its place, whole or not at all. Raises Failed."""
     with open(path, "rb") as source:
@@ -54,16 +60,19 @@ def send(path, way):
 
 def fetch(way, target, sha256):
     """Fetch a file to `target`. Raises Failed when it cannot be fetched or has another sha256; then it is not kept."""
-    digest = hashlib.sha256()
+    digest, place = hashlib.sha256(), way["url"].split("?")[0]
     handle = os.open(target + ".part", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         with os.fdopen(handle, "wb") as out, asked_of(way, "GET", "cannot fetch") as source:
             for block in blocks(source, "fetching"):
                 digest.update(block)
                 out.write(block)
+            refuse_cut(source, place)
         if digest.hexdigest() != sha256:
-            raise Failed("%s has sha256 %s, its manifest says %s: damaged" % (way["url"].split("?")[0], digest.hexdigest(), sha256))
+            raise Failed("%s has sha256 %s, its manifest says %s: damaged" % (place, digest.hexdigest(), sha256))
         os.replace(target + ".part", target)
+    except (TimeoutError, ConnectionError) as error:
+        raise Failed("cannot fetch %s: cut short (%s)" % (place, error))
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(target + ".part")

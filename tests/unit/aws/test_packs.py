@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from botocore.response import StreamingBody, URLLib3ProtocolError, URLLib3ReadTimeoutError
 
 from runbook_lib.aws import packs
 from runbook_lib.errors import CloudError, PackError
@@ -97,6 +98,33 @@ def test_a_full_disk_is_told_and_leaves_nothing(cloud: Cloud, pack: Path, monkey
         with pytest.raises(PackError, match="No space left"):
             packs.fetch(pack.as_uri(), sha(pack), cloud.aws)
     assert kept() == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (b"", "cut short"),
+        (URLLib3ProtocolError("Connection broken"), "cut short"),
+        (URLLib3ReadTimeoutError(None, None, "Read timed out."), "cannot be reached"),
+    ],
+    ids=["ends early", "breaks", "stalls"],
+)
+def test_an_object_whose_connection_breaks_is_the_clouds_fault_and_may_be_tried_again(
+    cloud: Cloud, pack: Path, monkeypatch: pytest.MonkeyPatch, fault: bytes | Exception, says: str
+) -> None:
+    url, read = upload(cloud, pack, "packs-cut"), iter([b"PK", fault])
+
+    class Wire:
+        def read(self, amount: int) -> bytes:
+            found = next(read)
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+    monkeypatch.setattr(cloud.aws.client("s3").client, "get_object", lambda **options: {"Body": StreamingBody(Wire(), 100)})
+    with pytest.raises(CloudError, match=says) as caught:
+        packs.fetch(url, None, cloud.aws)
+    assert caught.value.transient and kept() == []
 
 
 def test_an_object_is_fetched_once_as_long_as_it_is_the_same(cloud: Cloud, pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,6 +27,8 @@ from runbook_lib.converge.keystore import Keystore
 from runbook_lib.converge.resources import Absent, Directory, Edited, Exec, File
 from runbook_lib.errors import HostError, PlanOvertaken, Stopped
 from runbook_lib.ssh import Completed, Fleet
+from runbook_lib.waiting import wait_until
+from tests.support.local_host import LocalHost
 
 OWNER = subprocess.run(["sh", "-c", "echo $(id -un):$(id -gn)"], capture_output=True, text=True).stdout.strip()
 
@@ -220,13 +223,17 @@ def pack_url():
         entry.external_attr = 0o755 << 16
         z.writestr(entry, "#!/bin/sh\n")
         z.writestr("product-1.0/conf/a.xml", "<a/>")
-    data = buffer.getvalue()
+    data, ended = buffer.getvalue(), threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(200 if self.path == "/pack.zip" else 404)
+            self.send_response(404 if self.path == "/pack.zipx" else 200)
+            self.send_header("Content-Length", str(len(data) + (self.path != "/pack.zip")))
             self.end_headers()
             self.wfile.write(data)
+            if self.path == "/pack.zip?stalls":
+                self.wfile.flush()
+                ended.wait(60)
 
         def log_message(self, *args):
             pass
@@ -235,6 +242,7 @@ def pack_url():
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/pack.zip", hashlib.sha256(data).hexdigest()
+    ended.set()
     server.shutdown()
     server.server_close()
 
@@ -262,6 +270,54 @@ def test_a_wrong_archive_leaves_nothing_behind(here, tmp_path, pack_url, cache, 
     with pytest.raises(HostError, match="has sha256" if fault == "sha256" else "cannot fetch"):
         converge_once(here, wish)
     assert not Path(tmp_path / "home").exists() and not any(p.is_file() and p.suffix != ".part" for p in cache.glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"), [("cut", "pack.zip: cut short, 1 bytes are missing"), ("stalls", "pack.zip: The read operation timed out|pack.zip: timed out")]
+)
+def test_an_archive_whose_connection_breaks_cannot_be_fetched_whatever_its_checksum(here, tmp_path, pack_url, cache, monkeypatch, fault, says):
+    url, digest = pack_url
+    assemble = agent._assemble
+    monkeypatch.setattr(agent, "_assemble", lambda modules: assemble(modules).replace(b"timeout=60", b"timeout=0.3"))
+    with pytest.raises(HostError, match=f"cannot fetch .*({says})") as caught:
+        converge_once(here, Archive(f"{tmp_path}/home", digest, f"{url}?{fault}", OWNER))
+    assert "check the URL" in (caught.value.next_step or "")
+
+
+def test_an_archive_that_another_agent_is_still_unpacking_is_waited_for_and_then_taken_as_it_is(tmp_path):
+    """Its operator's connection broke, and the next run began at once."""
+    content, home = tmp_path / "content/product", tmp_path / "opt/home"
+    content.mkdir(parents=True), home.parent.mkdir()
+    (content / "a").write_text("a"), (content / "b").write_text("b")
+    subprocess.run(["tar", "-cf", f"{tmp_path}/product.tar", "-C", content.parent, "product"], check=True)
+    begun, go, waits = tmp_path / "begun", tmp_path / "go", tmp_path / "waits"
+    os.mkfifo(begun), os.mkfifo(go)
+    slow = tmp_path / "bin/tar"
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\nPATH=/usr/bin:/bin\ntar "$@" product/a && echo > {begun} && read go < {go} && tar "$@" product/b\n')
+    slow.chmod(0o755)
+    moved = {"/var/cache/runbook-archives": f"{tmp_path}/cache"}
+    first = LocalHost("here", moved, {"PATH": f"{slow.parent}:{os.environ['PATH']}"})
+    second = LocalHost("here", {**moved, "fcntl.flock(": f"open('{waits}', 'w').close(); fcntl.flock("})
+    archive = Archive(str(home), hashlib.sha256((tmp_path / "product.tar").read_bytes()).hexdigest(), f"file://{tmp_path}/product.tar", OWNER)
+    order = [archive.order({"sha256": None, "exists": False})]
+    with ThreadPoolExecutor() as pool:
+        unpacking = pool.submit(engine.ask, first, "apply", order)
+        begun.read_text()
+        following = pool.submit(engine.ask, second, "apply", order)
+        wait_until(lambda: waits.exists() or following.done(), 30, pause=0.01)
+        go.write_text("\n")
+        assert unpacking.result() == following.result() == {"applied": 1}
+    assert [path.name for path in home.parent.iterdir()] == ["home"]
+    assert {"a", "b"} < {path.name for path in home.iterdir()}
+
+
+def test_a_kept_archive_that_a_power_cut_left_incomplete_is_fetched_again(here, tmp_path, pack_url, cache):
+    url, digest = pack_url
+    cache.mkdir()
+    (cache / digest).write_bytes(b"PK")
+    converge_once(here, Archive(f"{tmp_path}/home", digest, url, OWNER))
+    assert (tmp_path / "home/conf/a.xml").read_text() == "<a/>"
 
 
 def test_a_lock_of_somebody_else_is_waited_for_and_any_other_failure_is_not(tmp_path: Path) -> None:

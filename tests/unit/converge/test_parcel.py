@@ -30,6 +30,8 @@ class Store:
     tmp: Path
     url: str
     body: bytes = b""
+    withheld: int = 0  # bytes of the body that its answer announces and does not send
+    ended: threading.Event | None = None  # what the answer then waits for; None: the connection is closed
 
     def asked(self, what: str, **spoilt: Any) -> dict[str, Any]:
         order = {
@@ -37,7 +39,7 @@ class Store:
             "to": {"url": self.url, "headers": {}}, "folders": ["webapps", "carbonapps"], "endings": [".war", ".car"],
             "sha256": sha256(self.body).hexdigest(), "holds": [*HELD], **spoilt,
         }  # fmt: skip
-        host: Any = LocalHost("db-1", {"/var/backups/runbook-mysql": str(self.tmp / "kept")})
+        host: Any = LocalHost("db-1", {"/var/backups/runbook-mysql": str(self.tmp / "kept"), "timeout=300": "timeout=1"})
         said: dict[str, Any] = {}
         ask(host, "apply", [order], said.update)
         return said
@@ -53,7 +55,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
             self.send_response(200)
             self.send_header("Content-Length", str(len(found.body)))
             self.end_headers()
-            self.wfile.write(found.body)
+            self.wfile.write(found.body[: len(found.body) - found.withheld])
+            if found.ended:
+                found.ended.wait(60)
 
         def do_PUT(self) -> None:
             found.body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -104,3 +108,13 @@ def test_a_damaged_one_is_told_with_the_way_out_and_nothing_of_it_stays(store: S
     with pytest.raises(HostError, match="its manifest says") as told:
         store.asked(what, **spoil(store))
     assert "restore an earlier backup" in (told.value.next_step or "") and store.stays() == []
+
+
+@pytest.mark.parametrize("stalls", [False, True])
+def test_one_whose_connection_breaks_is_not_called_damaged(store: Store, stalls: bool) -> None:
+    store.withheld, store.ended = 10, threading.Event() if stalls else None
+    with pytest.raises(HostError, match=r"cannot fetch .*/archives\.tar\.gz: cut short") as told:
+        store.asked("take")
+    assert "then run the step again" in (told.value.next_step or "") and store.stays() == []
+    if store.ended:
+        store.ended.set()
