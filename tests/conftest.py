@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if config.getoption("--fast"):
         for folder, needs in NOT_FAST.items():
             terminalreporter.write_line(f"LEFT OUT tests/{folder}: needs {needs}: ./runbook test")
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own way with SIGINT, which is ignored where the tests run in a shell's background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -126,14 +125,6 @@ def test_a_machine_that_is_off_is_told_at_once(before: list[Any]) -> None:
     with pytest.raises(HostError, match="not running: store-2"):
         failover.drill(deployment)
     assert before == []
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Python's own way with SIGINT, which is ignored where the tests run in a shell's background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 def pressed(number: int, cookies: str) -> Any:

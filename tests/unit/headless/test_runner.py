@@ -211,6 +211,7 @@ finally:
 """
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_chapter_that_is_interrupted_undoes_what_it_must_and_a_second_interrupt_ends_it_at_once(
     notebooks: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], times: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -158,14 +157,6 @@ def test_bars_are_full_when_all_is_done_and_move_where_nobody_knows_how_much_the
     assert [(event.host, event.done, event.of) for event in seen[2:]] == [("lb-1", 7, 7), ("db-1", 1, 1)]
     assert 'max="7" value="3"' in progress_._bar("lb-1", 3, 7) and "value" not in progress_._bar("db-1", 0, 0)
     assert str(Event("db-1", "first boot", "boots", 0, 0)) == "db-1: first boot, boots"
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Python's own way with SIGINT, which is ignored where the tests run in a shell's background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interruptible")
