@@ -10,7 +10,7 @@ from runbook_lib.chapters.exercises.card import course
 from tests.conftest import ROOT
 from tests.support.accessibility import hindrances
 from tests.support.deployments import Deployed
-from tests.support.jupyterlab_server import PATIENCE, Desk, chromium_running, idle, menu, picture
+from tests.support.jupyterlab_server import PATIENCE, Desk, chromium_running, idle, menu, picture, visit
 
 PART, EXERCISE, RIGHT, WRONG = "nginx", "nginx-1", "publisher-2", "publisher-1"
 
@@ -33,7 +33,7 @@ def test_a_person_starts_errs_takes_a_hint_passes_and_resets(desk: Desk, separat
     with chromium_running() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 3000})
         page.set_default_timeout(PATIENCE)
-        page.goto(f"{desk.url}/lab/tree/exercises/{PART}.ipynb?token=token&reset")
+        visit(page, f"{desk.url}/lab/tree/exercises/{PART}.ipynb?token=token&reset", ".jp-Notebook .jp-Cell")
         page.get_by_text("| Idle").wait_for()
         menu(page, "Run", "Run All Cells")
         card = page.locator(".rb-exercise-card")

@@ -19,7 +19,7 @@ from runbook_lib.topology.diagram import image
 from runbook_lib.topology.model import topology_of
 from tests.conftest import ROOT
 from tests.support.accessibility import pages_of
-from tests.support.jupyterlab_server import PATIENCE, chromium_running, jupyterlab
+from tests.support.jupyterlab_server import PATIENCE, chromium_running, jupyterlab, visit
 
 NARROW = {"width": 390, "height": 800}
 CHAPTER = "05_configure_nginx"
@@ -104,7 +104,7 @@ def test_pictures_of_an_executed_chapter_are_seen_by_who_did_not_run_it(page: An
     chapter.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}  # else JupyterLab asks which
     nbformat.write(chapter, tmp_path / "notebooks" / "seen.ipynb")
     with jupyterlab(tmp_path) as desk:
-        page.goto(f"{desk.url}/lab/tree/notebooks/seen.ipynb?token=token&reset")
+        visit(page, f"{desk.url}/lab/tree/notebooks/seen.ipynb?token=token&reset", ".jp-Notebook .jp-Cell")
         picture = page.get_by_role("img", name=f"lb-1 at {topology.lbs[0].address}")
         picture.wait_for(timeout=PATIENCE)
         assert picture.evaluate("image => image.complete && image.naturalWidth > 0")

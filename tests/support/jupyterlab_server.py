@@ -19,6 +19,7 @@ import httpx2
 import nbformat
 import pytest
 
+from runbook_lib.checks.sso.recorder import NETWORK_CHANGED
 from runbook_lib.checks.sso.screenshots import program
 from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.loader import load_spec
@@ -126,14 +127,34 @@ def chromium_running() -> Iterator[Any]:
             browser.close()
 
 
+def visit(page: Any, url: str, awaited: str) -> None:
+    """Open an address until there is what is awaited, a selector.
+
+    Chromium breaks off what a page loads when a network of this machine comes or goes, as those of a lab beside do, and JupyterLab stays
+    without that part: a person would load the page again.
+    """
+    from playwright.sync_api import Error
+
+    broken: list[str] = []
+    page.on("requestfailed", lambda request: broken.append(str(request.failure)))
+    for _ in range(5):
+        broken.clear()
+        try:
+            page.goto(url)
+            page.wait_for_selector(awaited, timeout=PATIENCE / 6)
+            return
+        except Error as error:
+            if not any(NETWORK_CHANGED in words for words in (*broken, str(error))):
+                break
+    page.wait_for_selector(awaited)
+
+
 def open_chapter(browser: Any, desk: Desk, name: str, run: bool = True) -> Any:
     """A new window on a chapter, its kernel ready; `run`: all of its cells are run."""
     page = browser.new_page(viewport={"width": 1400, "height": 4000})
     page.set_default_timeout(PATIENCE)
-    page.goto(f"{desk.url}/lab/tree/notebooks/{name}.ipynb?token=token&reset")
-    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    visit(page, f"{desk.url}/lab/tree/notebooks/{name}.ipynb?token=token&reset", "text=| Idle" if run else ".jp-Notebook .jp-Cell")
     if run:
-        page.get_by_text("| Idle").wait_for()
         menu(page, "Run", "Run All Cells")
     return page
 
