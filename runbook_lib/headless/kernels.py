@@ -109,7 +109,7 @@ def _end(kernel: KernelManager) -> None:
 def _sockets() -> Iterator[str]:
     """Give a folder of this run's own for its kernels' sockets, gone with the block. Folders of runs that were killed are removed."""
     for left in Path(tempfile.gettempdir()).glob("runbook-run-*-*"):
-        with suppress(OSError):  # another run has just removed it
+        with suppress(OSError, ValueError):  # another run has just removed it, or it is not of a run
             if left.stat().st_uid == os.getuid() and not _runs(int(left.name.split("-")[2])):
                 shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f"runbook-run-{os.getpid()}-") as folder:

@@ -264,9 +264,11 @@ def test_what_killed_runs_left_for_temporary_files_goes_with_the_next_run(notebo
         running.mkdir()
         gone = killed.with_name("runbook-run-1-gone")
         gone.symlink_to("nothing")  # as one that another run removes in this moment
+        other = killed.with_name("runbook-run-of-somebody")
+        other.mkdir()
         write(notebooks, "01_launch_ec2", "1")
         run([], last="01")
-        assert {*Path(temporary).iterdir()} == {running, gone}
+        assert {*Path(temporary).iterdir()} == {running, gone, other}
 
 
 def test_executed_notebooks_hold_no_secret_and_no_path_of_this_machine(notebooks: Path) -> None:
