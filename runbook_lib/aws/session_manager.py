@@ -40,6 +40,7 @@ PIECE = 1024  # bytes of payload in one message, as AWS's client and agent send 
 WINDOW = 64  # messages that may be unacknowledged
 RESEND_AFTER = 0.3  # seconds; the agent acknowledges nothing until it is connected to the port
 UNANSWERED = 60.0  # seconds without an acknowledgement after which the connection counts as broken, as for a direct one (ssh.py)
+CLOSING = 1.0  # seconds for the websocket's own end: all bytes have come by then, and who reads them is kept waiting as long
 ONLINE = "see in Systems Manager, Fleet Manager, whether the machine is Online: it needs the instance profile, the SSM Agent, and a way out to port 443"
 
 
@@ -116,7 +117,8 @@ def _websocket(aws: Aws, url: str, timeout: float) -> ClientConnection:
     """Return a connection to the websocket, not entered yet. AWS's own setting of a company's CA counts, as for its other clients."""
     authority, secured = aws.session.get_config_variable("ca_bundle"), url.startswith("wss:")
     options: dict[str, Any] = {"ssl": ssl.create_default_context(cafile=authority)} if secured and authority else {}
-    return open_websocket(url, compression=None, open_timeout=timeout, ping_interval=None, proxy=True if secured else None, **options)
+    options |= {"open_timeout": timeout, "close_timeout": CLOSING, "proxy": True if secured else None}
+    return open_websocket(url, compression=None, ping_interval=None, **options)
 
 
 def _terminate(ssm: Api, session_id: str) -> None:
