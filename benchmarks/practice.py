@@ -39,7 +39,7 @@ def main() -> None:
     options, busy = parser.parse_args(), os.getloadavg()[0]
     rows = ["| node | first boot | later boots | memory idle, after load | requests/s over TLS |", "|---|---|---|---|---|"]
     with tempfile.TemporaryDirectory() as folder:
-        greg, appserver = build(Path(folder) / "zips")
+        greg, appserver = build()
         nodes = Nodes({"greg": greg, "as": appserver}, Path(folder))
         try:
             for product, page in (("greg", "/store/pages/top-assets"), ("as", "/probe/")):

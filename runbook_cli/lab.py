@@ -13,7 +13,7 @@ from ec2lab.errors import LabError
 from ec2lab.machines.image import parse_names
 from ec2lab.paths import Lab, find_lab
 from ec2lab.prerequisites import check_machine, offer
-from wso2_practice.build import CACHE, build
+from wso2_practice.build import build
 
 from runbook_cli import browser, machines
 from runbook_cli.prerequisites import missing_packages
@@ -64,7 +64,7 @@ def up(
 
     def packs() -> Mapping[str, Sequence[Path]]:
         try:
-            return {PACK_BUCKET: build(CACHE / "packs")}
+            return {PACK_BUCKET: build()}
         except Exception as problem:  # the lab is useful without packs: report it and continue
             say(f"the practice packs could not be built, and the bucket {PACK_BUCKET} is empty: {problem}")
             return {PACK_BUCKET: []}

@@ -17,7 +17,7 @@ from runbook_lib.errors import PackError
 
 HERE = Path(__file__).resolve().parent
 JARS = Path("/usr/share/java")
-CACHE = Path(os.environ.get("RUNBOOK_CACHE", "/var/cache/runbook"))
+CACHE = Path(os.environ.get("RUNBOOK_CACHE", "/var/cache/runbook")) / "packs"
 PACKS = {"greg": "wso2greg-5.1.0", "as": "wso2as-5.3.0"}
 LIBRARIES = (  # Debian's jars that the server runs on, all of which run on Java 8; the MariaDB driver is not among them: the runbook installs it
     "tomcat9-annotations-api", "tomcat9-api", "tomcat9-catalina", "tomcat9-coyote", "tomcat9-el-api",
@@ -29,22 +29,17 @@ PACKAGES = "openjdk-17-jdk-headless libtomcat9-java libecj-java libderby-java"
 EPOCH = (2016, 2, 1, 0, 0, 0)
 
 
-def build(destination: Path) -> list[Path]:
-    """Write wso2greg-5.1.0.zip and wso2as-5.3.0.zip to `destination` and return their paths.
+def build() -> list[Path]:
+    """Return the paths of wso2greg-5.1.0.zip and wso2as-5.3.0.zip, which are made unless they are there. A path's content never changes.
 
     Raises PackError when the JDK or one of Debian's jars is missing, or the server does not compile.
     """
-    key = content_key()
-    destination.mkdir(parents=True, exist_ok=True)
-    built = []
-    for product, name in PACKS.items():
-        cached = CACHE / f"{name}-{key}.zip"
-        if not cached.exists():
-            _make(product, name, cached)
-        target = destination / f"{name}.zip"
-        shutil.copyfile(cached, target)
-        built.append(target)
-    return built
+    folder = CACHE / content_key()
+    built = {product: folder / f"{name}.zip" for product, name in PACKS.items()}
+    for product, path in built.items():
+        if not path.exists():
+            _make(product, path.stem, path)
+    return list(built.values())
 
 
 def content_key() -> str:

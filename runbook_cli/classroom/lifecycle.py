@@ -20,7 +20,6 @@ import httpx2
 from ec2lab.network import links
 from ec2lab.prerequisites import check_machine, offer
 from ec2lab.shell import processes
-from wso2_practice.build import CACHE as PACKS
 from wso2_practice.build import build
 
 from runbook_cli.classroom import certificate, labs, logins, request, software, users, walls
@@ -121,7 +120,7 @@ def _make(room: Room, say: Say) -> tuple[str, dict[str, str]]:
     AUTHORITY.chmod(0o644)
     room.write(ROOM)
     ROOM.chmod(0o600)
-    build(PACKS / "packs")  # a classroom without them is of no use, and a lab goes on without
+    build()  # a classroom without them is of no use, and a lab goes on without
     say(f"{len(room.learners)} learners have a home and their notebooks; their labs start")
     first, *others = room.learners  # the first lab builds what all of them share: the machines' image and the packs
     labs.ensure(first, room.memory_mb, room.processes)

@@ -15,11 +15,11 @@ DRIVER = Path("/usr/share/java/mariadb-java-client.jar")
 
 
 @pytest.fixture(scope="session")
-def packs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def packs() -> dict[str, Path]:
     need(shutil.which("javac"), "the practice packs are compiled: install openjdk-17-jdk-headless")
     from wso2_practice.build import build
 
-    greg, appserver = build(tmp_path_factory.mktemp("packs"))
+    greg, appserver = build()
     return {"greg": greg, "as": appserver}
 
 

@@ -49,6 +49,14 @@ class Placeholders(dict[str, str]):
         return f"[{name}]"
 
 
+def test_packs_that_are_there_are_not_written_again(packs: dict[str, Path]) -> None:
+    """A lab that starts must not change what another one is uploading."""
+    from wso2_practice.build import build
+
+    before = [(path, path.stat().st_mtime_ns, path.stat().st_ino) for path in packs.values()]
+    assert [(path, path.stat().st_mtime_ns, path.stat().st_ino) for path in build()] == before
+
+
 @pytest.mark.parametrize("product", ["greg", "as"])
 def test_every_class_of_a_pack_runs_on_java_8_the_products_own(packs: dict[str, Path], product: str) -> None:
     """Class files for newer versions, below META-INF/versions, are seen by these only."""
