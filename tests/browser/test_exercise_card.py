@@ -10,7 +10,7 @@ from runbook_lib.chapters.exercises.card import course
 from tests.conftest import ROOT
 from tests.support.accessibility import hindrances
 from tests.support.deployments import Deployed
-from tests.support.jupyterlab_server import PATIENCE, Desk, chromium_running, idle, menu, picture, visit
+from tests.support.jupyterlab_server import PATIENCE, Desk, chromium_running, idle, menu, picture
 
 PART, EXERCISE, RIGHT, WRONG = "nginx", "nginx-1", "publisher-2", "publisher-1"
 
@@ -30,20 +30,23 @@ def test_a_person_starts_errs_takes_a_hint_passes_and_resets(desk: Desk, separat
     exercises_for(separated, desk)
     deployment = separated.open()
     deployment.vault.delete(f"exercises/{EXERCISE}")  # another test may have passed it
+    from playwright.sync_api import expect
+
     with chromium_running() as browser:
         page = browser.new_page(viewport={"width": 1400, "height": 3000})
         page.set_default_timeout(PATIENCE)
-        visit(page, f"{desk.url}/lab/tree/exercises/{PART}.ipynb?token=token&reset", ".jp-Notebook .jp-Cell")
+        page.goto(f"{desk.url}/lab/tree/exercises/{PART}.ipynb?token=token&reset")
         page.get_by_text("| Idle").wait_for()
         menu(page, "Run", "Run All Cells")
         card = page.locator(".rb-exercise-card")
         button(card, "Start").wait_for()
-        assert button(card, "Check").is_disabled() and "○ open" in card.inner_text()
+        card.get_by_text("○ open").wait_for()
+        assert button(card, "Check").is_disabled()
         picture(page, "exercise-open")
 
         button(card, "Start").click()
         card.get_by_text(f"{EXERCISE} is started").first.wait_for()
-        assert button(card, "Start").is_disabled()
+        expect(button(card, "Start")).to_be_disabled(timeout=PATIENCE)
         button(card, "Check").click()
         card.locator(".rb-error").get_by_text("asks for an answer").first.wait_for()
         card.get_by_label("Answer").select_option(WRONG)
@@ -59,7 +62,7 @@ def test_a_person_starts_errs_takes_a_hint_passes_and_resets(desk: Desk, separat
         assert hindrances(page, ".rb-exercise-card") == []
         button(card, "Reset").click()
         card.get_by_text("the deployment is as its parameters want it").first.wait_for()
-        assert not button(card, "Start").is_disabled()
+        expect(button(card, "Start")).to_be_enabled(timeout=PATIENCE)
         idle(page)
     assert [record.points for row, record in course(deployment).rows if row.id == EXERCISE] == [4]
     assert not deployment.nginx.plan()

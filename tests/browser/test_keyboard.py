@@ -59,13 +59,13 @@ def test_every_group_of_the_form_is_reached_and_changed_without_a_mouse(browser:
     page.get_by_text("✔ 6 machines").wait_for()
     page.get_by_label("Pattern", exact=True).focus()
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.getAttribute('role')") == "tab"
+    page.wait_for_function("document.activeElement.getAttribute('role') === 'tab'")
     for group in ("cloud", "product", "java", "database", "nginx", "memory", "timeouts"):
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Enter")
         page.get_by_role("tab", name=group, selected=True).wait_for()
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.labels[0].textContent") == "timeouts.running"
+    page.wait_for_function("document.activeElement.labels?.[0]?.textContent === 'timeouts.running'")
     page.keyboard.press("Control+a")
     page.keyboard.type("0")
     page.keyboard.press("Tab")
@@ -77,7 +77,7 @@ def test_every_field_of_the_form_has_a_name(browser: Any, desk: Desk) -> None:
     page.get_by_text("✔ 6 machines").wait_for()
     named = "element => (element.labels && [...element.labels].some(label => label.textContent.trim())) || element.getAttribute('aria-label')"
     fields = page.locator(".jp-OutputArea input, .jp-OutputArea select")
-    assert fields.count() > 30
+    fields.nth(30).wait_for(state="attached")
     assert all(field.evaluate(named) for field in fields.all())
 
 
@@ -96,7 +96,7 @@ def test_states_in_colour_are_readable_in_both_themes(browser: Any, desk: Desk, 
     desk.setting("apputils-extension/themes", f'{{"theme": "JupyterLab {theme}"}}')
     page = open_chapter(browser, desk, "states")
     page.get_by_text("2 of 8 checks passed").wait_for()
-    assert page.evaluate("document.body.dataset.jpThemeLight") == str(theme == "Light").lower()
+    page.wait_for_function("light => document.body.dataset.jpThemeLight === light", arg=str(theme == "Light").lower())
     marks = page.locator(".rb-table tbody td:first-child")
     assert marks.all_inner_texts() == ["✔ pass", "✘ fail", "- skipped", "? undecided"] * 2
     assert [mark.inner_text() for mark in marks.all() if mark.evaluate(CONTRAST) < 4.5] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from runbook_lib.topology.diagram import image
 from runbook_lib.topology.model import topology_of
 from tests.conftest import ROOT
 from tests.support.accessibility import pages_of
-from tests.support.jupyterlab_server import PATIENCE, chromium_running, jupyterlab, visit
+from tests.support.jupyterlab_server import PATIENCE, chromium_running, jupyterlab
 
 NARROW = {"width": 390, "height": 800}
 CHAPTER = "05_configure_nginx"
@@ -71,6 +72,8 @@ def test_every_page_of_the_book_is_as_narrow_as_a_telephone(book: Path, page: An
 
 
 def test_the_book_is_searched_and_darkened_and_its_slides_are_turned_from_a_file(book: Path, page: Any) -> None:
+    from playwright.sync_api import expect
+
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.set_viewport_size({"width": 1280, "height": 800})
@@ -79,18 +82,20 @@ def test_the_book_is_searched_and_darkened_and_its_slides_are_turned_from_a_file
     page.keyboard.type("wso2carbon")
     page.keyboard.press("Enter")
     page.locator("#search-results a", has_text="Configure the Application Server nodes").first.click()
-    assert page.url.partition("?")[0].endswith("03_configure_as_nodes.html")
+    page.wait_for_url(re.compile(r"/03_configure_as_nodes\.html(\?|$)"))
     page.get_by_role("button", name="Color mode").click()
     page.locator(".theme-change-button[data-mode=dark]").click()
-    assert page.locator("html[data-theme=dark]").count() == 1
+    page.locator("html[data-theme=dark]").wait_for()
     page.goto((book / "as-cluster/06_verify_as_cluster.slides.html").as_uri())
     seen = page.locator(".slide:visible")
     first = seen.inner_text()
     page.keyboard.press("ArrowRight")
+    expect(seen).to_have_attribute("aria-label", re.compile("slide 2 of"))
     assert seen.count() == 1 and seen.inner_text() != first
     page.keyboard.press("End")
-    assert page.locator("#place").inner_text().split(" / ")[0] == page.locator("#place").inner_text().split(" / ")[1]
+    expect(page.locator("#place")).to_have_text(re.compile(r"^(\d+) / \1$"))
     page.keyboard.press("Home")
+    expect(seen).to_have_attribute("aria-label", re.compile("slide 1 of"))
     assert seen.inner_text() == first
     assert asked and all(url.startswith(("file:", "data:")) for url in asked)
 
@@ -104,8 +109,8 @@ def test_pictures_of_an_executed_chapter_are_seen_by_who_did_not_run_it(page: An
     chapter.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}  # else JupyterLab asks which
     nbformat.write(chapter, tmp_path / "notebooks" / "seen.ipynb")
     with jupyterlab(tmp_path) as desk:
-        visit(page, f"{desk.url}/lab/tree/notebooks/seen.ipynb?token=token&reset", ".jp-Notebook .jp-Cell")
+        page.goto(f"{desk.url}/lab/tree/notebooks/seen.ipynb?token=token&reset")
         picture = page.get_by_role("img", name=f"lb-1 at {topology.lbs[0].address}")
         picture.wait_for(timeout=PATIENCE)
-        assert picture.evaluate("image => image.complete && image.naturalWidth > 0")
+        page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=picture.element_handle())
         assert topology.lbs[0].address not in page.locator(".jp-OutputArea").inner_text()

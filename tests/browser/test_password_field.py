@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.deployments import Deployed, in_lab
-from tests.support.jupyterlab_server import Desk, chapters_for, chromium_running, idle, jupyterlab, open_chapter, picture, save
+from tests.support.jupyterlab_server import PATIENCE, Desk, chapters_for, chromium_running, idle, jupyterlab, open_chapter, picture, save
 
 ADMIN = "carbon-admin-password"
 TYPED = "Typed0In1The2Browser"
@@ -35,6 +35,8 @@ def desk(planned: Deployed, tmp_path: Path) -> Iterator[Desk]:
 
 
 def test_a_typed_password_is_in_ssm_and_in_nothing_that_jupyterlab_keeps(desk: Desk, planned: Deployed) -> None:
+    from playwright.sync_api import expect
+
     with chromium_running() as browser:
         page = open_chapter(browser, desk, "00_start_here")
         field = page.get_by_label(ADMIN)
@@ -44,8 +46,8 @@ def test_a_typed_password_is_in_ssm_and_in_nothing_that_jupyterlab_keeps(desk: D
         field.fill(TYPED)
         field.press("Enter")
         page.get_by_text(f"{ADMIN} is stored in SSM").wait_for()
-        assert field.input_value() == ""
-        assert "● set" in page.locator(".widget-hbox", has=field).inner_text()
+        page.locator(".widget-hbox", has=field).get_by_text("● set").wait_for()
+        expect(field).to_have_value("", timeout=PATIENCE)
         page.get_by_label("db/wso2_user").fill("wrong one")
         page.get_by_label("db/wso2_user").press("Enter")
         page.locator(".rb-error", has_text="allowed: 12 to 30").wait_for()

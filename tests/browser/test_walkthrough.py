@@ -30,8 +30,11 @@ def chapter(desk: Desk) -> Iterator[OpenChapter]:
 
 
 def test_a_newcomer_chooses_errs_corrects_and_saves(chapter: OpenChapter, desk: Desk, separated: Deployed) -> None:
+    from playwright.sync_api import expect
+
     page = chapter("00_start_here")
     page.get_by_text("✔ 6 machines").wait_for()
+    page.locator(".rb-pattern img").nth(3).wait_for()
     assert page.locator(".rb-pattern img").count() == 4
     page.get_by_role("tab", name="cloud").click()
     page.get_by_label("cloud.disk_gb").fill("5")
@@ -39,7 +42,7 @@ def test_a_newcomer_chooses_errs_corrects_and_saves(chapter: OpenChapter, desk: 
     card = page.locator(".rb-error")
     card.get_by_text("cloud.disk_gb = 5").wait_for()
     assert "from 8 to 1000" in card.inner_text()
-    assert page.locator("button:has-text('Save')").is_disabled()
+    expect(page.locator("button:has-text('Save')")).to_be_disabled(timeout=PATIENCE)
     picture(page, "00-wrong-value")
     page.get_by_label("cloud.disk_gb").fill("30")
     page.get_by_label("cloud.disk_gb").press("Enter")
@@ -91,7 +94,7 @@ def test_a_chapter_shows_where_things_stand_and_verifies(chapter: OpenChapter, d
     page = chapter("05_configure_nginx", dark)
     page.get_by_text(re.compile(r"(\d+) of \1 checks passed")).first.wait_for()
     page.wait_for_function("document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt').length >= 6")
-    assert page.evaluate("document.body.dataset.jpThemeLight") == ("false" if dark else "true")
+    page.wait_for_function("light => document.body.dataset.jpThemeLight === light", arg="false" if dark else "true")
     assert page.locator(".rb-error").count() == 0
     board = page.locator(".rb-status").inner_text()
     assert "6 of 6 machines run" in board

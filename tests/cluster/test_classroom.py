@@ -25,7 +25,7 @@ from runbook_cli.classroom import certificate, users
 from runbook_cli.classroom.room import AUTHORITY, ENVIRONMENT, INSTRUCTOR, RUN, Learner, Room
 from tests.support.accessibility import hindrances
 from tests.support.classroom import NAMES, Classroom, as_learner, classroom, everything, require_classroom_machine, running
-from tests.support.jupyterlab_server import PATIENCE, chromium_running, menu, picture, visit
+from tests.support.jupyterlab_server import PATIENCE, chromium_running, menu, picture
 from tests.support.lab_fixtures import eventually
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
@@ -87,7 +87,7 @@ def grace(room: Classroom) -> Learner:
 
 
 def open_notebook(page: Any, room: Classroom, learner: str, chapter: str) -> None:
-    visit(page, f"{room.url}/user/{learner}/lab/tree/work/greg-single/notebooks/{chapter}.ipynb?reset", ".jp-Notebook .jp-Cell")
+    page.goto(f"{room.url}/user/{learner}/lab/tree/work/greg-single/notebooks/{chapter}.ipynb?reset")
     page.get_by_role("tab", name=f"{chapter}.ipynb").wait_for()
     page.get_by_text("| Idle").wait_for()
 

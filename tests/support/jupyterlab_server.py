@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,12 @@ import httpx2
 import nbformat
 import pytest
 
-from runbook_lib.checks.sso.recorder import NETWORK_CHANGED
 from runbook_lib.checks.sso.screenshots import program
 from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.loader import load_spec
 from tests.conftest import ROOT, need
 from tests.support.deployments import Deployed, with_parameters
+from tests.support.quiet_network import SOCKS, quiet_network
 
 PICTURES = ROOT / "runs" / "pictures"
 PATIENCE = 120_000  # milliseconds; a deadline, not a pause
@@ -116,8 +116,11 @@ def chromium_running() -> Iterator[Any]:
     need(program(), "no Chromium is installed (apt-get install chromium-headless-shell)")
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=program(), args=["--no-sandbox"])
+    with ExitStack() as opened:
+        apart = os.geteuid() == 0  # who is not root has no lab either, and so no networks that come and go
+        with opened.enter_context(quiet_network()).entered() if apart else nullcontext():
+            play = opened.enter_context(sync_playwright())
+        browser = play.chromium.launch(executable_path=program(), args=["--no-sandbox", *(SOCKS if apart else [])])
         try:
             yield browser
         finally:
@@ -127,33 +130,12 @@ def chromium_running() -> Iterator[Any]:
             browser.close()
 
 
-def visit(page: Any, url: str, awaited: str) -> None:
-    """Open an address until there is what is awaited, a selector.
-
-    Chromium breaks off what a page loads when a network of this machine comes or goes, as those of a lab beside do, and JupyterLab stays
-    without that part: a person would load the page again.
-    """
-    from playwright.sync_api import Error
-
-    broken: list[str] = []
-    page.on("requestfailed", lambda request: broken.append(str(request.failure)))
-    for _ in range(5):
-        broken.clear()
-        try:
-            page.goto(url)
-            page.wait_for_selector(awaited, timeout=PATIENCE / 6)
-            return
-        except Error as error:
-            if not any(NETWORK_CHANGED in words for words in (*broken, str(error))):
-                break
-    page.wait_for_selector(awaited)
-
-
 def open_chapter(browser: Any, desk: Desk, name: str, run: bool = True) -> Any:
     """A new window on a chapter, its kernel ready; `run`: all of its cells are run."""
     page = browser.new_page(viewport={"width": 1400, "height": 4000})
     page.set_default_timeout(PATIENCE)
-    visit(page, f"{desk.url}/lab/tree/notebooks/{name}.ipynb?token=token&reset", "text=| Idle" if run else ".jp-Notebook .jp-Cell")
+    page.goto(f"{desk.url}/lab/tree/notebooks/{name}.ipynb?token=token&reset")
+    page.wait_for_selector("text=| Idle" if run else ".jp-Notebook .jp-Cell")
     if run:
         menu(page, "Run", "Run All Cells")
     return page
