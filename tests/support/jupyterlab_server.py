@@ -148,7 +148,8 @@ def menu(page: Any, name: str, entry: str) -> None:
 
 
 def idle(page: Any) -> None:
-    """Until the kernel has nothing more to do."""
+    """Until the kernel has nothing more to do: its status alone says so between two cells too, and while one listens to its buttons."""
+    page.wait_for_function("![...document.querySelectorAll('.jp-InputArea-prompt')].some(prompt => prompt.textContent.includes('*'))")
     page.get_by_text("| Idle").wait_for()
 
 
