@@ -11,11 +11,10 @@ from typing import Any
 from botocore.exceptions import ClientError
 from ec2lab import status
 from ec2lab.lifecycle import client
+from ec2lab.machines.image import first_user
 from ec2lab.paths import Lab
 
 from runbook_lib.aws.host_keys import Pinned
-
-LOGIN_USER = "admin"
 
 
 def hosts(lab: Lab) -> dict[str, str]:
@@ -81,4 +80,4 @@ def ssh(lab: Lab, wanted: str, command: list[str]) -> int:
         key.write_text(private if private.endswith("\n") else private + "\n")
         known.write_text("".join(f"{address} {line}\n" for line in pinned))
         options = ["-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes"]
-        return subprocess.call(["ssh", "-i", str(key), *options, f"{LOGIN_USER}@{address}", *command])
+        return subprocess.call(["ssh", "-i", str(key), *options, f"{first_user(instance)}@{address}", *command])

@@ -64,7 +64,11 @@ def read_table(source: Traversable) -> Any:
 def write_whole(path: Path, text: str, mode: int | None = None) -> None:
     """Write `text` to the file in one step, so that no reader sees a partial file. `mode`: of the file; None: as the process makes files."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    if mode is not None:
-        beside.chmod(mode)
-    os.replace(beside, path)
+    try:
+        beside.write_text(text, encoding="utf-8")
+        if mode is not None:
+            beside.chmod(mode)
+        os.replace(beside, path)
+    except BaseException:  # a disk that is full is no fuller by what was begun
+        beside.unlink(missing_ok=True)
+        raise

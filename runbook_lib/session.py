@@ -167,6 +167,7 @@ class Session:
         if down:
             raise HostError(f"not running: {', '.join(down)}", self.spec.deployment, "run chapter 01: it launches and starts machines")
         wanted = {name: self._address(name, instance) for name, instance in found.items() if instance.state == "running" and name not in without}
+        wanted = {name: at for name, at in wanted.items() if at.via in wanted or at.via not in here}  # what leads to the others does not run
         if self._hosts is None or {name: host.at for name, host in self._hosts.hosts.items()} != wanted:
             if self._hosts:
                 self._hosts.close()

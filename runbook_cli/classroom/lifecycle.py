@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,22 +62,18 @@ def up(wanted: Wanted, say: Say) -> None:
         request.port(wanted.port)
         software.require(wanted.assume_yes, say)
         offer(missing_packages(), wanted.assume_yes, say)
-        file = logins.new_file(wanted.logins) if wanted.logins else None
         hub_port, proxy_port, page_port = _free_ports(3)
         room = Room(learners, wanted.port, hub_port, proxy_port, page_port, memory, wanted.processes, certificate.hosts(wanted.hosts))
         began = time.monotonic()
-        try:
-            fingerprint, passwords = _make(room, say)
-        except BaseException:  # also when interrupted: half a classroom is of no use
-            say("the classroom could not be made: what was begun is removed")
-            _sweep(lambda text: None)
+        with users.new_file(wanted.logins, "the list of logins") if wanted.logins else nullcontext() as file:
+            try:
+                fingerprint, passwords = _make(room, say)
+            except BaseException:  # also when interrupted: half a classroom is of no use
+                say("the classroom could not be made: what was begun is removed")
+                _sweep(lambda text: None)
+                raise
             if file is not None:
-                os.close(file)
-                Path(str(wanted.logins)).unlink(missing_ok=True)
-            raise
-    if file is not None:
-        with os.fdopen(file, "w") as out:
-            out.write(f"{room.url}\n{logins.listed(passwords)}\n")
+                file.write(f"{room.url}\n{logins.listed(passwords)}\n".encode())
     say(f"the classroom is up after {time.monotonic() - began:.0f} s: {room.url}")
     say(f"certificate (SHA-256): {fingerprint}\nits authority, for browsers: {AUTHORITY}")
     say(f"each learner may take {room.memory_mb} MB and {room.processes} processes and threads, machines included\n")
@@ -165,12 +161,13 @@ def down(say: Say, archive: Path | None = None) -> None:
         if not found():
             say("there is no classroom on this machine")
             return
-        _end(hub_pids())
-        people = users.made()
-        users.end_processes([user.pw_uid for user in people])
-        if archive is not None:
-            users.keep_runs(people, archive)
-            say(f"the learners' runs are kept in {archive}")
+        with users.new_file(archive, "the archive") if archive else nullcontext() as file:  # what it refuses is told before anything ends
+            _end(hub_pids())
+            people = users.made()
+            users.end_processes([user.pw_uid for user in people])
+            if file is not None:
+                users.keep_runs(people, file)
+                say(f"the learners' runs are kept in {archive}")
         _sweep(say)
     say("the classroom is down: nothing of it is left but the cached environment and proxy")
 

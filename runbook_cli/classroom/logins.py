@@ -10,9 +10,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from runbook_cli.classroom.users import give_to_caller
-from runbook_lib.errors import RunbookError
-
 LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # none that look alike: passwords are read from paper
 GROUPS, IN_GROUP = 4, 4  # 79 bits
 
@@ -37,16 +34,6 @@ def fits(name: str, password: str, file: Path) -> bool:
     rows: dict[str, list[str]] = json.loads(file.read_text())
     salt, wanted = rows.get(name, ["00" * 16, ""])
     return hmac.compare_digest(_hash(password, bytes.fromhex(salt)).hex(), wanted)
-
-
-def new_file(path: Path) -> int:
-    """Create the file for the logins, which who called sudo alone can read. Raises RunbookError when it is there already."""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as problem:
-        raise RunbookError(f"the logins cannot be written: {problem.strerror}", str(path), "name a file that does not exist, in a folder that does") from None
-    give_to_caller(handle)
-    return handle
 
 
 def listed(passwords: Mapping[str, str]) -> str:

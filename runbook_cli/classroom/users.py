@@ -9,9 +9,11 @@ import shutil
 import signal
 import subprocess
 import tarfile
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from ec2lab.shell import run
 
@@ -141,27 +143,41 @@ def remove(user: pwd.struct_passwd) -> None:
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def keep_runs(users: Sequence[pwd.struct_passwd], archive: Path) -> None:
-    """Write the learners' runs into a tar archive that who called sudo alone can read. Raises RunbookError when there is such a file already."""
+@contextmanager
+def new_file(path: Path, what: str) -> Iterator[IO[bytes]]:
+    """Give the block a new file that who called sudo alone can read; a block that fails leaves none. `what`: its name in the error.
+
+    Raises RunbookError before the block when the file is there already or cannot be made.
+    """
     try:
-        handle = os.open(archive, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        file = open(path, "xb", opener=partial(os.open, mode=0o600))  # noqa: SIM115 (the block below closes it, or removes it)
     except OSError as problem:
-        raise RunbookError(
-            f"the archive cannot be written: {problem.strerror}", str(archive), "name a file that does not exist, in a folder that does"
-        ) from None
-    give_to_caller(handle)
-    with os.fdopen(handle, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as tar:
-        for user in users:
-            folder = HOME / "homes" / user.pw_name / "runbook" / "runs"
-            if folder.is_dir() and not folder.is_symlink():
-                tar.add(folder, f"{user.pw_name}/runs", filter=_ordinary)
+        raise RunbookError(f"{what} cannot be written: {problem.strerror}", str(path), "name a file that does not exist, in a folder that does") from None
+    try:
+        os.fchown(file.fileno(), int(os.environ.get("SUDO_UID", os.getuid())), int(os.environ.get("SUDO_GID", os.getgid())))
+        yield file
+        file.close()
+    except BaseException:
+        path.unlink(missing_ok=True)
+        with suppress(OSError):  # what a full disk did not take
+            file.close()
+        raise
+
+
+def keep_runs(users: Sequence[pwd.struct_passwd], archive: IO[bytes]) -> None:
+    """Write the learners' runs into the file as a tar archive. Raises RunbookError when that cannot be done."""
+    try:
+        with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+            for user in users:
+                folder = HOME / "homes" / user.pw_name / "runbook" / "runs"
+                if folder.is_dir() and not folder.is_symlink():
+                    tar.add(folder, f"{user.pw_name}/runs", filter=_ordinary)
+        archive.flush()
+    except OSError as problem:
+        step = "the homes are as they were: make room, or name a file elsewhere, then run this again"
+        raise RunbookError(f"the learners' runs cannot be kept: {problem.strerror}", str(archive.name), step) from None
 
 
 def _ordinary(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     """Leave out what is neither a file nor a folder: links that a learner made may point anywhere."""
     return entry if entry.isreg() or entry.isdir() else None
-
-
-def give_to_caller(handle: int) -> None:
-    """Make an open file the one of who called sudo, or of root where nobody did."""
-    os.fchown(handle, int(os.environ.get("SUDO_UID", os.getuid())), int(os.environ.get("SUDO_GID", os.getgid())))

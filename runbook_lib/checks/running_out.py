@@ -9,16 +9,19 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runbook_lib import pki
 from runbook_lib.check import Check, answered
+from runbook_lib.errors import HostError
 from runbook_lib.launch import secrets
 from runbook_lib.topology.prices import OLD, prices, stale
 
 if TYPE_CHECKING:
     from runbook_lib.session import Session
+    from runbook_lib.ssh import Fleet
 
 CHAPTER = "01_launch_ec2"
 CERTIFICATE, DISK, PRICES = "certificate", "disk", "prices"
@@ -60,7 +63,8 @@ class Level:
 
 def levels(deployment: Session) -> list[Level]:
     """Return every level of a deployment. Raises HostError when a machine does not answer, CloudError when Parameter Store does not."""
-    return [*certificates(deployment), *disks(deployment), price_age(deployment.spec.cloud.region)]
+    found = [level for read in disks(deployment).values() for level in read.result()]
+    return [*certificates(deployment), *found, price_age(deployment.spec.cloud.region)]
 
 
 def checks_of(found: list[Level]) -> list[Check]:
@@ -83,11 +87,19 @@ def certificate(name: str, ends: datetime.datetime) -> Level:
     return Level(CERTIFICATE, f"certificate-{name}", title, name, left, pki.RENEW_DAYS, LAST_DAYS, words, {"ends": ends.timestamp()})
 
 
-def disks(deployment: Session) -> Iterator[Level]:
-    """Yield the level of every file system of every machine."""
-    said = deployment.fleet().each(lambda host: host.run(DF, timeout=30).stdout, [node.name for node in deployment.topology.nodes])
-    for node, text in said.items():
-        yield from file_systems(node, text)
+def disks(deployment: Session) -> dict[str, Future[list[Level]]]:
+    """Return the levels of every machine's file systems by the node's name, all asked at once. A result raises HostError for a machine that does not answer."""
+    nodes = [node.name for node in deployment.topology.nodes]
+    running = {name for name, machine in deployment.instances().items() if machine.state == "running"} - deployment.out_of_reach().keys()
+    hosts = deployment.fleet(without=set(nodes) - running)
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        return {node: pool.submit(_disk, hosts, node) for node in nodes}
+
+
+def _disk(hosts: Fleet, node: str) -> list[Level]:
+    if node not in hosts.hosts:
+        raise HostError(f"not running, or out of reach: {node}", node, "run chapter 01: it launches and starts machines")
+    return list(file_systems(node, hosts[node].run(DF, timeout=30).stdout))
 
 
 def file_systems(node: str, text: str) -> Iterator[Level]:

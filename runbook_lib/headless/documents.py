@@ -99,6 +99,11 @@ def of_backups(deployment: str, place: str, found: Iterable[Backup]) -> Document
     return {"schema": SCHEMA, "deployment": deployment, "place": place, "backups": [of_backup(each) for each in found]}
 
 
+def of_restore(deployment: str, backup: Backup | None, folder: Path) -> Document:
+    """Return what a restore did in the run of this folder; None for the backup where the deployment begins anew, without data."""
+    return {"schema": SCHEMA, "deployment": deployment, "ok": True, "backup": of_backup(backup) if backup else None, "run": str(folder)}
+
+
 def of_error(error: RunbookError) -> Document:
     """Return what kept a command from its result."""
     return {

@@ -6,12 +6,13 @@ It serves every command that has `--every`: a `Repeated` says what is done and h
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import re
 import shlex
 import sys
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,11 @@ EVEN = tuple(
 )
 LATEST = 15  # minutes after the full hour or minute that it begins at most: not every machine asks the same cloud in the same second
 AT_A_STOP = 150  # seconds for all deployments to come to a safe point
+SYSTEM = Path("/etc/systemd/system")
 MARK = "# Made by runbook"  # in files that we may replace
-CARRIED = ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CONFIG_FILE")  # of this shell: names, never a secret
+CARRIED = ("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CONFIG_FILE", "RUNBOOK_RUNS", "RUNBOOK_SMTP")  # of this shell: names, never a secret
+PATHS = ("AWS_CONFIG_FILE", "RUNBOOK_RUNS")  # of these: as seen from this shell's folder
+SECRET = "RUNBOOK_WEBHOOK"  # most such addresses hold a token: a person writes it where it is kept
 KEPT = "~/.config/runbook/environment"  # where a person keeps what is secret or special, read by the unit
 KERNEL = "runbook"  # the kernel of our environment as Jupyter knows it, for Airflow, which has an environment of its own
 
@@ -45,6 +49,11 @@ class Repeated:
     minutes: int
     notebook: Path | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def subject(self) -> tuple[str, ...]:
+        """The command's verb and files, without its options: what it is done to."""
+        return tuple(itertools.takewhile(lambda word: not word.startswith("-"), self.words))
 
 
 def interval(text: str, option: str = "--every") -> int:
@@ -72,6 +81,12 @@ def program() -> tuple[str, ...]:
     return (str(door),) if os.access(door, os.X_OK) and door.is_file() else (sys.executable, "-m", "runbook_lib")
 
 
+def carried() -> dict[str, str]:
+    """Return the variables of this shell that a command needs which somebody else begins."""
+    found = {name: os.environ[name] for name in CARRIED if os.environ.get(name)}
+    return {name: os.path.abspath(os.path.expanduser(value)) if name in PATHS else value for name, value in found.items()}
+
+
 def units(task: Repeated) -> dict[str, str]:
     """Return the service and the timer of systemd by their files' names.
 
@@ -80,13 +95,13 @@ def units(task: Repeated) -> dict[str, str]:
     """
     head = f"{MARK} {task.words[0]} … --every {in_words(task.minutes)}: the same command makes it anew.\n"
     late = min(task.minutes // 10, LATEST)
-    variables = {"PATH": os.environ.get("PATH", os.defpath), "RUNBOOK_HOME": str(ROOT), **{name: os.environ[name] for name in CARRIED if name in os.environ}}
+    variables = {"PATH": os.environ.get("PATH", os.defpath), "RUNBOOK_HOME": str(ROOT), **carried()}
     service = [
         "[Unit]", f"Description={_escaped(f'{task.title}, every {in_words(task.minutes)}')}",
         "", "[Service]", "Type=oneshot", f"WorkingDirectory={_escaped(str(ROOT))}",
         *(f"Environment={_quoted(f'{name}={value}')}" for name, value in variables.items()),
         "EnvironmentFile=-%E/runbook/environment",
-        f"ExecStart={' '.join(_quoted(word).replace('$', '$$') for word in (*program(), *task.words))}",
+        f"ExecStart={_command((*program(), *task.words))}",
         "KillMode=mixed", "KillSignal=SIGINT", f"TimeoutStopSec={AT_A_STOP}",
     ]  # fmt: skip
     when = [f"OnCalendar={calendar(task.minutes)}", "Persistent=true"] if task.minutes in EVEN else ["OnBootSec=15min", f"OnUnitActiveSec={task.minutes}min"]
@@ -110,7 +125,8 @@ def calendar(minutes: int) -> str:
 def cron(task: Repeated) -> str:
     """Return the line for a crontab. Raises RunbookError for an interval that cron cannot say.
 
-    cron starts a command whether the one before has ended or not: `flock` leaves it out then.
+    cron starts a command whether the one before has ended or not: `flock` leaves it out then, without a word. Of one that failed cron sends a mail,
+    for then alone something is printed. The lock is that of these params files: another deployment of the same name is not left out.
     """
     if task.minutes not in EVEN:
         near = [in_words(each) for each in (max(e for e in EVEN if e < min(task.minutes, WEEK)), min((e for e in EVEN if e > task.minutes), default=WEEK))]
@@ -119,8 +135,12 @@ def cron(task: Repeated) -> str:
     minute = zlib.crc32(task.name.encode()) % LATEST
     times = {WEEK: f"{minute} 0 * * 0", DAY: f"{minute} 0 * * *", HOUR: f"{minute} * * * *"}
     fallback = f"*/{task.minutes} * * * *" if task.minutes < HOUR else f"{minute} */{task.minutes // HOUR} * * *"
-    own = shlex.quote(f"work/{task.name}")
-    command = f"mkdir -p work && flock -n {own}.lock {shlex.join((*program(), *task.words))} >> {own}.log 2>&1"
+    own = f"work/{task.name}"
+    lock = shlex.quote(f"{own}-{zlib.crc32(_command(task.subject).encode()):08x}.lock")
+    variables = [f"{name}={value}" for name, value in carried().items()]
+    words = shlex.join((*(("env", *variables) if variables else ()), *program(), *task.words))
+    failed = shlex.join(("echo", f"{task.name} failed: see {ROOT / own}.log"))
+    command = f"mkdir -p work && flock -n -E 0 {lock} {words} >> {shlex.quote(own)}.log 2>&1 || {failed}"
     line = f"cd {shlex.quote(str(ROOT))} && {command}".replace("%", "\\%")  # cron makes a line end of a bare %
     return f"{times.get(task.minutes, fallback)} {line}"
 
@@ -174,19 +194,21 @@ def airflow(task: Repeated) -> str:
 def unit_folder() -> Path:
     """Return where units lie: root's among the system's, anybody else's among their own."""
     if os.geteuid() == 0:
-        return Path("/etc/systemd/system")
+        return SYSTEM
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd" / "user"
 
 
 def offer(task: Repeated, form: str, say: Callable[[Any], None], agreed: Callable[[str], bool], folder: Path | None = None) -> int:
     """Print the task's form; write the units of systemd once `agreed` says so to a question. Return 0.
 
-    `folder`: where units go; None: where systemd looks for those of this user. Raises RunbookError for a file there that is not ours.
+    `folder`: where units go; None: where systemd looks for those of this user. Raises RunbookError for a file there that is not ours, or that does the
+    same with other files: the deployment of another params file may have the same name, and would lose its timer.
     """
     if form != "systemd":
         say(Essential(cron(task) if form == "cron" else airflow(task).rstrip("\n")))
         return 0
     place, made = folder or unit_folder(), units(task)
+    _refuse_other_files(task, place)
     changed = {place / name: text for name, text in made.items() if _before(place / name) != text}
     for path, text in changed.items():
         say(Essential(f"{path}\n\n{_shown(path, text)}"))
@@ -212,6 +234,16 @@ def _before(path: Path) -> str | None:
     return text
 
 
+def _refuse_other_files(task: Repeated, place: Path) -> None:
+    """Raise RunbookError when a service of that name does the same with other files."""
+    path = place / f"{task.name}.service"
+    found = re.search(r"^ExecStart=(.*)$", _before(path) or "", re.MULTILINE)
+    if found and not re.search(rf" {re.escape(_command(task.subject))}( -|$)", found[1]):
+        off = f"{_control(place)[0]} disable --now {task.name}.timer, then remove both files"
+        step = f"give this one's deployment or sweep another name, or end that one first: {off}"
+        raise RunbookError(f"{task.name} is there, and is of other files: {found[1]}", str(path), step)
+
+
 def _shown(path: Path, text: str) -> str:
     """Return a new unit whole, and of one that is there what would change."""
     before = _before(path)
@@ -219,17 +251,33 @@ def _shown(path: Path, text: str) -> str:
 
 
 def _next_steps(task: Repeated, place: Path) -> str:
-    own = place != Path("/etc/systemd/system")
-    control, journal = ("systemctl --user", "journalctl --user") if own else ("systemctl", "journalctl")
+    own = place != SYSTEM
+    control, journal = _control(place)
+    kept = KEPT if own else "/etc/runbook/environment"
     steps = [
         ("on", f"{control} daemon-reload && {control} enable --now {task.name}.timer"),
         *([("also without a login", "loginctl enable-linger")] if own else []),
         ("when next", f"{control} list-timers {task.name}.timer"),
         ("what it says", f"{journal} -u {task.name}.service"),
         ("off", f"{control} disable --now {task.name}.timer, then remove both files"),
-        ("credentials", f"as in every shell of this user, or lines NAME=VALUE in {KEPT if own else '/etc/runbook/environment'}"),
+        ("credentials", f"as in every shell of this user, or lines NAME=VALUE in {kept}"),
+        *(
+            [("webhook", f"a secret, so not in the unit: write the line {SECRET}=… into {kept}, with the address that this shell has")]
+            if SECRET in os.environ
+            else []
+        ),
     ]
     return "written; now:\n" + "\n".join(f"  {name + ':':22}{words}" for name, words in steps)
+
+
+def _control(place: Path) -> tuple[str, str]:
+    """Return how units of this folder are switched, and how their journal is read."""
+    return ("systemctl", "journalctl") if place == SYSTEM else ("systemctl --user", "journalctl --user")
+
+
+def _command(words: Iterable[str]) -> str:
+    """Return a command line as a unit has it: $ begins a variable."""
+    return " ".join(_quoted(word).replace("$", "$$") for word in words)
 
 
 def _escaped(text: str) -> str:

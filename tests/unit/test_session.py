@@ -94,6 +94,18 @@ def test_a_machine_that_goes_is_connected_to_where_its_key_is_pinned_and_a_probe
     assert {*Session.fleet(opened).hosts} == {"db-1", "lb-1", "greg-1", "greg-2"}  # type: ignore[arg-type]
 
 
+def test_behind_a_machine_that_does_not_run_nobody_is_connected_to() -> None:
+    topology = topology_of(load_spec("params/greg-single.lab.yaml"))
+    opened = SimpleNamespace(
+        topology=topology,
+        instances=lambda: {name: SimpleNamespace(state="stopped" if name == "lb-1" else "running", role="") for name in EVERY},
+        vault=SimpleNamespace(get=lambda name: pki.make_ssh_key()),
+        _address=lambda name, _: Address(name, "192.0.2.1", "admin", ("ssh-ed25519 AAAA",), via="lb-1" if name == "greg-1" else ""),
+        _bastion=lambda: None, _dial=lambda: None, _hosts=None,
+    )  # fmt: skip
+    assert {*Session.fleet(opened, without={"lb-1"}).hosts} == {"db-1"}  # type: ignore[arg-type]
+
+
 def test_in_one_look_the_cloud_is_asked_once_for_its_machines_whatever_lies_inside_of_it() -> None:
     asked: list[str] = []
 

@@ -9,10 +9,10 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ec2lab.errors import LabError, lab_command
 from ec2lab.paths import CACHE
@@ -128,6 +128,11 @@ class Image:
     @property
     def recipe(self) -> Recipe:
         return RECIPES[self.name]
+
+
+def first_user(instance: Mapping[str, Any]) -> str:
+    """Return the first user of a machine by its instance's root device, as in DescribeInstances. An image made of a machine has that of the recipe below."""
+    return next((recipe.user for recipe in RECIPES.values() if recipe.root_device == instance.get("RootDeviceName")), Recipe.user)
 
 
 def parse_names(text: str) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """How far each learner is: his lab's machines, the chapters and exercises that its Parameter Store records, what his programs take, his last error.
 
-Learners write all of this, so nothing of it is believed to be well-formed, and nothing waits for a lab that does not answer.
+Learners write all of this, so nothing of it is believed to be well-formed, every text is printable, and nothing waits for a lab that does not answer.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from runbook_lib.spec.chapters import CHAPTERS, chapters_of
 
 PREFIX = "/runbook/"
 MOST_DEPLOYMENTS, MOST_PAGES = 8, 20
+LONGEST = 400  # characters of a text
 RECENT = LIBRARY / "runbook_cli" / "classroom" / "page" / "recent.py"  # where learners can read it, as they can the environment
 PATIENCE = Config(proxies={}, retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=4)
 DONE, LEAKS, FAILED, APPLIED, OPEN = "verified", "leaks, as expected", "failed", "applied, not verified", "to do"
@@ -69,13 +70,19 @@ def of(learner: Learner) -> LearnerProgress:
     memory, processes = labs.usage(learner)
     runs = _recent(learner)
     errors = sorted((found["error"] for found in runs.values() if isinstance(found.get("error"), dict)), key=lambda error: str(error.get("utc")))
-    known: dict[str, Any] = {"memory_mb": memory, "processes": processes, "error": errors[-1] if errors else {}}
+    error = {name: printable(errors[-1].get(name)) for name in ("utc", "chapter", "what")} if errors else {}
+    known: dict[str, Any] = {"memory_mb": memory, "processes": processes, "error": error}
     try:
         machines = _machines(learner.lab)
         deployments = _deployments(_parameters(learner.lab), {name: str(found.get("pattern")) for name, found in runs.items()})
     except (LabError, BotoCoreError, ClientError, ResponseParserError, OSError) as problem:
         return LearnerProgress(learner.name, learner.number, trouble=f"the lab does not answer ({type(problem).__name__})", **known)
     return LearnerProgress(learner.name, learner.number, machines, deployments, **known)
+
+
+def printable(text: object) -> str:
+    """Return a learner's text so that any page and any terminal takes it: no control characters, no half of a pair of surrogates, and not without end."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text)[:LONGEST])
 
 
 def _client(lab: Lab, service: str) -> Any:
@@ -87,7 +94,7 @@ def _client(lab: Lab, service: str) -> Any:
 def _machines(lab: Lab) -> tuple[tuple[str, str], ...]:
     reservations = _client(lab, "ec2").describe_instances()["Reservations"]
     found = [each for reservation in reservations for each in reservation["Instances"] if each["State"]["Name"] != "terminated"]
-    return tuple(sorted((_name(each), each["State"]["Name"]) for each in found))
+    return tuple(sorted((printable(_name(each)), printable(each["State"]["Name"])) for each in found))
 
 
 def _name(instance: Mapping[str, Any]) -> str:
@@ -122,7 +129,7 @@ def _deployment(name: str, parameters: Mapping[str, str], pattern: str) -> Deplo
         wanted |= {chapter.name for chapter in chapters_of(pattern)}
     states = {chapter: _state(records["chapters"].get(chapter)) for chapter in CHAPTERS if chapter in wanted}
     exercises = [str(record.get("state")) for record in records["exercises"].values()]
-    return DeploymentProgress(name, states, {words: exercises.count(state) for state, words in EXERCISES.items() if state in exercises})
+    return DeploymentProgress(printable(name), states, {words: exercises.count(state) for state, words in EXERCISES.items() if state in exercises})
 
 
 def _below(parameters: Mapping[str, str], prefix: str) -> dict[str, dict[str, Any]]:

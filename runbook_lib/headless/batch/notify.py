@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def notify(found: Mapping[str, Any], folder: Path, webhook: str | None, mail: st
         content["failed"] = [{"name": row["name"], "state": row["state"], "words": row["words"]} for row in found["rows"] if not row["ok"]]
         if why := post(webhook, content):
             yield why
-    if mail and (why := send(letter(words, found, folder, mail))):
+    if mail and (why := send(partial(letter, words, found, folder, mail))):
         yield why
 
 

@@ -66,20 +66,19 @@ def restore(spec: Spec, at: str, source: str, confirmed: Callable[[str], str], s
             say(Essential(deployment.backups.restore(chosen.time, source, confirm)))
             folder = deployment.journal.folder
     if as_json:
-        print(
-            documents.written(
-                {"schema": documents.SCHEMA, "deployment": spec.deployment, "ok": True, "backup": documents.of_backup(chosen), "run": str(folder)}
-            )
-        )
+        print(documents.written(documents.of_restore(spec.deployment, chosen, folder)))
     return 0
 
 
-def begin_anew(spec: Spec, confirmed: Callable[[], str], say: Say) -> int:
+def begin_anew(spec: Spec, confirmed: Callable[[], str], say: Say, as_json: bool = False) -> int:
     """Forget the data that is gone, and return 0: the next run boots the nodes on empty databases."""
     confirm = confirmed()
     with runner.opened(spec) as deployment, runner.one_verb(deployment, "restore-run", say):
         deployment.backups.begin_anew(confirm)
+        folder = deployment.journal.folder
     say(Essential(f"{spec.deployment} begins anew: ./runbook run PARAMS boots its nodes on empty databases"))
+    if as_json:
+        print(documents.written(documents.of_restore(spec.deployment, None, folder)))
     return 0
 
 

@@ -33,9 +33,13 @@ def _restore(args: argparse.Namespace) -> int:
     if args.empty and (args.at or args.source):
         raise RunbookError("--empty restores nothing, so --at and --from mean nothing with it", args.params, "give one or the other")
     if args.empty:
-        return backups.begin_anew(spec, lambda: confirmed(args, spec.deployment, f"{spec.deployment} will begin anew, without its data", "touched"), say)
-    ask = partial(confirmed, args, spec.deployment, done="restored")
-    return backups.restore(spec, args.at, args.source, lambda found: ask(f"The databases of {spec.deployment} become those of {found}"), say, args.json)
+        ask = partial(confirmed, args, spec.deployment, f"{spec.deployment} will begin anew, without its data", "touched")
+        return backups.begin_anew(spec, ask, say, args.json)
+
+    def agreed(found: str) -> str:
+        return confirmed(args, spec.deployment, f"The databases of {spec.deployment} become those of {found}", "restored")
+
+    return backups.restore(spec, args.at, args.source, agreed, say, args.json)
 
 
 def _drill(args: argparse.Namespace) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
 import threading
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from runbook_lib.headless import documents
 from runbook_lib.headless.schedule import Repeated, interval
 from runbook_lib.headless.terminal import Essential
 from runbook_lib.headless.watch import messages, metrics, record
-from runbook_lib.headless.watch.look import BUSY, DRIFT, FAILED, OK, Pass, watched
+from runbook_lib.headless.watch.look import BUSY, DRIFT, ERROR, FAILED, OK, Deviation, Pass, watched, worst
 from runbook_lib.redaction import redactor
 from runbook_lib.spec.loader import find_params, load_spec
 from runbook_lib.tables import text_table
@@ -47,10 +49,13 @@ class Watcher:
         """Make one pass over every deployment; write down, tell and print what it found, and return the records in the order of the params files."""
         with ThreadPoolExecutor(min(AT_ONCE, len(self.params))) as several:
             found = list(several.map(self._pass, self.params))
-        records = [self._told(record.noted(record.read(one.deployment), one, params), say) for params, one in zip(self.params, found, strict=True)]
-        if self.metrics:
-            metrics.write(self.metrics, records)
+        records = [self._told(one, params, say) for params, one in zip(self.params, found, strict=True)]
         _print(records, say)
+        if self.metrics:
+            try:
+                metrics.write(self.metrics, records)
+            except OSError as error:
+                say(Essential(f"Prometheus reads old figures: {self.metrics} cannot be written: {error.strerror}"))
         return records
 
     def _pass(self, params: str) -> Pass:
@@ -62,8 +67,25 @@ class Watcher:
         except Exception as error:  # nobody sits before it: what was not foreseen is told as well
             return record.broken(_named(params, self.overrides), f"{type(error).__name__}: {error}", type(error).__name__)
 
-    def _told(self, found: record.Record, say: Say) -> record.Record:
-        """Tell who is to be told, and write the record: what could not be told is tried again by the next pass."""
+    def _told(self, one: Pass, params: str, say: Say) -> record.Record:
+        """Write the record of a pass, and tell who is to be told: what could not be told is tried again by the next pass.
+
+        Where the record cannot be written nobody is told, for every pass would tell the same again. That is a finding of its own, and the others go on.
+        """
+        before = record.read(one.deployment)
+        found = record.noted(before, one, params)
+        try:
+            record.write(found)
+            self._tell(found, say)
+        except OSError as error:
+            words = f"nobody is told, for the record cannot be written: {record.file_of(one.deployment)}: {error.strerror}"
+            findings = (*one.findings, Deviation(ERROR, "record", words))
+            found = record.noted(before, replace(one, findings=findings, state=worst({each.key: each for each in findings})), params)
+        return found
+
+    def _tell(self, found: record.Record, say: Say) -> None:
+        """Tell each channel what it is due, and write down which were. Raises OSError when that cannot be written."""
+        told = False
         for channel, address in (("webhook", self.webhook), ("mail", self.mail)):
             what = record.due(found, channel, self.again) if address else ""
             if not what:
@@ -72,10 +94,14 @@ class Watcher:
             if channel == "webhook":
                 trouble = messages.post(address, record.content_of(found, text, what))
             else:
-                trouble = messages.send(messages.mail_to(address, text, redactor.redact(record.letter_of(found))))
-            say(Essential(trouble)) if trouble else record.told(found, channel)
-        record.write(found)
-        return found
+                trouble = messages.send(partial(messages.mail_to, address, text, redactor.redact(record.letter_of(found))))
+            if trouble:
+                say(Essential(trouble))
+            else:
+                record.told(found, channel)
+                told = True
+        if told:
+            record.write(found)
 
 
 def watch(given: argparse.Namespace, overrides: Mapping[str, Any], say: Say, every_so_often: Callable[[Repeated], int]) -> int:
@@ -99,11 +125,12 @@ def watch(given: argparse.Namespace, overrides: Mapping[str, Any], say: Say, eve
 
 def watch_of(given: argparse.Namespace, overrides: Mapping[str, Any]) -> Watcher:
     """Return what the command asks for. Raises RunbookError for what is wrong before anything is looked at."""
-    if "@" not in (given.mail or "@"):
+    if given.mail and not messages.ADDRESS.fullmatch(given.mail):
         raise RunbookError(f"{given.mail!r} is no address", "--mail", "such as ops@example.org")
-    doubled = [name for name in given.several if given.several.count(name) > 1]
-    if doubled:
-        raise RunbookError(f"{doubled[0]} is named twice", " ".join(given.several), "name each deployment once")
+    names = [_named(params, overrides) for params in given.several]
+    if doubled := [name for name in names if names.count(name) > 1]:
+        where = " ".join(params for params, name in zip(given.several, names, strict=True) if name == doubled[0])
+        raise RunbookError(f"these are of one deployment, {doubled[0]}: its record and its figures would be mixed", where, "name each deployment once")
     path = metrics.writable(given.metrics) if given.metrics else None
     return Watcher(tuple(given.several), overrides, messages.webhook(), given.mail or "", path, timedelta(minutes=interval(given.again, "--again")))
 
@@ -124,9 +151,9 @@ def repeated(given: argparse.Namespace, asked: Watcher) -> Repeated:
 
 
 def _short(names: Sequence[str]) -> str:
-    """Return the names in one word that is no name of another set of them."""
-    joined = "-".join(names)
-    return joined if len(joined) <= LONG_NAME else f"{names[0][:LONG_NAME]}-{zlib.crc32(joined.encode()):08x}"
+    """Return the names in one word that is no name of another set of them: no deployment's name has an underscore, and none is empty."""
+    joined = "_".join(names)
+    return joined if len(joined) <= LONG_NAME else f"{names[0]}__{hashlib.sha256(joined.encode()).hexdigest()[:16]}"
 
 
 def keep_watching(asked: Watcher, minutes: int, say: Say, stop: threading.Event | None = None) -> None:
@@ -150,7 +177,9 @@ def document(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _named(params: str, overrides: Mapping[str, Any]) -> str:
-    """Return the deployment's name from a params file that cannot be used: what it says, or the name of the file."""
+    """Return the deployment's name, also from a params file that cannot be used: what it says, or the name of the file."""
+    with suppress(Exception):
+        return load_spec(params, overrides).deployment
     try:
         said = re.search(r"^deployment:\s*[\"']?([\w.-]+)", find_params(params).read_text(encoding="utf-8"), re.MULTILINE)
     except (RunbookError, OSError, UnicodeDecodeError):

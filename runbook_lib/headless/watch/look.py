@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from runbook_lib.aws.lock import holder
 from runbook_lib.changes import Pending
 from runbook_lib.check import Check
-from runbook_lib.checks.running_out import Level, checks_of, levels
-from runbook_lib.errors import RunbookError
+from runbook_lib.checks.running_out import Level, certificates, checks_of, disks, price_age
+from runbook_lib.errors import CloudError, RunbookError
 from runbook_lib.evidence.journal import Journal, now
 from runbook_lib.headless import runner
 from runbook_lib.redaction import redactor
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from runbook_lib.chapters.deployment import Deployment
 
 OK, DRIFT, FAILED, UNREACHABLE, BUSY, ERROR = "ok", "drift", "failed", "unreachable", "busy", "error"
-WORST_FIRST = (BUSY, ERROR, DRIFT, UNREACHABLE, FAILED)
+WORST_FIRST = (BUSY, DRIFT, ERROR, UNREACHABLE, FAILED)
 AGAIN = 10.0  # seconds from the first look to the end of the last one, at least
 LONGEST = 300  # characters of a line
 
@@ -82,12 +82,13 @@ class Look:
 
     @contextmanager
     def asking(self, what: str) -> Iterator[None]:
-        """Add the block's error as a finding: unreachable when the same may succeed later, failed otherwise."""
+        """Add the block's error as a finding: unreachable when the same may succeed later, an error when the cloud refuses to be asked, failed otherwise."""
         try:
             yield
         except RunbookError as error:
             where = f" ({error.where})" if error.where else ""
-            self.add(UNREACHABLE if error.transient else FAILED, f"{what} {type(error).__name__}", f"{(error.what.splitlines() or [''])[0]}{where}")
+            kind = UNREACHABLE if error.transient else ERROR if isinstance(error, CloudError) else FAILED
+            self.add(kind, f"{what} {type(error).__name__}", f"{(error.what.splitlines() or [''])[0]}{where}")
 
     def planned(self, pending: Pending) -> None:
         change = pending.change
@@ -120,7 +121,7 @@ def look(spec: Spec) -> Look:
 
 
 def _ask_all(deployment: Deployment, found: Look) -> None:
-    """Ask for plans, quiet checks and levels. A chapter that cannot be asked does not keep the others from it."""
+    """Ask for plans, quiet checks and levels. What cannot be asked, a chapter or a machine, keeps nobody from the others."""
     for chapter in chapters_of(deployment.spec.pattern):
         part = getattr(deployment, chapter.attribute)
         with found.asking(f"plan {chapter.name}"):
@@ -129,10 +130,15 @@ def _ask_all(deployment: Deployment, found: Look) -> None:
         with found.asking(f"checks {chapter.name}"):
             for check in part.checks(quiet=True):
                 found.checked(check)
-    with found.asking("levels"):
-        found.levels = levels(deployment)
-        for check in checks_of(found.levels):
-            found.checked(check)
+    found.levels.append(price_age(deployment.spec.cloud.region))
+    with found.asking("certificates"):
+        found.levels += certificates(deployment)
+    with found.asking("disks"):
+        for node, read in disks(deployment).items():
+            with found.asking(f"disks {node}"):
+                found.levels += read.result()
+    for check in checks_of(found.levels):
+        found.checked(check)
 
 
 def watched(spec: Spec, look_at: Callable[[Spec], Look] = look) -> Pass:

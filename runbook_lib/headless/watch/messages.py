@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import smtplib
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.message import EmailMessage
 from typing import Any
 
@@ -17,6 +18,8 @@ SECONDS = 20.0
 RELAY = "RUNBOOK_SMTP"  # HOST or HOST:PORT of the mail relay
 WEBHOOK = "RUNBOOK_WEBHOOK"  # the address, where it should not stand in a file: most hold a token
 
+ADDRESS = re.compile(r"[^\s@<>(),:;\"\\\[\]]+@[\w-]+(\.[\w-]+)*")  # of one mailbox: what `mail_to` can write into a head
+
 
 def post(address: str, content: Mapping[str, Any]) -> str:
     """Send the content as JSON; return "" once it was taken, else why not, without the address."""
@@ -27,14 +30,15 @@ def post(address: str, content: Mapping[str, Any]) -> str:
     return ""
 
 
-def send(message: EmailMessage) -> str:
-    """Send a mail by the relay of $RUNBOOK_SMTP, or this machine's own; return "" once it was taken, else why not."""
+def send(letter: Callable[[], EmailMessage]) -> str:
+    """Send what `letter` makes by the relay of $RUNBOOK_SMTP, or this machine's own; return "" once it was taken, else why not."""
     host, _, port = os.environ.get(RELAY, "localhost").partition(":")
     try:
+        message = letter()
         with smtplib.SMTP(host, int(port or 25), timeout=SECONDS) as relay:
             relay.send_message(message)
-    except (OSError, smtplib.SMTPException, ValueError) as error:
-        return f"no mail was sent to {message['To']} by {host}: {error}; ${RELAY} names another relay"
+    except (OSError, smtplib.SMTPException, ValueError, LookupError) as error:  # the last one: an address that cannot be read
+        return f"no mail was sent by {host}: {error}; ${RELAY} names another relay"
     return ""
 
 

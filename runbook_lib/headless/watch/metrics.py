@@ -5,6 +5,7 @@ Its format is Prometheus's text format 0.0.4. node_exporter reads `*.prom` in it
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -36,12 +37,14 @@ Sample = tuple[str, Mapping[str, str], float]
 
 
 def writable(file: str) -> Path:
-    """Return the path of the file. Raises RunbookError for one that node_exporter would not read, or whose folder does not exist."""
+    """Return the path of the file. Raises RunbookError for one that node_exporter would not read, or whose folder is none or not ours to write."""
     path = Path(file).resolve()
     if path.suffix != ENDING:
         raise RunbookError(f"node_exporter reads files that end with {ENDING}", f"--metrics {file}", f"name it {path.stem or 'runbook'}{ENDING}")
     if not path.parent.is_dir():
         raise RunbookError("there is no such folder", f"--metrics {file}", "give the folder of node_exporter's --collector.textfile.directory")
+    if not os.access(path.parent, os.W_OK):
+        raise RunbookError("its folder cannot be written by this user", f"--metrics {file}", f"let this user write into {path.parent}, or name another folder")
     return path
 
 

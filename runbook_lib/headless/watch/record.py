@@ -13,16 +13,19 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import runs
 from runbook_lib.evidence.journal import now
 from runbook_lib.files import write_whole
 from runbook_lib.headless.watch.look import BUSY, DRIFT, ERROR, FAILED, OK, UNREACHABLE, Deviation, Pass, in_a_line
 from runbook_lib.redaction import redactor
+from runbook_lib.spec.loader import find_params
 
 SCHEMA = 1
 FOLDER = "_watch"  # beside the deployments' folders; no deployment can have this name
 KEPT = 50  # changes of state
 MOST = 100  # lines of one kind
+SLACK = 0.9  # of --again: a pass that is due then begins some minutes later or earlier
 ALARM, STILL, WELL = "alarm", "still", "well"
 Record = dict[str, Any]
 
@@ -49,20 +52,41 @@ def write(record: Mapping[str, Any]) -> None:
 
 
 def noted(before: Mapping[str, Any], found: Pass, params: str) -> Record:
-    """Return the record after this pass."""
+    """Return the record after this pass. It begins anew where the one before is of another params file, though of a deployment of the same name.
+
+    What is behind a machine or a cloud that does not answer was not seen: its levels stay, and what was told of it is not told again when it is seen again.
+    """
+    file = str(_file(params))
+    before = before if before.get("file", file) == file else {}
+    unseen = any(finding.kind in (BUSY, UNREACHABLE, ERROR) for finding in found.findings)
     newest, decided = _document(found), before.get("decided")
     changes = list(before.get("changes", ()))
     if found.state != BUSY:
         since = decided["since"] if decided and decided["state"] == found.state else found.when
         if not decided or decided["state"] != found.state:
             changes.append({"when": found.when, "state": found.state, "line": newest["line"]})
-        decided = {**newest, "since": since}
+        kept = _unread(decided["levels"], newest["levels"]) if decided and unseen else []
+        decided = {**newest, "since": since, "levels": [*newest["levels"], *kept]}
     current = set(decided["keys"]) if decided else set()
-    told = {channel: {**one, "keys": [key for key in one["keys"] if key in current]} for channel, one in before.get("told", {}).items()}
+    told = {channel: {**one, "keys": [key for key in one["keys"] if unseen or key in current]} for channel, one in before.get("told", {}).items()}
     return {
-        "schema": SCHEMA, "deployment": found.deployment, "params": params, "newest": newest, "decided": decided,
+        "schema": SCHEMA, "deployment": found.deployment, "params": params, "file": file, "newest": newest, "decided": decided,
         "told": told, "changes": changes[-KEPT:],
     }  # fmt: skip
+
+
+def _file(params: str) -> Path:
+    """Return the whole path of a params file, also of one that there is not."""
+    try:
+        return find_params(params)
+    except RunbookError:
+        return Path(params).absolute()
+
+
+def _unread(before: list[Record], now: list[Record]) -> list[Record]:
+    """Return the levels of the pass before that this one has not."""
+    read = {(level["kind"], level["place"]) for level in now}
+    return [level for level in before if (level["kind"], level["place"]) not in read]
 
 
 def _document(found: Pass) -> Record:
@@ -87,13 +111,14 @@ def due(record: Mapping[str, Any], channel: str, again: timedelta) -> str:
         return WELL if bad else ""
     if not bad or set(decided["keys"]) - set(told["keys"]):
         return ALARM
-    return STILL if datetime.fromisoformat(decided["when"]) - datetime.fromisoformat(told["when"]) >= again else ""
+    return STILL if datetime.fromisoformat(decided["when"]) - datetime.fromisoformat(told["when"]) >= SLACK * again else ""
 
 
 def told(record: Record, channel: str) -> None:
     """Note that the channel was told what was decided last."""
-    decided = record["decided"]
-    record["told"] = {**record["told"], channel: {"state": decided["state"], "keys": decided["keys"], "when": decided["when"], "line": decided["line"]}}
+    decided, known = record["decided"], record["told"].get(channel, {}).get("keys", ())
+    keys = list(dict.fromkeys((*decided["keys"], *known)))[: 2 * MOST]
+    record["told"] = {**record["told"], channel: {"state": decided["state"], "keys": keys, "when": decided["when"], "line": decided["line"]}}
 
 
 def words_of(record: Mapping[str, Any], channel: str, what: str) -> str:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from ipaddress import IPv4Network
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from runbook_cli.classroom import logins, room, walls
+from runbook_cli.classroom import cli, lifecycle, logins, room, users, walls
 from runbook_cli.classroom.page import progress, recent
+from runbook_lib.errors import RunbookError
 
 ADA, GRACE = room.seats(["ada", "grace"], IPv4Network("10.160.0.0/16"))
 
@@ -88,6 +95,71 @@ def test_the_last_error_of_the_newest_run_is_found(tmp_path: Path) -> None:
     journal(tmp_path, "mine", "20260102T000000Z", *lines)
     error = {"utc": "2026-01-02T00:00:00Z", "chapter": "02_install_mysql", "what": "second where: db-1"}
     assert recent.recent(tmp_path) == {"mine": {"pattern": "greg-single", "error": error}}
+
+
+def test_what_a_learner_writes_is_printable_on_every_page_and_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of a pair of surrogates cannot be encoded, and an escape code is obeyed by the terminal."""
+    bad, good = "\ud800\x1b]0;x\x07\u202eé", "??]0;x??é"
+    runs = {"mine": {"pattern": "greg-single", "error": {"utc": bad, "chapter": bad, "what": bad + "x" * 5000, "more": bad}}}
+    monkeypatch.setattr(progress.labs, "usage", lambda learner: (1, 1))
+    monkeypatch.setattr(progress, "_recent", lambda learner: runs)
+    instance = {"State": {"Name": "running"}, "InstanceId": "i-1", "Tags": [{"Key": "runbook:node", "Value": bad}]}
+    clients = {
+        "ec2": SimpleNamespace(describe_instances=lambda: {"Reservations": [{"Instances": [instance]}]}),
+        "ssm": SimpleNamespace(get_parameters_by_path=lambda **_: {"Parameters": [{"Name": f"/runbook/{bad}/chapters/x", "Type": "String", "Value": "{}"}]}),
+    }
+    monkeypatch.setattr(progress, "_client", lambda lab, service: clients[service])
+    found = progress.of(ADA)
+    assert found.error == {"utc": good, "chapter": good, "what": good + "x" * (progress.LONGEST - len(good))}
+    assert (found.machines, [each.name for each in found.deployments]) == (((good, "running"),), [good])
+    room_ = room.Room((ADA,), 1, 2, 3, 4, 5, 6, ("class.example.org",))
+    assert "".join(cli._row(room_, found)).isprintable()
+    json.dumps(asdict(found), ensure_ascii=False).encode()
+
+
+@contextmanager
+def a_classroom_that_is_up(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[list[str]]:
+    """One learner with a run; gives what is done to the classroom."""
+    done: list[str] = []
+    journal(home / "homes/ada/runbook/runs", "mine", "20260101T000000Z", {"verb": "begin"})
+    monkeypatch.setattr(users, "HOME", home)
+    monkeypatch.setattr(users, "made", lambda: [SimpleNamespace(pw_name="ada", pw_uid=57001)])
+    monkeypatch.setattr(users, "end_processes", lambda uids: done.append("programs ended"))
+    for name, value in {
+        "check_machine": lambda: None, "_alone": nullcontext, "found": lambda: ["something"], "hub_pids": list,
+        "_end": lambda pids: done.append("hub ended"), "_sweep": lambda say: done.append("removed"),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(lifecycle, name, value)
+    yield done
+
+
+def test_an_archive_that_cannot_be_made_is_told_before_anything_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "there.tar.gz").write_text("mine")
+    with a_classroom_that_is_up(monkeypatch, tmp_path / "home") as done:
+        for file in (tmp_path / "nowhere/runs.tar.gz", tmp_path / "there.tar.gz"):
+            with pytest.raises(RunbookError, match="the archive cannot be written"):
+                lifecycle.down(print, file)
+        assert done == [] and (tmp_path / "there.tar.gz").read_text() == "mine"
+
+
+def test_an_archive_that_is_cut_short_is_removed_and_the_homes_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "add", full)
+    with a_classroom_that_is_up(monkeypatch, tmp_path / "home") as done:
+        with pytest.raises(RunbookError, match="cannot be kept: No space left on device") as error:
+            lifecycle.down(print, tmp_path / "runs.tar.gz")
+        assert str(tmp_path / "runs.tar.gz") in str(error.value) and "make room" in str(error.value)
+        assert "removed" not in done and not (tmp_path / "runs.tar.gz").exists()
+
+
+def test_runs_are_kept_in_an_archive_for_its_owner_alone_before_the_homes_go(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with a_classroom_that_is_up(monkeypatch, tmp_path / "home") as done:
+        lifecycle.down(lambda text: None, tmp_path / "runs.tar.gz")
+    assert done == ["hub ended", "programs ended", "removed"] and (tmp_path / "runs.tar.gz").stat().st_mode & 0o777 == 0o600
+    with tarfile.open(tmp_path / "runs.tar.gz") as kept:
+        assert "ada/runs/mine/20260101T000000Z/journal.jsonl" in kept.getnames()
 
 
 def test_where_no_runs_are_nothing_is_found(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import itertools
+import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -56,8 +58,10 @@ def test_what_is_no_interval_is_one_error_that_says_how_to_write_one(text: str) 
 @pytest.mark.parametrize("every", CRON)
 def test_cron_is_told_the_time_the_place_and_a_lock(every: str) -> None:
     line = cron(task(every))
-    assert re.match(rf"{CRON[every]} cd \S+ && mkdir -p work && flock -n work/runbook-batch-x.lock ", line)
-    assert line.endswith(" batch '/srv/a sweep/50\\%.yaml' --jobs 2 >> work/runbook-batch-x.log 2>&1"), "a bare % would end the line"
+    assert re.match(rf"{CRON[every]} cd \S+ && mkdir -p work && flock -n -E 0 work/runbook-batch-x-[0-9a-f]{{8}}.lock /", line)
+    log = "work/runbook-batch-x.log"
+    ends = f" batch '/srv/a sweep/50\\%.yaml' --jobs 2 >> {log} 2>&1 || echo 'runbook-batch-x failed: see {schedule.ROOT}/{log}'"
+    assert line.endswith(ends), "a bare % would end the line"
 
 
 @pytest.mark.parametrize(("every", "instead"), [("7h", "6h or 8h"), ("90m", "1h or 2h"), ("45m", "30m or 1h"), ("2d", "1d or 1w"), ("30d", "1d or 1w")])
@@ -75,8 +79,35 @@ def test_a_command_of_cron_is_left_out_while_the_one_before_is_at_work(tmp_path:
     door.chmod(0o755)
     command = cron(task()).split(" ", 5)[5].replace("\\%", "%")  # as cron hands it to the shell
     (tmp_path / "again").write_text(command)
-    subprocess.run(["sh", "-c", command], timeout=60)
+    done = subprocess.run(["sh", "-c", command], timeout=60, capture_output=True, text=True)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0), "cron would send it as a mail"
     assert (tmp_path / "begun").read_text() == "batch /srv/a sweep/50%.yaml --jobs 2\n", "the second was begun inside of the first"
+
+
+def test_a_command_of_cron_that_fails_says_so_for_crons_mail_and_has_the_variables_of_this_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need(shutil.which("flock"), "flock is missing (util-linux)")
+    root = tmp_path / "a 50% book"
+    root.mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(schedule, "ROOT", root)
+    monkeypatch.setenv("AWS_PROFILE", "a person's 50% $HOME")
+    monkeypatch.setenv("RUNBOOK_RUNS", "my runs")
+    monkeypatch.setenv("RUNBOOK_SMTP", "relay.example.org:2525")
+    door = root / "runbook"
+    door.write_text('#!/bin/sh\nprintf "%s|%s|%s\\n" "$AWS_PROFILE" "$RUNBOOK_RUNS" "$RUNBOOK_SMTP"\nexit 2\n')
+    door.chmod(0o755)
+    line = cron(task())
+    assert not re.search(r"(?<!\\)%", line), "a bare % would end the line"
+    command = line.split(" ", 5)[5].replace("\\%", "%")
+    done = subprocess.run(["sh", "-c", command], timeout=60, capture_output=True, text=True, env={"PATH": os.environ["PATH"]})
+    log = root / "work/runbook-batch-x.log"
+    assert (done.stdout, done.stderr) == (f"runbook-batch-x failed: see {log}\n", "")
+    assert log.read_text() == f"a person's 50% $HOME|{tmp_path}/my runs|relay.example.org:2525\n"
+
+
+def test_cron_does_not_leave_out_another_file_that_has_the_same_name() -> None:
+    locks = {re.search(r"work/\S+\.lock", cron(task(words=("backup", file, "--quiet"))))[0] for file in ("/srv/a.yaml", "/srv/b.yaml")}  # type: ignore[index]
+    assert len(locks) == 2
 
 
 @pytest.mark.parametrize("every", ["1m", "15m", "1h", "6h", "7h", "1d", "1w", "30d"])
@@ -101,9 +132,12 @@ def test_what_goes_by_the_clock_goes_evenly(minutes: int) -> None:
 def test_the_service_has_the_place_the_path_and_no_secret_and_stops_as_after_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "ops")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalr-not-here")
+    monkeypatch.setenv("RUNBOOK_SMTP", "relay.example.org")
+    monkeypatch.setenv("RUNBOOK_RUNS", "mine")
     monkeypatch.setenv("PATH", "/usr/bin:/opt/x")
     service, timer = units(task("6h")).values()
     assert 'batch "/srv/a sweep/50%%.yaml" --jobs 2\n' in service and "Environment=PATH=/usr/bin:/opt/x\n" in service
+    assert "Environment=RUNBOOK_SMTP=relay.example.org\n" in service and f"Environment=RUNBOOK_RUNS={Path.cwd()}/mine\n" in service
     assert "Environment=AWS_PROFILE=ops\n" in service and "wJalr" not in service and "KillSignal=SIGINT" in service
     assert "OnCalendar=*-*-* 00/6:00:00" in timer and "Persistent=true" in timer and "RandomizedDelaySec=15min" in timer
     assert "OnUnitActiveSec=420min" in units(task("7h"))["runbook-batch-x.timer"]
@@ -123,6 +157,41 @@ def test_units_are_shown_first_and_written_once_that_is_agreed(tmp_path: Path) -
     assert "as they should be" in said[-1]
     offer(task("1d"), "systemd", said.append, no, tmp_path / "user")
     assert "-OnCalendar=*-*-* 00/6:00:00\n+OnCalendar=*-*-* 00:00:00\n" in "".join(said[-2:])
+
+
+OTHER_FILES = {
+    "backup /srv/b.yaml": False,
+    "backup /srv/a.yaml --quiet": True,
+    "backup /srv/a.yaml": True,
+    "backup '/srv/a.yaml more'": False,
+    "backup /srv/a": False,
+}
+
+
+@pytest.mark.parametrize("words", OTHER_FILES)
+def test_a_timer_of_the_same_name_for_another_params_file_is_not_replaced_though_that_was_agreed(tmp_path: Path, words: str) -> None:
+    def timer(words: str) -> None:
+        offer(task(words=tuple(shlex.split(words))), "systemd", lambda text: None, lambda question: True, tmp_path)
+
+    timer("backup /srv/a.yaml --set nodes.store=2")
+    before = {path: path.read_text() for path in tmp_path.iterdir()}
+    if OTHER_FILES[words]:
+        timer(words)
+        assert {path: path.read_text() for path in tmp_path.iterdir()} != before
+        return
+    with pytest.raises(RunbookError, match="is of other files") as error:
+        timer(words)
+    assert "disable --now runbook-batch-x.timer, then remove both files" in str(error.value) and "backup /srv/a.yaml" in str(error.value)
+    assert {path: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+def test_who_has_a_webhook_is_told_where_its_line_belongs_and_never_the_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    for address in ("", "https://hooks.example.org/token-4711"):
+        monkeypatch.setenv("RUNBOOK_WEBHOOK", address) if address else monkeypatch.delenv("RUNBOOK_WEBHOOK", raising=False)
+        offer(task("6h" if address else "1d"), "systemd", said.append, lambda question: True, tmp_path)
+    assert [("RUNBOOK_WEBHOOK=…" in text, "environment" in text) for text in said if text.startswith("written")] == [(False, True), (True, True)]
+    assert "4711" not in "".join([*said, *(path.read_text() for path in tmp_path.iterdir())])
 
 
 def test_a_unit_that_is_somebody_elses_is_not_replaced(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
 
-from runbook_lib.headless import runner
+from runbook_lib.headless import cli, runner
 from runbook_lib.headless.second_day import backups
 
 
@@ -21,3 +24,17 @@ def test_a_backup_that_is_made_while_a_person_confirms_is_not_the_one_that_is_re
     assert backups.restore(MagicMock(), "", "", lambda found: shown.append(found) or "demo", lambda _: None) == 0  # type: ignore[func-returns-value]
     assert shown == ["demo, 2026-11-26T10:00:00Z"]
     deployment.backups.restore.assert_called_once_with("2026-11-26T10:00:00Z", "", "demo")
+
+
+def test_a_deployment_that_begins_anew_is_one_document_of_a_restore_without_a_backup(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployment: Any = MagicMock()
+    deployment.journal.folder = tmp_path
+    monkeypatch.setattr(runner, "opened", lambda _: nullcontext(deployment))
+    monkeypatch.setattr(runner, "one_verb", lambda *_: nullcontext())
+    assert cli.main(["restore", "params/greg-single.lab.yaml", "--empty", "--yes", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"schema": 1, "deployment": "greg-single", "ok": True, "backup": None, "run": str(tmp_path)}
+    assert "begins anew" in said.err
+    deployment.backups.begin_anew.assert_called_once_with("greg-single")

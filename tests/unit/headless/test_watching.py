@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from runbook_lib import pki
 from runbook_lib.changes import Change, Pending
 from runbook_lib.check import Check
 from runbook_lib.checks.running_out import Level, certificate
 from runbook_lib.errors import CloudError, DataLost, HostError, RunbookError, WrongHostKey
+from runbook_lib.files import write_whole
 from runbook_lib.headless import cli
-from runbook_lib.headless.watch import command, look, metrics, record
+from runbook_lib.headless.watch import command, look, messages, metrics, record
 from runbook_lib.headless.watch.look import BUSY, DRIFT, ERROR, FAILED, OK, UNREACHABLE, Deviation, Look, Pass, in_a_line, watched
+from runbook_lib.headless.watch.record import STILL
 from runbook_lib.redaction import redactor
+from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.spec.model import Spec
+from runbook_lib.ssh import Fleet
+from runbook_lib.topology.model import topology_of
 from tests.support.listeners import mail_listener, web_listener
 from tests.support.prometheus_text import parsed
 
 GREG, AS = "params/greg-separated.lab.yaml", "params/as-cluster.lab.yaml"
-NAMED = {"d": DRIFT, "e": DRIFT, "f": FAILED, "u": UNREACHABLE}
+NAMED = {"d": DRIFT, "e": DRIFT, "f": FAILED, "u": UNREACHABLE, "x": ERROR}
 
 
 def seen(letters: str) -> Look:
@@ -75,12 +84,13 @@ ERRORS: dict[str, tuple[RunbookError, str]] = {
     "no answer": (HostError("db-1 does not answer\nmore"), UNREACHABLE),
     "another host key": (WrongHostKey("another key"), FAILED),
     "lost data": (DataLost("empty"), FAILED),
-    "refused by the cloud": (CloudError("AccessDenied"), FAILED),
+    "refused by the cloud": (CloudError("AccessDenied"), ERROR),
+    "no credentials": (CloudError("ExpiredToken"), ERROR),
 }
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_what_may_succeed_later_is_unreachable_and_any_other_error_is_a_failure(case: str) -> None:
+def test_what_may_succeed_later_is_unreachable_what_the_cloud_refuses_is_an_error_and_the_rest_is_a_failure(case: str) -> None:
     error, kind = ERRORS[case]
     found = Look()
     with found.asking("plan 02"):
@@ -129,6 +139,10 @@ HISTORIES = {  # passes an hour apart, "" well: what is told at each
     "begun while busy": ([("b", ""), ("", ""), ("b", "")]),
     "repeated": ([("d", "alarm"), *[("d", "")] * 4, ("d", "still"), ("d", "")]),
     "repeated, but not during a run": ([("d", "alarm"), *[("d", "")] * 4, ("b", ""), ("d", "still")]),
+    "a machine hides what was told": ([("de", "alarm"), ("u", "alarm"), ("u", ""), ("de", ""), ("", "well")]),
+    "and a run meanwhile": ([("d", "alarm"), ("u", "alarm"), ("b", ""), ("d", ""), ("e", "alarm"), ("d", "alarm")]),
+    "the cloud refuses to be asked": ([("d", "alarm"), ("x", "alarm"), ("d", ""), ("x", "alarm")]),
+    "a machine hides one of two": ([("df", "alarm"), ("du", "alarm"), ("df", ""), ("d", ""), ("df", "alarm")]),
 }
 
 
@@ -242,7 +256,7 @@ def test_a_pass_by_hand_that_tells_nobody_takes_no_alarm_away(
     assert len(web[1]) == 1
 
 
-STATUSES = {"": 0, "b": 0, "d": 2, "f": 2, "u": 1, "uf": 1, "df": 2}
+STATUSES = {"": 0, "b": 0, "d": 2, "f": 2, "u": 1, "x": 1, "uf": 1, "df": 2, "dx": 2}
 
 
 @pytest.mark.parametrize("letters", STATUSES)
@@ -302,6 +316,9 @@ WRONG = {
     "--metrics /nowhere/runbook.prom": ("no such folder", "textfile.directory"),
     "--metrics runbook.txt": ("end with .prom", "runbook.prom"),
     "--mail nobody": ("no address", "ops@example.org"),
+    "--mail ops@": ("no address", "ops@example.org"),
+    "--mail @example.org": ("no address", "ops@example.org"),
+    "--mail ops@example.org,": ("no address", "ops@example.org"),
 }
 
 
@@ -313,9 +330,100 @@ def test_what_is_wrong_is_one_error_before_anything_is_looked_at(options: str, h
     assert not (here / "runs").exists()
 
 
-def test_a_deployment_is_named_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert passes(params=(GREG, AS, GREG)) == 1
-    assert f"{GREG} is named twice" in capsys.readouterr().err
+@pytest.mark.parametrize("other", [GREG, f"./{GREG}", "greg-separated.lab.yaml", "params/greg-separated.aws.yaml"])
+def test_a_deployment_is_named_once_whatever_its_file_is_called(other: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert passes(params=(GREG, AS, other)) == 1
+    said = capsys.readouterr().err
+    assert "of one deployment, greg-separated" in said and f"{GREG} {other}" in said and not (here / "runs").exists()
+
+
+def test_the_record_of_another_params_file_with_the_same_deployment_is_nobody_elses_well_again(
+    found: Callable[[str], None], here: Path, web: tuple[str, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNBOOK_WEBHOOK", web[0])
+    other = here / "other.yaml"
+    other.write_text(Path(GREG).read_text())
+    for letters, params in (("d", str(other)), ("", GREG), ("d", GREG), ("", f"./{GREG}")):
+        found(letters)
+        passes(params=(params,))
+    assert [(one["kind"], one["text"]) for one in web[1]] == [
+        ("alarm", "greg-separated: drift: d is not well"),
+        ("alarm", "greg-separated: drift: d is not well"),
+        ("well", "greg-separated: well again (it was drift: d is not well)"),
+    ]
+
+
+NAMES = [["a-b", "c"], ["a", "b-c"], ["a-b-c"], ["a" * 40, "b" * 40], ["a" * 40, "b" * 39 + "c"], ["a" * 40, "b" * 40, "c"], ["a" * 40]]
+
+
+def test_no_set_of_deployments_has_the_timer_of_another() -> None:
+    found = [command._short(names) for names in NAMES]
+    assert len(set(found)) == len(NAMES) and all(re.fullmatch(r"[\w.-]{1,70}", each) for each in found)
+
+
+@pytest.mark.parametrize("hours, again", [(24.25, STILL), (23.75, STILL), (21.0, "")])
+def test_a_reminder_of_every_day_comes_every_day_though_a_pass_of_every_day_begins_some_minutes_earlier(hours: float, again: str) -> None:
+    first = record.noted({}, of("d"), GREG)
+    record.told(first, "mail")
+    then = (datetime.fromisoformat("2026-11-26T15:00:00+00:00") + timedelta(hours=hours)).isoformat()
+    assert record.due(record.noted(first, of("d", then), GREG), "mail", timedelta(days=1)) == again
+
+
+def blocked(here: Path) -> None:
+    """A file lies where the records of one deployment would."""
+    (here / "runs/_watch").mkdir(parents=True)
+    (here / "runs/_watch/greg-separated").write_text("")
+
+
+def test_a_record_that_cannot_be_written_is_an_error_that_no_pass_tells_and_the_others_are_watched(
+    found: Callable[[str], None], here: Path, web: tuple[str, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RUNBOOK_WEBHOOK", web[0])
+    blocked(here)
+    for letters, status in (("d", 2), ("", 1)):
+        found(letters)
+        assert passes("--metrics", str(here / "x.prom"), params=(GREG, AS)) == status
+        said = capsys.readouterr().out
+        assert "greg-separated: nobody is told, for the record cannot be written" in said and "watch.json" in said
+    assert {one["deployment"] for one in web[1]} == {"as-cluster"} and len(web[1]) == 2
+    assert 'runbook_watch_ok{deployment="greg-separated"} 0' in (here / "x.prom").read_text()
+
+
+def test_a_file_that_a_full_disk_does_not_take_leaves_nothing_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, text: str, encoding: str) -> None:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "watch.json").write_bytes(b"before")
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(tmp_path / "watch.json", "after")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("watch.json", b"before")]
+
+
+def test_figures_that_cannot_be_written_are_said_after_what_was_found(
+    found: Callable[[str], None], here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(metrics, "write_whole", full)
+    found("d")
+    assert passes("--metrics", str(here / "x.prom")) == 2
+    said = capsys.readouterr().out
+    assert said.index("d is not well") < said.index("x.prom cannot be written: No space left on device")
+
+
+def test_a_folder_that_this_user_cannot_write_is_refused_before_anything_is_looked_at(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert passes("--metrics", str(here / "x.prom")) == 1
+    assert "cannot be written by this user" in capsys.readouterr().err and not (here / "runs").exists()
+
+
+def test_an_address_that_no_mail_can_be_made_for_is_said_and_no_end_of_the_pass() -> None:
+    assert "no mail was sent" in messages.send(lambda: messages.mail_to("ops@", "subject", "text"))
 
 
 @pytest.mark.parametrize("address", ["hooks.example.org/T0/token-4711", "ftp://hooks.example.org/token-4711", "https:///token-4711", "http://[token-4711"])
@@ -333,7 +441,7 @@ def test_a_timer_has_the_options_and_no_webhook(here: Path, monkeypatch: pytest.
     words = ["--set", "clustering=false", "--mail", "ops@example.org", "--metrics", str(here / "x.prom"), "--every", "15m"]
     assert cli.main(["watch", GREG, AS, *words]) == 0
     said = capsys.readouterr().out
-    assert "runbook-watch-greg-separated-as-cluster.timer" in said and "OnCalendar=*-*-* *:00/15:00" in said and "4711" not in said
+    assert "runbook-watch-greg-separated_as-cluster.timer" in said and "OnCalendar=*-*-* *:00/15:00" in said and "4711" not in said
     assert f"as-cluster.lab.yaml --set clustering=false --mail ops@example.org --metrics {here}/x.prom --again 1d\n" in said and "nothing was written" in said
 
 
@@ -384,3 +492,44 @@ def test_a_disk_that_a_run_keeps_busy_keeps_its_figures(tmp_path: Path) -> None:
     one, other = (parsed(metrics.as_text([each])) for each in (before, after))
     assert other["runbook_disk_free_bytes"] == one["runbook_disk_free_bytes"] and other["runbook_watch_drifted"] == one["runbook_watch_drifted"]
     assert set(other["runbook_watch_busy"].values()) == {1}
+
+
+def test_what_a_machine_that_is_down_hides_keeps_its_figures_until_it_is_seen_again() -> None:
+    before = levelled()
+    prices = Level("prices", "", "", "us-east-1", -1.0, 0.0, -1.0, "old", {"days": 695.0})
+    hidden = record.noted(before, replace(of("u"), levels=(prices,)), GREG)
+    assert {level["kind"]: level["measured"] for level in hidden["decided"]["levels"]} == {
+        **{level["kind"]: level["measured"] for level in before["decided"]["levels"]},
+        "prices": {"days": 695.0},
+    }
+    assert [level["kind"] for level in record.noted(hidden, replace(of(""), levels=(prices,)), GREG)["decided"]["levels"]] == ["prices"]
+
+
+def test_one_machine_that_does_not_answer_keeps_no_certificate_and_no_other_disk_from_being_read() -> None:
+    spec = load_spec("params/greg-single.lab.yaml")
+    topology = topology_of(spec)
+
+    def run(name: str) -> Any:
+        if name == "greg-1":
+            raise HostError("greg-1 does not answer")
+        return SimpleNamespace(stdout="Avail Size IFree Inodes Mounted on\n50 100 5 10 /\n")
+
+    hosts = {name: SimpleNamespace(run=lambda *_, name=name, **__: run(name)) for name in ("db-1", "greg-1")}
+    states = {"db-1": "running", "greg-1": "running", "lb-1": "stopped"}
+    asked: list[set[str]] = []
+
+    def fleet(without: set[str]) -> Any:
+        asked.append(without)
+        return Fleet(hosts)  # type: ignore[arg-type]
+
+    opened: Any = SimpleNamespace(
+        spec=spec, topology=topology, fleet=fleet, out_of_reach=dict,
+        instances=lambda: {name: SimpleNamespace(state=state) for name, state in states.items()},
+        vault=SimpleNamespace(read_all=lambda: {"ca.pem": pki.make_ca("test").cert_pem}),
+    )  # fmt: skip
+    for chapter in chapters_of(spec.pattern):
+        setattr(opened, chapter.attribute, SimpleNamespace(plan=lambda: SimpleNamespace(pending=()), checks=lambda quiet: ()))
+    found = Look()
+    look._ask_all(opened, found)
+    assert [level.place for level in found.levels] == ["us-east-1", "ca.pem", "db-1:/"] and asked == [{"lb-1"}]
+    assert sorted(finding.key for finding in found.findings.values()) == ["unreachable disks greg-1 HostError", "unreachable disks lb-1 HostError"]
