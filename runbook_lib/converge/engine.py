@@ -132,6 +132,7 @@ def apply(
     applied one after the other (a rolling change); without them all hosts are applied at once. After each batch that changed
     anything, `gate` is called with its hosts and must return when they serve again.
     Raises PlanOvertaken when a fresh probe differs from the plan: nothing was changed, and its `fresh` is the present plan.
+    Raises RunbookError, before anything is changed, when the plan has what cannot be applied (the verb "refuse").
     Raises HostError when a host fails, and Stopped when it was stopped or this process interrupted: what was applied stays (listed
     in the error's `changed`), and another run continues. The hosts that were begun are noted in `planned.begun`.
     """
@@ -143,6 +144,7 @@ def apply(
         )
         error.fresh = fresh
         raise error
+    _refuse(fresh)
     concerned = {p.host for p in fresh.pending}
     changed: dict[str, list[Pending]] = {name: [] for name in concerned}
     try:
@@ -152,6 +154,13 @@ def apply(
         ended.changed = _in_order(fresh.wish, changed)
         raise ended from None
     return Result(planned.title, _in_order(fresh.wish, changed), tuple(planned.wish), time.monotonic() - began)
+
+
+def _refuse(fresh: Plan) -> None:
+    if refused := [p for p in fresh.pending if p.change.verb == "refuse"]:
+        what = "; ".join(f"{p.change.key}: {p.change.summary}" for p in refused)
+        where = ", ".join(dict.fromkeys(p.host for p in refused))
+        raise RunbookError(f"{fresh.title}: nothing was changed. {what}", where, "do what it says, then plan and apply again")
 
 
 def _in_order(wish: Wish, changed: Mapping[str, Sequence[Pending]]) -> tuple[Pending, ...]:

@@ -260,7 +260,7 @@ class Ordered:
             Ordered.recreate(r)
         elif fact["tables"]:
             raise Failed(
-                "database %s is not empty and not whole; it is never overwritten on its own: "
+                "database %s is not empty and not as it is wanted; it is never overwritten on its own: "
                 "deployment.mysql.recreate(name, confirm=…) dumps it and makes it anew" % r["name"]
             )
         else:
