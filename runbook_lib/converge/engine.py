@@ -67,6 +67,10 @@ def _advice(words: str) -> str:
         ("has sha256", "the archive at the URL is not the one the parameters name: correct product.sha256 or java.sha256, or the URL"),
         ("which the product brought", "put it back; or terminate the machine and run again from chapter 01: it is made anew"),
         ("Unable to locate package", "the distribution of cloud.image has no such package: choose another name in the parameters"),
+        (
+            "Packages need to be removed but remove is disabled",
+            "a package of the parameters would take the place of installed ones: name what is installed (database.package), or choose another deployment",
+        ),
         ("Access denied for user 'root'", "let root in over the socket again: ALTER USER root@localhost IDENTIFIED VIA unix_socket (MySQL: WITH auth_socket)"),
         ("a password is required", "the login user needs passwordless sudo, as the cloud images give it"),
     )

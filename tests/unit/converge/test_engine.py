@@ -24,11 +24,11 @@ from runbook_lib.converge.archive import Archive
 from runbook_lib.converge.edits import TextSet
 from runbook_lib.converge.engine import Stage
 from runbook_lib.converge.keystore import Keystore
-from runbook_lib.converge.resources import Absent, Directory, Edited, Exec, File
+from runbook_lib.converge.resources import Absent, Directory, Edited, Exec, File, Package
 from runbook_lib.errors import HostError, PlanOvertaken, Stopped
 from runbook_lib.ssh import Completed, Fleet
 from runbook_lib.waiting import wait_until
-from tests.support.local_host import LocalHost
+from tests.support.local_host import LocalHost, converged
 
 OWNER = subprocess.run(["sh", "-c", "echo $(id -un):$(id -gn)"], capture_output=True, text=True).stdout.strip()
 
@@ -174,6 +174,20 @@ def test_one_exec_probes_everything(here, tmp_path):
 def test_a_failing_command_is_told_in_the_hosts_own_words(here):
     with pytest.raises(HostError, match="no such tool"):
         converge_once(here, Exec("break", "false", "echo no such tool >&2; exit 3"))
+
+
+def test_a_package_that_would_remove_another_is_not_installed_and_the_way_out_is_named(tmp_path):
+    (tmp_path / "apt-get").write_text("""#!/bin/sh
+case "$*" in *" install "*) ;; *) exit 0 ;; esac
+case "$*" in *--no-remove*) echo 'E: Packages need to be removed but remove is disabled.' >&2; exit 100 ;; esac
+""")
+    (tmp_path / "dpkg").write_text("#!/bin/sh\n")
+    for name in ("apt-get", "dpkg"):
+        (tmp_path / name).chmod(0o755)
+    host = LocalHost("db-1", {}, {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    with pytest.raises(HostError, match="remove is disabled") as caught:
+        converged(host, Package("a-rival-of-what-is-installed"))
+    assert "name what is installed" in (caught.value.next_step or "")
 
 
 def test_a_failure_says_what_was_changed_before_it(here, tmp_path):
