@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from runbook_lib.changes import Event, Pending, Plan, Progress, Result
 from runbook_lib.converge import agent
 from runbook_lib.converge.archive import Archive, Fresh
-from runbook_lib.converge.resources import Fact, Resource, Wire
+from runbook_lib.converge.resources import Fact, Resource, Unit, Wire
 from runbook_lib.errors import HostError, PlanOvertaken, RunbookError, Stopped
 from runbook_lib.redaction import redactor
 from runbook_lib.ssh import Fleet, Host
@@ -97,13 +97,18 @@ def _differing(host: str, stages: Sequence[Stage], found: Sequence[Sequence[Fact
     """Return the changes of all stages that follow from these facts.
 
     What lies in a tree that an archive is about to replace is compared with the new tree: everything there will be written anew.
+    A running unit of a later stage is compared as if the files that it watches had been changed: their change restarts it.
     """
     pending: list[Pending] = []
     replacing: list[Fresh] = []
+    changing: list[str] = []
     for stage, facts in zip(stages, found, strict=True):
         for fresh in replacing:
             facts = [resource.foreseen(fact, fresh) for resource, fact in zip(stage.resources, facts, strict=True)]
-        pending += [p for p, _, _ in _compare(host, stage, facts)]
+        facts = [one.after(fact, changing) if isinstance(one, Unit) else fact for one, fact in zip(stage.resources, facts, strict=True)]
+        due = _compare(host, stage, facts)
+        pending += [p for p, _, _ in due]
+        changing += [path for _, resource, _ in due if (path := getattr(resource, "path", ""))]
         trees = [one.fresh(fact) for one, fact in zip(stage.resources, facts, strict=True) if isinstance(one, Archive)]
         replacing += [tree for tree in trees if tree]
     return pending

@@ -24,7 +24,7 @@ from runbook_lib.converge.archive import Archive
 from runbook_lib.converge.edits import TextSet
 from runbook_lib.converge.engine import Stage
 from runbook_lib.converge.keystore import Keystore
-from runbook_lib.converge.resources import Absent, Directory, Edited, Exec, File, Package
+from runbook_lib.converge.resources import Absent, Directory, Edited, Exec, File, Package, Unit
 from runbook_lib.errors import HostError, PlanOvertaken, Stopped
 from runbook_lib.ssh import Completed, Fleet
 from runbook_lib.waiting import wait_until
@@ -148,6 +148,23 @@ def test_a_stage_is_compared_after_the_stage_before_it(here, tmp_path):
     planned, result = converge_once(here, stages=stages)
     assert [p.change.verb for p in planned.pending] == ["run"]
     assert [p.change.verb for p in result.changed] == ["run", "remove"]
+
+
+@pytest.mark.parametrize(
+    ("path", "active", "verbs"),
+    [
+        ("/etc/it.conf", True, ["create", "restart"]),
+        ("/etc/it.d/own.conf", True, ["create", "restart"]),
+        ("/etc/it.conf.other", True, ["create"]),
+        ("/etc/it.conf", False, ["create", "start"]),
+    ],
+)
+def test_a_plan_names_the_restart_that_its_change_of_a_file_brings_about(path, active, verbs):
+    stages = [Stage("settings", (File(path, b"new"),)), Stage("service", (Unit("it.service", watches=("/etc/it.conf", "/etc/it.d")),))]
+    state = {"load": "loaded", "active": active, "state": "active/running" if active else "inactive/dead", "enabled": True, "stale": False}
+    absent, there = {"type": "absent"}, {"type": "file", "sha256": hashlib.sha256(b"new").hexdigest(), "mode": 0o644, "owner": "root:root"}
+    assert [p.change.verb for p in engine._differing("here", stages, [[absent], [state]])] == verbs
+    assert not engine._differing("here", stages, [[there], [{**state, "active": True}]])
 
 
 def test_an_apply_asks_once_before_its_first_change_and_once_after_its_last(here, tmp_path):
