@@ -207,6 +207,16 @@ case "$*" in *--no-remove*) echo 'E: Packages need to be removed but remove is d
     assert "name what is installed" in (caught.value.next_step or "")
 
 
+@pytest.mark.parametrize(("below", "reloads"), [("units", ["daemon-reload"]), ("elsewhere", [])])
+def test_systemd_reads_a_unit_file_again_as_soon_as_it_is_written(tmp_path, below, reloads):
+    (tmp_path / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    (tmp_path / "systemctl").chmod(0o755)
+    (tmp_path / "asked").touch()
+    host = LocalHost("db-1", {"/etc/systemd/system/": f"{tmp_path}/units/"}, {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    converged(host, File(f"{tmp_path}/{below}/it.service.d/restart.conf", b"[Service]\n", 0o644, OWNER))
+    assert (tmp_path / "asked").read_text().splitlines() == reloads
+
+
 def test_a_failure_says_what_was_changed_before_it(here, tmp_path):
     stages = [Stage("first", (File(f"{tmp_path}/a", b"1", 0o644, OWNER),)), Stage("second", (Exec("break", "false", "exit 3"),))]
     with pytest.raises(HostError) as caught:

@@ -161,6 +161,7 @@ def test_a_node_is_started_by_systemd_only_after_its_first_boot_is_recorded() ->
     assert restart not in resources("store-2", after)
     service = resources("store-1", after)[f"file {carbon.UNIT_FILE}"].content.decode()  # type: ignore[attr-defined]
     assert "\nRestart=no\n" in service and "\nUser=wso2carbon\n" in service
+    assert "\nRestart=always\n" in resources("store-1", after)[restart].content.decode()  # type: ignore[attr-defined]
 
 
 def test_a_changed_setting_makes_a_restart_due() -> None:
