@@ -72,7 +72,7 @@ class ConfigTree(Resource):
 
     def question(self) -> Wire:
         files = {file.name: {"sha256": sha256(self._written(file)), "mode": file.mode, "secret": file.secret} for file in self.files}
-        settings = {"root": self.root, "link": self.link, "entry": self.entry, "version": self.version}
+        settings = {"root": self.root, "link": self.link, "entry": self.entry, "version": self.version, "active": list(self.active)}
         return {**super().question(), **settings, "files": files, "status": self.status}
 
     def change(self, fact: Fact) -> Change | None:
@@ -80,8 +80,8 @@ class ConfigTree(Resource):
             wrong = self._differing(fact)
             if wrong:
                 return Change(self.key, "restore", f"changed by hand: {', '.join(wrong)}", self._diff(fact))
-            if fact["running"] not in (self.version, None):
-                return Change(self.key, "reload", f"the service runs {fact['running']}, not {self.version}")
+            if fact["active"] and fact["running"] != self.version:  # None: it serves what the package brought; the link was switched and never loaded
+                return Change(self.key, "reload", f"the service runs {fact['running'] or 'what was there before'}, not {self.version}")
             return None
         if fact["linked"] is None:
             return Change(self.key, "create", f"{len(self.files)} files, tested before they are used", self._diff(fact))
@@ -120,5 +120,5 @@ class ConfigTree(Resource):
 
     def order(self, fact: Fact) -> Wire:
         contents = {file.name: pack(self._written(file)) for file in self.files}
-        commands = {"test": list(self.test), "active": list(self.active), "reload": list(self.reload)}
+        commands = {"test": list(self.test), "reload": list(self.reload)}
         return {**self.question(), **commands, "contents": contents}

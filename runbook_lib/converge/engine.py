@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from runbook_lib.changes import Event, Pending, Plan, Progress, Result
 from runbook_lib.converge import agent
 from runbook_lib.converge.archive import Archive, Fresh
-from runbook_lib.converge.resources import Fact, Resource, Wire
+from runbook_lib.converge.resources import Fact, Resource, Unit, Wire
 from runbook_lib.errors import HostError, PlanOvertaken, RunbookError, Stopped
 from runbook_lib.redaction import redactor
 from runbook_lib.ssh import Fleet, Host
@@ -67,6 +67,10 @@ def _advice(words: str) -> str:
         ("has sha256", "the archive at the URL is not the one the parameters name: correct product.sha256 or java.sha256, or the URL"),
         ("which the product brought", "put it back; or terminate the machine and run again from chapter 01: it is made anew"),
         ("Unable to locate package", "the distribution of cloud.image has no such package: choose another name in the parameters"),
+        (
+            "Packages need to be removed but remove is disabled",
+            "a package of the parameters would take the place of installed ones: name what is installed (database.package), or choose another deployment",
+        ),
         ("Access denied for user 'root'", "let root in over the socket again: ALTER USER root@localhost IDENTIFIED VIA unix_socket (MySQL: WITH auth_socket)"),
         ("a password is required", "the login user needs passwordless sudo, as the cloud images give it"),
     )
@@ -93,13 +97,18 @@ def _differing(host: str, stages: Sequence[Stage], found: Sequence[Sequence[Fact
     """Return the changes of all stages that follow from these facts.
 
     What lies in a tree that an archive is about to replace is compared with the new tree: everything there will be written anew.
+    A running unit of a later stage is compared as if the files that it watches had been changed: their change restarts it.
     """
     pending: list[Pending] = []
     replacing: list[Fresh] = []
+    changing: list[str] = []
     for stage, facts in zip(stages, found, strict=True):
         for fresh in replacing:
             facts = [resource.foreseen(fact, fresh) for resource, fact in zip(stage.resources, facts, strict=True)]
-        pending += [p for p, _, _ in _compare(host, stage, facts)]
+        facts = [one.after(fact, changing) if isinstance(one, Unit) else fact for one, fact in zip(stage.resources, facts, strict=True)]
+        due = _compare(host, stage, facts)
+        pending += [p for p, _, _ in due]
+        changing += [path for _, resource, _ in due if (path := getattr(resource, "path", ""))]
         trees = [one.fresh(fact) for one, fact in zip(stage.resources, facts, strict=True) if isinstance(one, Archive)]
         replacing += [tree for tree in trees if tree]
     return pending
@@ -132,6 +141,7 @@ def apply(
     applied one after the other (a rolling change); without them all hosts are applied at once. After each batch that changed
     anything, `gate` is called with its hosts and must return when they serve again.
     Raises PlanOvertaken when a fresh probe differs from the plan: nothing was changed, and its `fresh` is the present plan.
+    Raises RunbookError, before anything is changed, when the plan has what cannot be applied (the verb "refuse").
     Raises HostError when a host fails, and Stopped when it was stopped or this process interrupted: what was applied stays (listed
     in the error's `changed`), and another run continues. The hosts that were begun are noted in `planned.begun`.
     """
@@ -143,6 +153,7 @@ def apply(
         )
         error.fresh = fresh
         raise error
+    _refuse(fresh)
     concerned = {p.host for p in fresh.pending}
     changed: dict[str, list[Pending]] = {name: [] for name in concerned}
     try:
@@ -152,6 +163,13 @@ def apply(
         ended.changed = _in_order(fresh.wish, changed)
         raise ended from None
     return Result(planned.title, _in_order(fresh.wish, changed), tuple(planned.wish), time.monotonic() - began)
+
+
+def _refuse(fresh: Plan) -> None:
+    if refused := [p for p in fresh.pending if p.change.verb == "refuse"]:
+        what = "; ".join(f"{p.change.key}: {p.change.summary}" for p in refused)
+        where = ", ".join(dict.fromkeys(p.host for p in refused))
+        raise RunbookError(f"{fresh.title}: nothing was changed. {what}", where, "do what it says, then plan and apply again")
 
 
 def _in_order(wish: Wish, changed: Mapping[str, Sequence[Pending]]) -> tuple[Pending, ...]:

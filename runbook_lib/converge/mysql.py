@@ -15,6 +15,7 @@ from runbook_lib.converge.resources import Fact, Resource, Wire, pack, sha256
 
 # Facts 2.2: MySQL 8 uses utf8mb4 with a collation of its own unless both are stated.
 COLLATION = {"utf8": "utf8_general_ci", "utf8mb4": "utf8mb4_general_ci", "latin1": "latin1_swedish_ci"}
+ALLOWED = ("utf8", "utf8mb4")  # by database.charset
 # What the product needs at run time. The runbook creates the tables, so the product's accounts need no right to create or drop any.
 RUNTIME = ("Select", "Insert", "Update", "Delete")
 
@@ -152,10 +153,11 @@ class MysqlSchema(_Mysql):
             named = f": {_some(fact['missing'])}" if fact["missing"] else ""
             half = f"half loaded: {missing} of {self.expected} tables are missing{named}"
             return Change(self.key, "refuse", f"{half}; {self._way_out}")
-        wrong = [name for name in fact["charsets"] if name and canonical(name) != self.database.charset]
+        wrong = [canonical(name) for name in fact["charsets"] if name and canonical(name) != self.database.charset]
         if wrong:
-            other = f"tables in character set {', '.join(wrong)}, wanted {self.database.charset}"
-            return Change(self.key, "refuse", f"{other}; {self._way_out}")
+            other = f"tables in character set {', '.join(wrong)}, wanted {self.database.charset}; tables with rows are not converted"
+            back = f"set database.charset back to {wrong[0]}, or " if wrong[0] in ALLOWED else ""
+            return Change(self.key, "refuse", f"{other}: {back}{self._way_out}, without its rows")
         return None
 
     @property

@@ -11,9 +11,10 @@ import difflib
 import hashlib
 import textwrap
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from runbook_lib.changes import Change
@@ -319,6 +320,14 @@ class Unit(Resource):
         elif self.running is False and fact["active"]:
             due.append("stop")
         return Change(self.key, " and ".join(due), f"is {fact['state']}") if due else None
+
+    def restarts_for(self, path: str) -> bool:
+        """Return whether a change of what lies at the path requires a restart."""
+        return any(PurePosixPath(path).is_relative_to(watched) for watched in self.watches)
+
+    def after(self, fact: Fact, changed: Iterable[str]) -> Fact:
+        """Return what a probe will find once what lies at these paths is changed."""
+        return {**fact, "stale": True} if fact["active"] and any(map(self.restarts_for, changed)) else fact
 
     def foreseen(self, fact: Fact, fresh: FreshTree) -> Fact:
         """A unit whose files are replaced is stopped and disabled meanwhile."""

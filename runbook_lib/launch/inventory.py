@@ -26,7 +26,7 @@ from runbook_lib.waiting import wait_until
 
 DEPLOYMENT, ROLE, NODE = "runbook:deployment", "runbook:role", "runbook:node"
 HOSTS, PATTERN, HARDENING, PUBLIC_KEY = "runbook:hosts", "runbook:pattern", "runbook:hardening", "runbook:public-key"
-IMAGE = "runbook:image"
+IMAGE, HOME, USER = "runbook:image", "runbook:product-home", "runbook:product-user"
 GONE = ("shutting-down", "terminated")
 CHAPTER = "01_launch_ec2"
 OF_NODES = ("machine", "host keys")  # kinds that concern one node

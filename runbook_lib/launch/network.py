@@ -11,7 +11,7 @@ from runbook_lib.aws.images import RELEASES, login_user
 from runbook_lib.aws.preflight.zones import zone_for
 from runbook_lib.changes import Pending
 from runbook_lib.errors import CloudError
-from runbook_lib.launch.inventory import DEPLOYMENT, HARDENING, IMAGE, PATTERN, Inventory, Question, pending, tags_of, unless_gone
+from runbook_lib.launch.inventory import DEPLOYMENT, HARDENING, HOME, IMAGE, PATTERN, USER, Inventory, Question, pending, tags_of, unless_gone
 from runbook_lib.spec.model import Spec
 from runbook_lib.topology.subnets import NGINX, PlannedSubnet
 
@@ -109,13 +109,14 @@ def plan(inventory: Inventory) -> Iterator[Pending]:
 
 def marks_of(spec: Spec) -> dict[str, str]:
     """Return the tags that say what a deployment's machines hold was made for."""
-    return {PATTERN: spec.pattern, HARDENING: spec.hardening, IMAGE: spec.cloud.image}
+    return {PATTERN: spec.pattern, HARDENING: spec.hardening, IMAGE: spec.cloud.image, HOME: spec.product.home, USER: spec.product.user}
 
 
 def refuse_other_design(inventory: Inventory) -> None:
-    """A live deployment keeps its pattern, hardening, first user, network and zones: what its machines hold was made for them."""
+    """A live deployment keeps its pattern, hardening, users, the product's folder, network and zones: what its machines hold was made for them."""
     cloud, wanted = inventory.spec.cloud, marks_of(inventory.spec)
-    keys = {PATTERN: "pattern", HARDENING: "hardening"} | ({} if _same_user(inventory) else {IMAGE: "cloud.image"})
+    keys = {PATTERN: "pattern", HARDENING: "hardening", HOME: "product.home", USER: "product.user"}
+    keys |= {} if _same_user(inventory) else {IMAGE: "cloud.image"}
     designs = [(key, inventory.marks.get(mark, wanted[mark]), wanted[mark]) for mark, key in keys.items()]
     if inventory.vpc and not cloud.vpc:
         zone = _live_zone(inventory) or cloud.availability_zone

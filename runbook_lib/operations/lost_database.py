@@ -1,19 +1,22 @@
 """The guard against a silent second beginning: nodes were booted, and the databases that they wrote to are empty or gone.
 
 A database machine that is lost is launched again by chapter 01, with nothing on it. Chapter 02 would load empty tables and the nodes would
-go on with them, every check green. So the plans, the applies and the checks of 02 and of the nodes ask here first.
+go on with them, every check green. So the plans, the applies and the checks of 02 and of the nodes ask here first. The package of the other
+kind of server would take the data away as silently: apt removes the server that runs, and the new one begins with nothing.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from runbook_lib.aws.s3.backup_store import BackupStore
 from runbook_lib.converge.engine import ask
 from runbook_lib.errors import DataLost, RunbookError
 from runbook_lib.files import ROOT
 from runbook_lib.roles.context import Context
+from runbook_lib.roles.mysql import runs_mysql
 from runbook_lib.topology.databases import REGISTRY, USER
 
 if TYPE_CHECKING:
@@ -25,11 +28,18 @@ UNUSED, RESTORING = "unused", "restoring"
 
 
 def refuse_lost_data(deployment: Session, context: Context) -> None:
-    """Raise DataLost when the deployment was in use and its databases are unused; the error names the newest backup and the commands."""
+    """Raise DataLost when the deployment was in use and its databases are unused; the error names the newest backup and the commands.
+
+    Raises RunbookError when its database server is of another kind than `database.package`.
+    """
     if context.restoring:
         raise _cut_short(deployment, context.restoring)
-    if context.in_use and (states := lost(deployment)):
+    if not context.in_use:
+        return
+    fact = _asked(deployment)
+    if states := _lost(deployment, fact):
         raise _error(deployment, context, states)
+    _refuse_other_kind(deployment, fact)
 
 
 def lost(deployment: Session) -> dict[str, str]:
@@ -37,15 +47,38 @@ def lost(deployment: Session) -> dict[str, str]:
 
     Also {} while it cannot be told: the machine is stopped or out of reach.
     """
-    node = deployment.topology.db
+    return _lost(deployment, _asked(deployment))
+
+
+def _asked(deployment: Session) -> Mapping[str, Any] | None:
+    """Return the fact of the database's machine; None where it is gone, stopped or out of reach."""
+    node, out_of_reach = deployment.topology.db, deployment.out_of_reach()
     found = deployment.instances().get(node.name)
-    if found is None:
-        return dict.fromkeys(TELLTALE, UNUSED)
-    out_of_reach = deployment.out_of_reach()
-    if found.state != "running" or node.name in out_of_reach:
-        return {}
+    if found is None or found.state != "running" or node.name in out_of_reach:
+        return None
     question = {"kind": "mysql", "key": "used", "what": "used", "tables": TELLTALE}
-    [fact] = ask(deployment.fleet(without=out_of_reach)[node.name], "probe", [question], timeout=60)["facts"]
+    fact: Mapping[str, Any] = ask(deployment.fleet(without=out_of_reach)[node.name], "probe", [question], timeout=60)["facts"][0]
+    return fact
+
+
+def _refuse_other_kind(deployment: Session, fact: Mapping[str, Any] | None) -> None:
+    spec, node = deployment.spec, deployment.topology.db.name
+    package = spec.database.package
+    unknown = package == "default-mysql-server" and spec.cloud.image.startswith("ami-")  # MariaDB or MySQL: only its distribution could tell
+    if fact is None or fact["server"] is None or unknown or fact["mariadb"] != runs_mysql(spec):
+        return
+    there, wanted = ("MariaDB", "MySQL") if fact["mariadb"] else ("MySQL", "MariaDB")
+    raise RunbookError(
+        f"the database server is {there} {fact['server']}, and database.package {package} is {wanted}, which cannot take over its data: "
+        f"apt would remove {there} and begin with empty databases. Nothing was changed",
+        node,
+        "set database.package back; for the other kind, another deployment: it begins with nothing, and a backup is restored by its own kind only",
+    )
+
+
+def _lost(deployment: Session, fact: Mapping[str, Any] | None) -> dict[str, str]:
+    if fact is None:
+        return {} if deployment.topology.db.name in deployment.instances() else dict.fromkeys(TELLTALE, UNUSED)
     if fact["server"] is None:  # a server that only does not run has its databases' folders
         return {name: UNUSED for name in TELLTALE if name not in fact["folders"]}
     states = {name: state for name, state in fact["states"].items() if state == RESTORING}

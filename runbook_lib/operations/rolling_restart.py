@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from runbook_lib.changes import Plan, Result
@@ -101,8 +100,7 @@ def _restarting(wish: Sequence[Resource]) -> set[str]:
     unit = next((one for one in wish if isinstance(one, Unit) and one.name == carbon.UNIT), None)
     if unit is None:
         return set()
-    paths = {one.key: PurePosixPath(getattr(one, "path", "")) for one in wish}
-    return {unit.key, *(key for key, path in paths.items() if any(path.is_relative_to(watched) for watched in unit.watches))}
+    return {unit.key, *(one.key for one in wish if unit.restarts_for(getattr(one, "path", "")))}
 
 
 def batches(deployment: Session, context: Context, plan: Plan) -> Iterator[list[str]]:

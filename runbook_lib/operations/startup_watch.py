@@ -145,6 +145,15 @@ def answers(probe):
         connection.close()
 
 
+def ended(now, ours):
+    """Return whether the start that is followed has ended. systemd makes the next one RestartSec later, and would go on with that for ever.
+
+    `ours`: it was asked for here. Of another one, one that failed before Java began (the database's server did not answer yet) is left to systemd.
+    """
+    again = now.get("SubState", "").startswith("auto-restart") and (ours or now.get("Result") == "success")
+    return bool(again) or now.get("ActiveState") not in ("active", "activating", "reloading")
+
+
 def follow(request, log, deadline):
     """Follow the log until the ready line and return it; otherwise return a result that names the failure."""
     failures = [re.compile(pattern) for pattern in request["failures"]]
@@ -167,7 +176,7 @@ def follow(request, log, deadline):
             return {"failed": found["failed"], "line": found["line"], "log": log.lines}
         if time.monotonic() - looked > 1.0:
             looked, now = time.monotonic(), state(request["unit"])
-            if now.get("ActiveState") not in ("active", "activating", "reloading") and not found:
+            if ended(now, request["begun"]) and not found:
                 log.more()
                 return {
                     "dead": "{ActiveState}, {Result}, exit status {ExecMainStatus}".format(**now),
@@ -212,7 +221,8 @@ def main():
         if done.returncode:
             say(dead=done.stderr.strip(), log=[], journal=journal(request["unit"]))
             return
-        say(begun=invocation(request["unit"]))
+        request["begun"] = invocation(request["unit"])
+        say(begun=request["begun"])
     elif request["begun"] not in (None, invocation(request["unit"])):
         say(dead="it was started anew meanwhile", log=[], journal=journal(request["unit"]))
         return

@@ -1,4 +1,4 @@
-"""The machine of a node is lost while visitors use its cluster: the other of its role answers them, and another machine takes its place."""
+"""A node's Java dies, or its machine is lost while visitors use its cluster: the other of its role answers them, and another machine takes its place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 
 from runbook_lib.chapters.deployment import Deployment
 from runbook_lib.checks.drill.failover import settle, target_of
-from runbook_lib.operations import demo_app
+from runbook_lib.operations import demo_app, startup
+from runbook_lib.roles import carbon
 from runbook_lib.roles.carbon_settings import home_of
 from tests.support.deployments import Deployed, on
 from tests.support.drift_tools import identities, named_in
@@ -23,6 +24,17 @@ def archives(d: Deployment) -> dict[str, str]:
     """By node the checksums of the archives that are deployed on it."""
     look = f"cd {home_of(d.spec)}/repository/deployment/server; find . -name '*.war' -exec sha256sum {{}} + | sort"
     return {node.name: on(d, node.name, look) for node in d.topology.wso2_nodes}
+
+
+def test_a_node_whose_java_was_killed_is_started_again_by_systemd(either: Deployed, either_opened: Deployment) -> None:
+    d = either_opened
+    node = LOST[d.spec.pattern][0]
+    started = f"systemctl show -P ExecMainStartTimestampMonotonic {carbon.UNIT}"
+    before = on(d, node, started)
+    on(d, node, "pkill -KILL -x java")
+    eventually(lambda: on(d, node, started) not in (before, "0\n"), "another start", 60)
+    assert startup.start(d.fleet(), d.context(), node, "watch").line
+    assert either.cli("plan").returncode == 0
 
 
 def test_every_get_is_answered_and_another_machine_takes_its_address_with_keys_of_its_own(either: Deployed, either_opened: Deployment) -> None:

@@ -242,9 +242,9 @@ def test_properties_reach_the_server_and_an_unknown_jdk_gets_a_warning_only(home
     assert f"-Dcarbon.home={home}" in calls(home)[0] and "-DworkerNode=false" in calls(home)[0]
 
 
-def test_exit_code_121_starts_the_server_again_and_any_other_is_passed_on(home: Path):
+def test_exit_code_121_starts_the_server_again_and_after_any_other_the_script_ends_with_0(home: Path):
     (home.parent / "java/bin/codes").write_text("121\n121\n3\n")
-    assert script(home, java_home=home.parent / "java").returncode == 3
+    assert script(home, java_home=home.parent / "java").returncode == 0, "so does the real one, which has no exit after its loop"
     assert len(calls(home)) == 3
 
 

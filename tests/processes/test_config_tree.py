@@ -104,6 +104,20 @@ def test_a_tree_that_the_service_does_not_take_is_rolled_back(folder):
     assert not planned(HOST, tree(folder))
 
 
+def test_a_tree_that_was_switched_to_and_never_loaded_is_due_until_it_is_served(folder):
+    (folder / "nginx.conf").unlink()  # as on a new machine: what the package brought runs, and says nothing of versions
+    (folder / "nginx.conf").write_text(f"user root; pid {folder}/pid; events {{}} http {{ access_log off; server {{ listen {ADDRESS}:18098; }} }}")
+    subprocess.run(["nginx", "-c", folder / "nginx.conf", "-s", "reload"], check=True, capture_output=True)
+    eventually(lambda: not serves("one"), "the package's own configuration")
+    point = 'Trees.point(r, os.path.join(r["root"], r["version"], r["entry"]))'
+    with pytest.raises(HostError, match="the agent ended with 9"):
+        converged(LocalHost("lb-1", {point: f"{point}; os._exit(9)"}), tree(folder))
+    change = planned(HOST, tree(folder)).pending[0].change
+    assert (change.verb, change.summary.split(",")[0]) == ("reload", "the service runs what was there before")
+    converged(HOST, tree(folder))
+    assert served() == "one" and not planned(HOST, tree(folder))
+
+
 def test_a_file_edited_by_hand_is_shown_and_put_back(folder):
     path = next(folder.glob("tree/*/text"))
     path.write_text("by hand")

@@ -11,13 +11,14 @@ import shutil
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from runbook_lib.converge.engine import ask
 from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, OnlyAccounts
-from runbook_lib.errors import HostError
+from runbook_lib.errors import HostError, RunbookError
 from runbook_lib.operations.backup import dump_database, fetch_dump, recreate_database, restore_database, send_dump, set_administrator
 from tests.conftest import ROOT, need
 from tests.support.local_host import LocalHost, converged, planned
@@ -174,9 +175,19 @@ def test_a_database_that_somebody_else_left_incomplete_is_named_and_not_touched(
     rows(host, "SET foreign_key_checks = 0; DROP TABLE WSO2_USER_DB.UM_CLAIM, WSO2_USER_DB.UM_ROLE;")
     change = planned(host, DATABASE, schema()).pending[0].change
     assert change.verb == "refuse" and "2 of 39 tables are missing: UM_" in change.summary
-    with pytest.raises(HostError, match="never overwritten"):
+    with pytest.raises(RunbookError, match=r"nothing was changed\. schema of WSO2_USER_DB: half loaded"):
         converged(host, DATABASE, schema())
     assert rows(host, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'WSO2_USER_DB'") == ["37"]
+
+
+def test_another_character_set_is_refused_with_the_way_back_before_anything_is_changed(host):
+    converged(host, DATABASE, schema())
+    asked = "SELECT default_character_set_name FROM information_schema.schemata WHERE schema_name = 'WSO2_USER_DB'"
+    other = MysqlDatabase("WSO2_USER_DB", "utf8mb4")
+    with pytest.raises(RunbookError, match=r"character set utf8, wanted utf8mb4; tables with rows are not converted: set database\.charset back to utf8, or"):
+        converged(host, other, replace(schema(), database=other), account())
+    assert rows(host, asked) == ["utf8mb3"] and not rows(host, "SELECT user FROM mysql.user WHERE user LIKE 'wso2%'")
+    assert not planned(host, DATABASE, schema())
 
 
 def test_recreate_database_dumps_then_makes_it_anew_and_accounts_keep_their_rights(host, tmp_path):
@@ -263,7 +274,7 @@ def test_a_restore_that_was_cut_short_is_never_taken_for_an_empty_database(host)
     rows(host, "UPDATE runbook.schema_load SET state = 'restoring'; DROP DATABASE WSO2_USER_DB; CREATE DATABASE WSO2_USER_DB CHARACTER SET utf8mb3;")
     change = planned(host, DATABASE, schema()).pending[-1].change
     assert change.verb == "refuse" and "restore was cut short" in change.summary
-    with pytest.raises(HostError, match="restore of database WSO2_USER_DB was cut short"):
+    with pytest.raises(RunbookError, match=r"nothing was changed\. schema of WSO2_USER_DB: a restore was cut short"):
         converged(host, DATABASE, schema())
     restore_database(host, path)
     assert "stays" in rows(host, USERS)

@@ -278,3 +278,11 @@ def test_modern_tls_is_1_3_alone(tmp_path):
         tls.maximum_version = ssl.TLSVersion.TLSv1_2
         with socket.create_connection((found.moved[found.lb.address], HTTPS)) as plain, pytest.raises(ssl.SSLError, match="PROTOCOL_VERSION"):
             tls.wrap_socket(plain, server_hostname=found.ctx.spec.hosts["store"])
+
+
+@pytest.mark.parametrize("length", [47, 240])
+def test_hosts_may_have_long_names(tmp_path, length):
+    domain = "".join(f".{label}" for label in ("a" * 60, "b" * 60, "c" * 60, "d" * 40))
+    hosts = {name: (name + domain)[:length].rstrip(".") for name in ("store", "publisher")}
+    with site(with_secrets("greg-separated", "full", hosts=hosts), tmp_path, NET + 19) as found:
+        assert found.get("publisher", "/publisher/").node.startswith("publisher-")

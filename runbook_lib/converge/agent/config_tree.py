@@ -27,6 +27,10 @@ def running(r):
     return body[:64].decode("ascii", "replace").strip() if b" 200 " in head.split(b"\r\n")[0] else "other"
 
 
+def is_active(r):
+    return asked(r["active"])[0] == 0
+
+
 def files_below(folder):
     """Return the full paths of all files below the folder, by their relative paths."""
     found = {}
@@ -44,8 +48,8 @@ class Trees:
 
     @staticmethod
     def probe_one(r):
-        linked = version_of(r)
-        fact = {"linked": linked, "running": running(r), "files": {}}
+        linked, now = version_of(r), running(r)
+        fact = {"linked": linked, "running": now, "active": now is not None or is_active(r), "files": {}}
         for name, path in files_below(os.path.join(r["root"], linked)).items() if linked else ():
             with open(path, "rb") as source:
                 data = source.read()
@@ -108,7 +112,7 @@ class Trees:
             shutil.copy2(r["link"], kept)  # the configuration that the package installed
             before = kept
         Trees.point(r, os.path.join(r["root"], r["version"], r["entry"]))
-        if subprocess.run(r["active"], stdin=subprocess.DEVNULL, capture_output=True).returncode:
+        if not is_active(r):
             return  # the service does not run; it reads the new configuration when it starts
         try:
             run(r["reload"])

@@ -2,6 +2,7 @@
 from .core import *  # noqa: F403
 
 # --- agent ---
+UNITS = "/etc/systemd/system/"
 LARGEST_DIFF = 400_000  # the largest content, in bytes, that a probe returns
 
 
@@ -53,6 +54,8 @@ class Files:
     def apply(resources):
         for r in resources:
             getattr(Files, "apply_" + r["kind"])(r)
+        if any(r["path"].startswith(UNITS) for r in resources):  # also those that no start of a unit follows
+            run(["systemctl", "daemon-reload"])
 
     @staticmethod
     def apply_file(r):

@@ -181,12 +181,12 @@ class Asked:
 
     @staticmethod
     def used(r, server):
-        """Return by database whether its table r["tables"][name] has a row, and the state of its last load ("" where none is noted)."""
+        """Return by database whether its table r["tables"][name] has a row, and the state of its last load ("" where none is noted); the server's kind."""
         used = {}
         for name, table in r["tables"].items():
             there = table in server.tables.get(name, {})
             used[name] = there and sql("SELECT EXISTS (SELECT 1 FROM %s);" % table, name) == [["1"]]
-        return {"used": used, "states": {name: server.ledger.get(name, ("", ""))[1] for name in r["tables"]}}
+        return {"used": used, "states": {name: server.ledger.get(name, ("", ""))[1] for name in r["tables"]}, "mariadb": server.mariadb}
 
     @staticmethod
     def report(r, server):
@@ -260,7 +260,7 @@ class Ordered:
             Ordered.recreate(r)
         elif fact["tables"]:
             raise Failed(
-                "database %s is not empty and not whole; it is never overwritten on its own: "
+                "database %s is not empty and not as it is wanted; it is never overwritten on its own: "
                 "deployment.mysql.recreate(name, confirm=…) dumps it and makes it anew" % r["name"]
             )
         else:

@@ -43,7 +43,8 @@ class Packages:
     @staticmethod
     def apply(resources):
         names = [r["name"] for r in resources]
-        install = ["apt-get", *OPTIONS, "--no-install-recommends", "install", "--", *names]
+        # Nothing of ours takes another's place: apt would remove a database server for its rival, and its data would be moved away.
+        install = ["apt-get", *OPTIONS, "--no-install-recommends", "--no-remove", "install", "--", *names]
         try:
             unlocked(install)
         except Failed:  # an earlier installation was interrupted, or the package lists are missing or older than the mirror

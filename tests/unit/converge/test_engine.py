@@ -24,11 +24,11 @@ from runbook_lib.converge.archive import Archive
 from runbook_lib.converge.edits import TextSet
 from runbook_lib.converge.engine import Stage
 from runbook_lib.converge.keystore import Keystore
-from runbook_lib.converge.resources import Absent, Directory, Edited, Exec, File
+from runbook_lib.converge.resources import Absent, Directory, Edited, Exec, File, Package, Unit
 from runbook_lib.errors import HostError, PlanOvertaken, Stopped
 from runbook_lib.ssh import Completed, Fleet
 from runbook_lib.waiting import wait_until
-from tests.support.local_host import LocalHost
+from tests.support.local_host import LocalHost, converged
 
 OWNER = subprocess.run(["sh", "-c", "echo $(id -un):$(id -gn)"], capture_output=True, text=True).stdout.strip()
 
@@ -150,6 +150,23 @@ def test_a_stage_is_compared_after_the_stage_before_it(here, tmp_path):
     assert [p.change.verb for p in result.changed] == ["run", "remove"]
 
 
+@pytest.mark.parametrize(
+    ("path", "active", "verbs"),
+    [
+        ("/etc/it.conf", True, ["create", "restart"]),
+        ("/etc/it.d/own.conf", True, ["create", "restart"]),
+        ("/etc/it.conf.other", True, ["create"]),
+        ("/etc/it.conf", False, ["create", "start"]),
+    ],
+)
+def test_a_plan_names_the_restart_that_its_change_of_a_file_brings_about(path, active, verbs):
+    stages = [Stage("settings", (File(path, b"new"),)), Stage("service", (Unit("it.service", watches=("/etc/it.conf", "/etc/it.d")),))]
+    state = {"load": "loaded", "active": active, "state": "active/running" if active else "inactive/dead", "enabled": True, "stale": False}
+    absent, there = {"type": "absent"}, {"type": "file", "sha256": hashlib.sha256(b"new").hexdigest(), "mode": 0o644, "owner": "root:root"}
+    assert [p.change.verb for p in engine._differing("here", stages, [[absent], [state]])] == verbs
+    assert not engine._differing("here", stages, [[there], [{**state, "active": True}]])
+
+
 def test_an_apply_asks_once_before_its_first_change_and_once_after_its_last(here, tmp_path):
     planned = engine.plan(here, {"here": [Stage("all", (File(f"{tmp_path}/a", b"x", 0o644, OWNER),))]})
     here["here"].execs = 0
@@ -174,6 +191,30 @@ def test_one_exec_probes_everything(here, tmp_path):
 def test_a_failing_command_is_told_in_the_hosts_own_words(here):
     with pytest.raises(HostError, match="no such tool"):
         converge_once(here, Exec("break", "false", "echo no such tool >&2; exit 3"))
+
+
+def test_a_package_that_would_remove_another_is_not_installed_and_the_way_out_is_named(tmp_path):
+    (tmp_path / "apt-get").write_text("""#!/bin/sh
+case "$*" in *" install "*) ;; *) exit 0 ;; esac
+case "$*" in *--no-remove*) echo 'E: Packages need to be removed but remove is disabled.' >&2; exit 100 ;; esac
+""")
+    (tmp_path / "dpkg").write_text("#!/bin/sh\n")
+    for name in ("apt-get", "dpkg"):
+        (tmp_path / name).chmod(0o755)
+    host = LocalHost("db-1", {}, {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    with pytest.raises(HostError, match="remove is disabled") as caught:
+        converged(host, Package("a-rival-of-what-is-installed"))
+    assert "name what is installed" in (caught.value.next_step or "")
+
+
+@pytest.mark.parametrize(("below", "reloads"), [("units", ["daemon-reload"]), ("elsewhere", [])])
+def test_systemd_reads_a_unit_file_again_as_soon_as_it_is_written(tmp_path, below, reloads):
+    (tmp_path / "systemctl").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    (tmp_path / "systemctl").chmod(0o755)
+    (tmp_path / "asked").touch()
+    host = LocalHost("db-1", {"/etc/systemd/system/": f"{tmp_path}/units/"}, {"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    converged(host, File(f"{tmp_path}/{below}/it.service.d/restart.conf", b"[Service]\n", 0o644, OWNER))
+    assert (tmp_path / "asked").read_text().splitlines() == reloads
 
 
 def test_a_failure_says_what_was_changed_before_it(here, tmp_path):

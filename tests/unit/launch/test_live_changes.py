@@ -72,6 +72,8 @@ LIVE = (
     ({"cloud.availability_zone": "us-east-1c"}, "cloud.availability_zone of the live deployment", "us-east-1b"),
     ({"cloud.image": "ubuntu-22.04"}, "cloud.image of the live deployment", "debian-12"),
     ({"cloud.image": "ami-0123456789abcdef1", "cloud.login_user": "ec2-user"}, "cloud.image of the live deployment", "debian-12"),
+    ({"product.home": "/srv/wso2"}, "product.home of the live deployment", "/opt/wso2"),
+    ({"product.user": "greg"}, "product.user of the live deployment", "wso2carbon"),
     ({"cloud.disk_gb": 10}, "cloud.disk_gb is 10, and lb-1 has 20 GiB", "never shrinks"),
     ({"cloud.instance_type": {"greg": "t3.colossal"}}, "t3.colossal is not offered", ""),
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.errors import CloudError, DataLost
+from runbook_lib.errors import CloudError, DataLost, RunbookError
 from runbook_lib.operations import lost_database
 from runbook_lib.operations.lost_database import TELLTALE, refuse_lost_data
 from runbook_lib.roles.context import Context
@@ -18,7 +18,7 @@ from tests.fakes import context_with_keys
 USED = dict.fromkeys(TELLTALE, True)
 EMPTY = dict.fromkeys(TELLTALE, False)
 LOADED = dict.fromkeys(TELLTALE, "loaded")
-SERVER = {"server": "10.11-MariaDB", "states": LOADED}
+SERVER = {"server": "10.11-MariaDB", "mariadb": True, "states": LOADED}
 DOWN = {"server": None, "why": "no answer"}
 
 # the machine's state (None: gone), whether all machines are there, what the agent says; the words of the error, None: it must not stop anybody
@@ -77,7 +77,7 @@ def test_it_stops_when_something_is_lost_and_never_otherwise(
 def test_a_deployment_that_was_never_in_use_is_not_even_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = context_with_keys("greg-single")
     asked: list[Any] = []
-    monkeypatch.setattr(lost_database, "lost", lambda deployment: asked.append(deployment) or {"WSO2_USER_DB": "unused"})
+    monkeypatch.setattr(lost_database, "ask", lambda *_, **__: asked.append(1))
     refuse_lost_data(SimpleNamespace(), fresh)  # type: ignore[arg-type]
     assert asked == []
 
@@ -98,6 +98,32 @@ def test_it_stops_also_without_a_backup_and_without_a_right_to_s3(monkeypatch: p
     monkeypatch.setattr(lost_database, "BackupStore", store(newest))
     with pytest.raises(DataLost, match=words):
         refuse_lost_data(deployment, ctx)
+
+
+@pytest.mark.parametrize(
+    ("image", "package", "mariadb", "refused"),
+    [
+        ("debian-12", "default-mysql-server", True, ""),
+        ("debian-12", "mariadb-server", True, ""),
+        ("ubuntu-22.04", "mysql-server", False, ""),
+        ("debian-sid", "mysql-server", True, "is MariaDB 10.11-MariaDB, and database.package mysql-server is MySQL"),
+        ("debian-sid", "mariadb-server", False, "is MySQL 9.7, and database.package mariadb-server is MariaDB"),
+        ("ubuntu-22.04", "default-mysql-server", True, "is MariaDB 10.11-MariaDB, and database.package default-mysql-server is MySQL"),
+        ("ami-0123456789abcdef0", "default-mysql-server", True, ""),  # of which distribution?
+    ],
+)
+def test_the_package_of_the_other_kind_of_server_is_refused(
+    monkeypatch: pytest.MonkeyPatch, ctx: Context, image: str, package: str, mariadb: bool, refused: str
+) -> None:
+    wanted = context_with_keys("greg-single", cloud={"image": image, "login_user": "me"}, database={"package": package})
+    fact = {**SERVER, "server": "10.11-MariaDB" if mariadb else "9.7", "mariadb": mariadb, "used": USED}
+    deployment: Any = Deployed("running", True, fact, wanted, monkeypatch)
+    if not refused:
+        refuse_lost_data(deployment, ctx)
+        return
+    with pytest.raises(RunbookError, match=refused) as stopped:
+        refuse_lost_data(deployment, ctx)
+    assert "set database.package back" in str(stopped.value.next_step)
 
 
 def test_the_command_is_the_one_for_the_workspace_wherever_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -36,13 +36,15 @@ root={root}
 case "$1" in
   show)
     if [ "$3" = InvocationID ]; then wc -l < $root/verbs; exit; fi
-    echo "ActiveState=$(cat $root/active)"; echo "Result=$(cat $root/result 2>/dev/null)"; echo ExecMainStatus=1 ;;
+    echo "ActiveState=$(cat $root/active)"; echo "Result=$(cat $root/result 2>/dev/null)"; echo ExecMainStatus=1
+    echo "SubState=$(cat $root/sub 2>/dev/null)" ;;
   start|restart)
     echo "$1" >> $root/verbs
     mkdir -p $root/run/wso2carbon; stat -c "%s %i" $root/log-file > $root/run/wso2carbon/log-start
     echo active > $root/active
     cat $root/says >> $root/log-file
-    if [ -e $root/dies ]; then echo failed > $root/active; echo exit-code > $root/result; fi ;;
+    if [ -e $root/dies ]; then echo failed > $root/active; echo exit-code > $root/result; fi
+    if [ -e $root/ends ]; then echo activating > $root/active; echo auto-restart > $root/sub; fi ;;
   stop) echo stop >> $root/verbs; echo inactive > $root/active ;;
 esac
 """
@@ -294,6 +296,24 @@ def test_a_start_that_dies_is_named_with_the_words_of_its_unit(scene: Scene) -> 
     with pytest.raises(HostError, match="failed, exit-code") as error:
         startup.start(scene.fleet, scene.ctx, "store-1")
     assert "the journal speaks" in error.value.what
+
+
+@pytest.mark.parametrize(
+    ("verb", "result", "words"),
+    [
+        ("restart", "success", "stopped while starting .activating, success"),  # wso2server.sh ends with 0 however Java ended
+        ("restart", "exit-code", "stopped while starting .activating, exit-code"),
+        ("watch", "success", "stopped while starting .activating, success"),
+        ("watch", "exit-code", "did not say that it is started within 1 s"),  # systemd's own next start may find the database
+    ],
+)
+def test_a_node_whose_java_dies_is_named_although_systemd_will_start_it_again(scene: Scene, verb: str, result: str, words: str) -> None:
+    machine = scene.machines["store-1"]
+    machine.says(["[x] Starting WSO2 Carbon..."])
+    for name, text in {"log-file": "", "ends": "", "result": result, "active": "activating", "sub": "auto-restart"}.items():
+        (machine.root / name).write_text(text)
+    with pytest.raises(HostError, match=words):
+        startup.start(scene.fleet, scene.ctx, "store-1", verb, seconds=10.0 if "stopped" in words else 1.0)
 
 
 def test_after_a_cut_short_first_boot_the_next_run_begins_anew_with_fresh_databases(scene: Scene) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from lxml import etree
 from runbook_lib.converge import edits
 from runbook_lib.converge.engine import Stage
 from runbook_lib.converge.keystore import Truststore
-from runbook_lib.converge.resources import Edited, Resource, Unit
+from runbook_lib.converge.resources import Edited, Exec, Resource, Unit, sha256
 from runbook_lib.errors import RunbookError
 from runbook_lib.roles import appserver, carbon, carbon_settings, greg
 from runbook_lib.roles.context import Context, Download
@@ -159,6 +161,7 @@ def test_a_node_is_started_by_systemd_only_after_its_first_boot_is_recorded() ->
     assert restart not in resources("store-2", after)
     service = resources("store-1", after)[f"file {carbon.UNIT_FILE}"].content.decode()  # type: ignore[attr-defined]
     assert "\nRestart=no\n" in service and "\nUser=wso2carbon\n" in service
+    assert "\nRestart=always\n" in resources("store-1", after)[restart].content.decode()  # type: ignore[attr-defined]
 
 
 def test_a_changed_setting_makes_a_restart_due() -> None:
@@ -251,6 +254,23 @@ def test_the_driver_decides_class_and_url_options() -> None:
     edit = next(e for e in carbon_settings.datasources(ctx)["repository/conf/datasources/master-datasources.xml"] if "WSO2_USER_DB" in e.describe())
     assert "com.mysql.jdbc.Driver" in edit.describe()
     assert "requireSSL=true&amp;verifyServerCertificate=true" in edit.describe() and "&amp;relaxAutoCommit" in edit.describe()
+
+
+@pytest.mark.parametrize("stated", [None, "as it is", "in capitals"])
+def test_a_driver_by_url_is_fetched_and_found_by_the_checksum_that_the_jar_has(stated: str | None, tmp_path: Path) -> None:
+    jar = tmp_path / "their.jar"
+    jar.write_bytes(b"a jar")
+    digest = sha256(b"a jar")
+    given = {None: None, "as it is": digest, "in capitals": digest.upper()}[stated]
+    driver = {"url": jar.as_uri(), **({"sha256": given} if given else {})}
+    ctx = replace(context_with_keys("greg-single", database={"driver": driver}), driver=Download(digest, jar.as_uri()))
+    found = carbon.driver_jar(ctx)
+    assert isinstance(found, Exec)
+    here = {found.path: str(tmp_path / "jar"), "wso2carbon:wso2carbon": f"{os.getuid()}:{os.getgid()}"}
+    check, fetch = (reduce(lambda now, one: now.replace(*one), here.items(), text) for text in (found.unless, found.run))
+    assert subprocess.run(["sh", "-c", check]).returncode, "it is not there"
+    subprocess.run(["sh", "-euc", fetch], input=found.stdin.encode(), check=True)
+    assert subprocess.run(["sh", "-c", check]).returncode == 0
 
 
 def test_an_unknown_driver_package_is_an_error_that_names_the_key() -> None:
