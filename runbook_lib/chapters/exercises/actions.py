@@ -55,7 +55,7 @@ def fill(text: str, words: Mapping[str, str]) -> str:
 def words_for(deployment: Session) -> dict[str, str]:
     """Return what the placeholders of a table stand for in this deployment."""
     places = {node.name: node.address for node in deployment.topology.nodes}
-    return {**deployment.spec.hosts, **places, "home": carbon.home_of(deployment.spec)}
+    return {**deployment.spec.hosts, **places, "home": carbon.home_of(deployment.spec), "user": deployment.spec.product.user}
 
 
 @dataclass
