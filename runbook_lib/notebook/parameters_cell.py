@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,14 @@ def use_in(params: Path, paths: Sequence[Path]) -> tuple[str, ...]:
     return tuple(path.stem for path, _ in changed)
 
 
+def takes_params(path: Path) -> bool:
+    """Return whether a file is a notebook that can be given parameters: it has the line in a cell tagged `parameters`."""
+    try:
+        return bool(_old_line(path.read_text(encoding="utf-8"), path))
+    except (OSError, UnicodeDecodeError, RunbookError):
+        return False
+
+
 def shared_out(parameters: Mapping[str, Any], chapters: Iterable[Chapter]) -> dict[str, dict[str, Any]]:
     """Return, by chapter, those of `parameters` that its parameters cell has, without the two that every chapter has.
 
@@ -77,9 +86,10 @@ def _with_line(text: str, line: str, path: Path) -> str:
 
 
 def _old_line(text: str, path: Path) -> str:
-    cells: list[dict[str, Any]] = json.loads(text)["cells"]
-    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    found = LINE.search("".join(tagged[0]["source"])) if tagged else None
+    found = None
+    with suppress(ValueError, LookupError, TypeError, AttributeError):  # no notebook at all
+        tagged = [cell for cell in json.loads(text)["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+        found = LINE.search("".join(tagged[0]["source"]))
     if not found:
         raise RunbookError(
             "this chapter has no line `params_file = …` in a cell tagged `parameters`", path.name, "put it back: the chapter cannot be given parameters"
