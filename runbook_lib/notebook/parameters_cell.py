@@ -17,7 +17,7 @@ from typing import Any
 
 from runbook_lib.errors import RunbookError
 from runbook_lib.files import write_whole
-from runbook_lib.spec.chapters import NOTEBOOKS, SECOND_DAY, Chapter, chapters_of
+from runbook_lib.spec.chapters import BATCH, NOTEBOOKS, SECOND_DAY, Chapter, chapters_of
 
 LINE = re.compile(r"^params_file = .*$", re.MULTILINE)
 START = "00_start_here"
@@ -31,12 +31,11 @@ def here() -> Path:
 
 
 def use_in_chapters(params: Path, pattern: str, folder: Path, also: Iterable[str] = ()) -> tuple[str, ...]:
-    """Write `params_file = …` into the parameters cell of every chapter of `pattern` in `folder`, of 08 and 99, and of those in `also`.
-
-    Return the chapters that named another file before. Everything else in the notebooks stays the same, byte for byte.
+    """Write `params_file = …` into the parameters cell of every chapter of `pattern` in `folder`, of 08 and 99, and of those in `also`;
+    of 10 too where its sweep can be made of them. Return the chapters that named another file before. Everything else in the notebooks stays the same, byte for byte.
     Raises RunbookError, before anything is written, when a chapter has no such line.
     """
-    names = [*also, *(chapter.name for chapter in chapters_of(pattern)), SECOND_DAY, TEAR_DOWN]
+    names = [*also, *(chapter.name for chapter in chapters_of(pattern)), SECOND_DAY, *([BATCH] if pattern == "greg-separated" else []), TEAR_DOWN]
     return use_in(params, [folder / f"{name}.ipynb" for name in names if (folder / f"{name}.ipynb").is_file()])
 
 

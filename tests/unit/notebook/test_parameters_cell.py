@@ -36,6 +36,12 @@ def test_every_chapter_of_the_pattern_and_the_tear_down_name_the_file(chapters: 
     assert "mine" not in (chapters / "03_configure_as_nodes.ipynb").read_text()
 
 
+@pytest.mark.parametrize(("pattern", "names"), [("greg-separated", True), ("greg-single", False), ("as-cluster", False)])
+def test_the_chapter_about_batches_names_a_file_that_its_sweep_can_be_made_of(chapters: Path, pattern: str, names: bool) -> None:
+    changed = use_in_chapters(chapters.parent / "params" / "mine.yaml", pattern, chapters)
+    assert ("10_batch" in changed) == names == ("mine" in _line_of(chapters / "10_batch.ipynb"))
+
+
 def test_all_else_in_a_chapter_stays_as_it_was(chapters: Path) -> None:
     before = (chapters / "05_configure_nginx.ipynb").read_text()
     use_in_chapters(chapters.parent / "params" / "mine.yaml", "greg-single", chapters)
