@@ -31,9 +31,10 @@ def here() -> Path:
 
 
 def use_in_chapters(params: Path, pattern: str, folder: Path, also: Iterable[str] = ()) -> tuple[str, ...]:
-    """Write `params_file = …` into the parameters cell of every chapter of `pattern` in `folder`, of 08 and 99, and of those in `also`;
-    of 10 too where its sweep can be made of them. Return the chapters that named another file before. Everything else in the notebooks stays the same, byte for byte.
-    Raises RunbookError, before anything is written, when a chapter has no such line.
+    """Write `params_file = …` into the parameters cell of every chapter of `pattern` in `folder`, of 08 and 99, and of those in `also`.
+
+    Of 10 as well, where its sweep can be made of these parameters. Return the chapters that named another file before. Everything else in the
+    notebooks stays the same, byte for byte. Raises RunbookError, before anything is written, when a chapter has no such line.
     """
     names = [*also, *(chapter.name for chapter in chapters_of(pattern)), SECOND_DAY, *([BATCH] if pattern == "greg-separated" else []), TEAR_DOWN]
     return use_in(params, [folder / f"{name}.ipynb" for name in names if (folder / f"{name}.ipynb").is_file()])

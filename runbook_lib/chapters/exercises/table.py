@@ -190,7 +190,6 @@ class Exercise(_Row):
             ("check.predict.do", seen.do if seen else (), ACTIONS), ("check.predict.observe", (seen.observe,) if seen else (), VALUES),
         ]  # fmt: skip
 
-
     @property
     def nodes(self) -> frozenset[str]:
         """Return the names of the nodes that the exercise works with or asks about."""

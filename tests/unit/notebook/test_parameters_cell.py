@@ -13,7 +13,6 @@ from runbook_lib.chapters.forms import params_form
 from runbook_lib.errors import RunbookError
 from runbook_lib.notebook.parameters_cell import _old_line, use_in_chapters
 from runbook_lib.spec.chapters import NOTEBOOKS, chapters_of
-from runbook_lib.spec.loader import load_spec
 
 
 def _line_of(notebook: Path) -> str:
@@ -76,7 +75,7 @@ def test_when_a_chapter_has_no_such_line_nothing_is_written(chapters: Path) -> N
 def shown(chapters: Path, monkeypatch: pytest.MonkeyPatch) -> params_form.ParamsForm:
     """The form as it is run beside these chapters; it saves into their params/."""
     monkeypatch.chdir(chapters)
-    fields = params_form.Fields(load_spec("params/greg-single.lab.yaml"))
+    fields = params_form.Fields("params/greg-single.lab.yaml")
     monkeypatch.setattr(params_form, "ROOT", chapters.parent)
     return params_form.ParamsForm(fields, "../params/greg-single.lab.yaml")
 
