@@ -30,6 +30,12 @@ def here() -> Path:
     return Path.cwd() if (Path.cwd() / f"{TEAR_DOWN}.ipynb").is_file() else NOTEBOOKS
 
 
+def way_to_chapters() -> str:
+    """Return what a link to a chapter begins with: "" in a chapter, "../notebooks/" in a notebook that lies in a folder beside theirs, as exercises do."""
+    name = f"{TEAR_DOWN}.ipynb"
+    return "../notebooks/" if not Path(name).is_file() and Path("..", "notebooks", name).is_file() else ""
+
+
 def use_in_chapters(params: Path, pattern: str, folder: Path, also: Iterable[str] = ()) -> tuple[str, ...]:
     """Write `params_file = …` into the parameters cell of every chapter of `pattern` in `folder`, of 08 and 99, and of those in `also`.
 
