@@ -58,7 +58,7 @@ class Task:
 
     def text(self, words: str) -> str:
         """Return a text of the row with the placeholders filled in for this deployment."""
-        return fill(words, words_for(self.deployment))
+        return fill(words, words_for(self.deployment.topology))
 
     def start(self, agreed: bool = False) -> Said:
         """Put the deployment into the state of the exercise and return what the learner is told. `agreed`: on AWS somebody has to say so."""
