@@ -112,7 +112,7 @@ class Sso(Verbs):
         return side_by_side(self.deployment.journal.folder)
 
     def exchanges(self, proof: Proof) -> Exchanges:
-        """Return the requests and responses of the product's two holes in this proof, one table each, with cookies by name."""
+        """Return the requests and responses of the product's three holes in this proof, one table each, with cookies by name."""
         return as_tables(proof.exchanges)
 
     def sign_on(self, proof: Proof, attempt: str = pictures.ATTEMPT) -> Figure | str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from runbook_lib.aws.lock import holder
 from runbook_lib.errors import DataLost, RunbookError
 from runbook_lib.evidence import journal, provenance, runs
+from runbook_lib.notebook.parameters_cell import way_to_chapters
 from runbook_lib.redaction import redactor
 from runbook_lib.spec.chapters import Chapter, chapters_of
 from runbook_lib.spec.loader import load_spec
@@ -121,7 +122,8 @@ def read_board(deployment: Session, drift: bool = False) -> Board:
                 holds, state = False, DRIFT
         if not holds and upcoming is None:
             upcoming = chapter
-        rows.append((Link(f"{chapter.name}.ipynb", chapter.name, chapter.title), state, record.utc if record else "", record.by if record else ""))
+        link = Link(f"{way_to_chapters()}{chapter.name}.ipynb", chapter.name, chapter.title)
+        rows.append((link, state, record.utc if record else "", record.by if record else ""))
     running = sum(node.name in found and found[node.name].state == "running" for node in topology.nodes)
     return Board(spec.deployment, spec.pattern, machines, rows, upcoming, running, trouble, at_work, banner)
 

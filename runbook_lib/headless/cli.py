@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import ParamsError, RunbookError
 from runbook_lib.files import ROOT, make_workspace
 from runbook_lib.headless.arguments import COMMANDS, DEFAULT_PARAMS, parser
 from runbook_lib.headless.invocation import confirmed, documented, every_so_often, overrides, terminal
@@ -217,15 +217,20 @@ def _open(args: argparse.Namespace) -> int:
 
     Without a display it prints its address and opens no browser.
     """
+    from runbook_lib.chapters.forms.params_form import Fields
     from runbook_lib.notebook.work_copies import work_copies
-    from runbook_lib.spec.loader import find_params, load_spec
+    from runbook_lib.spec.loader import find_params
 
     if not (ROOT / "notebooks").is_dir():
         raise RunbookError("there are no notebooks here", str(ROOT), "runbook new DIR makes a folder with them; go there, then runbook open")
     display = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")) or sys.platform == "darwin"
     params = find_params(args.params or DEFAULT_PARAMS)
-    spec = load_spec(params)
-    chapters = os.path.relpath(work_copies(params, spec.deployment, spec.pattern, ROOT), ROOT)
+    fields = Fields(params)
+    try:
+        fields.spec()
+    except ParamsError as error:
+        terminal(args)(f"{params.name} is not complete: {'; '.join(error.what.splitlines())}. The form of chapter 00 asks for it")
+    chapters = os.path.relpath(work_copies(params, fields.given["deployment"], fields.given["pattern"], ROOT), ROOT)
     command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={ROOT}", f"--LabApp.default_url=/lab/tree/{chapters}/00_start_here.ipynb"]
     command += ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     command += [f"--port={args.port}", "--ServerApp.port_retries=0"] if args.port else []

@@ -1,6 +1,6 @@
 """An error as a card: what, where, what to do next, and links to explanations; the traceback is folded below.
 
-Links are relative to `notebooks/`, the folder of the chapters: JupyterLab opens them as documents, the book leads them to its pages.
+Links are relative to `notebooks/`, the folder of the chapters, or to one beside it: JupyterLab opens them as documents, the book leads them to its pages.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from runbook_lib.check import CheckTable
 from runbook_lib.errors import ChecksFailed, LockHeld, ParamsError, PlanOvertaken, RunbookError, Stopped
+from runbook_lib.notebook.parameters_cell import way_to_chapters
 from runbook_lib.spec.chapters import CHAPTERS
 from runbook_lib.spec.model import Spec
 from runbook_lib.spec.reference import KeyReference
@@ -23,9 +24,10 @@ THE_FORM = "the form"  # `where` of an error in a value entered in the form: the
 NOTEBOOKS = {"00": "00_start_here", **{chapter.number: name for name, chapter in CHAPTERS.items()}, "99": "99_tear_down"}
 # a chapter as it is named in a text: "chapter 01", "chapter 01_launch_ec2", "chapters 04 and 05"
 NAMED = re.compile(r"(?<=chapter )\d\d\w*|(?<=chapters )\d\d\w*|(?<=\d\d and )\d\d\w*|(?<=\d\d or )\d\d\w*|(?<=\d\d, )\d\d\w*")
-# the section of the notebook in which to continue, by error; every chapter that can raise the error has it (a test compares)
+# the section of the notebook in which to continue, by error; every chapter that can raise the error has it, and but for the plan
+# every notebook of exercises (a test compares)
 SECTIONS: dict[type[RunbookError], tuple[str, str]] = {
-    ParamsError: ("Parameters", "the parameters cell of this chapter"),
+    ParamsError: ("Parameters", "the parameters cell of this notebook"),
     PlanOvertaken: ("Plan", "the plan of this chapter"),
     LockHeld: ("Where-the-deployment-stands", "the board says who is at work"),
 }
@@ -57,22 +59,28 @@ def _rows(table: CheckTable | None) -> str:
 
 def links_of(error: RunbookError) -> list[tuple[str, str]]:
     """Return (address, words) of the places that explain this error, such as a section of the chapter or a key's line in the reference."""
-    links = [(f"#{anchor}", words) for kind, (anchor, words) in SECTIONS.items() if isinstance(error, kind) and error.where != THE_FORM]
+    way = way_to_chapters()
+    links = [
+        (f"#{anchor}", words)
+        for kind, (anchor, words) in SECTIONS.items()
+        if isinstance(error, kind) and error.where != THE_FORM and not (way and kind is PlanOvertaken)
+    ]
     if key := reference_of(error):
         links.append((f"{REFERENCE}#{key.key}", f"{key.key} among all parameters"))
     elif isinstance(error, ParamsError):
         links.append((REFERENCE, "every parameter"))
     if isinstance(error, ChecksFailed) and error.chapter:
-        links.append((f"{error.chapter}.ipynb", f"chapter {error.chapter[:2]}"))
+        links.append((f"{way}{error.chapter}.ipynb", f"chapter {error.chapter[:2]}"))
     return links
 
 
 def linked(text: str) -> str:
     """Return `text` as HTML in which every chapter name is a link to that chapter."""
+    way = way_to_chapters()
 
     def link(match: re.Match[str]) -> str:
         name = NOTEBOOKS.get(match[0][:2], "")
-        return f'<a href="{name}.ipynb">{match[0]}</a>' if match[0] in (name, name[:2]) and name else match[0]
+        return f'<a href="{way}{name}.ipynb">{match[0]}</a>' if match[0] in (name, name[:2]) and name else match[0]
 
     return NAMED.sub(link, html.escape(text))
 

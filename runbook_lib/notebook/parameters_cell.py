@@ -11,12 +11,13 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from runbook_lib.errors import RunbookError
 from runbook_lib.files import write_whole
-from runbook_lib.spec.chapters import NOTEBOOKS, SECOND_DAY, Chapter, chapters_of
+from runbook_lib.spec.chapters import BATCH, NOTEBOOKS, SECOND_DAY, Chapter, chapters_of
 
 LINE = re.compile(r"^params_file = .*$", re.MULTILINE)
 START = "00_start_here"
@@ -29,13 +30,19 @@ def here() -> Path:
     return Path.cwd() if (Path.cwd() / f"{TEAR_DOWN}.ipynb").is_file() else NOTEBOOKS
 
 
+def way_to_chapters() -> str:
+    """Return what a link to a chapter begins with: "" in a chapter, "../notebooks/" in a notebook that lies in a folder beside theirs, as exercises do."""
+    name = f"{TEAR_DOWN}.ipynb"
+    return "../notebooks/" if not Path(name).is_file() and Path("..", "notebooks", name).is_file() else ""
+
+
 def use_in_chapters(params: Path, pattern: str, folder: Path, also: Iterable[str] = ()) -> tuple[str, ...]:
     """Write `params_file = …` into the parameters cell of every chapter of `pattern` in `folder`, of 08 and 99, and of those in `also`.
 
-    Return the chapters that named another file before. Everything else in the notebooks stays the same, byte for byte.
-    Raises RunbookError, before anything is written, when a chapter has no such line.
+    Of 10 as well, where its sweep can be made of these parameters. Return the chapters that named another file before. Everything else in the
+    notebooks stays the same, byte for byte. Raises RunbookError, before anything is written, when a chapter has no such line.
     """
-    names = [*also, *(chapter.name for chapter in chapters_of(pattern)), SECOND_DAY, TEAR_DOWN]
+    names = [*also, *(chapter.name for chapter in chapters_of(pattern)), SECOND_DAY, *([BATCH] if pattern == "greg-separated" else []), TEAR_DOWN]
     return use_in(params, [folder / f"{name}.ipynb" for name in names if (folder / f"{name}.ipynb").is_file()])
 
 
@@ -49,6 +56,14 @@ def use_in(params: Path, paths: Sequence[Path]) -> tuple[str, ...]:
     for path, text in changed:
         write_whole(path, text)
     return tuple(path.stem for path, _ in changed)
+
+
+def takes_params(path: Path) -> bool:
+    """Return whether a file is a notebook that can be given parameters: it has the line in a cell tagged `parameters`."""
+    try:
+        return bool(_old_line(path.read_text(encoding="utf-8"), path))
+    except (OSError, UnicodeDecodeError, RunbookError):
+        return False
 
 
 def shared_out(parameters: Mapping[str, Any], chapters: Iterable[Chapter]) -> dict[str, dict[str, Any]]:
@@ -77,9 +92,10 @@ def _with_line(text: str, line: str, path: Path) -> str:
 
 
 def _old_line(text: str, path: Path) -> str:
-    cells: list[dict[str, Any]] = json.loads(text)["cells"]
-    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    found = LINE.search("".join(tagged[0]["source"])) if tagged else None
+    found = None
+    with suppress(ValueError, LookupError, TypeError, AttributeError):  # no notebook at all
+        tagged = [cell for cell in json.loads(text)["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+        found = LINE.search("".join(tagged[0]["source"]))
     if not found:
         raise RunbookError(
             "this chapter has no line `params_file = …` in a cell tagged `parameters`", path.name, "put it back: the chapter cannot be given parameters"

@@ -18,6 +18,7 @@ from runbook_lib.roles.context import Context
 from runbook_lib.ssh import Fleet, Host
 from runbook_lib.tables import Table
 
+GONE_NOW = "Gone"  # what `undeploy` says of its times
 FOLDERS = {".war": "webapps", ".car": "carbonapps", ".aar": "axis2services"}  # by what the product takes where
 NAME = re.compile(r"[A-Za-z0-9][\w.#-]*")
 # Beside the artifact folders first, then renamed: neither the product nor a worker ever sees half an archive.
@@ -32,10 +33,8 @@ mv {beside} {target}
 PULL_NOW = f"sudo -n systemctl start --no-block {appserver.PULL_UNIT}.service"
 # The first waits for a pull that is under way and may have read the manager's folder before; the second reads it anew.
 PULLED_ANEW = f"sudo -n systemctl start {appserver.PULL_UNIT}.service; sudo -n systemctl start {appserver.PULL_UNIT}.service"
-TAKE = """set -eu
-[ -e {target} ] || exit 4
-rm {target}
-"""
+HAS = "[ -e {target} ] || [ -e {unpacked} ]"
+TAKE = "rm -f {target}"
 # Ends when neither the archive nor what the product unpacked from it is here any more.
 GONE = """left={tries}
 while [ $left -gt 0 ]; do
@@ -70,7 +69,7 @@ BRING = """base64 -d | tar -xzf - -C {base} --skip-old-files --same-owner"""
 
 @dataclass(frozen=True)
 class Deployed:
-    """Where an archive was deployed, and after how many seconds. `changed` is False when it was deployed already."""
+    """Where an archive was deployed or taken away, and after how many seconds. `changed` is False when that was so already."""
 
     name: str
     seconds: dict[str, float]
@@ -78,8 +77,10 @@ class Deployed:
     verb: str = "Deployed"
 
     def _table(self) -> Table:
-        rows = [(node, f"{seconds:.1f} s" if self.changed else "was there") for node, seconds in self.seconds.items()]
-        return Table(("Node", f"{self.verb} after"), rows, self.name)
+        none = not self.changed and self.verb == GONE_NOW
+        before = "was not there" if none else "was there"
+        rows = [(node, f"{seconds:.1f} s" if self.changed else before) for node, seconds in self.seconds.items()]
+        return Table(("Node", f"{self.verb} after"), rows, f"nothing to take away: no node has {self.name}" if none else self.name)
 
     def _repr_html_(self) -> str:
         return self._table()._repr_html_()
@@ -126,8 +127,8 @@ def deploy(fleet: Fleet, ctx: Context, archive: str | Path, progress: Progress |
 def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = None, seconds: float = 90) -> Deployed:
     """Remove the archive `name` from the manager and wait until it and what was unpacked from it is gone from every node.
 
-    Returns the times. Raises RunbookError where the manager has no archive of that name, HostError with the name of the
-    node that still has it after `seconds`.
+    Return the times. Where no node has it, as after the same before, that is no change, and said. What was begun and killed is ended.
+    Raises RunbookError for what is no archive's name, HostError with the name of the node that still has it after `seconds`.
     """
     path = Path(name)
     folder = FOLDERS.get(path.suffix)
@@ -136,8 +137,11 @@ def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = 
     manager = ctx.topology.of("as-manager")[0].name
     target = f"{carbon.home_of(ctx.spec)}/{appserver.DEPLOYMENT}/{folder}/{name}"
     words = {"target": shlex.quote(target), "unpacked": shlex.quote(target.removesuffix(".war")), "tries": int(seconds * 2)}
-    if fleet[manager].run("sudo -n sh", TAKE.format(**words).encode()).rc:
-        raise RunbookError(f"there is no {name} on {manager}", f"{manager}: {target}", "the console or `ls` of that folder shows what is deployed")
+    names = [node.name for node in ctx.topology.wso2_nodes]
+    if not any(fleet.each(lambda host: host.run("sudo -n sh", HAS.format(**words).encode()).rc != 1, names).values()):
+        return Deployed(name, dict.fromkeys(names, 0.0), changed=False, verb=GONE_NOW)
+    if (done := fleet[manager].run("sudo -n sh", TAKE.format(**words).encode())).rc:
+        raise HostError(f"{manager} does not remove {name}: {done.stderr.strip()[-500:]}", f"{manager}: {target}", "look at its disk, then run again")
     began = time.monotonic()
     _report(progress, manager, f"{name} is off the manager")
 
@@ -145,7 +149,7 @@ def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = 
         if host.name != manager:
             host.run(PULLED_ANEW, timeout=seconds + 60)
         if host.run("sudo -n sh", GONE.format(**words).encode(), timeout=seconds + 60).rc:
-            what = f"{host.name} still has {name} after {seconds:.0f} s"
+            what = f"{host.name} still has {name}, or what was unpacked from it, after {seconds:.0f} s"
             raise HostError(what, f"{host.name}: {target}", f"`journalctl -u {appserver.PULL_UNIT}` on the node says what rsync met")
         _report(progress, host.name, f"{name} is gone")
         return time.monotonic() - began
@@ -153,7 +157,7 @@ def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = 
     # The manager first: as long as it has what it unpacked, and no archive beside it, that is an application of its own to
     # the workers, and the next pull would bring it back.
     gone = fleet.each(follow, [manager])
-    return Deployed(name, gone | fleet.each(follow, [node.name for node in ctx.topology.of("as-worker")]), verb="Gone")
+    return Deployed(name, gone | fleet.each(follow, [node.name for node in ctx.topology.of("as-worker")]), verb=GONE_NOW)
 
 
 def bring_back(fleet: Fleet, ctx: Context, manager: str) -> str:

@@ -13,6 +13,7 @@ NOTEBOOKS = ROOT / "notebooks"
 GREG = tuple(name for name, pattern in PATTERNS.items() if pattern.product == "greg")
 EVERY = tuple(PATTERNS)
 SECOND_DAY = "08_second_day"  # belongs to every pattern and to no run: what it does is for a day that somebody chooses
+BATCH = "10_batch"  # is about many deployments; its sweep counts the Store nodes of a greg-separated
 
 
 @dataclass(frozen=True)

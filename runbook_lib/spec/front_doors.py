@@ -31,7 +31,8 @@ _SEGMENT = f"(?:{_PLAIN}|{_ENCODED})(?:{_PLAIN}|[.]|{_ENCODED})*+"
 # The path of a request target without a session's parameter and without the query; nothing where it is not plainly written
 CLEAN = rf"^(?<clean>(?:/{_SEGMENT})*+/?+)(?:;jsessionid=[0-9A-Za-z.-]++)?+(?:\?|$)"
 _CLEAN = re.compile(CLEAN.replace("(?<clean>", "(?P<clean>"))
-_TOKEN = re.compile(r"\{([a-z]+)\}|([(|)])")
+_WRITTEN = re.compile(f"(?:[/.(|)]|{_PLAIN}|{_ENCODED})*+")
+_TOKEN = re.compile(r"\{(\w+)\}|([(|)])")
 METHODS = ("GET", "POST", "PUT", "DELETE")
 
 
@@ -105,6 +106,15 @@ def parse(host: str, text: str) -> Door:
     if not path.startswith("/") or not set(methods) <= set(METHODS):
         raise ValueError(f"not of the form METHOD[,METHOD] /path with methods out of {', '.join(METHODS)}")
     door = Door((host,), methods, path.strip(), "also_allow: the operator's own")
+    try:
+        _compiled(door)
+    except re.error:
+        raise ValueError("its brackets do not match") from None
+    written = outer = re.sub(r"\{\w+\}", "x", door.path)
+    while "(" in outer:
+        outer = re.sub(r"\([^()]*\)", "x", outer)
+    if "*" in written or clean(outer) != outer or not _WRITTEN.fullmatch(written):
+        raise ValueError("a path is literal but for words in braces and (a|b), and plainly written: a star stands for nothing else, a query is not looked at")
     side = next((shut for shut in side_doors() if any(door.admits(method, shut) for method in METHODS)), None)
     if side or ".jag" in path.lower():
         raise ValueError(f"it would open {side or 'a script by its own path'}, which leads past the sign-on")

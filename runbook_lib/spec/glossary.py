@@ -17,12 +17,11 @@ from functools import cache
 from importlib.resources import files
 
 from runbook_lib.files import read_table
-from runbook_lib.spec.chapters import SECOND_DAY, chapters_of
+from runbook_lib.spec.chapters import BATCH, SECOND_DAY, chapters_of
 from runbook_lib.spec.patterns import PATTERNS
 
 TABLE = files(__package__) / "glossary.yaml"
 FIRST, LAST = "00_start_here", "99_tear_down"  # they belong to every pattern
-BATCH = "10_batch"  # it belongs to none: it is about many deployments
 PAGE = "../docs/glossary.md"  # as the chapters reach it
 
 

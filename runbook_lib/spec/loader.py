@@ -31,7 +31,7 @@ def load_spec(params: str | Path | Mapping[str, Any], overrides: Mapping[str, An
     value, what is allowed, the nearest valid name, and the file and line of the key.
     """
     path = None if isinstance(params, Mapping) else find_params(params)
-    values, lines = _read(path) if path else (deepcopy(dict(params)), {})  # type: ignore[arg-type]
+    values, lines = read_params(path) if path else (deepcopy(dict(params)), {})  # type: ignore[arg-type]
     for dotted, value in (overrides or {}).items():
         override(values, str(dotted), value)
     try:
@@ -77,7 +77,7 @@ def find_params(params_file: str | Path) -> Path:
     raise ParamsError(f"no params file {params_file}", f"tried from {tried}", hint)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
+def read_params(path: Path) -> tuple[dict[str, Any], dict[Key, int]]:
     """Return the mapping of a params file, and the line of each key. Raises ParamsError."""
     try:
         if path.stat().st_size > params_yaml.LONGEST * 4:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StrictInt, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, StrictInt, model_validator
 
 from runbook_lib.spec.patterns import PATTERNS, Hardening, Pattern, PatternName
 from runbook_lib.spec.urls import check_source, refuse
 
+NAME = r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$"  # of a deployment
 RATES = (1, 1000)  # requests per second of a drill
 
 
@@ -144,7 +145,7 @@ class NginxSpec(_Closed):
     """What Nginx asks of visitors and tells their browsers."""
 
     tls: Literal["intermediate", "modern"] = _field("intermediate", "Mozilla's profile of TLS: 1.2 and 1.3, or 1.3 alone")
-    content_security_policy: Literal["enforce", "report-only", "off"] = _field(
+    content_security_policy: Annotated[Literal["enforce", "report-only", "off"], BeforeValidator(lambda given: "off" if given is False else given)] = _field(
         "enforce", "what the pages of Store and Publisher may load: forbidden, only told in the browser's console, or not sent"
     )
     sign_ins_per_second: StrictInt = _field(10, "passwords that one address may send; ten times as many at once", unit="requests per second", ge=1, le=1000)
@@ -203,7 +204,7 @@ class Parameters(_Closed):
 
     deployment: str = Field(
         description="name of the deployment: tags, machine names, SSM prefix",
-        pattern=r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$",
+        pattern=NAME,
         json_schema_extra={"allowed": "2 to 40 of a-z 0-9 -, starting with a letter", "unit": ""},
     )
     pattern: PatternName = Field(description="which system to build", json_schema_extra={"allowed": "", "unit": ""})

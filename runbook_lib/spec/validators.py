@@ -32,6 +32,7 @@ TAG = re.compile(r"[\w .:/=+\-@]*")
 MOST_TAGS = 40
 KMS_KEY = re.compile(r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:(key|alias)/)?(alias/)?[A-Za-z0-9/_-]{1,250}")
 IMAGES = ("debian-12", "debian-13", "debian-11", "debian-sid", "ubuntu-22.04", "ubuntu-24.04")
+DOOR = "such as GET,POST /store/pages/{word}/(mine|yours){more}: {word} is whatever stands between two slashes, {more} any number of such after it"
 PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 
 
@@ -128,7 +129,7 @@ def _doors(spec: Parameters) -> None:
             try:
                 parse(host, row)
             except ValueError as error:
-                refuse(f"also_allow.{host}.{number}", row, str(error), "such as GET /store/pages/my-page")
+                refuse(f"also_allow.{host}.{number}", row, str(error), DOOR)
 
 
 def _network(spec: Parameters) -> None:

@@ -81,7 +81,7 @@ def test_an_errors_card_leads_to_the_parameters_cell_and_to_the_key_in_the_refer
     card.wait_for()
     heading = page.locator(".jp-RenderedMarkdown h2", has_text="Parameters")
     page.locator(".jp-Cell").last.scroll_into_view_if_needed()
-    card.get_by_text("the parameters cell of this chapter").click()
+    card.get_by_text("the parameters cell of this notebook").click()
     expect(heading).to_be_in_viewport(timeout=PATIENCE)
     card.get_by_text("cloud.disk_gb among all parameters").click()
     page.get_by_role("tab", name="parameters.md").wait_for()

@@ -21,6 +21,7 @@ from runbook_lib.errors import HostError, RunbookError
 from runbook_lib.launch.inventory import Permission
 from runbook_lib.operations import startup
 from runbook_lib.roles import carbon, nginx
+from runbook_lib.topology.model import Topology
 
 if TYPE_CHECKING:
     from runbook_lib.session import Session
@@ -52,10 +53,10 @@ def fill(text: str, words: Mapping[str, str]) -> str:
     return re.sub(r"<([a-z]+(?:-[a-z]+)*(?:-\d)?)>", lambda m: words.get(m[1], m[0]), text)
 
 
-def words_for(deployment: Session) -> dict[str, str]:
-    """Return what the placeholders of a table stand for in this deployment."""
-    places = {node.name: node.address for node in deployment.topology.nodes}
-    return {**deployment.spec.hosts, **places, "home": carbon.home_of(deployment.spec)}
+def words_for(topology: Topology) -> dict[str, str]:
+    """Return what the placeholders of a table stand for in a deployment of these machines."""
+    spec, places = topology.spec, {node.name: node.address for node in topology.nodes}
+    return {**spec.hosts, **places, "home": carbon.home_of(spec), "user": spec.product.user}
 
 
 @dataclass
@@ -280,7 +281,7 @@ class Actions:
 
     # helpers
     def _words(self, node: str = "") -> dict[str, str]:
-        words = words_for(self.deployment)
+        words = words_for(self.deployment.topology)
         return {**words, "node": words.get(node, "")}
 
     def _sql(self, text: str) -> str:

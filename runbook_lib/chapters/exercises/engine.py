@@ -17,13 +17,14 @@ from runbook_lib.chapters.exercises import progress
 from runbook_lib.chapters.exercises.actions import Actions, changed, fill, words_for
 from runbook_lib.chapters.exercises.probes import LANDING, Probes
 from runbook_lib.chapters.exercises.progress import TaskRecord
-from runbook_lib.chapters.exercises.table import HINTS, Exercise, Step, exercises, words_of
+from runbook_lib.chapters.exercises.table import HINTS, Exercise, Step, exercises, nodes_in, words_of
 from runbook_lib.chapters.status_board import proofs_of
 from runbook_lib.checks.sso.attempts import matrix
 from runbook_lib.checks.sso.environment import scene_of
 from runbook_lib.checks.sso.verbs import Walk
 from runbook_lib.errors import RunbookError
 from runbook_lib.spec.chapters import chapters_of
+from runbook_lib.spec.patterns import ROLE_OF_COUNT
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Task:
 
     def text(self, words: str) -> str:
         """Return a text of the row with the placeholders filled in for this deployment."""
-        return fill(words, words_for(self.deployment))
+        return fill(words, words_for(self.deployment.topology))
 
     def start(self, agreed: bool = False) -> Said:
         """Put the deployment into the state of the exercise and return what the learner is told. `agreed`: on AWS somebody has to say so."""
@@ -111,7 +112,8 @@ class Task:
         record = self._running("reset")
         done = []
         with self._changing("reset"):
-            Actions(self.deployment).do(self.row.undo)
+            here = {node.name for node in self.deployment.topology.nodes} & self.deployment.instances().keys()
+            Actions(self.deployment).do(step for step in self.row.undo if nodes_in(step) <= here)  # a node that went took the change with it
             for chapter in chapters_of(self.deployment.spec.pattern):
                 if chapter.converges and (plan := getattr(self.deployment, chapter.attribute).plan()):
                     getattr(self.deployment, chapter.attribute).apply(plan)
@@ -131,6 +133,13 @@ class Task:
         if spec.pattern not in row.needs.patterns:
             raise RunbookError(
                 f"{row.id} is about {' or '.join(row.needs.patterns)}; this deployment is {spec.pattern}", where, "open a deployment of that pattern"
+            )
+        if lacking := sorted(row.nodes - {node.name for node in self.deployment.topology.nodes}):
+            counts = {key: name.rpartition("-")[2] for name in lacking for key, role in ROLE_OF_COUNT.items() if name.startswith(f"{role}-")}
+            raise RunbookError(
+                f"{row.id} works with {' and '.join(lacking)}, which this deployment does not have",
+                where,
+                f"it needs {' and '.join(f'nodes.{key}: {count}' for key, count in counts.items())}; change the parameters and run the chapters again",
             )
         if self.deployment.on_aws and not agreed:
             raise RunbookError(

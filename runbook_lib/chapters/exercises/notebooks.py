@@ -14,7 +14,15 @@ METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "na
 HOW = """\
 Every exercise is a card with buttons; the same verbs can be called in a cell: `exercise(deployment, "ID").start()`, then `.check()` or `.check(answer)`,
 `.hint()`, `.solve()` and `.reset()`. *Start* breaks the deployment, *Reset* puts it back; only one exercise is started at a time. A hint costs a point, and
-who looks at the solution gets none. What you did is kept with the deployment."""
+who looks at the solution gets none. What you did is kept with the deployment.
+
+## Parameters
+
+`params_file` names the deployment, `overrides` changes single keys of it."""
+STANDING = """\
+## Where the deployment stands
+
+It has to be built already, by the chapters that an exercise needs. The next cell shows what was done of the whole course so far."""
 
 
 def notebook_of(part: str) -> dict[str, Any]:
@@ -26,10 +34,7 @@ def notebook_of(part: str) -> dict[str, Any]:
         _prose("head", f"# Exercises: {title}\n\n{about}"),
         _prose("how", HOW),
         _code("parameters", f'params_file = "{params}"\noverrides = {{}}', tags=["parameters"]),
-        _prose(
-            "standing",
-            "The deployment has to be built already, by the chapters that an exercise needs. The next cell shows what was done of the whole course so far.",
-        ),
+        _prose("standing", STANDING),
         _code("open", "from runbook_lib import course, exercise, open_deployment\n\ndeployment = open_deployment(params_file, overrides)\ncourse(deployment)"),
         *(cell for row in rows for cell in _cells(row)),
     ]

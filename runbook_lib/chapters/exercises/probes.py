@@ -153,7 +153,7 @@ class Probes:
         return [self._tried[id] for id in wanted if id in self._tried]
 
     def _words(self, node: str = "") -> dict[str, str]:
-        words = words_for(self.deployment)
+        words = words_for(self.deployment.topology)
         return {**words, "node": words.get(node, "")}
 
     def _asked(self, host: str, path: str, method: str = "GET", plain: bool = False, sni: str = "", **given: Any) -> Answer | str:

@@ -19,6 +19,7 @@ from runbook_lib.chapters.exercises import parts as parts_
 from runbook_lib.errors import RunbookError
 from runbook_lib.spec.chapters import CHAPTERS
 from runbook_lib.spec.patterns import PATTERNS
+from runbook_lib.topology.model import FIRST_ADDRESS
 
 PARTS = {  # the parts of the course in their order: title, and what the part is about
     "network": (
@@ -65,6 +66,7 @@ LASTING = ("permit", "account", "pin")  # actions that no chapter's apply takes 
 HINTS, POINTS = 3, 5  # hints of an exercise; points for one that is passed without a hint
 
 Step = dict[str, Any]  # one action, probe or value: its name and its arguments
+NODE = re.compile(rf"\b(?:{'|'.join(sorted(FIRST_ADDRESS, key=len, reverse=True))})-\d\b")  # the longest role first: lb-store-1 is no store
 
 
 class _Row(BaseModel):
@@ -187,6 +189,23 @@ class Exercise(_Row):
             ("check.all", self.check.all, PROBES), ("check.observe", (self.check.observe,) if self.check.observe else (), VALUES),
             ("check.predict.do", seen.do if seen else (), ACTIONS), ("check.predict.observe", (seen.observe,) if seen else (), VALUES),
         ]  # fmt: skip
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """Return the names of the nodes that the exercise works with or asks about."""
+        return nodes_in([steps for _, steps, _ in self.steps()], self.answer.of if self.answer else ())
+
+
+def nodes_in(*parts: Any) -> frozenset[str]:
+    """Return the nodes that are named anywhere in these steps or words: as an argument, in a placeholder, in a script, in a check's id."""
+    return frozenset(name for text in _texts(parts) for name in NODE.findall(text))
+
+
+def _texts(thing: Any) -> list[str]:
+    if isinstance(thing, str):
+        return [thing]
+    each = thing.values() if isinstance(thing, Mapping) else thing if isinstance(thing, list | tuple) else ()
+    return [text for one in each for text in _texts(one)]
 
 
 WAYS_IN = ("walk",)  # what an attack's solution does: steps of the proof's attempts, and the answer is the session they end with

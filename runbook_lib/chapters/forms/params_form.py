@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,11 @@ from runbook_lib.notebook.work_copies import work_copies
 from runbook_lib.spec import params_yaml
 from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.glossary import as_html, used_in
-from runbook_lib.spec.loader import load_spec, sample
+from runbook_lib.spec.loader import find_params, load_spec, read_params, sample
 from runbook_lib.spec.model import Spec
 from runbook_lib.spec.patterns import PATTERNS
 from runbook_lib.spec.reference import KeyReference, one_line
+from runbook_lib.spec.sections import NAME
 from runbook_lib.tables import Table
 from runbook_lib.topology.cost import monthly_cost
 from runbook_lib.topology.diagram import image
@@ -53,22 +55,37 @@ class Chosen:
 def choose_params(params_file: str | Path) -> Any:
     """Return a form that starts with `params_file`; headless, the table of the keys and their values.
 
-    `.params_file` of either is the file in use: the given one, or the one that was saved last.
+    `.params_file` of either is the file in use: the given one, or the one that was saved last. A person is asked for what is missing in the file.
     """
-    spec = load_spec(params_file)
     if not display.interactive():
-        return Chosen(str(params_file), spec.as_table())
-    return ParamsForm(Fields(spec), str(params_file))
+        return Chosen(str(params_file), load_spec(params_file).as_table())
+    return ParamsForm(Fields(params_file), str(params_file))
 
 
 class Fields:
-    """The form's data without widgets: the keys, their values, and the parameters that the values give."""
+    """The form's data without widgets: the keys, their values, and the parameters that the values give.
 
-    def __init__(self, spec: Spec):
+    A file may lack values, as those for AWS do, or have wrong ones: they are entered here. Raises ParamsError, as `load_spec` does, where the file is
+    wrong in what no field shows, or in its name or pattern.
+    """
+
+    def __init__(self, params_file: str | Path):
         self.rows: list[KeyReference] = Spec.reference()
-        self.source = spec.source
-        self.values: dict[str, Any] = {row.key: _value(spec, row.key) for row in self.rows}
-        self.given = _given(spec.source)
+        file = find_params(params_file)
+        self.given = _given(file)
+        named = re.fullmatch(NAME, str(self.given.get("deployment"))) and str(self.given.get("pattern")) in PATTERNS
+        if not named or not self.given.keys() <= {row.key for row in self.rows}:
+            load_spec(file)
+        self._show_given()
+
+    def _show_given(self) -> None:
+        """Set the value of every key to what the parameters make of those that are given; while they are not whole, to the default of the rest."""
+        try:
+            spec = load_spec(nested(self.given))
+        except ParamsError:  # the form says what is wrong
+            self.values: dict[str, Any] = {row.key: self.given.get(row.key, row.default) for row in self.rows}
+        else:
+            self.values = {row.key: _value(spec, row.key) for row in self.rows}
 
     def groups(self) -> dict[str, list[KeyReference]]:
         """Return the keys by group, in the order of the model."""
@@ -88,7 +105,8 @@ class Fields:
         except ParamsError as error:
             raise ParamsError(f"{key}: {error.what}", THE_FORM, "quote what holds a colon or a bracket", key) from None
         self.values[key] = value
-        if value is None or value == next(row.default for row in self.rows if row.key == key):
+        default = next(row.default for row in self.rows if row.key == key)
+        if value is None or (value == default and not key.startswith(OF_A_PATTERN)):  # where a pattern has its own default, leaving it out is another value
             self.given.pop(key, None)
         else:
             self.given[key] = value
@@ -105,14 +123,9 @@ class Fields:
         theirs = OF_A_PATTERN + (OF_A_PRODUCT if another else ())
         kept = {key: value for key, value in self.given.items() if not key.startswith(theirs)}
         fresh = {key: value for key, value in _given(file if file.is_file() else None).items() if key.startswith(theirs)}
-        known = {row.key: row for row in self.rows}
-        self.given = dict(sorted({**kept, **fresh, "pattern": pattern}.items(), key=lambda item: list(known).index(item[0])))
-        try:
-            spec = load_spec(nested(self.given))
-        except ParamsError:  # something is missing, which the form asks for
-            self.values = {key: self.given.get(key, row.default) for key, row in known.items()}
-        else:
-            self.values = {key: _value(spec, key) for key in known}
+        known = [row.key for row in self.rows]
+        self.given = dict(sorted({**kept, **fresh, "pattern": pattern}.items(), key=lambda item: known.index(item[0])))
+        self._show_given()
 
     def spec(self) -> Spec:
         """Return the parameters as entered. Raises ParamsError, which names the key and what is allowed, when one is wrong."""
@@ -179,7 +192,7 @@ def _given(source: Path | None) -> dict[str, Any]:
             else:
                 flat[key] = value
 
-    walk(params_yaml.read(source.read_text(encoding="utf-8"), str(source)) if source else {}, "")
+    walk(read_params(source)[0] if source else {}, "")
     return flat
 
 
@@ -231,14 +244,16 @@ class ParamsForm:
         value, style = self.fields.values[row.key], {"description_width": "14em"}
         common = {"description": row.key, "style": style, "layout": {"flex": "0 1 40em", "min_width": "0"}}
         if row.choices:
-            options = [*([] if row.required else [("default", None)]), *row.choices]
+            wrong = [] if value is None or value in row.choices else [value]  # in the file: it can be seen here, and changed
+            options = [*([] if row.required else [("default", None)]), *((str(each), each) for each in (*row.choices, *wrong))]
             box = self._w.Dropdown(options=options, value=value, disabled=row.key == "pattern", **common)
         elif row.is_flag:
             box = self._w.Checkbox(value=bool(value), indent=True, **common)
         else:
             box = self._w.Text(value="" if value is None else self.fields.text(row.key), continuous_update=False, **common)
         box.tooltip = row.description
-        box.observe(lambda change: self._typed(row.key, change["new"]), "value")
+        written = one_line if row.choices else lambda value: value  # a choice such as off is a word, and YAML takes it as one in quotes only
+        box.observe(lambda change: self._typed(row.key, written(change["new"])), "value")
         allowed = f" <small>({html.escape(row.allowed)}{f', {row.unit}' if row.unit else ''})</small>" if row.allowed else ""
         words = self._w.HTML(f"{html.escape(row.description)}{allowed}", layout={"flex": "1 1 16em", "min_width": "0"})
         return self._w.HBox([box, words], layout={"flex_flow": "row wrap"})  # in a narrow window, the description is below the field

@@ -7,9 +7,8 @@ from typing import Any
 
 import yaml
 
-from runbook_lib.chapters.exercises.actions import fill
+from runbook_lib.chapters.exercises.actions import fill, words_for
 from runbook_lib.chapters.exercises.table import KINDS, PARTS, Exercise, exercises
-from runbook_lib.roles import carbon
 from runbook_lib.spec.loader import sample
 from runbook_lib.topology.model import topology_of
 
@@ -95,9 +94,7 @@ def _anchor(row: Exercise) -> str:
 
 def _text(row: Exercise, text: str) -> str:
     """Return a text of the row with the placeholders filled in as the smallest deployment of its first pattern has them; what is left is no markup."""
-    spec = sample(row.needs.patterns[0])
-    places = {node.name: node.address for node in topology_of(spec).nodes}
-    filled = fill(text, {**spec.hosts, **places, "home": carbon.home_of(spec)}).strip()
+    filled = fill(text, words_for(topology_of(sample(row.needs.patterns[0])))).strip()
     parts = filled.split("`")
     return "`".join(part if number % 2 else part.replace("<", r"\<") for number, part in enumerate(parts))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -21,7 +22,9 @@ from runbook_lib.headless.batch.record import BatchRecord
 from runbook_lib.headless.batch.sweep import load_sweep
 from runbook_lib.headless.batch_view import Batch, BatchResult, open_batch, write_sweep
 from runbook_lib.headless.terminal import Terminal
+from runbook_lib.spec.chapters import NOTEBOOKS
 from runbook_lib.waiting import wait_until
+from tests.conftest import ROOT
 from tests.support.batch_workspace import Workspace
 
 pytest_plugins = ["tests.support.aws_endpoint"]
@@ -68,6 +71,19 @@ def test_what_is_no_sweep_is_not_written(place: Path) -> None:
         write_sweep("wide", **KEYS | {"matrix": {"clusterin": [True]}})
     assert [file.name for file in (place / "work/sweeps").iterdir()] == ["wide.yaml"]
     assert (place / "work/sweeps/wide.yaml").read_text() == before
+
+
+@pytest.mark.parametrize("pack", ["s3://mine/wso2greg-5.1.0.zip", "https://packs.example.com/greg/wso2greg-5.1.0-with-ours.zip"])
+def test_the_chapter_takes_its_packs_from_the_params_and_needs_none_for_a_sweep_of_ones_own(place: Path, pack: str) -> None:
+    given = {"params_file": str(ROOT / "params/greg-separated.lab.yaml"), "overrides": {"product.pack": pack, "product.sha256": "0" * 64}}
+    said = {"networks": "10.9.0.0/16", "do": "plan", "sweep_file": "", **given}
+    cells = {cell["id"]: "".join(cell["source"]) for cell in json.loads((NOTEBOOKS / "10_batch.ipynb").read_text())["cells"]}
+    packs = []
+    for id in ("10-05", "10-15"):
+        exec(cells[id].replace("batch.run(resume=True)", ""), said)
+        packs.append([row.spec.product.pack for row in load_sweep(place / "work/sweeps/tiers.yaml").rows])
+    assert packs == [[pack] * 4 + [f"{pack[:-5]}O.zip"], [pack] * 5]
+    exec(cells["10-05"], said | {"sweep_file": "mine.yaml", "params_file": "none.yaml"})
 
 
 def test_params_files_are_named_from_the_sweeps_folder_wherever_the_notebook_lies(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

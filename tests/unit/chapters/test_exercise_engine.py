@@ -35,8 +35,8 @@ def make(aws_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path))
     number, opened = next(NUMBERS), []
 
-    def make(pattern: str = "greg-separated", verified: tuple[str, ...] = VERIFIED) -> Deployment:
-        settings = {"deployment": f"course-{number}", "cloud.aws_config": str(aws_config)}
+    def make(pattern: str = "greg-separated", verified: tuple[str, ...] = VERIFIED, **others: Any) -> Deployment:
+        settings = {"deployment": f"course-{number}", "cloud.aws_config": str(aws_config), **others}
         opened.append(open_deployment(f"params/{pattern}.lab.yaml", settings))
         for chapter in verified:
             store_verification(opened[-1], chapter, ok=True)
@@ -72,6 +72,26 @@ def test_a_deployment_of_another_pattern_is_refused(make: Callable[..., Deployme
     with pytest.raises(RunbookError, match="nginx-1 is about greg-separated; this deployment is greg-original"):
         Card(deployment, ROW).start()
     assert records(deployment)["nginx-1"] == TaskRecord()
+
+
+def test_an_exercise_about_nodes_that_the_deployment_lacks_is_refused(make: Callable[..., Deployment]) -> None:
+    deployment = make(nodes={"store": 1, "publisher": 1})
+    with pytest.raises(RunbookError, match="sso-5 works with publisher-2 and store-2, which this deployment does not have") as caught:
+        exercise(deployment, "sso-5").start()
+    assert caught.value.next_step == "it needs nodes.publisher: 2 and nodes.store: 2; change the parameters and run the chapters again"
+    assert records(deployment)["sso-5"] == TaskRecord()
+
+
+def test_a_reset_ends_also_where_a_node_of_the_exercise_is_gone(make: Callable[..., Deployment], monkeypatch: pytest.MonkeyPatch) -> None:
+    undo = [{"script": {"node": name, "run": f"echo <{name}>"}} for name in ("store-1", "store-2", "publisher-2")] + [{"restart": "store-2"}]
+    row, ran = Exercise.model_validate({**ROW.model_dump(), "undo": undo}), []
+    Card(make(), row).start()
+    fewer = make(nodes={"store": 1, "publisher": 2})  # somebody takes a node away meanwhile, and another one's machine
+    monkeypatch.setattr(Deployment, "instances", lambda _: dict.fromkeys(["store-1", "store-2"]))
+    monkeypatch.setattr("runbook_lib.chapters.exercises.actions.as_root", lambda _, node, script: ran.append(node))
+    monkeypatch.setattr("runbook_lib.chapters.exercises.engine.chapters_of", lambda _: ())
+    Card(fewer, row).reset()
+    assert ran == ["store-1"] and not records(fewer)["nginx-1"].running
 
 
 def test_chapters_that_are_not_verified_are_named(make: Callable[..., Deployment]) -> None:

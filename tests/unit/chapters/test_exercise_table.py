@@ -15,9 +15,25 @@ import runbook_lib.chapters.exercises
 from runbook_lib.chapters.exercises import notebooks
 from runbook_lib.chapters.exercises.actions import Actions, fill
 from runbook_lib.chapters.exercises.probes import Probes
-from runbook_lib.chapters.exercises.table import ACTIONS, KINDS, PARTS, PROBES, VALUES, Exercise, exercise_of, exercises, read_part, verb_of, words_of
+from runbook_lib.chapters.exercises.table import (
+    ACTIONS,
+    KINDS,
+    PARTS,
+    PROBES,
+    VALUES,
+    Exercise,
+    _texts,
+    exercise_of,
+    exercises,
+    nodes_in,
+    read_part,
+    verb_of,
+    words_of,
+)
 from runbook_lib.checks.sso.attempts import matrix
 from runbook_lib.errors import RunbookError
+from runbook_lib.spec.loader import load_spec
+from runbook_lib.topology.model import topology_of
 from tests.conftest import ROOT
 
 LEAST = {"network": 5, "database": 6, "product": 6, "nginx": 5, "sso": 8, "failover": 5}  # rows of a part
@@ -82,18 +98,16 @@ class TestRow:
         if row.answer and row.answer.kind == "number":
             assert row.solution.answer.isdecimal()
 
+    def test_each_pattern_has_the_nodes_that_it_works_with(self, row: Exercise) -> None:
+        for pattern in row.needs.patterns:
+            assert row.nodes <= {node.name for node in topology_of(load_spec(f"params/{pattern}.lab.yaml")).nodes}
+
     def test_it_names_attempts_that_there_are(self, row: Exercise) -> None:
         known = {attempt.id for attempt in matrix()[0]}
         found = [step["attempts"] for step in row.check.all if "attempts" in step]
         assert {id for each in found for ids in each.values() for id in ids} <= known
         looked = [row.check.observe, row.check.predict.observe if row.check.predict else None]
         assert {id for each in looked if each and "leaks" in each for id in each["leaks"]} <= known
-
-
-def _texts(thing: Any) -> list[str]:
-    if isinstance(thing, dict):
-        return [text for value in thing.values() for text in _texts(value)]
-    return [text for each in thing for text in _texts(each)] if isinstance(thing, list | tuple) else [thing] if isinstance(thing, str) else []
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -119,6 +133,18 @@ def test_a_row_that_is_not_well_formed_is_refused_by_its_name_and_field(change: 
     with pytest.raises(RunbookError, match=re.escape(words)) as caught:
         read_part("nginx", yaml.safe_dump([{**GOOD, **change}]))
     assert "nginx.yaml" in str(caught.value.where or caught.value) and (change.get("id") or "nginx-1") in caught.value.what
+
+
+def test_the_nodes_of_a_row_are_found_wherever_it_names_them() -> None:
+    named = [{"restart": "as-worker-1"}, {"app": {"node": "greg-1", "of": "greg-2"}}, {"script": {"run": "true\nstore-1 <lb-store-1> wso2greg-5.1.0"}}]
+    assert nodes_in(named, ["ssh-publisher-2"]) == {"as-worker-1", "greg-1", "greg-2", "store-1", "lb-store-1", "publisher-2"}
+    assert exercise_of("nginx-1").nodes == {"publisher-1", "publisher-2"} and exercise_of("sso-6").nodes == frozenset()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_no_action_names_the_user_that_one_deployment_has_for_the_product(part: str) -> None:
+    done = [step for row in of_part(part) for _, steps, _ in row.steps() for step in steps]
+    assert [text for text in _texts(done) if re.search(r"\bwso2carbon\b(?!\.(service|log))", text)] == []
 
 
 def test_a_row_that_is_there_twice_is_refused() -> None:

@@ -181,6 +181,8 @@ def test_the_instructor_has_hints_solution_and_what_usually_goes_wrong_of_every_
         for told in (*row.hints, row.solution.why, row.usually):
             words = re.sub(r"<[^>]*>.*", "", " ".join(told.split()))  # up to the first placeholder
             assert words[:60] in mine, f"{row.id}: {told}"
+        prose = re.sub(r"```yaml.*?```", "", page, flags=re.DOTALL)
+        assert "<user>" not in prose and "<home>" not in prose
         assert f"[{row.id}]({row.part}.md#exercise-{row.id})" in pages["course/index.md"]
 
 

@@ -348,6 +348,23 @@ def test_open_leads_every_chapter_to_the_params_and_changes_no_exemplar(
     assert {path: path.read_bytes() for path in (workspace / "notebooks").glob("*.ipynb")} == exemplars
 
 
+def test_open_takes_params_that_the_form_is_to_complete(
+    opened: list[list[str]], workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(workspace)
+    assert cli.main(["open", "params/greg-separated.aws.yaml"]) == 0
+    assert "--LabApp.default_url=/lab/tree/work/greg-separated/notebooks/00_start_here.ipynb" in opened[0]
+    assert "greg-separated.aws.yaml is not complete: " in (said := capsys.readouterr().out) and "product.pack" in said and "chapter 00" in said
+    assert 'params_file = \\"../../../params/greg-separated.aws.yaml\\"' in (workspace / "work/greg-separated/notebooks/00_start_here.ipynb").read_text()
+
+
+def test_open_makes_nothing_for_a_name_that_cannot_be(opened: list[list[str]], workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    params = workspace / "params" / "mine.yaml"
+    params.write_text((workspace / "params/greg-separated.lab.yaml").read_text().replace("deployment: greg-separated", "deployment: ../../out"))
+    assert cli.main(["open", str(params)]) == 1
+    assert "deployment = '../../out'" in capsys.readouterr().err and not opened and not (workspace / "work").exists()
+
+
 def test_doctor_tells_a_mistake_in_the_params_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert front.main(["doctor", PARAMS, "--set", "nodes.stor=2"]) == 1
     said = capsys.readouterr()

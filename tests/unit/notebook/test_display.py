@@ -22,7 +22,7 @@ PARAMS = "params/greg-separated.lab.yaml"
 
 @pytest.fixture
 def fields() -> params_form.Fields:
-    return params_form.Fields(load_spec(PARAMS))
+    return params_form.Fields(PARAMS)
 
 
 def test_the_file_of_a_form_reads_back_as_what_was_typed(fields: params_form.Fields, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_the_form_has_the_words_of_its_fields_folded_below(fields: params_form.F
 
 def chosen(params: str, pattern: str, **typed: str) -> params_form.Fields:
     """The fields after a person typed some values and chose another pattern."""
-    fields = params_form.Fields(load_spec(params))
+    fields = params_form.Fields(params)
     for key, text in typed.items():
         fields.set(key.replace("__", "."), text)
     fields.choose(pattern)
@@ -131,13 +131,86 @@ def test_for_aws_the_form_asks_for_what_another_product_needs(of_aws: str) -> No
     fields = chosen(of_aws, "as-cluster")
     with pytest.raises(ParamsError, match=r"product\.pack|hosts"):
         fields.spec()
-    form = params_form.ParamsForm(params_form.Fields(load_spec(of_aws)))
+    form = params_form.ParamsForm(params_form.Fields(of_aws))
     form._chosen("as-cluster")
     assert "rb-error" in form.answer.value and form.save.disabled
     form._typed("hosts", "{as: as.example.com, mgt: mgt.example.com}")
     form._typed("product.pack", "https://packs.example.com/as.zip")
     form._typed("product.sha256", "b" * 64)
     assert "5 machines" in form.answer.value and not form.save.disabled
+
+
+CHOICES = [row.key for row in load_spec(PARAMS).reference() if row.choices and not row.required]
+
+
+@pytest.mark.parametrize("key", CHOICES)
+def test_every_choice_of_a_key_can_be_made_and_taken_back(fields: params_form.Fields, key: str) -> None:
+    form = params_form.ParamsForm(fields)
+    (box,) = [line.children[0] for group in form.keys.children for line in group.children if line.children[0].description == key]
+    row = next(row for row in fields.rows if row.key == key)
+    for number, label in enumerate(["default", *row.choices]):
+        assert box.options[number][0] == label
+        box.index = number  # as a browser sends it
+        assert fields.values[key] == (None if label == "default" else label)
+        assert f"{key} = " not in form.answer.value, "the value itself is one that can be"
+        assert (f"{key.rpartition('.')[2]}: " in fields.yaml()) == (label != "default" and (label != row.default or key == "hardening"))
+
+
+@pytest.mark.parametrize("pattern", ["greg-single", "greg-original"])
+def test_a_choice_that_is_the_default_of_another_pattern_is_not_dropped(pattern: str) -> None:
+    fields = params_form.Fields(f"params/{pattern}.lab.yaml")
+    fields.set("hardening", "full")
+    with pytest.raises(ParamsError, match="hardening = 'full'"):
+        fields.spec()
+    fields.set("hardening", "")
+    assert fields.spec().hardening == "hosts"
+
+
+def test_off_is_a_word_in_a_params_file_too() -> None:
+    assert load_spec(PARAMS, {"nginx.content_security_policy": False}).nginx.content_security_policy == "off"
+
+
+@pytest.mark.parametrize("pattern", ["greg-separated", "as-cluster"])
+def test_a_person_completes_a_file_that_is_shipped_without_hosts_and_pack(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = f"params/{pattern}.aws.yaml"
+    with pytest.raises(ParamsError, match=r"product\.pack"):
+        params_form.choose_params(file)
+    monkeypatch.setattr(display, "interactive", lambda: True)
+    form = params_form.choose_params(file)
+    assert "product.pack" in form.answer.value and "rb-error" in form.answer.value and form.save.disabled
+    assert form.fields.values["cloud.region"] == "us-east-1" and form.params_file == file
+    form._typed("hosts", "{as: as.example.com, mgt: mgt.example.com}" if pattern == "as-cluster" else "{store: s.example.com, publisher: p.example.com}")
+    form._typed("product.pack", "https://packs.example.com/pack.zip")
+    form._typed("product.sha256", "b" * 64)
+    assert "machines" in form.answer.value and not form.save.disabled
+
+
+def test_a_wrong_value_of_a_file_is_shown_and_can_be_changed(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text((files.ROOT / PARAMS).read_text().replace("hardening: full", "hardening: fulll").replace("store: 2", "store: 99"))
+    form = params_form.ParamsForm(params_form.Fields(path))
+    assert "hardening = &#x27;fulll&#x27;" in form.answer.value
+    form._typed("hardening", "full")
+    form._typed("nodes", "{store: 2}")
+    assert "6 machines" in form.answer.value
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("hardening: full", "hardning: full", "there is no such key"),
+        ("deployment: greg-separated", "deployment: ../mine", "deployment = "),
+        ("deployment: greg-separated", "", "deployment is missing"),
+        ("pattern: greg-separated", "pattern: greg", "pattern = 'greg'"),
+        ("nodes: {store: 2", "nodes: {store: 2]", "not YAML"),
+    ],
+)
+def test_what_no_field_can_put_right_is_refused_with_its_line(tmp_path: Path, old: str, new: str, words: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text((files.ROOT / PARAMS).read_text().replace(old, new, 1))
+    with pytest.raises(ParamsError, match=words) as caught:
+        params_form.Fields(path)
+    assert str(path) in str(caught.value.where)
 
 
 def test_progress_that_fails_leaves_where_each_host_stood(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -20,9 +21,9 @@ from tests.conftest import ROOT
 PARAMS = "params/greg-separated.lab.yaml"
 
 
-def headings(name: str) -> set[str]:
+def headings(notebook: Path) -> set[str]:
     """Anchors as JupyterLab and nbconvert make them of a notebook's headings."""
-    cells = json.loads((FOLDER / f"{name}.ipynb").read_text())["cells"]
+    cells = json.loads(notebook.read_text())["cells"]
     text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     return {heading.replace(" ", "-") for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
 
@@ -83,7 +84,32 @@ def test_the_section_that_a_card_leads_to_is_in_every_chapter_that_can_stop_so(k
     anchor = SECTIONS[kind][0]
     for chapter in CHAPTERS.values():
         if kind is not PlanOvertaken or chapter.converges:
-            assert anchor in headings(chapter.name), f"{chapter.name}: {anchor}"
+            assert anchor in headings(FOLDER / f"{chapter.name}.ipynb"), f"{chapter.name}: {anchor}"
+
+
+def test_in_an_exercise_every_link_of_a_card_leads_to_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT / "exercises")
+    errors = [
+        ParamsError("x", None, "y", "nodes.store"), PlanOvertaken("x"), LockHeld("see chapter 01"), ChecksFailed("x", "demo", chapter=NOTEBOOKS["07"]),
+        HostError("x", "lb-1", "run chapters 04 and 05"),
+    ]  # fmt: skip
+    links = [link for error in errors for link in re.findall(r'href="([^"]+)"', error_card(error))]
+    assert {"#Parameters", "#Where-the-deployment-stands", "../notebooks/01_launch_ec2.ipynb", "../notebooks/07_verify_sso_separation.ipynb"} <= set(links)
+    for link in links:
+        path, _, anchor = link.partition("#")
+        assert Path(path).is_file() if path else all(anchor in headings(part) for part in Path.cwd().glob("*.ipynb")), link
+
+
+@pytest.mark.parametrize("folder", ["notebooks", "work/mine/notebooks", "work/mine/exercises"])
+def test_a_chapter_is_reached_from_work_copies_too(tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in ("notebooks", "work/mine/notebooks", "work/mine/exercises"):
+        (tmp_path / place).mkdir(parents=True)
+    for name in ("05_configure_nginx", "99_tear_down"):
+        (tmp_path / "notebooks" / f"{name}.ipynb").touch()
+        (tmp_path / "work/mine/notebooks" / f"{name}.ipynb").touch()
+    monkeypatch.chdir(tmp_path / folder)
+    [link] = re.findall(r'href="([^"]+)"', linked("see chapter 05"))
+    assert Path(link).resolve().parent == (tmp_path / folder).with_name("notebooks")
 
 
 @pytest.mark.parametrize(

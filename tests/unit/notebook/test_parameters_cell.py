@@ -13,7 +13,6 @@ from runbook_lib.chapters.forms import params_form
 from runbook_lib.errors import RunbookError
 from runbook_lib.notebook.parameters_cell import _old_line, use_in_chapters
 from runbook_lib.spec.chapters import NOTEBOOKS, chapters_of
-from runbook_lib.spec.loader import load_spec
 
 
 def _line_of(notebook: Path) -> str:
@@ -34,6 +33,12 @@ def test_every_chapter_of_the_pattern_and_the_tear_down_name_the_file(chapters: 
     assert changed == (*(chapter.name for chapter in chapters_of("greg-single")), "08_second_day", "99_tear_down")
     assert {_line_of(chapters / f"{name}.ipynb") for name in changed} == {'params_file = "../params/mine.yaml"'}
     assert "mine" not in (chapters / "03_configure_as_nodes.ipynb").read_text()
+
+
+@pytest.mark.parametrize(("pattern", "names"), [("greg-separated", True), ("greg-single", False), ("as-cluster", False)])
+def test_the_chapter_about_batches_names_a_file_that_its_sweep_can_be_made_of(chapters: Path, pattern: str, names: bool) -> None:
+    changed = use_in_chapters(chapters.parent / "params" / "mine.yaml", pattern, chapters)
+    assert ("10_batch" in changed) == names == ("mine" in _line_of(chapters / "10_batch.ipynb"))
 
 
 def test_all_else_in_a_chapter_stays_as_it_was(chapters: Path) -> None:
@@ -70,7 +75,7 @@ def test_when_a_chapter_has_no_such_line_nothing_is_written(chapters: Path) -> N
 def shown(chapters: Path, monkeypatch: pytest.MonkeyPatch) -> params_form.ParamsForm:
     """The form as it is run beside these chapters; it saves into their params/."""
     monkeypatch.chdir(chapters)
-    fields = params_form.Fields(load_spec("params/greg-single.lab.yaml"))
+    fields = params_form.Fields("params/greg-single.lab.yaml")
     monkeypatch.setattr(params_form, "ROOT", chapters.parent)
     return params_form.ParamsForm(fields, "../params/greg-single.lab.yaml")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,30 @@ def test_the_exercises_lie_beside_the_chapters_and_name_the_same_file(workspace:
     exercises = copies(workspace).parent / "exercises"
     assert {path.name for path in exercises.glob("*.ipynb")} == {path.name for path in (ROOT / "exercises").glob("*.ipynb")}
     assert all('params_file = \\"../../../params/greg-single.lab.yaml\\"' in path.read_text() for path in exercises.glob("*.ipynb"))
+
+
+OWN = ["", "no JSON", "[]", "{}", '{"cells": [{}], "metadata": {}}', '{"cells": [], "metadata": {}}']
+
+
+@pytest.mark.parametrize("folder", ["exercises", "work/mine/exercises", "notebooks", "work/mine/notebooks"])
+def test_a_notebook_that_a_learner_made_himself_is_left_alone(workspace: Path, folder: str) -> None:
+    copies(workspace)
+    own = {workspace / folder / f"Untitled{number}.ipynb": text for number, text in enumerate(OWN)}
+    for path, text in own.items():
+        path.write_text(text)
+    made = work_copies(workspace / "params" / "greg-separated.lab.yaml", "mine", "greg-separated", workspace)
+    assert {path: path.read_text() for path in own} == own
+    assert all("greg-separated.lab.yaml" in (made / name).read_text() for name in ("05_configure_nginx.ipynb", "../exercises/nginx.ipynb"))
+
+
+@pytest.mark.parametrize("name", ["notebooks/05_configure_nginx.ipynb", "exercises/nginx.ipynb"])
+@pytest.mark.parametrize("change", [lambda _: "", lambda _: "{}", lambda text: text.replace("params_file = ", "parameter_file = ")])
+def test_a_copy_that_can_be_given_no_parameters_any_more_is_kept_beside_a_new_one(workspace: Path, name: str, change: Callable[[str], str]) -> None:
+    copy = copies(workspace).parent / name
+    copy.write_text(lost := change(copy.read_text()))
+    copies(workspace)
+    (kept,) = copy.parent.glob(f"{copy.stem}.2*.ipynb")
+    assert kept.read_text() == lost and "greg-single.lab.yaml" in copy.read_text()
 
 
 def test_git_does_not_see_a_walk() -> None:

@@ -60,11 +60,27 @@ def test_an_operators_own_row_opens_that_path_on_that_host_alone():
         ("POST /publisher/apis/{word}", "/publisher/apis/authenticate"),
         ("GET /publisher/test/{word}", "/publisher/test/x"),
         ("GET /carbon", "/carbon"),
+        ("GET /publisher/(x", "brackets do not match"),
+        ("GET /publisher/x)", "brackets do not match"),
+        ("GET /publisher/{Word}", "no such word"),
+        ("GET /publisher/*", "a star stands for nothing else"),
+        ('GET /publisher/"x', "plainly written"),
+        ("GET /publisher/x y", "plainly written"),
+        ("GET /publisher/$x", "plainly written"),
+        ("GET /publisher/x?y=1", "a query is not looked at"),
+        ("GET /publisher/../x", "plainly written"),
+        ("GET /publisher/x|y", "plainly written"),
+        ("GET /publisher/(x|y)|z", "plainly written"),
+        ("GET /publisher/(x|y?z)", "plainly written"),
     ],
 )
 def test_an_operators_row_that_is_wrong_or_opens_a_side_door_is_refused_with_the_reason(row, why):
     with pytest.raises(ValueError, match=why):
         front_doors.parse("publisher", row)
+
+
+def test_a_row_with_many_choices_is_read_at_once():
+    assert front_doors.parse("store", "GET /store/pages" + "/(a|b|(c|d.css))" * 40).admits("GET", "/store/pages" + "/a/d.css" * 20)
 
 
 @pytest.mark.parametrize(
