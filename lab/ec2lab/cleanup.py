@@ -86,7 +86,7 @@ def _folders(lab: Lab) -> list[Path]:
 
 
 def sweep(lab: Lab) -> list[Remain]:
-    """Remove everything of the lab and return what was found. Raises LabError when something is left after 30 seconds."""
+    """Remove everything of the lab and return what was found. Raises LabError when something is left after three minutes."""
     found = find(lab)
     end_daemon(lab)
     began = time.monotonic()
@@ -100,7 +100,7 @@ def sweep(lab: Lab) -> list[Remain]:
             with suppress(OSError):
                 lab.disks.parent.rmdir()  # only when this was the last lab
             return found
-        if waited > 30:
+        if waited > 180:
             raise LabError(
                 "something of the lab cannot be removed: " + ", ".join(map(str, left)),
                 lab.name,

@@ -50,7 +50,6 @@ def pages(tmp_path: Path) -> list[Path]:
     return pages_of(build_book(runs, tmp_path / "book", "instructor", slides=True))
 
 
-@pytest.mark.timeout(1800)
 def test_report_and_book(request: pytest.FixtureRequest, browser: Any, pages: list[Path]) -> None:
     found = {}
     assert len(pages) > 50
@@ -66,7 +65,6 @@ def test_report_and_book(request: pytest.FixtureRequest, browser: Any, pages: li
     assert found == {}
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("name", "theme"), [*CHAPTERS, *(pytest.param(*each, marks=pytest.mark.full) for each in MORE)])
 def test_what_a_chapter_shows_in_jupyterlab(browser: Any, desk: Desk, name: str, theme: str) -> None:
     desk.setting("apputils-extension/themes", f'{{"theme": "JupyterLab {theme}"}}')
@@ -77,7 +75,6 @@ def test_what_a_chapter_shows_in_jupyterlab(browser: Any, desk: Desk, name: str,
 
 
 @pytest.mark.full
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", ["03_configure_as_nodes", "06_verify_as_cluster"])
 def test_what_a_chapter_of_the_as_cluster_shows_in_jupyterlab(browser: Any, as_desk: Desk, name: str) -> None:
     page = open_chapter(browser, as_desk, name)

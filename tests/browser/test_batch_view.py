@@ -19,7 +19,8 @@ def test_a_person_watches_a_batch_reads_the_matrix_and_stops_another(lab: Any, t
     (tmp_path / "notebooks").mkdir()
     for name in ("docs", "params"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    with_parameters(CHAPTER, in_lab(lab, "greg-separated", "test-batch", 9), tmp_path / "notebooks")  # it plans, and makes no machine
+    copy = with_parameters(CHAPTER, in_lab(lab, "greg-separated", "test-batch", 9), tmp_path / "notebooks")  # it plans, and makes no machine
+    copy.write_text(copy.read_text().replace("keys = {", 'keys = {\\"max_parallel\\": 2, '))  # so that there are some that are not begun yet
     with jupyterlab(tmp_path) as desk, chromium_running() as browser:
         page = open_chapter(browser, desk, CHAPTER)
         page.locator(".rb-batch").get_by_text("running").first.wait_for()
@@ -36,9 +37,9 @@ def test_a_person_watches_a_batch_reads_the_matrix_and_stops_another(lab: Any, t
         begin.locator(".cm-content").click()
         page.keyboard.press("Control+Enter")
         begin.get_by_role("button", name="Stop").click()
-        begin.get_by_text("Stopping …").wait_for()
+        begin.get_by_text("Stopping …").or_(begin.get_by_text("not begun")).first.wait_for()
         begin.get_by_text("not begun").first.wait_for()
         idle(page)
         picture(page, "batch-stopped")
     newest = json.loads((tmp_path / "runs/_batches/tiers/latest/batch.json").read_text())
-    assert newest["states"].get("not begun") == 1 and newest["states"].keys() <= {"verified", "stopped", "not begun"}
+    assert newest["states"].get("not begun", 0) >= 1 and newest["states"].keys() <= {"verified", "stopped", "not begun"}

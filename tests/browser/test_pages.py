@@ -52,7 +52,9 @@ def book(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def page() -> Iterator[Any]:
     with chromium_running() as browser:
-        yield browser.new_page(viewport=NARROW)
+        found = browser.new_page(viewport=NARROW)
+        found.set_default_timeout(PATIENCE)
+        yield found
 
 
 def test_the_report_is_as_narrow_as_a_telephone_and_its_checks_keep_their_headings(run: Path, page: Any) -> None:
@@ -74,6 +76,7 @@ def test_every_page_of_the_book_is_as_narrow_as_a_telephone(book: Path, page: An
 def test_the_book_is_searched_and_darkened_and_its_slides_are_turned_from_a_file(book: Path, page: Any) -> None:
     from playwright.sync_api import expect
 
+    expect.set_options(timeout=PATIENCE)
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.set_viewport_size({"width": 1280, "height": 800})
@@ -111,6 +114,6 @@ def test_pictures_of_an_executed_chapter_are_seen_by_who_did_not_run_it(page: An
     with jupyterlab(tmp_path) as desk:
         page.goto(f"{desk.url}/lab/tree/notebooks/seen.ipynb?token=token&reset")
         picture = page.get_by_role("img", name=f"lb-1 at {topology.lbs[0].address}")
-        picture.wait_for(timeout=PATIENCE)
+        picture.wait_for()
         page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=picture.element_handle())
         assert topology.lbs[0].address not in page.locator(".jp-OutputArea").inner_text()

@@ -155,6 +155,6 @@ def table(page: Any) -> list[str]:
 
 def open_again(browser: Any, desk: Desk) -> Any:
     page = open_chapter(browser, desk, NGINX)
-    page.locator(".rb-status").wait_for()
+    page.get_by_text(re.compile(r"(\d+) of \1 checks passed")).first.wait_for()
     idle(page)
     return page

@@ -59,7 +59,6 @@ def test_another_password_in_parameter_store_is_red_until_the_product_has_it_too
 
 
 @pytest.mark.full
-@pytest.mark.timeout(600)
 def test_applied_to_every_node_it_is_still_not_the_products(as_deployment: Deployment) -> None:
     chapter, shipped = as_deployment.appserver, as_deployment.vault.get(ADMIN_PASSWORD)
     as_deployment.vault.put(ADMIN_PASSWORD, OTHER)

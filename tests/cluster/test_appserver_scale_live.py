@@ -11,7 +11,7 @@ import pytest
 from tests.support.deployments import Deployed, in_lab, made, on
 from tests.support.watched import Meanwhile, ended, under_load
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.full
 FEW, MANY = ["as-worker-1", "as-worker-2"], ["as-worker-1", "as-worker-2", "as-worker-3", "as-worker-4"]
 
 

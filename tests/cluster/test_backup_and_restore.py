@@ -24,7 +24,6 @@ from tests.support.deployments import Deployed, in_lab, on
 from tests.support.drift_tools import Running
 from tests.support.iam_user import operator_policy, user_with
 
-pytestmark = pytest.mark.timeout(1200)
 SHOP = "test-shop"
 SQL = "$(command -v mariadb || command -v mysql) -BN -e"
 BEGUN = "SELECT COUNT(*) FROM runbook.schema_load"  # on a new machine: how many databases a restore has begun to replace

@@ -17,7 +17,7 @@ from tests.support.lab_fixtures import Box, LabClient, Net
 from tests.support.runtime_by_url import by_url
 from tests.support.sso_deployments import deployed, subnet
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.full
 NUMBER = 46  # of its subnet in the lab's range
 
 

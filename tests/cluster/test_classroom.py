@@ -28,7 +28,7 @@ from tests.support.classroom import NAMES, Classroom, as_learner, classroom, eve
 from tests.support.jupyterlab_server import PATIENCE, chromium_running, menu, picture
 from tests.support.lab_fixtures import eventually
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.browser
 ADA, GRACE = NAMES
 PARAMS = "params/greg-single.lab.yaml"
 MYSQL = "02_install_mysql"

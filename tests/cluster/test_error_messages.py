@@ -26,7 +26,6 @@ from tests.support.deployments import Deployed
 from tests.support.drift_tools import OURS, as_root
 from tests.support.lab_fixtures import eventually
 
-pytestmark = pytest.mark.timeout(1200)
 FAULTS = yaml.safe_load((Path(__file__).parent / "faults.yaml").read_text())
 ZEROS = "0" * 64
 
@@ -105,6 +104,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
 def trusting(places: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", f"{places['folder']}/ca.pem")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("XDG_CACHE_HOME", f"{places['folder']}/cache")  # other tests fetch packs at the same time
 
 
 @pytest.fixture

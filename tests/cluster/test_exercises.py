@@ -77,7 +77,6 @@ def pending(deployment: Deployment) -> dict[str, Any]:
     return {name: str(plan) for name, plan in plans.items() if plan}
 
 
-@pytest.mark.timeout(1500)  # the first row of a pattern builds its deployment
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.id, marks=() if row.fast else pytest.mark.full) for row in ROWS])
 def test_an_exercise_fails_as_it_is_put_passes_by_its_solution_and_leaves_nothing(row: Exercise, deployment_of: Callable[[Exercise], Deployment]) -> None:
     deployment = deployment_of(row)

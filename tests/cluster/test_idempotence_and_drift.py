@@ -15,13 +15,13 @@ import yaml
 
 from runbook_lib.aws.lock import Lock
 from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.evidence.runs import runs_folder
 from runbook_lib.spec.chapters import chapters_of
 from tests.conftest import ROOT
 from tests.support.deployments import Deployed, in_lab
 from tests.support.drift_tools import as_root, state_of, undo_rules
 from tests.support.lab_fixtures import eventually
 
-pytestmark = pytest.mark.timeout(1200)  # the first test makes the cluster
 DRIFT = yaml.safe_load((Path(__file__).parent / "drift.yaml").read_text())
 BUILDING = tuple(c for c in chapters_of("greg-separated") if c.converges)
 FIELDS = {
@@ -210,4 +210,4 @@ def test_plan_before_the_launch_lists_everything_and_makes_nothing(lab: Any) -> 
     mine = [{"Name": "tag:runbook:deployment", "Values": ["test-planned"]}]
     assert lab.ec2.describe_vpcs(Filters=mine)["Vpcs"] == []
     assert lab.ssm.get_parameters_by_path(Path="/runbook/test-planned/", Recursive=True)["Parameters"] == []
-    assert not (ROOT / "runs" / "test-planned").exists()
+    assert not (runs_folder() / "test-planned").exists()

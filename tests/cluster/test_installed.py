@@ -11,7 +11,7 @@ import pytest
 from tests.support.deployments import in_lab
 from tests.support.wheel import install, run
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.full
 
 
 def test_an_installed_package_rehearses_a_pattern(lab: Any, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from tests.support.deployments import Deployed, in_lab
 from tests.support.drift_tools import OURS, Running, as_root, named_in
 
 AS_ON_AWS = {"cloud__image": "debian-sid", "database__package": "mysql-server", "java__package": "openjdk-8-jre-headless"}
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.image(AS_ON_AWS["cloud__image"])]
+pytestmark = pytest.mark.image(AS_ON_AWS["cloud__image"])
 MINE = [{"Name": "tag:runbook:deployment", "Values": ["test-killed"]}]
 JAVA_VERSION = "$(ps -o args= -C java | head -1 | cut -d' ' -f1) -version 2>&1"  # of the JVM that runs
 TABLES = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'WSO2_USER_DB'"

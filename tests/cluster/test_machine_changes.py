@@ -21,7 +21,7 @@ from tests.support.drift_tools import Running, as_root, identities, named_in
 from tests.support.lab_fixtures import eventually
 from tests.support.watched import ended, under_load
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.full
 STORES, WORKERS = ["store-1", "store-2"], ["as-worker-1", "as-worker-2"]
 STOPPED = "out of Nginx, then its product was stopped within"
 
@@ -94,7 +94,6 @@ def test_larger_disks_are_filled_at_once_and_no_get_fails(cluster: Deployed, d: 
     assert "28 GiB" in smaller and identities(d) == before
 
 
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("tier", "numbers"), [("store", (2, 3, 2)), ("publisher", (1, 2, 1)), ("store", (2, 4, 1, 2))], ids=str)
 def test_a_tier_gets_nodes_and_loses_them_and_no_get_fails(cluster: Deployed, d: Deployment, tier: str, numbers: tuple[int, ...]) -> None:
     for before, number in pairwise(numbers):
@@ -247,7 +246,6 @@ def test_killed_while_the_database_has_no_machine_nothing_goes_on_until_the_back
     assert now.cli("plan").returncode == 0
 
 
-@pytest.mark.timeout(1800)
 def test_another_image_renews_every_machine_and_nothing_is_lost(cluster: Deployed, d: Deployment, own_image: dict[str, Any]) -> None:
     newer = replace(cluster, overrides={**cluster.overrides, "cloud.disk_gb": 28, **own_image})
     before = identities(d)

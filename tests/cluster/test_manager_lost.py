@@ -10,7 +10,7 @@ from tests.support.deployments import Deployed, on
 from tests.support.drift_tools import Running
 from tests.support.watched import ended, under_load
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.full
 WAR = "/opt/wso2/as/repository/deployment/server/webapps/own.war"
 MANAGER, NODES = "as-manager-1", ("as-manager-1", "as-worker-1", "as-worker-2")
 

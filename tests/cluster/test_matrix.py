@@ -21,7 +21,6 @@ SMALLEST = {
 
 
 @pytest.mark.full
-@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("pattern", list(SMALLEST))
 @pytest.mark.parametrize("cell", [pytest.param(cell, id=cell["cell"], marks=pytest.mark.image(cell["image"])) for cell in CELLS])
 def test_a_cluster_is_made_verified_and_left_alone_by_a_second_run(lab: Any, cell: dict[str, Any], pattern: str) -> None:

@@ -16,7 +16,7 @@ from tests.support.drift_tools import identities, named_in
 from tests.support.lab_fixtures import eventually
 from tests.support.watched import ended, under_load
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.full
 LOST = {"greg-separated": ("store-1", ("store", "publisher")), "as-cluster": ("as-worker-1", ("as",))}
 
 

@@ -20,7 +20,7 @@ from tests.conftest import need
 from tests.support.deployments import Deployed, in_lab, made, on
 from tests.support.wheel import UV, run
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(1500)]
+pytestmark = pytest.mark.full
 
 JUDGES = ("sslyze==6.3.1", "gixy-ng==0.2.59", "ssh-audit==3.9.0")
 # What gixy-ng finds and we keep: the default server answers nobody (444), so there is no answer to put HSTS into; where a range alone may open a host,

@@ -20,7 +20,7 @@ from tests.support.deployments import Deployed, on
 from tests.support.drift_tools import Running
 from tests.support.watched import under_load
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.full
 HOME = "/opt/wso2/as"
 NODES = ("as-manager-1", "as-worker-1", "as-worker-2")
 OWN = {"as": "/own/"}  # the page that is requested under load

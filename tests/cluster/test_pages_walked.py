@@ -13,7 +13,7 @@ from runbook_lib.errors import ChecksFailed
 from tests.conftest import need
 from tests.support.sso_deployments import deployed, subnet
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.full
 NUMBER = 48  # of its subnet in the lab's range
 
 

@@ -14,7 +14,7 @@ from tests.support.deployments import Deployed, on
 from tests.support.drift_tools import Running
 from tests.support.watched import ended, under_load
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.full
 NODES = ("store-1", "store-2", "publisher-1", "publisher-2")
 ALONE = ("lb-1", "db-1")
 EVERY = (*NODES, *ALONE)

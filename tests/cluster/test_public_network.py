@@ -11,7 +11,7 @@ from runbook_lib.chapters.deployment import Deployment
 from tests.support.deployments import Deployed, in_lab, made, on
 from tests.support.lab_fixtures import LabClient, eventually
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.full
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from tests.support.deployments import Deployed, on
 from tests.support.runtime_by_url import by_url
 from tests.support.watched import ended, under_load
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.full
 HOSTS = {"greg-separated": ("store", "publisher"), "as-cluster": ("as",)}
 
 

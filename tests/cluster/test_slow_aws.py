@@ -32,7 +32,6 @@ def slow_lab() -> Iterator[Any]:
     down(lab, say=lambda text: None)
 
 
-@pytest.mark.timeout(300)
 def test_machines_are_launched_and_taken_down(slow_lab: Any) -> None:
     deployed = in_lab(slow_lab, "greg-original", "slow-machines", 1)
     spec = load_spec(deployed.params, deployed.overrides)
@@ -48,7 +47,6 @@ def test_machines_are_launched_and_taken_down(slow_lab: Any) -> None:
     assert left.ok, str(left)
 
 
-@pytest.mark.timeout(120)
 def test_a_network_with_its_ways_in_and_out_is_made_at_once(slow_lab: Any) -> None:
     deployed = in_lab(slow_lab, "greg-single", "slow-network", 3, cloud__connect_via="public", cloud__operator_cidr="198.51.100.7/32")
     cloud = Cloud(load_spec(deployed.params, deployed.overrides))
@@ -64,7 +62,6 @@ def test_a_network_with_its_ways_in_and_out_is_made_at_once(slow_lab: Any) -> No
 
 
 @pytest.mark.full
-@pytest.mark.timeout(1500)
 def test_a_whole_cluster_is_made_and_is_then_as_planned(slow_lab: Any) -> None:
     with made(in_lab(slow_lab, "greg-single", "slow-cluster", 2)) as deployed:
         assert deployed.result["ok"]

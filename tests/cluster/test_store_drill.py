@@ -19,7 +19,7 @@ def test_chapter_07_shows_the_drill_on_a_store_node_as_table_and_chart(separated
     executed = tmp_path / "executed.ipynb"
     parameters = json.dumps({"params_file": separated.params, "overrides": {**separated.overrides, "drill": True}})
     command = [sys.executable, "-m", "papermill", "notebooks/07_verify_sso_separation.ipynb", str(executed), "-y", parameters]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stderr[-4000:]
     cells = {cell["id"]: cell for cell in json.loads(executed.read_text())["cells"]}
     [shown] = [output["data"] for output in cells["07-21"]["outputs"] if output["output_type"] == "execute_result"]

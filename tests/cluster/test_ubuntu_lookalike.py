@@ -43,7 +43,6 @@ SINCE = 'date -d "$(systemctl show -P {} {})" +%s'
 
 
 @pytest.mark.full
-@pytest.mark.timeout(900)
 def test_chapters_wait_for_upgrades_and_sign_in_as_the_images_user(lab: LabClient, launch: Any) -> None:
     box = launch(70).booted()
     box.run(LOOKALIKE)

@@ -18,6 +18,7 @@ import yaml
 
 from runbook_lib import pki
 from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.evidence.runs import runs_folder
 from runbook_lib.headless.watch import metrics, record
 from runbook_lib.headless.watch.command import Watcher
 from runbook_lib.headless.watch.look import BUSY, DRIFT, OK, UNREACHABLE
@@ -30,7 +31,6 @@ from tests.support.lab_fixtures import Box, Net, eventually
 from tests.support.listeners import mail_listener, web_listener
 from tests.support.prometheus_text import parsed
 
-pytestmark = pytest.mark.timeout(1200)  # the first test makes the cluster
 DRIFT_TABLE = yaml.safe_load((Path(__file__).parent / "drift.yaml").read_text())
 OLD_CERTIFICATE = "tls/db-1"
 # What programs wrote of themselves: their logs by size, their units' lines in the journal, visits of Nginx
@@ -89,7 +89,7 @@ def watcher(separated: Deployed, tmp_path_factory: pytest.TempPathFactory) -> It
 def traces(deployment: Deployment) -> dict[str, Any]:
     """Everything that a pass could leave: on the hosts, in the cloud, in the databases, in logs, among the runs."""
     hosts = deployment.fleet()
-    runs = ROOT / "runs" / deployment.spec.deployment
+    runs = runs_folder() / deployment.spec.deployment
     return {
         **state_of(deployment),
         "every parameter": deployment.vault.read_all(),
@@ -150,7 +150,7 @@ def drifted(separated: Deployed, opened: Deployment, watcher: LiveWatch) -> Iter
         run = subprocess.Popen(separated.command("run", "--to", "05"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         eventually(lambda: run.poll() is not None or opened.vault.find("lock", fresh=True), "the run has the lock", 300)
         holder, busy = opened.vault.find("lock", fresh=True), watcher.look()
-        output, _ = run.communicate(timeout=600)
+        output, _ = run.communicate(timeout=1800)
         meanwhile.communicate(timeout=300)
         yield {
             "first": first, "again": again, "told": watcher.heard[before:told], "letters": list(watcher.letters), "busy": busy, "holder": holder,

@@ -15,7 +15,6 @@ from tests.support import ssm_agent
 from tests.support.deployments import Deployed, in_lab, made, network, verify_evidence
 from tests.support.lab_fixtures import LabClient, eventually
 
-pytestmark = pytest.mark.timeout(900)
 THIRD = 50  # of its network in the lab's range
 
 

@@ -19,14 +19,14 @@ def machines(lab: Lab, number: int, **where: str) -> list[dict[str, Any]]:
     image = client(lab, "ssm").get_parameter(Name=IMAGE_PARAMETER)["Parameter"]["Value"]
     made = client(lab, "ec2").run_instances(ImageId=image, MinCount=number, MaxCount=number, InstanceType="t3.small", **where)["Instances"]
     ids = [each["InstanceId"] for each in made]
-    client(lab, "ec2").get_waiter("instance_running").wait(InstanceIds=ids, WaiterConfig={"Delay": 1})
+    client(lab, "ec2").get_waiter("instance_running").wait(InstanceIds=ids, WaiterConfig={"Delay": 1, "MaxAttempts": 300})
     return made
 
 
 def end(lab: Lab, *made: dict[str, Any]) -> None:
     ids = [each["InstanceId"] for each in made]
     client(lab, "ec2").terminate_instances(InstanceIds=ids)
-    client(lab, "ec2").get_waiter("instance_terminated").wait(InstanceIds=ids, WaiterConfig={"Delay": 1})
+    client(lab, "ec2").get_waiter("instance_terminated").wait(InstanceIds=ids, WaiterConfig={"Delay": 1, "MaxAttempts": 300})
 
 
 def admit(lab: Lab, machine: dict[str, Any]) -> None:
@@ -44,7 +44,7 @@ def test_a_launch_without_a_subnet_is_in_the_default_network_and_its_machines_re
     first, second = made = machines(any_lab, 2)
     assert first["PrivateIpAddress"].startswith("172.31.")
     admit(any_lab, second)
-    eventually(lambda: reaches(any_lab, first, second["PrivateIpAddress"]), "one machine to reach the other", 60)
+    eventually(lambda: reaches(any_lab, first, second["PrivateIpAddress"]), "one machine to reach the other")
     end(any_lab, *made)
 
 
@@ -55,7 +55,7 @@ def test_two_networks_may_have_the_same_addresses_and_do_not_meet(any_lab):
         subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.50.1.0/24")["Subnet"]["SubnetId"]
         made += machines(any_lab, 1, SubnetId=subnet, PrivateIpAddress=f"10.50.1.{10 + len(made)}")
         admit(any_lab, made[-1])
-    eventually(lambda: all(reaches(any_lab, each, each["PrivateIpAddress"]) for each in made), "both machines to answer", 60)
+    eventually(lambda: all(reaches(any_lab, each, each["PrivateIpAddress"]) for each in made), "both machines to answer")
     assert not reaches(any_lab, made[0], "10.50.1.11")
     end(any_lab, *made)
 

@@ -108,7 +108,7 @@ def test_what_is_not_deleted_on_termination_stays(lab, net):
     volumes = {each["Attachments"][0]["Device"]: each for each in lab.ec2.describe_volumes(Filters=of_it)["Volumes"]}
     assert volumes.keys() == {"/dev/xvda", "/dev/sdf"} and volumes["/dev/xvda"]["SnapshotId"].startswith("snap-")
     lab.ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
-    lab.ec2.get_waiter("instance_terminated").wait(InstanceIds=[made["InstanceId"]], WaiterConfig={"Delay": 1})
+    lab.ec2.get_waiter("instance_terminated").wait(InstanceIds=[made["InstanceId"]], WaiterConfig={"Delay": 1, "MaxAttempts": 300})
     kept = lab.ec2.describe_volumes(VolumeIds=[volumes["/dev/sdf"]["VolumeId"]])["Volumes"][0]
     assert kept["State"] == "available"
     assert refused(lab.ec2.describe_volumes, VolumeIds=[volumes["/dev/xvda"]["VolumeId"]]) == "InvalidVolume.NotFound"
@@ -120,7 +120,7 @@ def test_what_is_not_deleted_on_termination_stays(lab, net):
     assert again["PrivateIpAddress"] == net.address(52)
     assert refused(lab.ec2.delete_network_interface, NetworkInterfaceId=interface) == "InvalidParameterValue"
     lab.ec2.terminate_instances(InstanceIds=[again["InstanceId"]])
-    lab.ec2.get_waiter("instance_terminated").wait(InstanceIds=[again["InstanceId"]], WaiterConfig={"Delay": 1})
+    lab.ec2.get_waiter("instance_terminated").wait(InstanceIds=[again["InstanceId"]], WaiterConfig={"Delay": 1, "MaxAttempts": 300})
     lab.ec2.delete_network_interface(NetworkInterfaceId=interface)
     last = lab.ec2.create_network_interface(SubnetId=net.subnet, PrivateIpAddress=net.address(52))["NetworkInterface"]
     assert last["PrivateIpAddress"] == net.address(52)
@@ -338,7 +338,7 @@ def test_many_machines_of_one_call(lab, net):
     made = lab.ec2.run_instances(**request)["Instances"]
     assert len({each["PrivateIpAddress"] for each in made}) == 3
     waiter = lab.ec2.get_waiter("instance_running")
-    waiter.wait(InstanceIds=[each["InstanceId"] for each in made], WaiterConfig={"Delay": 1})
+    waiter.wait(InstanceIds=[each["InstanceId"] for each in made], WaiterConfig={"Delay": 1, "MaxAttempts": 300})
     lab.ec2.terminate_instances(InstanceIds=[each["InstanceId"] for each in made])
 
 

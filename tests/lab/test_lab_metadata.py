@@ -14,8 +14,8 @@ from tests.support.instance_profiles import launched, profile
 from tests.support.lab_fixtures import Box, LabClient, Net
 
 URL = "http://169.254.169.254/latest"
-TOKEN = f"curl -s -m 5 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' {URL}/api/token"
-ASK = "curl -s -m 5 -w ' %{{http_code}}' -H \"X-aws-ec2-metadata-token: {token}\" " + URL + "/meta-data/{page}"
+TOKEN = f"curl -s -m 30 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' {URL}/api/token"
+ASK = "curl -s -m 30 -w ' %{{http_code}}' -H \"X-aws-ec2-metadata-token: {token}\" " + URL + "/meta-data/{page}"
 ROLE = "iam/security-credentials/"
 
 

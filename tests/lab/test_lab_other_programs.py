@@ -20,7 +20,7 @@ from tests.conftest import need
 from tests.support.lab_fixtures import LabClient, Net
 from tests.support.wheel import UV, run
 
-pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.full
 
 SCRIPT = """\
 import { EC2Client, RunInstancesCommand, TerminateInstancesCommand, waitUntilInstanceRunning, waitUntilInstanceTerminated } from "@aws-sdk/client-ec2";

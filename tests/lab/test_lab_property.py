@@ -223,9 +223,9 @@ def test_after_any_calls_machines_wires_and_fences_are_what_the_api_says(lab, se
         passing = {"pending", "stopping", "shutting-down"}
         eventually(lambda: not passing & {each["State"]["Name"] for each in account.machines().values()}, "the machines to come to rest", 120)
         with suppress(AssertionError):
-            eventually(lambda: not differences(account), "everything to be as the API says", 15)
+            eventually(lambda: not differences(account), "everything to be as the API says")
         assert not differences(account)
-        assert not json.loads(lab.lab.trouble_file.read_text())
+        eventually(lambda: not json.loads(lab.lab.trouble_file.read_text()), "no trouble to be left")
     finally:
         account.clear()
 
@@ -236,12 +236,12 @@ def test_a_machine_whose_fence_cannot_be_made_is_named_with_the_reason_and_the_o
     subprocess.run(["mount", "--bind", "/dev/null", str(space)], check=True)  # its rules can no longer be loaded
     try:
         lab.allow(net.group, 81)
-        found = eventually(lambda: [each for each in status.status(lab.lab)["machines"] if each["trouble"]], "status to name the machine", 10)
+        found = eventually(lambda: [each for each in status.status(lab.lab)["machines"] if each["trouble"]], "status to name the machine")
         assert [each["id"] for each in found] == [broken.id] and "nsenter" in found[0]["trouble"]
         assert f"{broken.id}: not as the API says" in status.status_table(status.status(lab.lab))
         inside = ["nsenter", f"--net=/run/netns/{lab.lab.namespace(sound.id)}"]
-        eventually(lambda: any("dport 81" in line for line in listed(inside)), "the other machine's rules", 10)
+        eventually(lambda: any("dport 81" in line for line in listed(inside)), "the other machine's rules")
     finally:
         subprocess.run(["umount", str(space)], check=True)
-    eventually(lambda: not any(each["trouble"] for each in status.status(lab.lab)["machines"]), "the next attempt to succeed", 20)
+    eventually(lambda: not any(each["trouble"] for each in status.status(lab.lab)["machines"]), "the next attempt to succeed")
     lab.revoke(net.group, 81)

@@ -53,7 +53,7 @@ def test_a_killed_daemon_s_machines_run_on_under_the_next_one(lab, net):
     up(lab.lab, say=said.append)
 
     assert "is up again" in said[0] and len(said) == 1
-    eventually(lambda: [box.state for box in boxes] == ["running", "running"], "the machines to be taken over", 20)
+    eventually(lambda: [box.state for box in boxes] == ["running", "running"], "the machines to be taken over")
     assert lab.ec2.describe_instances()["Reservations"] == before
     assert [box.run(BOOT_ID) for box in boxes] == began
     assert lab.ssm.get_parameter(Name="/kept", WithDecryption=True)["Parameter"]["Value"] == "a secret"
@@ -65,7 +65,7 @@ def test_a_killed_daemon_s_machines_run_on_under_the_next_one(lab, net):
     brought = lab.launch(net, 24, KeyName="brought")
     assert brought.run("echo in").strip() == "in", "what was brought before is of use after"
     lab.revoke(net.group, 22)
-    eventually(lambda: not reaches(boxes[0]), "the group to hold again", 10)
+    eventually(lambda: not reaches(boxes[0]), "the group to hold again")
     lab.allow(net.group, 22)
     lab.ec2.reboot_instances(InstanceIds=[boxes[0].id])
     eventually(lambda: len((now := boxes[0].run(BOOT_ID, check=False)).split()) == 3 and now != began[0], "a reboot of a machine that was taken over")

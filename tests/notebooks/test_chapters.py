@@ -26,7 +26,6 @@ def quiet_runs(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "RUNBOOK_RUNS": str(tmp_path / "runs"), "RUNBOOK_HEADLESS": "1"}
 
 
-@pytest.mark.timeout(900)
 def test_every_cell_of_every_chapter_runs_by_nbval(separated: Deployed, tmp_path: Path, quiet_runs: dict[str, str]) -> None:
     for name in NAMES:
         with_parameters(name, separated, tmp_path)
@@ -63,7 +62,6 @@ def test_the_chapter_about_batches_runs_by_nbval_and_needs_no_machine(lab: Any, 
 
 
 @pytest.mark.full
-@pytest.mark.timeout(900)
 def test_the_second_day_changes_every_node_and_takes_it_back_and_loses_nothing_unasked(separated: Deployed, tmp_path: Path, quiet_runs: dict[str, str]) -> None:
     deployment = separated.open()
     before = {name: machine.id for name, machine in deployment.instances().items()}

@@ -17,7 +17,7 @@ WEBAPPS = "repository/deployment/server/webapps"
 JSP = '<%@ page session="true" %><%= application.getContextPath() %> says ${1 + 1} and VERSION'
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -97,8 +97,8 @@ def test_an_archive_comes_changes_and_goes_while_the_server_runs(manager: Node) 
         until(lambda: "two, longer" in page().text)
         archive.unlink()
         until(lambda: page().status_code == 302 and not (manager.home / WEBAPPS / "shop").exists())
-    log = manager.log()
-    assert "Deploying Web app : " in log and log.count("StandardContext[/shop]") == 4
+    until(lambda: manager.log().count("StandardContext[/shop]") == 4)
+    assert "Deploying Web app : " in manager.log()
 
 
 def test_the_runbooks_demonstration_application_runs(worker: Node) -> None:

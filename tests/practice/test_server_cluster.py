@@ -40,7 +40,7 @@ def replace(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -76,19 +76,19 @@ def test_two_members_join_in_the_real_lines_with_one_coordinator(pair: list[Node
     first.wait_for("Member left [")
     first.wait_for("left cluster.")
     second.start()
-    until(lambda: first.log().count("Member joined [") == 2)
+    until(lambda: first.log().count("Member joined [") >= 2)
 
 
 def test_a_silent_member_has_left_after_the_time_in_hazelcast_properties(pair: list[Node]) -> None:
     """Silent as a machine without power is: no connection ends. Without the file it would take ten minutes (facts 3.4)."""
     first, second = pair
     for node in pair:
-        (node.home / "repository/conf/hazelcast.properties").write_text("hazelcast.max.no.heartbeat.seconds=4\n")
+        (node.home / "repository/conf/hazelcast.properties").write_text("hazelcast.max.no.heartbeat.seconds=15\n")
     first.start("-Dsetup")
     second.start("-Dsetup")
     first.wait_for("Member joined [")
     joined = time.monotonic()
-    until(lambda: time.monotonic() - joined > 6)
+    until(lambda: time.monotonic() - joined > 17)
     assert "Member left" not in first.log() + second.log(), "two that do nothing are not silent"
     os.kill(second.pid, signal.SIGSTOP)
     try:

@@ -34,7 +34,7 @@ def test_fault(node: Node, fault: dict) -> None:
     for text in fault["log"]:
         node.wait_for(text)
     if fault["state"] == "dies":
-        assert node.process is not None and node.process.wait(20) == 1
+        assert node.process is not None and node.process.wait(60) == 1
     elif fault["state"] == "hangs":
         assert node.alive() and node.pid > 0 and not node.listens()
         assert STARTED not in node.log()

@@ -115,7 +115,7 @@ def test_an_asset_appears_in_the_store_when_it_is_published_to_its_users_only(no
         assert client.post(change, data={"nextState": "in-review"}).status_code == 200
         assert client.get(listed).json()["count"] == 0
         client.post(change, data={"nextState": "published"})
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while client.get(listed).json()["count"] == 0:
             assert time.monotonic() < deadline
             time.sleep(0.1)

@@ -18,8 +18,16 @@ from runbook_lib.waiting import wait_until
 from tests.conftest import DATA, need
 from tests.support.golden import golden_rows
 from tests.support.practice_nodes import Nodes
+from tests.support.quiet_network import apart
 
 ADMIN = Login("admin", "admin")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quiet() -> Iterator[None]:
+    """The node and the browser are in a network in which no interface comes or goes."""
+    with apart():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +131,7 @@ def test_the_applications_work_for_everybody_and_no_asset_is_left(scene: Scene):
     author = scene.visitor()
     author.sign_in_at(scene.hosts["publisher"], "publisher", ADMIN.user, ADMIN.password)
     assets = f"https://{scene.hosts['publisher']}/publisher/apis/assets?type=restservice"
-    listed = wait_until(lambda: author.get(assets).text, 30.0, pause=0.2, enough=lambda text: "proof-asset-" not in text)
+    listed = wait_until(lambda: author.get(assets).text, 120.0, pause=0.2, enough=lambda text: "proof-asset-" not in text)
     assert "proof-asset-" not in listed, "the product lists from its index, which follows a removal within 3 s"
 
 

@@ -61,6 +61,7 @@ def folder(tmp_path):
     (tmp_path / "nginx.conf").write_text("# what the package brought\n")
     converged(HOST, tree(tmp_path))
     subprocess.run(["nginx", "-c", tmp_path / "nginx.conf"], check=True, capture_output=True)
+    eventually(lambda: serves("one") and (tmp_path / "pid").read_text().strip(), "Nginx serves, and has said who it is")
     yield tmp_path
     pid = int((tmp_path / "pid").read_text())
     os.kill(pid, 15)

@@ -45,14 +45,14 @@ def server(tmp_path_factory):
     options = [f"--socket={socket}", "--skip-networking", f"--pid-file={folder}/pid", "--innodb-buffer-pool-size=32M"]
     process = subprocess.Popen(["mariadbd", *common, *options], stdout=subprocess.DEVNULL, stderr=(folder / "log").open("w"))
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not socket.exists() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         assert socket.exists(), (folder / "log").read_text()[-2000:]
         yield folder
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 @pytest.fixture

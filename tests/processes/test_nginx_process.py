@@ -218,7 +218,7 @@ def test_what_a_dying_node_was_asked_is_asked_again_only_if_it_may_be_done_twice
         cookie, dying = {"Cookie": first.cookies[0].split(";")[0]}, found.nodes[first.node]
         dying.delay = 10
         request = pool.submit(found.get, "store", target, method, cookie, body=b"x" if method == "POST" else None)
-        eventually(lambda: (method, target) in dying.seen, "the request at the node", 10)
+        eventually(lambda: (method, target) in dying.seen, "the request at the node")
         dying.stop()
         assert request.result(10).status == status
         assert sum((method, target) in node.seen for node in found.nodes.values()) == nodes_asked

@@ -53,7 +53,7 @@ class Classroom:
         return {each["name"]: each for each in json.loads(done.stdout)["learners"]}
 
 
-def classroom(*words: str, seconds: float = 600) -> subprocess.CompletedProcess[str]:
+def classroom(*words: str, seconds: float = 1800) -> subprocess.CompletedProcess[str]:
     """Run `./runbook classroom …` as root does."""
     command = [sys.executable, "-m", "runbook_cli", "classroom", *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL)

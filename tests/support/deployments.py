@@ -42,7 +42,7 @@ class Deployed:
     @property
     def latest(self) -> Path:
         """Folder of the newest run."""
-        return (ROOT / "runs" / self.name / "latest").resolve()
+        return (runs.runs_folder() / self.name / "latest").resolve()
 
     @property
     def result(self) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class Deployed:
 
     def _whole_runs(self) -> Iterator[Path]:
         names = [chapter.name for chapter in chapters_of(load_spec(self.params, self.overrides).pattern)]
-        newest_first = sorted((ROOT / "runs" / self.name).glob("2*Z*"), reverse=True)
+        newest_first = sorted((runs.runs_folder() / self.name).glob("2*Z*"), reverse=True)
         return (run for run in newest_first if all((run / f"{name}.ipynb").exists() for name in names))
 
     @property
@@ -76,7 +76,7 @@ class Deployed:
         """The words of a command. `verb`: also two words, such as "drill disaster"."""
         return [sys.executable, "-m", "runbook_cli", *verb.split(), self.params, *self.settings, *more]
 
-    def cli(self, verb: str, *more: str, seconds: float = 600, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def cli(self, verb: str, *more: str, seconds: float = 1800, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; output is kept."""
         environment = {**os.environ, **(env or {})}
         return subprocess.run(self.command(verb, *more), cwd=ROOT, capture_output=True, text=True, timeout=seconds, env=environment)

@@ -35,7 +35,7 @@ IMAGE_PARAMETER = "/aws/service/debian/release/12/latest/amd64"
 NAME, RANGE = os.environ.get("RUNBOOK_TEST_LAB", "test 10.214.0.0/16").split()
 
 
-def eventually(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+def eventually(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
     """The first true value of `condition`; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:
@@ -64,7 +64,7 @@ class Box:
     def state(self) -> str:
         return self.describe()["State"]["Name"]
 
-    def wait(self, state: str, seconds: float = 60) -> Box:
+    def wait(self, state: str, seconds: float = 240) -> Box:
         eventually(lambda: self.state == state, f"{self.id} {state}", seconds)
         return self
 
@@ -91,7 +91,7 @@ class Box:
         )  # fmt: skip
         return session
 
-    def session(self, seconds: float = 60) -> paramiko.SSHClient:
+    def session(self, seconds: float = 240) -> paramiko.SSHClient:
         """The same, once the machine answers."""
         deadline = time.monotonic() + seconds
         while True:

@@ -142,7 +142,7 @@ class Site:
         tls = ssl.create_default_context(cafile=str(self.ca))
         if sni is not None or name not in self.ctx.spec.hosts.values():
             tls.check_hostname = False
-        wire = tls.wrap_socket(socket.create_connection((self.moved[self.lb.address], HTTPS), 5), server_hostname=sni or name)
+        wire = tls.wrap_socket(socket.create_connection((self.moved[self.lb.address], HTTPS), 60), server_hostname=sni or name)
         connection = http.client.HTTPConnection(name)
         connection.sock = wire
         try:
@@ -205,7 +205,7 @@ def site(ctx: Context, folder: Path, net: int, lb: Node | None = None, change: t
         for stub in nodes.values():
             stub.start()
         process = subprocess.Popen(["nginx", "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")], stderr=subprocess.PIPE)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not answers(moved[lb.address]):
             assert process.poll() is None, (process.stderr.read() if process.stderr else b"").decode()
             assert time.monotonic() < deadline, "nginx does not answer"
@@ -214,7 +214,7 @@ def site(ctx: Context, folder: Path, net: int, lb: Node | None = None, change: t
     finally:
         if process:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
         for stub in nodes.values():
             stub.stop()
 

@@ -195,13 +195,14 @@ class Database:
     """A MariaDB server of our own on loopback; `more`: further options of the server."""
 
     def __init__(self, folder: Path, *more: str):
-        self.folder, self.port = folder, free_port()
+        self.folder = folder
         subprocess.run(
             ["mariadb-install-db", "--no-defaults", f"--datadir={folder}", "--auth-root-authentication-method=normal"]
             + (["--user=root"] if os.geteuid() == 0 else []),
             check=True,
             capture_output=True,
         )
+        self.port = free_port()
         options = [f"--datadir={folder}", f"--port={self.port}", f"--socket={folder}/s"]
         options += ["--bind-address=127.0.0.1", "--skip-name-resolve", *more]
         self.process = subprocess.Popen(
@@ -239,7 +240,7 @@ class Database:
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(120)
 
 
 # ---- a small browser: forms that post themselves, one password form

@@ -31,6 +31,16 @@ def quiet_network() -> Iterator[QuietNetwork]:
         serving.join(10)
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """Within the block this thread and all that it starts, servers as well as browsers, are in such a network; who is not root has no lab to be kept from."""
+    if os.geteuid() != 0:
+        yield
+        return
+    with quiet_network() as network, network.entered():
+        yield
+
+
 class QuietNetwork:
     """The namespace and its proxy."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import ssl
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +46,6 @@ class Application:
     closed: set[str] = field(default_factory=set)
     undeletable: bool = False
     goes_on: str = "() => 0"  # what the form's script does after the answer, in JavaScript
-    slow: float = 0.0
     many: int = 0
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     assets: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -114,7 +112,6 @@ def served(folder: Path) -> Iterator[Application]:
             if path in site.closed:
                 self.close_connection = True
                 return
-            time.sleep(site.slow)
             form = {name: values[0] for name, values in parse_qs(sent).items()}
             status, body, headers = site.answer(self.command, self.path, user, form)
             self.send_response(status)

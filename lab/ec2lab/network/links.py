@@ -18,9 +18,9 @@ from ec2lab.errors import LabError, lab_command
 from ec2lab.paths import API_PORT, METADATA_PORT, PROXY_PORT, Lab
 from ec2lab.shell import lines, run
 
-# A link sends nothing before the kernel has seen its carrier, for which a busy computer may take a second.
+# A link sends nothing before the kernel has seen its carrier, for which a busy computer may take seconds.
 ANNOUNCE = """\
-n=0; until [ "$(cat /sys/class/net/eth0/operstate)" = up ] || [ $n -gt 200 ]; do n=$((n + 1)); sleep 0.01; done
+n=0; until [ "$(cat /sys/class/net/eth0/operstate)" = up ] || [ $n -gt 3000 ]; do n=$((n + 1)); sleep 0.01; done
 echo 1 >/proc/sys/net/ipv4/conf/eth0/arp_notify; ip link set eth0 address {mac}"""
 METADATA = "169.254.169.254"  # the address of the metadata service, for every machine on AWS
 
@@ -230,7 +230,7 @@ route replace default via {nic.subnet.gateway} src {nic.address}
     _without_ipv6(nic.link)
     run("ip", "link", "set", nic.link, "up")
     # tells the neighbours whose its address is now: they would go on sending to the machine that had it before, for half a minute
-    run("ip", "netns", "exec", space, "sh", "-c", ANNOUNCE.format(mac=nic.mac))
+    run("ip", "netns", "exec", space, "sh", "-c", ANNOUNCE.format(mac=nic.mac), timeout=180)
     return Path("/run/netns", space)
 
 

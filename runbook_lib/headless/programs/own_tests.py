@@ -18,13 +18,14 @@ WITHOUT_MACHINES = ("tests/unit", "tests/repository")
 ON_EVERY_PROCESSOR = ("-n", "auto", "--dist", "worksteal")
 FIRST_PART = ("tests/cluster", "tests/notebooks")  # take about as long as all others that need machines
 SECOND_LAB = "other 10.219.0.0/16"  # name and range, as tests/support/lab_fixtures.py reads them
+SECOND_RUNS = ROOT / "runs" / "_second"  # both parts make deployments of the same names
 
 
 def run_tests(given: Sequence[str], options: Sequence[str], *, fast: bool, full: bool) -> int:
     """Run all tests, or those that are `given`, and return pytest's exit status. pytest reports what was skipped and why (-ra).
 
     Tests that need no machine are run on every processor, and first: they fail soonest. The others wait for machines most of the time, so they go
-    in two parts at once, each with a lab of its own. Raises RunbookError where there are no tests.
+    in two parts at once, each with a lab and a folder of runs of its own. Raises RunbookError where there are no tests.
     """
     if not TESTS.is_dir():
         raise RunbookError("there are no tests here", str(ROOT), "they come with a clone of the repository")
@@ -46,7 +47,7 @@ def _pytest(words: Sequence[str], beside: Sequence[str] = ()) -> int:
         return subprocess.run([*command, *words], cwd=ROOT, env=environment).returncode
     with ExitStack() as stack:
         said = stack.enter_context(tempfile.TemporaryFile())
-        second = {**environment, "RUNBOOK_TEST_LAB": SECOND_LAB}
+        second = {**environment, "RUNBOOK_TEST_LAB": SECOND_LAB, "RUNBOOK_RUNS": str(SECOND_RUNS)}
         process = stack.enter_context(subprocess.Popen([*command, *beside], cwd=ROOT, env=second, stdout=said, stderr=subprocess.STDOUT))
         status = _pytest(words)
         ended = process.wait()

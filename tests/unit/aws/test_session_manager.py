@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -47,7 +52,7 @@ class Agent:
     """An agent at the other end of a websocket that does what `play` says; `heard` are the client's messages."""
 
     def __init__(self, websocket: ServerConnection):
-        self.websocket, self.hello, self.numbers = websocket, json.loads(websocket.recv(5)), iter(range(1000))
+        self.websocket, self.hello, self.numbers = websocket, json.loads(websocket.recv(30)), iter(range(1000))
         self.heard: list[AgentMessage] = []
         self.had: set[int] = set()
 
@@ -57,7 +62,7 @@ class Agent:
         return message
 
     def hear(self) -> AgentMessage:
-        message = unpack(self.websocket.recv(5))  # type: ignore[arg-type]
+        message = unpack(self.websocket.recv(30))  # type: ignore[arg-type]
         self.heard.append(message)
         return message
 
@@ -120,7 +125,7 @@ def connect() -> Iterator[Connect]:
     """Starts an agent and connects to it: the socket, and the service that was asked."""
     servers = []
 
-    def make(play: Callable[[Agent], None], timeout: float = 5) -> tuple[socket.socket, Service]:
+    def make(play: Callable[[Agent], None], timeout: float = 30) -> tuple[socket.socket, Service]:
         def handler(websocket: ServerConnection) -> None:
             with suppress(ConnectionClosed):
                 play(Agent(websocket))
@@ -132,7 +137,7 @@ def connect() -> Iterator[Connect]:
         service = Service(f"ws://{host}:{port}/v1/data-channel/x")
         services.append(service)
         wire = session_manager.connect(service, "db-1", "i-1", 22, timeout)  # type: ignore[arg-type]
-        wire.settimeout(5)
+        wire.settimeout(30)
         return wire, service
 
     services: list[Service] = []
@@ -210,7 +215,7 @@ def test_what_is_not_acknowledged_is_sent_again_with_its_number(connect: Connect
 
     wire, _ = connect(play)
     wire.sendall(b"not ready yet")
-    assert done.wait(5)
+    assert done.wait(30)
     assert len({(message.sequence, message.id, message.payload) for message in heard}) == 1 and heard[0].payload == b"not ready yet"
 
 
@@ -231,7 +236,7 @@ def test_messages_that_come_early_or_twice_are_put_in_order_and_acknowledged(con
 
     wire, _ = connect(play)
     assert read(wire, 3) == b"bcd"
-    assert done.wait(5) and sorted(acknowledged) == [1, 2, 2, 3, 3, 4]
+    assert done.wait(30) and sorted(acknowledged) == [1, 2, 2, 3, 3, 4]
 
 
 def test_nothing_is_sent_before_the_handshake_is_complete(connect: Connect) -> None:
@@ -262,7 +267,7 @@ def test_the_agent_s_end_is_the_end_of_the_stream_after_all_that_it_sent(connect
     wire, service = connect(play)
     assert read(wire, 100) == b"last words"
     wire.close()
-    assert service.terminated.wait(5)
+    assert service.terminated.wait(30)
 
 
 def test_closing_the_socket_ends_the_session(connect: Connect) -> None:
@@ -278,7 +283,7 @@ def test_closing_the_socket_ends_the_session(connect: Connect) -> None:
 
     wire, service = connect(play)
     wire.close()
-    assert gone.wait(5) and service.terminated.wait(5) and service.ended == ["session-of-i-1"]
+    assert gone.wait(30) and service.terminated.wait(30) and service.ended == ["session-of-i-1"]
 
 
 def refuses_kms(agent: Agent) -> None:
@@ -297,15 +302,19 @@ def closes_at_once(agent: Agent) -> None:
     [
         (refuses_kms, "KMSEncryption", "Session Manager preferences"),
         (closes_at_once, "connection refused", "does sshd run"),
-        (lambda agent: agent.websocket.recv(5), "not ready within 1 s", "agent's log"),
-        (lambda agent: agent.websocket.close(), "data channel broke", "try again"),
+        (lambda agent: agent.websocket.recv(30), "not ready within 30 s", "agent's log"),
+        (lambda agent: agent.websocket.close(), "data channel", "try again|agent's log"),
         (lambda agent: agent.websocket.send(b"short"), "no whole header", "try again"),
     ],
 )
-def test_a_session_that_does_not_come_about_is_one_error_and_is_terminated(connect: Any, play: Callable[[Agent], None], what: str, step: str) -> None:
+def test_a_session_that_does_not_come_about_is_one_error_and_is_terminated(
+    connect: Any, monkeypatch: pytest.MonkeyPatch, play: Callable[[Agent], None], what: str, step: str
+) -> None:
+    if "30 s" in what:
+        monkeypatch.setattr(session_manager, "time", SimpleNamespace(monotonic=partial(next, count(0, 10)), time=time.time))  # ten seconds at each look
     with pytest.raises(HostError, match=what) as told:
-        connect(play, timeout=1 if "1 s" in what else 5)
-    assert step in (told.value.next_step or "") and "db-1 (i-1), session session-of-i-1" in (told.value.where or "")
+        connect(play)
+    assert re.search(step, told.value.next_step or "") and "db-1 (i-1), session session-of-i-1" in (told.value.where or "")
     assert connect.services[0].ended == ["session-of-i-1"]
 
 

@@ -48,7 +48,7 @@ def failing(*names: str, transient: bool = False, error: Any = PASSING, times: i
 
 
 def test_no_more_are_under_way_than_allowed() -> None:
-    both = threading.Barrier(2, timeout=5)  # two come to it: two were under way at once
+    both = threading.Barrier(2, timeout=60)  # two come to it: two were under way at once
     batch = Batch(lambda name, tries: both.wait() and None, at_once=2)
     assert all(outcome.ok for outcome in batch.run("a b c d e f").values())
     assert batch.most == 2

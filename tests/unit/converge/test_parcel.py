@@ -39,7 +39,8 @@ class Store:
             "to": {"url": self.url, "headers": {}}, "folders": ["webapps", "carbonapps"], "endings": [".war", ".car"],
             "sha256": sha256(self.body).hexdigest(), "holds": [*HELD], **spoilt,
         }  # fmt: skip
-        host: Any = LocalHost("db-1", {"/var/backups/runbook-mysql": str(self.tmp / "kept"), "timeout=300": "timeout=1"})
+        hurry = {"timeout=300": "timeout=5"} if self.ended else {}
+        host: Any = LocalHost("db-1", {"/var/backups/runbook-mysql": str(self.tmp / "kept"), **hurry})
         said: dict[str, Any] = {}
         ask(host, "apply", [order], said.update)
         return said

@@ -16,7 +16,7 @@ from tests.conftest import ROOT, need
 from tests.support.batch_workspace import Workspace
 
 pytest_plugins = ["tests.support.aws_endpoint"]
-pytestmark = [pytest.mark.full, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.full, pytest.mark.slow]
 PACKAGES = ("apache-airflow==3.3.2", "apache-airflow-providers-papermill==3.13.3")
 
 

@@ -80,7 +80,6 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 class TestTheBook:
     def test_every_link_and_every_anchor_leads_somewhere_in_it(self, book: Path) -> None:
         pages = {path: path.read_text(encoding="utf-8") for path in book.rglob("*.html") if "_static" not in path.parts}
@@ -277,7 +276,6 @@ def test_what_is_no_book_is_not_replaced(tmp_path: Path, what: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_book_is_replaced_once_the_new_one_is_whole_and_a_warning_is_an_error_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "ROOT", tmp_path / "nowhere")
     out, run = tmp_path / "book", proven(tmp_path, "one", "greg-separated", "separated", REPAIRED, pictures=False)

@@ -46,18 +46,19 @@ def test_given_tests_are_run_alone(asked: list[tuple[list[str], list[str]]]) -> 
     assert asked == [(["-x", "tests/lab"], [])]
 
 
-LAB = "import os\ndef test_lab():\n    print('lab:', os.environ.get('RUNBOOK_TEST_LAB'))\n    assert {condition}\n"
+LAB = "import os\ndef test_lab():\n    print('lab:', *map(os.environ.get, ('RUNBOOK_TEST_LAB', 'RUNBOOK_RUNS')))\n    assert {condition}\n"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "second", "status"), [("True", "True", 0), ("False", "True", 1), ("True", "False", 1)])
-def test_the_second_part_has_its_own_lab_and_either_failure_is_returned(
+def test_the_second_part_has_its_own_lab_and_runs_and_either_failure_is_returned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], first: str, second: str, status: int
 ) -> None:
-    monkeypatch.delenv("RUNBOOK_TEST_LAB", raising=False)
+    for name in ("RUNBOOK_TEST_LAB", "RUNBOOK_RUNS"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(own_tests, "ROOT", tmp_path)
     for name, condition in (("test_first_part.py", first), ("test_second_part.py", second)):
         (tmp_path / name).write_text(LAB.format(condition=condition))
     assert own_tests._pytest(["-s", "test_first_part.py"], beside=["-s", "test_second_part.py"]) == status
     said = capfd.readouterr().out
-    assert said.index("lab: None") < said.index(f"lab: {own_tests.SECOND_LAB}")
+    assert said.index("lab: None None") < said.index(f"lab: {own_tests.SECOND_LAB} {own_tests.SECOND_RUNS}")

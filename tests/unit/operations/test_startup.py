@@ -133,7 +133,7 @@ class Scene:
     """A deployment of two Store and one Publisher node on folders."""
 
     def __init__(self, root: Path):
-        self.ctx: Context = context_with_keys("greg-separated", nodes={"store": 2, "publisher": 1}, timeouts={"first_boot": 5, "boot": 5})
+        self.ctx: Context = context_with_keys("greg-separated", nodes={"store": 2, "publisher": 1}, timeouts={"first_boot": 60, "boot": 60})
         names = [node.name for node in self.ctx.topology.wso2_nodes]
         self.machines = {name: Machine(name, root / name) for name in names}
         self.database = Database(list(self.machines.values()))
