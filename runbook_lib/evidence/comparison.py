@@ -87,7 +87,7 @@ def finding(folder: Path) -> RunProof | None:
     found = result.get("statement") or {}
     if not found.get("kind"):
         return None
-    statement = Statement(*(found[name] for name in ("kind", "ways", "expect", "expected")))
+    statement = Statement(found["kind"], found["ways"], found["expect"], found["expected"], found.get("outdated", ""))
     rows = {(row["id"], row["where"]): row for row in result["checks"] if row.get("kind")}
     deployment, pattern, hardening = (str(result.get(name)) for name in ("deployment", "pattern", "hardening"))
     return RunProof(folder, deployment, pattern, hardening, statement, rows, pictures_of(folder, runs_.read(folder)))

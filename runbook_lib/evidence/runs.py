@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ SCHEMA = 1
 FIRST_BOOT, PICTURE = "first boot", "picture"
 QUIET = ("plan", "observed", PICTURE)  # the verbs that change and verify nothing
 CHANGES = ("apply", "recreate", "restore")  # the verbs after which a chapter is to be verified
+PROVEN_APART = ("rotate", "restore", "disaster")  # the verbs whose changes have proofs of their own, or bring back what was there
 Entry = dict[str, Any]
 # Each report compares its run with all others, whose journals change no more: by path their size and time, and their lines.
 _parsed: dict[Path, tuple[tuple[int, int] | None, tuple[Entry, ...]]] = {}
@@ -82,13 +84,14 @@ def summarise(entries: list[Entry]) -> dict[str, Any]:
     """Return the content of `result.json` for a journal's lines: schema 1 of the command-line contract."""
     head = next((entry for entry in entries if entry["verb"] == "begin"), {})
     work, changed = _work_of(entries), applied(entries)
-    chapters = [_chapter(name, entries, name in changed) for name in chapters_seen(entries)]
+    found = statement_of(entries)
+    proof = next((entry["chapter"] for entry in reversed(entries) if entry["verb"] == "verdict"), "") if found.outdated else ""
+    chapters = [_chapter(name, entries, name in changed or name == proof) for name in chapters_seen(entries)]
     ended = max((place for place, entry in enumerate(entries, 1) if entry["verb"] == "chapter" or entry is work), default=0)
     on_the_way = changed - {entry.get("chapter") for entry in entries[ended:]}  # by what was asked for, which is another chapter or the run's own work
     verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
     fields = ("id", "title", "status", "expected", "observed", "where", "chapter", "kind", "state")
     checks = checks_of(entries)
-    found = statement_of(entries)
     decided = found.expected if head.get("expect") and any(c["name"].startswith("07") for c in chapters) else True
     origin = provenance.of_run(entries)
     return {
@@ -117,16 +120,41 @@ def result_of(folder: Path) -> dict[str, Any]:
 
 
 def statement_of(entries: list[Entry]) -> Statement:
-    """Return what the newest proof of a journal found. A walk in the browser that got through where no attempt did leaves it undecided."""
-    verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
+    """Return what the newest proof of a journal found. A walk in the browser that got through where no attempt did leaves it undecided.
+
+    What was changed or tried after it makes it outdated.
+    """
+    at = max((place for place, entry in enumerate(entries) if entry["verb"] == "verdict"), default=None)
     expect = next((entry.get("expect") or "" for entry in entries if entry["verb"] == "begin"), "")
-    if verdict is None:
+    if at is None:
         return Statement("", 0, expect, False)
+    verdict, later = entries[at], entries[at + 1 :]
     count = tally(checks_of(entries).values())
     kind = verdict.get("kind", "")
     if kind == "separated" and count.browser_leaks:
-        return Statement("undecided", 0, expect, False)
-    return Statement(kind, count.ways, expect, verdict["ok"])
+        kind = "undecided"
+    outdated = _outdated(verdict, later)
+    return Statement(kind, count.ways, expect, verdict["ok"] and kind != "undecided" and not outdated, outdated)
+
+
+def _outdated(verdict: Entry, later: list[Entry]) -> str:
+    """Return what came after a proof that makes it say nothing of the system now; "" when nothing did.
+
+    That is another proof that came to no verdict, or a change of a chapter before the proof's. A rotation, a restore and a disaster drill that
+    ended well have proven what they changed: the line of each, written at its end, says for how long it worked.
+    """
+    if again := next((entry for entry in reversed(later) if entry["verb"] == "prove"), None):
+        return f"proven at {verdict['utc']}, and another proof came to no verdict at {again['utc']}; prove again"
+    apart = [(_time(entry) - timedelta(seconds=entry.get("seconds", 0)), _time(entry)) for entry in later if entry["verb"] in PROVEN_APART and entry["ok"]]
+    for entry in reversed(later):
+        before = "" < entry.get("chapter", "") < verdict["chapter"]
+        if entry["verb"] == "change" and before and not any(began <= _time(entry) <= ended for began, ended in apart):
+            return f"proven before the change of {entry['chapter'][:2]} at {entry['utc']}; prove again"
+    return ""
+
+
+def _time(entry: Entry) -> datetime:
+    return datetime.fromisoformat(entry["utc"].replace("Z", "+00:00"))
 
 
 def checks_of(entries: list[Entry]) -> dict[tuple[str, str], dict[str, Any]]:

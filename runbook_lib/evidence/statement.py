@@ -68,23 +68,29 @@ def tally(rows: Iterable[Mapping[str, Any]]) -> Tally:
 
 @dataclass(frozen=True)
 class Statement:
-    """The two statements. `kind`: leak, separated, undecided, or "" without a proof; `expect`: what the parameters expect."""
+    """The two statements. `kind`: leak, separated, undecided, or "" without a proof; `expect`: what the parameters expect.
+
+    `outdated`: what came after the proof, in words, so that it says nothing of the system as it is now; "" otherwise. Nothing is expected then.
+    """
 
     kind: str
     ways: int
     expect: str
     expected: bool
+    outdated: str = ""
 
     @property
     def system(self) -> str:
         """What the system does, with its sign."""
-        return SYSTEM[self.kind] + (f" ({counted(self.ways, 'way')})" if self.ways else "")
+        return SYSTEM[self.kind] + (f" ({counted(self.ways, 'way')})" if self.ways else "") + (", when it was proven" if self.outdated else "")
 
     @property
     def answer(self) -> str:
         """Whether that is what the parameters expect."""
         if not self.kind:
             return "○ not known"
+        if self.outdated:
+            return f"○ not known: {self.outdated}"
         wanted = {"leak": "a leak", "separated": "separated"}.get(self.expect, self.expect)
         return f"{'✔ yes' if self.expected else '✘ NO'} (expected: {wanted})"
 
@@ -102,7 +108,8 @@ class Statement:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        classes = (self.kind or "undecided", "yes" if self.expected else "no" if self.kind else "undecided")
+        known = self.kind and not self.outdated
+        classes = (self.kind or "undecided", "yes" if self.expected else "no" if known else "undecided")
         return "".join(
             f'<p class="rb-statement {name}" role="status"><strong>{html.escape(words)}</strong></p>' for name, words in zip(classes, self.lines, strict=True)
         )

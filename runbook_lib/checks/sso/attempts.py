@@ -14,6 +14,8 @@ from runbook_lib.evidence.statement import CLASSES
 from runbook_lib.files import read_table
 
 MATRIX = files(__package__) / "attempts.yaml"
+# Why an attempt is left out whose need cannot be said by its word
+NEEDS = {"neighbour-left-out": "it is made from a machine of the deployment's network, which parameter publisher_allow_cidr lets in"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Attempt:
         """Return why the attempt has no meaning in this scene; "" when it has one."""
         if self.only_in and scene.configuration not in self.only_in:
             return f"it is about {', '.join(sorted(self.only_in))}; this deployment is {scene.configuration}"
-        return "" if self.needs in ("", *scene.traits) else f"it needs {self.needs}, which this deployment has not"
+        return "" if self.needs in ("", *scene.traits) else NEEDS.get(self.needs, f"it needs {self.needs}, which this deployment has not")
 
     def foretold(self, configuration: str) -> str:
         """Return leak or held as the table foretells it of a configuration, `either` where it does not say, "" where the attempt has no meaning."""

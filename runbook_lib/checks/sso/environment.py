@@ -7,6 +7,7 @@ with that host, so it reaches what that host reaches.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from runbook_lib.checks.sso.contents import Contents, contents_of
 from runbook_lib.errors import RunbookError
 from runbook_lib.spec.front_doors import Door, open_doors
 from runbook_lib.ssh import PORT_SECONDS, through
+from runbook_lib.topology.model import probe_only
 from runbook_lib.webclient.client import Client
 from runbook_lib.webclient.transport import Connect
 
@@ -143,24 +145,25 @@ def scene_of(deployment: Session) -> Scene:
         ca=deployment.vault.get("ca.pem"),
         outside_nodes={node.name: addresses[node.name] for node in topology.wso2_nodes},
         neighbour=(neighbour, through(fleet[neighbour], PORT_SECONDS)),
-        traits=traits_of(spec, len(topology.lbs)),
+        traits=traits_of(spec, len(topology.lbs), next(iter(probe_only(topology).nodes)).address),
         ask_first=deployment.on_aws,
         doors=doors,
         pack=contents_of(deployment.pack.members(), deployment.pack.member) if deployment.pack.members and deployment.pack.member else None,
     )
 
 
-def traits_of(spec: Spec, fronts: int) -> frozenset[str]:
+def traits_of(spec: Spec, fronts: int, neighbour: str) -> frozenset[str]:
     """Return the traits of a deployment that attempts may need (`needs` in `attempts.yaml`).
 
-    They tell whether there is one Nginx or more (`fronts` is their number), whether the Publisher is limited to some addresses,
-    and whether the forms for registration and account recovery are open.
+    They tell whether there is one Nginx or more (`fronts` is their number), whether the Publisher is limited to addresses that leave out the
+    neighbour's (`neighbour`), and whether the forms for registration and account recovery are open.
     """
+    let_in = any(ipaddress.ip_address(neighbour) in ipaddress.ip_network(cidr, strict=False) for cidr in spec.publisher_allow_cidr)
     guarded = spec.hardening == "full"
     return frozenset(
         [
             "one-front" if fronts == 1 else "two-fronts",
-            "everybody" if "0.0.0.0/0" in spec.publisher_allow_cidr else "allow-list",
+            "neighbour-let-in" if let_in else "neighbour-left-out",
             "no-registration" if guarded and not spec.self_registration else "registration",
             "no-recovery" if guarded and not spec.account_recovery else "recovery",
         ]

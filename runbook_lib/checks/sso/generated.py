@@ -20,13 +20,17 @@ from functools import lru_cache
 from runbook_lib.checks.sso.contents import Contents
 from runbook_lib.checks.sso.environment import Login, Scene
 from runbook_lib.spec.front_doors import METHODS, Door, find
+from runbook_lib.webclient.client import TOO_MANY
 from runbook_lib.webclient.cookies import Jar
 from runbook_lib.webclient.transport import Closed, Timeout, Wire
 
 MOST = 6000  # requests for all applications together
 SECONDS = 60.0  # time limit for one application; it takes a few seconds when Nginx refuses every request itself
 THREADS = 6
-REFUSED = "refused"
+REFUSED, CLOSED, LATE = "refused", "closed without an answer", "no answer in time"
+# Nginx refuses before it counts requests, so what was one too many would have been passed on; but nobody has seen where to
+LIMITED = "429, one too many"
+UNANSWERED = (CLOSED, LATE, LIMITED)
 SCRIPT = ".jag"
 REST = "product"  # key for requests to none of the four applications
 KNOWN = ("store", "publisher", "sso", "social")
@@ -95,15 +99,21 @@ class Found:
 
 @dataclass(frozen=True)
 class Scan:
-    """The result of a scan: `made` of `wanted` requests were sent in `seconds`; `passed` are those that Nginx did not refuse."""
+    """The result of a scan: `made` of `wanted` requests were sent in `seconds`.
+
+    `passed`: those that Nginx did not refuse. `unanswered`: those that tell nothing, because no answer came or it was "one too many" (429).
+    """
 
     wanted: int
     made: int
     seconds: float
     passed: tuple[Found, ...]
+    unanswered: tuple[Found, ...] = ()
 
     def __str__(self) -> str:
         counted = f"{self.made:,} requests in {self.seconds:.1f} s" + (f" of {self.wanted:,} before the time was up" if self.made < self.wanted else "")
+        if self.unanswered and not self.passed:
+            return f"{len(self.unanswered):,} of {counted} got no answer, first: {self.unanswered[0]}"
         if not self.passed:
             return f"{counted}, every one refused by Nginx"
         shown = "; ".join(str(one) for one in self.passed[:5])
@@ -199,8 +209,9 @@ def scan(scene: Scene, requests: tuple[Request, ...], logins: Mapping[str, Login
         results = list(pool.map(lambda some: _send(scene, some, jars, began + SECONDS), turns))
     made = sum(count for count, _ in results)
     order = {request: place for place, request in enumerate(requests)}
-    passed = sorted((found for _, some in results for found in some), key=lambda found: order[found.request])
-    return Scan(len(requests), made, time.monotonic() - began, tuple(passed))
+    found = sorted((found for _, some in results for found in some), key=lambda found: order[found.request])
+    passed, unanswered = (tuple(one for one in found if (one.answer in UNANSWERED) == silent) for silent in (False, True))
+    return Scan(len(requests), made, time.monotonic() - began, passed, unanswered)
 
 
 def _send(scene: Scene, requests: Iterable[Request], jars: Mapping[str, Jar], deadline: float) -> tuple[int, list[Found]]:
@@ -216,7 +227,7 @@ def _send(scene: Scene, requests: Iterable[Request], jars: Mapping[str, Jar], de
                 answer = _ask(wire, scene, request, jars)
             made += 1
             if answer != REFUSED:
-                passed.append(Found(request, answer or "closed without an answer"))
+                passed.append(Found(request, answer or CLOSED))
     finally:
         wire.close()
     return made, passed
@@ -234,10 +245,12 @@ def _ask(wire: Wire, scene: Scene, request: Request, jars: Mapping[str, Jar]) ->
     try:
         answer = wire.send(request.method, f"https://{name}", request.target, headers, b"")
     except Timeout:
-        return "no answer in time"
+        return LATE
     except (Closed, OSError):
         return None
     refused = 400 <= answer.status < 500 and "<center>nginx" in answer.text
+    if answer.status == TOO_MANY:
+        return LIMITED
     return REFUSED if refused else " ".join(filter(None, (str(answer.status), answer.header("location").split("?")[0])))
 
 

@@ -32,6 +32,8 @@ CHAPTER = "07_verify_sso_separation"
 WORKERS = 8
 BEHIND_NGINX = ("single", "original", "hosts", "allow-list", "app-removed", "full")
 SILENCE = ("timeout", "closed")  # no answer: a rule that drops packets, or too much to do
+# Where an attempt is decided by its last page: an earlier step that ended at one of these was neither done nor refused, so the last page proves nothing
+NOT_DONE = (*SILENCE, "refused", "tls-refused", "nginx-other", "nginx-429", "routed-500")
 State = Literal["held", "leak", "undecided"]
 EXPECTED = {
     "attempt": ("refused", "it succeeds"),
@@ -110,14 +112,19 @@ def decide(attempt: Attempt, seen: Iterable[Seen]) -> State:
 
 
 def _deciding(attempt: Attempt, seen: tuple[Seen, ...]) -> tuple[Seen, ...]:
-    """Return the pages that decide the attempt: the last one or all, as its `decided_by` says."""
-    return seen[-1:] if attempt.decided_by == "last" else seen
+    """Return the pages that decide the attempt: all, or as its `decided_by` says the last one and those before it at which a step was not done.
+
+    A refusal by Nginx (403, 404) is a step that was done: the refusal is what the last page follows from.
+    """
+    if attempt.decided_by != "last":
+        return seen
+    return (*(one for one in seen[:-1] if one.page in NOT_DONE), *seen[-1:])
 
 
 def try_out(attempt: Attempt, scene: Scene, logins: Mapping[str, Login]) -> Outcome:
     """Make one attempt and return its outcome. An attempt from a node is made at every node of its tier.
 
-    An error leaves the outcome undecided, with the error as its reason; nothing is raised.
+    An error leaves the outcome undecided, with the error as its reason, unless a leak was seen before it; nothing is raised.
     """
     stands: tuple[ProductNode | None, ...] = scene.nodes.get(attempt.at, ()) if attempt.place == NODE else (None,)
     where = ", ".join(node.name for node in stands if node) or _place(attempt, scene)
@@ -131,26 +138,31 @@ def try_out(attempt: Attempt, scene: Scene, logins: Mapping[str, Login]) -> Outc
     try:
         for node in stands:
             walk = Walk(scene, matrix()[1], attempt.place, node, logins.get(attempt.who), logins)
-            met += _walked(walk, attempt)
-            notes += map(redactor.redact, walk.notes)
-            seen += walk.seen
+            try:
+                for step in attempt.steps:
+                    _make(walk, step, met)
+            finally:
+                notes += map(redactor.redact, walk.notes)
+                seen += walk.seen
         state = decide(attempt, seen)
     except CannotTell as error:
         reason = str(error)
     except Exception as error:  # an error of the check must not count as a refusal
         reason = f"{type(error).__name__}: {error}"
+    if reason and attempt.decided_by == "all" and decide(attempt, seen) == "leak":  # what got through got through, whatever could not be done after it
+        state, reason = "leak", ""
     return Outcome(attempt, state, tuple(seen), where, reason, tuple(met), tuple(notes))
 
 
-def _walked(walk: Walk, attempt: Attempt) -> list[Exchange]:
-    """Make the steps of an attempt and return their requests and responses, redacted."""
-    found: list[Exchange] = []
-    for step in attempt.steps:
-        done = walk.visitor
-        before = len(done.exchanges)
+def _make(walk: Walk, step: Mapping[str, Any], met: list[Exchange]) -> None:
+    """Make one step of an attempt and put its requests and responses into `met`, redacted, also when it raises an error."""
+    done = walk.visitor
+    before = len(done.exchanges)
+    try:
         walk.step(step)
-        found += done.exchanges[before:]
-    return [replace(one, url=redactor.redact(one.url), location=redactor.redact(one.location), note=redactor.redact(one.note)) for one in found]
+    finally:
+        for one in done.exchanges[before:]:
+            met.append(replace(one, url=redactor.redact(one.url), location=redactor.redact(one.location), note=redactor.redact(one.note)))
 
 
 def _place(attempt: Attempt, scene: Scene) -> str:
@@ -289,9 +301,9 @@ def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login], report:
 
     Controls are made first, one after the other, because a user's first sign-in creates its private role. Attempts that must
     run alone come last, and of these the ones that write a role at the end. All others run in parallel. Those from the neighbour are made
-    beside all of them: they wait for its machine, and come from another address. What met silence there is tried again when nothing else is
-    under way, because load is silent too; then the neighbour is left. Those that only knock at ports wait for silence, and see nothing of the others:
-    they are begun first.
+    beside all of them: they wait for its machine, and come from another address. What met silence there, or was not decided, is tried
+    again when nothing else is under way, because load is silent too; then the neighbour is left. Those that only knock at ports wait for
+    silence, and see nothing of the others: they are begun first.
     """
     apart = [attempt for attempt in rows if attempt.place == NEIGHBOUR]
     knocking = [attempt for attempt in rows if attempt.knocks and attempt not in apart]
@@ -330,4 +342,4 @@ def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login], report:
 
 
 def _silent(outcome: Outcome) -> bool:
-    return any(seen.page in SILENCE for seen in outcome.seen)
+    return outcome.state == "undecided" or any(seen.page in SILENCE for seen in outcome.seen)

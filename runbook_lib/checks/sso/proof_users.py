@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from lxml import etree
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
@@ -138,15 +138,20 @@ def sweep(store: UserStore) -> list[str]:
 class Logins(dict[str, Login]):
     """The users of a proof by kind, with the administrator as `admin`.
 
-    After the proof, `left` has the names of its users and roles that still exist, and `why` the error of their removal.
+    `also`: names of accounts that an attempt may have made, to be removed with them. After the proof, `left` has the names of its users and roles
+    that still exist, and `why` the error of their removal.
     """
 
     left: tuple[str, ...] = ()
     why: str = ""
 
+    def __init__(self, *users: Mapping[str, Login], **more: Login):
+        super().__init__(*users, **more)
+        self.also: list[str] = []
+
     def clean_up(self, store: UserStore) -> None:
         """Remove the test users and set `left` and `why`. It raises nothing, so that the result of the proof is not lost."""
-        names = [login.user for login in self.values() if OURS.fullmatch(login.user)]
+        names = [*(login.user for login in self.values() if OURS.fullmatch(login.user)), *self.also]
         try:
             store.remove(*names)
         except Exception as error:

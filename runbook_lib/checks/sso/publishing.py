@@ -24,6 +24,7 @@ from runbook_lib.webclient.response import Answer
 TYPE = "restservice"
 ASSETS = f"/apis/assets?type={TYPE}"
 PUBLISHES = "A Publisher user publishes an asset"
+UNASKED = "Who is not signed in sees no asset"
 SECONDS = 90.0
 PAUSE = 0.5  # seconds between two requests while polling
 
@@ -44,31 +45,53 @@ def _published(scene: Scene, logins: Mapping[str, Login]) -> CheckTable:
     name = f"proof-asset-{secrets.token_hex(4)}"
     where = f"https://{scene.hosts['publisher']}/publisher"
     author = scene.visitor()
-    flow = author.sign_in_at(scene.hosts["publisher"], "publisher", *_pair(logins["publisher-only"]))
     fields = {"overview_name": name, "overview_context": f"/{name}", "overview_version": "1.0.0"}
-    made = author.request("POST", where + ASSETS, form=fields)
+    try:
+        flow = author.sign_in_at(scene.hosts["publisher"], "publisher", *_pair(logins["publisher-only"]))
+    except OSError as error:
+        return CheckTable([_row("asset-published", PUBLISHES, "fail", "made", f"nobody could sign in: {error}", where)])
+    try:
+        made = author.request("POST", where + ASSETS, form=fields)
+    except OSError as error:  # it may have been made: it is looked for, and removed
+        rows = [_row("asset-published", PUBLISHES, "fail", "made", f"no answer in time: {error}; whether {name} was made is not known", where)]
+        asset = _found_id(author, where, name)
+        return CheckTable([*rows, _removed(author, where, asset)] if asset else rows)
     asset = made_id(made)
     if asset is None:
         seen = f"HTTP {made.status}; signed in: {flow.final.status} at {flow.final.url.split('?')[0]}"
         return CheckTable([_row("asset-published", PUBLISHES, "fail", "made", seen, where)])
+    rows = [_row("asset-published", PUBLISHES, "pass", "made", f"made as {asset}", where)]
     try:
-        rows = [_row("asset-published", PUBLISHES, "pass", "made", f"made as {asset}", where)]
         rows += [_look(scene, place, visitor, name, logins["store-only"]) for place, visitor in _places(scene)]
         rows.append(_look_unasked(scene, name, known=all(row.ok for row in rows)))
     finally:
-        gone = author.request("DELETE", f"{where}/apis/assets/{asset}?type={TYPE}")
-    status = "fail" if gone.status >= 300 else "pass"
-    rows.append(
-        _row(
-            "asset-removed",
-            "The asset is removed again",
-            status,
-            "removed",
-            str(gone.status),
-            where,
-        )
-    )
+        rows.append(_removed(author, where, asset))
     return CheckTable(rows)
+
+
+def _removed(author: Client, where: str, asset: str) -> Check:
+    """Remove the asset and return the check that it is gone; it raises nothing about an answer that did not come."""
+    try:
+        gone = author.request("DELETE", f"{where}/apis/assets/{asset}?type={TYPE}")
+    except OSError as error:
+        status, seen = "fail", f"no answer in time: {error}; remove {asset} in the Publisher"
+    else:
+        status, seen = "fail" if gone.status >= 300 else "pass", str(gone.status)
+    return _row("asset-removed", "The asset is removed again", status, "removed", seen, where)
+
+
+def _found_id(author: Client, where: str, name: str) -> str | None:
+    """Return the id of the asset of this name as the Publisher lists it within `SECONDS` seconds; None when it lists none, or does not answer."""
+
+    def look() -> str | None:
+        told = json.loads(author.get(where + ASSETS).text)
+        listed = told.get("data") if isinstance(told, dict) else ()
+        return next((str(one["id"]) for one in listed or () if one.get("name") == name), None)
+
+    try:
+        return wait_until(look, SECONDS, pause=PAUSE, again_after=lambda error: isinstance(error, (OSError, ValueError)))
+    except (OSError, ValueError):
+        return None
 
 
 def _pair(login: Login) -> tuple[str, str]:
@@ -81,15 +104,28 @@ def _places(scene: Scene) -> list[tuple[str, Client]]:
 
 
 def _look(scene: Scene, place: str, visitor: Client, name: str, login: Login) -> Check:
-    """Sign in at one place as a Store user, poll for the asset up to `SECONDS` seconds, and return the check."""
+    """Sign in at one place as a Store user, poll for the asset up to `SECONDS` seconds, and return the check. A request without an answer is made again."""
     url = _list_of(scene)
     started = time.monotonic()
-    flow = visitor.sign_in_at(scene.hosts["store"], "store", *_pair(login))
-    found = wait_until(lambda: f'"{name}"' in visitor.get(url).text, started + SECONDS - time.monotonic(), pause=PAUSE)
+    found, said = False, ""
+    left = lambda: started + SECONDS - time.monotonic()  # noqa: E731
+    try:
+        flow = wait_until(
+            lambda: visitor.sign_in_at(scene.hosts["store"], "store", *_pair(login)), left(), pause=PAUSE, enough=lambda _: True, again_after=_silent
+        )
+        said = f"signed in: {flow.final.status} at {flow.final.url.split('?')[0]}"
+        found = wait_until(lambda: f'"{name}"' in visitor.get(url).text, left(), pause=PAUSE, again_after=_silent)
+    except OSError as error:
+        said = "; ".join(filter(None, (f"no answer in time: {error}", said)))
     spent = time.monotonic() - started
-    seen = f"seen after {spent:.1f} s" if found else f"not seen in {spent:.0f} s; signed in: {flow.final.status} at {flow.final.url.split('?')[0]}"
+    seen = f"seen after {spent:.1f} s" if found else f"not seen in {spent:.0f} s; {said}"
     title = "The Store shows it to a Store user" if place == "store" else f"{place} shows it to a Store user"
     return _row(f"asset-seen-{place}", title, "pass" if found else "fail", f"seen within {SECONDS:.0f} s", seen, url if place == "store" else place)
+
+
+def _silent(error: BaseException) -> bool:
+    """Return whether a request got no answer: load is silent too, so it is made again."""
+    return isinstance(error, OSError)
 
 
 def _look_unasked(scene: Scene, name: str, known: bool) -> Check:
@@ -98,11 +134,14 @@ def _look_unasked(scene: Scene, name: str, known: bool) -> Check:
     `known`: every place shows the asset to a Store user; otherwise not seeing it proves nothing and the check is undecided.
     """
     url = _list_of(scene)
-    answer = scene.visitor().get(url)
+    try:
+        answer = scene.visitor().get(url)
+    except OSError as error:
+        return _row("asset-anonymous", UNASKED, "undecided", "HTTP 200, not the asset", f"no answer in time: {error}", url)
     shown = f'"{name}"' in answer.text
     seen = f"HTTP {answer.status}, {'the asset' if shown else 'not the asset'}{'' if known else ', but the Store does not have it everywhere'}"
     status = "fail" if shown else "pass" if answer.status == 200 and known else "undecided"
-    return _row("asset-anonymous", "Who is not signed in sees no asset", status, "HTTP 200, not the asset", seen, url)
+    return _row("asset-anonymous", UNASKED, status, "HTTP 200, not the asset", seen, url)
 
 
 def _list_of(scene: Scene) -> str:

@@ -19,10 +19,10 @@ from urllib.parse import urljoin, urlsplit
 from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, OUTSIDE, Login, ProductNode, Scene
 from runbook_lib.checks.sso.generated import generate, scan
 from runbook_lib.checks.sso.pages import Catalogue, Seen
-from runbook_lib.checks.sso.proof_users import UserStore
+from runbook_lib.checks.sso.proof_users import Logins, UserStore
 from runbook_lib.spec.front_doors import examples
 from runbook_lib.ssh import knock
-from runbook_lib.webclient.client import Client, Flow
+from runbook_lib.webclient.client import TOO_MANY, Client, Flow
 from runbook_lib.webclient.response import Answer, Form, shortened
 from runbook_lib.webclient.transport import Closed, Refused, Timeout, TlsRefused
 
@@ -70,10 +70,11 @@ class Walk:
                 raise
         except OSError as error:
             self._find(next((name for kind, name in ENDINGS.items() if isinstance(error, kind)), "closed"), str(error))
-        if "must" in step and not (self.seen and self.seen[-1].page in step["must"]):
-            raise CannotTell(f"{verb} {argument} had to end at {', '.join(step['must'])}: {self.seen[-1]}")
         if "must" in step or step.get("any"):
+            ended = self.seen[before:]
             del self.seen[before:]
+            if "must" in step and not (ended and ended[-1].page in step["must"]):
+                raise CannotTell(f"{verb} {argument} had to end at {', '.join(step['must'])}: {ended[-1] if ended else 'it ended nowhere'}")
 
     # requests
     def do_get(self, where: str, **options: Any) -> None:
@@ -113,28 +114,34 @@ class Walk:
         self._request("POST", f"{via or app} /{app}/pages/basic-authenticator", form=self._credentials())
 
     def do_register(self, where: str) -> None:
-        """Register an account as the form does, and record whether the user store has it. The account is removed at once."""
+        """Register an account as the form does, and record whether the user store has it. It is removed together with the test users.
+
+        Raises `CannotTell` when there is none because nobody did anything with the request: it was one too many, or ended in an error (5xx).
+        """
         name = f"proof-newcomer-{secrets.token_hex(3)}"
+        if isinstance(self.logins, Logins):  # before it is sent: an answer that never came may have made the account
+            self.logins.also.append(name)
         password = "Pw1-" + secrets.token_urlsafe(15)
         form = {"action": "register", "reg-username": name, "reg-password": password, "reg-claims": "{}", "secret-question": "q", "secret-answer": "a"}
         answer = self.visitor.request("POST", self._url(where), form=form)
-        store = UserStore(self.scene, self.scene.machines[0])
-        made = name in store.users(name)
-        if made:
-            store.remove(name)
-        self._find("account-made" if made else "no-account", f"{where.split()[1]} answered {answer.status}")
+        made = name in UserStore(self.scene, self.scene.machines[0]).users(name)
+        told = f"{where.split()[1]} answered {answer.status}"
+        if not made and (answer.status == TOO_MANY or answer.status >= 500):
+            raise CannotTell(f"{told}: that there is no account proves nothing")
+        self._find("account-made" if made else "no-account", told)
 
     # generated requests, and the front doors
     def do_generated(self, app: str) -> None:
         """Send the generated requests of an application and record whether Nginx refused every one.
 
-        Raises `CannotTell` when the pack cannot be read, or when time ran out before all were sent and all until then were refused.
+        Raises `CannotTell` when the pack cannot be read, and when none came through but not all were refused: some got no answer, or
+        time ran out before all were sent.
         """
         if self.scene.pack is None or not self.scene.doors:
             raise CannotTell("the pack could not be looked into")
         found = scan(self.scene, generate(self.scene.pack, *(self.scene.doors[key] for key in ("store", "publisher")))[app], self.logins)
         self.notes += [str(one) for one in found.passed[:TOLD]] or [str(found)]
-        if found.made < found.wanted and not found.passed:
+        if (found.unanswered or found.made < found.wanted) and not found.passed:
             raise CannotTell(str(found))
         self._find("came-through" if found.passed else "all-refused", str(found))
 
@@ -171,7 +178,8 @@ class Walk:
     def do_replay(self, app: str, alter: str = "") -> None:
         """Post the last assertion to an application from a new client, and record whether the application opened.
 
-        `alter`: `signature` removes the signature, another value changes the name. Raises `CannotTell` when there is no assertion.
+        `alter`: `signature` removes the signature, another value changes the name. Raises `CannotTell` when there is no assertion, when it did not
+        reach the application, and when the application fails (500) at one that was not altered: its refusal is an empty page (golden run 4).
         """
         if self.assertion is None:
             raise CannotTell("no assertion was seen to replay")
@@ -182,6 +190,10 @@ class Walk:
         if answer.status == 401:
             self._arrive(Flow((answer,)))
             return
+        if answer.by_nginx or answer.status == TOO_MANY:
+            raise CannotTell(f"/{app}/acs was not reached: {answer.status}")
+        if answer.status >= 500 and not alter:
+            raise CannotTell(f"/{app}/acs failed, which is no refusal: {answer.status}")
         landing = self._page(thief.open(self._url(f"{app} {LANDING[app]}")))
         empty = ", empty" if not answer.text.strip() and answer.status == 200 else ""
         self.seen.append(replace(landing, detail=f"/{app}/acs answered {answer.status}{empty}; then {landing.detail}"))

@@ -6,11 +6,14 @@ import json
 
 import pytest
 
-from runbook_lib.checks.sso import generated
+from runbook_lib.checks.sso import generated, verbs
+from runbook_lib.checks.sso.attempts import matrix
 from runbook_lib.checks.sso.contents import APPS, WEBAPPS, Contents, contents_of
 from runbook_lib.checks.sso.generated import KNOWN, REST, SPELLINGS, Request, generate
+from runbook_lib.checks.sso.proof import try_out
 from runbook_lib.spec import front_doors
-from tests.fakes import context
+from runbook_lib.webclient.transport import Closed, Response, Timeout
+from tests.fakes import context, scene
 
 SCRIPT = "/publisher/extensions/app/x/apis/authenticate.jag"
 SMALL = Contents((SCRIPT, "/publisher/config/publisher.json", "/publisher/themes/default/css/x.css"), ("/publisher/test/*", "/publisher/acs"))
@@ -115,7 +118,47 @@ def test_a_pack_is_read_for_files_mappings_and_archives():
     assert found == Contents(("/store/a.jag", "/store/jaggery.conf"), ("/store/apis/*", "/store/acs"), ("/cmis/", "/governance/"))
 
 
-def test_every_group_of_them_has_a_row_of_the_matrix():
-    from runbook_lib.checks.sso.attempts import matrix
+class Answering:
+    """A wire that answers every request in turn with a status of Nginx, or with an error; the last answer stands for all that follow."""
 
+    def __init__(self, *answers: int | Exception):
+        self.answers = list(answers)
+
+    def send(self, method: str, origin: str, target: str, headers: dict[str, str], body: bytes) -> Response:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return Response(answer, (), b"" if answer < 400 else b"<center>nginx</center>")
+
+    def close(self) -> None:
+        pass
+
+
+CLOSED = Closed("closed")
+SENT = {
+    "every one refused": ((404,), "held", "every one refused by Nginx"),
+    "one came through": ((404, 200, 404), "leak", "1 of "),
+    "the network is lost": ((404, CLOSED), "undecided", "got no answer, first: "),
+    "nobody listens": ((OSError("no route"),), "undecided", "closed without an answer"),
+    "no answer in time": ((404, Timeout("late"), 404), "undecided", "1 of 3 requests"),
+    "a kept connection was closed": ((404, CLOSED, 404), "held", "every one refused by Nginx"),
+    "one too many": ((404, 429, 404), "undecided", "429"),
+    "one came through before the network is lost": ((200, CLOSED), "leak", "1 of "),
+    "nginx has no node to ask, so it passes on": ((502, 404), "leak", "502"),
+}
+
+
+@pytest.mark.parametrize(("answers", "state", "words"), SENT.values(), ids=SENT)
+def test_what_nobody_answered_is_neither_refused_nor_let_through(monkeypatch: pytest.MonkeyPatch, answers, state, words):
+    wire = Answering(*answers)
+    monkeypatch.setattr(generated, "THREADS", 1)
+    monkeypatch.setattr(generated, "_wire", lambda _: wire)
+    requests = tuple(Request("store", "GET", f"/store/{number}.jag") for number in range(3))
+    monkeypatch.setattr(verbs, "generate", lambda *_: {"store": requests})
+    row = next(row for row in matrix()[0] if row.id == "generated-store")
+    found = try_out(row, scene(pack=SMALL, doors={host: doors(host) for host in ("store", "publisher")}), {})
+    assert (found.state, words in found.observed) == (state, True), found.observed
+
+
+def test_every_group_of_them_has_a_row_of_the_matrix():
     assert {step["generated"] for row in matrix()[0] for step in row.steps if "generated" in step} == {*KNOWN, REST}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import threading
 import time
+from contextlib import nullcontext
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -16,8 +17,10 @@ from runbook_lib.checks.sso import proof_users
 from runbook_lib.checks.sso.environment import Login, ProductNode
 from runbook_lib.checks.sso.proof import Outcome, Proof
 from runbook_lib.checks.sso.proof_users import PRIVATE, TRIES, Logins, UserStore, sweep, test_users
+from runbook_lib.checks.sso.verbs import CannotTell, Walk
 from runbook_lib.errors import RunbookError
 from runbook_lib.webclient.response import Answer
+from runbook_lib.webclient.transport import Timeout
 from tests.fakes import attempt, scene
 
 DEADLOCK = "Deadlock found when trying to get lock; try restarting transaction"
@@ -160,6 +163,64 @@ def test_the_next_proof_removes_what_was_left_and_says_when_it_cannot(product: P
         sweep(UserStore(product, product.machines[0]))  # type: ignore[arg-type]
     assert sweep(UserStore(product, product.machines[0])) == [left]  # type: ignore[arg-type]
     assert product.there == ["proof-reader", "anna"]
+
+
+class Registering(Product):
+    """It also takes what the form of registration sends, and answers with `status`; `makes`: an account is made of it."""
+
+    hosts: ClassVar = {"store": "store.test", "publisher": "publisher.test"}
+
+    def __init__(self, status: int, makes: bool, text: str = ""):
+        super().__init__()
+        self.status, self.makes, self.text = status, makes, text
+
+    def request(self, method: str, url: str, data: str = "", headers: Any = None, form: Any = None) -> Answer:
+        if not form:
+            return super().request(method, url, data, headers)
+        if self.makes:
+            self.addUser(form["reg-username"])
+        if not self.status:
+            raise Timeout("no answer in time")
+        return Answer(self.status, url, [], self.text, [], 0.0)
+
+
+NGINX = "<center>nginx</center>"
+REGISTERED = {
+    "made": ((200, True), ["account-made"]),
+    "made, but nobody said so": ((502, True, NGINX), ["account-made"]),
+    "the product makes none": ((200, False), ["no-account"]),
+    "nginx refuses it (404)": ((404, False, NGINX), ["no-account"]),
+    "nginx refuses it (403)": ((403, False, NGINX), ["no-account"]),
+    "nginx has no node to ask": ((502, False, NGINX), []),
+    "nginx waited too long": ((504, False, NGINX), []),
+    "one too many": ((429, False, NGINX), []),
+    "the product fails": ((500, False), []),
+    "no answer, though it was made": ((0, True), ["timeout"]),
+}
+
+
+@pytest.mark.parametrize(("answers", "pages"), REGISTERED.values(), ids=REGISTERED)
+def test_a_registration_is_refused_only_where_somebody_refused_it_and_its_account_goes_with_the_others(answers: tuple, pages: list[str]):
+    product = Registering(*answers)
+    with test_users(product) as logins:  # type: ignore[arg-type]
+        walk = Walk(product, sso.matrix()[1], logins=logins)  # type: ignore[arg-type]
+        with nullcontext() if pages else pytest.raises(CannotTell, match="proves nothing"):
+            walk.step({"register": "publisher /sso/register"})
+        assert [seen.page for seen in walk.seen] == pages
+        assert sum(name.startswith("proof-newcomer-") for name in product.there) == 1 + product.makes
+    assert product.there == ["proof-reader", "anna"] and logins.check("07", "the attempts").status == "pass"
+
+
+def test_a_registered_account_that_cannot_be_removed_stays_a_leak_and_is_named(product: Product):
+    product = Registering(200, True)
+    product.faults["deleteUser"] = ["no"] * 9
+    with test_users(product) as logins:  # type: ignore[arg-type]
+        walk = Walk(product, sso.matrix()[1], logins=logins)  # type: ignore[arg-type]
+        walk.step({"register": "publisher /sso/register"})
+        assert [seen.page for seen in walk.seen] == ["account-made"]
+    row = logins.check("07", "the attempts")
+    (made,) = logins.also
+    assert row.status == "fail" and made in row.observed and made in product.there
 
 
 @pytest.mark.parametrize(("fault", "good"), [("", True), ("no", False)])

@@ -14,10 +14,12 @@ import yaml
 from runbook_lib.changes import Event
 from runbook_lib.checks.sso import proof as sso
 from runbook_lib.checks.sso.attempts import Attempt, matrix
+from runbook_lib.checks.sso.environment import ProductNode
 from runbook_lib.checks.sso.pages import Seen
 from runbook_lib.checks.sso.proof import Outcome, Proof, decide, try_out
 from runbook_lib.checks.sso.verbs import CannotTell, Walk
 from runbook_lib.errors import RunbookError, Stopped
+from runbook_lib.webclient.response import Exchange
 from tests.conftest import DATA
 from tests.fakes import attempt, scene
 
@@ -68,6 +70,7 @@ def test_every_attempt_of_the_matrix_is_written_with_words_that_exist(row: Attem
     assert row.kind == "limit" or "full" not in row.leaks_in | row.either_in, "a separated cluster refuses everything"
     assert row.kind == "control" or row.leak, "an attempt that no page can turn into a leak proves nothing"
     assert (row.place == "node") == bool(row.at)
+    assert row.decided_by == "all" or not row.held & set(sso.NOT_DONE), "a step that was not done refuses nothing"
     assert (row.kind == "control") == (not row.closed_by), "who reads of a leak wants to know what closes it"
 
 
@@ -108,6 +111,51 @@ def test_a_precondition_that_fails_says_which(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Walk, "do_sign_in", refuse)
     found = try_out(attempt(steps=({"sign-in": "store"},)), scene(), {})
     assert (found.state, found.reason) == ("undecided", "could not sign in at the Store first")
+
+
+def opens(self: Walk, where: str) -> None:
+    self.seen.append(Seen("opening", "200", "it opened", where))
+    self.visitor.exchanges.append(Exchange("GET", where, 200, "", (), (), 0.0))
+
+
+BROKEN = {"the user cannot sign in any more": CannotTell("could not sign in"), "the check itself fails": KeyError("nowhere")}
+
+
+@pytest.mark.parametrize("error", BROKEN.values(), ids=BROKEN)
+def test_a_leak_that_was_seen_stays_one_when_a_later_step_cannot_be_done(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    monkeypatch.setattr(Walk, "do_get", opens)
+    monkeypatch.setattr(Walk, "do_sign_in", lambda *_: raising(error))
+    found = try_out(attempt(steps=({"get": "store /"}, {"sign-in": "store"})), scene(), {})
+    assert (found.state, found.observed, [one.url for one in found.exchanges]) == ("leak", "it opened (store /)", ["store /"])
+
+
+def test_a_leak_that_was_seen_at_one_node_stays_one_when_the_next_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(self: Walk, where: str) -> None:
+        opens(self, where) if self.node and self.node.name == "store-1" else raising(CannotTell("it is gone"))
+
+    monkeypatch.setattr(Walk, "do_get", get)
+    nodes = tuple(ProductNode(f"store-{n}", f"10.0.0.{n}", None) for n in (1, 2))  # type: ignore[arg-type]
+    found = try_out(attempt(place="node", at="store", steps=({"get": "node /"},)), replace(scene(), nodes={"store": nodes}), {})
+    assert (found.state, found.observed) == ("leak", "it opened (node /)")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"steps": ({"get": "store /", "must": ["refusal"]},)},
+        {"steps": ({"get": "store /"}, {"sign-in": "store"}), "decided_by": "last"},
+    ],
+    ids=["a step that had to end elsewhere", "the last step would have decided"],
+)
+def test_a_page_that_decides_nothing_is_no_leak_when_a_step_cannot_be_done(monkeypatch: pytest.MonkeyPatch, changes: dict) -> None:
+    monkeypatch.setattr(Walk, "do_get", opens)
+    monkeypatch.setattr(Walk, "do_sign_in", lambda *_: raising(CannotTell("could not sign in")))
+    found = try_out(attempt(**changes), scene(), {})
+    assert found.state == "undecided" and found.reason
+
+
+def raising(error: Exception) -> None:
+    raise error
 
 
 def test_nothing_is_touched_on_a_cloud_that_asks_first() -> None:
@@ -187,7 +235,9 @@ def test_an_attempt_without_a_meaning_here_is_left_out_and_named() -> None:
     rows = {row.id: row for row in matrix()[0]}
     assert not rows["sni-and-host-differ"].applies(scene(traits=frozenset(["two-fronts"])))
     assert rows["sni-and-host-differ"].applies(scene(traits=frozenset(["one-front"])))
-    assert not rows["publisher-outside-allow-cidr"].applies(scene())
+    assert not (left_out := rows["publisher-outside-allow-cidr"]).applies(scene())
+    assert left_out.left_out_of(scene()) == "it is made from a machine of the deployment's network, which parameter publisher_allow_cidr lets in"
+    assert left_out.applies(scene(traits=frozenset(["neighbour-left-out"])))
     assert "A title" in Proof(scene(), (outcome("attempt held"),), (attempt(),))._repr_html_()
 
 

@@ -11,9 +11,10 @@ from runbook_lib.check import Check, CheckTable
 from runbook_lib.checks.sso.attempts import matrix
 from runbook_lib.evidence import report, runs
 from runbook_lib.evidence.comparison import proof_facts, sides_of
-from runbook_lib.evidence.journal import Journal
+from runbook_lib.evidence.journal import Journal, now
 from runbook_lib.evidence.statement import CLASSES, Statement, tally
 from runbook_lib.evidence.statement import matrix as class_by_user
+from runbook_lib.waiting import wait_until
 from tests.support.recorded_proof import CHAPTER, recorded
 
 
@@ -96,6 +97,57 @@ def test_a_walk_in_the_browser_that_got_through_leaves_nothing_separated(tmp_pat
     Journal(run).checked(CHAPTER, [Check("sso.browser-admin", "In the browser", "fail", "-", "in", "Chromium", CHAPTER, "browser", "leak")])
     found = runs.statement_of(runs.read(run))
     assert (found.system, found.expected) == ("? NOT DECIDED", False) and not runs.summarise(runs.read(run))["ok"]
+
+
+NGINX_CHAPTER = "05_configure_nginx"
+AFTER = {
+    "nothing": ((), ""),
+    "a look at what would change": ((("plan", NGINX_CHAPTER, {}),), ""),
+    "the chapters verified again": ((("verify", NGINX_CHAPTER, {}),), ""),
+    "a drill that changes nothing": ((("failover", CHAPTER, {}),), ""),
+    "the walk in a browser": ((("browser", CHAPTER, {}), ("works", CHAPTER, {})), ""),
+    "an apply that found nothing to change": ((("apply", NGINX_CHAPTER, {}),), ""),
+    "a repair of what had drifted": ((("change", NGINX_CHAPTER, {}), ("apply", NGINX_CHAPTER, {})), "proven before the change of 05 at "),
+    "an apply that failed half way": ((("change", NGINX_CHAPTER, {}), ("apply", NGINX_CHAPTER, {"ok": False})), "proven before the change of 05 at "),
+    "another proof that failed": ((("prove", CHAPTER, {"ok": False}),), "and another proof came to no verdict at "),
+    "another proof that was killed before its verdict": ((("prove", CHAPTER, {}),), "and another proof came to no verdict at "),
+    "a rotation": ((("change", NGINX_CHAPTER, {}), ("rotate", "", {"seconds": 60.0})), ""),
+    "a restore": ((("change", "01_launch_ec2", {}), ("restore", "", {"seconds": 60.0})), ""),
+    "a disaster drill": ((("change", "01_launch_ec2", {}), ("disaster", "", {"seconds": 60.0})), ""),
+    "a rotation that failed": ((("change", NGINX_CHAPTER, {}), ("rotate", "", {"seconds": 60.0, "ok": False})), "proven before the change of 05 at "),
+    "a teardown of what is left": ((("change", "99_tear_down", {}),), ""),
+}
+
+
+@pytest.mark.parametrize(("lines", "words"), AFTER.values(), ids=AFTER)
+def test_what_comes_after_a_proof_makes_it_outdated_in_result_and_report(tmp_path: Path, lines: tuple, words: str) -> None:
+    _, run = recorded(tmp_path, "full", "separated")
+    for verb, chapter, more in lines:
+        Journal(run).write(chapter, verb, **more)
+    result, page = report.finish(Journal(run)), (run / "report.html").read_text()
+    assert words in result["statement"]["outdated"] and bool(words) == bool(result["statement"]["outdated"])
+    proven = next(chapter for chapter in result["chapters"] if chapter["name"] == CHAPTER)
+    if words:
+        assert not result["ok"] and not result["statement"]["expected"] and not proven["ok"]
+        assert "✔ SEPARATED, when it was proven" in page and f"As expected: ○ not known: {result['statement']['outdated']}" in page
+        assert result["statement"]["outdated"].endswith("; prove again") and sides_of([run])[0].statement.outdated == result["statement"]["outdated"]
+    else:
+        assert result["statement"]["expected"] and proven["ok"] and "✔ yes (expected: separated)" in page
+
+
+def test_a_change_before_the_proof_or_before_a_rotation_that_followed_is_told_apart(tmp_path: Path) -> None:
+    """The rotation's time does not cover what was changed before it began."""
+    run = tmp_path / "a" / "20260101T000000Z"
+    journal = Journal(run, {"deployment": "a", "pattern": "greg-separated", "expect": "separated"})
+    journal.write(NGINX_CHAPTER, "change")
+    journal.write(CHAPTER, "prove")
+    journal.verdict(CHAPTER, "separated", "separated", True)
+    assert not runs.statement_of(journal.entries()).outdated
+    journal.write(NGINX_CHAPTER, "change")
+    changed = journal.entries()[-1]
+    wait_until(now, 5, pause=0.002, enough=lambda utc: utc > changed["utc"])
+    journal.write("", "rotate")
+    assert runs.statement_of(journal.entries()).outdated.startswith("proven before the change of 05")
 
 
 def test_only_the_newest_proof_of_a_journal_is_counted(tmp_path: Path) -> None:

@@ -1,0 +1,105 @@
+"""What single steps of an attempt make of answers that are no refusal, and of a place that reaches nothing; the answers are made up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runbook_lib.checks.sso.attempts import matrix
+from runbook_lib.checks.sso.environment import Scene, traits_of
+from runbook_lib.checks.sso.proof import try_out
+from runbook_lib.checks.sso.verbs import CannotTell, Walk
+from runbook_lib.topology.model import probe_only
+from runbook_lib.webclient.client import Flow
+from runbook_lib.webclient.response import Answer, Form
+from runbook_lib.webclient.transport import Closed, Timeout
+from tests.fakes import context, scene
+
+STORE, PUBLISHER = "https://store.test", "https://publisher.test"
+NGINX, FORM = "<center>nginx</center>", '<form action="/commonauth"><input name=username><input name=password type=password><input name=sessionDataKey></form>'
+
+
+class Browser:
+    """It gets the same answer, or error, to every request for an address; `answers`: status and text by the address."""
+
+    def __init__(self, answers: dict[str, Any]):
+        self.answers, self.exchanges = answers, list[object]()
+
+    def request(self, method: str, url: str, **_: object) -> Answer:
+        answer = self.answers[url]
+        if isinstance(answer, Exception):
+            raise answer
+        return Answer(answer[0], url, [], answer[1], [], 0.0)
+
+    def open(self, url: str) -> Flow:
+        return Flow((self.request("GET", url),))
+
+    def submit(self, form: Form, action: str) -> Answer:
+        return self.request("POST", action)
+
+
+def at(monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any]) -> None:
+    monkeypatch.setattr(Scene, "visitor", lambda *_: Browser(answers))
+
+
+# what /publisher/acs answers, how the assertion was altered, and the page that is seen; without one the step cannot tell
+REPLAYED: dict[str, tuple[tuple[int, str], str, str]] = {
+    "the measured refusal": ((200, ""), "", "login-form"),
+    "without its role": ((401, ""), "", "acs-401"),
+    "nginx has no node to ask": ((502, NGINX), "", ""),
+    "nginx waits for the node": ((503, NGINX), "", ""),
+    "nginx does not pass it on": ((404, NGINX), "", ""),
+    "one too many": ((429, ""), "", ""),
+    "the product fails": ((500, "error"), "", ""),
+    "the product fails at another name": ((500, "error"), "name", "login-form"),
+    "the product fails without a signature": ((500, "error"), "signature", "login-form"),
+    "nginx has no node to ask for another name": ((502, NGINX), "name", ""),
+}
+
+
+@pytest.mark.parametrize(("acs", "alter", "page"), REPLAYED.values(), ids=REPLAYED)
+def test_an_assertion_is_refused_only_by_the_application_that_it_reached(monkeypatch: pytest.MonkeyPatch, acs: tuple[int, str], alter: str, page: str) -> None:
+    at(monkeypatch, {f"{PUBLISHER}/publisher/acs": acs, f"{PUBLISHER}/publisher/": (200, FORM)})
+    walk = Walk(scene(), matrix()[1], assertion=Form(f"{STORE}/store/acs", "POST", {"SAMLResponse": "PHg+"}))
+    if page:
+        walk.do_replay("publisher", alter)
+    else:
+        with pytest.raises(CannotTell, match=f"/publisher/acs .*{acs[0]}"):
+            walk.do_replay("publisher", alter)
+    assert [seen.page for seen in walk.seen] == [page][: bool(page)]
+
+
+PUBLIC = (200, "<a href='/store/'>")
+FROM_THERE: dict[str, tuple[Any, Any, str]] = {
+    "nginx refuses it": (PUBLIC, (403, NGINX), "held"),
+    "the Publisher's nginx is silent, the Store answers": (PUBLIC, Timeout("late"), "held"),
+    "the Publisher's nginx closes, the Store answers": (PUBLIC, Closed("closed"), "held"),
+    "it is let in": (PUBLIC, (200, FORM), "leak"),
+    "nothing is reached from there": (Timeout("late"), Timeout("late"), "undecided"),
+    "nginx has no node to ask": ((502, NGINX), (403, NGINX), "undecided"),
+}
+
+
+@pytest.mark.parametrize(("store", "publisher", "state"), FROM_THERE.values(), ids=FROM_THERE)
+def test_silence_of_the_publisher_is_a_refusal_only_where_the_store_answers(monkeypatch: pytest.MonkeyPatch, store: Any, publisher: Any, state: str) -> None:
+    at(monkeypatch, {f"{STORE}/store/pages/top-assets": store, f"{PUBLISHER}/publisher/": publisher})
+    row = next(row for row in matrix()[0] if row.id == "publisher-outside-allow-cidr")
+    assert try_out(row, scene(), {}).state == state
+
+
+@pytest.mark.parametrize(
+    ("ranges", "left_out"),
+    [
+        (("0.0.0.0/0",), False),
+        (("10.0.0.0/8",), False),
+        (("203.0.113.0/24", "10.213.1.0/24"), False),
+        (("203.0.113.0/24",), True),
+        (("10.213.1.7/32",), True),
+    ],
+)
+def test_the_neighbour_is_outside_only_where_no_range_has_its_address(ranges: tuple[str, ...], left_out: bool) -> None:
+    given = context("greg-separated", "full", publisher_allow_cidr=ranges)
+    (probe,) = probe_only(given.topology).nodes
+    assert probe.address.startswith("10.213.1.")
+    assert ("neighbour-left-out" in traits_of(given.spec, 1, probe.address)) is left_out
