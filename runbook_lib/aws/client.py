@@ -66,6 +66,8 @@ SHORT = ("InsufficientInstanceCapacity", "Unsupported", "InsufficientFreeAddress
 THROTTLED = ("RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown")
 LABS = Path("/run/ec2lab")  # a lab's own folder has its name
 INVALID = re.compile(r"for parameter (\S+) is invalid")  # as EC2 words it
+# the same of values that passed when this was asked for, and pass a moment later: by EC2's words, which name no parameter
+NOT_YET = {"has no associated IAM Roles": "iamInstanceProfile", "LaunchPlan instance type does not match": "instanceType"}
 # What EC2 answers of an id that it does not know, by the first part of the id; of what it has just made it may say so for some seconds
 # ("Eventual consistency in the Amazon EC2 API").
 NOT_FOUND = {
@@ -327,7 +329,7 @@ def translate(error: Exception, call: str, about: str) -> CloudError:
         code, message, (what, step) = "", "", _not_reached(error)
     found = CloudError(what, f"{call} at {about}", step)
     found.code, named = code, INVALID.search(message)
-    found.parameter = named[1] if named else ""
+    found.parameter = named[1] if named else next((parameter for words, parameter in NOT_YET.items() if words in message), "")
     unreached = isinstance(error, UNREACHED)
     found.transient = unreached or code in (*THROTTLED, *SHORT[:1]) or code.startswith(("Internal", "ServiceUnavailable", "Unavailable"))
     return found

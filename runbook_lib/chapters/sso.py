@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from runbook_lib.chapters.base import Verbs
 from runbook_lib.chapters.status_board import store_verification
-from runbook_lib.check import CheckTable
+from runbook_lib.check import Check, CheckTable
 from runbook_lib.checks.sso.crawl import crawl
 from runbook_lib.checks.sso.environment import Scene, scene_of
 from runbook_lib.checks.sso.proof import Proof, prove
@@ -22,9 +22,11 @@ from runbook_lib.evidence.pictures.figure import Figure
 from runbook_lib.evidence.pictures.hardening import HardeningMatrix, hardening_matrix
 from runbook_lib.notebook import display
 from runbook_lib.notebook import progress as progress_
+from runbook_lib.redaction import redactor
 from runbook_lib.ssh import PORT_SECONDS, Fleet, through
 from runbook_lib.webclient.transport import Connected
 
+PROBE_REMOVED = "sso.probe-removed"  # id of the check; as that of the test users it is no part of the verdict
 PROBE_NODE = "probe-1"  # the name of the machine that a proof launches (topology/model.py, probe_only)
 
 
@@ -34,11 +36,12 @@ class Sso(Verbs):
     name = "07_verify_sso_separation"
 
     @contextmanager
-    def scene(self) -> Iterator[Scene]:
+    def scene(self, removed: list[Check]) -> Iterator[Scene]:
         """Yield the deployment for the proof, with a probe machine in the subnet whose security group no rule admits.
 
         The probe is launched while the first attempts are made, and terminated as soon as none is left that is made from it. An error of its launch is
-        raised at the end: the attempts that needed it are undecided.
+        raised at the end: the attempts that needed it are undecided. One of its removal is not, for the proof is finished by then: it is a check, in
+        the journal and in `removed`.
         """
         d = self.deployment
         with d.writing(), ThreadPoolExecutor(max_workers=1) as beside:  # its one thread ends the probe after it was launched, never before
@@ -57,7 +60,8 @@ class Sso(Verbs):
                 yield replace(scene, neighbour=(PROBE_NODE, connect), leave_neighbour=end)
             finally:
                 end()
-                ending[0].result()
+                removed.append(_removal(ending[0].exception(), d.spec.cloud.probe))
+                d.journal.checked(self.name, removed)
             probe.result().close()
 
     def _launched_probe(self) -> Fleet:
@@ -70,9 +74,11 @@ class Sso(Verbs):
 
         Test users are created and removed afterwards; on AWS only when `agreed` is true. Raises Stopped after a Cancel or an interrupt.
         """
-        with self.deployment.journal.attempt(self.name, "prove"), self.scene() as scene, progress_.progress("The attempts", ["proof"]) as progress:
+        removed: list[Check] = []
+        with self.deployment.journal.attempt(self.name, "prove"), self.scene(removed) as scene, progress_.progress("The attempts", ["proof"]) as progress:
             proof = prove(scene, agreed=agreed, progress=progress)
         self.deployment.journal.checked(self.name, proof.checks)
+        proof = replace(proof, clean_up=(*proof.clean_up, *removed))  # written by the scene, also where the proof did not come to its end
         self.deployment.journal.verdict(self.name, proof.kind, proof.verdict, proof.as_expected)
         for outcome in proof.outcomes:
             self.deployment.journal.write(self.name, "attempt", key=f"sso.{outcome.attempt.id}", **outcome.as_evidence())
@@ -172,3 +178,11 @@ class Sso(Verbs):
                     self.name,
                 )
         return found.checks
+
+
+def _removal(error: BaseException | None, wanted: bool) -> Check:
+    """Return the check that the probe was removed. `wanted`: the parameters keep one (`cloud.probe`)."""
+    seen = "kept: cloud.probe" if wanted else "removed"
+    if error:
+        seen = f"not removed: {str(error).splitlines()[0]}; prove again, which removes it, or look at it in EC2: until then it costs what a machine does"
+    return Check(PROBE_REMOVED, "The probe is removed again", "fail" if error else "pass", "removed", redactor.redact(seen), PROBE_NODE, Sso.name)

@@ -137,7 +137,7 @@ def remove_surplus(inventory: Inventory) -> None:
     """Groups of no node: other groups' rules named them, and their machines stood in them, until now."""
     for role in [role for role in inventory.groups if role not in inventory.topology.groups]:
         inventory.say(role, "deleting its security group")
-        inventory.ec2.delete_security_group(GroupId=inventory.groups.pop(role).id)
+        unless_gone(inventory.ec2.delete_security_group, GroupId=inventory.groups.pop(role).id)
 
 
 def check(inventory: Inventory) -> Iterator[Check]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 from runbook_lib.aws.instances import refuse_stopped
@@ -13,7 +14,7 @@ from runbook_lib.changes import Pending
 from runbook_lib.check import Check
 from runbook_lib.errors import CloudError
 from runbook_lib.files import templates
-from runbook_lib.launch.inventory import DEPLOYMENT, Instance, Inventory, Question, pending, row
+from runbook_lib.launch.inventory import DEPLOYMENT, Instance, Inventory, Question, pending, row, while_refused
 from runbook_lib.topology.workers import WORKERS
 from runbook_lib.waiting import wait_until
 
@@ -26,7 +27,7 @@ ACTIONS = (
 )
 PACKS = "runbook-packs"  # the bucket that the policy names
 ABSENT, PRESENT = "NoSuchEntity", "EntityAlreadyExists"
-SETTLE = 60.0  # seconds until EC2 knows a new profile: IAM is eventually consistent
+SETTLE = 60.0  # seconds until IAM itself and EC2 know what was made: IAM is eventually consistent
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0  # seconds between two looks, growing
 
 
@@ -137,11 +138,23 @@ def apply(inventory: Inventory) -> None:
     tags = [{"Key": key, "Value": value} for key, value in named.items()]
     trust = json.dumps(_trust(inventory.aws.partition))
     _unless(PRESENT, iam.create_role, Path=PATH, RoleName=name, AssumeRolePolicyDocument=trust, Tags=tags)
-    iam.put_role_policy(RoleName=name, PolicyName=_policy_name(inventory), PolicyDocument=json.dumps(_policy(inventory)))
+    _once_there(iam.put_role_policy, RoleName=name, PolicyName=_policy_name(inventory), PolicyDocument=json.dumps(_policy(inventory)))
     _unless(PRESENT, iam.create_instance_profile, Path=PATH, InstanceProfileName=name, Tags=tags)
     if "role in it" in inventory.profile_lacks:
-        iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+        _once_there(iam.add_role_to_instance_profile, InstanceProfileName=name, RoleName=name)
+    if lacks := wait_until(partial(_lacks, inventory), SETTLE, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda lacks: not lacks):
+        what = f"IAM made the instance profile {name} and does not show it whole within {SETTLE:.0f} s; it lacks: {', '.join(lacks)}"
+        raise CloudError(what, inventory.aws.about, "run chapter 01 again: it goes on with what it finds")
+
+
+def _lacks(inventory: Inventory) -> tuple[str, ...]:
     observe(inventory)
+    return inventory.profile_lacks
+
+
+def _once_there(call: Callable[..., Any], **options: Any) -> None:
+    """Make the call that names what was just made; again while IAM does not know it yet."""
+    while_refused(lambda error: error.code == ABSENT, SETTLE, call, **options)
 
 
 def _unless(code: str, call: Callable[..., Any], **options: Any) -> None:
@@ -158,18 +171,12 @@ def of_launch(inventory: Inventory) -> dict[str, Any]:
 
 
 def once_known(call: Callable[..., Any], **options: Any) -> Any:
-    """Make EC2's call; again while EC2 does not know the new profile yet.
+    """Make EC2's call; again while EC2 does not know the new profile yet, or not yet the role in it.
 
     The code is that of every wrong value; the parameter that EC2 names tells whether it is the profile's.
     """
-    return wait_until(
-        lambda: call(**options),
-        SETTLE if "IamInstanceProfile" in options else 0.0,
-        pause=FIRST_PAUSE,
-        longest=LONGEST_PAUSE,
-        enough=lambda answer: True,
-        again_after=lambda error: isinstance(error, CloudError) and error.code == "InvalidParameterValue" and error.parameter.startswith("iamInstanceProfile"),
-    )
+    seconds = SETTLE if "IamInstanceProfile" in options else 0.0
+    return while_refused(lambda error: error.code == "InvalidParameterValue" and error.parameter.startswith("iamInstanceProfile"), seconds, call, **options)
 
 
 def at_first_boot(inventory: Inventory) -> tuple[str, ...]:

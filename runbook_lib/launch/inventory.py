@@ -238,19 +238,35 @@ def row(id_: str, title: str, against: Iterable[str], expected: str, right: str,
     return Check(id_, title, "fail" if found else "pass", expected, found or right, "EC2 API", CHAPTER)
 
 
-def unless_gone(call: Callable[..., Any], **options: Any) -> None:
-    """Make the call; what is gone already is well. EC2 lags: what a machine used is free only some time after."""
+def while_refused(passes: Callable[[CloudError], bool], seconds: float, call: Callable[..., Any], **options: Any) -> Any:
+    """Make the call and return its answer; again, for `seconds`, after a refusal of which `passes` is true. Raises `CloudError`."""
+    return wait_until(
+        lambda: call(**options),
+        seconds,
+        pause=FIRST_PAUSE,
+        longest=LONGEST_PAUSE,
+        enough=lambda answer: True,
+        again_after=lambda error: isinstance(error, CloudError) and passes(error),
+    )
+
+
+def once_free(call: Callable[..., Any], **options: Any) -> Any:
+    """Make the call and return its answer. EC2 lags: what a machine used (group, address, subnet, disk) is free only some time after it has ended.
+
+    Its network interface can outlive it by a minute. Raises `CloudError`.
+    """
     try:
-        wait_until(
-            lambda: call(**options),
-            SETTLE,
-            pause=FIRST_PAUSE,
-            longest=LONGEST_PAUSE,
-            enough=lambda answer: True,
-            again_after=lambda error: isinstance(error, CloudError) and error.code in IN_USE,
-        )
+        return while_refused(lambda error: error.code in IN_USE, SETTLE, call, **options)
     except CloudError as error:
         if error.code in IN_USE:
             error.what += f"; waited {SETTLE:.0f} s for what uses it to end"
+        raise
+
+
+def unless_gone(call: Callable[..., Any], **options: Any) -> None:
+    """Make the call that removes something, once nothing uses it; what is gone already is well. Raises `CloudError`."""
+    try:
+        once_free(call, **options)
+    except CloudError as error:
         if not error.code.endswith(VANISHED):
             raise

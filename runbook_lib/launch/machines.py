@@ -16,6 +16,7 @@ from runbook_lib.launch.instances.launching import launch_absent, machine_tags, 
 from runbook_lib.launch.instances.power import await_none, start_stopped, wait_until_running
 from runbook_lib.launch.inventory import (
     DEPLOYMENT,
+    SETTLE,
     SHOWN,
     Instance,
     Inventory,
@@ -286,6 +287,7 @@ def remove(inventory: Inventory) -> None:
     for volume in _volumes(inventory):
         inventory.say(volume, "deleting the volume")
         unless_gone(inventory.ec2.delete_volume, VolumeId=volume)
+    _await_interfaces(inventory)
     for interface in _interfaces(inventory):
         inventory.say(interface, "deleting the network interface")
         unless_gone(inventory.ec2.delete_network_interface, NetworkInterfaceId=interface)
@@ -296,11 +298,26 @@ def _volumes(inventory: Inventory) -> list[str]:
 
 
 def _interfaces(inventory: Inventory) -> list[str]:
+    return [interface["NetworkInterfaceId"] for interface in _described_interfaces(inventory)]
+
+
+def _described_interfaces(inventory: Inventory) -> list[dict[str, Any]]:
     """Of the deployment's VPCs: an interface does not carry its machine's tags everywhere."""
     vpcs = [vpc["VpcId"] for vpc in inventory.tagged("describe_vpcs", "Vpcs")]
-    wanted = [{"Name": "vpc-id", "Values": vpcs}]
-    found = inventory.ec2.pages("describe_network_interfaces", "NetworkInterfaces", Filters=wanted) if vpcs else []
-    return [interface["NetworkInterfaceId"] for interface in found]
+    return inventory.ec2.pages("describe_network_interfaces", "NetworkInterfaces", Filters=[{"Name": "vpc-id", "Values": vpcs}]) if vpcs else []
+
+
+def _await_interfaces(inventory: Inventory) -> None:
+    """Wait for the interfaces of machines that have ended: they go by themselves, some time after, and until then cannot be deleted."""
+    ours = {machine.id for machine in instances_of(inventory.aws, inventory.deployment)}
+
+    def attached() -> list[str]:
+        found = _described_interfaces(inventory)
+        return [each["NetworkInterfaceId"] for each in found if each["Status"] == "in-use" and each.get("Attachment", {}).get("InstanceId") in ours]
+
+    if left := wait_until(attached, SETTLE, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda left: not left):
+        what = f"these network interfaces do not go within {SETTLE:.0f} s after their machines ended: {', '.join(left)}"
+        raise CloudError(what, inventory.aws.about, "look at them in EC2; then run this again")
 
 
 def _live(inventory: Inventory) -> Iterable[str]:

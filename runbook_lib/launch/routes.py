@@ -53,12 +53,20 @@ def plan(inventory: Inventory) -> Iterator[Pending]:
         price = f"US$ {nat_gateway_month(inventory.spec.cloud.region):,.2f} a month and what passes through it"
         why = f"the way to packages and packs for machines without a public address, {price}"
         yield pending("create", "network", "NAT gateway", why)
+    yield from _due_tables(inventory)
+    yield from _due_subnets(inventory)
+
+
+def _due_tables(inventory: Inventory) -> Iterator[Pending]:
     for name, target in (("public", "the internet gateway"), ("private", "the NAT gateway")):
         table = inventory.route_tables.get(name)
         if table is None:
             yield pending("create", "network", f"route table {name}", f"{EVERYWHERE} to {target}", name)
         elif _way_out(table) not in _target(inventory, name).values():
             yield pending("modify", "network", f"route table {name}", f"{EVERYWHERE} to {target}", name)
+
+
+def _due_subnets(inventory: Inventory) -> Iterator[Pending]:
     for subnet in inventory.topology.subnets:
         name = _table_of(inventory, subnet.name)
         if (found := _association(inventory, subnet.name)) is None:
@@ -114,9 +122,9 @@ def apply(inventory: Inventory) -> None:
     if inventory.nat is None:
         _make_gateway(inventory)
     _await_gateway(inventory)
-    for due in [due for due in plan(inventory) if "route table" in due.change.key]:
+    for due in list(_due_tables(inventory)):
         _make_table(inventory, due.subject)
-    for due in list(plan(inventory)):
+    for due in list(_due_subnets(inventory)):  # a route that was just made may not be shown yet: that is no subnet's affair
         inventory.say(f"subnet {due.subject}", due.change.summary)
         table = inventory.route_tables[_table_of(inventory, due.subject)]["RouteTableId"]
         if found := _association(inventory, due.subject):

@@ -30,6 +30,7 @@ def served() -> Iterator[str]:
     os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")  # 1301 images that nobody asks for
     server_module = pytest.importorskip("moto.server")
     _keep_the_rules_of_tokens()
+    _let_interfaces_go_with_their_machines()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -64,6 +65,20 @@ def _keep_the_rules_of_tokens() -> None:
         return made
 
     InstanceResponse.run_instances = run_instances  # type: ignore[method-assign]
+
+
+def _let_interfaces_go_with_their_machines() -> None:
+    """moto leaves the interface that a launch made in use for ever; EC2 deletes it after its machine ended (InstanceNetworkInterfaceSpecification)."""
+    from moto.ec2.models.instances import Instance
+
+    original = Instance.terminate
+
+    def terminate(self: Any) -> Any:
+        for nic in self.nics.values():
+            nic.delete_on_termination = True
+        return original(self)
+
+    Instance.terminate = terminate  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="module")

@@ -178,7 +178,7 @@ class Proof:
     scene: Scene
     outcomes: tuple[Outcome, ...]
     left_out: tuple[Attempt, ...] = field(default=())
-    clean_up: Check | None = None  # the check that the test users are removed; it does not count for the verdict
+    clean_up: tuple[Check, ...] = ()  # that what was made for the proof (test users, probe) is removed; it does not count for the verdict
 
     @property
     def ways(self) -> tuple[str, ...]:
@@ -225,9 +225,8 @@ class Proof:
 
     @property
     def checks(self) -> CheckTable:
-        """One check per attempt, and the one on the removal of the test users."""
-        rows = [outcome.as_check(self.scene) for outcome in self.outcomes]
-        return CheckTable([*rows, self.clean_up] if self.clean_up else rows)
+        """One check per attempt, and those on the removal of what was made for the proof."""
+        return CheckTable([*(outcome.as_check(self.scene) for outcome in self.outcomes), *self.clean_up])
 
     @property
     def exchanges(self) -> tuple[tuple[str, tuple[Exchange, ...]], ...]:
@@ -293,7 +292,7 @@ def prove(scene: Scene, *, agreed: bool = False, only: Iterable[str] = (), progr
     with test_users(scene) as logins:
         outcomes = _all(rows, scene, logins, Reporter(progress, "attempts", len(rows)))
     left_out = tuple(attempt for attempt in chosen if not attempt.applies(scene))
-    return Proof(scene, tuple(outcomes[attempt.id] for attempt in rows), left_out, logins.check(CHAPTER, "the attempts"))
+    return Proof(scene, tuple(outcomes[attempt.id] for attempt in rows), left_out, (logins.check(CHAPTER, "the attempts"),))
 
 
 def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login], report: Reporter) -> dict[str, Outcome]:

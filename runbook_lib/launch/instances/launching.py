@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from runbook_lib.aws.client_tokens import ClientTokens
@@ -14,7 +15,7 @@ from runbook_lib.converge.agent.system import AT_LAUNCH, LONGEST, OPTIONS, QUIET
 from runbook_lib.errors import CloudError
 from runbook_lib.launch import instance_profile, key_pair
 from runbook_lib.launch.instances.described import FIRST_PAUSE, LONGEST_PAUSE, instances_of
-from runbook_lib.launch.inventory import DEPLOYMENT, HOSTS, IMAGE, NODE, ROLE, SHOWN, Instance, Inventory, not_shown, tag_specification
+from runbook_lib.launch.inventory import DEPLOYMENT, HOSTS, IMAGE, NODE, ROLE, SHOWN, Instance, Inventory, not_shown, once_free, tag_specification
 from runbook_lib.launch.inventory import GONE as ENDED
 from runbook_lib.topology.model import Node, Topology
 from runbook_lib.topology.packages import packages_of
@@ -56,15 +57,16 @@ def launch_absent(inventory: Inventory) -> None:
 def _run_instance(inventory: Inventory, node: Node, image: Ami, tokens: ClientTokens, token: str) -> str:
     """Launch one machine and return its id; by `token`, the one that an earlier request for this node made, where there is one."""
     inventory.say(node.name, f"launching a {node.instance_type}")
-    request = _launch_request(inventory, node, image)
+    # its address may be that of a machine which has just ended, and is free with that one's interface only
+    run = partial(once_free, partial(instance_profile.once_known, inventory.ec2.run_instances), **_launch_request(inventory, node, image))
     try:
-        return _instance_id(instance_profile.once_known(inventory.ec2.run_instances, ClientToken=token, **request))
+        return _instance_id(run(ClientToken=token))
     except CloudError as error:
         if error.code not in SPENT_TOKEN:
             raise
         if error.code == "IdempotentParameterMismatch" and (earlier := _shown_late(inventory, node)):
             return earlier.id
-    return _instance_id(instance_profile.once_known(inventory.ec2.run_instances, ClientToken=tokens.renew(node.name), **request))
+    return _instance_id(run(ClientToken=tokens.renew(node.name)))
 
 
 def _instance_id(answer: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from runbook_lib.errors import CloudError
 from runbook_lib.launch.instances.described import FIRST_PAUSE, LONGEST_PAUSE, instances_of
-from runbook_lib.launch.inventory import NODE, SHOWN, Instance, Inventory, by_tag
+from runbook_lib.launch.inventory import NODE, SHOWN, Instance, Inventory, by_tag, while_refused
 from runbook_lib.waiting import wait_until
 
 Observe = Callable[[Inventory], None]  # looks at EC2 again
@@ -26,7 +26,12 @@ def start_stopped(inventory: Inventory, observe: Observe) -> None:
             if (wanted := types.get(machine.node, machine.instance_type)) != machine.instance_type:
                 inventory.ec2.modify_instance_attribute(InstanceId=machine.id, InstanceType={"Value": wanted})
             inventory.say(machine.node, f"starting {machine.id}, a {wanted}")
-            inventory.ec2.start_instances(InstanceIds=[machine.id])
+            while_refused(_type_not_yet_known, SHOWN, inventory.ec2.start_instances, InstanceIds=[machine.id])
+
+
+def _type_not_yet_known(error: CloudError) -> bool:
+    """Whether EC2 does not start a machine because it still plans with the type that was changed a moment ago."""
+    return error.code == "InvalidParameterValue" and error.parameter == "instanceType"
 
 
 def wait_until_running(inventory: Inventory, observe: Observe) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.chapters import sso
+from runbook_lib.check import Check
 from runbook_lib.checks.sso.environment import Login, Scene
 from runbook_lib.errors import CloudError
 
@@ -23,6 +24,9 @@ class World:
     happened: list[str] = field(default_factory=list)
     go: threading.Event = field(default_factory=threading.Event)
     fault: Exception | None = None
+    stays: Exception | None = None
+    told: list[Check] = field(default_factory=list)
+    removed: list[Check] = field(default_factory=list)
 
     def launch(self) -> None:
         assert self.go.wait(20), "nobody let the launch go on"
@@ -34,9 +38,15 @@ class World:
         host = SimpleNamespace(tunnel=lambda address, port, seconds: f"{name} to {address}:{port}")
         return type("Connections", (dict,), {"close": lambda _: self.happened.append("closed")})({name: host})
 
+    def terminate(self) -> None:
+        self.happened.append("terminated")
+        if self.stays:
+            raise self.stays
+
     def deployment(self) -> Any:
-        cloud = SimpleNamespace(launch_probe=self.launch, terminate_probe=lambda: self.happened.append("terminated"))
-        return SimpleNamespace(writing=nullcontext, cloud=cloud, beside=self.beside)
+        cloud = SimpleNamespace(launch_probe=self.launch, terminate_probe=self.terminate)
+        spec, journal = SimpleNamespace(cloud=SimpleNamespace(probe=False)), SimpleNamespace(checked=lambda chapter, rows: self.told.extend(rows))
+        return SimpleNamespace(writing=nullcontext, cloud=cloud, beside=self.beside, spec=spec, journal=journal)
 
 
 @pytest.fixture
@@ -49,7 +59,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 
 def test_attempts_begin_before_the_probe_is_there_and_those_from_it_wait(world: World) -> None:
-    with sso.Sso(world.deployment()).scene() as scene:
+    with sso.Sso(world.deployment()).scene(world.removed) as scene:
         assert world.happened == []
         world.go.set()
         assert scene.neighbour is not None
@@ -57,10 +67,11 @@ def test_attempts_begin_before_the_probe_is_there_and_those_from_it_wait(world: 
         assert (name, connect("10.0.0.1", 9443)) == ("probe-1", "probe-1 to 10.0.0.1:9443")
         scene.leave_neighbour()
     assert world.happened == ["launched", "terminated", "closed"]
+    assert [(row.id, row.status) for row in world.told] == [("sso.probe-removed", "pass")]
 
 
 def test_the_probe_goes_once_when_nobody_leaves_it_and_when_the_proof_fails(world: World) -> None:
-    with pytest.raises(ZeroDivisionError), sso.Sso(world.deployment()).scene():
+    with pytest.raises(ZeroDivisionError), sso.Sso(world.deployment()).scene(world.removed):
         world.go.set()
         raise ZeroDivisionError
     assert world.happened == ["launched", "terminated"]
@@ -69,8 +80,26 @@ def test_the_probe_goes_once_when_nobody_leaves_it_and_when_the_proof_fails(worl
 def test_a_probe_that_cannot_be_launched_is_an_error_at_the_end_and_nothing_of_it_stays(world: World) -> None:
     world.fault = CloudError("no capacity", "EC2", "later")
     world.go.set()
-    with pytest.raises(CloudError, match="no capacity"), sso.Sso(world.deployment()).scene() as scene:
+    with pytest.raises(CloudError, match="no capacity"), sso.Sso(world.deployment()).scene(world.removed) as scene:
         assert scene.neighbour is not None
         with pytest.raises(CloudError):
             scene.neighbour[1]("10.0.0.1", 9443)
     assert world.happened == ["terminated"]
+
+
+def test_a_probe_that_cannot_be_removed_is_a_failed_check_and_loses_no_finished_proof(world: World) -> None:
+    world.stays = CloudError("the cloud refused (DependencyViolation: resource sg-1 has a dependent object)", "EC2", "later")
+    world.go.set()
+    with sso.Sso(world.deployment()).scene(world.removed) as scene:
+        scene.leave_neighbour()
+    assert world.happened == ["launched", "terminated", "closed"] and world.removed == world.told
+    [row] = world.removed
+    assert (row.id, row.status) == ("sso.probe-removed", "fail") and "DependencyViolation" in row.observed and "prove again" in row.observed
+
+
+def test_a_probe_that_stays_behind_a_failed_proof_hides_no_reason(world: World) -> None:
+    world.stays = CloudError("no answer", "EC2", "later")
+    world.go.set()
+    with pytest.raises(ZeroDivisionError), sso.Sso(world.deployment()).scene(world.removed):
+        raise ZeroDivisionError
+    assert [(row.id, row.status) for row in world.told] == [("sso.probe-removed", "fail")]

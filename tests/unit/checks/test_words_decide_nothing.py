@@ -90,7 +90,7 @@ def proof_of(configuration: str) -> Proof:
         state: Any = "leak" if configuration in attempt.leaks_in or attempt.kind == "limit" else "held"
         outcomes.append(Outcome(attempt, state, (Seen("page", state, f"{state}: what this page means", "200 at /"),), "from outside", "", met))
     users = Logins()
-    return Proof(scene, tuple(outcomes), (), users.check(chapter.Sso.name, "the attempts"))
+    return Proof(scene, tuple(outcomes), (), (users.check(chapter.Sso.name, "the attempts"),))
 
 
 def shots_of(configuration: str) -> Shots:
@@ -107,7 +107,7 @@ def chapter_07(folder: Path, when: str, deployment: str, pattern: str, configura
     vault = SimpleNamespace(put=lambda *_, **__: None)
     part = chapter.Sso(SimpleNamespace(journal=journal, spec=spec, vault=vault, person="me", writing=nullcontext))  # type: ignore[arg-type]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chapter.Sso, "scene", lambda self: nullcontext())
+        patch.setattr(chapter.Sso, "scene", lambda self, removed: nullcontext())
         patch.setattr(chapter, "scene_of", lambda deployment: None)
         patch.setattr(chapter, "prove", lambda scene, agreed, **more: proof_of(configuration))
         patch.setattr(chapter, "prove_in_browser", lambda scene, agreed: shots_of(configuration))

@@ -126,7 +126,14 @@ def make_inventory(cloud: Cloud, timeout: int) -> Any:
     return inventory
 
 
-def test_a_profile_that_ec2_does_not_know_yet_is_waited_for_and_another_wrong_value_is_not() -> None:
+NOT_YET = (
+    "Value (arn:x) for parameter iamInstanceProfile.arn is invalid. Invalid IAM Instance Profile ARN",
+    'IAM Instance Profile "arn:x" has no associated IAM Roles',
+)
+
+
+@pytest.mark.parametrize("words", NOT_YET)
+def test_a_profile_that_ec2_does_not_know_yet_is_waited_for_and_another_wrong_value_is_not(words: str) -> None:
     tries: list[dict[str, Any]] = []
 
     def refusal(message: str) -> CloudError:
@@ -135,7 +142,7 @@ def test_a_profile_that_ec2_does_not_know_yet_is_waited_for_and_another_wrong_va
     def run(**options: Any) -> str:
         tries.append(options)
         if len(tries) < 3:
-            raise refusal("Value (arn:x) for parameter iamInstanceProfile.arn is invalid. Invalid IAM Instance Profile ARN")
+            raise refusal(words)
         return "made"
 
     assert instance_profile.once_known(run, IamInstanceProfile={"Arn": "arn:x"}) == "made" and len(tries) == 3

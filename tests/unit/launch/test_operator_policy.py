@@ -194,7 +194,7 @@ def _drift(cloud: Cloud, root: Any) -> None:
 
 
 def _remains(cloud: Cloud, root: Any) -> None:
-    """A disk and an interface that outlive their machines. moto gives interfaces no tags at a launch and keeps them; AWS does as the launch says."""
+    """A disk and an interface that outlive their machines. moto gives interfaces no tags at a launch; AWS does as the launch says."""
     ec2, tags = root["ec2"], [{"Key": TAG, "Value": cloud.spec.deployment}]
     vpc = {"Name": f"tag:{TAG}", "Values": [cloud.spec.deployment]}
     subnet = ec2.describe_subnets(Filters=[vpc])["Subnets"][0]

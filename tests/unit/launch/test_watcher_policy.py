@@ -21,6 +21,7 @@ from runbook_lib.launch import instance_profile
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.spec.loader import load_spec
 from tests.conftest import ROOT
+from tests.support.existing_network import Account
 from tests.support.iam_user import EVERYTHING, recorded, user_with, words_of
 
 pytest_plugins = ["tests.support.aws_endpoint", "tests.support.aws_account"]
@@ -31,10 +32,11 @@ READS = ("Get", "List", "Describe", "Decrypt", "Head")
 SESSIONS = ("ssm:StartSession", "ssm:TerminateSession")  # a way in, as SSH is
 
 
-def clouds(config: Path, name: str, key: str) -> Iterator[Cloud]:
-    """Two deployments: one as ever, one by Session Manager with a key of the account's own."""
+def clouds(config: Path, name: str, key: str, network: Account) -> Iterator[Cloud]:
+    """Three deployments: one as ever, one in a network that was there before, one by Session Manager with a key of the account's own."""
     settings = {"deployment": name, "cloud.aws_config": str(config), **OPERATOR, "cloud.termination_protection": True}
     yield Cloud(load_spec(ROOT / "params/greg-separated.lab.yaml", settings))
+    yield Cloud(load_spec(ROOT / "params/greg-single.lab.yaml", {"deployment": f"{name}-3", "cloud.aws_config": str(config), **network.parameters}))
     yield by_sessions(config, f"{name}-2", key)
 
 
@@ -59,9 +61,9 @@ def online() -> Iterator[None]:
         yield
 
 
-def look(config: Path, name: str, key: str, pack: str) -> None:
+def look(config: Path, name: str, key: str, network: Account, pack: str) -> None:
     """What a pass asks the cloud for."""
-    for cloud in clouds(config, name, key):
+    for cloud in clouds(config, name, key, network):
         cloud.refuse_other_pattern()
         assert holder(cloud.vault) is None
         assert not cloud.plan(), str(cloud.plan())
@@ -81,22 +83,23 @@ NUMBERS = itertools.count()
 
 
 class Standing:
-    """Two deployments that stand, and what a look at them asks of the policies."""
+    """Deployments that stand, and what a look at them asks of the policies."""
 
     def __init__(self, account: Any, endpoint: str, folder: Path):
         self.name = f"watched-{next(NUMBERS)}"  # the account keeps what an earlier one of this process made
         self.key, everything = f"alias/{self.name}", user_with(EVERYTHING, endpoint, folder)
+        self.network = Account(account["ec2"])
         account["kms"].create_alias(AliasName=self.key, TargetKeyId=account["kms"].create_key()["KeyMetadata"]["KeyId"])
         path = folder / "watched.zip"
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("x", "x")
         self.pack = f"file://{path}"
         with online():
-            for cloud in clouds(everything, self.name, self.key):
+            for cloud in clouds(everything, self.name, self.key, self.network):
                 cloud.apply()
                 staging.stage(packs.fetch(self.pack, None, cloud.aws), cloud.aws, cloud.spec.deployment)
             with recorded() as questions:
-                look(everything, self.name, self.key, self.pack)
+                look(everything, self.name, self.key, self.network, self.pack)
         self.asked = list({str(question): question for question in questions}.values())
 
 
@@ -122,8 +125,8 @@ def test_a_pass_needs_every_word_of_the_policy(standing: Standing, less: dict[st
 def test_a_user_with_this_policy_sees_all_and_can_change_nothing(standing: Standing, endpoint: str, tmp_path: Path) -> None:
     config = user_with(POLICY, endpoint, tmp_path)
     with online():
-        look(config, standing.name, standing.key, standing.pack)
-    cloud = next(clouds(config, standing.name, standing.key))
+        look(config, standing.name, standing.key, standing.network, standing.pack)
+    cloud = next(clouds(config, standing.name, standing.key, standing.network))
     refused = [
         lambda: Lock(cloud.vault, "a watcher").__enter__(),
         lambda: cloud.tag("db-1", "runbook:role", "store"),
