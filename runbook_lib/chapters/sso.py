@@ -184,5 +184,6 @@ def _removal(error: BaseException | None, wanted: bool) -> Check:
     """Return the check that the probe was removed. `wanted`: the parameters keep one (`cloud.probe`)."""
     seen = "kept: cloud.probe" if wanted else "removed"
     if error:
-        seen = f"not removed: {str(error).splitlines()[0]}; prove again, which removes it, or look at it in EC2: until then it costs what a machine does"
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        seen = f"not removed: {why}; prove again, which removes it, or look at it in EC2: until then it costs what a machine does"
     return Check(PROBE_REMOVED, "The probe is removed again", "fail" if error else "pass", "removed", redactor.redact(seen), PROBE_NODE, Sso.name)
