@@ -20,6 +20,7 @@ def test_a_person_watches_a_batch_reads_the_matrix_and_stops_another(lab: Any, t
     for name in ("docs", "params"):
         shutil.copytree(ROOT / name, tmp_path / name)
     copy = with_parameters(CHAPTER, in_lab(lab, "greg-separated", "test-batch", 9), tmp_path / "notebooks")  # it plans, and makes no machine
+    assert copy.read_text().count("keys = {") == 1
     copy.write_text(copy.read_text().replace("keys = {", 'keys = {\\"max_parallel\\": 2, '))  # so that there are some that are not begun yet
     with jupyterlab(tmp_path) as desk, chromium_running() as browser:
         page = open_chapter(browser, desk, CHAPTER)

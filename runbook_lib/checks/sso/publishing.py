@@ -89,7 +89,7 @@ def _found_id(author: Client, where: str, name: str) -> str | None:
         return next((str(one["id"]) for one in listed or () if one.get("name") == name), None)
 
     try:
-        return wait_until(look, SECONDS, pause=PAUSE, again_after=lambda error: isinstance(error, (OSError, ValueError)))
+        return wait_until(look, SECONDS, pause=PAUSE, again_after=lambda error: _silent(error) or isinstance(error, ValueError))
     except (OSError, ValueError):
         return None
 
@@ -108,13 +108,12 @@ def _look(scene: Scene, place: str, visitor: Client, name: str, login: Login) ->
     url = _list_of(scene)
     started = time.monotonic()
     found, said = False, ""
-    left = lambda: started + SECONDS - time.monotonic()  # noqa: E731
     try:
         flow = wait_until(
-            lambda: visitor.sign_in_at(scene.hosts["store"], "store", *_pair(login)), left(), pause=PAUSE, enough=lambda _: True, again_after=_silent
+            lambda: visitor.sign_in_at(scene.hosts["store"], "store", *_pair(login)), SECONDS, pause=PAUSE, enough=lambda _: True, again_after=_silent
         )
         said = f"signed in: {flow.final.status} at {flow.final.url.split('?')[0]}"
-        found = wait_until(lambda: f'"{name}"' in visitor.get(url).text, left(), pause=PAUSE, again_after=_silent)
+        found = wait_until(lambda: f'"{name}"' in visitor.get(url).text, started + SECONDS - time.monotonic(), pause=PAUSE, again_after=_silent)
     except OSError as error:
         said = "; ".join(filter(None, (f"no answer in time: {error}", said)))
     spent = time.monotonic() - started
