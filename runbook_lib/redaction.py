@@ -13,6 +13,7 @@ import urllib.parse
 from collections.abc import Iterable, Iterator
 
 SHORTEST = 6  # characters; a shorter value would also match in ordinary words
+SHORT = 10_000  # characters; in a shorter text all values are looked for one by one sooner than their pattern is compiled
 START = 16  # characters of a value that the pattern holds; what follows is compared where these stand
 PRIVATE_KEY = re.compile(r"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?(-----END \1-----|\Z)", re.DOTALL)
 # anyone who reads a presigned URL in a log can use it, so its signature is redacted
@@ -39,6 +40,8 @@ class Redactor:
     def redact(self, text: str) -> str:
         """Return `text` with all known values, private keys and signatures of presigned URLs replaced."""
         with self._lock:
+            if self._pattern is None and len(text) < SHORT and not any(form in text for form in self._forms):
+                return _without_keys(text)
             if self._pattern is None:
                 self._starting = _by_start(self._forms)
                 self._pattern = re.compile(any_of(self._starting) if self._forms else r"(?!)")
@@ -51,9 +54,12 @@ class Redactor:
                 done = at = at + len(form)
             else:
                 at += 1
-        text = shown + text[done:]
-        text = PRIVATE_KEY.sub("[private key]", text)
-        return PRESIGNED.sub(r"\1[signature]", text)
+        return _without_keys(shown + text[done:])
+
+
+def _without_keys(text: str) -> str:
+    """Return `text` without private keys and signatures, whoever's they are."""
+    return PRESIGNED.sub(r"\1[signature]", PRIVATE_KEY.sub("[private key]", text))
 
 
 def _by_start(forms: Iterable[str]) -> dict[str, list[str]]:

@@ -6,11 +6,12 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from runbook_lib.aws import packs, rotation
 from runbook_lib.aws.host_keys import pin_name
@@ -30,6 +31,7 @@ from runbook_lib.spec.model import Spec
 from runbook_lib.ssh import Address, Dial, Fleet, fleet
 from runbook_lib.topology.model import Node, Topology, topology_of
 
+T = TypeVar("T")
 EVERY_PACK = ("bin/wso2server.sh", "dbscripts/mysql.sql", "repository/conf/carbon.xml")  # files that every WSO2 pack contains
 VERSION_FILE = "bin/version.txt"
 FIRST_BOOT = "runbook:first-boot"  # tag of a machine whose first boot was seen to be complete; its value is the time
@@ -65,7 +67,7 @@ class Session:
         self._hosts: Fleet | None = None
         self._staged: dict[str, tuple[float, str]] = {}  # by an archive's URL: when that for the machines was signed, and it
         self._looking = False
-        self._seen: Mapping[str, Instance] | None = None  # in the block of `one_look`
+        self._answers: dict[str, Future[Any]] = {}  # in the block of `one_look`
 
     @cached_property
     def vault(self) -> Vault:
@@ -120,15 +122,25 @@ class Session:
 
     def instances(self) -> Mapping[str, Instance]:
         """Return the machines by node name, as the cloud describes them now; in a block of `one_look`, as it described them first."""
-        if self._seen is not None:
-            return self._seen
-        found = self.cloud.describe()
-        self._seen = found if self._looking else None
+        return self.answer("instances", self.cloud.describe)
+
+    def answer(self, question: str, ask: Callable[[], T]) -> T:
+        """Return what `ask` returns; in a block of `one_look`, what it returned to whoever put this question first, or raises what it raised."""
+        if not self._looking:
+            return ask()
+        mine: Future[T] = Future()
+        first = self._answers.setdefault(question, mine)
+        if first is mine:
+            try:
+                mine.set_result(ask())
+            except BaseException as error:
+                mine.set_exception(error)
+        found: T = first.result()
         return found
 
     @contextmanager
     def one_look(self) -> Iterator[None]:
-        """Ask the cloud once for machines and secrets in the block, which must change neither: a plan has many questions about them."""
+        """Ask once for machines, secrets and what the databases hold in the block, which must change none of them: a plan has many questions about them."""
         if self._looking:
             yield
             return
@@ -137,7 +149,8 @@ class Session:
             with self.vault.one_look():
                 yield
         finally:
-            self._looking, self._seen = False, None
+            self._looking = False
+            self._answers.clear()
 
     def look(self) -> None:
         """Ask now what the block of `one_look` would ask when it needs it, so that several threads may plan in it. Who needs a machine that is down says so."""

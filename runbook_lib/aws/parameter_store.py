@@ -116,12 +116,11 @@ class Vault:
         """Return all values by name (SSM returns ten at a time), so that a chapter reads them once and not one by one."""
         if self._looking and self._whole:
             return dict(self._known)
-        self._known = {}
-        for page in self._pages(WithDecryption=True):
-            for parameter in page:
-                self._remember(parameter["Name"].removeprefix(self.prefix), parameter["Value"])
-        self._whole = True
-        return dict(self._known)
+        found = {p["Name"].removeprefix(self.prefix): p["Value"] for page in self._pages(WithDecryption=True) for p in page}
+        for name, value in found.items():
+            self._remember(name, value)
+        self._known, self._whole = found, True  # at once: several threads may read
+        return dict(found)
 
     def names(self) -> tuple[str, ...]:
         """Return the names that are stored, sorted; values are not read."""

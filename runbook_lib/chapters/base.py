@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -154,12 +155,10 @@ class Converging(Verbs):
         raise TypeError(f"{type(self).__name__} has no checks")
 
     def refuse(self, context: Context) -> None:
-        """Raise RunbookError where nothing may be planned or changed. Called before each plan, and by chapters that need it before an apply."""
+        """Raise RunbookError where nothing may be planned or changed. Called beside each plan, and by chapters that need it before an apply."""
 
-    def wish(self) -> engine.Wish:
+    def wish(self, context: Context) -> engine.Wish:
         """Return the desired state by node name: what every machine has, then what its role adds."""
-        context = self.deployment.context()
-        self.refuse(context)
         return {node.name: self.wish_of(node, context) for node in self.nodes()}
 
     def wish_of(self, node: Node, context: Context) -> Sequence[engine.Stage]:
@@ -168,18 +167,28 @@ class Converging(Verbs):
 
     def plan(self) -> Plan:
         """Return the difference between the hosts and the desired state, without changing anything. On a machine that is not launched all is pending."""
-        with self.deployment.journal.attempt(self.name, "plan"), self.deployment.one_look():
-            wish, out_of_reach = self.wish(), self.deployment.out_of_reach()
-            there = {name: stages for name, stages in wish.items() if name not in out_of_reach}
-            found = engine.plan(self.deployment.fleet(without=out_of_reach), there, self.title) if there else Plan(self.title, {}, ())
-            unknown = [
-                Pending(name, stage.name, Change(each.key, "create", out_of_reach[name]))
-                for name in wish
-                if name in out_of_reach
-                for stage in wish[name]
-                for each in stage.resources
-            ]
-            return replace(found, wish=wish, pending=(*found.pending, *unknown))
+        d = self.deployment
+        with d.journal.attempt(self.name, "plan"), d.one_look():
+            context, out_of_reach = d.context(), d.out_of_reach()
+            with ThreadPoolExecutor(max_workers=1) as beside:  # what is refused is asked of another host: nobody waits for that answer to ask the next
+                refused = beside.submit(self.refuse, context)
+                try:
+                    found = self._difference(self.wish(context), out_of_reach)
+                finally:
+                    refused.result()  # whose reason is the one to tell
+            return found
+
+    def _difference(self, wish: engine.Wish, out_of_reach: Mapping[str, str]) -> Plan:
+        there = {name: stages for name, stages in wish.items() if name not in out_of_reach}
+        found = engine.plan(self.deployment.fleet(without=out_of_reach), there, self.title) if there else Plan(self.title, {}, ())
+        unknown = [
+            Pending(name, stage.name, Change(each.key, "create", out_of_reach[name]))
+            for name in wish
+            if name in out_of_reach
+            for stage in wish[name]
+            for each in stage.resources
+        ]
+        return replace(found, wish=wish, pending=(*found.pending, *unknown))
 
     def apply(self, plan: Plan) -> Result:
         """Apply the plan and return what was changed.

@@ -88,7 +88,7 @@ class ProductNodes(Converging):
         try:
             for one in startup.first_boots(hosts, before, lambda node: self._booted(before, node), lambda: self._recreate(before), progress, progress.stop):
                 d.journal.booted(self.name, one.node, one.line, one.began, one.ended)
-            wish = self.wish()
+            wish = self.wish(d.context())
             after = engine.plan(hosts, {name: wish[name] for name in wish if name not in late}, self.title)  # systemd starts them, also after a failure
             rest = engine.apply(hosts, after, progress, progress.stop)
             last = self._after_its_stand_ins(late, kept, progress) if late else ()
@@ -119,7 +119,7 @@ class ProductNodes(Converging):
         d, context = self.deployment, self.deployment.context()
         rolling_restart.warm_up(d, [node.name for name in late for node in d.topology.of(d.topology.node(name).role) if node.name not in late])
         rolling_restart.take_out(d, ())
-        wish = self.wish()
+        wish = self.wish(context)
         return self._settle(context, engine.plan(d.fleet(), {name: wish[name] for name in wish if name in late}, self.title), kept, progress).changed
 
     def _keep(self, context: Context, plan: Plan, due: Sequence[Pending]) -> Backup | None:

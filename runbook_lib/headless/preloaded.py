@@ -3,6 +3,7 @@
 It holds no socket, thread or credential, which forked processes would share.
 """
 
+import gc
 from importlib import import_module
 
 import jinja2  # noqa: F401
@@ -19,3 +20,4 @@ for chapter in CHAPTERS.values():
     import_module(chapter.module)
 read_descriptions()
 front_doors.words()
+gc.freeze()  # which the forked processes share: none of them looks there for garbage

@@ -24,7 +24,6 @@ from runbook_lib.evidence import journal as journals
 from runbook_lib.evidence import manifest, provenance, report
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.evidence.statement import Tally
-from runbook_lib.headless.kernels import interrupt, kernels
 from runbook_lib.headless.terminal import Essential
 from runbook_lib.notebook.parameters_cell import shared_out
 from runbook_lib.pki import ssh_fingerprint
@@ -105,6 +104,8 @@ def _chapters(
     began: Callable[[str], None],
 ) -> None:
     """Execute the chapters in order, up to the first that fails. `given`: parameters by chapter; a chapter that has any is not left out."""
+    from runbook_lib.headless.kernels import kernels
+
     idle = tuple(itertools.takewhile(lambda chapter: not given.get(chapter.name), chosen))
     skipped = _still_holding(deployment, idle, say) if resume else set()
     chosen = tuple(chapter for chapter in chosen if chapter.name not in skipped)
@@ -142,6 +143,8 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
     """Execute one notebook in a kernel with papermill and keep it beside the journal. Return whether it succeeded; its error is printed with `say`."""
     import papermill
     from papermill.exceptions import PapermillExecutionError
+
+    from runbook_lib.headless.kernels import interrupt
 
     began, executed = time.monotonic(), journal.folder / f"{chapter.name}.ipynb"
     say(f"{chapter.name}  {chapter.title} …")
@@ -243,14 +246,17 @@ def plan(params: str | Spec, overrides: Mapping[str, Any] | None = None, say: Sa
 
 
 def plans(params: str | Spec, overrides: Mapping[str, Any] | None = None) -> Iterator[tuple[str, Plan]]:
-    """Yield the plan of every chapter that has one, with the chapter's name. After the machines' own they are made at the same time."""
+    """Yield the plan of every chapter that has one, with the chapter's name. They are made at the same time."""
     with opened(params, overrides) as deployment, deployment.one_look(), ThreadPoolExecutor() as pool:
         machines, *others = (chapter for chapter in chapters_of(deployment.spec.pattern) if chapter.converges)
-        yield machines.name, getattr(deployment, machines.attribute).plan()
-        deployment.look()
-        parts = [getattr(deployment, chapter.attribute) for chapter in others]
-        made = pool.map(lambda part: part.plan(), parts)
-        yield from zip((chapter.name for chapter in others), made, strict=True)
+        looked = pool.submit(deployment.look)
+
+        def planned(chapter: Chapter) -> tuple[str, Plan]:
+            if chapter is not machines:  # it asks the cloud only, and has its own questions
+                looked.result()
+            return chapter.name, getattr(deployment, chapter.attribute).plan()
+
+        yield from pool.map(planned, (machines, *others))
 
 
 def verify(params: str | Spec, overrides: Mapping[str, Any] | None = None, agreed: bool = False, say: Say = print, made: Made = _nobody) -> int:

@@ -57,8 +57,8 @@ def _asked(deployment: Session) -> Mapping[str, Any] | None:
     if found is None or found.state != "running" or node.name in out_of_reach:
         return None
     question = {"kind": "mysql", "key": "used", "what": "used", "tables": TELLTALE}
-    fact: Mapping[str, Any] = ask(deployment.fleet(without=out_of_reach)[node.name], "probe", [question], timeout=60)["facts"][0]
-    return fact
+    host = deployment.fleet(without=out_of_reach)[node.name]
+    return deployment.answer("used", lambda: ask(host, "probe", [question], timeout=60)["facts"][0])
 
 
 def _refuse_other_kind(deployment: Session, fact: Mapping[str, Any] | None) -> None:

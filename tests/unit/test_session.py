@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ import pytest
 
 from runbook_lib import pki, session
 from runbook_lib.aws.packs import Pack
+from runbook_lib.errors import HostError
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.session import Session
 from runbook_lib.spec.loader import load_spec
@@ -114,7 +117,7 @@ def test_in_one_look_the_cloud_is_asked_once_for_its_machines_whatever_lies_insi
         return {}
 
     opened = Session.__new__(Session)
-    opened._looking, opened._seen = False, None
+    opened._looking, opened._answers = False, {}
     opened.cloud = SimpleNamespace(describe=describe, vault=SimpleNamespace(one_look=nullcontext))  # type: ignore[assignment]
     with opened.one_look():
         opened.instances()
@@ -159,3 +162,36 @@ def test_a_deployment_is_on_aws_unless_another_endpoint_is_called(settings: str 
     chosen = {"cloud.aws_config": str(tmp_path / "config") if settings else None}
     deployment = Session(load_spec("params/greg-single.lab.yaml", chosen), SimpleNamespace())  # type: ignore[arg-type]
     assert deployment.on_aws == is_aws
+
+
+def test_in_one_look_a_question_is_asked_once_by_whoever_comes_first_and_no_other_waits_for_its_answer() -> None:
+    opened = Session.__new__(Session)
+    opened._looking, opened._answers = False, {}
+    opened.cloud = SimpleNamespace(vault=SimpleNamespace(one_look=nullcontext))  # type: ignore[assignment]
+    asked, answered = list[str](), threading.Event()
+
+    def slow() -> str:
+        asked.append("slow")
+        assert answered.wait(20)
+        return "it"
+
+    with opened.one_look(), ThreadPoolExecutor() as pool:
+        both = [pool.submit(opened.answer, "slow", slow) for _ in range(2)]
+        assert opened.answer("other", lambda: "at once") == "at once"
+        answered.set()
+        assert [one.result(20) for one in both] == ["it", "it"] and asked == ["slow"]
+    assert opened.answer("other", lambda: "asked again") == "asked again"
+
+
+def test_in_one_look_who_asks_later_gets_the_error_of_the_first() -> None:
+    opened = Session.__new__(Session)
+    opened._looking, opened._answers = False, {}
+    opened.cloud = SimpleNamespace(vault=SimpleNamespace(one_look=nullcontext))  # type: ignore[assignment]
+
+    def refused() -> str:
+        raise HostError("no answer", "db-1")
+
+    with opened.one_look():
+        for _ in range(2):
+            with pytest.raises(HostError):
+                opened.answer("used", refused)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runbook_lib.aws.s3.backup_store import BEFORE_WORK
 from runbook_lib.changes import Event
-from runbook_lib.checks.drill.interruption import VisitorWatch, watch
 from runbook_lib.errors import RunbookError
 from runbook_lib.operations import rolling_restart, startup
 from runbook_lib.operations.lost_database import refuse_lost_data
 from runbook_lib.operations.upkeep import turns, updates
 from runbook_lib.tables import Table
+
+if TYPE_CHECKING:
+    from runbook_lib.checks.drill.interruption import VisitorWatch
 
 
 def chapter_of(d: Any, name: str) -> str:
@@ -55,6 +57,8 @@ def roll(d: Any, names: Sequence[str], one: Callable[[str, turns.Tell], None], p
     It gets the machine's name, and a function for lines of progress. Where nobody is served yet, the order is the same and nothing is drained.
     Before the database's machine the databases are backed up; with the product stopped, where the machine is one of `ending` and so goes with its disk.
     """
+    from runbook_lib.checks.drill.interruption import VisitorWatch, watch  # here, because its visitors bring a client of their own along
+
     watching, ordered = watch(d) if d.context().booted else VisitorWatch(()), turns.in_turn(d.topology, names)
 
     def tell(host: str, doing: str) -> None:

@@ -19,7 +19,6 @@ from runbook_lib.aws import rotation
 from runbook_lib.changes import Change, Pending, Plan
 from runbook_lib.chapters.base import announce, announced, banner
 from runbook_lib.check import CheckTable
-from runbook_lib.checks.secrets.rotation import CHAPTER, proofs
 from runbook_lib.converge import engine
 from runbook_lib.errors import ChecksFailed, RunbookError
 from runbook_lib.launch import secrets
@@ -83,7 +82,7 @@ def rotate(d: Any, what: Sequence[str]) -> Rotated:
     """
     names = chosen(what)
     announce(banner(d))
-    with announced(), d.writing(), d.journal.attempt(CHAPTER, "rotate"):
+    with announced(), d.writing(), d.journal.attempt(d.nginx.name, "rotate"):
         _refuse_unfit(d)
         _begin(d, names)
         if plan := d.launch.plan():
@@ -168,9 +167,11 @@ def finish(d: Any) -> CheckTable:
     rotation.forget(d.vault, [database])  # from here on chapter 02 keeps the new certificate: the nodes may soon trust no other
     _settle(d, d.product, settled)
     _settle(d, d.nginx, settled)
+    from runbook_lib.checks.secrets.rotation import proofs  # here, because it brings a client of the databases along
+
     for what in under_way:
         rows += proofs(d, what, old, settled.secrets)
-    d.journal.checked(CHAPTER, rows)
+    d.journal.checked(d.nginx.name, rows)
     if failed := rows.failed():
         words = "; ".join(f"{check.title} ({check.id}): {check.observed}" for check in failed)
         error = ChecksFailed(f"a rotation is not proven, and the old values stay known: {words}", d.spec.deployment, "the same command again goes on with it")

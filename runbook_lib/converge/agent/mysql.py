@@ -16,6 +16,10 @@ LEDGER = (
     "CREATE DATABASE IF NOT EXISTS runbook; CREATE TABLE IF NOT EXISTS runbook.schema_load "
     "(name VARCHAR(64) PRIMARY KEY, script CHAR(64) NOT NULL, state VARCHAR(16) NOT NULL, at TIMESTAMP DEFAULT CURRENT_TIMESTAMP);"
 )
+LEDGER_ROWS = (  # none where there is no ledger yet
+    "SELECT IF(COUNT(*), 'SELECT ''ledger'', name, script, state FROM runbook.schema_load', 'DO 0') INTO @rows FROM information_schema.tables "
+    "WHERE table_schema = 'runbook' AND table_name = 'schema_load'; PREPARE ledger FROM @rows; EXECUTE ledger;"
+)
 LEDGER_STATE = "REPLACE INTO runbook.schema_load (name, script, state) VALUES ('%s', '%s', '%s');"
 
 
@@ -114,7 +118,7 @@ class Server:
             "SELECT 'table', table_schema, table_name, IFNULL(table_collation, '') FROM information_schema.tables WHERE table_type = 'BASE TABLE';"
             "SELECT 'account', user, host, plugin, HEX(authentication_string) FROM mysql.user;"
             "SELECT 'global', grantee, privilege_type FROM information_schema.user_privileges;"
-            "SELECT 'grant', user, host, db, CONCAT_WS(',', %s) FROM mysql.db;" % privileges
+            "SELECT 'grant', user, host, db, CONCAT_WS(',', %s) FROM mysql.db;%s" % (privileges, LEDGER_ROWS)
         )
         table = {}
         for tag, *values in rows:
@@ -132,8 +136,7 @@ class Server:
         for user, host, database, flags in table.get("grant", []):
             held = [name for name, flag in zip(PRIVILEGES, flags.split(",")) if flag == "Y"]
             self.grants.setdefault((user, host), {})[database.replace("\\\\", "\\")] = sorted(held)
-        ledger = "runbook" in self.databases and "schema_load" in self.tables.get("runbook", {})
-        self.ledger = {name: (script, state) for name, script, state in sql("SELECT name, script, state FROM runbook.schema_load;")} if ledger else {}
+        self.ledger = {name: (script, state) for name, script, state in table.get("ledger", [])}
 
 
 class Asked:
@@ -182,10 +185,9 @@ class Asked:
     @staticmethod
     def used(r, server):
         """Return by database whether its table r["tables"][name] has a row, and the state of its last load ("" where none is noted); the server's kind."""
-        used = {}
-        for name, table in r["tables"].items():
-            there = table in server.tables.get(name, {})
-            used[name] = there and sql("SELECT EXISTS (SELECT 1 FROM %s);" % table, name) == [["1"]]
+        there = [(name, table) for name, table in r["tables"].items() if table in server.tables.get(name, {})]
+        rows = sql("".join("SELECT '%s', EXISTS (SELECT 1 FROM `%s`.%s);" % (name, name, table) for name, table in there)) if there else []
+        used = {name: [name, "1"] in rows for name in r["tables"]}
         return {"used": used, "states": {name: server.ledger.get(name, ("", ""))[1] for name in r["tables"]}, "mariadb": server.mariadb}
 
     @staticmethod

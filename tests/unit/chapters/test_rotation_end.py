@@ -12,6 +12,7 @@ from runbook_lib.aws import rotation
 from runbook_lib.aws.rotation import RETIRED
 from runbook_lib.chapters.second_day import rotate
 from runbook_lib.check import Check
+from runbook_lib.checks.secrets import rotation as proving
 from runbook_lib.errors import ChecksFailed
 from runbook_lib.launch import secrets
 from runbook_lib.launch.cloud import Cloud
@@ -30,14 +31,15 @@ class Steps:
     def __init__(self, cloud: Cloud, monkeypatch: pytest.MonkeyPatch):
         self.cloud, self.left, self.done, self.refused = cloud, 1000, list[tuple[str, set[str]]](), True
         self.deployment: Any = SimpleNamespace(
-            vault=cloud.vault, topology=cloud.topology, spec=cloud.spec, mysql="database", product="nodes", nginx="nginx", fleet=dict,
+            vault=cloud.vault, topology=cloud.topology, spec=cloud.spec, fleet=dict,
+            mysql=SimpleNamespace(name="database"), product=SimpleNamespace(name="nodes"), nginx=SimpleNamespace(name="nginx"),
             cloud=SimpleNamespace(login_user="admin", apply=lambda: self.step("key pair")), close=lambda: None,
             journal=SimpleNamespace(checked=lambda *_: None), context=self.context,
         )  # fmt: skip
-        monkeypatch.setattr(rotate, "_settle", lambda d, chapter, ctx: self.step(chapter))
+        monkeypatch.setattr(rotate, "_settle", lambda d, chapter, ctx: self.step(chapter.name))
         monkeypatch.setattr(rotate.rotated, "admit", lambda *_: self.step("new SSH key"))
         monkeypatch.setattr(rotate.rotated, "expel", lambda *_: self.step("old SSH key"))
-        monkeypatch.setattr(rotate, "proofs", self.proofs)
+        monkeypatch.setattr(proving, "proofs", self.proofs)
 
     def context(self) -> Context:
         stored = self.cloud.vault.read_all()

@@ -449,3 +449,9 @@ def test_the_family_of_errors_is_told_from_the_rest() -> None:
     assert "HostError" in runner._ours()
     assert RunbookError.__name__ in runner._ours()
     assert "ValueError" not in runner._ours()
+
+
+def test_a_command_ends_without_looking_through_what_it_imported_for_garbage() -> None:
+    code = "import atexit, gc; from runbook_lib.headless import cli; atexit.register(lambda: print(gc.get_freeze_count() > 0)); cli.main(['--version'])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "True"

@@ -35,18 +35,25 @@ PARAMS = "params/greg-separated.lab.yaml"
 SECRET = "correct-horse-battery-staple"
 
 
-def test_plans_of_the_later_chapters_are_made_at_once_and_told_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    meeting, looked = threading.Barrier(3), list[str]()
+def test_plans_are_made_at_once_and_told_in_their_order_and_only_the_machines_own_begins_before_the_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    meeting, begun, looked = threading.Barrier(4), threading.Event(), threading.Event()
 
     class Fake:
         def one_look(self) -> AbstractContextManager[None]:
             return nullcontext()
 
         def look(self) -> None:
-            looked.append("look")
+            assert begun.wait(20)
+            looked.set()
 
         def __getattr__(self, name: str) -> Any:
-            return SimpleNamespace(plan=lambda: looked.append(name) or f"plan of {name}" if name == "launch" else (meeting.wait(20), f"plan of {name}")[1])
+            return SimpleNamespace(plan=lambda: planned(name))
+
+    def planned(name: str) -> str:
+        begun.set() if name == "launch" else None
+        assert name == "launch" or looked.is_set()
+        meeting.wait(20)
+        return f"plan of {name}"
 
     deployment = Fake()
     deployment.spec = SimpleNamespace(pattern="greg-separated")  # type: ignore[attr-defined]
@@ -56,7 +63,6 @@ def test_plans_of_the_later_chapters_are_made_at_once_and_told_in_their_order(mo
         (CHAPTERS[name].name, f"plan of {CHAPTERS[name].attribute}")
         for name in ("01_launch_ec2", "02_install_mysql", "04_configure_greg_nodes", "05_configure_nginx")
     ]
-    assert looked == ["launch", "look"]
 
 
 @pytest.fixture
