@@ -27,6 +27,7 @@ from runbook_lib.spec.loader import load_spec
 from tests.conftest import ROOT
 from tests.support.existing_network import Account
 from tests.support.iam_user import EVERYTHING, operator_policy, recorded, user_with, words_of
+from tests.support.made_once import made_once
 
 pytest_plugins = ["tests.support.aws_endpoint", "tests.support.aws_account"]
 OPERATOR = {"cloud.operator_cidr": "198.51.100.7/32"}
@@ -208,11 +209,15 @@ def _remains(cloud: Cloud, root: Any) -> None:
 @pytest.fixture(scope="module")
 def asked(account: Any, endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> list[Question]:
     """What AWS asks of the policies in the course of a life, of a user who may do everything."""
-    folder = tmp_path_factory.mktemp("recorded")
-    with pytest.MonkeyPatch.context() as patch, recorded() as questions:
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        live_a_life(user_with(EVERYTHING, endpoint, folder), "recorded", account, folder)
-    return list({str(question): question for question in questions}.values())
+
+    def lived() -> list[Question]:
+        folder = tmp_path_factory.mktemp("recorded")
+        with pytest.MonkeyPatch.context() as patch, recorded() as questions:
+            patch.setenv("XDG_CACHE_HOME", str(folder))
+            live_a_life(user_with(EVERYTHING, endpoint, folder), "recorded", account, folder)
+        return list({str(question): question for question in questions}.values())
+
+    return made_once(tmp_path_factory, "operator-policy", lived)
 
 
 def test_everything_that_the_runbook_asks_for_is_allowed(asked: list[Question]) -> None:
