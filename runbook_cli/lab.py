@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     try:
         lab = find_lab(args.name, args.range)
         if args.verb == "up":
-            up(lab, tuple(args.allow), args.yes, images=parse_names(args.images) if args.images else (), pace=args.as_slow_as_aws)
+            up(lab, tuple(args.allow), args.yes, images=parse_names(args.images) if args.images else (), pace=args.as_slow_as_aws, any_network=args.any_network)
         elif args.verb == "down":
             lifecycle.down(lab)
         elif args.verb == "status":
@@ -59,6 +59,7 @@ def up(
     say: lifecycle.Say = print,
     images: Sequence[str] = (),
     pace: float | None = None,
+    any_network: bool = False,
 ) -> None:
     """Start the lab with the practice packs in the bucket `runbook-packs`. Raises LabError when this machine cannot run it."""
 
@@ -71,4 +72,4 @@ def up(
 
     check_machine()
     offer(missing_packages(), assume_yes, say)
-    lifecycle.up(lab, allowed, assume_yes, say, packs, images, pace)
+    lifecycle.up(lab, allowed, assume_yes, say, packs, images, pace, any_network)

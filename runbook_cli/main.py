@@ -171,5 +171,5 @@ def as_root(command: list[str], why: str = "the lab makes machines and networks"
     if not shutil.which("sudo"):
         raise RunbookError(f"{why}, which needs root", None, "run it as root, or install sudo")
     # sudo drops the environment. Root's bytecode goes to a separate folder: an environment's owner could not remove root's files from it
-    settings = [f"{name}={os.environ[name]}" for name in LAB_SETTINGS.values() if name in os.environ]
+    settings = [f"{ours}={value}" for theirs, ours in LAB_SETTINGS.items() if (value := os.environ.get(ours) or os.environ.get(theirs))]
     return subprocess.run(["sudo", "--", "env", "PYTHONPYCACHEPREFIX=/var/cache/runbook/bytecode", *settings, *command]).returncode

@@ -7,6 +7,7 @@ Nodes that are restarted are taken out of Nginx meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -53,17 +54,17 @@ class ProductNodes(Converging):
         Where a node gets another pack, a backup is made first; where one got it and was not seen serving since, that is left to do.
         """
         d = self.deployment
-        with d.one_look():
-            plan, context = super().plan(), d.context()
+        with d.one_look(), ThreadPoolExecutor(max_workers=1) as beside:
+            context, out_of_reach = d.context(), d.out_of_reach()
+            serving = context.booted - out_of_reach.keys()
+            asked = beside.submit(lambda: replacement.unproven(d.fleet(without=out_of_reach), context, serving) if serving else set())
+            plan = super().plan()
             boots = tuple(
                 Pending(name, startup.FIRST_BOOT, Change(startup.FIRST_BOOT, "boot", "one node after the other, with -Dsetup"))
                 for name in plan.wish
                 if name not in context.booted
             )
-            out_of_reach = d.out_of_reach()
-            serving = context.booted - out_of_reach.keys()
-            unproven = replacement.unproven(d.fleet(without=out_of_reach), context, serving) if serving else set()
-            dumps, proofs = replacement.dumps_due(context, plan), replacement.proofs_due(unproven - replacement.replaced_by(plan))
+            dumps, proofs = replacement.dumps_due(context, plan), replacement.proofs_due(asked.result() - replacement.replaced_by(plan))
         return replace(plan, pending=dumps + _administrator(d, context) + plan.pending + boots + proofs)
 
     def work(self, plan: Plan, progress: Any) -> Result:

@@ -122,17 +122,18 @@ def _batch(verb: Verb) -> None:
     )
     made.add_argument("-q", "--quiet", action="store_true", help="results and failures only")
     made.add_argument("--json", action="store_true", help="print batch.json; everything else goes to standard error")
-    _every(made)
+    _every(made, dag=True)
     workers = verb("workers", "")
     workers.add_argument("action", choices=WORKERS_VERBS, help="make them or put them right; remove them")
     workers.add_argument("sweep", metavar="SWEEP", help="a sweep file with the key `workers`")
     workers.add_argument("-v", "--verbose", action="store_true", help="also each step of each machine")
 
 
-def _every(made: Parser) -> None:
-    """Add what has a command done again and again (`schedule`)."""
+def _every(made: Parser, *, dag: bool = False) -> None:
+    """Add what has a command done again and again (`schedule`). `dag`: whether a notebook does it, which Airflow can execute."""
     made.add_argument("--every", metavar="INTERVAL", help="do it every 30m, 6h, 1d …: show a timer of systemd for that, and write it with --yes or when asked")
-    made.add_argument("--as", dest="timer", choices=("systemd", "cron", "airflow"), help="with --every: print the line for cron, or a DAG for Airflow, instead")
+    forms, words = (("systemd", "cron", "airflow"), ", or a DAG for Airflow,") if dag else (("systemd", "cron"), "")
+    made.add_argument("--as", dest="timer", choices=forms, help=f"with --every: print the line for cron{words} instead")
 
 
 def _looks(verb: Verb) -> None:

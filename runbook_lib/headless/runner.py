@@ -379,7 +379,7 @@ def _summary(found: Mapping[str, Any], journal: Journal, done: bool, say: Say) -
     say("")
     say(provenance.banner(found["provenance"]))
     skipped = sum(check["status"] == "skipped" for check in checks)
-    left_out = f", {skipped} skipped (the report says why; ./runbook rehearse brings a browser where one is missing)" if skipped else ""
+    left_out = f", {skipped} skipped (the report says why; for want of a browser: apt-get install chromium-headless-shell)" if skipped else ""
     say(Essential(f"{found['deployment']}: {words}; {passed} of {len(checks)} checks passed{left_out}; {changed} resources changed"))
     if found["verdict"]:
         say(Essential(f"System: {found['statement']['system']}\nAs expected: {found['statement']['as_expected']}"))

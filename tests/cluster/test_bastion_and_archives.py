@@ -65,7 +65,7 @@ def bastion(cluster: Deployment, lab: LabClient, tmp_path: Path, monkeypatch: py
     box.run(f"echo '{pki.ssh_public_key(key)}' >> ~/.ssh/authorized_keys")
     yield box
     box.terminate()
-    box.wait("terminated")
+    box.gone()
     lab.ec2.delete_security_group(GroupId=group)
 
 

@@ -149,7 +149,7 @@ def box(lab: LabClient, net: Net) -> Iterator[Box]:
     lab.elastic_ip(box)
     yield box.booted()
     box.terminate()
-    box.wait("terminated")
+    box.gone()
 
 
 @pytest.mark.parametrize("who", ["a service's user", "root"])

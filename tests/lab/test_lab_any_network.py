@@ -27,6 +27,8 @@ def end(lab: Lab, *made: dict[str, Any]) -> None:
     ids = [each["InstanceId"] for each in made]
     client(lab, "ec2").terminate_instances(InstanceIds=ids)
     client(lab, "ec2").get_waiter("instance_terminated").wait(InstanceIds=ids, WaiterConfig={"Delay": 1, "MaxAttempts": 300})
+    of_them = [{"Name": "attachment.instance-id", "Values": ids}]
+    eventually(lambda: not client(lab, "ec2").describe_network_interfaces(Filters=of_them)["NetworkInterfaces"], "their interfaces to go")
 
 
 def admit(lab: Lab, machine: dict[str, Any]) -> None:

@@ -270,7 +270,7 @@ def test_groups_subnets_and_networks_go_only_when_nothing_needs_them(lab):
     assert refused(lab.ec2.delete_security_group, GroupId=net.group) == "DependencyViolation"
     assert refused(lab.ec2.delete_subnet, SubnetId=net.subnet) == "DependencyViolation"
     box.terminate()
-    box.wait("terminated")
+    box.gone()
     assert refused(lab.ec2.delete_security_group, GroupId=net.group) == "DependencyViolation"  # a rule of `other`
     lab.ec2.delete_subnet(SubnetId=net.subnet)
     assert refused(lab.ec2.delete_vpc, VpcId=net.vpc) == "DependencyViolation"  # groups and gateway

@@ -35,7 +35,7 @@ def server(lab, net):
     box.group = group
     yield box
     box.terminate()
-    box.wait("terminated")
+    box.gone()
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def client(lab, net):
     box.group = group
     yield box
     box.terminate()
-    box.wait("terminated")
+    box.gone()
 
 
 def open_from_here(address: str, port: int) -> bool:

@@ -38,7 +38,7 @@ def box(lab, net):
     box = lab.launch(net, 10, UserData=UNIT)
     yield box.booted()
     box.terminate()
-    box.wait("terminated")
+    box.gone()
 
 
 def test_ssh_works_with_the_host_key_from_the_console_and_a_strict_policy(box):
@@ -83,7 +83,7 @@ def test_a_new_machine_takes_its_address_over_from_the_one_before(lab, box, laun
     old = launch(12).booted()
     assert old.describe()["NetworkInterfaces"][0]["MacAddress"] in box.run(f"ping -c1 {old.address} >/dev/null; {known.format(old.address)}")
     old.terminate()
-    old.wait("terminated")
+    old.gone()
 
     new = launch(12)
     mac = new.describe()["NetworkInterfaces"][0]["MacAddress"]
@@ -151,7 +151,7 @@ def neighbour(lab, net):
     assert box.run("pgrep -f neighbour-[m]arker")
     yield box
     box.terminate()
-    box.wait("terminated")
+    box.gone()
 
 
 def test_a_machine_has_the_capabilities_that_it_needs_and_no_others(box):
@@ -271,7 +271,7 @@ def test_terminate_frees_disk_address_and_volumes(lab, net):
     box = lab.launch(net, 24, BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"VolumeSize": 20}}])
     box.booted()
     box.terminate()
-    box.wait("terminated")
+    box.gone()
     assert not (lab.lab.disks / box.id).exists()
     assert not lab.ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [box.id]}])["Volumes"]
     again = lab.launch(net, 24)
@@ -282,7 +282,7 @@ def test_terminate_frees_disk_address_and_volumes(lab, net):
 def test_a_machine_terminated_while_it_starts_goes(lab, net):
     box = lab.launch(net, 25)
     box.terminate()
-    box.wait("terminated")
+    box.gone()
     assert not (lab.lab.disks / box.id).exists()
 
 
@@ -342,5 +342,5 @@ def test_a_deregistered_image_is_freed_once_nothing_lies_on_it(lab, net):
     assert layer.exists()
     for box in (copy, source):
         box.terminate()
-        box.wait("terminated")
+        box.gone()
     eventually(lambda: not layer.exists(), "the layer to go")

@@ -45,7 +45,7 @@ def test_a_machine_gets_the_credentials_of_its_own_profile_and_no_other_asker_ge
         assert [asked(has_none, page)[1] for page in (ROLE, f"{ROLE}reader")] == ["404", "404"]
     finally:
         given.terminate()
-        given.wait("terminated")
+        given.gone()
 
 
 def client(lab: LabClient, service: str, credentials: str) -> Any:

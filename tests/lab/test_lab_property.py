@@ -126,6 +126,8 @@ class Account:
         if living := list(self.machines().keys() & set(self.machine)):
             self.lab.ec2.terminate_instances(InstanceIds=living)
             eventually(lambda: not self.machines().keys() & set(living), "the machines to end")
+            of_them = [{"Name": "attachment.instance-id", "Values": living}]
+            eventually(lambda: not self.lab.ec2.describe_network_interfaces(Filters=of_them)["NetworkInterfaces"], "their interfaces to go")
         for group in self.group:
             [found] = self.lab.ec2.describe_security_groups(GroupIds=[group])["SecurityGroups"]
             for way, rules in (("ingress", found["IpPermissions"]), ("egress", found["IpPermissionsEgress"])):

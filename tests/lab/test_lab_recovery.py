@@ -75,7 +75,7 @@ def test_a_killed_daemon_s_machines_run_on_under_the_next_one(lab, net):
     for box in (*boxes, spare, brought):
         box.terminate()
     for box in (*boxes, spare, brought):
-        box.wait("terminated")
+        box.gone()
     assert not list(lab.lab.disks.glob("i-*"))
 
 
@@ -102,7 +102,7 @@ def test_what_ended_while_no_daemon_ran_is_stopped_and_what_no_instance_knows_is
     lab.ec2.start_instances(InstanceIds=[box.id])
     assert box.wait("running").run("echo again").strip() == "again"
     box.terminate()
-    box.wait("terminated")
+    box.gone()
 
 
 def test_a_state_that_cannot_be_read_makes_a_new_lab_and_says_so(any_lab):

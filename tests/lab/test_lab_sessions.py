@@ -50,7 +50,7 @@ def boxes(lab: LabClient, net: Net, tmp_path_factory: pytest.TempPathFactory) ->
     for box in made.values():
         box.terminate()
     for box in made.values():
-        box.wait("terminated")
+        box.gone()
 
 
 @pytest.fixture(scope="module")

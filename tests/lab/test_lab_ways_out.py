@@ -126,7 +126,7 @@ def test_an_elastic_ip_leads_to_its_machine_and_stays_over_stop_and_start(lab: L
         assert there.run("hostname -I").split() == [box.address]
     finally:
         box.terminate()
-        box.wait("terminated")
+        box.gone()
     [address] = lab.ec2.describe_addresses(PublicIps=[public])["Addresses"]
     assert "InstanceId" not in address or not address["InstanceId"], "it is free when its machine has ended"
     lab.ec2.release_address(AllocationId=address["AllocationId"])
@@ -148,7 +148,7 @@ def test_security_groups_hold_for_public_addresses_too(lab: LabClient) -> None:
         eventually(lambda: _answers(there), "the door to open")
     finally:
         box.terminate()
-        box.wait("terminated")
+        box.gone()
 
 
 def _answers(box: Box) -> bool:

@@ -68,6 +68,12 @@ class Box:
         eventually(lambda: self.state == state, f"{self.id} {state}", seconds)
         return self
 
+    def gone(self) -> Box:
+        """Wait until nothing of the machine is left that a group, a subnet or an address waits for: its interface outlives it."""
+        of_it = [{"Name": "attachment.instance-id", "Values": [self.id]}]
+        eventually(lambda: not self.wait("terminated").client.ec2.describe_network_interfaces(Filters=of_it)["NetworkInterfaces"], f"{self.id} to be gone")
+        return self
+
     def console(self) -> str:
         return self.client.ec2.get_console_output(InstanceId=self.id).get("Output", "")
 
@@ -271,4 +277,4 @@ def launch(lab: LabClient, net: Net) -> Iterator[Callable[..., Box]]:
     for box in boxes:
         box.terminate()
     for box in boxes:
-        box.wait("terminated")
+        box.gone()

@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
+from ec2lab.machines import interfaces
 from ec2lab.machines.image import Image
 from ec2lab.machines.machine import REBOOTED, Machine, remove_orphan
 from ec2lab.machines.states import BY_ITSELF, BY_USER, FAULT, set_state
@@ -151,6 +152,7 @@ class Hypervisor:
                 threading.Thread(target=self._take_over, args=(instance,), name=instance.id, daemon=True).start()
             elif instance.id not in self.machines and instance.state != "terminated":
                 instance.terminate()
+        interfaces.go_on(self)
         self.changed()
 
     def _take_over(self, instance: Any) -> None:
@@ -248,25 +250,19 @@ class Hypervisor:
         machine.power_off()
         machine.free()
         with self.guard:
-            nics = list(instance.nics.values())
-            try:
-                instance.terminate()
-            except Exception:  # moto's books of something else, such as a fleet: the machine has gone all the same
-                log.exception("%s is terminated, and not everything of it could be removed", instance.id)
+            interfaces.ended(self, instance, partial(self._forget, instance))
             set_state(instance, "terminated", code)
-            for nic in nics:
-                self._release(instance, nic)
             self.machines.pop(instance.id, None)
             self._wishes.pop(instance.id, None)
             self._free_layers()
         log.info("%s terminated", instance.id)
         self.changed()
 
-    def _release(self, instance: Any, nic: Any) -> None:
-        """Make the interface of an instance that has ended available again, if it outlives instances; moto has deleted others."""
-        if not nic.delete_on_termination:
-            nic.instance, nic.attachment_id, nic.attach_time, nic.device_index, nic.status = None, None, None, None, "available"
-            instance._private_ips.discard(nic.private_ip_address)  # moto frees these when it forgets the instance
+    def _forget(self, instance: Any) -> None:
+        try:
+            instance.terminate()
+        except Exception:  # moto's books of something else, such as a fleet: the machine has gone all the same
+            log.exception("%s is terminated, and not everything of it could be removed", instance.id)
 
     # --- images
 

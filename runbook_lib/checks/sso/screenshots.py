@@ -50,7 +50,7 @@ SETTLED = "() => document.readyState == 'complete' && !document.querySelector('[
 WALKED = 3  # times at most that a walk is made, where the browser fails
 # Chromium's messages when another navigation replaced this one, or an interface of this machine came or went
 CROSSED = ("interrupted by another navigation", "net::ERR_ABORTED", "net::ERR_NETWORK_CHANGED")
-# id of the check, kind of user, user in the check's title. The first is the decisive one: it takes nothing but an account.
+# id of the check, kind of user, user in the check's title, the walks of one kind together. The first is the decisive one: it takes nothing but an account.
 SIDE_DOOR = "browser-side-door"
 WALKS = (
     (SIDE_DOOR, "store-only", "a Store user"),
@@ -146,9 +146,10 @@ def prove_in_browser(scene: Scene, *, agreed: bool = False) -> Shots:
     """
     if reason := missing():
         return Shots([], CheckTable(_row(scene, id_, who, "skipped", reason) for id_, _kind, who in WALKS))
-    [shots], cleaned_up = with_test_users(scene, agreed, "the browser", [lambda browser, logins: _proven(browser, scene, logins)])
-    shots.checks.append(cleaned_up)
-    return shots
+    lanes = [[walk for walk in WALKS if walk[1] == kind] for kind in dict.fromkeys(kind for _id, kind, _who in WALKS)]
+    found, cleaned_up = with_test_users(scene, agreed, "the browser", [partial(_lane, scene, lane) for lane in lanes])
+    walked = [one for lane in found for one in lane]
+    return Shots((shot for taken, _check in walked for shot in taken), CheckTable([*(check for _taken, check in walked), cleaned_up]))
 
 
 def with_test_users(scene: Scene, agreed: bool, after: str, works: Sequence[Callable[[Browser, Mapping[str, Login]], T]]) -> tuple[list[T], Check]:
@@ -189,9 +190,9 @@ def _launched(scene: Scene, work: Callable[[Browser, Mapping[str, Login]], T], u
             browser.close()
 
 
-def _proven(browser: Browser, scene: Scene, logins: Mapping[str, Login]) -> Shots:
-    walked = [_walked(browser, scene, id_, who, logins[kind]) for id_, kind, who in WALKS]
-    return Shots((shot for taken, _check in walked for shot in taken), CheckTable(check for _taken, check in walked))
+def _lane(scene: Scene, walks: Sequence[tuple[str, str, str]], browser: Browser, logins: Mapping[str, Login]) -> list[tuple[list[Shot], Check]]:
+    """Make some walks one after the other in one browser; return the screenshots and the check of each."""
+    return [_walked(browser, scene, id_, who, logins[kind]) for id_, kind, who in walks]
 
 
 def arguments(scene: Scene) -> list[str]:

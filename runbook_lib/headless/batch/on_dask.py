@@ -6,6 +6,7 @@ is a process of its own, which a daemon may not have.
 
 from __future__ import annotations
 
+import importlib.util
 import secrets
 import threading
 import warnings
@@ -69,12 +70,17 @@ def await_workers(scheduler: str, keys: Keys, count: int) -> None:
         raise RunbookError(f"{found} of {count} workers are with their scheduler", scheduler, "journalctl -u runbook-dask on the machines says why")
 
 
+def require_dask(where: str) -> None:
+    """Raise RunbookError where Dask is not installed: it is an extra."""
+    if importlib.util.find_spec("distributed") is None:
+        raise RunbookError("Dask is not installed here", where, "install the extra: .venv/bin/uv pip install distributed")
+
+
 def _client(scheduler: str, keys: Keys | None) -> Any:
     """Return a client of the scheduler. Without `keys` it has those of Dask's own configuration. Raises RunbookError."""
-    try:
-        from distributed import Client, Security
-    except ImportError:
-        raise RunbookError("Dask is not installed here", "--scheduler", "install the extra: .venv/bin/uv pip install distributed") from None
+    require_dask("--scheduler")
+    from distributed import Client, Security
+
     warnings.filterwarnings("ignore", OTHER_PYTHON)
     shown = Security(tls_ca_file=keys.ca, tls_client_cert=keys.certificate, tls_client_key=keys.key, require_encryption=True) if keys else None
     try:

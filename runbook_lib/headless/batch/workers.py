@@ -18,7 +18,7 @@ from runbook_lib.converge import engine
 from runbook_lib.errors import CloudError, RunbookError
 from runbook_lib.evidence.journal import Journal
 from runbook_lib.files import ROOT
-from runbook_lib.headless.batch.on_dask import Keys, await_workers
+from runbook_lib.headless.batch.on_dask import Keys, await_workers, require_dask
 from runbook_lib.headless.batch.sweep import Sweep
 from runbook_lib.headless.terminal import Essential, Terminal
 from runbook_lib.launch import teardown
@@ -81,6 +81,7 @@ class Workers(Session):
 
 def up(sweep: Sweep, say: Terminal) -> int:
     """Make the machines as the sweep says, or put them right, and return 0 once every worker is with the scheduler. Raises RunbookError."""
+    require_dask("workers up")  # before any machine is paid for
     workers = Workers(sweep)
     count = workers.count
 

@@ -18,6 +18,7 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.headless.batch import workers as made_of
 from runbook_lib.headless.batch.sweep import load_sweep
 from runbook_lib.headless.batch.workers import Workers
+from runbook_lib.headless.terminal import Terminal
 from runbook_lib.launch import teardown
 from runbook_lib.pki import certificates, names_of
 from runbook_lib.roles import worker
@@ -53,6 +54,13 @@ def workers(write: Sweeping, machines: None, aws_config: Path) -> Iterator[Worke
     found = Workers(load_sweep(write(set={**IN_VPC, "cloud.vpc": network.vpc, "cloud.subnets": subnets}, include=[{"name": "one", "clustering": True}])))
     yield found
     teardown.destroy(found.cloud)
+
+
+def test_without_dask_no_machine_is_made(write: Sweeping, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(made_of, "Workers", lambda sweep: pytest.fail("the cloud is asked"))
+    with pytest.raises(RunbookError, match="Dask is not installed here"):
+        made_of.up(load_sweep(write(set=IN_VPC, include=ROWS)), Terminal())
 
 
 def test_they_have_addresses_beside_a_deployment_s_own_and_rows_in_a_vpc_need_no_networks(write: Sweeping) -> None:

@@ -18,7 +18,9 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from ec2lab.paths import find_lab
 
+from runbook_cli import lab
 from runbook_cli import main as front
 from runbook_lib.changes import Change, Pending, Plan
 from runbook_lib.chapters import teardown as teardown_
@@ -409,10 +411,16 @@ def test_a_missing_file_is_looked_for_in_each_place_once(capsys: pytest.CaptureF
     assert capsys.readouterr().err.count(str(ROOT)) == 1
 
 
-def test_sudo_passes_on_which_lab_and_which_mirror_were_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [("RUNBOOK_DEBIAN_MIRROR", "RUNBOOK_LAB"), ("EC2LAB_DEBIAN_MIRROR", "EC2LAB_NAME")], ids=str)
+def test_sudo_passes_on_which_lab_and_which_mirror_were_named(named: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By the lab's own names as well: its messages tell these."""
     (tmp_path / "sudo").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/called\n')
     (tmp_path / "sudo").chmod(0o755)
-    for name, value in (("PATH", f"{tmp_path}:{os.environ['PATH']}"), ("RUNBOOK_DEBIAN_MIRROR", "http://mirror.test/debian"), ("RUNBOOK_LAB", "mine")):
+    for pair in front.LAB_SETTINGS.items():
+        for name in pair:
+            monkeypatch.setenv(name, "")
+            monkeypatch.delenv(name)
+    for name, value in zip(("PATH", *named), (f"{tmp_path}:{os.environ['PATH']}", "http://mirror.test/debian", "mine"), strict=True):
         monkeypatch.setenv(name, value)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert front.main(["lab", "up"]) == 0
@@ -455,3 +463,16 @@ def test_a_command_ends_without_looking_through_what_it_imported_for_garbage() -
     code = "import atexit, gc; from runbook_lib.headless import cli; atexit.register(lambda: print(gc.get_freeze_count() > 0)); cli.main(['--version'])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "True"
+
+
+def test_every_option_of_the_lab_s_up_reaches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(lab, "up", lambda found, *positional, **named: given.update(named))
+    assert lab.main(["up", "--any-network", "--as-slow-as-aws", "--images", "debian-13"]) == 0
+    assert given["any_network"] and given["pace"] and given["images"] == ("debian-13",)
+    monkeypatch.undo()
+    for name in ("check_machine", "offer"):
+        monkeypatch.setattr(lab, name, lambda *_: None)
+    monkeypatch.setattr(lab.lifecycle, "up", lambda *made: given.update(made=made))
+    lab.up(find_lab(), any_network=True)
+    assert given["made"][-1] is True
