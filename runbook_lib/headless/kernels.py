@@ -1,4 +1,4 @@
-"""The kernels of a run: while a chapter is executed, the next one's kernel starts and imports what it needs, so that no chapter waits for it.
+"""The kernels of a run: while a chapter is executed, the next one's kernel starts, imports and reads what it needs, so that no chapter waits for it.
 
 Each chapter has a kernel of its own, as in JupyterLab, and its evidence is its own.
 """
@@ -54,7 +54,7 @@ class Kernels:
         imported = self._left.pop(0)
         kernel = KernelManager(kernel_name="python3", transport="ipc", ip=f"{self._sockets}/{len(self._left)}")
         kernel.client_class = "jupyter_client.asynchronous.AsyncKernelClient"  # nbclient awaits
-        line = f"import {imported}; del {imported.partition('.')[0]}"
+        line = f"import {imported}, runbook_lib.aws.client as aws; aws.read_descriptions(); del aws, {imported.partition('.')[0]}"
         kernel.start_kernel(cwd=str(NOTEBOOKS), extra_arguments=[f"--IPKernelApp.exec_lines={line}"])
         return kernel
 
