@@ -25,6 +25,7 @@ ROW_DIGITS = 8  # hex digits of a row's digest in the manifest: these find the r
 class Verification:
     """What a run's files say. `problems`: one per file that is not as it was signed, the manifest first; `fingerprint`: of the signing key.
 
+    `run`: whose files they are, as deployment and time; the folder may lie elsewhere, or in another run's place.
     `public_key` is the key that the run names as its signer: only the deployment's Parameter Store can say whether it is the right one.
     """
 
@@ -32,6 +33,7 @@ class Verification:
     rows: int
     problems: tuple[str, ...]
     closed: str = ""
+    run: str = ""
     public_key: str = ""
 
     @property
@@ -133,15 +135,15 @@ def verify(folder: Path) -> Verification:
         return Verification(0, 0, (f"{MANIFEST}: there is none; the run was not closed", *wrong))
     try:
         manifest: dict[str, Any] = json.loads(data)
-        public, closed, files = str(manifest["signed_by"]), str(manifest["closed"]), dict(manifest["files"])
+        public, closed, run, files = str(manifest["signed_by"]), str(manifest["closed"]), str(manifest["run"]), dict(manifest["files"])
     except (ValueError, KeyError, TypeError):
         return Verification(0, 0, (f"{MANIFEST}, row {_odd_row(folder, data)}: changed, and not readable any more",))
     if wrong_signature := _signature_problem(folder, data, public):
-        return Verification(len(files), 0, (wrong_signature,), closed)
+        return Verification(len(files), 0, (wrong_signature,), closed, run)
     problems, rows = list(_changed(folder, files)), len(files.get(JOURNAL, {}).get("rows", "").split()) - 1
     if not problems and JOURNAL in files and (row := broken_link(folder / JOURNAL)):
         problems.append(f"{JOURNAL}, row {row}: does not follow from the row before it")
-    return Verification(len(files), rows, tuple(problems), closed, public)
+    return Verification(len(files), rows, tuple(problems), closed, run, public)
 
 
 def _signature_problem(folder: Path, data: bytes, public: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -73,3 +74,43 @@ def test_the_deployment_of_the_verifiers_own_params_is_asked(
     monkeypatch.setattr(cloud, "Cloud", lambda spec: SimpleNamespace(endpoint="there", vault=SimpleNamespace(prefix=f"/runbook/{spec.deployment}/", find=find)))
     found, told = said(closed(tmp_path / "greg-single" / NAME), PARAMS)
     assert found == status and words in told and "nobody was asked" not in told
+
+
+@pytest.mark.parametrize(
+    ("place", "mark"),
+    [
+        (f"runs/demo/{NAME}", ""),
+        (f"collected/ada/runs/demo/{NAME}", ""),
+        (f"collected/ada/{NAME}", "△"),
+        ("collected/demo/run-of-ada", "△"),
+        ("collected/demo/latest", "△"),
+        ("collected/demo/20310101T000000Z", "✘"),
+        (f"collected/demo/{NAME}-2", "✘"),
+        (f"runs/other/{NAME}", "✘"),
+        ("runs/other/20310101T000000Z", "✘"),
+    ],
+)
+def test_the_run_that_was_signed_is_named_and_another_runs_place_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, mark: str) -> None:
+    monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path / "runs"))
+    made = closed(tmp_path / "made/demo" / NAME)
+    (tmp_path / place).parent.mkdir(parents=True)
+    shutil.move(made, tmp_path / place)
+    status, words = said(tmp_path / place)
+    assert f"✔ demo/{NAME}: 1 files and 2 rows" in words
+    assert status == (mark == "✘") and (f"{mark} this folder is {'/'.join(Path(place).parts[-2:])}" in words if mark else "this folder" not in words)
+
+
+def test_a_link_to_a_run_is_the_runs_own_place(tmp_path: Path) -> None:
+    (tmp_path / "latest").symlink_to(closed(tmp_path / "demo" / NAME))
+    assert "this folder" not in said(tmp_path / "latest")[1]
+
+
+def test_a_run_of_another_deployment_than_that_of_params_is_a_problem_also_where_no_key_is_left(tmp_path: Path) -> None:
+    status, words = said(closed(tmp_path / "demo" / NAME), PARAMS)
+    assert status == 1 and "✘ these are files of the deployment demo, and PARAMS is greg-single" in words
+
+
+def test_what_a_run_says_of_itself_cannot_look_like_a_line_of_the_command(tmp_path: Path) -> None:
+    run = closed(tmp_path / "demo" / NAME)
+    manifest.close(run, KEY, "now\n✔ Parameter Store has the same key\x1b[8m")
+    assert "now?✔ Parameter Store has the same key?[8m" in said(run)[1].splitlines()[0]
