@@ -53,7 +53,7 @@ def digest(data: bytes) -> str:
 def chain(rows: Iterable[dict[str, Any]], prev: str = "") -> Iterator[bytes]:
     """Yield each row as a line of the journal (with its newline), chained to the one before it. `prev`: digest of the row before the first."""
     for row in rows:
-        line = json.dumps({**{name: value for name, value in row.items() if name != "prev"}, "prev": prev}, ensure_ascii=False).encode()
+        line = json.dumps({**{name: value for name, value in row.items() if name != "prev"}, "prev": prev}, ensure_ascii=False).encode(errors="replace")
         prev = digest(line)
         yield line + b"\n"
 
@@ -73,7 +73,7 @@ def broken_link(path: Path) -> int:
     """Return the number of the first row of a journal that is not chained as it was written; 0 when every row is."""
     lines = path.read_bytes().split(b"\n")
     lines = lines[:-1] if lines[-1] == b"" else lines
-    named = [_prev(line) for line in lines]
+    named = [link(line) for line in lines]
     expected = ["", *(digest(line) for line in lines[:-1])]
     for number, (said, wanted) in enumerate(zip(named, expected, strict=True), 1):
         if said is None:  # the row itself is not readable any more
@@ -84,7 +84,8 @@ def broken_link(path: Path) -> int:
     return 0
 
 
-def _prev(line: bytes) -> str | None:
+def link(line: bytes) -> str | None:
+    """Return what a row of a journal names as the digest of the row before it; None for what is no row, such as half a one."""
     try:
         return str(json.loads(line)["prev"])
     except (ValueError, KeyError, TypeError):
