@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib import pki
-from runbook_lib.files import write_whole
+from runbook_lib.files import BEING_WRITTEN, write_whole
 
 MANIFEST, SIGNATURE, JOURNAL = "manifest.json", "manifest.sig", "journal.jsonl"
 ABOUT_RUN = (3, 4, 5)  # the manifest's rows that no file bears out: `run`, `closed`, `signed_by`
@@ -106,7 +106,7 @@ def close(folder: Path, key: str | None, utc: str) -> None:
 def _files(folder: Path) -> dict[str, Path]:
     """Return the files of a run by relative name, without manifest and signature, and without those that are being written."""
     found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {name: path for name, path in found.items() if name not in (MANIFEST, SIGNATURE)}
+    return {name: path for name, path in found.items() if name not in (MANIFEST, SIGNATURE) and not BEING_WRITTEN.fullmatch(path.name)}
 
 
 def _manifest(folder: Path, utc: str, public: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 from runbook_lib import pki
 from runbook_lib.evidence import manifest, report
 from runbook_lib.evidence.journal import Journal
+from runbook_lib.files import write_whole
 from tests.support.recorded_proof import CHAPTER, recorded
 
 CHANGES = 1000
@@ -92,6 +93,25 @@ def test_what_is_missing_added_or_unsigned_is_named(run: Path, tmp_path: Path, c
     change(copy)
     found = manifest.verify(copy)
     assert any(problem in one for one in found.problems) if problem else not found.signed and not found.problems
+
+
+def test_a_file_that_is_being_written_is_neither_signed_nor_accused(run: Path, tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "demo" / run.name
+    shutil.copytree(run, copy)
+    beside: list[str] = []
+
+    def replace(source: Path, target: Path) -> None:
+        monkeypatch.undo()
+        beside.append(source.name)
+        manifest.close(copy, key, "meanwhile")  # as by another process, at the moment before the file is in its place
+        source.replace(target)
+
+    monkeypatch.setattr("os.replace", replace)
+    write_whole(copy / "report.html", (copy / "report.html").read_text())
+    signed = json.loads((copy / "manifest.json").read_text())["files"]
+    assert beside and beside[0] not in signed and len(signed) == 6 and manifest.verify(copy).problems == ()
+    (copy / beside[0]).write_text("half")  # left by a process that was killed
+    assert manifest.verify(copy).problems == ()
 
 
 def test_a_run_signed_again_by_another_key_shows_that_keys_fingerprint(run: Path, tmp_path: Path, key: str) -> None:
