@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -27,6 +28,7 @@ def workspace() -> Path:
 
 ROOT = workspace()
 COPIED = ("notebooks", "exercises", "params", "docs")  # the folders of a workspace
+BEING_WRITTEN = re.compile(r"\..+\.\d+")  # how write_whole names a file until it is whole; one of a process that was killed stays
 
 
 def templates(name: str) -> Traversable:

@@ -1,12 +1,13 @@
 """The journal of a run: one line per attempt, and the result that is computed from the lines.
 
-A run is a folder `runs/<deployment>/<utc>/`. Its `journal.jsonl` is only appended to; `result.json`, the report, the
+A run is a folder `runs/<deployment>/<utc>/`. Its `journal.jsonl` is only appended to, row by whole row; `result.json`, the report, the
 status board and `--resume` are all computed from it. No state of the deployment is stored here (design, decision 2):
 the folder can be deleted.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import getpass
 import os
@@ -120,15 +121,14 @@ class Journal:
         return self
 
     def _flush(self) -> None:
-        if not self.path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._waiting.insert(0, {**self.provenance(), "utc": now(), "verb": "begin", "schema": SCHEMA, **self._head})
-        rows = [_clean(entry) for entry in self._waiting]
-        self._waiting.clear()
+        self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # a row names the one before it: between reading that and writing nobody else may write
             last, whole = _last_row(file)
-            file.write((b"" if whole else b"\n") + b"".join(manifest.chain(rows, manifest.digest(last) if last else "")))
+            begin = [] if last else [{**self.provenance(), "utc": now(), "verb": "begin", "schema": SCHEMA, **self._head}]
+            rows = [_clean(entry) for entry in (*begin, *self._waiting)]
+            _append(file, (b"" if whole else b"\n") + b"".join(manifest.chain(rows, manifest.digest(last) if last else "")))
+        self._waiting.clear()  # not before: what did not get out, as onto a full disk, goes with what is written next
 
     @contextmanager
     def attempt(self, chapter: str, verb: str) -> Iterator[None]:
@@ -232,14 +232,35 @@ def redact(text: str) -> str:
 
 
 def _last_row(file: Any) -> tuple[bytes, bool]:
-    """Return the last row of an open journal without its newline, and whether it has one; a row cut by a power failure has none."""
-    end = file.seek(0, os.SEEK_END)
+    """Return the last row of an open journal without its newline, and whether it has one; b"" and True when there is no row.
+
+    What a power failure left of a row is cut off: it tells nothing, and rows chained to it would never again follow from one another.
+    """
+    size = end = file.seek(0, os.SEEK_END)
     found = b""
     while end and b"\n" not in found.removesuffix(b"\n"):
         begin = max(end - BLOCK, 0)
         file.seek(begin)
         found, end = file.read(end - begin) + found, begin
-    return found.removesuffix(b"\n").rpartition(b"\n")[2], not found or found.endswith(b"\n")
+    row, whole = found.removesuffix(b"\n").rpartition(b"\n")[2], not found or found.endswith(b"\n")
+    if whole or manifest.link(row) is not None:
+        return row, whole
+    file.truncate(size - len(row))
+    return _last_row(file)
+
+
+def _append(file: Any, data: bytes) -> None:
+    """Write all of the data at the end of an open journal, or nothing. Raises OSError."""
+    end, left = file.seek(0, os.SEEK_END), memoryview(data)
+    try:
+        while left:  # a write may take a part only, as the last one that a disk has room for
+            if not (written := file.write(left)):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+            left = left[written:]
+    except BaseException:
+        with suppress(OSError):
+            file.truncate(end)
+        raise
 
 
 def unused(parent: Path) -> Path:

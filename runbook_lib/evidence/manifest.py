@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib import pki
-from runbook_lib.files import write_whole
+from runbook_lib.files import BEING_WRITTEN, write_whole
 
 MANIFEST, SIGNATURE, JOURNAL = "manifest.json", "manifest.sig", "journal.jsonl"
 ABOUT_RUN = (3, 4, 5)  # the manifest's rows that no file bears out: `run`, `closed`, `signed_by`
@@ -25,6 +25,7 @@ ROW_DIGITS = 8  # hex digits of a row's digest in the manifest: these find the r
 class Verification:
     """What a run's files say. `problems`: one per file that is not as it was signed, the manifest first; `fingerprint`: of the signing key.
 
+    `run`: whose files they are, as deployment and time; the folder may lie elsewhere, or in another run's place.
     `public_key` is the key that the run names as its signer: only the deployment's Parameter Store can say whether it is the right one.
     """
 
@@ -32,6 +33,7 @@ class Verification:
     rows: int
     problems: tuple[str, ...]
     closed: str = ""
+    run: str = ""
     public_key: str = ""
 
     @property
@@ -51,7 +53,7 @@ def digest(data: bytes) -> str:
 def chain(rows: Iterable[dict[str, Any]], prev: str = "") -> Iterator[bytes]:
     """Yield each row as a line of the journal (with its newline), chained to the one before it. `prev`: digest of the row before the first."""
     for row in rows:
-        line = json.dumps({**{name: value for name, value in row.items() if name != "prev"}, "prev": prev}, ensure_ascii=False).encode()
+        line = json.dumps({**{name: value for name, value in row.items() if name != "prev"}, "prev": prev}, ensure_ascii=False).encode(errors="replace")
         prev = digest(line)
         yield line + b"\n"
 
@@ -71,7 +73,7 @@ def broken_link(path: Path) -> int:
     """Return the number of the first row of a journal that is not chained as it was written; 0 when every row is."""
     lines = path.read_bytes().split(b"\n")
     lines = lines[:-1] if lines[-1] == b"" else lines
-    named = [_prev(line) for line in lines]
+    named = [link(line) for line in lines]
     expected = ["", *(digest(line) for line in lines[:-1])]
     for number, (said, wanted) in enumerate(zip(named, expected, strict=True), 1):
         if said is None:  # the row itself is not readable any more
@@ -82,7 +84,8 @@ def broken_link(path: Path) -> int:
     return 0
 
 
-def _prev(line: bytes) -> str | None:
+def link(line: bytes) -> str | None:
+    """Return what a row of a journal names as the digest of the row before it; None for what is no row, such as half a one."""
     try:
         return str(json.loads(line)["prev"])
     except (ValueError, KeyError, TypeError):
@@ -103,7 +106,7 @@ def close(folder: Path, key: str | None, utc: str) -> None:
 def _files(folder: Path) -> dict[str, Path]:
     """Return the files of a run by relative name, without manifest and signature, and without those that are being written."""
     found = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {name: path for name, path in found.items() if name not in (MANIFEST, SIGNATURE)}
+    return {name: path for name, path in found.items() if name not in (MANIFEST, SIGNATURE) and not BEING_WRITTEN.fullmatch(path.name)}
 
 
 def _manifest(folder: Path, utc: str, public: str) -> dict[str, Any]:
@@ -133,15 +136,15 @@ def verify(folder: Path) -> Verification:
         return Verification(0, 0, (f"{MANIFEST}: there is none; the run was not closed", *wrong))
     try:
         manifest: dict[str, Any] = json.loads(data)
-        public, closed, files = str(manifest["signed_by"]), str(manifest["closed"]), dict(manifest["files"])
+        public, closed, run, files = str(manifest["signed_by"]), str(manifest["closed"]), str(manifest["run"]), dict(manifest["files"])
     except (ValueError, KeyError, TypeError):
         return Verification(0, 0, (f"{MANIFEST}, row {_odd_row(folder, data)}: changed, and not readable any more",))
     if wrong_signature := _signature_problem(folder, data, public):
-        return Verification(len(files), 0, (wrong_signature,), closed)
+        return Verification(len(files), 0, (wrong_signature,), closed, run)
     problems, rows = list(_changed(folder, files)), len(files.get(JOURNAL, {}).get("rows", "").split()) - 1
     if not problems and JOURNAL in files and (row := broken_link(folder / JOURNAL)):
         problems.append(f"{JOURNAL}, row {row}: does not follow from the row before it")
-    return Verification(len(files), rows, tuple(problems), closed, public)
+    return Verification(len(files), rows, tuple(problems), closed, run, public)
 
 
 def _signature_problem(folder: Path, data: bytes, public: str) -> str:

@@ -32,7 +32,7 @@ COMMANDS = {  # name: (what it does, exit status)
     "destroy": ("ordered teardown, then prove that nothing tagged is left", "0 gone, 1 not"),
     "new": ("a folder with the notebooks, params and docs of this installation, to work in", "0 made, 1 not"),
     "open": ("JupyterLab at 00_start_here", "0"),
-    "verify-evidence": ("whether a run's files are as they were signed, and by whose key", "0 they are, 1 not"),
+    "verify-evidence": ("whether a run's files are as they were signed, and by which key", "0 they are, 1 not"),
     "site": ("the book: executed chapters, proof, course and documents, to be read in a browser without a network", "0"),
     "doctor": ("what this machine, this account and these params lack, each with the fix", "0 nothing, 1 something"),
     "papermill": ("papermill in the runbook's environment: NOTEBOOK OUT -p NAME VALUE …", "0 executed, 1 not"),
@@ -206,7 +206,7 @@ def _evidence(verb: Verb) -> None:
     """Add what reads runs."""
     made = verb("verify-evidence", "")
     made.add_argument("run", metavar="RUN", help="a run's folder, such as runs/greg-separated/latest")
-    made.add_argument("params", metavar="PARAMS", nargs="?", help="the deployment whose key it must be (default: as the run names it)")
+    made.add_argument("params", metavar="PARAMS", nargs="?", help="a params file of your own, whose deployment is asked for the key (default: none is)")
     made.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override one key (dotted)")
     site = verb("site", "")
     site.add_argument("runs", nargs="*", metavar="RUN", help="folders of runs (default: the newest of each deployment)")

@@ -122,7 +122,7 @@ def made(deployed: Deployed, *options: str) -> Iterator[Deployed]:
 
 
 def verify_evidence(run: Path, deployed: Deployed | None = None) -> subprocess.CompletedProcess[str]:
-    """`./runbook verify-evidence` on a run, with the deployment to ask, or with the one that the run names."""
+    """`./runbook verify-evidence` on a run, with the deployment to ask, or without one."""
     asked = [deployed.params, *deployed.settings] if deployed else []
     return subprocess.run([sys.executable, "-m", "runbook_cli", "verify-evidence", str(run), *asked], cwd=ROOT, capture_output=True, text=True, timeout=120)
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import resource
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
@@ -153,6 +158,62 @@ def test_a_line_cut_short_is_left_out(journal: Journal) -> None:
     with journal.path.open("a") as file:
         file.write('{"utc": "2026-01-01T00:00:00.000Z", "verb": "ver')
     assert [entry["verb"] for entry in journal.entries()] == ["begin", "apply"]
+
+
+@contextmanager
+def room(size: int) -> Iterator[None]:
+    """No file of this process grows beyond `size` bytes: what does not fit is written in part, and then refused, as by a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["in a run", "with its first row"])
+def test_a_full_disk_is_an_error_and_loses_no_row(journal: Journal, begun: bool) -> None:
+    whole = b""
+    if begun:
+        journal.write("02_install_mysql", "apply")
+        whole = journal.path.read_bytes()
+    with room(len(whole) + 100):
+        for id_ in ("first", "second"):
+            with pytest.raises(OSError, match="File too large"):
+                journal.checked("02_install_mysql", [check(id_)])
+            assert journal.path.read_bytes() == whole, "no half row is left"
+    journal.write("02_install_mysql", "verify")
+    assert [entry["verb"] for entry in journal.entries()] == ["begin", *["apply"][: len(whole)], "check", "check", "verify"]
+    assert manifest.broken_link(journal.path) == 0
+
+
+def test_a_text_that_is_no_unicode_holds_up_no_row(journal: Journal) -> None:
+    journal.write("02_install_mysql", "apply", change="caf\udce9")
+    journal.write("02_install_mysql", "verify")
+    assert [entry.get("change") for entry in journal.entries()[1:]] == ["caf?", ""]
+
+
+def test_a_write_that_takes_a_part_at_a_time_is_ended(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(io.FileIO):
+        def write(self, data: Any) -> int:
+            return super().write(bytes(data)[:7])
+
+    monkeypatch.setattr(journals, "open", lambda path, mode, buffering: Slow(path, mode), raising=False)
+    journal.write("02_install_mysql", "apply", change="x" * 500)
+    assert [entry["verb"] for entry in journal.entries()] == ["begin", "apply"] and manifest.broken_link(journal.path) == 0
+
+
+def test_a_write_that_makes_no_progress_is_an_error(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stuck(io.FileIO):
+        def write(self, _: Any) -> int:
+            return 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journals, "open", lambda path, mode, buffering: Stuck(path, mode), raising=False)
+        with pytest.raises(OSError, match="No space left"):
+            journal.write("02_install_mysql", "apply")
+    journal.write("02_install_mysql", "verify")
+    assert [entry["verb"] for entry in journal.entries()] == ["begin", "apply", "verify"]
 
 
 def test_the_result_has_the_shape_of_the_contract(journal: Journal) -> None:

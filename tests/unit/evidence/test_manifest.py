@@ -14,6 +14,7 @@ import pytest
 from runbook_lib import pki
 from runbook_lib.evidence import manifest, report
 from runbook_lib.evidence.journal import Journal
+from runbook_lib.files import write_whole
 from tests.support.recorded_proof import CHAPTER, recorded
 
 CHANGES = 1000
@@ -94,6 +95,25 @@ def test_what_is_missing_added_or_unsigned_is_named(run: Path, tmp_path: Path, c
     assert any(problem in one for one in found.problems) if problem else not found.signed and not found.problems
 
 
+def test_a_file_that_is_being_written_is_neither_signed_nor_accused(run: Path, tmp_path: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "demo" / run.name
+    shutil.copytree(run, copy)
+    beside: list[str] = []
+
+    def replace(source: Path, target: Path) -> None:
+        monkeypatch.undo()
+        beside.append(source.name)
+        manifest.close(copy, key, "meanwhile")  # as by another process, at the moment before the file is in its place
+        source.replace(target)
+
+    monkeypatch.setattr("os.replace", replace)
+    write_whole(copy / "report.html", (copy / "report.html").read_text())
+    signed = json.loads((copy / "manifest.json").read_text())["files"]
+    assert beside and beside[0] not in signed and len(signed) == 6 and manifest.verify(copy).problems == ()
+    (copy / beside[0]).write_text("half")  # left by a process that was killed
+    assert manifest.verify(copy).problems == ()
+
+
 def test_a_run_signed_again_by_another_key_shows_that_keys_fingerprint(run: Path, tmp_path: Path, key: str) -> None:
     copy = tmp_path / "demo" / run.name
     shutil.copytree(run, copy)
@@ -123,7 +143,7 @@ def test_rows_of_a_journal_that_is_not_closed_are_chained(tmp_path: Path) -> Non
         assert manifest.broken_link(path) in (number - 1, number), "a row was taken out"
 
 
-def test_threads_and_rows_cut_short_leave_one_chain(tmp_path: Path) -> None:
+def test_threads_leave_one_chain(tmp_path: Path) -> None:
     journals = [Journal(tmp_path / "run", {"deployment": "demo"}) for _ in range(3)]
     journals[0].open()
     work = [threading.Thread(target=lambda j=j: [j.write(CHAPTER, "change", change="y" * 70_000) for _ in range(20)]) for j in journals]  # type: ignore[misc]
@@ -131,10 +151,44 @@ def test_threads_and_rows_cut_short_leave_one_chain(tmp_path: Path) -> None:
     [thread.join() for thread in work]
     path = journals[0].path
     assert manifest.broken_link(path) == 0 and len(path.read_bytes().splitlines()) == 61
-    path.write_bytes(path.read_bytes() + b'{"verb": "cut sho')
-    journals[0].write(CHAPTER, "verify")
-    assert [entry["verb"] for entry in journals[0].entries()][-1] == "verify"
-    assert manifest.broken_link(path) == 62, "the row that was cut is no row"
+
+
+@pytest.mark.parametrize(
+    ("rows", "left", "verbs"),
+    [
+        (2, b'{"verb": "cut sho', ["begin", "change", "change", "verify"]),
+        (2, b"\0" * 70_000, ["begin", "change", "change", "verify"]),
+        (2, b'{"verb": "long", "change": "' + b"x" * 200_000, ["begin", "change", "change", "verify"]),
+        (0, b'{"utc": "2030-01-', ["begin", "verify"]),
+        (0, b"", ["begin", "verify"]),
+    ],
+    ids=["half a row", "zeros", "more than a block", "half of the first row", "nothing"],
+)
+def test_what_a_power_failure_left_of_a_row_is_cut_off_and_the_chain_goes_on(tmp_path: Path, rows: int, left: bytes, verbs: list[str]) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    whole = chained(folder, rows).path.read_bytes() if rows else b""
+    (folder / "journal.jsonl").write_bytes(whole + left)
+    journal = Journal(folder, {"deployment": "demo"})  # another process: the one before is gone
+    journal.write(CHAPTER, "verify")
+    assert [entry["verb"] for entry in journal.entries()] == verbs
+    assert journal.path.read_bytes().startswith(whole) and manifest.broken_link(journal.path) == 0
+
+
+def test_a_last_row_that_lacks_only_its_newline_is_kept(tmp_path: Path) -> None:
+    journal = chained(tmp_path / "run", 2)
+    whole = journal.path.read_bytes()
+    journal.path.write_bytes(whole.removesuffix(b"\n"))
+    journal.write(CHAPTER, "verify")
+    assert journal.path.read_bytes().startswith(whole) and manifest.broken_link(journal.path) == 0
+
+
+def test_a_run_that_is_closed_with_half_a_row_in_it_is_not_accused(tmp_path: Path, key: str) -> None:
+    journal = chained(tmp_path / "demo" / "run", 2)
+    journal.path.write_bytes(journal.path.read_bytes() + b'{"verb": "cut sho')
+    journal.signing_key = lambda: key
+    report.finish(journal)
+    assert manifest.verify(journal.folder).problems == ()
 
 
 def test_a_journal_that_is_redacted_later_is_chained_anew(tmp_path: Path) -> None:

@@ -476,3 +476,11 @@ def test_every_option_of_the_lab_s_up_reaches_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(lab.lifecycle, "up", lambda *made: given.update(made=made))
     lab.up(find_lab(), any_network=True)
     assert given["made"][-1] is True
+
+
+@pytest.mark.parametrize("words", [("watch", PARAMS), ("backup", PARAMS)], ids=str)
+def test_airflow_is_offered_to_batches_only_which_a_notebook_can_do(words: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--every", "6h", "--as", "airflow"])
+    assert "choose from" in capsys.readouterr().err
+    assert arguments.parser().parse_args(["batch", "sweep.yaml", "--every", "6h", "--as", "airflow"]).timer == "airflow"

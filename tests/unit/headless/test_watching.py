@@ -312,7 +312,6 @@ WRONG = {
     "--foreground": ("goes with --every", "--every 15m --foreground"),
     "--every 15m --foreground --as cron": ("neither --as nor --json", "--foreground"),
     "--every 45m --as cron": ("cannot say every 45m", "30m or 1h"),
-    "--every 15m --as airflow": ("is no notebook", "--as systemd"),
     "--metrics /nowhere/runbook.prom": ("no such folder", "textfile.directory"),
     "--metrics runbook.txt": ("end with .prom", "runbook.prom"),
     "--mail nobody": ("no address", "ops@example.org"),
