@@ -19,7 +19,7 @@ from runbook_lib.operations.lost_database import lost, refuse_lost_data
 from runbook_lib.roles import machine, mysql
 from runbook_lib.roles.context import Context
 from runbook_lib.tables import Table
-from runbook_lib.topology.databases import databases_of
+from runbook_lib.topology.databases import REGISTRY, databases_of
 from runbook_lib.topology.model import Node
 
 
@@ -101,7 +101,8 @@ class Mysql(Converging):
     def restore(self, *dumps: str, confirm: str = "") -> Table:
         """Replace the content of databases by `dumps` (paths on their host); return a table of them. The present content is dumped first.
 
-        The product's nodes are stopped; run their chapter afterwards to start them. Restore dumps of the same time together.
+        The product's nodes are stopped; run their chapter afterwards to start them. With the registry's database they boot as new nodes on used
+        databases: their search indexes and local databases are of another time. Restore dumps of the same time together.
         Raises RunbookError unless `confirm` is the deployment's name, or when no dump is named.
         """
         d = self.deployment
@@ -111,9 +112,13 @@ class Mysql(Converging):
             raise RunbookError("no dump is named: nothing was stopped or replaced", "restore", "give the paths that deployment.mysql.dump() told")
         with d.writing(), d.journal.attempt(self.name, "restore"):
             context, host = d.context(), d.fleet()[d.topology.db.name]
-            for dump in dumps:
-                mysql.schema_of(database_of(dump), context)  # raises for an unknown database, before anything is stopped
-            startup.stop_all(d.fleet(), context)
+            names = [mysql.schema_of(database_of(dump), context).database.name for dump in dumps]  # raises for an unknown one, before anything is stopped
+            d.record_in_use()  # what comes back is nothing that the next first boot may make anew
+            if REGISTRY.name in names:
+                d.forget_first_boots()  # first: killed here, nodes that still have their mark go on with the databases that are still there
+                startup.forget_first_boots(d.fleet(), context)
+            else:
+                startup.stop_all(d.fleet(), context)
             made = [restore_database(host, dump) for dump in dumps]
             for each in made:
                 d.journal.write(self.name, "restore", host=host.name, key=each.database, change=f"holds {each.dump} again")

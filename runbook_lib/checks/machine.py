@@ -1,4 +1,4 @@
-"""Checks of what every machine has (`roles.machine`): what sshd really does, and how far the role's service is confined."""
+"""Checks of what every machine has: what sshd really does and how far the role's service is confined (`roles.machine`), and a clock that is right."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from runbook_lib.check import Check, answered
+from runbook_lib.check import Check, Status, answered
 from runbook_lib.roles import machine
 from runbook_lib.topology.model import Node
 
@@ -18,16 +18,20 @@ MOST_EXPOSED = 4.0  # of 10 points of systemd-analyze security; 9.6 is a service
 # sshd's own answer (sshd -T): its settings after every file and default. A setting of SSHD that begins with - shows as the names that are left.
 WEAK = re.compile(r"sha1|sha2-nistp|group14-|group-exchange|umac-64|hmac-sha2-(256|512)(,|$)|arcfour|cbc|3des|ecdsa|ssh-rsa|rsa-sha2")
 SPOKEN = {"false": "no", "true": "yes"}
-ASK = 'sshd -T 2>&1; echo "--"; for one in "$@"; do systemd-analyze security --no-pager "$one" 2>&1 | tail -n 1; done'
+ASK = (
+    'sshd -T 2>&1; echo "--"; for one in "$@"; do systemd-analyze security --no-pager "$one" 2>&1 | tail -n 1; done; echo "--"; '
+    "if systemd-detect-virt --quiet --container; then echo container; else timedatectl show -p NTPSynchronized --value 2>&1; fi"
+)
 
 
 def verify_machines(deployment: Session, nodes: Iterable[Node], services: tuple[str, ...], chapter: str) -> list[Check]:
-    """Return two rows per node: sshd is as planned; each of `services` is exposed by at most `MOST_EXPOSED` points."""
+    """Return rows per node: sshd is as planned; each of `services` is exposed by at most `MOST_EXPOSED` points; a time server sets the clock."""
     command = f"sudo -n sh -c {shlex.quote(ASK)} sh {' '.join(services)}"
     said = deployment.fleet().each(lambda host: host.run(command, timeout=120).stdout, [node.name for node in nodes])
     found: list[Check] = []
     for name, text in said.items():
-        sshd, _, exposed = text.partition("--\n")
+        sshd, _, rest = text.partition("--\n")
+        exposed, _, told = rest.partition("--\n")
         wrong = sshd_differences(sshd)
         title = f"{name}: sshd offers nothing weak and no way in by password"
         found.append(answered(f"machine-sshd-{name}", title, not wrong, "as planned", "; ".join(wrong[:4]) or "as planned", name, chapter))
@@ -37,7 +41,22 @@ def verify_machines(deployment: Session, nodes: Iterable[Node], services: tuple[
             confined = all(value is not None and value <= MOST_EXPOSED for value in points.values())
             title = f"{name}: its service has few rights (systemd-analyze security)"
             found.append(answered(f"machine-confined-{name}", title, confined, f"at most {MOST_EXPOSED} of 10", seen, name, chapter))
+        found += clock(name, told.strip(), chapter)
     return found
+
+
+def clock(name: str, told: str, chapter: str) -> list[Check]:
+    """Return the row of a machine's clock, none for a container, such as a machine of the lab: its clock is its host's.
+
+    An assertion is valid for 5 minutes (facts 8.12), and a node's index takes what is newer than the newest that it has (facts 1.4): what a node
+    whose clock is behind writes is not listed by the others. No role installs a time server's client: the cloud images of Debian and Ubuntu run one.
+    """
+    if told == "container":
+        return []
+    status: Status = "pass" if told == "yes" else "fail" if told == "no" else "undecided"
+    why = "not synchronized: `chronyc tracking` or `timedatectl timesync-status` there says why; every machine in EC2 reaches the time server 169.254.169.123"
+    seen = {"yes": "synchronized", "no": why}.get(told, f"timedatectl does not say: {told or 'no answer'}")
+    return [Check(f"machine-clock-{name}", f"{name}: a time server sets its clock", status, "synchronized", seen, name, chapter)]
 
 
 def sshd_differences(text: str) -> list[str]:

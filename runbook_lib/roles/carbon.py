@@ -13,9 +13,9 @@ from runbook_lib.converge.archive import Archive
 from runbook_lib.converge.edits import Edit, TextSet
 from runbook_lib.converge.engine import Stage
 from runbook_lib.converge.keystore import Keystore, Truststore
-from runbook_lib.converge.resources import Directory, Edited, Exec, File, Package, Resource, Unit, User
+from runbook_lib.converge.resources import Absent, Directory, Edited, Exec, File, Package, Resource, Unit, User
 from runbook_lib.pki import certificate_of
-from runbook_lib.roles.carbon_settings import CONF, DATABASE_TRUST, SECURITY, STORE_PASSWORD, clustered, driver_of, home_of
+from runbook_lib.roles.carbon_settings import CONF, DATABASE_TRUST, PACKAGES, SECURITY, STORE_PASSWORD, clustered, driver_of, home_of
 from runbook_lib.roles.context import Context
 from runbook_lib.roles.home import outliving
 from runbook_lib.roles.java import Java, java
@@ -142,7 +142,7 @@ def stages(
     machine = (*map(Package, packages_of(node, ctx.spec)), *runtime.resources, User(ctx.spec.product.user, home))
     hazelcast = (File(f"{home}/{HAZELCAST_FILE}", HAZELCAST.encode(), 0o640, owner),) if clustered(node, ctx) else ()
     private_home = Directory(home, 0o750, owner)  # nobody but the product reads the passwords in its configuration
-    written = (*also, jar, *edited, *hazelcast, *stores)
+    written = (*also, jar, *other_drivers(ctx), *edited, *hazelcast, *stores)
     pack, kept = ctx.pack, outliving(node, ctx, UNIT, written)
     product = (
         Directory(ctx.spec.product.home),
@@ -219,6 +219,18 @@ def running(node: Node, ctx: Context, watched: tuple[str, ...]) -> tuple[Resourc
 def jar_path(ctx: Context) -> str:
     """Return where the JDBC driver's jar must be on a node."""
     return f"{home_of(ctx.spec)}/repository/components/lib/{driver_of(ctx).jar.rpartition('/')[2]}"
+
+
+def other_drivers(ctx: Context) -> tuple[Absent, ...]:
+    """Return that the other driver's jar, which a change of `database.driver` leaves, is gone, and the bundle that the product made of it (golden run 1).
+
+    Another version has the name of the one before, by URL as well, and the product makes the bundle anew at each start (read in the kernel's
+    code); nothing but this takes away the bundle of a jar that is gone. A jar of any other name is the operator's.
+    """
+    target, folder = jar_path(ctx), f"{home_of(ctx.spec)}/repository/components"
+    names = [name for each in PACKAGES.values() if (name := each.jar.rpartition("/")[2]) not in target]
+    bundles = [f"{name.removesuffix('.jar').replace('-', '_')}_1.0.0.jar" for name in names]
+    return tuple(Absent(f"{folder}/{path}") for path in (*(f"lib/{name}" for name in names), *(f"dropins/{bundle}" for bundle in bundles)))
 
 
 def driver_jar(ctx: Context) -> Resource:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
-from runbook_lib.checks.machine import exposure, sshd_differences
+from runbook_lib.checks.machine import exposure, sshd_differences, verify_machines
 from runbook_lib.roles.machine import SSHD
+from runbook_lib.ssh import Completed, Fleet
+from tests.conftest import ROOT
 
 # `sshd -T` of OpenSSH 9.2 on Debian 12 with the planned file, only the settings that it names
 GOOD = """\
@@ -76,3 +81,28 @@ def test_no_answer_is_everything_different() -> None:
 )
 def test_the_exposure_is_read(said: str, points: float | None) -> None:
     assert exposure(said, "nginx.service") == points
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "observed"),
+    [
+        ("yes\n", "pass", "synchronized"),
+        ("no\n", "fail", "169.254.169.123"),  # where to look, and the time server that every machine in EC2 can reach
+        ("Failed to connect to bus: Host is down\n", "undecided", "Host is down"),
+        ("", "undecided", "no answer"),
+        ("container\n", None, ""),  # its clock is its host's
+    ],
+)
+def test_a_machine_whose_clock_no_time_server_sets_is_named(said: str, status: str | None, observed: str) -> None:
+    host = SimpleNamespace(name="db-1", run=lambda *_, **__: Completed(0, f"{GOOD}--\n→ Overall exposure level for nginx.service: 2.7 OK\n--\n{said}", ""))
+    deployment: Any = SimpleNamespace(fleet=lambda: Fleet({"db-1": host}))  # type: ignore[dict-item]
+    node: Any = SimpleNamespace(name="db-1")
+    rows = {row.id: row for row in verify_machines(deployment, [node], ("nginx.service",), "02_install_mysql")}
+    assert [row.status for id, row in rows.items() if id != "machine-clock-db-1"] == ["pass", "pass"]
+    clock = rows.get("machine-clock-db-1")
+    assert (clock.status if clock else None) == status and observed in (clock.observed if clock else "")
+
+
+def test_every_check_of_a_machine_is_described() -> None:
+    text = (ROOT / "docs/checks.md").read_text(encoding="utf-8")
+    assert [name for name in ("sshd", "confined", "clock") if f"| `machine-{name}-<node>` |" not in text] == []

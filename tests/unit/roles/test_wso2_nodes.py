@@ -19,7 +19,7 @@ from lxml import etree
 from runbook_lib.converge import edits
 from runbook_lib.converge.engine import Stage
 from runbook_lib.converge.keystore import Truststore
-from runbook_lib.converge.resources import Edited, Exec, Resource, Unit, sha256
+from runbook_lib.converge.resources import Absent, Edited, Exec, Resource, Unit, sha256
 from runbook_lib.errors import RunbookError
 from runbook_lib.roles import appserver, carbon, carbon_settings, greg
 from runbook_lib.roles.context import Context, Download
@@ -28,6 +28,7 @@ from runbook_lib.topology.databases import REGISTRY
 from runbook_lib.topology.packages import packages_of
 from tests.conftest import ProductFiles
 from tests.fakes import context_with_keys
+from tests.support.local_host import LocalHost, converged, planned
 
 TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
 ROWS = [(pattern, node, row["file"], row["read"], row["is"]) for pattern, nodes in TABLE.items() for node, rows in nodes.items() for row in rows]
@@ -121,7 +122,7 @@ def test_the_other_application_goes_and_keys_differ_as_the_hardening_says(harden
     pems = set()
     for node, removed in REMOVED[hardening].items():
         found = resources(node, ctx)
-        assert {key.rpartition("/")[2] for key in found if key.startswith("no ")} == removed
+        assert {key.rpartition("/")[2] for key in found if key.startswith(f"no {apps}/")} == removed
         assert not any(key.startswith(f"settings in {apps}/{app}/") for key in found for app in removed)
         assert f"no {apps}/sso" not in found
         pems.add(found[f"keystore {carbon.home_of(ctx.spec)}/{carbon.SECURITY}/wso2carbon.jks"].pem)  # type: ignore[attr-defined]
@@ -271,6 +272,35 @@ def test_a_driver_by_url_is_fetched_and_found_by_the_checksum_that_the_jar_has(s
     assert subprocess.run(["sh", "-c", check]).returncode, "it is not there"
     subprocess.run(["sh", "-euc", fetch], input=found.stdin.encode(), check=True)
     assert subprocess.run(["sh", "-c", check]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("driver", "kept", "goes"),
+    [
+        ({"package": "libmysql-java"}, "mysql-connector-java", "mariadb-java-client"),
+        ({"package": "libmariadb-java"}, "mariadb-java-client", "mysql-connector-java"),
+        ({"url": "https://example.com/mysql-connector-java-5.1.49.jar", "sha256": "ef" * 32}, "mysql-connector-java", "mariadb-java-client"),
+        ({"url": "https://example.com/mariadb-java-client-2.7.12.jar", "sha256": "ef" * 32}, "mariadb-java-client", "mysql-connector-java"),
+    ],
+)
+def test_another_driver_takes_the_place_of_the_one_before_and_what_the_operator_put_there_stays(tmp_path: Path, driver: dict, kept: str, goes: str) -> None:
+    ctx = context_with_keys("greg-single", database={"driver": driver})
+    home, components = carbon.home_of(ctx.spec), tmp_path / "repository/components"
+    jars = {f"{place}/{name.replace('-', '_') + '_1.0.0' if place == 'dropins' else name}.jar" for name in (kept, goes, "mine") for place in ("lib", "dropins")}
+    for jar in jars:
+        (components / jar).parent.mkdir(parents=True, exist_ok=True)
+        (components / jar).touch()
+    absent = [
+        replace(one, path=one.path.replace(home, str(tmp_path))) for one in resources("greg-1", ctx).values() if isinstance(one, Absent) and ".jar" in one.path
+    ]
+    host = LocalHost("greg-1", {})
+    assert {p.change.key.rpartition("/")[2] for p in planned(host, *absent).pending} == {f"{goes}.jar", f"{goes.replace('-', '_')}_1.0.0.jar"}
+    converged(host, *absent)
+    assert {str(path.relative_to(components)) for path in components.glob("*/*.jar")} == {
+        jar for jar in jars if goes.replace("-", "_") not in jar.replace("-", "_")
+    }
+    assert not planned(host, *absent)
+    assert f"{home}/repository/components/lib/{kept}.jar" in resources("greg-1", replace(ctx, booted=frozenset({"greg-1"})))[f"unit {carbon.UNIT}"].watches  # type: ignore[attr-defined]
 
 
 def test_an_unknown_driver_package_is_an_error_that_names_the_key() -> None:
