@@ -46,7 +46,7 @@ exit 3
 # The line that the product logs at the end of a deployment, for awk. A Carbon application is named there by what its artifacts.xml calls it, so
 # that line counts behind the one with the file's name, with which the deployment only begins (facts 3.6).
 LOGGED = {
-    ".war": """index($0, "Deployed webapp: ") && index($0, "File[" path "]") { done = 1 }""",
+    ".war": """index($0, "Deployed webapp") && index($0, "File[" path "]") { done = 1 }""",
     ".aar": """index($0, "Deploying Web service: " name " - ") { done = 1 }""",
     ".car": """index($0, "Deploying Carbon Application : ") { ours = index($0, " " name "...") }
 ours && index($0, "Successfully Deployed Carbon Application : ") { done = 1 }""",
