@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 
 from runbook_lib.check import Check, CheckTable, Status, answered
 from runbook_lib.checks.membership import INTERESTING, START, rows
+from runbook_lib.checks.product_nodes import HTTPS_PORT, signs_in
+from runbook_lib.checks.secrets.user_store import SERVICE
 from runbook_lib.errors import HostError
+from runbook_lib.launch.secrets import ADMIN_PASSWORD
 from runbook_lib.operations.demo_app import NAME
 from runbook_lib.operations.demo_app import PATH as PROBE
 from runbook_lib.operations.deploy_archive import FOLDERS
@@ -29,11 +32,10 @@ if TYPE_CHECKING:
     from runbook_lib.topology.model import Node
 
 CHAPTER = {"as": "06_verify_as_cluster", "greg": "07_verify_sso_separation"}
-HTTPS_PORT = 9443  # the product's port; there is no port offset because each node has a host of its own (facts 1.1)
 MOST_VISITORS = 200  # a node that none of so many new visitors reached is taken to get no requests
 REPEATS = 10
 DEMONSTRATION = f"webapps/{NAME}"
-SERVICES = ("/services/RemoteUserStoreManagerService", "/services/UserAdmin", "/services/ServerAdmin")
+SERVICES = (SERVICE, "/services/UserAdmin", "/services/ServerAdmin")
 
 
 def verify_cluster(deployment: Session, quiet: bool = False) -> CheckTable:
@@ -199,35 +201,44 @@ def shut(front: Front, deployment: Session) -> list[Check]:
     """
     visitor, login = front.visitor(), "/carbon/admin/login.jsp"
     title = "The worker host has no console"
-    table = [_refused("cluster-console-worker-host", title, visitor, front.url("as", login), by_nginx=True)]
+    table = [_refused("cluster-console-worker-host", title, visitor, front.url("as", login))]
     for number, path in enumerate(SERVICES, 1):
         id_, title = f"cluster-services-worker-host-{number}", "The worker host has no administration services"
-        table.append(_refused(id_, title, visitor, front.url("as", path), by_nginx=True))
+        table.append(_refused(id_, title, visitor, front.url("as", path)))
     table.append(_console(visitor, front.url("mgt", login)))
     title = "The manager host is shut to the rest of the subnet"
     inside = front.neighbour()
-    table.append(_refused("cluster-console-neighbour", title, inside, front.url("mgt", login), by_nginx=True))
+    table.append(_refused("cluster-console-neighbour", title, inside, front.url("mgt", login)))
+    password = deployment.vault.get(ADMIN_PASSWORD)
     for node in deployment.topology.of("as-worker"):
-        own = Client({node.address: node.address}, None, through(deployment.fleet()[node.name]))
-        url = f"https://{node.address}:{HTTPS_PORT}{SERVICES[0]}"
-        table.append(_refused(f"cluster-services-{node.name}", f"{node.name} refuses administration services", own, url))
+        table.append(_refused_by_worker(node, signs_in(deployment.fleet()[node.name], node.address, password)))
     return table
 
 
-def _refused(id: str, title: str, visitor: Client, url: str, by_nginx: bool = False) -> Check:
-    """Return the check that a request is refused (facts 3.7); undecided when there is no response.
-
-    With `by_nginx` only a 403 or 404 page of Nginx counts as refused, otherwise a 403.
-    """
+def _refused(id: str, title: str, visitor: Client, url: str) -> Check:
+    """Return the check that Nginx refuses a request with a 403 or 404 page of its own; undecided when there is no response."""
     status: Status
     try:
         answer = visitor.request("POST" if "/services/" in url else "GET", url, data=b"")
         nginx = "<center>nginx" in answer.text
-        refused = answer.status in (403, 404) and nginx if by_nginx else answer.status == 403
+        refused = answer.status in (403, 404) and nginx
         status, seen = ("pass" if refused else "fail"), f"{answer.status} {'by Nginx' if nginx else 'by the product'}"
     except OSError as error:
         status, seen = "undecided", str(error)
     return Check(id, title, status, "refused", seen, url, CHAPTER["as"])
+
+
+def _refused_by_worker(node: Node, code: int | None) -> Check:
+    """Return the check that a worker refuses the administrator with 403, by the status of his question to the user store (facts 3.7).
+
+    Only he gets that far: the product refuses everybody else, on a manager too, before it looks whether it is a worker.
+    """
+    status: Status = "pass" if code == 403 else "undecided" if code in (None, 401) else "fail"
+    seen = "no answer" if code is None else f"{code} by the product"
+    if code == 401:
+        seen += ", which does not take the administrator's password in Parameter Store: the check administrator-as of chapter 03 says what to do"
+    url = f"https://{node.address}:{HTTPS_PORT}{SERVICE}"
+    return Check(f"cluster-services-{node.name}", f"{node.name} refuses administration services", status, "refused", seen, url, CHAPTER["as"])
 
 
 def _console(visitor: Client, url: str) -> Check:

@@ -60,7 +60,7 @@ def verify_nodes(deployment: Session, chapter: str, quiet: bool = False) -> Chec
     seen = ", ".join(twice[:3]) or "none"
     rows.append(answered("registry-duplicates", "No registry resource stands twice at one path", not twice, "none", seen, database.name, chapter))
     locked = registry.is_locked(database)
-    seen = "locked" if locked else "unlocked"
+    seen = f"locked, and every start waits: {registry.how_to_free(database.name)}" if locked else "unlocked"
     rows.append(answered("registry-lock", "No node left its start-up lock behind", not locked, "unlocked", seen, database.name, chapter))
     if not missing and not quiet:
         rows += _administrator(d, context, chapter)

@@ -43,17 +43,29 @@ while [ $left -gt 0 ]; do
 done
 exit 3
 """
-# Ends when the archive is here and the product logged its deployment behind byte `at` of its log.
+# The line that the product logs at the end of a deployment, for awk. A Carbon application is named there by what its artifacts.xml calls it, so
+# that line counts behind the one with the file's name, with which the deployment only begins (facts 3.6).
+LOGGED = {
+    ".war": """index($0, "Deployed webapp") && index($0, "File[" path "]") { done = 1 }""",
+    ".aar": """index($0, "Deploying Web service: " name " - ") { done = 1 }""",
+    ".car": """index($0, "Deploying Carbon Application : ") { ours = index($0, " " name "...") }
+ours && index($0, "Successfully Deployed Carbon Application : ") { done = 1 }""",
+}
+# Ends when the archive is here and the product logged its deployment behind what stood in its log before.
 ARRIVE = """set -eu
+at={at} inode={inode}
+since() (
+{since}
+)
 left={tries}
 while [ $left -gt 0 ]; do
   if [ "$(sha256sum < {target} 2>/dev/null | cut -d' ' -f1)" = {sha256} ]; then
-    tail -c +$(({at} + 1)) {log} | grep -F {file} | grep -q {words} && exit 0
+    since | awk -v name={name} -v path={target} {deployed}' END {{ exit !done }}' && exit 0
     here=yes
   fi
   left=$((left - 1)); sleep 0.5
 done
-tail -c +$(({at} + 1)) {log} | grep -F {name} | tail -5
+since | grep -F {name} | tail -5
 [ "${{here:-no}}" = yes ] && exit 4
 exit 3
 """
@@ -108,7 +120,7 @@ def deploy(fleet: Fleet, ctx: Context, archive: str | Path, progress: Progress |
     if set(here.values()) == {digest}:
         return Deployed(path.name, dict.fromkeys(names, 0.0), changed=False)
     log = f"{carbon.home_of(ctx.spec)}/{carbon.LOG}"
-    sizes = fleet.each(lambda host: host.run(f"sudo -n sh -c 'wc -c < {log}'").stdout.strip() or "0", names)
+    before = fleet.each(lambda host: host.run(f"sudo -n stat -c '%s %i' {log}").stdout.strip() or "0 0", names)
     began = time.monotonic()
     if here[manager] != digest:
         _put(fleet[manager], ctx, data, target, digest)
@@ -116,7 +128,7 @@ def deploy(fleet: Fleet, ctx: Context, archive: str | Path, progress: Progress |
         _pull_now(fleet, ctx)
 
     def follow(host: Host) -> float:
-        _arrive(host, target, digest, log, sizes[host.name], seconds)
+        _arrive(host, ctx, target, digest, before[host.name], seconds)
         _report(progress, host.name, f"{path.name} is deployed")
         return time.monotonic() - began
 
@@ -222,13 +234,16 @@ def _put(host: Host, ctx: Context, data: bytes, target: str, digest: str) -> Non
         )
 
 
-def _arrive(host: Host, target: str, digest: str, log: str, at: str, seconds: float) -> None:
-    """Wait until the host has the archive and its log, from byte `at` on, reports the deployment. Raises HostError after `seconds`."""
+def _arrive(host: Host, ctx: Context, target: str, digest: str, before: str, seconds: float) -> None:
+    """Wait until the host has the archive and its log reports the deployment. Raises HostError after `seconds`.
+
+    `before`: size and inode of the log before the archive came. At midnight the product renames its log and begins a new one.
+    """
     name = Path(target).name
+    at, inode = before.split()
     script = ARRIVE.format(
-        tries=int(seconds * 2), target=shlex.quote(target), sha256=digest, at=at, log=log, name=shlex.quote(name),
-        file=shlex.quote(f"File[{target}]" if name.endswith(".war") else name),
-        words=shlex.quote("Deployed webapp" if name.endswith(".war") else "."),
+        tries=int(seconds * 2), target=shlex.quote(target), sha256=digest, at=at, inode=inode, since=carbon.log_since(ctx.spec), name=shlex.quote(name),
+        deployed=shlex.quote(LOGGED[Path(target).suffix]),
     )  # fmt: skip
     done = host.run("sudo -n sh", script.encode(), timeout=seconds + 60)
     if done.rc == 3:
@@ -239,9 +254,9 @@ def _arrive(host: Host, target: str, digest: str, log: str, at: str, seconds: fl
         )
     if done.rc:
         raise HostError(
-            f"{host.name} has {name} but did not deploy it within {seconds:.0f} s\n{done.stdout.strip()}",
-            f"{host.name}: {log}",
-            "the application's own error stands in that log",
+            f"{host.name} has {name} but did not log its deployment within {seconds:.0f} s\n{done.stdout.strip()}",
+            f"{host.name}: {carbon.home_of(ctx.spec)}/{carbon.LOG}",
+            "the application's own error stands in that log; mend it and deploy again",
         )
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from runbook_lib.errors import HostError
+from runbook_lib.roles import carbon
 from runbook_lib.ssh import Host
 from runbook_lib.topology.databases import REGISTRY, USER
 
+FREE = f"UPDATE {REGISTRY.name}.REG_CLUSTER_LOCK SET REG_LOCK_STATUS = 'UNLOCKED' WHERE REG_LOCK_NAME = 'INITIALIZE';"
 # As root over the server's socket, statements on stdin; MariaDB's client has a name of its own.
 CLIENT = "exec sudo -n sh -c 'exec $(command -v mariadb || command -v mysql) --no-defaults --user=root --protocol=socket --batch --skip-column-names'"
 
@@ -71,7 +73,12 @@ def is_locked(database: Host) -> bool:
 
 def free_lock(database: Host) -> None:
     """Release the initialisation lock that a dead node left. Call it only while no node is starting."""
-    ask(
-        database,
-        f"UPDATE {REGISTRY.name}.REG_CLUSTER_LOCK SET REG_LOCK_STATUS = 'UNLOCKED' WHERE REG_LOCK_NAME = 'INITIALIZE';",
+    ask(database, FREE)
+
+
+def how_to_free(database: str) -> str:
+    """Return what a person does about a lock that is left, in words: only he knows that no node is starting."""
+    return (
+        f"when no node is starting (`sudo systemctl stop {carbon.UNIT}` on one that hangs), send on {database} in `sudo mysql` or `sudo mariadb`: "
+        f"{FREE} Then run this chapter again"
     )

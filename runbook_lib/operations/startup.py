@@ -153,7 +153,7 @@ def start(
         ) from error
     if "ready" in result:
         return Started(name, result["ready"], round(asked - began + result["seconds"], 1))
-    raise _start_error(node, result, done.stderr, f"{home}/{carbon.LOG}")
+    raise _start_error(node, result, done.stderr, f"{home}/{carbon.LOG}", ctx.topology.db.name)
 
 
 @cache
@@ -163,8 +163,11 @@ def _program() -> bytes:
     return b"%d\n" % len(source) + source
 
 
-def _start_error(node: Node, result: dict, stderr: str, log: str) -> HostError:
-    """Return the error for a start that did not end with the ready line; `result` is the last message of the watching program."""
+def _start_error(node: Node, result: dict, stderr: str, log: str, database: str) -> HostError:
+    """Return the error for a start that did not end with the ready line; `result` is the last message of the watching program.
+
+    `database`: the name of the machine with the registry's database.
+    """
     where = f"{node.name}: {log}"
     log_lines = [line for line in result.get("log", []) if not line.startswith("\t")]  # without the frames of Java's stack
     tail = redactor.redact("\n".join(log_lines[-12:]))
@@ -192,8 +195,8 @@ def _start_error(node: Node, result: dict, stderr: str, log: str) -> HostError:
         return HostError(
             f"{node.name} did not say that it is started within {result['silent']} s\n{tail}",
             where,
-            "a lock left in REG_CLUSTER_LOCK makes every start wait without a word (facts 2.4): the verification "
-            "shows it; else raise timeouts.first_boot or timeouts.boot",
+            "a lock left in REG_CLUSTER_LOCK makes every start wait without a word (facts 2.4); the check registry-lock shows it. If it is locked: "
+            f"{registry.how_to_free(database)}. Else raise timeouts.first_boot or timeouts.boot",
         )  # fmt: skip
     return HostError(f"{node.name}: the start was not followed to its end\n{stderr[-1000:]}", where, "run the chapter again")
 

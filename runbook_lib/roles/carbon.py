@@ -46,9 +46,9 @@ HEAP = r"^\s*-Xms\S+ -Xmx(\S+)"  # in that script, once
 LOG = "repository/logs/wso2carbon.log"
 LOG_START = "/run/wso2carbon/log-start"  # size and inode of the log before the present start
 
-# The file that had the noted inode, those of the days after it, and today's, without what stood there before.
-SINCE_START = """\
-read at inode < {note}; log={home}/{log}
+# The file that had the inode, those of the days after it, and today's, without what stood there before.
+SINCE = """\
+log={home}/{log}
 first=$(find {home}/repository/logs -maxdepth 1 -name "wso2carbon.log.*" -inum "${{inode:-0}}" 2>/dev/null)
 days=$(ls $log.* 2>/dev/null | sed -n "\\|^$first$|,\\$p")
 [ "$at" -le "$(cat $days $log | wc -c)" ] || at=0; cat $days $log | tail -c +$((at + 1))"""
@@ -172,7 +172,12 @@ def log_of_this_start(spec: Spec) -> str:
     It holds for every way of starting and over any number of midnights: at midnight the product renames its log with the
     date as suffix and opens a new one.
     """
-    return SINCE_START.format(note=LOG_START, home=home_of(spec), log=LOG)
+    return f"read at inode < {LOG_START}; {log_since(spec)}"
+
+
+def log_since(spec: Spec) -> str:
+    """Return the same for what was logged since the log had the size `$at` and the inode `$inode`; that the script before it sets."""
+    return SINCE.format(home=home_of(spec), log=LOG)
 
 
 def owner_of(spec: Spec) -> str:

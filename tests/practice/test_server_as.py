@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx2
 import pytest
 from wso2_practice.build import probe_war
 
+from runbook_lib.checks.secrets.user_store import SERVICE
 from runbook_lib.operations import demo_app
-from tests.support.practice_nodes import Node, Nodes, returned, sign_in, soap
+from tests.support.practice_nodes import SOAP, Node, Nodes, returned, sign_in, soap
 
 WEBAPPS = "repository/deployment/server/webapps"
 JSP = '<%@ page session="true" %><%= application.getContextPath() %> says ${1 + 1} and VERSION'
@@ -65,6 +67,19 @@ def test_worker_has_neither_and_serves_applications(worker: Node) -> None:
     assert soap(worker, "listUsers", filter="*", maxItemLimit="10").status_code == 403
     assert "Invoking admin services on worker node is forbidden" in worker.log()
     assert "Mgt Console URL" not in worker.log()
+
+
+STRANGERS: dict[str, tuple[dict[str, Any], int]] = {
+    "nobody": ({"content": SOAP.format(op="listUsers", fields="")}, 401),
+    "a wrong password": ({"content": SOAP.format(op="listUsers", fields=""), "auth": ("admin", "wrong")}, 401),
+    "the administrator, with no message": ({"auth": ("admin", "admin")}, 500),
+}
+
+
+@pytest.mark.parametrize(("request_", "status"), STRANGERS.values(), ids=STRANGERS)
+def test_a_worker_refuses_as_one_only_what_names_an_operation_and_comes_from_somebody_who_may_ask(worker: Node, request_: dict[str, Any], status: int) -> None:
+    with worker.client() as client:
+        assert client.post(SERVICE, headers={"SOAPAction": "urn:listUsers", "Content-Type": "text/xml"}, **request_).status_code == status
 
 
 def test_a_session_counts_on_its_node_and_starts_anew_elsewhere(manager: Node, worker: Node) -> None:

@@ -38,9 +38,6 @@ public final class AdminServices extends Surface {
             throws IOException, SQLException {
         if (!path.equals("/services/RemoteUserStoreManagerService")) {
             Page.send(response, 500, "Error 500", "<p>No such service here.</p>");
-        } else if (node.settings().worker) {
-            Log.error(HANDLER + "AuthorizationHandler", "Invoking admin services on worker node is forbidden...");
-            Page.send(response, 403, "Error 403", "<p>Invoking admin services on worker node is forbidden</p>");
         } else if (String.valueOf(request.getQueryString()).matches("(?i)(wsdl2?|xsd)\\b.*")) {
             Page.send(response, 403, "Error 403", "<p>The descriptions of admin services are hidden.</p>");
         } else if (!administrator(request)) {
@@ -75,6 +72,12 @@ public final class AdminServices extends Surface {
         try {
             Element operation = (Element) Xml.first(Xml.parse(body).getDocumentElement(), "Body").getElementsByTagNameNS(
                     NAMESPACE, "*").item(0);
+            // The product asks last whether it is a worker: behind the operation and who sends it (handlers of OpPhase).
+            if (operation != null && node.settings().worker) {
+                Log.error(HANDLER + "AuthorizationHandler", "Invoking admin services on worker node is forbidden...");
+                Page.send(response, 403, "Error 403", "<p>Invoking admin services on worker node is forbidden</p>");
+                return;
+            }
             List<String> values = perform(operation);
             if (values == null) {
                 response.setStatus(202); // operations without a result are in-only
