@@ -55,7 +55,7 @@ def lines(path: Path) -> list[Entry]:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # not splitlines(), which also ends a line at U+0085, U+2028 and U+2029: JSON writes them as they are
         try:
             found.append(json.loads(line))
         except ValueError:
