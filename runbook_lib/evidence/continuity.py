@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.evidence.runs import Entry, applied, chapters_seen, read, statement_of, summarise
+from runbook_lib.evidence.runs import Entry, applied, chapters_seen, read, statement_of, summarise, tells
 from runbook_lib.evidence.statement import Statement
 from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.patterns import PATTERNS
@@ -69,8 +69,8 @@ def standing(folder: Path) -> list[Standing]:
             if name not in found:
                 continue
             left_out = any(entry.get("skipped") and entry.get("chapter") == name for entry in entries)
-            if left_out and found[name].ok:
-                continue  # it holds since the earlier run, which has the notebook
+            if (left_out and found[name].ok) or (found[name].run and not tells(name, entries)):
+                continue  # it holds, or does not, since the earlier run, which has the notebook
             utc = max(entry["utc"] for entry in entries if entry.get("chapter") == name)
             found[name] = replace(found[name], ok=chapter["ok"], utc=utc, run=run.name, applied=name in changed)
         for path in run.glob("*.ipynb"):

@@ -18,6 +18,7 @@ SCHEMA = 1
 FIRST_BOOT, PICTURE = "first boot", "picture"
 QUIET = ("plan", "observed", PICTURE)  # the verbs that change and verify nothing
 CHANGES = ("apply", "recreate", "restore")  # the verbs after which a chapter is to be verified
+PROOFS = ("verify", "verdict", "failover", "disaster", "destroy")  # the verbs that verify a chapter; the first two alone chapter 07
 PROVEN_APART = ("rotate", "restore", "disaster")  # the verbs whose changes have proofs of their own, or bring back what was there
 Entry = dict[str, Any]
 # Each report compares its run with all others, whose journals change no more: by path their size and time, and their lines.
@@ -197,15 +198,16 @@ def applied(entries: list[Entry]) -> set[str]:
 
 
 def _chapter(name: str, entries: list[Entry], unverified: bool) -> dict[str, Any]:
-    """Return a chapter's entry of `result.json`. `ok` is what the runner wrote; without a runner, whether the newest attempt of each verb succeeded.
+    """Return a chapter's entry of `result.json`. `ok` is what the runner wrote; without a runner, whether it was proven and the newest attempt of each verb
+    succeeded.
 
     `unverified`: it was changed after its last verification, or without one.
     """
     mine = [entry for entry in entries if entry.get("chapter") == name]
-    decisive = (*CHANGES, "verify", "prove", "verdict", "works", "failover", "disaster", "browser", "walk_pages", "rotate", "destroy")
+    decisive = (*CHANGES, *PROOFS, "prove", "works", "browser", "walk_pages", "rotate")
     newest = {entry["verb"]: entry for entry in mine if entry["verb"] in decisive}
     whole = [entry for entry in mine if entry["verb"] == "chapter"]
-    ok = whole[-1]["ok"] if whole else bool(newest) and all(entry["ok"] for entry in newest.values()) and not unverified
+    ok = whole[-1]["ok"] if whole else not newest.keys().isdisjoint(_proofs(name)) and all(entry["ok"] for entry in newest.values()) and not unverified
     spent = whole[-1]["seconds"] if whole else sum(e["seconds"] for e in mine if e["verb"] not in ("check", "change", "verdict"))
     return {
         "name": name,
@@ -213,6 +215,16 @@ def _chapter(name: str, entries: list[Entry], unverified: bool) -> dict[str, Any
         "seconds": round(spent, 1),
         "changed": sum(entry["verb"] == "change" for entry in mine),
     }
+
+
+def tells(name: str, entries: Sequence[Entry]) -> bool:
+    """Return whether a run says how a chapter stands: it was executed, changed or proven, or something failed. A walk in a browser alone does not."""
+    mine = [entry for entry in entries if entry.get("chapter") == name and entry["verb"] not in (*QUIET, "check")]
+    return any(entry["verb"] in ("chapter", "change", *CHANGES, *_proofs(name)) or not entry["ok"] for entry in mine)
+
+
+def _proofs(name: str) -> tuple[str, ...]:
+    return PROOFS[:2] if name.startswith("07") else PROOFS
 
 
 def proven(folder: Path) -> set[str]:

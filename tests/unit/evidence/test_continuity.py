@@ -138,6 +138,38 @@ def test_a_chapter_is_verified_only_when_it_was_not_changed_since(tmp_path: Path
     assert newest == dict.fromkeys(CHAPTERS, "✔ verified") | states
 
 
+BY_HAND = {  # a verb by hand, and whether it verifies the chapter; None: it says nothing of it
+    **{f"07 {verb}": (CHAPTERS[4], verb, True, None) for verb in ("works", "browser", "walk_pages", "prove", "failover")},
+    **{f"07 {verb}": (CHAPTERS[4], verb, True, True) for verb in ("verify", "verdict")},
+    "07 walk_pages failed": (CHAPTERS[4], "walk_pages", False, False),
+    "04 verify": (NODES, "verify", True, True),
+    "04 deploy": (NODES, "deploy", True, None),
+    "02 dump": (DATABASE, "dump", True, None),
+    "01 change": (CHAPTERS[0], "change", True, False),
+}
+
+
+@pytest.mark.parametrize(("chapter", "verb", "ended", "verifies"), BY_HAND.values(), ids=BY_HAND)
+@pytest.mark.parametrize("before", [True, False], ids=["verified before", "red before"])
+def test_a_chapter_by_hand_is_verified_by_a_proof_only_and_without_one_stays_as_it_was(
+    tmp_path: Path, chapter: str, verb: str, ended: bool, verifies: bool | None, before: bool
+) -> None:
+    first = a_run(tmp_path, "1", *CHAPTERS, failed="" if before else chapter)
+    journal = Journal(tmp_path / "greg-separated" / "20260102T000000Z", HEAD)
+    journal.write(chapter, verb, ok=ended)
+    result = report.finish(journal)
+    assert [(each["name"], each["ok"]) for each in result["chapters"]] == [(chapter, bool(verifies))]
+    newest = next(row for row in continuity.standing(journal.folder) if row.chapter == chapter)
+    assert (newest.ok, newest.run) == ((before, first.name) if verifies is None else (verifies, journal.folder.name))
+
+
+@pytest.mark.parametrize(("chapter", "verb"), [("06_verify_as_cluster", "failover"), ("08_second_day", "disaster"), ("99_tear_down", "destroy")])
+def test_a_drill_and_a_teardown_prove_their_chapters(tmp_path: Path, chapter: str, verb: str) -> None:
+    journal = Journal(tmp_path / "as" / "20260102T000000Z", {"deployment": "as", "pattern": "as-cluster"})
+    journal.write(chapter, verb)
+    assert [(each["name"], each["ok"]) for each in report.finish(journal)["chapters"]] == [(chapter, True)]
+
+
 def test_the_newest_state_of_every_chapter_comes_with_its_run_time_and_notebook(tmp_path: Path) -> None:
     a_run(tmp_path, "1", *CHAPTERS, verdict="separated")
     second = a_run(tmp_path, "2", "04_configure_greg_nodes", failed="04_configure_greg_nodes", skipped=CHAPTERS[:2])
