@@ -86,14 +86,15 @@ def summarise(entries: list[Entry]) -> dict[str, Any]:
     head = next((entry for entry in entries if entry["verb"] == "begin"), {})
     work, changed = _work_of(entries), applied(entries)
     found = statement_of(entries)
-    proof = next((entry["chapter"] for entry in reversed(entries) if entry["verb"] == "verdict"), "") if found.outdated else ""
+    stood = statement_of([entry for entry in entries if entry["verb"] != "destroy"])  # who proved and then tore down did all that was asked
+    proof = next((entry["chapter"] for entry in reversed(entries) if entry["verb"] == "verdict"), "") if stood.outdated else ""
     chapters = [_chapter(name, entries, name in changed or name == proof) for name in chapters_seen(entries)]
     ended = max((place for place, entry in enumerate(entries, 1) if entry["verb"] == "chapter" or entry is work), default=0)
     on_the_way = changed - {entry.get("chapter") for entry in entries[ended:]}  # by what was asked for, which is another chapter or the run's own work
     verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
     fields = ("id", "title", "status", "expected", "observed", "where", "chapter", "kind", "state")
     checks = checks_of(entries)
-    decided = found.expected if head.get("expect") and any(c["name"].startswith("07") for c in chapters) else True
+    decided = stood.expected if head.get("expect") and any(c["name"].startswith("07") for c in chapters) else True
     origin = provenance.of_run(entries)
     return {
         "environment": origin["environment"],
@@ -120,31 +121,34 @@ def result_of(folder: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def statement_of(entries: list[Entry]) -> Statement:
+def statement_of(entries: list[Entry], later: Sequence[Entry] = ()) -> Statement:
     """Return what the newest proof of a journal found. A walk in the browser that got through where no attempt did leaves it undecided.
 
-    What was changed or tried after it makes it outdated.
+    What was changed or tried after it makes it outdated, in its run or in the deployment's runs after that, whose lines are `later`.
     """
     at = max((place for place, entry in enumerate(entries) if entry["verb"] == "verdict"), default=None)
     expect = next((entry.get("expect") or "" for entry in entries if entry["verb"] == "begin"), "")
     if at is None:
         return Statement("", 0, expect, False)
-    verdict, later = entries[at], entries[at + 1 :]
+    verdict = entries[at]
     count = tally(checks_of(entries).values())
     kind = verdict.get("kind", "")
     if kind == "separated" and count.browser_leaks:
         kind = "undecided"
-    outdated = _outdated(verdict, later)
+    outdated = _outdated(verdict, [*entries[at + 1 :], *later])
     return Statement(kind, count.ways, expect, verdict["ok"] and kind != "undecided" and not outdated, outdated)
 
 
 def _outdated(verdict: Entry, later: list[Entry]) -> str:
     """Return what came after a proof that makes it say nothing of the system now; "" when nothing did.
 
-    That is another proof that came to no verdict, or a change of a chapter before the proof's. A rotation, a restore and a disaster drill that
+    That is a teardown, another proof that came to no verdict, or a change of a chapter before the proof's. A rotation, a restore and a disaster drill that
     ended well have proven what they changed: the line of each, written at its end, says for how long it worked.
     """
-    if again := next((entry for entry in reversed(later) if entry["verb"] == "prove"), None):
+    if gone := next((entry for entry in reversed(later) if entry["verb"] == "destroy"), None):
+        return f"proven before the teardown at {gone['utc']}"
+    again = next((entry for entry in reversed(later) if entry["verb"] in ("prove", "verdict")), None)  # that of another design came to one
+    if again and again["verb"] == "prove":
         return f"proven at {verdict['utc']}, and another proof came to no verdict at {again['utc']}; prove again"
     apart = [(_time(entry) - timedelta(seconds=entry.get("seconds", 0)), _time(entry)) for entry in later if entry["verb"] in PROVEN_APART and entry["ok"]]
     for entry in reversed(later):

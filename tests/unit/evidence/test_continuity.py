@@ -200,6 +200,29 @@ def test_what_was_before_a_teardown_or_of_another_design_counts_no_more(tmp_path
     assert [row.ok for row in continuity.standing(second)] == [True, None, None, None, None]
 
 
+@pytest.mark.parametrize("by_hand", [False, True], ids=["a run of its own", "the session that proved"])
+def test_nothing_stands_after_a_teardown(tmp_path: Path, by_hand: bool) -> None:
+    first = a_run(tmp_path, "1", *CHAPTERS, verdict="separated")
+    last = Journal(first if by_hand else first.parent / "20260102T000000Z", HEAD)
+    last.write("99_tear_down", "change")
+    last.write("99_tear_down", "destroy")
+    result, page = report.finish(last), (last.folder / "report.html").read_text()
+    assert result["ok"] and [row["ok"] for row in result["standing"]] == [None] * 5
+    assert result["covered"] == "0 of 5 chapters verified in this run since its teardown" and not result["complete"]
+    assert page.count("○ not run") == 5
+    if by_hand:
+        assert "System: ✔ SEPARATED, when it was proven" in page and "As expected: ○ not known: proven before the teardown at " in page
+    else:
+        assert "SEPARATED" not in page
+
+
+def test_what_was_verified_after_the_teardown_of_the_same_run_stands(tmp_path: Path) -> None:
+    first = a_run(tmp_path, "1", *CHAPTERS)
+    Journal(first).write("99_tear_down", "destroy")
+    Journal(first).write(CHAPTERS[0], "verify")
+    assert [row.ok for row in continuity.standing(first)] == [True, None, None, None, None]
+
+
 def test_backups_by_themselves_do_not_push_earlier_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(continuity, "MOST", 2)
     a_run(tmp_path, "1", *CHAPTERS)
