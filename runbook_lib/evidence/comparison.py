@@ -102,12 +102,19 @@ def counterpart(mine: RunProof, runs: Path | None = None, pictured: bool = True)
 
 
 def findings(runs: Path | None = None) -> Iterable[RunProof]:
-    """Yield, for each deployment, the result of the newest run that found a leak or a separation."""
+    """Yield, for each deployment, the result of the newest run that found a leak or a separation. A run that this version cannot read is left out."""
     for deployment in sorted((runs or runs_.runs_folder()).glob("*/")):
         newest_first = sorted(deployment.glob("2*T*Z*"), reverse=True)
-        decided = (found for run in newest_first if (found := finding(run)) and found.kind in KINDS)
+        decided = (found for run in newest_first if (found := _readable(run)) and found.kind in KINDS)
         if found := next(decided, None):
             yield found
+
+
+def _readable(run: Path) -> RunProof | None:
+    try:
+        return finding(run)
+    except runs_.UNREADABLE:
+        return None
 
 
 @dataclass(frozen=True)

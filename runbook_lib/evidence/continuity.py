@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.evidence.runs import Entry, applied, chapters_seen, read, statement_of, summarise, tells
+from runbook_lib.evidence.runs import Entry, applied, chapters_seen, read, statement_of, summarise, tells, understood
 from runbook_lib.evidence.statement import Statement
 from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.patterns import PATTERNS
@@ -43,11 +43,14 @@ class Standing:
 
 
 def lineage(folder: Path) -> list[Path]:
-    """Return the runs that belong together with this one, oldest first and this one last. A run that tore down stands alone."""
+    """Return the runs that belong together with this one, oldest first and this one last. A run that tore down stands alone.
+
+    An earlier run that this version cannot read is left out.
+    """
     mine, found = _design(read(folder)), [folder]
     if _torn_down(read(folder)):
         return found
-    earlier = [run for run in sorted(folder.parent.glob("2*T*Z*"), reverse=True) if run.name < folder.name]
+    earlier = [run for run in sorted(folder.parent.glob("2*T*Z*"), reverse=True) if run.name < folder.name and understood(run)]
     for run, entries in islice(((run, entries) for run in earlier if chapters_seen(entries := read(run))), MOST):
         if _torn_down(entries):
             break
@@ -111,8 +114,13 @@ def proven(folder: Path) -> tuple[Statement, str] | None:
 
 
 def _statement(proof: Path, folder: Path) -> Statement:
-    """Return what a run proved, as the deployment's runs after it up to this one leave it, whatever their design: they worked on the same machines."""
+    """Return what a run proved, as the deployment's runs after it up to this one leave it, whatever their design: they worked on the same machines.
+
+    What a run did that this version cannot read, nobody knows.
+    """
     later = [run for run in sorted(folder.parent.glob("2*T*Z*")) if proof.name < run.name <= folder.name]
+    if unknown := next((run.name for run in later if not understood(run)), ""):
+        return replace(statement_of(read(proof)), expected=False, outdated=f"proven before run {unknown}, which this version cannot read; prove again")
     return statement_of(read(proof), [entry for run in later for entry in read(run)])
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ PROVEN_APART = ("rotate", "restore", "disaster")  # the verbs whose changes have
 Entry = dict[str, Any]
 # Each report compares its run with all others, whose journals change no more: by path their size and time, and their lines.
 _parsed: dict[Path, tuple[tuple[int, int] | None, tuple[Entry, ...]]] = {}
+UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)  # what reading a run may raise that a newer version wrote, or that is damaged
 MOST_PARSED = 100  # more than a deployment's runs that are looked at (continuity.MOST)
 
 
@@ -41,12 +43,28 @@ def read(folder: Path) -> list[Entry]:
     state = (now.st_size, now.st_mtime_ns)
     kept, entries = _parsed.get(journal, (None, ()))
     if kept != state:
-        entries = tuple(entry for entry in lines(journal) if "verb" in entry)
+        entries = tuple(entry for entry in lines(journal) if isinstance(entry.get("verb"), str))
         if chapters_seen(entries):  # the others are small, and as many as the backups
             _parsed[journal] = state, entries
         for oldest in list(_parsed)[:-MOST_PARSED]:
             _parsed.pop(oldest, None)
     return list(entries)
+
+
+def understood(folder: Path) -> bool:
+    """Return whether this version can read a run of the deployment: a newer version's lines, and damaged ones, may lack a field or have it in another form."""
+    journal = folder / "journal.jsonl"
+    return not journal.exists() or _understood(folder, journal.stat().st_size, journal.stat().st_mtime_ns)
+
+
+@lru_cache(MOST_PARSED)
+def _understood(folder: Path, *_state: int) -> bool:
+    try:
+        entries = read(folder)
+        summarise(entries)
+        return all(_time(entry) and (entry["verb"] == "begin" or isinstance(entry["ok"], bool)) for entry in entries)
+    except UNREADABLE:
+        return False
 
 
 def lines(path: Path) -> list[Entry]:
