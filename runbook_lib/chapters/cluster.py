@@ -32,13 +32,11 @@ class Cluster(Verbs):
         chapter = self.name if d.spec.design.product == "as" else Sso.name
         with d.writing(), d.journal.attempt(chapter, "failover"):
             found = drill(d, **options)
-        d.journal.checked(chapter, found.checks)
-        d.journal.conclude()
-        failed = [f"{check.title}: {check.observed}" for check in found.checks if check.status == "fail"]
-        if failed:
-            display.show(found)
-            step = "chapter 05 says which timeouts and retries of Nginx carry a drill; look at the chart for the second in which it happened"
-            raise ChecksFailed("; ".join(failed), f"{d.spec.deployment}, drill {found.kind}", step)
+            d.journal.checked(chapter, found.checks)
+            if failed := [f"{check.title}: {check.observed}" for check in found.checks if check.status == "fail"]:
+                display.show(found)
+                step = "chapter 05 says which timeouts and retries of Nginx carry a drill; look at the chart for the second in which it happened"
+                raise ChecksFailed("; ".join(failed), f"{d.spec.deployment}, drill {found.kind}", step)
         return found
 
     def drill(self, kind: str = "power-cut") -> Any:

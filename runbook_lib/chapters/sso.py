@@ -151,9 +151,10 @@ class Sso(Verbs):
             scene = scene_of(d)
             membership = beside.submit(verify_membership, d)  # while the product's index is waited for
             checks = CheckTable([*verify_published(scene, agreed=agreed), *membership.result()])
-        d.journal.checked(self.name, checks)
+            d.journal.checked(self.name, checks)
+            checks.raise_if_failed()
         d.journal.conclude()
-        return checks.raise_if_failed()
+        return checks
 
     def checks(self, quiet: bool = False) -> CheckTable:
         """Return what is asked beside the proof, all of it quiet: whether each tier is one cluster."""

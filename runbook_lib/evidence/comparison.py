@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from runbook_lib.evidence import continuity
 from runbook_lib.evidence import runs as runs_
 from runbook_lib.evidence.statement import Statement, Tally, tally
 from runbook_lib.spec.patterns import PATTERNS
@@ -101,12 +102,19 @@ def counterpart(mine: RunProof, runs: Path | None = None, pictured: bool = True)
 
 
 def findings(runs: Path | None = None) -> Iterable[RunProof]:
-    """Yield, for each deployment, the result of the newest run that found a leak or a separation."""
+    """Yield, for each deployment, the result of the newest run that found a leak or a separation. A run that this version cannot read is left out."""
     for deployment in sorted((runs or runs_.runs_folder()).glob("*/")):
         newest_first = sorted(deployment.glob("2*T*Z*"), reverse=True)
-        decided = (found for run in newest_first if (found := finding(run)) and found.kind in KINDS)
+        decided = (found for run in newest_first if (found := _readable(run)) and found.kind in KINDS)
         if found := next(decided, None):
             yield found
+
+
+def _readable(run: Path) -> RunProof | None:
+    try:
+        return finding(run)
+    except runs_.UNREADABLE:
+        return None
 
 
 @dataclass(frozen=True)
@@ -152,8 +160,10 @@ def _cell(title: str, picture: Picture | None) -> str:
 
 
 def sides_of(runs: Sequence[Path]) -> list[RunProof]:
-    """Return the results of the runs that made a proof, leaks first, and within a kind the simplest pattern first."""
-    found = [side for run in runs if (side := finding(run)) and side.pattern in PATTERNS]
+    """Return the newest proof of each run, its own or an earlier one's, as it stands at that run: leaks first, within a kind the simplest pattern first."""
+    proofs = [(run, continuity.proven(run)) for run in runs]
+    sides = [(finding(run.parent / proof[1]) if proof else finding(run), proof) for run, proof in proofs]
+    found = [replace(side, statement=proof[0]) if proof else side for side, proof in sides if side and side.pattern in PATTERNS]
     order = list(PATTERNS)
     return sorted(found, key=lambda side: (side.kind == "separated", order.index(side.pattern), side.hardening != "full"))
 

@@ -98,7 +98,7 @@ def render(folder: Path) -> str:
 
 
 def _exchanges(entry: Entry) -> list[Exchange]:
-    return [Exchange(**fields) for fields in entry.get("requests", ())]
+    return [Exchange.of(fields) for fields in entry.get("requests", ())]
 
 
 def _sentence(result: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ SCHEMA = 1
 FIRST_BOOT, PICTURE = "first boot", "picture"
 QUIET = ("plan", "observed", PICTURE)  # the verbs that change and verify nothing
 CHANGES = ("apply", "recreate", "restore")  # the verbs after which a chapter is to be verified
+PROOFS = ("verify", "verdict", "failover", "disaster", "destroy")  # the verbs that verify a chapter; the first two alone chapter 07
 PROVEN_APART = ("rotate", "restore", "disaster")  # the verbs whose changes have proofs of their own, or bring back what was there
 Entry = dict[str, Any]
 # Each report compares its run with all others, whose journals change no more: by path their size and time, and their lines.
 _parsed: dict[Path, tuple[tuple[int, int] | None, tuple[Entry, ...]]] = {}
+UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)  # what reading a run may raise that a newer version wrote, or that is damaged
 MOST_PARSED = 100  # more than a deployment's runs that are looked at (continuity.MOST)
 
 
@@ -40,12 +43,28 @@ def read(folder: Path) -> list[Entry]:
     state = (now.st_size, now.st_mtime_ns)
     kept, entries = _parsed.get(journal, (None, ()))
     if kept != state:
-        entries = tuple(entry for entry in lines(journal) if "verb" in entry)
+        entries = tuple(entry for entry in lines(journal) if isinstance(entry.get("verb"), str))
         if chapters_seen(entries):  # the others are small, and as many as the backups
             _parsed[journal] = state, entries
         for oldest in list(_parsed)[:-MOST_PARSED]:
             _parsed.pop(oldest, None)
     return list(entries)
+
+
+def understood(folder: Path) -> bool:
+    """Return whether this version can read a run of the deployment: a newer version's lines, and damaged ones, may lack a field or have it in another form."""
+    journal = folder / "journal.jsonl"
+    return not journal.exists() or _understood(folder, journal.stat().st_size, journal.stat().st_mtime_ns)
+
+
+@lru_cache(MOST_PARSED)
+def _understood(folder: Path, *_state: int) -> bool:
+    try:
+        entries = read(folder)
+        summarise(entries)
+        return all(_time(entry) and (entry["verb"] == "begin" or isinstance(entry["ok"], bool)) for entry in entries)
+    except UNREADABLE:
+        return False
 
 
 def lines(path: Path) -> list[Entry]:
@@ -55,7 +74,7 @@ def lines(path: Path) -> list[Entry]:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # not splitlines(), which also ends a line at U+0085, U+2028 and U+2029: JSON writes them as they are
         try:
             found.append(json.loads(line))
         except ValueError:
@@ -85,14 +104,15 @@ def summarise(entries: list[Entry]) -> dict[str, Any]:
     head = next((entry for entry in entries if entry["verb"] == "begin"), {})
     work, changed = _work_of(entries), applied(entries)
     found = statement_of(entries)
-    proof = next((entry["chapter"] for entry in reversed(entries) if entry["verb"] == "verdict"), "") if found.outdated else ""
+    stood = statement_of([entry for entry in entries if entry["verb"] != "destroy"])  # who proved and then tore down did all that was asked
+    proof = next((entry["chapter"] for entry in reversed(entries) if entry["verb"] == "verdict"), "") if stood.outdated else ""
     chapters = [_chapter(name, entries, name in changed or name == proof) for name in chapters_seen(entries)]
     ended = max((place for place, entry in enumerate(entries, 1) if entry["verb"] == "chapter" or entry is work), default=0)
     on_the_way = changed - {entry.get("chapter") for entry in entries[ended:]}  # by what was asked for, which is another chapter or the run's own work
     verdict = next((entry for entry in reversed(entries) if entry["verb"] == "verdict"), None)
     fields = ("id", "title", "status", "expected", "observed", "where", "chapter", "kind", "state")
     checks = checks_of(entries)
-    decided = found.expected if head.get("expect") and any(c["name"].startswith("07") for c in chapters) else True
+    decided = stood.expected if head.get("expect") and any(c["name"].startswith("07") for c in chapters) else True
     origin = provenance.of_run(entries)
     return {
         "environment": origin["environment"],
@@ -119,31 +139,34 @@ def result_of(folder: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def statement_of(entries: list[Entry]) -> Statement:
+def statement_of(entries: list[Entry], later: Sequence[Entry] = ()) -> Statement:
     """Return what the newest proof of a journal found. A walk in the browser that got through where no attempt did leaves it undecided.
 
-    What was changed or tried after it makes it outdated.
+    What was changed or tried after it makes it outdated, in its run or in the deployment's runs after that, whose lines are `later`.
     """
     at = max((place for place, entry in enumerate(entries) if entry["verb"] == "verdict"), default=None)
     expect = next((entry.get("expect") or "" for entry in entries if entry["verb"] == "begin"), "")
     if at is None:
         return Statement("", 0, expect, False)
-    verdict, later = entries[at], entries[at + 1 :]
+    verdict = entries[at]
     count = tally(checks_of(entries).values())
     kind = verdict.get("kind", "")
     if kind == "separated" and count.browser_leaks:
         kind = "undecided"
-    outdated = _outdated(verdict, later)
+    outdated = _outdated(verdict, [*entries[at + 1 :], *later])
     return Statement(kind, count.ways, expect, verdict["ok"] and kind != "undecided" and not outdated, outdated)
 
 
 def _outdated(verdict: Entry, later: list[Entry]) -> str:
     """Return what came after a proof that makes it say nothing of the system now; "" when nothing did.
 
-    That is another proof that came to no verdict, or a change of a chapter before the proof's. A rotation, a restore and a disaster drill that
+    That is a teardown, another proof that came to no verdict, or a change of a chapter before the proof's. A rotation, a restore and a disaster drill that
     ended well have proven what they changed: the line of each, written at its end, says for how long it worked.
     """
-    if again := next((entry for entry in reversed(later) if entry["verb"] == "prove"), None):
+    if gone := next((entry for entry in reversed(later) if entry["verb"] == "destroy"), None):
+        return f"proven before the teardown at {gone['utc']}"
+    again = next((entry for entry in reversed(later) if entry["verb"] in ("prove", "verdict")), None)  # that of another design came to one
+    if again and again["verb"] == "prove":
         return f"proven at {verdict['utc']}, and another proof came to no verdict at {again['utc']}; prove again"
     apart = [(_time(entry) - timedelta(seconds=entry.get("seconds", 0)), _time(entry)) for entry in later if entry["verb"] in PROVEN_APART and entry["ok"]]
     for entry in reversed(later):
@@ -197,15 +220,16 @@ def applied(entries: list[Entry]) -> set[str]:
 
 
 def _chapter(name: str, entries: list[Entry], unverified: bool) -> dict[str, Any]:
-    """Return a chapter's entry of `result.json`. `ok` is what the runner wrote; without a runner, whether the newest attempt of each verb succeeded.
+    """Return a chapter's entry of `result.json`. `ok` is what the runner wrote; without a runner, whether it was proven and the newest attempt of each verb
+    succeeded.
 
     `unverified`: it was changed after its last verification, or without one.
     """
     mine = [entry for entry in entries if entry.get("chapter") == name]
-    decisive = (*CHANGES, "verify", "prove", "verdict", "works", "failover", "disaster", "browser", "walk_pages", "rotate", "destroy")
+    decisive = (*CHANGES, *PROOFS, "prove", "works", "browser", "walk_pages", "rotate")
     newest = {entry["verb"]: entry for entry in mine if entry["verb"] in decisive}
     whole = [entry for entry in mine if entry["verb"] == "chapter"]
-    ok = whole[-1]["ok"] if whole else bool(newest) and all(entry["ok"] for entry in newest.values()) and not unverified
+    ok = whole[-1]["ok"] if whole else not newest.keys().isdisjoint(_proofs(name)) and all(entry["ok"] for entry in newest.values()) and not unverified
     spent = whole[-1]["seconds"] if whole else sum(e["seconds"] for e in mine if e["verb"] not in ("check", "change", "verdict"))
     return {
         "name": name,
@@ -213,6 +237,16 @@ def _chapter(name: str, entries: list[Entry], unverified: bool) -> dict[str, Any
         "seconds": round(spent, 1),
         "changed": sum(entry["verb"] == "change" for entry in mine),
     }
+
+
+def tells(name: str, entries: Sequence[Entry]) -> bool:
+    """Return whether a run says how a chapter stands: it was executed, changed or proven, or something failed. A walk in a browser alone does not."""
+    mine = [entry for entry in entries if entry.get("chapter") == name and entry["verb"] not in (*QUIET, "check")]
+    return any(entry["verb"] in ("chapter", "change", *CHANGES, *_proofs(name)) or not entry["ok"] for entry in mine)
+
+
+def _proofs(name: str) -> tuple[str, ...]:
+    return PROOFS[:2] if name.startswith("07") else PROOFS
 
 
 def proven(folder: Path) -> set[str]:

@@ -384,6 +384,9 @@ def _summary(found: Mapping[str, Any], journal: Journal, done: bool, say: Say) -
     if found["verdict"]:
         say(Essential(f"System: {found['statement']['system']}\nAs expected: {found['statement']['as_expected']}"))
         say(str(Tally(**found["counts"])))
+    for row in found["standing"]:
+        if row["outdated"] and not found["verdict"]:
+            say(Essential(f"{row['chapter']}: {row['outdated']}"))
     say(Essential(f"report: {os.path.relpath(journal.folder / 'report.html')}"))
     _say_signed(journal, say)
 

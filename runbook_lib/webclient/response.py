@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
@@ -50,6 +50,11 @@ class Exchange:
     posted: Sequence[str] = ()
     offers: Sequence[str] = ()
     by_nginx: bool = False
+
+    @classmethod
+    def of(cls, recorded: Mapping[str, Any]) -> Exchange:
+        """Return the exchange of a record; fields that only a newer version knows are left out."""
+        return cls(**{field.name: recorded[field.name] for field in fields(cls) if field.name in recorded})
 
     @property
     def outcome(self) -> str:

@@ -26,7 +26,7 @@ def recent(runs: Path) -> dict[str, Any]:
 
 def _of_run(journal: Path) -> dict[str, Any]:
     pattern, error = "", None
-    for line in journal.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in journal.read_text(encoding="utf-8", errors="replace").split("\n"):  # a text may hold U+2028
         try:
             entry = json.loads(line)
         except ValueError:

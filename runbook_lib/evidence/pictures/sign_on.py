@@ -6,6 +6,7 @@ Where a run of the other kind was made on this machine, leak and repair stand be
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import SequenceMatcher
@@ -57,7 +58,7 @@ def walk_of(folder: Path, attempt: str = ATTEMPT) -> WalkRecord | None:
     if not made or not made.get("requests"):
         return None
     name = next((str(entry.get("deployment")) for entry in entries if entry["verb"] == "begin"), folder.parent.name)
-    met = tuple(Exchange(**fields) for fields in made["requests"])
+    met = tuple(Exchange.of(fields) for fields in made["requests"])
     return WalkRecord(name, runs.statement_of(entries).kind, made["title"], met)
 
 
@@ -68,11 +69,16 @@ def sign_on(folder: Path, runs_folder: Path | None = None, attempt: str = ATTEMP
 
 
 def draw_beside(mine: WalkRecord, folder: Path, attempt: str = ATTEMPT, runs_folder: Path | None = None) -> Figure:
-    """Return the figure of a walk of the run in `folder`, with that of the newest run of the other kind beside it, the leak first."""
+    """Return the figure of a walk of the run in `folder`, with that of the newest run of the other kind beside it, the leak first.
+
+    It stands alone where this version cannot read the other's exchanges.
+    """
     found = finding(folder)
     other = counterpart(found, runs_folder, pictured=False) if found and found.kind == mine.kind in KINDS else None
-    theirs = walk_of(other.folder, attempt) if other else None
-    return draw(sorted((mine, theirs), key=lambda walk: KINDS.index(walk.kind)) if theirs else [mine])
+    with suppress(*runs.UNREADABLE):
+        if other and (theirs := walk_of(other.folder, attempt)):
+            return draw(sorted((mine, theirs), key=lambda walk: KINDS.index(walk.kind)))
+    return draw([mine])
 
 
 def draw(walks: Sequence[WalkRecord]) -> Figure:

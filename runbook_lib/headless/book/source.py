@@ -120,7 +120,7 @@ def _write_run(source: Path, run: BookRun, links: Links, with_slides: bool) -> N
 
 def _write_proof(source: Path, runs: Sequence[BookRun]) -> bool:
     """Write the page of the proof with the screenshots of its runs, and return whether there is one."""
-    sides = sides_of([run.proof for run in runs])
+    sides = sides_of([run.folder for run in runs])
     homes = {run.proof: run.name for run in runs}
     for side in sides:
         for picture in side.pictures:

@@ -133,6 +133,13 @@ def test_rows_are_done_again_where_the_batch_before_ran_other_chapters_or_does_n
     assert done_before(of(asked), "run") == {}
 
 
+@pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029"], ids=["U+0085", "U+2028", "U+2029"])
+def test_a_row_whose_words_hold_a_line_separator_of_unicode_is_not_done_again(sweep: Sweep, separator: str) -> None:
+    name = sweep.rows[0].name
+    closed(sweep, {name: JobResult(name, VERIFIED, f"words{separator}of a page")})
+    assert list(done_before(sweep, "run")) == [name]
+
+
 @pytest.mark.parametrize(
     ("verb", "then", "left_out"),
     [

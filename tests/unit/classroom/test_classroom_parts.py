@@ -91,7 +91,8 @@ def journal(runs: Path, deployment: str, run: str, *lines: Any) -> None:
 def test_the_last_error_of_the_newest_run_is_found(tmp_path: Path) -> None:
     failed = {"verb": "apply", "utc": "2026-01-02T00:00:00.123Z", "chapter": "02_install_mysql", "ok": False}
     journal(tmp_path, "mine", "20260101T000000Z", {"verb": "begin", "pattern": "greg-original"}, {**failed, "error": "an older run"})
-    lines = [{"verb": "begin", "pattern": "greg-single"}, {**failed, "error": "first"}, {**failed, "error": "second\n  where: db-1"}, "cut in the mid", [1]]
+    last = json.dumps({**failed, "error": "second\n\x85\u2028  where: db-1"}, ensure_ascii=False)  # as a journal is written
+    lines = [{"verb": "begin", "pattern": "greg-single"}, {**failed, "error": "first"}, last, "cut in the mid", [1]]
     journal(tmp_path, "mine", "20260102T000000Z", *lines)
     error = {"utc": "2026-01-02T00:00:00Z", "chapter": "02_install_mysql", "what": "second where: db-1"}
     assert recent.recent(tmp_path) == {"mine": {"pattern": "greg-single", "error": error}}

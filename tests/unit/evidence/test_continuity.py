@@ -138,6 +138,38 @@ def test_a_chapter_is_verified_only_when_it_was_not_changed_since(tmp_path: Path
     assert newest == dict.fromkeys(CHAPTERS, "✔ verified") | states
 
 
+BY_HAND = {  # a verb by hand, and whether it verifies the chapter; None: it says nothing of it
+    **{f"07 {verb}": (CHAPTERS[4], verb, True, None) for verb in ("works", "browser", "walk_pages", "prove", "failover")},
+    **{f"07 {verb}": (CHAPTERS[4], verb, True, True) for verb in ("verify", "verdict")},
+    "07 walk_pages failed": (CHAPTERS[4], "walk_pages", False, False),
+    "04 verify": (NODES, "verify", True, True),
+    "04 deploy": (NODES, "deploy", True, None),
+    "02 dump": (DATABASE, "dump", True, None),
+    "01 change": (CHAPTERS[0], "change", True, False),
+}
+
+
+@pytest.mark.parametrize(("chapter", "verb", "ended", "verifies"), BY_HAND.values(), ids=BY_HAND)
+@pytest.mark.parametrize("before", [True, False], ids=["verified before", "red before"])
+def test_a_chapter_by_hand_is_verified_by_a_proof_only_and_without_one_stays_as_it_was(
+    tmp_path: Path, chapter: str, verb: str, ended: bool, verifies: bool | None, before: bool
+) -> None:
+    first = a_run(tmp_path, "1", *CHAPTERS, failed="" if before else chapter)
+    journal = Journal(tmp_path / "greg-separated" / "20260102T000000Z", HEAD)
+    journal.write(chapter, verb, ok=ended)
+    result = report.finish(journal)
+    assert [(each["name"], each["ok"]) for each in result["chapters"]] == [(chapter, bool(verifies))]
+    newest = next(row for row in continuity.standing(journal.folder) if row.chapter == chapter)
+    assert (newest.ok, newest.run) == ((before, first.name) if verifies is None else (verifies, journal.folder.name))
+
+
+@pytest.mark.parametrize(("chapter", "verb"), [("06_verify_as_cluster", "failover"), ("08_second_day", "disaster"), ("99_tear_down", "destroy")])
+def test_a_drill_and_a_teardown_prove_their_chapters(tmp_path: Path, chapter: str, verb: str) -> None:
+    journal = Journal(tmp_path / "as" / "20260102T000000Z", {"deployment": "as", "pattern": "as-cluster"})
+    journal.write(chapter, verb)
+    assert [(each["name"], each["ok"]) for each in report.finish(journal)["chapters"]] == [(chapter, True)]
+
+
 def test_the_newest_state_of_every_chapter_comes_with_its_run_time_and_notebook(tmp_path: Path) -> None:
     a_run(tmp_path, "1", *CHAPTERS, verdict="separated")
     second = a_run(tmp_path, "2", "04_configure_greg_nodes", failed="04_configure_greg_nodes", skipped=CHAPTERS[:2])
@@ -166,6 +198,29 @@ def test_what_was_before_a_teardown_or_of_another_design_counts_no_more(tmp_path
     second = a_run(tmp_path, "2", CHAPTERS[0])
     assert continuity.covered(second)["covered"] == "1 of 5 chapters verified in this run"
     assert [row.ok for row in continuity.standing(second)] == [True, None, None, None, None]
+
+
+@pytest.mark.parametrize("by_hand", [False, True], ids=["a run of its own", "the session that proved"])
+def test_nothing_stands_after_a_teardown(tmp_path: Path, by_hand: bool) -> None:
+    first = a_run(tmp_path, "1", *CHAPTERS, verdict="separated")
+    last = Journal(first if by_hand else first.parent / "20260102T000000Z", HEAD)
+    last.write("99_tear_down", "change")
+    last.write("99_tear_down", "destroy")
+    result, page = report.finish(last), (last.folder / "report.html").read_text()
+    assert result["ok"] and [row["ok"] for row in result["standing"]] == [None] * 5
+    assert result["covered"] == "0 of 5 chapters verified in this run since its teardown" and not result["complete"]
+    assert page.count("○ not run") == 5
+    if by_hand:
+        assert "System: ✔ SEPARATED, when it was proven" in page and "As expected: ○ not known: proven before the teardown at " in page
+    else:
+        assert "SEPARATED" not in page
+
+
+def test_what_was_verified_after_the_teardown_of_the_same_run_stands(tmp_path: Path) -> None:
+    first = a_run(tmp_path, "1", *CHAPTERS)
+    Journal(first).write("99_tear_down", "destroy")
+    Journal(first).write(CHAPTERS[0], "verify")
+    assert [row.ok for row in continuity.standing(first)] == [True, None, None, None, None]
 
 
 def test_backups_by_themselves_do_not_push_earlier_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

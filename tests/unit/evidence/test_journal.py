@@ -216,6 +216,14 @@ def test_a_write_that_makes_no_progress_is_an_error(journal: Journal, monkeypatc
     assert [entry["verb"] for entry in journal.entries()] == ["begin", "apply", "verify"]
 
 
+@pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029"], ids=["U+0085", "U+2028", "U+2029"])
+def test_a_text_with_a_line_separator_of_unicode_hides_no_row(journal: Journal, separator: str) -> None:
+    """The product's pages may hold one, and JSON writes it as it is."""
+    journal.checked("05_configure_nginx", [check("nginx.tls"), check("nginx.path", "fail", where=f"lb{separator}1")])
+    journal.write("05_configure_nginx", "verify")
+    assert [row["where"] for row in report.finish(journal)["checks"]] == ["store-1", f"lb{separator}1"]
+
+
 def test_the_result_has_the_shape_of_the_contract(journal: Journal) -> None:
     result = Result("x", (Pending("db-1", "s", Change("package:x", "install", "absent")),), ("db-1",), 1.0)
     journal.changed("02_install_mysql", result)

@@ -14,6 +14,7 @@ from runbook_lib.evidence.comparison import proof_facts, sides_of
 from runbook_lib.evidence.journal import Journal, now
 from runbook_lib.evidence.statement import CLASSES, Statement, tally
 from runbook_lib.evidence.statement import matrix as class_by_user
+from runbook_lib.headless import runner
 from runbook_lib.waiting import wait_until
 from tests.support.recorded_proof import CHAPTER, recorded
 
@@ -133,6 +134,59 @@ def test_what_comes_after_a_proof_makes_it_outdated_in_result_and_report(tmp_pat
         assert result["statement"]["outdated"].endswith("; prove again") and sides_of([run])[0].statement.outdated == result["statement"]["outdated"]
     else:
         assert result["statement"]["expected"] and proven["ok"] and "✔ yes (expected: separated)" in page
+
+
+def proved(folder: Path, hardening: str = "full") -> Path:
+    """A run of the deployment `a` that proved it separated."""
+    journal = Journal(folder, {"deployment": "a", "pattern": "greg-separated", "hardening": hardening, "expect": "separated"})
+    journal.write(CHAPTER, "prove")
+    journal.verdict(CHAPTER, "separated", "separated", True)
+    journal.write(CHAPTER, "verify")
+    return folder
+
+
+def later(first: Path, *lines: tuple, day: int = 2, hardening: str = "full") -> Journal:
+    journal = Journal(first.parent / f"2026010{day}T000000Z", {"deployment": "a", "pattern": "greg-separated", "hardening": hardening, "expect": "separated"})
+    for verb, chapter, more in lines:
+        journal.write(chapter, verb, **more)
+    return journal.open()
+
+
+LATER = {**AFTER, "a teardown that left something": ((("destroy", "99_tear_down", {"ok": False}),), "proven before the teardown at ")}
+
+
+@pytest.mark.parametrize(("lines", "words"), LATER.values(), ids=LATER)
+def test_what_a_later_run_did_makes_the_proof_outdated_in_all_that_it_says(tmp_path: Path, lines: tuple, words: str) -> None:
+    first = proved(tmp_path / "a" / "20260101T000000Z")
+    journal = later(first, *lines)
+    result, page = report.finish(journal), (journal.folder / "report.html").read_text()
+    row = next(row for row in result["standing"] if row["chapter"] == CHAPTER)
+    (side,), said = sides_of([journal.folder]), []
+    runner._summary(result, journal, True, said.append)
+    assert words in row["outdated"] and bool(words) == bool(row["outdated"]) and row["ok"] is not bool(words)
+    assert side.statement.outdated == row["outdated"] and (f"{CHAPTER}: {row['outdated']}" in map(str, said)) is bool(words)
+    if words:
+        assert "System: ✔ SEPARATED, when it was proven (proven in run 20260101T000000Z" in page and f"As expected: ○ not known: {row['outdated']}" in page
+        assert f"△ outdated, prove again</td><td>{CHAPTER}" in page
+    else:
+        assert "System: ✔ SEPARATED (proven in run 20260101T000000Z, not in this one)" in page and "outdated" not in page
+
+
+CHANGED = ("change", NGINX_CHAPTER, {})
+
+
+def test_a_run_that_changes_and_proves_again_outdates_nothing(tmp_path: Path) -> None:
+    first = proved(tmp_path / "a" / "20260101T000000Z")
+    second = proved(later(first, CHANGED).folder)
+    assert not any(row["outdated"] for row in report.finish(Journal(second))["standing"])
+    assert not sides_of([later(first, day=3).folder])[0].statement.outdated
+
+
+def test_a_run_of_another_design_that_changed_the_machines_outdates_the_proof(tmp_path: Path) -> None:
+    first = proved(tmp_path / "a" / "20260101T000000Z")
+    proved(later(first, CHANGED, hardening="hosts").folder)
+    [side] = sides_of([later(first, ("verify", NGINX_CHAPTER, {}), day=3).folder])
+    assert side.statement.outdated.startswith("proven before the change of 05 at ")
 
 
 def test_a_change_before_the_proof_or_before_a_rotation_that_followed_is_told_apart(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def test_a_key_cannot_be_set_where_no_params_are_given(tmp_path: Path) -> None:
         (None, 0, "there is no such key, as after a teardown"),
         (CloudError("no answer"), 0, "it could not be asked (no answer)"),
     ],
+    ids=["the same key", "another", "none", "no answer"],
 )
 def test_the_deployment_of_the_verifiers_own_params_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: str | Exception | None, status: int, words: str
