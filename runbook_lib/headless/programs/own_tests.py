@@ -16,7 +16,7 @@ from runbook_lib.files import ROOT
 TESTS = ROOT / "tests"
 WITHOUT_MACHINES = ("tests/unit", "tests/repository")
 ON_EVERY_PROCESSOR = ("-n", str(2 * (os.cpu_count() or 1)), "--dist", "worksteal")  # half of these tests wait for processes of their own
-FIRST_PART = ("tests/cluster", "tests/notebooks")  # take about as long as all others that need machines
+FIRST_PART = ("tests/cluster", "tests/notebooks", "tests/processes")  # take about as long as all others that need machines
 SECOND_LAB = "other 10.219.0.0/16"  # name and range, as tests/support/lab_fixtures.py reads them
 SECOND_RUNS = ROOT / "runs" / "_second"  # both parts make deployments of the same names
 
