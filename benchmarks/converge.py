@@ -122,6 +122,7 @@ def bare(inventory: Path) -> None:
 def launch(found: list[Any], params: str, overrides: dict[str, Any], number: int) -> None:
     """Launch as many deployments as it takes for so many machines, in networks one after the other; each is in `found` before it is launched."""
     from runbook_lib.chapters.deployment import open_deployment
+    from runbook_lib.converge.agent.system import AT_LAUNCH
 
     network = ipaddress.ip_network(overrides["cloud.network"])
     while sum(len(d.topology.nodes) for d in found) < number:
@@ -129,6 +130,8 @@ def launch(found: list[Any], params: str, overrides: dict[str, Any], number: int
         own = {"deployment": f"{overrides['deployment']}-{len(found)}", "cloud.network": f"{network.network_address + 256 * len(found)}/24"}
         found.append(open_deployment(params, {**overrides, **most, **own}))
         found[-1].launch.apply(found[-1].launch.plan())
+    for d in found:  # what is installed at launch would take the processor from whoever is first
+        d.fleet().each(lambda host: host.run(f"while systemctl is-active -q {AT_LAUNCH}; do sleep 1; done"))
 
 
 def prepare(folder: Path, deployments: Sequence[Any], number: int, tools: Sequence[str]) -> dict[str, list[str]]:
