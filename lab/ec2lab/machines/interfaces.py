@@ -25,13 +25,14 @@ def ended(hypervisor: Any, instance: Any, end: Callable[[], None]) -> None:
             nic.delete_on_termination = True
         else:
             _release(instance, nic)
-    if going:
-        _delete_later(hypervisor, going)
+    _delete_later(hypervisor, going)
 
 
 def go_on(hypervisor: Any) -> None:
-    """Delete the interfaces that an earlier daemon had let go of and not deleted. The caller holds the guard."""
-    left = [nic for nic in hypervisor.ec2.enis.values() if nic.delete_on_termination and nic.instance is not None and nic.instance.state == "terminated"]
+    """Delete the interfaces that an earlier daemon had let go of and not deleted."""
+    with hypervisor.guard:  # its machines are taken over meanwhile
+        nics = hypervisor.ec2.enis.values()
+        left = [nic for nic in nics if nic.delete_on_termination and nic.instance is not None and nic.instance.state == "terminated"]
     _delete_later(hypervisor, left)
 
 
@@ -49,6 +50,8 @@ def _delete_later(hypervisor: Any, nics: Collection[Any]) -> None:
                     hypervisor.ec2.delete_network_interface(nic.id)
         hypervisor.changed()
 
+    if not nics:
+        return
     timer = threading.Timer(SECONDS, delete)
     timer.daemon = True
     timer.start()
