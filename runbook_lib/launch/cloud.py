@@ -28,7 +28,7 @@ from runbook_lib.topology.model import Topology, probe_only, topology_of
 
 STEPS_PER_MACHINE = 3  # launching, console, pinned
 PROBE = "probe"
-KINDS = (network, elastic_ips, routes, groups, secrets, key_pair, instance_profile, machines, host_keys)  # each after those it needs
+KINDS = (network, elastic_ips, groups, secrets, key_pair, instance_profile, routes, machines, host_keys)  # each after those it needs
 
 
 @dataclass(frozen=True)
@@ -259,6 +259,8 @@ def _apply(inventory: Inventory, before_surplus_ends: Callable[[], None] = lambd
     """
     for kind in KINDS:
         kind.apply(inventory)
+        if kind is elastic_ips:
+            routes.begin(inventory)
         if kind is machines:  # at once: in the first boot Nginx fetches the SSM Agent, and its address is its way out
             elastic_ips.associate(inventory)
     groups.apply_rules(inventory)  # the operator's own address may be another one now that the network is there

@@ -116,11 +116,16 @@ def _refuse_closed_subnets(inventory: Inventory) -> None:
             raise CloudError(what, str(inventory.spec.source or key), f"give its route table a route of {EVERYWHERE} to {need}, or name another subnet")
 
 
+def begin(inventory: Inventory) -> None:
+    """Ask for the NAT gateway, which takes a minute or two. `apply` waits for it, when all is made that needs no way out."""
+    if not (inventory.spec.cloud.vpc or inventory.role or inventory.nat):
+        _make_gateway(inventory)
+
+
 def apply(inventory: Inventory) -> None:
+    """Wait for the NAT gateway that `begin` asked for, then make the route tables."""
     if inventory.spec.cloud.vpc or inventory.role:
         return
-    if inventory.nat is None:
-        _make_gateway(inventory)
     _await_gateway(inventory)
     for due in list(_due_tables(inventory)):
         _make_table(inventory, due.subject)

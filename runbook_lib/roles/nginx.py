@@ -15,6 +15,7 @@ from runbook_lib.roles.context import Context
 from runbook_lib.roles.machine import CONFINED, kernel_settings
 from runbook_lib.spec import front_doors
 from runbook_lib.topology.model import Node
+from runbook_lib.topology.packages import NGINX
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -79,7 +80,7 @@ CONTEXTS = {"store": ("store", "sso", "social"), "publisher": ("publisher", "sso
 def desired(node: Node, ctx: Context, drained: Collection[str] = ()) -> tuple[Stage, ...]:
     """Return the stages of `node`, an Nginx machine. `drained`: names of nodes that get no new requests (before they are restarted)."""
     return (
-        Stage("packages", (File(CONFINED_FILE, CONFINED_TO.encode()), Package("nginx"), *kernel_settings(KERNEL_FILE, KERNEL))),
+        Stage("packages", (File(CONFINED_FILE, CONFINED_TO.encode()), Package(NGINX), *kernel_settings(KERNEL_FILE, KERNEL))),
         Stage("configuration", (tree(node, ctx, drained),)),
         Stage("service", (Unit("nginx.service", watches=(CONFINED_FILE,)),)),
     )

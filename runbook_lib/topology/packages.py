@@ -1,9 +1,11 @@
-"""The distribution's packages that a WSO2 node is made with: user data installs them at launch, and its chapter where they are missing. No I/O."""
+"""The distribution's packages that user data installs at launch, or downloads only; a machine's chapter installs what is missing. No I/O."""
 
 from __future__ import annotations
 
 from runbook_lib.spec.model import Spec
 from runbook_lib.topology.model import Node
+
+NGINX = "nginx"
 
 
 def packages_of(node: Node, spec: Spec) -> tuple[str, ...]:
@@ -16,3 +18,11 @@ def packages_of(node: Node, spec: Spec) -> tuple[str, ...]:
     java, driver = spec.java, spec.database.driver
     names = (None if java.archive else java.package, None if driver.url else driver.package, "rsync" if node.tier == "as" else None)
     return tuple(name for name in names if name)
+
+
+def downloaded_of(node: Node) -> tuple[str, ...]:
+    """Return the names of the packages that are only downloaded at launch: Nginx, which would listen with the distribution's settings.
+
+    The database's chapter is the next one: it would wait for the download.
+    """
+    return (NGINX,) if node.role.startswith("lb") else ()

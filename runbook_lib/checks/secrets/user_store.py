@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Mapping
-from xml.sax.saxutils import escape
+from html import escape
 
 from runbook_lib.webclient.client import Client
 from runbook_lib.webclient.response import Answer
@@ -29,7 +29,9 @@ def ask(client: Client, origin: str, user: str, password: str, operation: str, *
 def _envelope(operation: str, arguments: Mapping[str, object]) -> str:
     """Return the SOAP request. Axis2 needs the elements in the order of the WSDL, so the arguments must be in that order."""
     fields = "".join(
-        f"<ser:{name}>{escape(str(one))}</ser:{name}>" for name, value in arguments.items() for one in (value if isinstance(value, tuple | list) else (value,))
+        f"<ser:{name}>{escape(str(one), quote=False)}</ser:{name}>"
+        for name, value in arguments.items()
+        for one in (value if isinstance(value, tuple | list) else (value,))
     )
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'

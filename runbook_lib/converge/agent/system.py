@@ -4,7 +4,8 @@ from .core import *  # noqa: F403
 # --- agent ---
 # l: only list services that need a restart, and restart none on a live node
 QUIET = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l", "LC_ALL": "C"}
-OPTIONS = ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold"]  # of apt-get
+# Of apt-get. Translated descriptions, English ones among them, are two fifths of what an update of the lists fetches, and nobody reads them here.
+OPTIONS = ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Options::=--force-confold", "-o", "Acquire::Languages=none"]
 AT_LAUNCH = "runbook-packages"  # the transient unit by which user data installs packages
 LONGEST = 600  # seconds that it may take
 INSTALLING = "/run/systemd/transient/%s.service" % AT_LAUNCH  # systemd removes the file when the unit has ended
@@ -49,7 +50,7 @@ class Packages:
             unlocked(install)
         except Failed:  # an earlier installation was interrupted, or the package lists are missing or older than the mirror
             unlocked(["dpkg", "--configure", "-a"])
-            unlocked(["apt-get", "-q", "update"])
+            unlocked(["apt-get", *OPTIONS, "update"])
             unlocked(install)
 
 

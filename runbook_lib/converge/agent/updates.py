@@ -78,7 +78,7 @@ class UpdatesHandler:
     @staticmethod
     def probe(resources):
         await_launch()
-        unlocked(["apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "update"])
+        unlocked(["apt-get", *OPTIONS, "-o", "APT::Update::Error-Mode=any", "update"])
         suites = set(run(["apt-get", "indextargets", "--format", "$(RELEASE)", "Created-By: Packages"]).split())
         packages = text_of(FLAG + ".pkgs").split() if os.path.exists(FLAG + ".pkgs") else []
         fact = {

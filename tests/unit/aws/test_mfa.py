@@ -9,12 +9,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import boto3
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from runbook_lib.aws import mfa
+from runbook_lib.aws import profile
 from runbook_lib.aws.client import Aws, translate
 from runbook_lib.errors import CloudError
 from runbook_lib.launch.cloud import Cloud
@@ -27,7 +30,10 @@ DEVICE, ROLE = "arn:aws:iam::123456789012:mfa/me", "arn:aws:iam::123456789012:ro
 
 @pytest.fixture
 def spec(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CloudSpec:
-    """A profile whose role needs a code; the home directory is empty."""
+    """A profile whose role needs a code; the home directory is empty. The role exists: where calls are held to policies, its own are looked up."""
+    iam = boto3.client("iam", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b", config=Config(proxies={}))
+    with suppress(iam.exceptions.EntityAlreadyExistsException):
+        iam.create_role(RoleName=ROLE.rpartition("/")[2], AssumeRolePolicyDocument="{}")
     path = tmp_path / "aws-config"
     role = f"role_arn = {ROLE}\nsource_profile = me\nmfa_serial = {DEVICE}\nregion = us-east-1\nendpoint_url = {endpoint}\n"
     path.write_text(f"[profile work]\n{role}[profile me]\naws_access_key_id = a\naws_secret_access_key = b\n")
@@ -67,7 +73,7 @@ def test_a_code_is_asked_for_once_and_its_session_serves_all_processes(spec: Clo
     script += f"print(Aws(CloudSpec(aws_config={spec.aws_config!r}, profile='work')).client('sts').get_caller_identity()['Arn'])"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=os.environ.copy())
     assert "role/operator" in done.stdout, done.stderr
-    [session] = (tmp_path / mfa.CACHE).iterdir()
+    [session] = (tmp_path / profile.CACHE).iterdir()
     assert session.stat().st_mode & 0o077 == 0
 
 

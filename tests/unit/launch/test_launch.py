@@ -142,17 +142,26 @@ def test_user_data_holds_no_secret(cloud: Cloud) -> None:
     assert not [name for name, value in cloud.vault.read_all().items() if value in text]
 
 
-def test_user_data_installs_the_packages_of_a_wso2_node_beside_the_first_boot_and_of_no_other(cloud: Cloud) -> None:
+@pytest.mark.parametrize(
+    "node, does",
+    [
+        ("greg-1", "--no-install-recommends install default-jre-headless libmariadb-java"),
+        ("lb-1", "--no-install-recommends --download-only install nginx"),  # it would listen with the distribution's settings
+        ("db-1", ""),
+    ],
+)
+def test_user_data_installs_a_wso2_node_s_packages_beside_the_first_boot_and_downloads_nginx_only(cloud: Cloud, node: str, does: str) -> None:
     """In a unit of their own: cloud-init prints the host keys after its commands, and chapter 01 waits for these."""
-    said = {node.name: yaml.safe_load(launching.user_data(cloud.inventory(), node.name)) for node in cloud.topology.nodes}
-    assert [name for name, text in said.items() if "runcmd" in text] == ["greg-1"]
-    [[shell, _, step]] = said["greg-1"]["runcmd"]
-    assert shell == "sh" and "systemd-run --collect --unit=runbook-packages" in step and "--setenv=NEEDRESTART_MODE=l" in step
-    inner = shlex.split(step)[-1]
-    assert "--no-install-recommends install default-jre-headless libmariadb-java" in inner
-    for text in (step, inner):
-        assert subprocess.run(["sh", "-n"], input=text, text=True).returncode == 0
-    assert len(launching.user_data(cloud.inventory(), "greg-1")) < 16_384, "EC2 takes no more"
+    text = launching.user_data(cloud.inventory(), node)
+    assert len(text) < 16_384, "EC2 takes no more"
+    commands = yaml.safe_load(text).get("runcmd", [])
+    assert len(commands) == bool(does)
+    for shell, _, step in commands:
+        assert shell == "sh" and "systemd-run --collect --nice=19 --unit=runbook-packages" in step and "--setenv=NEEDRESTART_MODE=l" in step
+        inner = shlex.split(step)[-1]
+        assert does in inner
+        for script in (step, inner):
+            assert subprocess.run(["sh", "-n"], input=script, text=True).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -172,6 +181,36 @@ def test_user_data_tries_again_where_lists_are_missing_or_locks_are_held(cloud: 
         (tmp_path / name).chmod(0o755)
     subprocess.run(["sh", "-c", step], env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True, timeout=60)
     assert (tmp_path / "asked").read_text().split() == asked
+
+
+def test_the_nat_gateway_becomes_available_while_everything_is_made_that_needs_no_way_out(
+    aws_config: Path, machines: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes a minute or two on AWS. Machines need it: what they install at launch comes through it."""
+    steps = {(routes, "_make_gateway"), (secrets, "apply"), (groups, "apply"), (routes, "_await_gateway"), (launching, "_run_instance")}
+    order: list[str] = []
+
+    def spied(module: ModuleType, name: str) -> None:
+        real = getattr(module, name)
+
+        def spy(*given: Any) -> Any:
+            order.append(f"{module.__name__.rpartition('.')[2]}.{name}")
+            return real(*given)
+
+        monkeypatch.setattr(module, name, spy)
+
+    for step in steps:
+        spied(*step)
+    mine = Cloud(load_spec("params/greg-single.lab.yaml", {"deployment": "way-out", "cloud.aws_config": str(aws_config), "cloud.operator_cidr": OPERATOR}))
+    mine.apply()
+    assert [step for number, step in enumerate(order) if step not in order[:number]] == [
+        "routes._make_gateway",
+        "groups.apply",
+        "secrets.apply",
+        "routes._await_gateway",
+        "launching._run_instance",
+    ]
+    assert teardown.destroy(mine).ok
 
 
 def test_ssh_is_open_to_the_operator_only(cloud: Cloud) -> None:

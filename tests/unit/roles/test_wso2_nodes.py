@@ -21,11 +21,11 @@ from runbook_lib.converge.engine import Stage
 from runbook_lib.converge.keystore import Truststore
 from runbook_lib.converge.resources import Absent, Edited, Exec, Resource, Unit, sha256
 from runbook_lib.errors import RunbookError
-from runbook_lib.roles import appserver, carbon, carbon_settings, greg
+from runbook_lib.roles import appserver, carbon, carbon_settings, greg, nginx
 from runbook_lib.roles.context import Context, Download
 from runbook_lib.roles.java import java
 from runbook_lib.topology.databases import REGISTRY
-from runbook_lib.topology.packages import packages_of
+from runbook_lib.topology.packages import downloaded_of, packages_of
 from tests.conftest import ProductFiles
 from tests.fakes import context_with_keys
 from tests.support.local_host import LocalHost, converged, planned
@@ -241,11 +241,13 @@ def test_java_comes_from_a_package_or_an_archive(given: dict, home: str, key: st
 
 
 @pytest.mark.parametrize("pattern", list(TABLE))
-def test_what_user_data_installs_at_launch_is_what_the_chapter_of_a_node_would(pattern: str) -> None:
+def test_what_user_data_installs_or_downloads_at_launch_is_what_the_chapter_of_a_node_would(pattern: str) -> None:
     ctx = context_with_keys(pattern)
     for node in ctx.topology.wso2_nodes:
         of_the_product = {key for key in resources(node.name, ctx) if key.startswith("package ")}
         assert of_the_product == {f"package {name}" for name in packages_of(node, ctx.spec)} and of_the_product
+    for node in ctx.topology.lbs:
+        assert downloaded_of(node) == (nginx.NGINX,), "its chapter's package"
     assert not any(packages_of(node, ctx.spec) for node in (*ctx.topology.lbs, ctx.topology.db)), "what listens comes with its settings"
 
 

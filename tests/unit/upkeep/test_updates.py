@@ -153,8 +153,8 @@ def test_the_agents_probe_and_apply_call_apt_as_it_is_called_here(tmp_path: Path
     [fact] = UpdatesHandler.probe([{}])
     UpdatesHandler.apply([{"half": True, "packages": ["small"], "restart": []}])
     said = asked.read_text()
-    assert fact["updates"] == [] and "apt-get noninteractive -q -o APT::Update::Error-Mode=any update\n" in said
-    assert "dpkg noninteractive --configure -a\n" in said and "--force-confold --only-upgrade install -- small\n" in said
+    assert fact["updates"] == [] and " -o Acquire::Languages=none -o APT::Update::Error-Mode=any update\n" in said
+    assert "dpkg noninteractive --configure -a\n" in said and "--force-confold -o Acquire::Languages=none --only-upgrade install -- small\n" in said
 
 
 @pytest.mark.parametrize(
