@@ -20,9 +20,8 @@ def packages_of(node: Node, spec: Spec) -> tuple[str, ...]:
     return tuple(name for name in names if name)
 
 
-def downloaded_of(node: Node) -> tuple[str, ...]:
-    """Return the names of the packages that are only downloaded at launch: Nginx, which would listen with the distribution's settings.
-
-    The database's chapter is the next one: it would wait for the download.
-    """
+def downloaded_of(node: Node, spec: Spec) -> tuple[str, ...]:
+    """Return the names of the packages that are only downloaded at launch: servers, which would start with the distribution's settings."""
+    if node.role == "db":
+        return (spec.database.package,)
     return (NGINX,) if node.role.startswith("lb") else ()

@@ -97,10 +97,10 @@ def _launch_request(inventory: Inventory, node: Node, image: Ami) -> dict[str, A
 def user_data(inventory: Inventory, node: str) -> str:
     """Return the user data of a node's machine: what cloud-init does at its first boot.
 
-    The packages of a WSO2 node are installed meanwhile, and those of Nginx downloaded: the chapters that need them come after the database's.
+    The packages of a WSO2 node are installed meanwhile, and those of a server downloaded.
     """
     machine = inventory.topology.node(node)
-    packages = (_installing(packages_of(machine, inventory.spec)), _installing(downloaded_of(machine), "--download-only"))
+    packages = (_installing(packages_of(machine, inventory.spec)), _installing(downloaded_of(machine, inventory.spec), "--download-only"))
     steps = filter(None, (*instance_profile.at_first_boot(inventory), *packages))
     commands = "".join(f"- {json.dumps(['sh', '-c', step])}\n" for step in steps)
     return USER_DATA.format(name=node) + (f"runcmd:\n{commands}" if commands else "")
@@ -109,16 +109,15 @@ def user_data(inventory: Inventory, node: str) -> str:
 def _installing(packages: Sequence[str], *options: str) -> str:
     """Return the command that installs packages in the background; empty without a package.
 
-    In the background, because cloud-init prints the host keys, which chapter 01 waits for, after its commands; with the least priority, because what
-    else the machine begins with is waited for. It tries again, because apt's own timers hold its locks at a first boot. What it could not install, the
-    node's chapter does. `options`: of apt-get, such as `--download-only`.
+    In the background, because cloud-init prints the host keys, which chapter 01 waits for, after its commands. It tries again, because apt's own timers
+    hold its locks at a first boot. What it could not install, the node's chapter does. `options`: of apt-get, such as `--download-only`.
     """
     if not packages:
         return ""
     update = shlex.join(["apt-get", *OPTIONS, "update"])
     install = shlex.join(["apt-get", *OPTIONS, "--no-install-recommends", *options, "install", *packages])
     script = f"{install} || for again in 1 2 3 4 5 6; do {update} && {install} && exit; sleep 10; done"
-    unit = ["systemd-run", "--collect", "--nice=19", f"--unit={AT_LAUNCH}", *(f"--setenv={name}={value}" for name, value in QUIET.items())]
+    unit = ["systemd-run", "--collect", f"--unit={AT_LAUNCH}", *(f"--setenv={name}={value}" for name, value in QUIET.items())]
     return f"dpkg-query --status {shlex.join(packages)} >/dev/null 2>&1 || {shlex.join([*unit, 'timeout', str(LONGEST), 'sh', '-c', script])}"
 
 

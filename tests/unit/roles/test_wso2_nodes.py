@@ -247,7 +247,7 @@ def test_what_user_data_installs_or_downloads_at_launch_is_what_the_chapter_of_a
         of_the_product = {key for key in resources(node.name, ctx) if key.startswith("package ")}
         assert of_the_product == {f"package {name}" for name in packages_of(node, ctx.spec)} and of_the_product
     for node in ctx.topology.lbs:
-        assert downloaded_of(node) == (nginx.NGINX,), "its chapter's package"
+        assert downloaded_of(node, ctx.spec) == (nginx.NGINX,), "its chapter's package"
     assert not any(packages_of(node, ctx.spec) for node in (*ctx.topology.lbs, ctx.topology.db)), "what listens comes with its settings"
 
 
