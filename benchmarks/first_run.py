@@ -1,4 +1,4 @@
-"""README's first command as somebody new to the project meets it: a fresh clone, no environment, no image of the machines.
+"""README's first command as somebody new to the project meets it: a fresh clone, no environment, no image of the machines, nothing downloaded.
 
 The Debian packages that the lab needs are not taken away first; what installing them takes is not in the figures.
 
@@ -28,26 +28,27 @@ PARTS = (
 
 
 @contextmanager
-def no_image() -> Iterator[None]:
-    """The images put aside, and put back when this one made no other."""
-    here, aside = CACHE / "images", CACHE / "images.aside"
-    if here.exists():
-        here.rename(aside)
+def nothing_kept() -> Iterator[None]:
+    """The lab's images and downloaded packages put aside, and put back."""
+    aside = CACHE.with_suffix(".aside")
+    if CACHE.exists():
+        CACHE.rename(aside)
     try:
         yield
     finally:
-        if aside.exists() and not here.exists():
-            aside.rename(here)
-        subprocess.run(["rm", "-rf", "--one-file-system", str(aside)], check=True)
+        subprocess.run(["rm", "-rf", "--one-file-system", str(CACHE)], check=True)
+        if aside.exists():
+            aside.rename(CACHE)
 
 
 def first_run(folder: Path) -> tuple[str, float]:
     """What `./runbook rehearse` said in a fresh clone, and the seconds it took. The lab is taken down again."""
     clone = folder / "clone"
     subprocess.run(["git", "clone", "--quiet", str(page.ROOT), str(clone)], check=True)
+    downloads = {"UV_CACHE_DIR": str(folder / "uv"), "PIP_NO_CACHE_DIR": "1"}  # what other environments of this machine downloaded is not used
     began = time.monotonic()
     try:
-        done = subprocess.run(["./runbook", "rehearse"], cwd=clone, capture_output=True, text=True)
+        done = subprocess.run(["./runbook", "rehearse"], cwd=clone, env=os.environ | downloads, capture_output=True, text=True)
         seconds = time.monotonic() - began
     finally:
         subprocess.run(["./runbook", "lab", "down"], cwd=clone, capture_output=True, check=True)
@@ -68,9 +69,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the section into docs/performance.md")
     given, load = parser.parse_args(), os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as folder, no_image():
+    with tempfile.TemporaryDirectory() as folder, nothing_kept():
         said, seconds = first_run(Path(folder))
-    what = "README's first command in a fresh clone, without an environment and without an image of the machines."
+    what = "README's first command in a fresh clone, without an environment, without an image of the machines, and with nothing kept of earlier downloads."
     text = page.section("first_run", "The first run", table(said, seconds), load, what)
     print(text)
     if given.write:
