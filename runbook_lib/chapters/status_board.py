@@ -24,14 +24,29 @@ if TYPE_CHECKING:
 
 MACHINES = ("Machine", "Address", "Type", "State", "Serves")
 CHAPTERS = ("Chapter", "State", "When", "By")
-HOLDS, FAILED, OPEN, DRIFT, APPLIED = "✔ verified", "✘ failed", "○ to do", "△ changed since", "△ applied, not verified"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How it stands with a chapter: `word`, as documents name it, and what a person is shown."""
+
+    word: str
+    shown: str
+
+    def __str__(self) -> str:
+        return self.shown
+
+
+HOLDS, FAILED, OPEN = Standing("verified", "✔ verified"), Standing("failed", "✘ failed"), Standing("to do", "○ to do")
+DRIFT, APPLIED = Standing("changed since", "△ changed since"), Standing("applied, not verified", "△ applied, not verified")
 
 
 @dataclass(frozen=True)
 class Record:
     """The last result of a chapter, as Parameter Store or a journal here has it: when and by whom.
 
-    `applied`: it was changed since its last verification; `leaks`: what it verified is a system that leaks, as its parameters expect.
+    `applied`: it was changed since its last verification; `leaks`: what it verified is a system that leaks, as its parameters expect; `changed`: another
+    chapter changed something after this proof of the whole, which therefore says nothing of the system as it is now.
     """
 
     ok: bool
@@ -39,11 +54,14 @@ class Record:
     by: str
     applied: bool = False
     leaks: str = ""
+    changed: bool = False
 
     @property
-    def state(self) -> str:
-        """The state in words. What leaks is never shown as good."""
-        return (f"{self.leaks}, as expected" if self.leaks else HOLDS) if self.ok else APPLIED if self.applied else FAILED
+    def state(self) -> Standing:
+        """How it stands. What leaks is never shown as good."""
+        if self.ok:
+            return Standing("leaks, as expected", f"{self.leaks}, as expected") if self.leaks else HOLDS
+        return DRIFT if self.changed else APPLIED if self.applied else FAILED
 
 
 @dataclass(frozen=True)
@@ -153,7 +171,7 @@ def proofs_of(deployment: Session) -> dict[str, Record]:
     for chapter in chapters_of(deployment.spec.pattern):
         if note := deployment.vault.find(f"chapters/{chapter.name}"):
             left = json.loads(note)
-            proofs[chapter.name] = Record(left["ok"], left["utc"], left["by"], left.get("applied", False), left.get("leaks", ""))
+            proofs[chapter.name] = Record(**{key: left[key] for key in Record.__dataclass_fields__ if key in left})
     for name, attempt in runs.attempts(deployment.spec.deployment).items():
         if name in proofs and attempt.utc > proofs[name].utc and not attempt.ok:
             proofs[name] = Record(False, attempt.utc, "here")
@@ -169,8 +187,11 @@ def store_verification(deployment: Session, chapter: str, ok: bool, leaks: str =
 
 
 def store_applied(deployment: Session, chapter: str) -> None:
-    """Store that a chapter is being changed: until it is verified again nobody may rely on its last verification."""
+    """Store that a chapter is being changed: until it is verified again nobody may rely on its last verification, nor on a proof of the whole."""
     _store(deployment, chapter, Record(False, "", "", applied=True))
+    for proof in (f"chapters/{each.name}" for each in chapters_of(deployment.spec.pattern) if not each.converges):
+        if note := deployment.vault.find(proof):
+            deployment.vault.put(proof, json.dumps(json.loads(note) | {"ok": False, "changed": True}, ensure_ascii=False), secure=False)
 
 
 def _store(deployment: Session, chapter: str, record: Record) -> None:

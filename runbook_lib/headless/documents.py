@@ -14,13 +14,12 @@ from runbook_lib.chapters.exercises.card import Course
 from runbook_lib.chapters.exercises.engine import Said, Task
 from runbook_lib.chapters.exercises.progress import TaskRecord
 from runbook_lib.chapters.exercises.table import Exercise
-from runbook_lib.chapters.status_board import DRIFT, FAILED, HOLDS, OPEN, Board
+from runbook_lib.chapters.status_board import Board
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence.runs import SCHEMA
 from runbook_lib.redaction import redactor
 from runbook_lib.spec.model import Spec
 
-STATES = {HOLDS: "verified", FAILED: "failed", OPEN: "to do", DRIFT: "changed since"}
 Document = dict[str, Any]
 
 
@@ -53,7 +52,7 @@ def of_status(board: Board) -> Document:
         for node, address, kind, state, serves in board.machines
     ]
     chapters = [
-        {"name": str(link.href).removesuffix(".ipynb"), "state": STATES[state], "when": when or None, "by": by or None}  # type: ignore[attr-defined, index]
+        {"name": str(link.href).removesuffix(".ipynb"), "state": state.word, "when": when or None, "by": by or None}  # type: ignore[attr-defined, index]
         for link, state, when, by in board.chapters
     ]
     return {

@@ -18,7 +18,7 @@ from runbook_cli.classroom.page.progress import LearnerProgress
 from runbook_cli.classroom.room import ROOM, Learner, Room
 
 PATIENCE = 5.0  # seconds after which a learner's row shows what was known before
-MARKS = {progress.DONE: "✔", progress.LEAKS: "✔", progress.FAILED: "✘", progress.APPLIED: "△", progress.OPEN: "○"}
+MARKS = {progress.DONE: "✔", progress.LEAKS: "✔", progress.FAILED: "✘", progress.APPLIED: "△", progress.CHANGED: "△", progress.OPEN: "○"}
 
 
 class Watch:

@@ -30,7 +30,7 @@ MOST_DEPLOYMENTS, MOST_PAGES = 8, 20
 LONGEST = 400  # characters of a text
 RECENT = LIBRARY / "runbook_cli" / "classroom" / "page" / "recent.py"  # where learners can read it, as they can the environment
 PATIENCE = Config(proxies={}, retries={"total_max_attempts": 1}, connect_timeout=2, read_timeout=4)
-DONE, LEAKS, FAILED, APPLIED, OPEN = "verified", "leaks, as expected", "failed", "applied, not verified", "to do"
+DONE, LEAKS, FAILED, APPLIED, CHANGED, OPEN = "verified", "leaks, as expected", "failed", "applied, not verified", "changed since", "to do"
 EXERCISES = {"passed": "passed", "solved": "solution shown", "started": "started"}
 
 
@@ -149,7 +149,7 @@ def _state(record: Mapping[str, Any] | None) -> str:
         return OPEN
     if record.get("ok"):
         return LEAKS if record.get("leaks") else DONE
-    return APPLIED if record.get("applied") else FAILED
+    return CHANGED if record.get("changed") else APPLIED if record.get("applied") else FAILED
 
 
 def _recent(learner: Learner, run: Callable[..., Any] = subprocess.run) -> dict[str, dict[str, Any]]:

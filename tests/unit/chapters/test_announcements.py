@@ -9,7 +9,7 @@ import pytest
 
 from runbook_lib.chapters.base import announced, banner
 from runbook_lib.chapters.deployment import Deployment, open_deployment
-from runbook_lib.chapters.status_board import store_verification
+from runbook_lib.chapters.status_board import proofs_of, store_applied, store_verification
 from runbook_lib.launch.cloud import Cloud
 
 pytest_plugins = ["tests.support.aws_endpoint"]
@@ -40,6 +40,22 @@ def test_a_chapter_names_the_first_chapter_before_it_that_is_not_verified(deploy
     assert said()[0].startswith("△ chapter 02_install_mysql is not verified (✘ failed 20")
     store_verification(deployment, "02_install_mysql", True)
     assert said() == []
+
+
+def test_a_change_after_the_proof_makes_it_a_proof_of_another_system(deployment: Deployment) -> None:
+    def proof() -> str:
+        return str(proofs_of(deployment)["07_verify_sso_separation"].state)
+
+    store_applied(deployment, "05_configure_nginx")
+    assert "07_verify_sso_separation" not in proofs_of(deployment), "there is no proof yet"
+    store_verification(deployment, "05_configure_nginx", True)
+    store_verification(deployment, "07_verify_sso_separation", True)
+    assert proof() == "✔ verified"
+    store_applied(deployment, "05_configure_nginx")
+    store_verification(deployment, "05_configure_nginx", True)
+    assert proof() == "△ changed since" and not proofs_of(deployment)["07_verify_sso_separation"].ok
+    store_verification(deployment, "07_verify_sso_separation", True)
+    assert proof() == "✔ verified", "until it is proven again"
 
 
 def test_the_top_of_a_chapter_and_its_apply_say_so(deployment: Deployment, capsys: pytest.CaptureFixture[str]) -> None:

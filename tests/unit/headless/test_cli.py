@@ -24,7 +24,7 @@ from runbook_cli import lab
 from runbook_cli import main as front
 from runbook_lib.changes import Change, Pending, Plan
 from runbook_lib.chapters import teardown as teardown_
-from runbook_lib.chapters.status_board import Board
+from runbook_lib.chapters.status_board import Board, Record
 from runbook_lib.check import Check, CheckTable
 from runbook_lib.errors import ChecksFailed, CloudError, RunbookError
 from runbook_lib.evidence import report
@@ -259,12 +259,23 @@ def test_several_runs_as_one_document_are_the_runs_that_were_begun(monkeypatch: 
     assert not found["ok"] and [each["run"] for each in found["deployments"]] == [str(own), None]
 
 
-def test_the_board_as_a_document() -> None:
+@pytest.mark.parametrize(
+    "record, state",
+    [
+        (Record(True, "", ""), "verified"),
+        (Record(True, "", "", leaks="✘ LEAKS (3 ways)"), "leaks, as expected"),
+        (Record(False, "", ""), "failed"),
+        (Record(False, "", "", applied=True), "applied, not verified"),
+        (Record(False, "", "", changed=True), "changed since"),
+    ],
+)
+def test_the_board_as_a_document(record: Record, state: str) -> None:
     chapter = CHAPTERS["05_configure_nginx"]
-    row = (Link("05_configure_nginx.ipynb", "05_configure_nginx", "Configure Nginx"), "✘ failed", "2026-01-01T00:00:00Z", "root@vm")
+    row = (Link("05_configure_nginx.ipynb", "05_configure_nginx", "Configure Nginx"), record.state, "2026-01-01T00:00:00Z", "root@vm")
     found = documents.of_status(Board("d", "greg-single", [("lb-1", "10.0.0.1", "t3.micro", "● running", "store.lab.test")], [row], chapter, 1))
     assert found["machines"] == [{"node": "lb-1", "address": "10.0.0.1", "type": "t3.micro", "state": "running", "serves": "store.lab.test"}]
-    assert found["chapters"] == [{"name": "05_configure_nginx", "state": "failed", "when": "2026-01-01T00:00:00Z", "by": "root@vm"}]
+    assert found["chapters"] == [{"name": "05_configure_nginx", "state": state, "when": "2026-01-01T00:00:00Z", "by": "root@vm"}]
+    assert state in (ROOT / "docs/command-line.md").read_text()
     assert (found["running"], found["next"], found["trouble"]) == (1, "05_configure_nginx", None)
 
 
