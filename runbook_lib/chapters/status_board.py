@@ -27,7 +27,7 @@ CHAPTERS = ("Chapter", "State", "When", "By")
 
 
 @dataclass(frozen=True)
-class Standing:
+class ChapterState:
     """How it stands with a chapter: `word`, as documents name it, and what a person is shown."""
 
     word: str
@@ -37,8 +37,8 @@ class Standing:
         return self.shown
 
 
-HOLDS, FAILED, OPEN = Standing("verified", "✔ verified"), Standing("failed", "✘ failed"), Standing("to do", "○ to do")
-DRIFT, APPLIED = Standing("changed since", "△ changed since"), Standing("applied, not verified", "△ applied, not verified")
+HOLDS, FAILED, OPEN = ChapterState("verified", "✔ verified"), ChapterState("failed", "✘ failed"), ChapterState("to do", "○ to do")
+DRIFT, APPLIED = ChapterState("changed since", "△ changed since"), ChapterState("applied, not verified", "△ applied, not verified")
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class Record:
     changed: bool = False
 
     @property
-    def state(self) -> Standing:
+    def state(self) -> ChapterState:
         """How it stands. What leaks is never shown as good."""
         if self.ok:
-            return Standing("leaks, as expected", f"{self.leaks}, as expected") if self.leaks else HOLDS
+            return ChapterState("leaks, as expected", f"{self.leaks}, as expected") if self.leaks else HOLDS
         return DRIFT if self.changed else APPLIED if self.applied else FAILED
 
 
