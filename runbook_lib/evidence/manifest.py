@@ -136,8 +136,8 @@ def verify(folder: Path) -> Verification:
         return Verification(0, 0, (f"{MANIFEST}: there is none; the run was not closed", *wrong))
     try:
         manifest: dict[str, Any] = json.loads(data)
-        public, closed, run, files = str(manifest["signed_by"]), str(manifest["closed"]), str(manifest["run"]), dict(manifest["files"])
-    except (ValueError, KeyError, TypeError):
+        public, closed, run, files = str(manifest["signed_by"]), str(manifest["closed"]), str(manifest["run"]), _named(manifest["files"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         return Verification(0, 0, (f"{MANIFEST}, row {_odd_row(folder, data)}: changed, and not readable any more",))
     if wrong_signature := _signature_problem(folder, data, public):
         return Verification(len(files), 0, (wrong_signature,), closed, run)
@@ -145,6 +145,16 @@ def verify(folder: Path) -> Verification:
     if not problems and JOURNAL in files and (row := broken_link(folder / JOURNAL)):
         problems.append(f"{JOURNAL}, row {row}: does not follow from the row before it")
     return Verification(len(files), rows, tuple(problems), closed, run, public)
+
+
+def _named(files: Any) -> dict[str, Any]:
+    """Return the files that a manifest names. Raises TypeError for what no manifest of ours holds, although somebody may have signed it."""
+    forms = {"sha256": str, "bytes": int, "rows": str}
+    if isinstance(files, dict) and all(
+        isinstance(each, dict) and all(isinstance(each.get(key), form) for key, form in forms.items()) for each in files.values()
+    ):
+        return files
+    raise TypeError("files")
 
 
 def _signature_problem(folder: Path, data: bytes, public: str) -> str:

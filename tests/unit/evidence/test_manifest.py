@@ -14,6 +14,7 @@ import pytest
 from runbook_lib import pki
 from runbook_lib.evidence import manifest, report
 from runbook_lib.evidence.journal import Journal
+from runbook_lib.evidence.manifest import JOURNAL
 from runbook_lib.files import write_whole
 from tests.support.recorded_proof import CHAPTER, recorded
 
@@ -112,6 +113,19 @@ def test_a_file_that_is_being_written_is_neither_signed_nor_accused(run: Path, t
     assert beside and beside[0] not in signed and len(signed) == 6 and manifest.verify(copy).problems == ()
     (copy / beside[0]).write_text("half")  # left by a process that was killed
     assert manifest.verify(copy).problems == ()
+
+
+@pytest.mark.parametrize(
+    "files", [[], "", {JOURNAL: None}, {JOURNAL: {}}, {JOURNAL: {"sha256": 1, "bytes": 0, "rows": ""}}, {JOURNAL: {"sha256": "", "bytes": 0, "rows": 1}}]
+)
+def test_a_manifest_that_somebody_made_and_signed_in_another_form_is_named(run: Path, tmp_path: Path, key: str, files: object) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    said = json.loads((copy / manifest.MANIFEST).read_text()) | {"files": files}
+    text = json.dumps(said)
+    (copy / manifest.MANIFEST).write_text(text)
+    (copy / manifest.SIGNATURE).write_text(f"{manifest.digest(text.encode())}\n{pki.sign(key, text.encode())}\n")
+    [problem] = manifest.verify(copy).problems
+    assert problem.endswith("changed, and not readable any more")
 
 
 def test_a_run_signed_again_by_another_key_shows_that_keys_fingerprint(run: Path, tmp_path: Path, key: str) -> None:
