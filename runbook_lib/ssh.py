@@ -174,8 +174,10 @@ class Host:
 
         `on_line` is called with each whole line of stdout as it arrives. `timeout` is the longest silence in seconds, not the longest duration.
         """
+        transport: paramiko.Transport | None = None
         try:
             with self._session() as channel:
+                transport = channel.get_transport()
                 channel.settimeout(timeout)
                 channel.exec_command(command)
                 writer = threading.Thread(target=_feed, args=(channel, stdin), daemon=True)
@@ -189,11 +191,11 @@ class Host:
                     if on_line and line.endswith(b"\n"):  # else the connection broke, or the command was killed, in the middle of it
                         on_line(out[-1].rstrip("\n"))
                 rc = channel.recv_exit_status()
-                if rc == -1 and not channel.get_transport().is_active():
+                if rc == -1 and not transport.is_active():
                     raise EOFError("the connection broke")
                 reader.join(self.timeout)
         except (TimeoutError, paramiko.SSHException, EOFError, OSError) as error:
-            self.close()
+            self._drop(transport)
             raise HostError(
                 f"lost {self.name} while it ran a command: {str(error) or type(error).__name__}", f"{self.name}: {command[:80]}", "run the step again"
             ) from error
@@ -201,14 +203,14 @@ class Host:
 
     def _session(self) -> paramiko.Channel:
         """Return a new session. When the kept connection is dead, as after a restart of the machine, it is opened on a new connection."""
-        kept = self._transport
-        try:
-            return self.transport().open_session(timeout=self.timeout)
-        except (paramiko.SSHException, EOFError, OSError):
-            if kept is None:
-                raise
-        self.close()
-        return self.transport().open_session(timeout=self.timeout)
+        while True:
+            kept, transport = self._transport, self.transport()
+            try:
+                return transport.open_session(timeout=self.timeout)
+            except (paramiko.SSHException, EOFError, OSError):
+                self._drop(transport)
+                if transport is not kept:
+                    raise
 
     def tunnel(self, address: str, port: int, seconds: float | None = None) -> paramiko.Channel:
         """Return a connection from this host to `address:port`, to be used as a socket. It shows what a machine inside the VPC can reach.
@@ -230,10 +232,16 @@ class Host:
         return Host(self.at, private_key, self.via, self.timeout, self._dial)
 
     def close(self) -> None:
+        self._drop(self._transport)
+
+    def _drop(self, transport: paramiko.Transport | None) -> None:
+        """Close a connection, and no other: a thread that comes late to a dead one must not close the new one, which others work on already."""
+        if transport is None:
+            return
         with self._lock:
-            if self._transport is not None:
-                self._transport.close()
+            if self._transport is transport:
                 self._transport = None
+        transport.close()
 
 
 def _feed(channel: paramiko.Channel, data: bytes) -> None:

@@ -52,8 +52,8 @@ def test_a_network_with_its_ways_in_and_out_is_made_at_once(slow_lab: Any) -> No
     cloud = Cloud(load_spec(deployed.params, deployed.overrides))
     inventory = cloud.observe()
     network.choose_zone(inventory)
-    for kind in (network, elastic_ips, routes):
-        kind.apply(inventory)
+    for make in (network.apply, elastic_ips.apply, routes.begin, routes.apply):
+        make(inventory)
     afterwards = cloud.observe()
     assert not [p for kind in (network, elastic_ips, routes) for p in kind.plan(afterwards)]
     assert afterwards.gateway and afterwards.nat and set(afterwards.addresses) == {"nat", "lb-1"}

@@ -183,3 +183,33 @@ def test_own_keys_are_tried_one_by_one_until_the_machine_takes_no_more(sshd: Ssh
     sshd.on_key = lambda number: None
     keys.append(sshd.known)
     assert sshd.host(None).run("x").succeeded
+
+
+def test_a_thread_that_comes_late_to_a_dead_connection_leaves_the_new_one_to_who_works_on_it(sshd: Sshd) -> None:
+    host, at_work, late_is_through = sshd.host(), threading.Event(), threading.Event()
+
+    def one_that_takes_long(_sshd: Sshd, channel: paramiko.Channel) -> None:
+        sshd.command = saying(b"late")
+        at_work.set()
+        assert late_is_through.wait(20)
+        saying(b"early")(_sshd, channel)
+
+    def dead(**_: object) -> paramiko.Channel:
+        if threading.current_thread().name == "late":
+            assert at_work.wait(20)
+        raise paramiko.SSHException("no answer")
+
+    said: dict[str, str] = {}
+
+    def work() -> None:
+        said[threading.current_thread().name] = host.run("true").stdout
+        late_is_through.set()
+
+    sshd.command = one_that_takes_long
+    host.transport().open_session = dead  # type: ignore[method-assign]
+    threads = [threading.Thread(target=work, name=name) for name in ("late", "early")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert said == {"late": "late", "early": "early"}
