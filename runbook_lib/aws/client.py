@@ -62,6 +62,7 @@ QUOTA = (
     "RulesPerSecurityGroupLimitExceeded",
     "VolumeLimitExceeded",
     "InternetGatewayLimitExceeded",
+    "NatGatewayLimitExceeded",
     "TooManyBuckets",
 )
 SHORT = ("InsufficientInstanceCapacity", "Unsupported", "InsufficientFreeAddressesInSubnet")

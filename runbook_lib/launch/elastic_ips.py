@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from runbook_lib.changes import Pending
 from runbook_lib.check import Check
-from runbook_lib.launch.inventory import NODE, Inventory, Question, pending, row, tags_of, unless_gone
+from runbook_lib.launch.inventory import NODE, SETTLE, Inventory, Question, pending, row, tags_of, unless_gone, while_refused
 from runbook_lib.topology.subnets import NAT
+
+HELD = "AuthFailure"  # what EC2 answers of an address that a NAT gateway holds, for a moment after the gateway is deleted too
 
 
 def observe(inventory: Inventory) -> None:
-    inventory.addresses = {tags_of(item).get(NODE, item["AllocationId"]): item for item in _found(inventory)}
+    """Of two for one node, of which one was allocated by a call whose answer was lost, the one in use counts; a teardown releases both."""
+    found = sorted(_found(inventory), key=lambda item: "AssociationId" in item)
+    inventory.addresses = {tags_of(item).get(NODE, item["AllocationId"]): item for item in found}
 
 
 def _found(inventory: Inventory) -> list[dict[str, Any]]:
@@ -69,7 +74,10 @@ def associate(inventory: Inventory) -> None:
 def _release(inventory: Inventory, address: dict[str, Any]) -> None:
     if address.get("InstanceId"):  # a NAT gateway gives its address back itself, when it is gone
         unless_gone(inventory.ec2.disassociate_address, AssociationId=address["AssociationId"])
-    unless_gone(inventory.ec2.release_address, AllocationId=address["AllocationId"])
+    release = inventory.ec2.release_address
+    if tags_of(address).get(NODE) == NAT:
+        release = partial(while_refused, lambda error: error.code == HELD, SETTLE, release)
+    unless_gone(release, AllocationId=address["AllocationId"])
 
 
 def check(inventory: Inventory) -> Iterator[Check]:

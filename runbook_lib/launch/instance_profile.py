@@ -5,6 +5,7 @@ No other machine has one: what runs on a machine may do whatever its profile's r
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -180,13 +181,19 @@ def once_known(call: Callable[..., Any], **options: Any) -> Any:
 
 
 def at_first_boot(inventory: Inventory) -> tuple[str, ...]:
-    """Return the shell command that installs the SSM Agent at the first boot, for an image without it."""
+    """Return the shell command that installs the SSM Agent at the first boot, for an image without it.
+
+    In the background, and again after a failure: user data runs once in a machine's life, dpkg's lock may be held at a first boot, and Nginx's way out
+    is its Elastic IP, which it gets when it runs already.
+    """
     agent = inventory.spec.cloud.ssm_agent
     if not (by_sessions(inventory) and agent.url):
         return ()
     file = "/var/tmp/amazon-ssm-agent.deb"
-    fetch = f"import urllib.request; urllib.request.urlretrieve('{agent.url}', '{file}')"
-    return (f'python3 -c "{fetch}" && echo "{str(agent.sha256).lower()}  {file}" | sha256sum --check && dpkg --install {file}',)
+    fetch = f"import shutil, urllib.request; shutil.copyfileobj(urllib.request.urlopen('{agent.url}', timeout=30), open('{file}', 'wb'))"
+    install = f'python3 -c "{fetch}" && echo "{str(agent.sha256).lower()}  {file}" | sha256sum --check && dpkg --install {file}'
+    script = f"for again in $(seq 60); do {install} && exit; sleep 10; done"
+    return (shlex.join(["systemd-run", "--collect", "--unit=runbook-ssm-agent", "sh", "-c", script]),)
 
 
 def differs(inventory: Inventory, machine: Instance) -> bool:

@@ -19,13 +19,18 @@ from runbook_lib.waiting import wait_until
 
 ROUTES = "runbook:routes"  # tag of a route table: `public` (to the internet gateway) or `private` (to the NAT gateway)
 EVERYWHERE = "0.0.0.0/0"
+TARGETS = (  # of a route
+    *("GatewayId", "NatGatewayId", "TransitGatewayId", "NetworkInterfaceId", "InstanceId", "VpcPeeringConnectionId"),
+    *("CoreNetworkArn", "LocalGatewayId", "CarrierGatewayId"),
+)
 LIVE = ("pending", "available")  # states of a NAT gateway that serves or is about to
 DELETION = 300.0  # seconds that a NAT gateway may take to go
 
 
 def observe(inventory: Inventory) -> None:
     inventory.nat = next((item for item in _gateways(inventory) if item["State"] in LIVE), None)
-    inventory.route_tables = {tags_of(table).get(ROUTES, ""): table for table in _tables(inventory)}
+    found = sorted(_tables(inventory), key=lambda table: len(table.get("Associations", [])))  # of two, one was made by a call whose answer was lost
+    inventory.route_tables = {tags_of(table).get(ROUTES, ""): table for table in found}
 
 
 def _gateways(inventory: Inventory) -> list[dict[str, Any]]:
@@ -85,8 +90,7 @@ def _target(inventory: Inventory, name: str) -> dict[str, str]:
 def _way_out(table: dict[str, Any]) -> str:
     """What the default route of a table leads to, or an empty text; a route to something that is gone is a black hole."""
     found = [route for route in table.get("Routes", []) if route.get("DestinationCidrBlock") == EVERYWHERE and route.get("State") != "blackhole"]
-    targets = ("GatewayId", "NatGatewayId", "TransitGatewayId", "NetworkInterfaceId", "InstanceId", "VpcPeeringConnectionId")
-    return next((str(route[key]) for route in found for key in targets if route.get(key)), "")
+    return next((str(route[key]) for route in found for key in TARGETS if route.get(key)), "")
 
 
 def _association(inventory: Inventory, subnet: str) -> tuple[str, str] | None:

@@ -7,7 +7,8 @@ their deployment unless they are to go too: the proof says how many there are an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from runbook_lib.aws.client import DENIED
@@ -18,8 +19,9 @@ from runbook_lib.check import Check, CheckTable
 from runbook_lib.errors import CloudError
 from runbook_lib.launch import elastic_ips, groups, instance_profile, key_pair, machines, network, routes, secrets
 from runbook_lib.launch.cloud import Cloud
-from runbook_lib.launch.inventory import Inventory
+from runbook_lib.launch.inventory import FIRST_PAUSE, LONGEST_PAUSE, SHOWN, Inventory
 from runbook_lib.tables import counted
+from runbook_lib.waiting import wait_until
 
 CHAPTER = "99_tear_down"
 KEPT = ("kept-backups", "Backups in S3")
@@ -48,14 +50,23 @@ def destroy(cloud: Cloud, progress: Progress | None = None, backups: bool = Fals
         step(inventory)
     if backups and (gone := BackupStore(cloud.aws, cloud.spec.deployment).delete_all()):
         inventory.say("S3", f"{counted(len(gone), 'backup')} deleted")
-    return prove_gone(cloud, backups)
+    return prove_gone(cloud, backups, SHOWN)
 
 
-def prove_gone(cloud: Cloud, backups: bool = False) -> CheckTable:
-    """One row per kind of thing: what still carries the deployment's tag, or lies below its SSM path; and its backups, which may stay unless `backups`."""
+def prove_gone(cloud: Cloud, backups: bool = False, seconds: float = 0) -> CheckTable:
+    """One row per kind of thing: what still carries the deployment's tag, or lies below its SSM path; and its backups, which may stay unless `backups`.
+
+    What is found is asked for again for `seconds`: EC2 and IAM may show for some that what was just deleted is there.
+    """
     inventory = cloud.inventory()
     questions = QUESTIONS + (instance_profile.GONE if instance_profile.concerned(inventory) else ())
-    left = [(id_, title, ", ".join(find(inventory))) for id_, title, find in questions]
+    until = time.monotonic() + seconds
+
+    def left_of(find: Callable[[Inventory], Iterable[str]]) -> str:
+        rest = max(0.0, until - time.monotonic())
+        return wait_until(lambda: ", ".join(find(inventory)), rest, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda found: not found)
+
+    left = [(id_, title, left_of(find)) for id_, title, find in questions]
     rows = [Check(id_, title, "fail" if there else "pass", "nothing", there or "nothing", "EC2 and SSM API", CHAPTER) for id_, title, there in left]
     return CheckTable([*rows, *_of_backups(cloud, backups)])
 

@@ -26,7 +26,7 @@ def account(endpoint: str) -> Iterator[Any]:
     clients["s3"].create_bucket(Bucket="runbook-packs")
     clients["s3"].put_object(Bucket="runbook-packs", Key="pack.zip", Body=b"a pack")
     with pytest.MonkeyPatch.context() as patch:
-        for code in ("L-F678F1CE", "L-0263D0A3"):  # VPCs and Elastic IPs: other tests' deployments in this account keep theirs
+        for code in ("L-F678F1CE", "L-0263D0A3", "L-FE5A380F"):  # VPCs, Elastic IPs, NAT gateways: other tests' deployments in this account keep theirs
             patch.setitem(corrected.QUOTAS, code, 1000.0)
         quotas = ServiceQuotasBackend.get_service_quota
         patch.setattr(ServiceQuotasBackend, "get_service_quota", lambda self, **asked: corrected.get_service_quota(quotas, self, **asked))

@@ -7,6 +7,9 @@ from collections.abc import Collection
 from runbook_lib.aws.client import Api
 from runbook_lib.errors import CloudError
 
+# A Local Zone that the account has enabled may come first by name (us-west-2-lax-1a); it has no NAT gateway and other Elastic IPs.
+ORDINARY = "availability-zone"
+
 
 def zones_by_type(ec2: Api, types: Collection[str]) -> dict[str, set[str]]:
     """Return for each instance type the zones of the region that offer it. One DescribeInstanceTypeOfferings call."""
@@ -26,8 +29,11 @@ def zone_for(ec2: Api, types: Collection[str], zone: str | None = None, key: str
     if zone is None and not whole:
         table = "; ".join(f"{type_}: {', '.join(sorted(zones))}" for type_, zones in sorted(offered.items()))
         raise CloudError(f"cloud.instance_type: no zone offers all of these types ({table})", ec2.about, "choose types that one zone offers")
-    if zone is None or zone in whole:
-        return zone or whole[0]
+    if zone is None:
+        ordinary = _zones(ec2, ORDINARY)
+        return next((each for each in whole if each in ordinary), whole[0])
+    if zone in whole:
+        return zone
     if zone not in everywhere and zone not in (known := _zones(ec2)):
         step = f"one of {', '.join(known)}, or leave it out: then one that offers every type is chosen"
         raise CloudError(f"{key}: {zone} is not a zone of this region", ec2.about, step)
@@ -36,5 +42,7 @@ def zone_for(ec2: Api, types: Collection[str], zone: str | None = None, key: str
     raise CloudError(f"{key}: {zone} does not offer {lacking}", ec2.about, step)
 
 
-def _zones(ec2: Api) -> list[str]:
-    return sorted(zone["ZoneName"] for zone in ec2.describe_availability_zones()["AvailabilityZones"])
+def _zones(ec2: Api, kind: str = "") -> list[str]:
+    """Return the names of the zones that this account uses; with a `kind`, of those only."""
+    found = ec2.describe_availability_zones()["AvailabilityZones"]
+    return sorted(zone["ZoneName"] for zone in found if not kind or zone.get("ZoneType", kind) == kind)

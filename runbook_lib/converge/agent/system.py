@@ -50,8 +50,15 @@ class Packages:
             unlocked(install)
         except Failed:  # an earlier installation was interrupted, or the package lists are missing or older than the mirror
             unlocked(["dpkg", "--configure", "-a"])
-            unlocked(["apt-get", *OPTIONS, "update"])
-            unlocked(install)
+            told = None
+            try:
+                unlocked(["apt-get", *OPTIONS, "update"])
+            except Failed as error:  # of one repository, such as backports that left the mirrors: the lists of the others are new
+                told = error
+            try:
+                unlocked(install)
+            except Failed as error:
+                raise told or error
 
 
 def unlocked(command, seconds=300.0):

@@ -13,7 +13,7 @@ from runbook_lib.aws.preflight.kms import refuse_unusable_key
 from runbook_lib.errors import CloudError
 from runbook_lib.headless.doctor import permissions
 from runbook_lib.headless.doctor.finding import Finding
-from runbook_lib.launch import elastic_ips, network
+from runbook_lib.launch import elastic_ips, network, routes
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import by_tag
 from runbook_lib.topology.prices import stale
@@ -82,10 +82,23 @@ def _elastic_ips(cloud: Cloud) -> tuple[int, int]:
     return len(inventory.ec2.describe_addresses()["Addresses"]), len(set(elastic_ips.wanted(inventory)) - set(inventory.addresses))
 
 
+def _nat_gateways(cloud: Cloud) -> tuple[int, int]:
+    """Return those of the zone where this deployment is, or will be: that is what the quota counts. An existing network has its own way out."""
+    if cloud.spec.cloud.vpc:
+        return 0, 0
+    inventory, live = cloud.inventory(), [{"Name": "state", "Values": list(routes.LIVE)}]
+    for observe in (network.observe, routes.observe, network.choose_zone):
+        observe(inventory)
+    zones = {subnet["SubnetId"]: subnet["AvailabilityZone"] for subnet in inventory.ec2.pages("describe_subnets", "Subnets")}
+    here = [each for each in inventory.ec2.pages("describe_nat_gateways", "NatGateways", Filter=live) if zones.get(each["SubnetId"]) == inventory.zone]
+    return len(here), 0 if inventory.nat else 1
+
+
 QUOTAS: tuple[tuple[str, str, str, Callable[[Cloud], tuple[int, int]]], ...] = (
     ("vCPUs of running machines", "ec2", "L-1216C47A", _vcpus),
     ("VPCs", "vpc", "L-F678F1CE", _vpcs),
     ("Elastic IPs", "ec2", "L-0263D0A3", _elastic_ips),
+    ("NAT gateways in one zone", "vpc", "L-FE5A380F", _nat_gateways),
 )
 
 

@@ -110,13 +110,14 @@ def _installing(packages: Sequence[str], *options: str) -> str:
     """Return the command that installs packages in the background; empty without a package.
 
     In the background, because cloud-init prints the host keys, which chapter 01 waits for, after its commands. It tries again, because apt's own timers
-    hold its locks at a first boot. What it could not install, the node's chapter does. `options`: of apt-get, such as `--download-only`.
+    hold its locks at a first boot; an update that fails for one repository has fetched the lists of the others. What it could not install, the node's
+    chapter does. `options`: of apt-get, such as `--download-only`.
     """
     if not packages:
         return ""
     update = shlex.join(["apt-get", *OPTIONS, "update"])
     install = shlex.join(["apt-get", *OPTIONS, "--no-install-recommends", *options, "install", *packages])
-    script = f"{install} || for again in 1 2 3 4 5 6; do {update} && {install} && exit; sleep 10; done"
+    script = f"{install} || for again in 1 2 3 4 5 6; do {update}; {install} && exit; sleep 10; done"
     unit = ["systemd-run", "--collect", f"--unit={AT_LAUNCH}", *(f"--setenv={name}={value}" for name, value in QUIET.items())]
     return f"dpkg-query --status {shlex.join(packages)} >/dev/null 2>&1 || {shlex.join([*unit, 'timeout', str(LONGEST), 'sh', '-c', script])}"
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -374,6 +375,30 @@ def test_a_lock_of_somebody_else_is_waited_for_and_any_other_failure_is_not(tmp_
     with pytest.raises(system.Failed, match="Unable to locate package"):
         system.unlocked(["sh", "-c", f"echo x >> {asked}; echo 'E: Unable to locate package x' >&2; exit 100"])
     assert asked.read_text().split() == ["x"]
+
+
+def apt(folder: Path, **exits: int) -> Path:
+    """An apt-get whose `update` and `install` end so, the first installation with 100; returns where it says what it was asked."""
+    asked = folder / "asked"
+    words = f"""echo "$*" | grep -o 'update$\\| install' | tr -d ' ' >> {asked}
+case "$*" in *update) echo 'E: no Release file' >&2; exit {exits["update"]};; esac
+[ $(grep -c install {asked}) -gt 1 ] || exit 100
+[ {exits["install"]} = 0 ] || {{ echo 'E: Unable to locate package' >&2; exit {exits["install"]}; }}"""
+    for name, text in (("apt-get", words), ("dpkg", ":")):
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    return asked
+
+
+@pytest.mark.parametrize(("update", "install", "told"), [(0, 0, ""), (100, 0, ""), (0, 100, "Unable to locate"), (100, 100, "no Release file")])
+def test_a_repository_that_is_gone_stops_no_installation_that_needs_none_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, update: int, install: int, told: str
+) -> None:
+    asked = apt(tmp_path, update=update, install=install)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(system.Failed, match=told) if told else nullcontext():
+        system.Packages.apply([{"name": "small"}])
+    assert asked.read_text().split() == ["install", "update", "install"]
 
 
 def test_packages_that_user_data_installs_are_waited_for_with_a_word_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,17 @@ def found(cloud: Cloud) -> dict[str, Finding]:
 
 def test_an_account_that_has_everything_is_told_so(cloud_of: MakeCloud) -> None:
     answers = found(cloud_of())
-    assert list(answers) == ["image", "instance types", "vCPUs of running machines", "VPCs", "Elastic IPs", "operator's address", "rights", "prices"]
+    assert list(answers) == [
+        "image",
+        "instance types",
+        "vCPUs of running machines",
+        "VPCs",
+        "Elastic IPs",
+        "NAT gateways in one zone",
+        "operator's address",
+        "rights",
+        "prices",
+    ]
     assert not [str(finding) for finding in answers.values() if finding.needed and not finding.ok]
     assert "can be asked for only when chapter 01 has made" in answers["rights"].words
     assert "1 more to come" in answers["VPCs"].words
@@ -87,7 +97,10 @@ def test_what_is_missing_is_told_with_the_next_step(cloud_of: MakeCloud, case: t
     assert not finding.ok and finding.needed and words in finding.words and fix in finding.fix, str(finding)
 
 
-@pytest.mark.parametrize(("what", "code"), [("vCPUs of running machines", "L-1216C47A"), ("VPCs", "L-F678F1CE"), ("Elastic IPs", "L-0263D0A3")])
+@pytest.mark.parametrize(
+    ("what", "code"),
+    [("vCPUs of running machines", "L-1216C47A"), ("VPCs", "L-F678F1CE"), ("Elastic IPs", "L-0263D0A3"), ("NAT gateways in one zone", "L-FE5A380F")],
+)
 def test_a_quota_that_a_launch_would_exceed_is_told(cloud_of: MakeCloud, monkeypatch: pytest.MonkeyPatch, what: str, code: str) -> None:
     from ec2lab.api.patches import account as corrected
 
@@ -108,7 +121,7 @@ def test_the_vcpus_of_what_runs_already_are_not_counted_twice(cloud_of: MakeClou
     cloud = cloud_of()
     cloud.apply()
     assert ", 0 more to come" in found(cloud)["vCPUs of running machines"].words and ", 0 more to come" in found(cloud)["VPCs"].words
-    assert ", 0 more to come" in found(cloud)["Elastic IPs"].words
+    assert ", 0 more to come" in found(cloud)["Elastic IPs"].words and ", 0 more to come" in found(cloud)["NAT gateways in one zone"].words
     assert teardown.destroy(cloud).ok
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,5 +162,20 @@ def test_a_profile_that_ec2_does_not_know_yet_is_waited_for_and_another_wrong_va
 
 def test_user_data_fetches_the_agent_and_compares_its_checksum_before_it_is_installed(cloud: Cloud) -> None:
     [command] = instance_profile.at_first_boot(cloud.inventory())
-    fetch, compare, install = command.split(" && ")
+    fetch, compare, install, *_ = shlex.split(command)[-1].split(" && ")
     assert "https://agents.example.com/agent.deb" in fetch and "ab" * 32 in compare and "sha256sum" in compare and install.startswith("dpkg --install")
+
+
+@pytest.mark.parametrize("fails", ["python3", "dpkg"])
+def test_user_data_installs_the_agent_in_the_background_and_again_after_a_failure(cloud: Cloud, tmp_path: Path, fails: str) -> None:
+    """It runs once in a machine's life; dpkg's lock may be held, and the way out may come later."""
+    [command] = instance_profile.at_first_boot(cloud.inventory())
+    assert command.startswith("systemd-run --collect --unit=runbook-ssm-agent sh -c ")
+    asked = tmp_path / "asked"
+    once = f"echo $(basename $0) >> {asked}; [ $(basename $0) != {fails} ] || [ $(grep -c {fails} {asked}) -gt 1 ]"
+    programs = {"systemd-run": 'while [ "${1#--}" != "$1" ]; do shift; done; "$@"', "sha256sum": ":", "sleep": ":", "python3": once, "dpkg": once}
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    subprocess.run(["sh", "-c", command], env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, check=True, timeout=60)
+    assert asked.read_text().split() == {"python3": ["python3", "python3", "dpkg"], "dpkg": ["python3", "dpkg"] * 2}[fails]

@@ -162,14 +162,15 @@ def test_user_data_installs_a_wso2_node_s_packages_beside_the_first_boot_and_dow
         assert subprocess.run(["sh", "-n"], input=script, text=True).returncode == 0
 
 
+@pytest.mark.parametrize("update", [0, 100], ids=["all lists", "a repository that is gone"])
 @pytest.mark.parametrize(
     ("fails", "asked"), [(0, ["install"]), (1, ["install", "update", "install"]), (2, ["install", "update", "install", "update", "install"])]
 )
-def test_user_data_tries_again_where_lists_are_missing_or_locks_are_held(cloud: Cloud, tmp_path: Path, fails: int, asked: list[str]) -> None:
+def test_user_data_tries_again_where_lists_are_missing_or_locks_are_held(cloud: Cloud, tmp_path: Path, fails: int, asked: list[str], update: int) -> None:
     [[_, _, step]] = yaml.safe_load(launching.user_data(cloud.inventory(), "greg-1"))["runcmd"]
     programs = {
         "apt-get": f'case "$*" in *install*) echo install;; *) echo update;; esac >> {tmp_path}/asked; case "$*" in *install*) '
-        f"[ $(grep -c install {tmp_path}/asked) -gt {fails} ];; esac",
+        f"[ $(grep -c install {tmp_path}/asked) -gt {fails} ];; *) exit {update};; esac",
         "systemd-run": 'while [ "${1#--}" != "$1" ]; do shift; done; "$@"',
         "dpkg-query": "exit 1",
         "sleep": ":",

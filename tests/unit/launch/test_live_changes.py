@@ -33,8 +33,8 @@ def test_a_launch_that_cannot_be_is_one_error_before_anything_is_created(make_cl
     assert not described(cloud, "describe_vpcs", "Vpcs") and not cloud.vault.names()
 
 
-def test_without_a_zone_one_is_chosen_that_offers_every_type(make_cloud: MakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    offers = {"t3.small": {"us-east-1a", "us-east-1b", "us-east-1c"}, "t3.medium": {"us-east-1c", "us-east-1b"}}
+def test_without_a_zone_one_is_chosen_that_offers_every_type_and_is_no_local_zone(make_cloud: MakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    offers = {"t3.small": {"us-east-1-bos-1a", "us-east-1a", "us-east-1b", "us-east-1c"}, "t3.medium": {"us-east-1-bos-1a", "us-east-1c", "us-east-1b"}}
     monkeypatch.setattr(zones, "zones_by_type", lambda ec2, types: {type_: offers[type_] for type_ in types})
     cloud = make_cloud(overrides={"cloud.instance_type": {"default": "t3.small", "greg": "t3.medium"}})
     planned = [p.change.summary for p in cloud.plan().pending if p.change.key.startswith("network subnet")]

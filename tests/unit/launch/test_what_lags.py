@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from runbook_lib.errors import CloudError
-from runbook_lib.launch import instance_profile, inventory, machines, routes
+from runbook_lib.launch import elastic_ips, instance_profile, inventory, machines, network, routes, teardown
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import Inventory
 
@@ -25,13 +25,14 @@ TAKEN: Refusal = ("InvalidIPAddress.InUse", "Address 10.213.2.20 is in use.")
 SPENT: Refusal = ("IdempotentInstanceTerminated", "The client token was used for an instance that is terminated.")
 OUTSIDE: Refusal = ("InvalidParameterValue", "Address 10.213.2.20 is not in the subnet's range")
 OTHER_TYPE: Refusal = ("InvalidParameterValue", "LaunchPlan instance type does not match attribute value")
+NOT_YOURS: Refusal = ("AuthFailure", "You do not have permission to access the specified resource.")
 NO_ROLE: Refusal = ("NoSuchEntity", "The role with name runbook-x cannot be found.")
 NO_PROFILE: Refusal = ("NoSuchEntity", "Instance Profile runbook-x cannot be found.")
 
 
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (inventory, instance_profile, machines):
+    for module in (inventory, instance_profile, machines, teardown):
         monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
         monkeypatch.setattr(module, "LONGEST_PAUSE", 0.01)
 
@@ -122,6 +123,45 @@ def test_a_profile_that_iam_never_shows_is_told_before_a_machine_is_launched(mak
     with pytest.raises(CloudError, match="does not show it whole within 0 s; it lacks: profile, role in it"):
         cloud.apply()
     assert not cloud.describe()
+
+
+def test_the_address_of_a_nat_gateway_is_released_a_moment_after_the_gateway_is_gone(make_cloud: MakeCloud, refuse: Any) -> None:
+    """EC2 says "You do not have permission": no word of the credentials."""
+    cloud = make_cloud()
+    site = cloud.observe()
+    for make in (network.choose_zone, network.apply, elastic_ips.apply, routes.begin, routes.apply):
+        make(site)
+    asked = refuse(cloud, "ec2:release_address", NOT_YOURS, NOT_YOURS)
+    assert teardown.destroy(cloud).ok and len(asked) == 3
+
+
+@pytest.mark.parametrize("looks", [0, 2])
+def test_what_was_just_deleted_and_is_shown_once_more_is_not_said_to_be_left(make_cloud: MakeCloud, monkeypatch: pytest.MonkeyPatch, looks: int) -> None:
+    cloud, shown = make_cloud(), iter(["vpc-1"] * looks)
+    monkeypatch.setattr(teardown, "QUESTIONS", (("gone-network", "VPC", lambda inventory: [*filter(None, [next(shown, "")])]),))
+    assert teardown.destroy(cloud).ok and next(shown, None) is None
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_of_two_addresses_or_tables_for_one_thing_that_in_use_counts(make_cloud: MakeCloud, monkeypatch: pytest.MonkeyPatch, last: int) -> None:
+    """The answer to a first request was lost, and the request repeated."""
+    site = make_cloud().inventory()
+    used: dict[str, Any] = {"AllocationId": "eipalloc-1", "AssociationId": "eipassoc-1", "Tags": [{"Key": inventory.NODE, "Value": "lb-1"}]}
+    double = {**used, "AllocationId": "eipalloc-2"}
+    del double["AssociationId"]
+    monkeypatch.setattr(elastic_ips, "_found", lambda _: [used, double] if last else [double, used])
+    elastic_ips.observe(site)
+    assert site.addresses == {"lb-1": used}
+    tag = [{"Key": routes.ROUTES, "Value": "private"}]
+    tables = [{"RouteTableId": "rtb-1", "Associations": [{"SubnetId": "subnet-1"}], "Tags": tag}, {"RouteTableId": "rtb-2", "Tags": tag}]
+    monkeypatch.setattr(routes, "_tables", lambda _: tables[::-1] if last else tables)
+    routes.observe(site)
+    assert site.route_tables == {"private": tables[0]}
+
+
+@pytest.mark.parametrize("key", ["TransitGatewayId", "CoreNetworkArn", "LocalGatewayId", "CarrierGatewayId"])
+def test_a_default_route_to_any_kind_of_way_out_is_one(key: str) -> None:
+    assert routes._way_out({"Routes": [{"DestinationCidrBlock": routes.EVERYWHERE, "State": "active", key: "x"}]}) == "x"
 
 
 class Interfaces:

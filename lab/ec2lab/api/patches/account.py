@@ -15,7 +15,7 @@ from moto.ssm.models import SimpleSystemManagerBackend
 from ec2lab.api.patches import corrects
 
 # those that a launch of ordinary machines meets, raised as in an account that is in use (AWS's defaults: 5 each)
-QUOTAS = {"L-1216C47A": 256.0, "L-F678F1CE": 100.0, "L-0263D0A3": 20.0}
+QUOTAS = {"L-1216C47A": 256.0, "L-F678F1CE": 100.0, "L-0263D0A3": 20.0, "L-FE5A380F": 100.0}
 
 
 @corrects(KmsResponse, "create_grant")

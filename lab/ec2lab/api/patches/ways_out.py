@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from ipaddress import IPv4Network
@@ -18,6 +19,7 @@ from moto.ec2.responses.route_tables import RouteTables
 from ec2lab.api.patches import corrects, lab, resumes
 from ec2lab.network import routing
 
+MOMENT = 1.0  # seconds after a NAT gateway is deleted that EC2 still calls its address somebody else's
 SECONDS = 3.0  # that a NAT gateway is pending, and deleting; a minute or more on AWS
 
 
@@ -60,9 +62,14 @@ def disassociate_address(original: Callable[..., Any], self: Any, address: str |
 
 @corrects(ElasticAddressBackend, "release_address")
 def release_address(original: Callable[..., Any], self: Any, address: str | None = None, allocation_id: str | None = None) -> None:
-    """Refuse to release an address in use (API reference, ReleaseAddress: disassociate it first, else InvalidIPAddress.InUse)."""
+    """Refuse to release an address in use (API reference, ReleaseAddress: disassociate it first, else InvalidIPAddress.InUse).
+
+    Of one that a NAT gateway holds, or held a moment ago, EC2 says AuthFailure.
+    """
     for each in self.addresses:
         asked = (allocation_id and each.allocation_id == allocation_id) or (address and each.public_ip == address)
+        if asked and (_nat_of(self, each) or any(_held_just_now(nat, each) for nat in self.nat_gateways.values())):
+            raise EC2ClientError("AuthFailure", "You do not have permission to access the specified resource.")
         if asked and (each.eni is not None or each.instance is not None):
             raise EC2ClientError("InvalidIPAddress.InUse", f"The address '{each.public_ip}' is in use.")
     original(self, address, allocation_id)
@@ -70,6 +77,10 @@ def release_address(original: Callable[..., Any], self: Any, address: str | None
 
 def _nat_of(ec2: Any, address: Any) -> Any:
     return next((nat for nat in ec2.nat_gateways.values() if address.eni is not None and nat._eni is address.eni and nat.state != "deleted"), None)
+
+
+def _held_just_now(nat: Any, address: Any) -> bool:
+    return nat.address_set[0]["allocationId"] == address.allocation_id and time.time() - getattr(nat, "closed", 0.0) < MOMENT
 
 
 def _gateways_of(ec2: Any, vpc_id: str) -> list[Any]:
@@ -123,7 +134,7 @@ def delete_nat_gateway(original: Callable[..., Any], self: Any, nat_gateway_id: 
 
 
 def _close(ec2: Any, nat: Any) -> None:
-    nat.state = "deleted"
+    nat.state, nat.closed = "deleted", time.time()
     ec2.delete_network_interface(nat._eni.id)
 
 
