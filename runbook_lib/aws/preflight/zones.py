@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from runbook_lib.aws.client import Api
 from runbook_lib.errors import CloudError
 
-# A Local Zone that the account has enabled may come first by name (us-west-2-lax-1a); it has no NAT gateway and other Elastic IPs.
-ORDINARY = "availability-zone"
+# A region's code and a letter (EC2 User Guide, "Availability Zones"). A Local Zone that the account has enabled, such as us-west-2-lax-1a, may come
+# first by name; it has other Elastic IPs, and not every one has NAT gateways.
+ORDINARY = re.compile(r"^[a-z]+(-[a-z]+)+-\d+[a-z]$")
 
 
 def zones_by_type(ec2: Api, types: Collection[str]) -> dict[str, set[str]]:
@@ -30,8 +32,7 @@ def zone_for(ec2: Api, types: Collection[str], zone: str | None = None, key: str
         table = "; ".join(f"{type_}: {', '.join(sorted(zones))}" for type_, zones in sorted(offered.items()))
         raise CloudError(f"cloud.instance_type: no zone offers all of these types ({table})", ec2.about, "choose types that one zone offers")
     if zone is None:
-        ordinary = _zones(ec2, ORDINARY)
-        return next((each for each in whole if each in ordinary), whole[0])
+        return next((each for each in whole if ORDINARY.search(each)), whole[0])
     if zone in whole:
         return zone
     if zone not in everywhere and zone not in (known := _zones(ec2)):
@@ -42,7 +43,5 @@ def zone_for(ec2: Api, types: Collection[str], zone: str | None = None, key: str
     raise CloudError(f"{key}: {zone} does not offer {lacking}", ec2.about, step)
 
 
-def _zones(ec2: Api, kind: str = "") -> list[str]:
-    """Return the names of the zones that this account uses; with a `kind`, of those only."""
-    found = ec2.describe_availability_zones()["AvailabilityZones"]
-    return sorted(zone["ZoneName"] for zone in found if not kind or zone.get("ZoneType", kind) == kind)
+def _zones(ec2: Api) -> list[str]:
+    return sorted(zone["ZoneName"] for zone in ec2.describe_availability_zones()["AvailabilityZones"])
