@@ -34,7 +34,9 @@ ClientAliveCountMax 2
 """
 # No redirects, no source routes, no answers to forged addresses, what is strange is logged; kernel addresses and messages are root's.
 # In a container, as in the lab, those of the whole kernel cannot be set: they are left as they are.
-KERNEL_FILE = "/etc/sysctl.d/60-runbook-machine.conf"
+# The name comes last: systemd sets them in the order of the names, and procps has a 99-protect-links.conf that sets fs.protected_fifos to 1.
+# fs.suid_dumpable is 0 by itself; Ubuntu's apport sets it whenever it starts, and lets root alone read what it keeps.
+KERNEL_FILE = "/etc/sysctl.d/zz-runbook-machine.conf"
 WHICH = ("all", "default")
 OFF = ("accept_redirects", "secure_redirects", "send_redirects", "accept_source_route")
 KERNEL = {
@@ -47,7 +49,6 @@ KERNEL = {
     "dev.tty.ldisc_autoload": 0,
     "fs.protected_fifos": 2,
     "fs.protected_regular": 2,
-    "fs.suid_dumpable": 0,
     "kernel.dmesg_restrict": 1,
     "kernel.kptr_restrict": 2,
     "kernel.sysrq": 0,

@@ -26,6 +26,10 @@ bind-address = {address}
 skip-name-resolve
 # Every node may open up to 80 connections per datasource (maxActive of *-datasources.xml).
 max_connections = 500
+# A document in the registry is one value; Nginx takes up to 100 MB. A dump writes it in hex, twice as long.
+max_allowed_packet = 256M
+# Where MariaDB has it and MySQL has not: its time says when the server was started (TLS_IN_USE).
+pid-file = /run/mysqld/mysqld.pid
 # MySQL only, ignored elsewhere: no second protocol on port 33060; on 8.4 the plugin that Connector/J 5.1 needs.
 loose_mysqlx = OFF
 loose_mysql_native_password = ON

@@ -32,7 +32,7 @@ KERNEL = {
     "net.ipv4.tcp_keepalive_intvl": 1,
     "net.ipv4.tcp_keepalive_probes": 3,
 }
-KERNEL_FILE = "/etc/sysctl.d/60-runbook-nginx.conf"
+KERNEL_FILE = "/etc/sysctl.d/zz-runbook-nginx.conf"
 
 # The master process begins as root: it opens ports and logs, and gives its workers another user.
 CONFINED_FILE = "/etc/systemd/system/nginx.service.d/runbook.conf"

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import http.server
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -20,6 +21,7 @@ from runbook_lib.converge.engine import ask
 from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, OnlyAccounts
 from runbook_lib.errors import HostError, RunbookError
 from runbook_lib.operations.backup import dump_database, fetch_dump, recreate_database, restore_database, send_dump, set_administrator
+from runbook_lib.roles import mysql
 from tests.conftest import ROOT, need
 from tests.support.local_host import LocalHost, converged, planned
 
@@ -42,7 +44,9 @@ def server(tmp_path_factory):
     common = ["--no-defaults", f"--datadir={data}", "--user=root"]
     install = ["mariadb-install-db", *common, "--auth-root-authentication-method=socket", "--skip-test-db"]
     subprocess.run(install, check=True, capture_output=True)
-    options = [f"--socket={socket}", "--skip-networking", f"--pid-file={folder}/pid", "--innodb-buffer-pool-size=32M"]
+    largest = re.search(r"^max_allowed_packet = (\w+)$", mysql.SETTINGS, re.M)
+    assert largest, "the server's own default is less than a document may have in a dump"
+    options = [f"--socket={socket}", "--skip-networking", f"--pid-file={folder}/pid", "--innodb-buffer-pool-size=32M", f"--max-allowed-packet={largest[1]}"]
     process = subprocess.Popen(["mariadbd", *common, *options], stdout=subprocess.DEVNULL, stderr=(folder / "log").open("w"))
     try:
         deadline = time.monotonic() + 120
@@ -220,6 +224,16 @@ def test_a_dump_restores_the_rows_of_its_moment_and_keeps_what_was_there_since(h
     assert b"'later'" in gzip.decompress(Path(done.before).read_bytes())
     assert not planned(host, DATABASE, schema(), account())
     assert rows(host, "SELECT schema_name FROM information_schema.schemata WHERE schema_name LIKE 'WSO2%'") == ["WSO2_USER_DB"]
+
+
+def test_a_document_that_is_larger_than_the_clients_own_limits_comes_back(host):
+    """In a dump it is hex, twice as long: 40 MiB here, where the client takes 16 and the dump program 24 by themselves."""
+    converged(host, DATABASE)
+    rows(host, "CREATE TABLE WSO2_USER_DB.D (c LONGBLOB); INSERT INTO WSO2_USER_DB.D VALUES (REPEAT('document', 2621440))")
+    made = dump_database(host, "WSO2_USER_DB")
+    rows(host, "TRUNCATE TABLE WSO2_USER_DB.D")
+    assert restore_database(host, made.path).rows == made.rows
+    assert rows(host, "SELECT LENGTH(c) FROM WSO2_USER_DB.D") == ["20971520"]
 
 
 def test_the_same_rows_have_the_same_digest_and_others_another(host):

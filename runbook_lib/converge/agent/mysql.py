@@ -365,7 +365,11 @@ class MysqlHandler:
         """Apply the resources under a lock: a load may still be running whose operator lost the connection."""
         os.makedirs("/run/runbook", exist_ok=True)
         with open("/run/runbook/mysql.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            for _ in alive(iter(str, None), "another load is running"):
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(0.1)
             for done, r in enumerate(resources):
                 say(progress=done, of=len(resources), doing=r["key"])
                 getattr(Ordered, r["what"])(r)

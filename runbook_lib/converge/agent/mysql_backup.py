@@ -4,6 +4,7 @@ from .transfer import *  # noqa: F403
 
 # --- agent ---
 gzip = Later("gzip")
+LARGEST = "--max-allowed-packet=1G"  # a document in the registry is one value, and one statement of a dump: twice as long there, in hex
 
 
 def client(name):
@@ -17,13 +18,24 @@ def client(name):
     return found
 
 
+def alive(lines, doing):
+    """Yield the lines, and say every few seconds that they come: a caller takes a long silence for a lost host. Without a caller it goes on."""
+    told = time.monotonic()
+    for line in lines:
+        yield line
+        if time.monotonic() - told > 5:
+            told = time.monotonic()
+            with contextlib.suppress(BrokenPipeError):
+                say(waiting=doing)
+
+
 def contents(lines, into=None):
     """Read a dump line by line; return the digest of its rows, the names of the databases that it fills, and whether it is complete.
 
     Equal rows have equal digests. With `into`, the lines are also written there.
     """
     rows, databases, last = hashlib.sha256(), set(), b""
-    for line in lines:
+    for line in alive(lines, "a dump is read"):
         if into:
             into.write(line)
         if line.startswith(b"INSERT INTO"):
@@ -41,7 +53,7 @@ def dump_command(database):
     left out. MariaDB's program has no such option.
     """
     program = client("mysqldump")
-    options = ["--no-defaults", "--user=root", "--protocol=socket", "--single-transaction", "--routines", "--hex-blob"]
+    options = ["--no-defaults", "--user=root", "--protocol=socket", LARGEST, "--single-transaction", "--routines", "--hex-blob"]
     return [program, *options, *([] if "MariaDB" in run([program, "--version"]) else ["--set-gtid-purged=OFF"]), "--databases", database]
 
 
@@ -111,12 +123,12 @@ def examined(path, database):
 
 def pour(path, database, into):
     """Load a gzipped dump of one database into the server under the name `into`, line by line. Raises Failed at the server's first error."""
-    command = [client("mysql"), "--no-defaults", "--user=root", "--protocol=socket"]
+    command = [client("mysql"), "--no-defaults", "--user=root", "--protocol=socket", LARGEST]
     old, new = ("`%s`" % name for name in (database, into))
     with gzip.open(path) as script, tempfile.TemporaryFile() as words:
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=words, stderr=words) as server:
             try:
-                for line in script:  # no line of a row starts like this: a dump writes a line break within a value as \\n
+                for line in alive(script, "a dump is loaded"):  # no line of a row starts like this: a dump writes a line break within a value as \\n
                     server.stdin.write(line.replace(old.encode(), new.encode()) if line.startswith((b"CREATE DATABASE ", b"USE `")) else line)
                 server.stdin.close()
             except BrokenPipeError:  # the client stopped at an error, which its output names

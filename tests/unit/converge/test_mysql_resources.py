@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from runbook_lib.converge.agent import mysql as agent
+from runbook_lib.converge.agent import mysql_backup
 from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, OnlyAccounts, canonical, table_names
 from runbook_lib.roles import mysql
 from runbook_lib.topology.databases import GREG
@@ -136,3 +139,24 @@ def test_the_servers_key_is_its_own_and_a_renewed_certificate_is_read_again():
     assert named == {r.path for r in files.resources if getattr(r, "path", "").startswith(mysql.TLS)}
     assert f"find {mysql.TLS} " in service.resources[1].unless
     assert "\nrequire_secure_transport = ON\n" in settings and "\nskip-log-bin\n" in settings
+
+
+@pytest.mark.parametrize("caller", ["there", "gone"])
+def test_while_a_dump_is_read_its_caller_hears_of_it_every_few_seconds(monkeypatch: pytest.MonkeyPatch, caller: str) -> None:
+    """A silence of 900 s counts as a lost host, and a large database takes longer. A load goes on without its caller."""
+    now, told = [0.0], []
+
+    def say(**message: str) -> None:
+        told.append(message)
+        if caller == "gone":
+            raise BrokenPipeError
+
+    def lines() -> Iterator[int]:
+        for number in range(10):
+            now[0] += 2.0
+            yield number
+
+    monkeypatch.setattr(mysql_backup, "say", say)
+    monkeypatch.setattr(mysql_backup, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    assert list(mysql_backup.alive(lines(), "it is loaded")) == [*range(10)]
+    assert told == [{"waiting": "it is loaded"}] * 3
