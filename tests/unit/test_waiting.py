@@ -14,7 +14,7 @@ from runbook_lib.waiting import wait_until
 LIBRARY = Path(__file__).resolve().parents[2] / "runbook_lib"
 # The loop itself, and what does not wait for something: a clock. Programs that run on a host have only the standard library.
 PAUSES = {"waiting.py", "notebook/progress.py"}
-ON_HOSTS = {"operations/startup_watch.py", "converge/agent/system.py", "converge/agent/config_tree.py"}
+ON_HOSTS = {"operations/startup_watch.py", "converge/agent/system.py", "converge/agent/config_tree.py", "converge/agent/mysql.py"}
 
 
 class Clock:
