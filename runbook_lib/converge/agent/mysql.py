@@ -365,7 +365,7 @@ class MysqlHandler:
         """Apply the resources under a lock: a load may still be running whose operator lost the connection."""
         os.makedirs("/run/runbook", exist_ok=True)
         with open("/run/runbook/mysql.lock", "w") as lock:
-            for _ in alive(iter(str, None), "another load is running"):
+            for _ in alive(iter(str, None), "another load is running"):  # for ever: that load has an end
                 with contextlib.suppress(BlockingIOError):
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break

@@ -87,8 +87,8 @@ def _nat_gateways(cloud: Cloud) -> tuple[int, int]:
     if cloud.spec.cloud.vpc:
         return 0, 0
     inventory, live = cloud.inventory(), [{"Name": "state", "Values": list(routes.LIVE)}]
-    for observe in (network.observe, routes.observe, network.choose_zone):
-        observe(inventory)
+    for step in (network.observe, routes.observe, network.choose_zone):
+        step(inventory)
     zones = {subnet["SubnetId"]: subnet["AvailabilityZone"] for subnet in inventory.ec2.pages("describe_subnets", "Subnets")}
     here = [each for each in inventory.ec2.pages("describe_nat_gateways", "NatGateways", Filter=live) if zones.get(each["SubnetId"]) == inventory.zone]
     return len(here), 0 if inventory.nat else 1

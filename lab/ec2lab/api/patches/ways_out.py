@@ -92,7 +92,7 @@ def _gateways_of(ec2: Any, vpc_id: str) -> list[Any]:
 
 @corrects(NatGatewayBackend, "create_nat_gateway")
 def create_nat_gateway(original: Callable[..., Any], self: Any, subnet_id: str, allocation_id: str, *rest: Any, **more: Any) -> Any:
-    """Make the gateway `pending`; a second later it is available. A network without an internet gateway is refused (VPC guide, "Troubleshoot NAT gateways")."""
+    """Make the gateway `pending`, `SECONDS` later `available`. A network without an internet gateway is refused (VPC guide, "Troubleshoot NAT gateways")."""
     subnet = self.get_subnet(subnet_id)
     if not _gateways_of(self, subnet.vpc_id):  # moto associates the address at once, which the rule above refuses without a gateway
         raise EC2ClientError("Gateway.NotAttached", f"Network {subnet.vpc_id} has no Internet gateway attached")
@@ -122,7 +122,7 @@ def go_on() -> None:
 
 @corrects(NatGatewayBackend, "delete_nat_gateway")
 def delete_nat_gateway(original: Callable[..., Any], self: Any, nat_gateway_id: str) -> Any:
-    """Make the gateway `deleting`; a second later it is deleted, and only then its interface and its address are free (API reference, DeleteNatGateway)."""
+    """Make the gateway `deleting`; `SECONDS` later it is deleted, and only then its interface and its address are free (API reference, DeleteNatGateway)."""
     nat = self.nat_gateways.get(nat_gateway_id)
     if nat is None:
         raise EC2ClientError("NatGatewayNotFound", f"The Nat Gateway {nat_gateway_id} was not found")
