@@ -18,7 +18,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,6 +54,14 @@ ANSIBLE = f"""
 ANSIBLE_CFG = "[defaults]\nforks = 50\nstdout_callback = minimal\n[ssh_connection]\npipelining = True\n"
 
 
+# What starts a tool, and what it says last. A process counts as its own the memory of the one that started it (the kernel keeps it over exec), and this
+# script's is larger than any tool's.
+STARTER = """
+import os, sys, time
+began = time.monotonic()
+_, status, usage = os.wait4(os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ), 0)
+print(os.waitstatus_to_exitcode(status), time.monotonic() - began, usage.ru_maxrss / 1024)
+"""
 CHANGED = {"runbook_lib": "changed on", "ansible": "CHANGED"}  # what a tool says when it changed something
 
 
@@ -180,17 +187,12 @@ def environment(name: str) -> Path:
 def timed(tool: str, command: list[str], folder: Path, unchanged: bool = False) -> Run:
     """One cold process. Ends with its words when it fails, or changes something where there is nothing to change."""
     env = {**os.environ, "ANSIBLE_CONFIG": str(folder / "ansible.cfg"), "HOME": str(folder)}
-    with tempfile.TemporaryFile("w+") as words:
-        began = time.monotonic()
-        process = subprocess.Popen(command, cwd=folder, env=env, stdout=words, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        words.seek(0)
-        said = words.read()
-    if process.returncode or (unchanged and CHANGED.get(tool, "\0") in said):
+    started = subprocess.run([sys.executable, "-S", "-c", STARTER, *command], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said, _, figures = started.stdout.strip().rpartition("\n")
+    status, seconds, megabytes = map(float, figures.split())
+    if status or (unchanged and CHANGED.get(tool, "\0") in said):
         raise SystemExit(f"{tool} failed, or changed what was right:\n{said[-3000:]}")
-    return Run(seconds, usage.ru_maxrss / 1024)
+    return Run(seconds, megabytes)
 
 
 def reset(inventory: Path) -> None:
