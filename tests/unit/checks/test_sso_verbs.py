@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.checks.sso.attempts import matrix
-from runbook_lib.checks.sso.environment import Scene, traits_of
+from runbook_lib.checks.sso.environment import Login, Scene, traits_of
 from runbook_lib.checks.sso.proof import try_out
 from runbook_lib.checks.sso.verbs import CannotTell, Walk
 from runbook_lib.topology.model import probe_only
@@ -37,6 +37,9 @@ class Browser:
 
     def submit(self, form: Form, action: str) -> Answer:
         return self.request("POST", action)
+
+    def sign_in_at(self, host: str, app: str, *_: str) -> Flow:
+        return Flow((self.request("POST", f"https://{host}/{app}/acs"),))
 
 
 def at(monkeypatch: pytest.MonkeyPatch, answers: dict[str, Any]) -> None:
@@ -86,6 +89,27 @@ def test_silence_of_the_publisher_is_a_refusal_only_where_the_store_answers(monk
     at(monkeypatch, {f"{STORE}/store/pages/top-assets": store, f"{PUBLISHER}/publisher/": publisher})
     row = next(row for row in matrix()[0] if row.id == "publisher-outside-allow-cidr")
     assert try_out(row, scene(), {}).state == state
+
+
+REFUSED, ASKED, LANDING, SIGNED_IN = (401, ""), (200, FORM), (200, "<a href='/publisher/logout'>"), (200, "<a href='/store/logout'>")
+# what is met after a 401 at acs: the Publisher's landing page, the Store's page of the user's own items, its public page; which of the three rows it turns
+LEFT_OVER: dict[str, tuple[tuple[Any, Any, Any], tuple[str, str, str]]] = {
+    "nothing is left": ((ASKED, REFUSED, PUBLIC), ("held", "held", "held")),
+    "the Publisher's session works": ((LANDING, REFUSED, PUBLIC), ("leak", "held", "leak")),
+    "the Store's session works": ((ASKED, (500, "error"), PUBLIC), ("held", "leak", "leak")),
+    "the Store's session works where no role is asked for": ((ASKED, REFUSED, SIGNED_IN), ("held", "leak", "leak")),
+    "nobody can look": ((Timeout("late"), Timeout("late"), PUBLIC), ("undecided", "undecided", "undecided")),
+}
+
+
+@pytest.mark.parametrize(("met", "states"), LEFT_OVER.values(), ids=LEFT_OVER)
+def test_a_session_that_is_left_over_after_a_401_is_a_leak(monkeypatch: pytest.MonkeyPatch, met: tuple[Any, Any, Any], states: tuple[str, ...]) -> None:
+    pages = (f"{PUBLISHER}/publisher/pages/gc-landing", f"{STORE}/store/pages/my-items", f"{STORE}/store/pages/top-assets")
+    at(monkeypatch, {f"{STORE}/store/acs": REFUSED, f"{PUBLISHER}/publisher/acs": REFUSED, **dict(zip(pages, met, strict=True))})
+    logins = {who: Login(f"proof-{who}-0a1b2c", "x") for who in ("store-only", "publisher-only", "neither")}
+    rows = {row.id: row for row in matrix()[0]}
+    found = tuple(try_out(rows[id_], scene(), logins).state for id_ in ("sso-without-role", "sso-without-role-store", "sso-neither"))
+    assert found == states
 
 
 @pytest.mark.parametrize(
