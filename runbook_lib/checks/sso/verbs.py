@@ -26,7 +26,8 @@ from runbook_lib.webclient.client import TOO_MANY, Client, Flow
 from runbook_lib.webclient.response import Answer, Form, shortened
 from runbook_lib.webclient.transport import Closed, Refused, Timeout, TlsRefused
 
-LANDING = {"store": "/store/pages/top-assets", "publisher": "/publisher/"}
+# What a stranger is refused: the Store's first page shows itself to all, and may have the user's name as a word of an asset's
+OWN_PAGE = {"store": "/store/pages/my-items", "publisher": "/publisher/"}
 SIGNED_IN = {"store": "store-signed-in", "publisher": "publisher-landing"}
 TOLD = 50  # most generated requests that the report lists one by one
 ENDINGS = {Closed: "closed", Refused: "refused", Timeout: "timeout", TlsRefused: "tls-refused"}
@@ -194,7 +195,7 @@ class Walk:
             raise CannotTell(f"/{app}/acs was not reached: {answer.status}")
         if answer.status >= 500 and not alter:
             raise CannotTell(f"/{app}/acs failed, which is no refusal: {answer.status}")
-        landing = self._page(thief.open(self._url(f"{app} {LANDING[app]}")))
+        landing = self._page(thief.open(self._url(f"{app} {OWN_PAGE[app]}")))
         empty = ", empty" if not answer.text.strip() and answer.status == 200 else ""
         self.seen.append(replace(landing, detail=f"/{app}/acs answered {answer.status}{empty}; then {landing.detail}"))
 

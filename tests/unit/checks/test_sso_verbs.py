@@ -73,6 +73,15 @@ def test_an_assertion_is_refused_only_by_the_application_that_it_reached(monkeyp
     assert [seen.page for seen in walk.seen] == [page][: bool(page)]
 
 
+@pytest.mark.parametrize(("own_items", "page"), [((401, ""), "my-items-401"), ((200, "My items"), "my-items"), ((500, "error"), "my-items")])
+def test_the_store_is_entered_only_where_it_shows_the_users_own_items(monkeypatch: pytest.MonkeyPatch, own_items: tuple[int, str], page: str) -> None:
+    public = (200, "<a href='/store/login'></a><h4>admin</h4>")  # an asset that bears the user's name; the signed-in my-items was measured as 500
+    at(monkeypatch, {f"{STORE}/store/acs": (200, ""), f"{STORE}/store/pages/top-assets": public, f"{STORE}/store/pages/my-items": own_items})
+    walk = Walk(scene(), matrix()[1], login=Login("admin", "x"), assertion=Form(f"{PUBLISHER}/publisher/acs", "POST", {"SAMLResponse": "PHg+"}))
+    walk.do_replay("store")
+    assert [seen.page for seen in walk.seen] == [page]
+
+
 PUBLIC = (200, "<a href='/store/'>")
 FROM_THERE: dict[str, tuple[Any, Any, str]] = {
     "nginx refuses it": (PUBLIC, (403, NGINX), "held"),
