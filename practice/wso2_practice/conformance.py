@@ -23,12 +23,12 @@ from rich.table import Table
 
 from runbook_lib.checks.sso.environment import Login, ProductNode, Scene
 from runbook_lib.checks.sso.proof_users import test_users
+from runbook_lib.checks.sso.verbs import forged
 from runbook_lib.errors import RunbookError
 from runbook_lib.webclient.client import Client, Flow, holds_assertion
 from runbook_lib.webclient.cookies import Jar
 from runbook_lib.webclient.response import Form
 from wso2_practice.expectations import EXPECTATIONS, StepAnswers
-from wso2_practice.tampering import tampered
 
 TABLE = Path(__file__).with_name("conformance.yaml")
 SCRIPTS = Path(__file__).with_name("direct_scripts.yaml")
@@ -116,7 +116,7 @@ class Browser:
 
     def tamper(self, what: str) -> None:
         if self.assertion is not None:
-            self.assertion = tampered(self.assertion, what)
+            self.assertion = forged(self.assertion, what)
 
     def fresh(self, _: bool) -> None:
         self.visitor = self.visitor.fresh()

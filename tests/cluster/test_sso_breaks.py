@@ -5,6 +5,7 @@ Exactly the predicted attempts turn red.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,17 +26,20 @@ NEVER_RED = {"assertion-second-use", "direct-script-at-node"}  # limits of the p
 NUMBER = 40  # of its subnet in the lab's range
 
 
-def _minds_signing_in(attempt: Attempt, app: str) -> bool:
-    steps = [step for step in attempt.steps if not step.get("any")]
-    return any(step.get("sign-in") == app or step.get("try-sign-in") == app for step in steps)
+GROUP = re.compile("@(store|publisher)-(sign-in|replay)")
+
+
+def _minds(attempt: Attempt, app: str, verb: str) -> bool:
+    verbs = {"sign-in": ("sign-in", "try-sign-in")}.get(verb, (verb,))
+    return any(step.get(one) == app for step in attempt.steps if not step.get("any") for one in verbs)
 
 
 def predicted(words: Iterable[str]) -> set[str]:
     """The ids that the words of the table stand for."""
     found: set[str] = set()
     for word in words:
-        app = word.removeprefix("@").removesuffix("-sign-in")
-        found |= {a.id for a in matrix()[0] if _minds_signing_in(a, app)} if word.startswith("@") else {word}
+        group = GROUP.fullmatch(word)
+        found |= {a.id for a in matrix()[0] if _minds(a, *group.groups())} if group else {word}
     return found
 
 

@@ -32,8 +32,20 @@ def quiet() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def scene(nodes: Nodes) -> Scene:
+    return bare(nodes)
+
+
+@pytest.fixture(scope="module")
+def loose(nodes: Nodes) -> Scene:
+    """A node whose applications take a signature over any part of the message."""
+    return bare(nodes, '"practiceLooseSignature": "true", ')
+
+
+def bare(nodes: Nodes, attribute: str = "") -> Scene:
     node = nodes.make("greg")
     node.edit("repository/conf/carbon.xml", "<!--HostName>www.wso2.org</HostName-->", "<HostName>localhost</HostName>")
+    for app in ("store", "publisher"):
+        node.edit(f"repository/deployment/server/jaggeryapps/{app}/config/{app}.json", '"identityAlias"', f'{attribute}"identityAlias"')
     node.start("-Dsetup")
     port = 9443 + node.offset
     machine = ProductNode("greg-1", "127.0.0.1", lambda a, p: socket.create_connection((a, p), 20), port)
@@ -68,6 +80,15 @@ def test_a_user_who_has_been_at_the_publisher_is_given_no_role_at_the_store(scen
 def test_every_attempt_comes_out_as_expected_and_none_is_undecided(proof: Proof):
     assert [(row.id, row.status, row.observed) for row in proof.checks if not row.ok] == []
     assert proof.as_expected and proof.verdict.startswith("leaks (")
+
+
+def test_a_forged_assertion_gets_in_where_a_signature_over_any_part_is_taken(loose: Scene, proof: Proof):
+    rows = [row for row in matrix()[0] if any("alter" in step for step in row.steps)]
+    with test_users(loose) as logins:
+        found = {row.id: try_out(row, loose, logins) for row in rows}
+    assert {id_: one.state for id_, one in found.items()} == {row.id: "leak" if "wrapped" in row.id else "held" for row in rows}
+    assert {seen.page for id_ in ("assertion-wrapped", "assertion-wrapped-publisher") for seen in found[id_].seen} == {"my-items", "publisher-landing"}
+    assert {one.state for one in proof.outcomes if one.attempt in rows} == {"held"}, "the same forgeries where it has to cover the whole"
 
 
 def test_the_three_holes_are_told_without_a_cookie_value_or_a_password(proof: Proof):

@@ -12,9 +12,12 @@ import re
 import secrets
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urljoin, urlsplit
+
+from lxml import etree
 
 from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, OUTSIDE, Login, ProductNode, Scene
 from runbook_lib.checks.sso.generated import generate, scan
@@ -22,13 +25,15 @@ from runbook_lib.checks.sso.pages import Catalogue, Seen
 from runbook_lib.checks.sso.proof_users import Logins, UserStore
 from runbook_lib.spec.front_doors import examples
 from runbook_lib.ssh import knock
-from runbook_lib.webclient.client import TOO_MANY, Client, Flow
-from runbook_lib.webclient.response import Answer, Form, shortened
+from runbook_lib.webclient.client import TOO_MANY, Client, Flow, holds_assertion
+from runbook_lib.webclient.response import Answer, Exchange, Form, shortened
 from runbook_lib.webclient.transport import Closed, Refused, Timeout, TlsRefused
 
 # What a stranger is refused: the Store's first page shows itself to all, and may have the user's name as a word of an asset's
 OWN_PAGE = {"store": "/store/pages/my-items", "publisher": "/publisher/"}
 SIGNED_IN = {"store": "store-signed-in", "publisher": "publisher-landing"}
+SIGNATURE, NAME_ID = "{http://www.w3.org/2000/09/xmldsig#}Signature", "{urn:oasis:names:tc:SAML:2.0:assertion}NameID"
+EXTENSIONS = "{urn:oasis:names:tc:SAML:2.0:protocol}Extensions"
 TOLD = 50  # most generated requests that the report lists one by one
 ENDINGS = {Closed: "closed", Refused: "refused", Timeout: "timeout", TlsRefused: "tls-refused"}
 
@@ -39,7 +44,8 @@ class CannotTell(Exception):
 
 @dataclass
 class Walk:
-    """One attempt in progress. `seen`: the pages and findings at which its steps ended; `notes`: texts for the report besides the requests."""
+    """One attempt in progress. `seen`: the pages and findings at which its steps ended; `exchanges`: the requests of all its clients;
+    `notes`: texts for the report besides the requests."""
 
     scene: Scene
     catalogue: Catalogue
@@ -49,6 +55,7 @@ class Walk:
     logins: Mapping[str, Login] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
+    exchanges: list[Exchange] = field(default_factory=list)
     visitor: Client = field(init=False)
     assertion: Form | None = None
 
@@ -176,17 +183,18 @@ class Walk:
             thief.jar.keep(replace(cookie, host=target_host, domain="", path=path))
         self.visitor = thief
 
-    def do_replay(self, app: str, alter: str = "") -> None:
-        """Post the last assertion to an application from a new client, and record whether the application opened.
+    def do_replay(self, app: str, of: str = "", alter: str = "") -> None:
+        """Post an assertion to an application from a new client, and record whether the application opened.
 
-        `alter`: `signature` removes the signature, another value changes the name. Raises `CannotTell` when there is no assertion, when it did not
-        reach the application, and when the application fails (500) at one that was not altered: its refusal is an empty page (golden run 4).
+        `of`: it is a new one, given out for this application and not used yet; without it, it is the last that was seen. `alter`: how it is forged, a
+        word of `FORGERIES`. Raises `CannotTell` when there is no assertion, when it did not reach the application, and when the application fails
+        (500) at one that was not altered: its refusal is an empty page (golden run 4).
         """
-        if self.assertion is None:
+        form, thief = self._unused(of) if of else self.assertion, self._fresh()
+        if form is None:
             raise CannotTell("no assertion was seen to replay")
-        form, thief = self.assertion, self._fresh()
         if alter:
-            form = _altered(form, alter)
+            form = forged(form, alter)
         answer = thief.submit(form, action=f"https://{self.scene.hosts[app]}/{app}/acs")
         if answer.status == 401:
             self._arrive(Flow((answer,)))
@@ -276,7 +284,17 @@ class Walk:
 
     # helpers
     def _fresh(self, verify: bool = True) -> Client:
-        return self.scene.visitor(self.place, self.node, verify)
+        client = self.scene.visitor(self.place, self.node, verify)
+        client.exchanges = self.exchanges
+        return client
+
+    def _unused(self, app: str) -> Form:
+        """Return an assertion for an application that nobody has posted yet: a new client signs in and stops before it."""
+        login = self._who()
+        flow = self._fresh().sign_in(self._url(f"{app} /{app}/login"), login.user, login.password, hold=holds_assertion)
+        if flow.saml_response is None:
+            raise CannotTell(f"no assertion was given out for the {app.title()}: {self._page(flow)}")
+        return flow.saml_response
 
     def _url(self, where: str, plain: bool = False) -> str:
         """Return the URL: `store /path` is on the public host, `node /path` on the node from which the attempt is made."""
@@ -340,11 +358,43 @@ class Walk:
             return parts.hostname in self.scene.hosts.values() and parts.port in (None, 443)
 
 
-def _altered(form: Form, what: str) -> Form:
-    """Return the assertion without its signatures (`signature`), or with the name `admin`: both can be made without the signing key."""
-    text = base64.b64decode(form.fields["SAMLResponse"]).decode()
-    if what == "signature":
-        text = re.sub(r"<(\w+:)?Signature[ >].*?</(\w+:)?Signature>", "", text, flags=re.DOTALL)
-    else:
-        text = re.sub(r"(<(?:\w+:)?NameID[^>]*>)[^<]*(<)", r"\g<1>admin\g<2>", text)
-    return replace(form, fields={**form.fields, "SAMLResponse": base64.b64encode(text.encode()).decode()})
+def forged(form: Form, how: str) -> Form:
+    """Return the form with its assertion forged, which takes no signing key. `how`: a word of `FORGERIES`."""
+    message = etree.fromstring(base64.b64decode(form.fields["SAMLResponse"]), etree.XMLParser(resolve_entities=False, no_network=True))
+    return replace(form, fields={**form.fields, "SAMLResponse": base64.b64encode(etree.tostring(FORGERIES[how](message))).decode()})
+
+
+def _renamed(message: etree._Element) -> etree._Element:
+    """Return the message with the name `admin`, all else as it was."""
+    for name in message.iter(NAME_ID):
+        name.text = "admin"
+    return message
+
+
+def _unsigned(message: etree._Element) -> etree._Element:
+    """Return the message without its signatures."""
+    etree.strip_elements(message, SIGNATURE, with_tail=False)
+    return message
+
+
+def _wrapped(message: etree._Element) -> etree._Element:
+    """Return a message with the name `admin`, which carries the signed one in its extensions and bears its signature (signature wrapping).
+
+    It deceives who takes a valid signature for one over the whole. Raises `CannotTell` when the message itself is not signed.
+    """
+    signature = message.find(SIGNATURE)
+    if signature is None:
+        raise CannotTell("the response itself bears no signature that could be moved")
+    place, moved, outer = message.index(signature), deepcopy(signature), _renamed(_unsigned(deepcopy(message)))
+    signature.tag, moved.tail = "moved", None
+    etree.strip_elements(message, "moved", with_tail=False)  # what is left is what the signature covers, to the letter
+    for number, one in enumerate(outer.iterfind(".//*[@ID]")):
+        one.set("ID", f"_forged-{number}")
+    outer.set("ID", "_forged")
+    extensions = etree.Element(EXTENSIONS)
+    extensions.append(message)
+    outer[place:place] = [moved, extensions]
+    return outer
+
+
+FORGERIES = {"name": _renamed, "signature": _unsigned, "wrapped": _wrapped}

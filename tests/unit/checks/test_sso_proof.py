@@ -17,7 +17,7 @@ from runbook_lib.checks.sso.attempts import Attempt, matrix
 from runbook_lib.checks.sso.environment import ProductNode
 from runbook_lib.checks.sso.pages import Seen
 from runbook_lib.checks.sso.proof import Outcome, Proof, decide, try_out
-from runbook_lib.checks.sso.verbs import CannotTell, Walk
+from runbook_lib.checks.sso.verbs import FORGERIES, CannotTell, Walk
 from runbook_lib.errors import RunbookError, Stopped
 from runbook_lib.webclient.response import Exchange
 from tests.conftest import DATA
@@ -63,6 +63,7 @@ def test_every_attempt_of_the_matrix_is_written_with_words_that_exist(row: Attem
     assert row.place in ("outside", "node", "neighbour")
     assert row.kind in sso.EXPECTED
     assert row.who in ("no one", "store-only", "publisher-only", "neither", "admin", "newcomer", "anybody")
+    assert {step["alter"] for step in row.steps if "alter" in step} <= set(FORGERIES)
     assert row.leaks_in | row.either_in | row.only_in <= CONFIGURATIONS
     assert {next(iter(step)) for step in row.steps} <= VERBS
     assert row.why.endswith(".") and row.title and row.steps and row.held

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+from lxml import etree
 
 from runbook_lib.checks.sso.attempts import matrix
 from runbook_lib.checks.sso.environment import Login, Scene, traits_of
 from runbook_lib.checks.sso.proof import try_out
-from runbook_lib.checks.sso.verbs import CannotTell, Walk
+from runbook_lib.checks.sso.verbs import EXTENSIONS, NAME_ID, SIGNATURE, CannotTell, Walk, forged
 from runbook_lib.topology.model import probe_only
 from runbook_lib.webclient.client import Flow
 from runbook_lib.webclient.response import Answer, Form
@@ -18,6 +23,7 @@ from tests.fakes import context, scene
 
 STORE, PUBLISHER = "https://store.test", "https://publisher.test"
 NGINX, FORM = "<center>nginx</center>", '<form action="/commonauth"><input name=username><input name=password type=password><input name=sessionDataKey></form>'
+REFUSED, ASKED, LANDING, SIGNED_IN = (401, ""), (200, FORM), (200, "<a href='/publisher/logout'>"), (200, "<a href='/store/logout'>")
 
 
 class Browser:
@@ -64,12 +70,12 @@ REPLAYED: dict[str, tuple[tuple[int, str], str, str]] = {
 @pytest.mark.parametrize(("acs", "alter", "page"), REPLAYED.values(), ids=REPLAYED)
 def test_an_assertion_is_refused_only_by_the_application_that_it_reached(monkeypatch: pytest.MonkeyPatch, acs: tuple[int, str], alter: str, page: str) -> None:
     at(monkeypatch, {f"{PUBLISHER}/publisher/acs": acs, f"{PUBLISHER}/publisher/": (200, FORM)})
-    walk = Walk(scene(), matrix()[1], assertion=Form(f"{STORE}/store/acs", "POST", {"SAMLResponse": "PHg+"}))
+    walk = Walk(scene(), matrix()[1], assertion=Form(f"{STORE}/store/acs", "POST", {"SAMLResponse": "PHgvPg=="}))
     if page:
-        walk.do_replay("publisher", alter)
+        walk.do_replay("publisher", alter=alter)
     else:
         with pytest.raises(CannotTell, match=f"/publisher/acs .*{acs[0]}"):
-            walk.do_replay("publisher", alter)
+            walk.do_replay("publisher", alter=alter)
     assert [seen.page for seen in walk.seen] == [page][: bool(page)]
 
 
@@ -77,9 +83,101 @@ def test_an_assertion_is_refused_only_by_the_application_that_it_reached(monkeyp
 def test_the_store_is_entered_only_where_it_shows_the_users_own_items(monkeypatch: pytest.MonkeyPatch, own_items: tuple[int, str], page: str) -> None:
     public = (200, "<a href='/store/login'></a><h4>admin</h4>")  # an asset that bears the user's name; the signed-in my-items was measured as 500
     at(monkeypatch, {f"{STORE}/store/acs": (200, ""), f"{STORE}/store/pages/top-assets": public, f"{STORE}/store/pages/my-items": own_items})
-    walk = Walk(scene(), matrix()[1], login=Login("admin", "x"), assertion=Form(f"{PUBLISHER}/publisher/acs", "POST", {"SAMLResponse": "PHg+"}))
+    walk = Walk(scene(), matrix()[1], login=Login("admin", "x"), assertion=Form(f"{PUBLISHER}/publisher/acs", "POST", {"SAMLResponse": "PHgvPg=="}))
     walk.do_replay("store")
     assert [seen.page for seen in walk.seen] == [page]
+
+
+SPACES = 'xmlns:p="urn:oasis:names:tc:SAML:2.0:protocol" xmlns:s="urn:oasis:names:tc:SAML:2.0:assertion" xmlns:d="http://www.w3.org/2000/09/xmldsig#"'
+RESPONSE = (
+    f'<p:Response {SPACES} ID="a"><s:Issuer>i</s:Issuer><d:Signature>whole</d:Signature> behind it<s:Assertion ID="b">'
+    "<d:Signature>part</d:Signature><s:Subject><s:NameID>anna</s:NameID></s:Subject></s:Assertion></p:Response>"
+)
+COVERED = RESPONSE.replace("<d:Signature>whole</d:Signature>", "")
+
+
+class Applications:
+    """Store and Publisher, and the clients that visit them: an assertion that `takes` accepts signs its client in, if its user has the role.
+
+    `takes`: told whether it was given out for this application as it is, and whether it was used already.
+    """
+
+    def __init__(self, takes: Callable[[bool, bool], bool]):
+        self.takes, self.given, self.used = takes, dict[str, str](), set[str]()
+
+    def visitor(self, *_: object) -> SimpleNamespace:
+        inside: set[str] = set()
+
+        def given(url: str, user: str, *_: object, **__: object) -> Flow:
+            app = urlsplit(url).path.split("/")[1]
+            message = RESPONSE.replace('"a"', f'"a-{len(self.given)}"').replace("anna", user)
+            form = Form(f"https://{app}.test/{app}/acs", "POST", {"SAMLResponse": base64.b64encode(message.encode()).decode()})
+            self.given[form.fields["SAMLResponse"]] = app
+            return Flow((page(200, url, ""),), True, form)
+
+        def submit(form: Form, action: str) -> Answer:
+            app, message = urlsplit(action).path.split("/")[1], form.fields["SAMLResponse"]
+            taken = self.takes(self.given.get(message) == app, message in self.used)
+            self.used.add(message)
+            if taken and app == "publisher" and b"admin" not in base64.b64decode(message):
+                return page(401, action, "")
+            inside.update([app] if taken else [])
+            return page(302 if taken else 200, action, "")
+
+        def opened(url: str) -> Flow:
+            if url.endswith("/store/pages/my-items"):
+                return Flow((page(200 if "store" in inside else 401, url, "My items"),))
+            return Flow((page(200, f"{PUBLISHER}/publisher/pages/gc-landing", LANDING[1]) if "publisher" in inside else page(200, url, FORM),))
+
+        def sign_in_at(host: str, app: str, user: str, *_: object) -> Flow:
+            flow = given(f"https://{host}/{app}/login", user)
+            assert flow.saml_response is not None
+            submit(flow.saml_response, flow.saml_response.action)
+            return Flow((page(200, f"{STORE}/store/pages/top-assets", SIGNED_IN[1] if app in inside else "/store/"),), True, flow.saml_response)
+
+        return SimpleNamespace(exchanges=[], jar=[], sign_in=given, submit=submit, open=opened, sign_in_at=sign_in_at)
+
+
+def page(status: int, url: str, text: str) -> Answer:
+    return Answer(status, url, [], text, [], 0.0)
+
+
+# what the applications take, and so what the rows of forged and of carried assertions say, and the row of a second use
+TAKEN: dict[str, tuple[Callable[[bool, bool], bool], str, str]] = {
+    "what was given out for them, any number of times, as the product": (lambda own, used: own, "held", "leak"),
+    "what was given out for them, once": (lambda own, used: own and not used, "held", "held"),
+    "anything": (lambda own, used: True, "leak", "leak"),
+    "nothing at all, whatever the reason": (lambda own, used: False, "undecided", "undecided"),
+}
+
+
+@pytest.mark.parametrize(("takes", "state", "second_use"), TAKEN.values(), ids=TAKEN)
+def test_a_refusal_counts_only_of_an_application_that_takes_what_was_not_forged(
+    monkeypatch: pytest.MonkeyPatch, takes: Callable[[bool, bool], bool], state: str, second_use: str
+) -> None:
+    logins = {"admin": Login("admin", "x"), "store-only": Login("proof-store-0a1b2c", "x")}
+    rows = [row for row in matrix()[0] if any("replay" in step for step in row.steps)]
+    monkeypatch.setattr(Scene, "visitor", Applications(takes).visitor)
+    found = {row.id: try_out(row, scene(), logins).state for row in rows}
+    assert len(rows) == 8 and found == {row.id: second_use if row.kind == "limit" else state for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("how", "names", "signatures", "ids"),
+    [
+        ("name", ["admin"], ["whole", "part"], ["a", "b"]),
+        ("signature", ["anna"], [], ["a", "b"]),
+        ("wrapped", ["anna", "admin"], ["whole", "part"], ["_forged", "_forged-0", "a", "b"]),
+    ],
+)
+def test_an_assertion_is_forged_in_one_respect_only(how: str, names: list[str], signatures: list[str], ids: list[str]) -> None:
+    given = Form("https://h/acs", "POST", {"SAMLResponse": base64.b64encode(RESPONSE.encode()).decode(), "RelayState": "r"})
+    message = etree.fromstring(base64.b64decode(forged(given, how).fields["SAMLResponse"]))
+    assert [name.text for name in message.iter(NAME_ID)] == names and forged(given, how).fields["RelayState"] == "r"
+    assert [one.text for one in message.iter(SIGNATURE)] == signatures and sorted(message.xpath("//@ID")) == ids
+    if how == "wrapped":
+        assert [one.tag.split("}")[1] for one in message] == ["Issuer", "Signature", "Extensions", "Assertion"] and message[2].tag == EXTENSIONS
+        assert etree.tostring(message[2][0], method="c14n", exclusive=True) == etree.tostring(etree.fromstring(COVERED), method="c14n", exclusive=True)
 
 
 PUBLIC = (200, "<a href='/store/'>")
@@ -100,7 +198,6 @@ def test_silence_of_the_publisher_is_a_refusal_only_where_the_store_answers(monk
     assert try_out(row, scene(), {}).state == state
 
 
-REFUSED, ASKED, LANDING, SIGNED_IN = (401, ""), (200, FORM), (200, "<a href='/publisher/logout'>"), (200, "<a href='/store/logout'>")
 # what is met after a 401 at acs: the Publisher's landing page, the Store's page of the user's own items, its public page; which of the three rows it turns
 LEFT_OVER: dict[str, tuple[tuple[Any, Any, Any], tuple[str, str, str]]] = {
     "nothing is left": ((ASKED, REFUSED, PUBLIC), ("held", "held", "held")),
