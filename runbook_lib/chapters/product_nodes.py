@@ -118,7 +118,7 @@ class ProductNodes(Converging):
     def _after_its_stand_ins(self, late: Collection[str], kept: Backup | None, progress: Any) -> tuple[Pending, ...]:
         """Apply the settings of nodes that were the only ones of their role to serve: those that were booted meanwhile stand in for them."""
         d, context = self.deployment, self.deployment.context()
-        rolling_restart.warm_up(d, [node.name for name in late for node in d.topology.of(d.topology.node(name).role) if node.name not in late])
+        rolling_restart.wait_for_stand_ins(d, context, late)
         rolling_restart.take_out(d, ())
         wish = self.wish(context)
         return self._settle(context, engine.plan(d.fleet(), {name: wish[name] for name in wish if name in late}, self.title), kept, progress).changed

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from runbook_lib.changes import Plan, Result
 from runbook_lib.converge import engine
 from runbook_lib.converge.resources import Resource, Unit
+from runbook_lib.errors import HostError
 from runbook_lib.operations import startup
 from runbook_lib.operations.replacement import replaced_by
 from runbook_lib.roles import carbon, nginx
@@ -36,10 +37,10 @@ def rolling_restart(deployment: Session, names: Sequence[str], tell: Callable[[s
     when a node does not come back: it stays drained, and the others serve.
     """
     context, fleet = deployment.context(), deployment.fleet()
-    for number, name in enumerate(names):
+    for name in names:
         alone = _alone(deployment, name)
         if not alone:
-            warm_up(deployment, names[:number])
+            wait_for_stand_ins(deployment, context, {name})
             tell(f"{name} out of Nginx")
             take_out(deployment, {name})
         tell(f"{name} restarts")
@@ -49,13 +50,23 @@ def rolling_restart(deployment: Session, names: Sequence[str], tell: Callable[[s
             take_out(deployment, ())
 
 
-def warm_up(deployment: Session, names: Sequence[str]) -> None:
-    """Return once these nodes, which are just back in Nginx, answer quickly under their share: then they may carry their neighbour's too.
+def wait_for_stand_ins(deployment: Session, context: Context, out: Collection[str]) -> None:
+    """Return once every other booted node of the roles of `out` answers quickly under its share: then they may carry their neighbours' too.
 
-    Raises HostError when one does not.
+    Raises HostError, which names the one that does not: without it, nobody might serve meanwhile.
     """
-    if names:
-        startup.wait_ready(deployment.fleet(), deployment.context(), names)
+    roles = {context.topology.node(name).role for name in out}
+    others = [node.name for node in context.topology.wso2_nodes if node.role in roles and node.name in context.booted and node.name not in out]
+    try:
+        startup.wait_ready(deployment.fleet(), context, others)
+    except HostError as error:
+        listed = ", ".join(sorted(out))
+        raise HostError(
+            f"{listed} cannot be taken out of Nginx, because another node of its role does not serve: {error.what}",
+            error.where,
+            f"{error.next_step}; or systemctl restart {carbon.UNIT} on it; or terminate its machine, and ./runbook run makes another. Then run this again: "
+            f"{listed} was left as it is",
+        ) from error
 
 
 def take_out(deployment: Session, drained: Collection[str], topology: Topology | None = None) -> Result:
@@ -106,19 +117,19 @@ def _restarting(wish: Sequence[Resource]) -> set[str]:
 def batches(deployment: Session, context: Context, plan: Plan) -> Iterator[list[str]]:
     """Yield the names of the nodes that may be changed together, batch by batch; one node of each tier where the plan replaces the pack.
 
-    Nodes that the plan restarts are drained until the next batch is asked for.
+    Nodes that the plan restarts are drained until the next batch is asked for. Those of them that do not serve go first, because nobody misses
+    them; one that serves goes when all others of its role do. Raises HostError when one of those does not.
     """
     due = {name for name in restarted_by(plan) & context.booted if not _alone(deployment, name)}
-    just_restarted: list[str] = []
-    for batch in startup.batches(context, by_tier=bool(replaced_by(plan))):
+    down = startup.not_serving(deployment.fleet(), context, due) if due else set()
+    for batch in startup.batches(context, bool(replaced_by(plan)), down):
         out = due.intersection(batch)
         if out:
-            warm_up(deployment, just_restarted)
+            wait_for_stand_ins(deployment, context, out - down)
             take_out(deployment, out)
         yield batch
         if out:
             take_out(deployment, ())
-            just_restarted = sorted(out)
 
 
 def _alone(deployment: Session, name: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -41,6 +41,7 @@ TELL = "|".join(  # lines that a progress display shows
     )
 )
 ROW = 50  # quick answers in a row after which visitors are sent to a node (startup_watch.py, serve)
+BRIEFLY = 30.0  # seconds within which a node that serves answers
 SILENCE = 60.0  # seconds without a sign of life after which a connection counts as lost; one comes every 5 s
 LOST = 120.0  # the same of a node whose start can be followed over another connection
 # What an anonymous visitor gets from a node that serves (facts 7); no status: any answer will do.
@@ -181,7 +182,7 @@ def _start_error(node: Node, result: dict, stderr: str, log: str, database: str)
     if "dead" in result:
         words = redactor.redact("\n".join(result["journal"][-12:]))
         return HostError(
-            f"{node.name} stopped while starting ({result['dead']})\n{words or tail}",
+            f"{node.name} stopped {result.get('since', 'while starting')} ({result['dead']})\n{words or tail}",
             where,
             "read the lines shown here",
         )
@@ -206,20 +207,37 @@ def wait_ready(fleet: Fleet, ctx: Context, names: Sequence[str], progress: Progr
     return fleet.each(lambda host: start(fleet, ctx, host.name, "watch", progress), names)
 
 
-def batches(ctx: Context, by_tier: bool = False) -> list[list[str]]:
+def not_serving(fleet: Fleet, ctx: Context, names: Collection[str]) -> set[str]:
+    """Return which of these nodes do not serve now. Each is asked at once, and waited for at most `BRIEFLY`."""
+
+    def serves(host: Host) -> bool:
+        try:
+            return bool(start(fleet, ctx, host.name, "watch", seconds=BRIEFLY, row=1))
+        except HostError:
+            return False
+
+    return {name for name, well in fleet.each(serves, names).items() if not well}
+
+
+def batches(ctx: Context, by_tier: bool = False, down: Collection[str] = ()) -> list[list[str]]:
     """Return the names of the nodes that may be changed together, batch by batch.
 
     Nodes without a first boot serve nobody: all of them are the first batch. The others are spread so that every role keeps
     serving: the first node of each role, then the second of each, and so on. With `by_tier` it is one node of each tier, and those go
-    first that another one of their role stands in for: a change that breaks a node breaks one that nobody misses.
+    first that another one of their role stands in for: a change that breaks a node breaks one that nobody misses. For that reason
+    those in `down`, which do not serve, go before all others of their role or tier.
     """
     nodes = ctx.topology.wso2_nodes
     fresh = [node.name for node in nodes if node.name not in ctx.booted]
     groups: dict[str | None, list[Node]] = {}
+
+    def turn(node: Node) -> tuple[bool, bool]:
+        return node.name not in down, by_tier and len(ctx.topology.of(node.role)) == 1
+
     for node in nodes:
         if node.name in ctx.booted:
             groups.setdefault(node.tier if by_tier else node.role, []).append(node)
-    rows = [[node.name for node in sorted(group, key=lambda node: by_tier and len(ctx.topology.of(node.role)) == 1)] for group in groups.values()]
+    rows = [[node.name for node in sorted(group, key=turn)] for group in groups.values()]
     serving = [[name for name in row if name] for row in zip_longest(*rows)]
     return [fresh, *serving] if fresh else serving
 

@@ -154,6 +154,16 @@ def ended(now, ours):
     return bool(again) or now.get("ActiveState") not in ("active", "activating", "reloading")
 
 
+def dead(request, log, since="while starting"):
+    """Return a result when the start that is followed has ended, otherwise None. `since`: when that happened, in words."""
+    now = state(request["unit"])
+    if not ended(now, request["begun"]):
+        return None
+    log.more()
+    words = "{ActiveState}, {Result}, exit status {ExecMainStatus}".format(**now)
+    return {"dead": words, "since": since, "log": log.lines, "journal": journal(request["unit"])}
+
+
 def follow(request, log, deadline):
     """Follow the log until the ready line and return it; otherwise return a result that names the failure."""
     failures = [re.compile(pattern) for pattern in request["failures"]]
@@ -175,14 +185,9 @@ def follow(request, log, deadline):
         if found and time.monotonic() > found["until"]:
             return {"failed": found["failed"], "line": found["line"], "log": log.lines}
         if time.monotonic() - looked > 1.0:
-            looked, now = time.monotonic(), state(request["unit"])
-            if ended(now, request["begun"]) and not found:
-                log.more()
-                return {
-                    "dead": "{ActiveState}, {Result}, exit status {ExecMainStatus}".format(**now),
-                    "log": log.lines,
-                    "journal": journal(request["unit"]),
-                }
+            looked = time.monotonic()
+            if not found and (stopped := dead(request, log)):
+                return stopped
         time.sleep(0.1)
     return {"silent": request["seconds"], "log": log.lines}
 
@@ -232,7 +237,7 @@ def main():
     else:
         result = follow(request, log, deadline)
     if "ready" in result:
-        result = serve(request, max(deadline, time.monotonic() + 30)) or result
+        result = dead(request, log, "after it had started") or serve(request, max(deadline, time.monotonic() + 30)) or result
     if "ready" in result and mark:
         write(mark, "complete\n")
     say(**result, seconds=round(time.monotonic() - began, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -59,3 +60,17 @@ def test_every_get_is_answered_and_another_machine_takes_its_address_with_keys_o
         settle(target_of(d, host), [one.name for one in d.topology.upstream(host)], 60)  # each of them serves again
     assert archives(d) == deployed and (hosts != ("as",) or demo_app.NAME in deployed[node])
     assert cluster.cli("plan").returncode == 0
+
+
+def test_a_change_repairs_a_node_that_is_down_before_its_neighbour_goes_out_and_no_get_fails(either: Deployed, either_opened: Deployment) -> None:
+    """The node that serves alone is not restarted before the other one serves again, whatever their names."""
+    d = either_opened
+    name, hosts = LOST[d.spec.pattern]
+    down = d.topology.of(d.topology.node(name).role)[1].name
+    other = replace(either, overrides={**either.overrides, "memory.heap": "400m"})
+    since = f'date -d "$(systemctl show -P ExecMainStartTimestamp {carbon.UNIT})" +%s'
+    on(d, down, f"systemctl stop {carbon.UNIT}")
+    meanwhile = under_load(either, hosts, lambda: other.cli("run", "--to", "05", seconds=900))
+    meanwhile.was_served(ended(meanwhile.done))
+    assert int(on(d, down, since)) < int(on(d, name, since))
+    ended(either.cli("run", "--to", "05", seconds=900))

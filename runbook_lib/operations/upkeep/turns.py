@@ -80,7 +80,7 @@ def out_of_service(d: Session, name: str, tell: Tell) -> Iterator[None]:
     if drained:
         if unbooted := [other for other in others if other not in context.booted]:
             raise HostError(f"{name} cannot be taken out: {', '.join(unbooted)} does not serve yet", name, "./runbook run PARAMS first")
-        startup.wait_ready(d.fleet(), d.context(), others)
+        rolling_restart.wait_for_stand_ins(d, context, {name})
         tell(name, "out of Nginx")
         rolling_restart.take_out(d, {name})
     yield

@@ -424,6 +424,23 @@ def test_batches_keep_one_node_of_each_role_serving() -> None:
     assert startup.batches(replace(ctx, booted=frozenset(names))) == [["store-1", "publisher-1"], ["store-2", "publisher-2"], ["store-3"]]
 
 
+def test_nodes_that_do_not_serve_change_before_the_others_of_their_role() -> None:
+    ctx = context_with_keys("greg-separated", nodes={"store": 3, "publisher": 2})
+    booted = replace(ctx, booted=frozenset(node.name for node in ctx.topology.wso2_nodes))
+    assert startup.batches(booted, down={"store-2", "publisher-2"}) == [["store-2", "publisher-2"], ["store-1", "publisher-1"], ["store-3"]]
+
+
+def test_who_does_not_serve_is_told_at_once_where_systemd_or_the_log_says_so(scene: Scene) -> None:
+    hung, stopped, well = (scene.machines[name] for name in ("store-1", "store-2", "publisher-1"))
+    hung.says(BROKEN)
+    for machine in (hung, stopped, well):
+        machine.run("systemctl start wso2carbon.service")
+    stopped.run("systemctl stop wso2carbon.service")
+    assert startup.not_serving(scene.fleet, scene.ctx, scene.machines) == {"store-1", "store-2"}
+    with pytest.raises(HostError, match=r"store-2 stopped after it had started .inactive"):
+        startup.wait_ready(scene.fleet, scene.ctx, ["store-2"])
+
+
 def test_nodes_that_serve_nobody_yet_are_set_up_all_at_once_before_the_others_change() -> None:
     ctx = context_with_keys("greg-separated", nodes={"store": 3, "publisher": 2})
     assert startup.batches(ctx) == [[node.name for node in ctx.topology.wso2_nodes]]
