@@ -187,6 +187,12 @@ class Session:
             self._hosts = fleet(wanted, self.vault.get("ssh-private-key"), self._bastion(), self._dial())
         return self._hosts
 
+    def running(self) -> Fleet:
+        """Return SSH connections as `fleet` does, to those machines of the design that run now and that one gets to; they may be none."""
+        there = {name for name, machine in self.instances().items() if machine.state == "running"} - self.out_of_reach().keys()
+        names = {node.name for node in self.topology.nodes}
+        return self.fleet(without=names - there) if names & there else Fleet()
+
     def beside(self, name: str) -> Fleet:
         """Wait until a running machine accepts SSH, and return a connection of its own to it, beside those of `fleet`. Raises as `wait_for_ssh` does."""
         found = self.instances()

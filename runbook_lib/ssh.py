@@ -269,6 +269,9 @@ class Fleet:
     workers: int = 32
 
     def __getitem__(self, name: str) -> Host:
+        """Return a host. Raises HostError for one that is not among these, because its machine, or what leads to it, does not run."""
+        if name not in self.hosts:
+            raise HostError(f"not running, or out of reach: {name}", name, "run chapter 01: it launches and starts machines")
         return self.hosts[name]
 
     def each(self, work: Callable[[Host], T], names: Iterable[str] | None = None) -> dict[str, T]:
@@ -276,7 +279,7 @@ class Fleet:
 
         When calls fail, the first error is raised after all have ended. A RunbookError names the other hosts that failed.
         """
-        chosen = [self.hosts[name] for name in (names if names is not None else self.hosts)]
+        chosen = [self[name] for name in (names if names is not None else self.hosts)]
         if not chosen:
             return {}
         results: dict[str, T] = {}

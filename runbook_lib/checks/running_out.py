@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from runbook_lib import pki
 from runbook_lib.check import Check, answered
-from runbook_lib.errors import HostError
 from runbook_lib.launch import secrets
 from runbook_lib.topology.prices import OLD, prices, stale
 
@@ -90,15 +89,12 @@ def certificate(name: str, ends: datetime.datetime) -> Level:
 def disks(deployment: Session) -> dict[str, Future[list[Level]]]:
     """Return the levels of every machine's file systems by the node's name, all asked at once. A result raises HostError for a machine that does not answer."""
     nodes = [node.name for node in deployment.topology.nodes]
-    running = {name for name, machine in deployment.instances().items() if machine.state == "running"} - deployment.out_of_reach().keys()
-    hosts = deployment.fleet(without=set(nodes) - running)
+    hosts = deployment.running()
     with ThreadPoolExecutor(len(nodes)) as pool:
         return {node: pool.submit(_disk, hosts, node) for node in nodes}
 
 
 def _disk(hosts: Fleet, node: str) -> list[Level]:
-    if node not in hosts.hosts:
-        raise HostError(f"not running, or out of reach: {node}", node, "run chapter 01: it launches and starts machines")
     return list(file_systems(node, hosts[node].run(DF, timeout=30).stdout))
 
 

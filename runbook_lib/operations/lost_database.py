@@ -52,13 +52,9 @@ def lost(deployment: Session) -> dict[str, str]:
 
 def _asked(deployment: Session) -> Mapping[str, Any] | None:
     """Return the fact of the database's machine; None where it is gone, stopped or out of reach."""
-    node, out_of_reach = deployment.topology.db, deployment.out_of_reach()
-    found = deployment.instances().get(node.name)
-    if found is None or found.state != "running" or node.name in out_of_reach:
-        return None
+    host = deployment.running().hosts.get(deployment.topology.db.name)
     question = {"kind": "mysql", "key": "used", "what": "used", "tables": TELLTALE}
-    host = deployment.fleet(without=out_of_reach)[node.name]
-    return deployment.answer("used", lambda: ask(host, "probe", [question], timeout=60)["facts"][0])
+    return deployment.answer("used", lambda: ask(host, "probe", [question], timeout=60)["facts"][0]) if host else None
 
 
 def _refuse_other_kind(deployment: Session, fact: Mapping[str, Any] | None) -> None:

@@ -18,11 +18,13 @@ from runbook_lib.chapters.second_day.backups import BEFORE_RESTORE
 from runbook_lib.checks.sso.environment import scene_of
 from runbook_lib.checks.sso.publishing import ASSETS, made_id
 from runbook_lib.errors import DataLost, RunbookError
+from runbook_lib.operations import demo_app
 from runbook_lib.roles import appserver, carbon
 from runbook_lib.waiting import wait_until
 from tests.support.deployments import Deployed, in_lab, on
 from tests.support.drift_tools import Running
 from tests.support.iam_user import operator_policy, user_with
+from tests.support.lab_fixtures import eventually
 
 SHOP = "test-shop"
 SQL = "$(command -v mariadb || command -v mysql) -BN -e"
@@ -128,6 +130,24 @@ class TestOfACluster:
         finally:
             deployment.close()
         assert untouched(as_deployment) == before and store_of(as_deployment).backups() == [made]
+
+    def test_while_other_machines_are_down_a_backup_is_made_all_the_same_with_the_archives_of_a_worker(
+        self, as_cluster: Deployed, as_deployment: Deployment, made: Backup
+    ) -> None:
+        d, down, own = as_deployment, ("lb-1", "as-manager-1"), store_of(as_deployment).own
+        d.cloud.aws.client("ec2").stop_instances(InstanceIds=[d.instances()[name].id for name in down])
+        eventually(lambda: all(d.instances()[name].state == "stopped" for name in down), "the machines are stopped")
+        try:
+            done = as_cluster.cli("backup", "--json")
+            assert done.returncode == 0, done.stdout + done.stderr
+            newest = d.backups.made()[0]
+            assert json.loads(done.stdout)["backup"]["folder"] == newest.folder != made.folder
+            assert newest.version == made.version and len(newest.databases) == 2
+            assert newest.archives and f"{appserver.DEPLOYMENT}/webapps/{demo_app.NAME}" in newest.archives.holds
+            for key in own.sizes(f"{newest.folder}/"):
+                own.delete(key)
+        finally:
+            assert as_cluster.cli("run", "--to", "05", seconds=900).returncode == 0
 
     @pytest.mark.full
     def test_a_restore_brings_back_rows_and_deployed_archives(self, as_deployment: Deployment, made: Backup) -> None:

@@ -109,6 +109,32 @@ def test_behind_a_machine_that_does_not_run_nobody_is_connected_to() -> None:
     assert {*Session.fleet(opened, without={"lb-1"}).hosts} == {"db-1"}  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("down", "public", "there"),
+    [
+        (set(), False, EVERY),
+        ({"lb-1"}, False, {"db-1", "greg-1"}),
+        ({"lb-1"}, True, set()),
+        ({"greg-1"}, True, {"lb-1", "db-1"}),
+        (EVERY, False, set()),
+    ],
+)
+def test_what_runs_is_connected_to_whatever_else_is_down_and_of_the_rest_it_is_told_that_it_does_not(down: set[str], public: bool, there: set[str]) -> None:
+    topology = topology_of(load_spec("params/greg-single.lab.yaml"))
+    opened: Any = SimpleNamespace(
+        topology=topology,
+        instances=lambda: {name: SimpleNamespace(state="stopped" if name in down else "running", role="") for name in EVERY},
+        vault=SimpleNamespace(get=lambda name: pki.make_ssh_key()),
+        _address=lambda name, _: Address(name, "192.0.2.1", "admin", ("ssh-ed25519 AAAA",), via="lb-1" if public and name != "lb-1" else ""),
+        _bastion=lambda: None, _dial=lambda: None, _hosts=None, out_of_reach=lambda: {}, fleet=lambda without: Session.fleet(opened, without),
+    )  # fmt: skip
+    found = Session.running(opened)
+    assert {*found.hosts} == there
+    for name in EVERY - there:
+        with pytest.raises(HostError, match=f"not running, or out of reach: {name}"):
+            found[name]
+
+
 def test_in_one_look_the_cloud_is_asked_once_for_its_machines_whatever_lies_inside_of_it() -> None:
     asked: list[str] = []
 

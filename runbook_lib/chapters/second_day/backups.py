@@ -8,6 +8,7 @@ Killed anywhere, it is begun again by the same command; until then the guard of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from runbook_lib.aws.s3.backup_store import WANTED, Backup, BackupPart, BackupSt
 from runbook_lib.chapters.base import announce, banner
 from runbook_lib.chapters.status_board import store_applied
 from runbook_lib.converge.engine import ask
-from runbook_lib.errors import RunbookError
+from runbook_lib.errors import HostError, RunbookError
 from runbook_lib.operations import backup as dumps
 from runbook_lib.operations import replacement, startup
 from runbook_lib.operations.deploy_archive import FOLDERS
@@ -23,6 +24,7 @@ from runbook_lib.operations.lost_database import TELLTALE, lost, refuse_lost_dat
 from runbook_lib.roles import appserver, carbon, mysql
 from runbook_lib.roles.context import Context
 from runbook_lib.session import version_file
+from runbook_lib.ssh import Fleet, Host
 from runbook_lib.tables import Table
 from runbook_lib.topology.databases import USER, databases_of
 
@@ -122,17 +124,18 @@ def keep_first(deployment: Session, context: Context, why: str) -> Backup | None
 
 
 def _make(d: Session, context: Context, why: str) -> Backup:
-    store, host = BackupStore(d.cloud.aws, d.spec.deployment), d.fleet()[d.topology.db.name]
+    store, fleet = BackupStore(d.cloud.aws, d.spec.deployment), d.running()  # what is down elsewhere keeps nobody's data from being kept
+    host = fleet[d.topology.db.name]
     with d.journal.attempt(CHAPTER, "backup"):
         folder = store.new_folder()
         parts = []
         for database in databases_of(d.spec.pattern):
             file = f"{database.name}.sql.gz"
             parts.append(BackupPart(database.name, file, **dumps.send_dump(host, database.name, store.way_in(folder, file).wire())))
-        version, sha256 = replacement.running(d.fleet(), context) or (version_file(d.pack), d.pack.sha256)  # the parameters may name the next pack already
+        version, sha256 = replacement.running(fleet, context) or (version_file(d.pack), d.pack.sha256)  # the parameters may name the next pack already
         backup = Backup(
-            d.spec.deployment, d.spec.pattern, d.spec.design.product, version, sha256, _server(d), _now(), d.person, why,
-            tuple(parts), _send_archives(d, context, store, folder), folder,
+            d.spec.deployment, d.spec.pattern, d.spec.design.product, version, sha256, _server(host), _now(), d.person, why,
+            tuple(parts), _send_archives(d, context, fleet, store, folder), folder,
         )  # fmt: skip
         store.complete(backup)
         d.journal.write(CHAPTER, "backup", host=host.name, key=folder, change=f"{len(backup.parts)} files, {backup.size} bytes: {why}")
@@ -141,17 +144,21 @@ def _make(d: Session, context: Context, why: str) -> Backup:
     return backup
 
 
-def _server(d: Session) -> str:
+def _server(host: Host) -> str:
     """Return name and version of the database server."""
     question = {"kind": "mysql", "key": "used", "what": "used", "tables": TELLTALE}
-    version = ask(d.fleet()[d.topology.db.name], "probe", [question], timeout=60)["facts"][0]["server"]
+    version = ask(host, "probe", [question], timeout=60)["facts"][0]["server"]
     return f"{'MariaDB' if 'MariaDB' in version else 'MySQL'} {version}"
 
 
-def _send_archives(d: Session, context: Context, store: BackupStore, folder: str) -> BackupPart | None:
-    """Send what was deployed on the AS manager and is not of the pack; return it, or None where there is nothing, as on G-Reg."""
+def _send_archives(d: Session, context: Context, fleet: Fleet, store: BackupStore, folder: str) -> BackupPart | None:
+    """Send what was deployed on the AS manager and is not of the pack; return it, or None where there is nothing, as on G-Reg.
+
+    Raises HostError where no AS node answers: a backup without the archives would stand in the place of one that has them.
+    """
     if not (managers := d.topology.of("as-manager")):
         return None
+    holder = _holder(d, context, fleet)
     file = "archives.tar.gz"
     order = {
         "kind": "parcel", "key": "deployed archives", "what": "send", "base": carbon.home_of(d.spec), "endings": [*FOLDERS],
@@ -159,8 +166,24 @@ def _send_archives(d: Session, context: Context, store: BackupStore, folder: str
         "to": store.way_in(folder, file).wire(),
     }  # fmt: skip
     said: dict[str, Any] = {}
-    ask(d.fleet()[managers[0].name], "apply", [order], said.update)
+    ask(fleet[holder], "apply", [order], said.update)
+    if holder != managers[0].name:
+        d.journal.write(CHAPTER, "backup", host=holder, key=folder, change=f"the archives are those of this worker: {managers[0].name} does not serve")
     return BackupPart("archives", file, said["size"], said["sha256"], holds=tuple(said["holds"])) if said["holds"] else None
+
+
+def _holder(d: Session, context: Context, fleet: Fleet) -> str:
+    """Return the node that the archives are taken from: the AS manager, or the first worker that answers, which fetched them from it.
+
+    A node that was not booted is asked last: a manager that is new has none yet. Raises HostError when none answers.
+    """
+    names = sorted((node.name for role in ("as-manager", "as-worker") for node in d.topology.of(role)), key=lambda name: name not in context.booted)
+    for name in names:
+        with suppress(HostError):
+            if fleet[name].run("true", timeout=60).succeeded:
+                return name
+    what = "no AS node answers, so what was deployed cannot be kept, and a backup without it is none. The older backups stay"
+    raise HostError(what, ", ".join(names), "run chapter 01: it launches and starts machines; then again")
 
 
 def _make_ready(d: Any) -> None:

@@ -26,6 +26,7 @@ from runbook_lib.headless.watch import command, look, messages, metrics, record
 from runbook_lib.headless.watch.look import BUSY, DRIFT, ERROR, FAILED, OK, UNREACHABLE, Deviation, Look, Pass, in_a_line, watched
 from runbook_lib.headless.watch.record import STILL
 from runbook_lib.redaction import redactor
+from runbook_lib.session import Session
 from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.spec.model import Spec
@@ -524,7 +525,7 @@ def test_one_machine_that_does_not_answer_keeps_no_certificate_and_no_other_disk
     opened: Any = SimpleNamespace(
         spec=spec, topology=topology, fleet=fleet, out_of_reach=dict,
         instances=lambda: {name: SimpleNamespace(state=state) for name, state in states.items()},
-        vault=SimpleNamespace(read_all=lambda: {"ca.pem": pki.make_ca("test").cert_pem}),
+        vault=SimpleNamespace(read_all=lambda: {"ca.pem": pki.make_ca("test").cert_pem}), running=lambda: Session.running(opened),
     )  # fmt: skip
     for chapter in chapters_of(spec.pattern):
         setattr(opened, chapter.attribute, SimpleNamespace(plan=lambda: SimpleNamespace(pending=()), checks=lambda quiet: ()))

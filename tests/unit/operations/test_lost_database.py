@@ -12,8 +12,10 @@ from runbook_lib.errors import CloudError, DataLost, RunbookError
 from runbook_lib.operations import lost_database
 from runbook_lib.operations.lost_database import TELLTALE, refuse_lost_data
 from runbook_lib.roles.context import Context
+from runbook_lib.ssh import Fleet
 from tests.conftest import ROOT
 from tests.fakes import context_with_keys
+from tests.support.local_host import LocalHost
 
 USED = dict.fromkeys(TELLTALE, True)
 EMPTY = dict.fromkeys(TELLTALE, False)
@@ -42,8 +44,7 @@ class Deployed:
         self.spec, self.topology = ctx.spec, ctx.topology
         self.cloud = SimpleNamespace(aws=None)
         self.instances = lambda: {"db-1": SimpleNamespace(state=state)} if state else {}
-        self.out_of_reach = lambda: {} if whole else {"db-1": "it is reached through lb-1, which is not launched"}
-        self.fleet = lambda without: {"db-1": None}
+        self.running = lambda: Fleet({"db-1": LocalHost("db-1", {})} if state == "running" and whole else {})
         self.answer = lambda question, ask: ask()
         monkeypatch.setattr(lost_database, "ask", lambda *_, **__: {"facts": [fact]})
 
