@@ -1,4 +1,4 @@
-"""What runs out while nobody looks: certificates, room on the machines' disks, and the prices that a cost is computed with.
+"""What runs out while nobody looks: certificates, room on the machines' disks, the newest backup, and the prices that a cost is computed with.
 
 Certificates are read from Parameter Store, from which every machine has them (a plan shows where one has another), disks with one command
 per machine. Nothing is written anywhere.
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runbook_lib import pki
+from runbook_lib.aws.s3.backup_store import BackupStore
 from runbook_lib.check import Check, answered
 from runbook_lib.launch import secrets
 from runbook_lib.topology.prices import OLD, prices, stale
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from runbook_lib.ssh import Fleet
 
 CHAPTER = "01_launch_ec2"
-CERTIFICATE, DISK, PRICES = "certificate", "disk", "prices"
+CERTIFICATE, DISK, PRICES, BACKUP = "certificate", "disk", "prices", "backup"
 LAST_DAYS = 7.0  # of a certificate: what the next run would have renewed for weeks is not renewed
+BACKUP_DAYS = 2.0  # after which the newest backup is worth a word: most timers make one a day
 LOW, FULL = 15.0, 5.0  # percent of a disk that is free: worth a word; a database stops soon
 # bytes and inodes that a user other than root may still take; read-only images and what lies in memory are left out
 DF = "df -lB1 --output=avail,size,iavail,itotal,target -x tmpfs -x devtmpfs -x squashfs -x iso9660 -x efivarfs"
@@ -35,7 +37,7 @@ SECONDS_PER_DAY = 86400.0
 class Level:
     """How much of something is left. Below `soon` it is worth a word, below `least` its check fails.
 
-    `kind`: certificate, disk or prices; `place`: its name in Parameter Store, node and folder, region; `left`: days, or percent of a disk;
+    `kind`: certificate, disk, backup or prices; `place`: its name in Parameter Store, node and folder, place in S3, region; `left`: days, or percent of a disk;
     `measured`: what was read, in seconds since 1970 (UTC), bytes or days.
     """
 
@@ -67,8 +69,8 @@ def levels(deployment: Session) -> list[Level]:
 
 
 def checks_of(found: list[Level]) -> list[Check]:
-    """Return the rows of what belongs to the deployment: the prices do not, and old ones break nothing."""
-    return [level.check() for level in found if level.kind != PRICES]
+    """Return the rows of what can be wrong with the deployment: old prices break nothing, and how often a backup is due only its operator knows."""
+    return [level.check() for level in found if level.least > -math.inf]
 
 
 def certificates(deployment: Session) -> Iterator[Level]:
@@ -109,6 +111,15 @@ def file_systems(node: str, text: str) -> Iterator[Level]:
         words = f"{left:.0f} % free ({int(free) / 2**30:.1f} of {int(size) / 2**30:.1f} GiB{f', {inodes} of {of} inodes' if counted else ''})"
         title, measured = f"There is room on the disk of {node}", {"free": float(free), "size": float(size)}
         yield Level(DISK, f"disk-space-{node}", title, f"{node}:{folder}", left, LOW, FULL, words, measured)
+
+
+def backup_age(deployment: Session) -> Iterator[Level]:
+    """Yield how old the newest backup is, of any kind; nothing of a deployment without one. Raises CloudError."""
+    store = BackupStore(deployment.cloud.aws, deployment.spec.deployment)
+    if begun := store.begun():
+        days = (datetime.datetime.now(datetime.UTC) - begun).total_seconds() / SECONDS_PER_DAY
+        words = f"the newest backup is of {begun:%Y-%m-%d %H:%M} UTC, {days:.0f} days ago"
+        yield Level(BACKUP, "backup-age", "A backup is of late", store.place, BACKUP_DAYS - days, 0.0, -math.inf, words, {"begun": begun.timestamp()})
 
 
 def price_age(region: str, today: datetime.date | None = None) -> Level:

@@ -131,6 +131,12 @@ class BackupStore:
                     self.unreadable[folder] = error
         return sorted(found, key=lambda backup: backup.time, reverse=True)
 
+    def begun(self) -> datetime | None:
+        """Return when the newest backup of any kind was begun, by the folders' names: no manifest is read. None where there is none. Raises CloudError."""
+        keys = self.own.sizes(self.prefix) if self.own.exists() else ()
+        times = [_begun(key.rpartition("/")[0]) for key in keys if key.endswith(f"/{MANIFEST}")]
+        return max((at for at in times if at.year < datetime.max.year), default=None)
+
     def newest(self, until: datetime | None = None) -> Backup | None:
         """Return the newest backup that is taken unasked, or the newest of any kind of the time `until` or before; None when there is none.
 

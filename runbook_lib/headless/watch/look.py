@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from runbook_lib.aws.lock import holder
 from runbook_lib.changes import Pending
 from runbook_lib.check import Check
-from runbook_lib.checks.running_out import Level, certificates, checks_of, disks, price_age
+from runbook_lib.checks.running_out import Level, backup_age, certificates, checks_of, disks, price_age
 from runbook_lib.errors import CloudError, RunbookError
 from runbook_lib.evidence.journal import Journal, now
 from runbook_lib.headless import runner
@@ -133,6 +133,8 @@ def _ask_all(deployment: Deployment, found: Look) -> None:
     found.levels.append(price_age(deployment.spec.cloud.region))
     with found.asking("certificates"):
         found.levels += certificates(deployment)
+    with found.asking("backups"):
+        found.levels += backup_age(deployment)
     with found.asking("disks"):
         for node, read in disks(deployment).items():
             with found.asking(f"disks {node}"):

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from runbook_lib import pki
+from runbook_lib.aws.s3.backup_store import BackupStore
 from runbook_lib.changes import Change, Pending
 from runbook_lib.check import Check
 from runbook_lib.checks.running_out import Level, certificate
@@ -25,16 +26,17 @@ from runbook_lib.headless import cli
 from runbook_lib.headless.watch import command, look, messages, metrics, record
 from runbook_lib.headless.watch.look import BUSY, DRIFT, ERROR, FAILED, OK, UNREACHABLE, Deviation, Look, Pass, in_a_line, watched
 from runbook_lib.headless.watch.record import STILL
+from runbook_lib.launch.cloud import Cloud
 from runbook_lib.redaction import redactor
 from runbook_lib.session import Session
 from runbook_lib.spec.chapters import chapters_of
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.spec.model import Spec
 from runbook_lib.ssh import Fleet
-from runbook_lib.topology.model import topology_of
 from tests.support.listeners import mail_listener, web_listener
 from tests.support.prometheus_text import parsed
 
+pytest_plugins = ["tests.support.aws_endpoint"]
 GREG, AS = "params/greg-separated.lab.yaml", "params/as-cluster.lab.yaml"
 NAMED = {"d": DRIFT, "e": DRIFT, "f": FAILED, "u": UNREACHABLE, "x": ERROR}
 
@@ -459,7 +461,8 @@ def levelled(**more: Any) -> record.Record:
     ends = certificate("tls/store.lab.test", command_time())
     disk = Level("disk", "", "", 'db-1:/var/lib/a "disk"\\x', 50.0, 15, 5, "", {"free": 5.5e9, "size": 1e10})
     prices = Level("prices", "", "", "us-east-1", -1.0, 0.0, -1.0, "old", {"days": 694.0})
-    return record.noted({}, replace(of("dfe"), levels=(ends, disk, prices), **more), GREG)
+    backup = Level("backup", "", "", "s3://backups/shop/", 1.0, 0.0, 0.0, "", {"begun": 1795700000.0})
+    return record.noted({}, replace(of("dfe"), levels=(ends, disk, prices, backup), **more), GREG)
 
 
 def command_time() -> Any:
@@ -480,6 +483,7 @@ def test_prometheus_reads_state_counts_and_levels(tmp_path: Path) -> None:
     assert samples["runbook_watch_last_pass_timestamp_seconds"][shop] == 1795705200.0
     assert samples["runbook_certificate_expiry_timestamp_seconds"][shop | {("certificate", "tls/store.lab.test")}] == 1827241200.0
     assert samples["runbook_disk_free_bytes"][shop | {("node", "db-1"), ("mountpoint", '/var/lib/a "disk"\\x')}] == 5.5e9
+    assert samples["runbook_backup_timestamp_seconds"][shop] == 1795700000.0
     assert samples["runbook_watch_busy"][frozenset({("deployment", "begun-busy")})] == 1
     assert set(samples["runbook_watch_ok"]) == {shop}, "nothing was decided of the other one"
     assert set(samples) == set(metrics.HELP)
@@ -505,9 +509,9 @@ def test_what_a_machine_that_is_down_hides_keeps_its_figures_until_it_is_seen_ag
     assert [level["kind"] for level in record.noted(hidden, replace(of(""), levels=(prices,)), GREG)["decided"]["levels"]] == ["prices"]
 
 
-def test_one_machine_that_does_not_answer_keeps_no_certificate_and_no_other_disk_from_being_read() -> None:
-    spec = load_spec("params/greg-single.lab.yaml")
-    topology = topology_of(spec)
+def test_one_machine_that_does_not_answer_keeps_no_certificate_and_no_other_disk_from_being_read(make_cloud: Callable[..., Cloud]) -> None:
+    cloud = make_cloud()
+    spec, topology = cloud.spec, cloud.topology
 
     def run(name: str) -> Any:
         if name == "greg-1":
@@ -526,10 +530,13 @@ def test_one_machine_that_does_not_answer_keeps_no_certificate_and_no_other_disk
         spec=spec, topology=topology, fleet=fleet, out_of_reach=dict,
         instances=lambda: {name: SimpleNamespace(state=state) for name, state in states.items()},
         vault=SimpleNamespace(read_all=lambda: {"ca.pem": pki.make_ca("test").cert_pem}), running=lambda: Session.running(opened),
+        cloud=cloud,
     )  # fmt: skip
     for chapter in chapters_of(spec.pattern):
         setattr(opened, chapter.attribute, SimpleNamespace(plan=lambda: SimpleNamespace(pending=()), checks=lambda quiet: ()))
+    store = BackupStore(cloud.aws, spec.deployment)
+    store.own.s3.put_object(**store.own.bucket, Key=f"{store.new_folder()}/manifest.json", Body=b"{}")
     found = Look()
     look._ask_all(opened, found)
-    assert [level.place for level in found.levels] == ["us-east-1", "ca.pem", "db-1:/"] and asked == [{"lb-1"}]
+    assert [level.place for level in found.levels] == ["us-east-1", "ca.pem", store.place, "db-1:/"] and asked == [{"lb-1"}]
     assert sorted(finding.key for finding in found.findings.values()) == ["unreachable disks greg-1 HostError", "unreachable disks lb-1 HostError"]

@@ -16,6 +16,7 @@ from ec2lab.api.policies import Question, allowed, as_list, statements
 from runbook_lib.aws import packs, session_manager
 from runbook_lib.aws.lock import Lock, holder
 from runbook_lib.aws.s3 import staging
+from runbook_lib.aws.s3.backup_store import BackupStore
 from runbook_lib.errors import CloudError
 from runbook_lib.launch import instance_profile
 from runbook_lib.launch.cloud import Cloud
@@ -70,6 +71,7 @@ def look(config: Path, name: str, key: str, network: Account, pack: str) -> None
         checks = cloud.verify()
         assert checks.ok, str(checks)
         assert cloud.host_keys("db-1") and cloud.vault.read_all()
+        assert BackupStore(cloud.aws, cloud.spec.deployment).begun() is None
         for url in ("s3://runbook-packs/pack.zip", pack):
             staging.stage(packs.fetch(url, None, cloud.aws), cloud.aws, cloud.spec.deployment)
     assert by_sessions(config, f"{name}-lost", None).plan().of("machine", "instance profile"), "what is gone is drift, as well as what is changed"
