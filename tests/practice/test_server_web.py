@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import urljoin
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
 
@@ -185,6 +185,15 @@ def test_the_identity_provider_begins_for_any_name_and_ends_for_an_unknown_one_a
             answer = client.get(answer.headers["location"])
             answer = client.get(urljoin(node.url, answer.headers["location"]))
             assert ends in answer.text + answer.headers.get("location", "")
+
+
+@pytest.mark.parametrize(("password", "ends"), [("admin", "/samlsso"), ("wrong", "authFailure=true")])
+def test_the_identity_provider_takes_a_password_by_get_as_by_post(node: Node, password: str, ends: str) -> None:
+    with node.client() as client:
+        begun = client.get(client.get("/samlsso?spEntityID=store").headers["location"])
+        key = parse_qs(urlsplit(begun.headers["location"]).query)["sessionDataKey"][0]
+        answer = client.get("/commonauth", params={"sessionDataKey": key, "username": "admin", "password": password})
+        assert ends in answer.headers["location"] and ("commonAuthId" in answer.cookies) == (password == "admin")
 
 
 def test_a_page_opens_a_session_at_the_first_visit_and_a_file_none(node: Node) -> None:

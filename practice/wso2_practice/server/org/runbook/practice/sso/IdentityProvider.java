@@ -57,8 +57,8 @@ public final class IdentityProvider extends Surface {
     protected void answer(String path, HttpServletRequest request, HttpServletResponse response)
             throws IOException, SQLException {
         if (path.startsWith("/commonauth")) {
-            if (request.getMethod().equals("POST")) {
-                signIn(request, response);
+            if (request.getParameter("username") != null && request.getParameter("password") != null) {
+                signIn(request, response); // the product's servlet does the same by GET as by POST
             } else {
                 askWhoIsThere(request, response);
             }
@@ -138,11 +138,11 @@ public final class IdentityProvider extends Surface {
         String key = request.getParameter("sessionDataKey");
         Map<String, Object> context = requests.get(key);
         String user = request.getParameter("username");
-        if (context == null || user == null) {
+        if (context == null) {
             response.sendRedirect("/authenticationendpoint/retry.do");
             return;
         }
-        if (!node.users().authenticate(user, String.valueOf(request.getParameter("password")))) {
+        if (!node.users().authenticate(user, request.getParameter("password"))) {
             response.sendRedirect(loginPage(response, key, context, "&authFailure=true&authFailureMsg=login.fail.message"));
             return;
         }
