@@ -48,7 +48,7 @@ def scanned(found: Site) -> dict[str, Scan]:
     front = f"{found.moved[found.lb.address]}:{HTTPS}"
     hosts = dict(found.ctx.spec.hosts)
     scene = Scene("full", "separated", hosts, dict.fromkeys(hosts, front), {}, Login("admin", "x"), ca=found.ca)
-    return {app: scan(scene, requests, {}) for app, requests in REQUESTS.items()}
+    return {app: scan(scene, chosen, {}) for app, chosen in REQUESTS.items()}
 
 
 def came_through(scans: dict[str, Scan]) -> set[str]:

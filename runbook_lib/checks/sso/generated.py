@@ -1,7 +1,7 @@
 """Generated attempts: every file and URL mapping of the pack's applications, in many spellings, with several methods and users.
 
     requests = generate(contents, doors)                 # requests that no browser needs, by application
-    found = scan(scene, requests["publisher"], logins)   # the requests that Nginx let through
+    found = scan(scene, requests["publisher"], logins)   # which of them Nginx let through
 
 The matrix of attempts covers only the holes that somebody thought of. These requests are made from the files of the pack:
 Nginx itself must refuse each one that the front doors do not name, and the scan reports those that it let through.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from runbook_lib.webclient.client import TOO_MANY
 from runbook_lib.webclient.cookies import Jar
 from runbook_lib.webclient.transport import Closed, Timeout, Wire
 
-MOST = 6000  # requests for all applications together
+MOST = 10_000  # requests for all applications together; a pack that has more of the dangerous kinds has more sent
 SECONDS = 60.0  # time limit for one application; it takes a few seconds when Nginx refuses every request itself
 THREADS = 6
 REFUSED, CLOSED, LATE = "refused", "closed without an answer", "no answer in time"
@@ -87,6 +88,14 @@ class Request:
 
 
 @dataclass(frozen=True)
+class RequestList:
+    """The requests of one application that are sent, and how many more were `left_out`: odd spellings, and public files asked of the other host."""
+
+    requests: tuple[Request, ...]
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
 class Found:
     """A request that Nginx did not refuse, and the response to it in words."""
 
@@ -99,7 +108,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Scan:
-    """The result of a scan: `made` of `wanted` requests were sent in `seconds`.
+    """The result of a scan: `made` of `wanted` requests were sent in `seconds`; `left_out` more were not to be sent.
 
     `passed`: those that Nginx did not refuse. `unanswered`: those that tell nothing, because no answer came or it was "one too many" (429).
     """
@@ -109,8 +118,13 @@ class Scan:
     seconds: float
     passed: tuple[Found, ...]
     unanswered: tuple[Found, ...] = ()
+    left_out: int = 0
 
     def __str__(self) -> str:
+        more = f"; {self.left_out:,} more were left out, because the pack is large: odd spellings, and public files of the other host" if self.left_out else ""
+        return self._told() + more
+
+    def _told(self) -> str:
         counted = f"{self.made:,} requests in {self.seconds:.1f} s" + (f" of {self.wanted:,} before the time was up" if self.made < self.wanted else "")
         if self.unanswered and not self.passed:
             return f"{len(self.unanswered):,} of {counted} got no answer, first: {self.unanswered[0]}"
@@ -121,20 +135,29 @@ class Scan:
 
 
 @lru_cache(maxsize=4)
-def generate(contents: Contents, store: tuple[Door, ...], publisher: tuple[Door, ...], most: int = MOST) -> Mapping[str, tuple[Request, ...]]:
+def generate(contents: Contents, store: tuple[Door, ...], publisher: tuple[Door, ...], most: int = MOST) -> Mapping[str, RequestList]:
     """Return the requests that no front door of their host names, by application (`product`: requests to none of them).
 
-    `store`, `publisher`: the front doors of the two hosts. `most`: the greatest number of requests. The kinds are made one after
-    the other, so that a large pack loses spellings and not files. The result is the same for the same pack.
+    `store`, `publisher`: the front doors of the two hosts. `most`: from this number of requests on, spellings are left out, and requests to one
+    host for files that the other serves to everybody; these come last. No other kind is ever left out. The result is the same for the same pack.
     """
     doors = {"store": store, "publisher": publisher}
-    every = itertools.chain(_plain(contents), _by_users(contents), _mapped(contents), _addressed(contents), _rest(contents), _spelt(contents))
-    outside = (request for request in every if find(doors[request.host], request.method, request.target) is None)
+    public: list[Request] = []
+    hidden: list[Request] = []
+    for request in _plain(contents):
+        (public if any(find(doors[host], request.method, request.target) for host in HOSTS) else hidden).append(request)
+    dangerous = (*_rest(contents), *_mapped(contents), *_by_users(contents), *_addressed(contents), *hidden)
+    kept, others = (
+        dict.fromkeys(one for one in kinds if find(doors[one.host], one.method, one.target) is None) for kinds in (dangerous, (*_spelt(contents), *public))
+    )
+    every = list(kept | others)
+    taken = max(most, len(kept))
+    left_out = Counter(_app_of(request.target) for request in every[taken:])
     by_app: dict[str, list[Request]] = {app: [] for app in (*KNOWN, REST)}
-    for request in itertools.islice(dict.fromkeys(itertools.islice(outside, 2 * most)), most):
+    for request in every[:taken]:
         by_app[_app_of(request.target)].append(request)
     return {
-        app: tuple(sorted(found, key=lambda request: "logout" in request.target)) for app, found in by_app.items()
+        app: RequestList(tuple(sorted(found, key=lambda request: "logout" in request.target)), left_out[app]) for app, found in by_app.items()
     }  # sign-out last: a user who is signed out reaches less
 
 
@@ -200,8 +223,9 @@ def _written(path: str) -> str:
     return re.sub(r"[^\w/.~!&'()*+,=:@-]", lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), path, flags=re.ASCII)
 
 
-def scan(scene: Scene, requests: tuple[Request, ...], logins: Mapping[str, Login]) -> Scan:
+def scan(scene: Scene, chosen: RequestList, logins: Mapping[str, Login]) -> Scan:
     """Send the requests over `THREADS` connections, at most `SECONDS` seconds; return those that Nginx did not refuse with a page of its own."""
+    requests = chosen.requests
     jars = {who: _signed_in(scene, logins[who], HOME[who]) for who in HOME if who in logins and any(request.who == who for request in requests)}
     began = time.monotonic()
     turns = [requests[first::THREADS] for first in range(THREADS)]
@@ -211,7 +235,7 @@ def scan(scene: Scene, requests: tuple[Request, ...], logins: Mapping[str, Login
     order = {request: place for place, request in enumerate(requests)}
     found = sorted((found for _, some in results for found in some), key=lambda found: order[found.request])
     passed, unanswered = (tuple(one for one in found if (one.answer in UNANSWERED) == silent) for silent in (False, True))
-    return Scan(len(requests), made, time.monotonic() - began, passed, unanswered)
+    return Scan(len(requests), made, time.monotonic() - began, passed, unanswered, chosen.left_out)
 
 
 def _send(scene: Scene, requests: Iterable[Request], jars: Mapping[str, Jar], deadline: float) -> tuple[int, list[Found]]:

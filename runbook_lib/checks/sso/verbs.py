@@ -142,12 +142,15 @@ class Walk:
     def do_generated(self, app: str) -> None:
         """Send the generated requests of an application and record whether Nginx refused every one.
 
-        Raises `CannotTell` when the pack cannot be read, and when none came through but not all were refused: some got no answer, or
-        time ran out before all were sent.
+        Raises `CannotTell` when the pack cannot be read or has nothing to ask for, and when none came through but not all were refused: some
+        got no answer, or time ran out before all were sent.
         """
         if self.scene.pack is None or not self.scene.doors:
             raise CannotTell("the pack could not be looked into")
-        found = scan(self.scene, generate(self.scene.pack, *(self.scene.doors[key] for key in ("store", "publisher")))[app], self.logins)
+        chosen = generate(self.scene.pack, *(self.scene.doors[key] for key in ("store", "publisher")))[app]
+        if not chosen.requests:
+            raise CannotTell("no request was made out of the pack, so that none was refused")
+        found = scan(self.scene, chosen, self.logins)
         self.notes += [str(one) for one in found.passed[:TOLD]] or [str(found)]
         if (found.unanswered or found.made < found.wanted) and not found.passed:
             raise CannotTell(str(found))

@@ -9,8 +9,8 @@ import pytest
 from runbook_lib.checks.sso import generated, verbs
 from runbook_lib.checks.sso.attempts import matrix
 from runbook_lib.checks.sso.contents import APPS, WEBAPPS, Contents, contents_of
-from runbook_lib.checks.sso.generated import KNOWN, REST, SPELLINGS, Request, generate
-from runbook_lib.checks.sso.proof import try_out
+from runbook_lib.checks.sso.generated import KNOWN, REST, SPELLINGS, RequestList, Request, generate
+from runbook_lib.checks.sso.proof import Outcome, try_out
 from runbook_lib.spec import front_doors
 from runbook_lib.webclient.transport import Closed, Response, Timeout
 from tests.fakes import context, scene
@@ -24,7 +24,7 @@ def doors(host: str) -> tuple[front_doors.Door, ...]:
 
 
 def made(contents: Contents = SMALL, most: int = generated.MOST) -> dict[str, tuple[Request, ...]]:
-    return dict(generate(contents, doors("store"), doors("publisher"), most))
+    return {app: chosen.requests for app, chosen in generate(contents, doors("store"), doors("publisher"), most).items()}
 
 
 def test_what_a_browser_needs_is_not_among_them():
@@ -71,11 +71,38 @@ def test_a_mapping_that_is_needed_by_one_method_is_refused_by_the_others():
     assert {one.method for one in made()["publisher"] if one.target == "/publisher/acs" and one.host == "publisher"} == {"GET", "PUT", "DELETE"}
 
 
-def test_a_large_pack_loses_spellings_and_no_file():
-    large = Contents(tuple(f"/store/apis/{number}.jag" for number in range(300)), ())
-    found = made(large, most=4500)
-    assert sum(map(len, found.values())) == 4500
-    assert {one.target for one in found["store"]} >= set(large.files)
+THEMES = tuple(f"/publisher/themes/default/css/{number}.css" for number in range(3000))
+SCRIPTS = tuple(f"/store/apis/{number}.jag" for number in range(300))
+LARGE = Contents((*THEMES, *SCRIPTS, SCRIPT, "/sso/config/sso.json"), ("/publisher/test/*",), ("/governance/",))
+KINDS = {  # of a large pack: all that is asked for of a kind, and whether some of it is left out
+    "the product's own paths": ({"/carbon/", "/services/"}, False),
+    "web archives": ({"/governance/"}, False),
+    "mappings": ({"/publisher/test/x", "/publisher/test/"}, False),
+    "scripts": ({SCRIPT, *SCRIPTS}, False),
+    "addresses of scripts": ({"/publisher/apis/authenticate"}, False),
+    "files that nobody serves": ({"/sso/config/sso.json"}, False),
+    "spellings": ({spell(script) for script in SCRIPTS for spell in SPELLINGS.values()}, True),
+    "public files": (set(THEMES), True),
+}
+
+
+@pytest.mark.parametrize(("targets", "some_left_out"), KINDS.values(), ids=KINDS)
+def test_a_large_pack_loses_spellings_and_public_files_and_no_other_kind(targets, some_left_out):
+    asked = {one.target for requests in made(LARGE, most=6000).values() for one in requests}
+    assert bool(targets - asked) == some_left_out
+
+
+def test_what_is_dangerous_is_asked_for_however_much_it_is():
+    few = made(LARGE, most=10)
+    assert {one.target for one in few["store"]} >= set(SCRIPTS) and few[REST] == made(LARGE)[REST]
+    assert not {one.target for requests in few.values() for one in requests} & set(THEMES)
+
+
+def test_what_a_large_pack_loses_is_counted_by_application():
+    whole, cut = (generate(LARGE, doors("store"), doors("publisher"), most) for most in (10**6, 6000))
+    assert sum(len(chosen.requests) for chosen in cut.values()) == 6000
+    assert {app: len(chosen.requests) + chosen.left_out for app, chosen in cut.items()} == {app: len(chosen.requests) for app, chosen in whole.items()}
+    assert cut[REST].left_out == 0 < cut["publisher"].left_out
 
 
 def test_the_same_pack_gives_the_same_attempts():
@@ -154,10 +181,25 @@ def test_what_nobody_answered_is_neither_refused_nor_let_through(monkeypatch: py
     monkeypatch.setattr(generated, "THREADS", 1)
     monkeypatch.setattr(generated, "_wire", lambda _: wire)
     requests = tuple(Request("store", "GET", f"/store/{number}.jag") for number in range(3))
-    monkeypatch.setattr(verbs, "generate", lambda *_: {"store": requests})
-    row = next(row for row in matrix()[0] if row.id == "generated-store")
-    found = try_out(row, scene(pack=SMALL, doors={host: doors(host) for host in ("store", "publisher")}), {})
+    found = asked_of_the_store(monkeypatch, RequestList(requests))
     assert (found.state, words in found.observed) == (state, True), found.observed
+
+
+def asked_of_the_store(monkeypatch: pytest.MonkeyPatch, chosen: RequestList) -> Outcome:
+    monkeypatch.setattr(verbs, "generate", lambda *_: {"store": chosen})
+    row = next(row for row in matrix()[0] if row.id == "generated-store")
+    return try_out(row, scene(pack=SMALL, doors={host: doors(host) for host in ("store", "publisher")}), {})
+
+
+def test_a_row_without_requests_is_undecided(monkeypatch: pytest.MonkeyPatch):
+    found = asked_of_the_store(monkeypatch, RequestList(()))
+    assert (found.state, found.observed) == ("undecided", "no request was made out of the pack, so that none was refused")
+
+
+def test_a_row_says_how_many_requests_were_left_out(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(generated, "_wire", lambda _: Answering(404))
+    found = asked_of_the_store(monkeypatch, RequestList((Request("store", "GET", "/store/x.jag"),), 1234))
+    assert (found.state, "; 1,234 more were left out, because the pack is large" in found.observed) == ("held", True)
 
 
 def test_every_group_of_them_has_a_row_of_the_matrix():
