@@ -9,7 +9,7 @@ import pytest
 from runbook_lib.checks.sso import generated, verbs
 from runbook_lib.checks.sso.attempts import matrix
 from runbook_lib.checks.sso.contents import APPS, WEBAPPS, Contents, contents_of
-from runbook_lib.checks.sso.generated import KNOWN, REST, SPELLINGS, RequestList, Request, generate
+from runbook_lib.checks.sso.generated import KNOWN, REST, SPELLINGS, Request, RequestList, generate
 from runbook_lib.checks.sso.proof import Outcome, try_out
 from runbook_lib.spec import front_doors
 from runbook_lib.webclient.transport import Closed, Response, Timeout
