@@ -23,10 +23,10 @@ from rich.table import Table
 
 from runbook_lib.checks.sso.environment import Login, ProductNode, Scene
 from runbook_lib.checks.sso.proof_users import test_users
-from runbook_lib.checks.sso.verbs import forged
 from runbook_lib.errors import RunbookError
 from runbook_lib.webclient.client import Client, Flow, holds_assertion
 from runbook_lib.webclient.cookies import Jar
+from runbook_lib.webclient.forgery import forged
 from runbook_lib.webclient.response import Form
 from wso2_practice.expectations import EXPECTATIONS, StepAnswers
 

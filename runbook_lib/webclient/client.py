@@ -50,7 +50,7 @@ class Client:
     `addresses`: host name -> `address` or `address:port`, instead of DNS. `ca`: PEM text or file that certificates are
     verified against; None verifies nothing (only for a node's own port, behind our own SSH). `connect`: called with
     address and port, returns a connected object (socket, SSH channel) and raises OSError. `timeout`: seconds for one
-    exchange; `patience`: seconds for which a request is sent again that is one too many. Requests raise transport.Refused,
+    exchange; `patience`: seconds for which a request is sent again that is one too many; `headers`: sent with every request. Requests raise transport.Refused,
     Timeout, TlsRefused or Closed, all of them OSError.
     """
 
@@ -59,6 +59,7 @@ class Client:
     connect: Connect | None = None
     timeout: float = 10.0
     patience: float = 60.0
+    headers: Mapping[str, str] = field(default_factory=dict)
     jar: Jar = field(default_factory=Jar)
     exchanges: list[Exchange] = field(default_factory=list)
 
@@ -67,7 +68,7 @@ class Client:
 
     def fresh(self) -> Client:
         """Return a client with the same network settings, without cookies and without recorded exchanges."""
-        return Client(self.addresses, self.ca, self.connect, self.timeout, self.patience)
+        return Client(self.addresses, self.ca, self.connect, self.timeout, self.patience, self.headers)
 
     def request(
         self,
@@ -175,7 +176,7 @@ class Client:
             body, sent["Content-Type"] = urlencode(form).encode(), "application/x-www-form-urlencoded"
         if header:
             sent["Cookie"] = header
-        sent |= dict(headers or {})
+        sent |= {**self.headers, **(headers or {})}
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         started, names = time.monotonic(), tuple(part.split("=")[0].strip() for part in header.split(";") if part)
         try:
@@ -194,7 +195,8 @@ class Client:
         location = shortened(raw.header("location"))
         answer = Answer(raw.status, url, list(raw.headers), raw.text, given, seconds)
         took = tuple(cookie.name for cookie in given)
-        done = Exchange(method, shortened(url), raw.status, location, names, took, seconds, "", at, tuple(form or ()), answer.offers, answer.by_nginx)
+        told = answer.offers, answer.by_nginx, raw.header("x-served-by")
+        done = Exchange(method, shortened(url), raw.status, location, names, took, seconds, "", at, tuple(form or ()), *told)
         self.exchanges.append(done)
         return answer
 

@@ -35,7 +35,8 @@ class Exchange:
 
     `sent` and `set`: names of the cookies that went along and that the answer gave. `note`: what happened where `status` is None.
     `at`: when it was sent, in UTC as ISO 8601. `posted`: names of the form fields that went along. `offers`: what the page's form holds,
-    SAMLRequest, SAMLResponse or password. `by_nginx`: the answer is an error page of Nginx itself. Records of older runs have none of the four.
+    SAMLRequest, SAMLResponse or password. `by_nginx`: the answer is an error page of Nginx itself. `node`: who answered, where Nginx was asked
+    to name it. Records of older runs have none of the five.
     """
 
     method: str
@@ -50,6 +51,7 @@ class Exchange:
     posted: Sequence[str] = ()
     offers: Sequence[str] = ()
     by_nginx: bool = False
+    node: str = ""
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> Exchange:

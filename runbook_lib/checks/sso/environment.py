@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from runbook_lib.spec.front_doors import Door, open_doors
 from runbook_lib.ssh import PORT_SECONDS, through
 from runbook_lib.topology.model import probe_only
 from runbook_lib.webclient.client import Client
+from runbook_lib.webclient.cookies import Cookie
 from runbook_lib.webclient.transport import Connect
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 OUTSIDE, NODE, NEIGHBOUR = "outside", "node", "neighbour"
 EVIL = "evil.example"  # a name reserved for examples, which nobody can own
+ROUTE, PROBE = "runbook_route", {"X-Runbook-Probe": "1"}  # the cookie by whose hash Nginx chooses the node; asked so, it names the one that answered
+TRIES = 30  # route cookies for each node behind a host: that none of 60 leads to one of two nodes happens to nobody
 CONFIGURATIONS = {"greg-single": "single", "greg-original": "original"}
 
 
@@ -55,6 +59,18 @@ class ProductNode:
     def origin(self) -> str:
         """Scheme, address and port of the node's URLs."""
         return f"https://{self.address}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Pin:
+    """The node that has to answer for a public host, those of its tier, and the route cookie that leads to it; "" when none was found."""
+
+    node: str
+    tier: frozenset[str]
+    route: str
+
+
+Pins = Mapping[str, Pin]  # by name of the public host; without any, Nginx chooses
 
 
 @dataclass(frozen=True)
@@ -96,18 +112,50 @@ class Scene:
         """Return the values of the placeholders of `attempts.yaml`."""
         return {**self.hosts, "evil": EVIL, "user": user or "nobody-at-all"}
 
-    def visitor(self, place: str = OUTSIDE, at: ProductNode | None = None, verify: bool = True) -> Client:
+    def rounds(self) -> tuple[Pins, ...]:
+        """Return the nodes to be met from outside, round by round, so that each node behind a public host is met at least once.
+
+        One round without pins where no host has several nodes. Round n meets the n-th node of each tier; a shorter tier begins again.
+        """
+        tiers = {key: [node.name for node in tier] for key, tier in self.nodes.items() if tier}
+        most = max(map(len, tiers.values()), default=0)
+        if most < 2:
+            return ({},)
+        routes = {key: self._routes(key, names) for key, names in tiers.items()}
+        turns = ({key: names[turn % len(names)] for key, names in tiers.items()} for turn in range(most))
+        return tuple({self.hosts[key]: Pin(name, frozenset(tiers[key]), routes[key].get(name, "")) for key, name in turn.items()} for turn in turns)
+
+    def _routes(self, key: str, names: list[str]) -> dict[str, str]:
+        """Return a route cookie for each node behind a host, by its name; a node that answers nobody has none."""
+        found: dict[str, str] = {}
+        for _ in range(TRIES * len(names)):
+            if found.keys() >= set(names):
+                break
+            route = secrets.token_hex(16)
+            try:
+                answer = self.visitor().get(f"https://{self.hosts[key]}/samlsso", headers={**PROBE, "Cookie": f"{ROUTE}={route}"})
+            except OSError:
+                continue
+            if not answer.by_nginx:
+                found.setdefault(answer.header("x-served-by"), route)
+        return found
+
+    def visitor(self, place: str = OUTSIDE, at: ProductNode | None = None, verify: bool = True, pins: Pins | None = None) -> Client:
         """Return a client without cookies that connects from `place`. Raises `RunbookError` when there is no neighbour to connect from.
 
         At a node it reaches that node only, and the certificate is not verified: SSH has verified the host, and the connection
-        does not leave it.
+        does not leave it. `pins`: the nodes that answer it from outside; its exchanges name who did.
         """
         if place == NODE and at is not None:
             return Client({at.address: f"{at.address}:{at.port}"}, None, at.connect)
         if place == NEIGHBOUR:
             _name, connect = self.neighbour or _no_neighbour()
             return Client(self._named(self.inner_fronts), self.ca if verify else None, connect)
-        return Client(self._named(self.fronts), self.ca if verify else None, self.outside)
+        visitor = Client(self._named(self.fronts), self.ca if verify else None, self.outside, headers=PROBE if pins else {})
+        for host, pin in (pins or {}).items():
+            if pin.route:
+                visitor.jar.keep(Cookie(ROUTE, pin.route, host, secure=True))
+        return visitor
 
     def visitor_of(self, node: ProductNode) -> Client:
         """Return a client without cookies for which every public host is this node, reached from the node itself.

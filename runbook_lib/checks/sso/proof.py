@@ -9,6 +9,7 @@ The matrix is `attempts.yaml`; this module has no code for a single attempt.
 from __future__ import annotations
 
 import html
+import itertools
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from typing import Any, Literal
 from runbook_lib.changes import Progress, Reporter
 from runbook_lib.check import Check, CheckTable
 from runbook_lib.checks.sso.attempts import Attempt, matrix, settings, untried
-from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, Login, ProductNode, Scene
+from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, OUTSIDE, Login, Pins, ProductNode, Scene
 from runbook_lib.checks.sso.pages import Seen
 from runbook_lib.checks.sso.proof_users import test_users
 from runbook_lib.checks.sso.verbs import CannotTell, Walk
@@ -35,6 +36,7 @@ SILENCE = ("timeout", "closed")  # no answer: a rule that drops packets, or too 
 # Where an attempt is decided by its last page: an earlier step that ended at one of these was neither done nor refused, so the last page proves nothing
 NOT_DONE = (*SILENCE, "refused", "tls-refused", "nginx-other", "nginx-429", "routed-500")
 State = Literal["held", "leak", "undecided"]
+STATES: tuple[State, ...] = ("leak", "undecided", "held")  # of several goes at one attempt the first of these counts
 EXPECTED = {
     "attempt": ("refused", "it succeeds"),
     "control": ("it works", "it fails"),
@@ -49,7 +51,7 @@ HOLES = ("click-through-store-only", "basic-api-without-role", "direct-script-wi
 class Outcome:
     """The result of one attempt.
 
-    `seen`: the page or finding of each step that counts. `where`: the place from which it was made. `reason`: why it could not
+    `seen`: the pages and findings that decide it. `where`: the place from which it was made, and the nodes that were to answer. `reason`: why it could not
     be decided. `exchanges`: its requests and responses, redacted. `notes`: texts that the steps recorded besides.
     """
 
@@ -66,8 +68,7 @@ class Outcome:
         """The pages of the deciding steps in words, or the reason why there is no decision."""
         if self.reason:
             return self.reason
-        texts = dict.fromkeys(str(one) for one in _deciding(self.attempt, self.seen))
-        return "; ".join(texts)
+        return "; ".join(dict.fromkeys(map(str, self.seen)))
 
     def as_evidence(self) -> dict[str, Any]:
         """Return the data for the report: user, requests, why the attempt matters, and the setting that closes it."""
@@ -121,47 +122,82 @@ def _deciding(attempt: Attempt, seen: tuple[Seen, ...]) -> tuple[Seen, ...]:
     return (*(one for one in seen[:-1] if one.page in NOT_DONE), *seen[-1:])
 
 
-def try_out(attempt: Attempt, scene: Scene, logins: Mapping[str, Login]) -> Outcome:
-    """Make one attempt and return its outcome. An attempt from a node is made at every node of its tier.
+@dataclass(frozen=True)
+class _Go:
+    """One go at an attempt, at one node or in one round: the pages that decide it, and the `nodes` that answered where it was pinned to some."""
 
-    An error leaves the outcome undecided, with the error as its reason, unless a leak was seen before it; nothing is raised.
+    state: State
+    seen: tuple[Seen, ...]
+    reason: str
+    exchanges: tuple[Exchange, ...]
+    notes: tuple[str, ...]
+    nodes: str
+
+    def named(self) -> _Go:
+        """Return it with the nodes in its words."""
+        if not self.nodes:
+            return self
+        by = f"by {self.nodes}"
+        pages = tuple(replace(one, detail=", ".join(filter(None, (one.detail, by)))) for one in self.seen)
+        return replace(self, seen=pages, reason=self.reason and f"{self.reason} ({by})")
+
+
+def try_out(attempt: Attempt, scene: Scene, logins: Mapping[str, Login], rounds: tuple[Pins, ...] = ({},)) -> Outcome:
+    """Make one attempt and return its outcome. An attempt from a node is made at every node of its tier, one from outside in every round of `rounds`.
+
+    After a round in which no node answered there is no other: Nginx refused by itself. What gets through once is a leak, and the words name
+    the nodes where not all did the same. An error leaves the outcome undecided, with the error as its reason, unless a leak was seen; nothing is raised.
     """
-    stands: tuple[ProductNode | None, ...] = scene.nodes.get(attempt.at, ()) if attempt.place == NODE else (None,)
-    where = ", ".join(node.name for node in stands if node) or _place(attempt, scene)
+    at = scene.nodes.get(attempt.at, ()) if attempt.place == NODE else ()
+    where = ", ".join(node.name for node in at) or _place(attempt, scene)
     if attempt.who not in ("no one", "anybody", *logins):
         return Outcome(attempt, "undecided", (), where, f"not tried: no {attempt.who} user was made")
-    seen: list[Seen] = []
+    goes: list[_Go] = []
+    for pins in rounds if attempt.place == OUTSIDE else ({},):
+        for node in at or (None,):
+            goes.append(_go(attempt, scene, logins, node, pins))
+        if not goes[-1].nodes:
+            break
+    if len({(go.reason, *(one.page for one in go.seen)) for go in goes}) > 1:
+        goes = [go.named() for go in goes]
+    goes.sort(key=lambda go: STATES.index(go.state))
+    first = goes[0]
+    if met := sorted({name for go in goes for name in go.nodes.split(", ") if name and attempt.place == OUTSIDE}):
+        where += f", answered by {', '.join(met)}"
+    seen, exchanges, notes = (tuple(itertools.chain.from_iterable(each)) for each in zip(*((go.seen, go.exchanges, go.notes) for go in goes), strict=True))
+    return Outcome(attempt, first.state, seen, where, first.reason, first.exchanges if attempt.place == OUTSIDE else exchanges, notes)
+
+
+def _go(attempt: Attempt, scene: Scene, logins: Mapping[str, Login], node: ProductNode | None, pins: Pins) -> _Go:
+    """Make the steps of an attempt once, and decide it."""
+    try:
+        walk = Walk(scene, matrix()[1], attempt.place, node, logins.get(attempt.who), logins, pins)
+    except RunbookError as error:
+        return _Go("undecided", (), str(error), (), (), "")
     met: list[Exchange] = []
-    notes: list[str] = []
     state: State = "undecided"
     reason = ""
     try:
-        for node in stands:
-            walk = Walk(scene, matrix()[1], attempt.place, node, logins.get(attempt.who), logins)
-            try:
-                for step in attempt.steps:
-                    _make(walk, step, met)
-            finally:
-                notes += map(redactor.redact, walk.notes)
-                seen += walk.seen
-        state = decide(attempt, seen)
+        for step in attempt.steps:
+            _make(walk, step, met)
+        state = decide(attempt, walk.seen)
     except CannotTell as error:
         reason = str(error)
     except Exception as error:  # an error of the check must not count as a refusal
         reason = f"{type(error).__name__}: {error}"
-    if reason and attempt.decided_by == "all" and decide(attempt, seen) == "leak":  # what got through got through, whatever could not be done after it
+    if reason and attempt.decided_by == "all" and decide(attempt, walk.seen) == "leak":  # what got through got through, whatever could not be done after it
         state, reason = "leak", ""
-    return Outcome(attempt, state, tuple(seen), where, reason, tuple(met), tuple(notes))
+    nodes = walk.node.name if walk.node else ", ".join(sorted(walk.met()))
+    return _Go(state, _deciding(attempt, tuple(walk.seen)), reason, tuple(met), tuple(map(redactor.redact, walk.notes)), nodes)
 
 
 def _make(walk: Walk, step: Mapping[str, Any], met: list[Exchange]) -> None:
     """Make one step of an attempt and put its requests and responses into `met`, redacted, also when it raises an error."""
-    done = walk.visitor
-    before = len(done.exchanges)
+    before = len(walk.exchanges)
     try:
         walk.step(step)
     finally:
-        for one in done.exchanges[before:]:
+        for one in walk.exchanges[before:]:
             met.append(replace(one, url=redactor.redact(one.url), location=redactor.redact(one.location), note=redactor.redact(one.note)))
 
 
@@ -304,6 +340,7 @@ def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login], report:
     again when nothing else is under way, because load is silent too; then the neighbour is left. Those that only knock at ports wait for
     silence, and see nothing of the others: they are begun first.
     """
+    rounds = scene.rounds()
     apart = [attempt for attempt in rows if attempt.place == NEIGHBOUR]
     knocking = [attempt for attempt in rows if attempt.knocks and attempt not in apart]
     first = [attempt for attempt in rows if attempt not in (*apart, *knocking) and attempt.kind == "control"]
@@ -313,7 +350,7 @@ def _all(rows: list[Attempt], scene: Scene, logins: Mapping[str, Login], report:
 
     def made(attempt: Attempt) -> tuple[str, Outcome]:
         report("proof", attempt.title)
-        return attempt.id, try_out(attempt, scene, logins)
+        return attempt.id, try_out(attempt, scene, logins, rounds)
 
     def from_neighbour() -> dict[str, Outcome]:
         outcomes = dict(made(attempt) for attempt in apart if not stopped.is_set())

@@ -6,34 +6,29 @@ A `Walk` is one attempt in progress, with a client, a user and a place. Each ver
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import re
 import secrets
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-from lxml import etree
-
-from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, OUTSIDE, Login, ProductNode, Scene
+from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, OUTSIDE, ROUTE, Login, Pins, ProductNode, Scene
 from runbook_lib.checks.sso.generated import generate, scan
 from runbook_lib.checks.sso.pages import Catalogue, Seen
 from runbook_lib.checks.sso.proof_users import Logins, UserStore
 from runbook_lib.spec.front_doors import examples
 from runbook_lib.ssh import knock
 from runbook_lib.webclient.client import TOO_MANY, Client, Flow, holds_assertion
+from runbook_lib.webclient.forgery import forged
 from runbook_lib.webclient.response import Answer, Exchange, Form, shortened
 from runbook_lib.webclient.transport import Closed, Refused, Timeout, TlsRefused
 
 # What a stranger is refused: the Store's first page shows itself to all, and may have the user's name as a word of an asset's
 OWN_PAGE = {"store": "/store/pages/my-items", "publisher": "/publisher/"}
 SIGNED_IN = {"store": "store-signed-in", "publisher": "publisher-landing"}
-SIGNATURE, NAME_ID = "{http://www.w3.org/2000/09/xmldsig#}Signature", "{urn:oasis:names:tc:SAML:2.0:assertion}NameID"
-EXTENSIONS = "{urn:oasis:names:tc:SAML:2.0:protocol}Extensions"
 TOLD = 50  # most generated requests that the report lists one by one
 ENDINGS = {Closed: "closed", Refused: "refused", Timeout: "timeout", TlsRefused: "tls-refused"}
 
@@ -45,7 +40,7 @@ class CannotTell(Exception):
 @dataclass
 class Walk:
     """One attempt in progress. `seen`: the pages and findings at which its steps ended; `exchanges`: the requests of all its clients;
-    `notes`: texts for the report besides the requests."""
+    `notes`: texts for the report besides the requests; `pins`: the nodes that have to answer it from outside."""
 
     scene: Scene
     catalogue: Catalogue
@@ -53,6 +48,7 @@ class Walk:
     node: ProductNode | None = None
     login: Login | None = None
     logins: Mapping[str, Login] = field(default_factory=dict)
+    pins: Pins = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     exchanges: list[Exchange] = field(default_factory=list)
@@ -65,8 +61,8 @@ class Walk:
     def step(self, step: Mapping[str, Any]) -> None:
         """Do one step. `must`: it has to end at one of these pages; `any`: the page at which it ends does not count.
 
-        A connection error is recorded as a finding. Raises `CannotTell` when the step did not end at a page of `must`, or when its verb
-        raises it and `any` is not set.
+        A connection error is recorded as a finding. Raises `CannotTell` when the step did not end at a page of `must`, when its verb
+        raises it and `any` is not set, and when another node answered than the pinned one.
         """
         verb, argument = next(iter(step.items()))
         options = {key: value for key, value in step.items() if key not in (verb, "must", "any")}
@@ -78,6 +74,7 @@ class Walk:
                 raise
         except OSError as error:
             self._find(next((name for kind, name in ENDINGS.items() if isinstance(error, kind)), "closed"), str(error))
+        self._expect_pinned()
         if "must" in step or step.get("any"):
             ended = self.seen[before:]
             del self.seen[before:]
@@ -178,7 +175,7 @@ class Walk:
         """
         source_host, target_host = self.scene.hosts[source["from"]], self.scene.hosts[to]
         thief = self._fresh()
-        taken = [c for c in self.visitor.jar if c.host == source_host and (names == "all" or c.name in names)]
+        taken = [c for c in self.visitor.jar if c.host == source_host and c.name != ROUTE and (names == "all" or c.name in names)]
         if missing := set() if names == "all" else set(names) - {cookie.name for cookie in taken}:
             raise CannotTell(f"{source_host} never set {', '.join(sorted(missing))}")
         for cookie in taken:
@@ -190,14 +187,17 @@ class Walk:
         """Post an assertion to an application from a new client, and record whether the application opened.
 
         `of`: it is a new one, given out for this application and not used yet; without it, it is the last that was seen. `alter`: how it is forged, a
-        word of `FORGERIES`. Raises `CannotTell` when there is no assertion, when it did not reach the application, and when the application fails
+        word of `forgery.FORGERIES`. Raises `CannotTell` when there is no assertion, when it did not reach the application, and when the application fails
         (500) at one that was not altered: its refusal is an empty page (golden run 4).
         """
         form, thief = self._unused(of) if of else self.assertion, self._fresh()
         if form is None:
             raise CannotTell("no assertion was seen to replay")
         if alter:
-            form = forged(form, alter)
+            try:
+                form = forged(form, alter)
+            except ValueError as error:
+                raise CannotTell(str(error)) from error
         answer = thief.submit(form, action=f"https://{self.scene.hosts[app]}/{app}/acs")
         if answer.status == 401:
             self._arrive(Flow((answer,)))
@@ -287,7 +287,7 @@ class Walk:
 
     # helpers
     def _fresh(self, verify: bool = True) -> Client:
-        client = self.scene.visitor(self.place, self.node, verify)
+        client = self.scene.visitor(self.place, self.node, verify, self.pins)
         client.exchanges = self.exchanges
         return client
 
@@ -298,6 +298,18 @@ class Walk:
         if flow.saml_response is None:
             raise CannotTell(f"no assertion was given out for the {app.title()}: {self._page(flow)}")
         return flow.saml_response
+
+    def met(self) -> set[str]:
+        """Return the names of the nodes that answered, where Nginx was asked to name them."""
+        return {exchange.node for exchange in self.exchanges} - {""}
+
+    def _expect_pinned(self) -> None:
+        """Raise `CannotTell` when a host was answered by another node of its tier than the pinned one, or by one that Nginx did not name."""
+        for exchange in self.exchanges if self.pins else ():
+            pin = self.pins.get(urlsplit(exchange.url).hostname or "")
+            nobody = not exchange.node and (exchange.status is None or exchange.by_nginx or 300 <= exchange.status < 400)  # nobody, or Nginx itself
+            if pin and not nobody and exchange.node != pin.node and exchange.node in ("", *pin.tier):
+                raise CannotTell(f"{exchange.node or 'a node that Nginx did not name'} answered in place of {pin.node}")
 
     def _url(self, where: str, plain: bool = False) -> str:
         """Return the URL: `store /path` is on the public host, `node /path` on the node from which the attempt is made."""
@@ -359,45 +371,3 @@ class Walk:
             return False
         except ValueError:
             return parts.hostname in self.scene.hosts.values() and parts.port in (None, 443)
-
-
-def forged(form: Form, how: str) -> Form:
-    """Return the form with its assertion forged, which takes no signing key. `how`: a word of `FORGERIES`."""
-    message = etree.fromstring(base64.b64decode(form.fields["SAMLResponse"]), etree.XMLParser(resolve_entities=False, no_network=True))
-    return replace(form, fields={**form.fields, "SAMLResponse": base64.b64encode(etree.tostring(FORGERIES[how](message))).decode()})
-
-
-def _renamed(message: etree._Element) -> etree._Element:
-    """Return the message with the name `admin`, all else as it was."""
-    for name in message.iter(NAME_ID):
-        name.text = "admin"
-    return message
-
-
-def _unsigned(message: etree._Element) -> etree._Element:
-    """Return the message without its signatures."""
-    etree.strip_elements(message, SIGNATURE, with_tail=False)
-    return message
-
-
-def _wrapped(message: etree._Element) -> etree._Element:
-    """Return a message with the name `admin`, which carries the signed one in its extensions and bears its signature (signature wrapping).
-
-    It deceives who takes a valid signature for one over the whole. Raises `CannotTell` when the message itself is not signed.
-    """
-    signature = message.find(SIGNATURE)
-    if signature is None:
-        raise CannotTell("the response itself bears no signature that could be moved")
-    place, moved, outer = message.index(signature), deepcopy(signature), _renamed(_unsigned(deepcopy(message)))
-    signature.tag, moved.tail = "moved", None
-    etree.strip_elements(message, "moved", with_tail=False)  # what is left is what the signature covers, to the letter
-    for number, one in enumerate(outer.iterfind(".//*[@ID]")):
-        one.set("ID", f"_forged-{number}")
-    outer.set("ID", "_forged")
-    extensions = etree.Element(EXTENSIONS)
-    extensions.append(message)
-    outer[place:place] = [moved, extensions]
-    return outer
-
-
-FORGERIES = {"name": _renamed, "signature": _unsigned, "wrapped": _wrapped}

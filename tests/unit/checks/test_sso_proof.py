@@ -17,8 +17,9 @@ from runbook_lib.checks.sso.attempts import Attempt, matrix
 from runbook_lib.checks.sso.environment import ProductNode
 from runbook_lib.checks.sso.pages import Seen
 from runbook_lib.checks.sso.proof import Outcome, Proof, decide, try_out
-from runbook_lib.checks.sso.verbs import FORGERIES, CannotTell, Walk
+from runbook_lib.checks.sso.verbs import CannotTell, Walk
 from runbook_lib.errors import RunbookError, Stopped
+from runbook_lib.webclient.forgery import FORGERIES
 from runbook_lib.webclient.response import Exchange
 from tests.conftest import DATA
 from tests.fakes import attempt, scene
@@ -137,7 +138,7 @@ def test_a_leak_that_was_seen_at_one_node_stays_one_when_the_next_cannot_be_aske
     monkeypatch.setattr(Walk, "do_get", get)
     nodes = tuple(ProductNode(f"store-{n}", f"10.0.0.{n}", None) for n in (1, 2))  # type: ignore[arg-type]
     found = try_out(attempt(place="node", at="store", steps=({"get": "node /"},)), replace(scene(), nodes={"store": nodes}), {})
-    assert (found.state, found.observed) == ("leak", "it opened (node /)")
+    assert (found.state, found.observed) == ("leak", "it opened (node /, by store-1)")
 
 
 @pytest.mark.parametrize(

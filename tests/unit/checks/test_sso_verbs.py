@@ -14,9 +14,10 @@ from lxml import etree
 from runbook_lib.checks.sso.attempts import matrix
 from runbook_lib.checks.sso.environment import Login, Scene, traits_of
 from runbook_lib.checks.sso.proof import try_out
-from runbook_lib.checks.sso.verbs import EXTENSIONS, NAME_ID, SIGNATURE, CannotTell, Walk, forged
+from runbook_lib.checks.sso.verbs import CannotTell, Walk
 from runbook_lib.topology.model import probe_only
 from runbook_lib.webclient.client import Flow
+from runbook_lib.webclient.forgery import EXTENSIONS, NAME_ID, SIGNATURE, forged
 from runbook_lib.webclient.response import Answer, Form
 from runbook_lib.webclient.transport import Closed, Timeout
 from tests.fakes import context, scene
