@@ -55,7 +55,7 @@ def recreate_databases(host: Host, schemas: Iterable[MysqlSchema]) -> tuple[Recr
 
 @dataclass(frozen=True)
 class Dump:
-    """A dump on the database's host. `rows`: SHA-256 of its INSERT lines, the same for the same rows; `size`: bytes."""
+    """A dump on the database's host. `rows`: SHA-256 of its rows, the same for the same rows by whichever version of the server; `size`: bytes."""
 
     database: str
     path: str
@@ -89,7 +89,10 @@ def send_dump(host: Host, name: str, to: dict[str, Any]) -> dict[str, Any]:
 
 
 def fetch_dump(host: Host, name: str, way: dict[str, Any], sha256: str, rows: str) -> str:
-    """Fetch a dump to the host and look through it; return its path there. Raises HostError when it is not what it should be; nothing was dropped."""
+    """Fetch a dump to the host and look through it; return its path there. `rows`: the digest of its rows, "" where none is known.
+
+    Raises HostError when it is not what it should be; nothing was dropped.
+    """
     messages = _run_on_agent(host, "fetch", {"kind": "mysql", "name": name, "from": way, "sha256": sha256, "rows": rows}, None)
     return str(messages[-1]["fetched"])
 

@@ -19,7 +19,7 @@ from runbook_lib.aws.s3.buckets import VALID, OwnBucket
 from runbook_lib.errors import CloudError, RunbookError
 
 MANIFEST = "manifest.json"
-SCHEMA = 1
+SCHEMA, BLIND = 2, 1  # of BLIND, a database's `rows` may be the same for other rows: those of MariaDB from 10.7 on were left out
 WANTED = "backup"  # why most are made
 BEFORE_WORK, DRILL = "before work on the database's machine", "by the disaster drill"
 UNASKED = frozenset({WANTED, BEFORE_WORK, DRILL})  # of a cluster that went on: what a restore takes without `--at`. Each kind is pruned by itself
@@ -28,7 +28,10 @@ STAMP = "%Y%m%dT%H%M%SZ"
 
 @dataclass(frozen=True)
 class BackupPart:
-    """One file of a backup. `size`: bytes; `rows`: SHA-256 of a database's rows, "" for archives; `holds`: names of the archives in it."""
+    """One file of a backup. `size`: bytes; `rows`: SHA-256 of a database's rows; `holds`: names of the archives in it.
+
+    `rows` is "" for archives, and where the manifest is of a time whose checksum of rows proves nothing: then the file's `sha256` alone counts.
+    """
 
     name: str
     file: str
@@ -165,9 +168,10 @@ class BackupStore:
         where = f"s3://{self.own.name}/{folder}/{MANIFEST}"
         try:
             said = json.loads(b"".join(self.own.s3.content(**self.own.bucket, Key=f"{folder}/{MANIFEST}")))
-            if said.pop("schema") != SCHEMA:
+            if (schema := said.pop("schema")) not in (BLIND, SCHEMA):
                 raise RunbookError("the backup was made by a newer runbook, or by none", where, "use that version; or look who wrote it")
-            databases = tuple(_part(part) for part in said.pop("databases"))
+            blind = {"rows": ""} if schema == BLIND else {}
+            databases = tuple(_part({**part, **blind}) for part in said.pop("databases"))
             archives = said.pop("archives")
             return Backup(**said, databases=databases, archives=_part(archives) if archives else None, folder=folder)
         except (ValueError, KeyError, TypeError, AttributeError):

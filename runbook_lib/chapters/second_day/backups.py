@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 CHAPTER = "02_install_mysql"  # whose work this is, in the journal
 BEFORE_RESTORE = "before a restore"
 ADMINISTRATOR = "admin"
+HOLDS = "the same rows as in the backup"
+HOLDS_BLIND = f"{HOLDS}'s file, known by its SHA-256: this old manifest has no checksum of rows that counts"
 
 
 class Backups:
@@ -217,7 +219,7 @@ def _restore(d: Any, chosen: Backup, store: BackupStore) -> Table:
         dumps.set_administrator(host, USER.name, ADMINISTRATOR, context.secrets["carbon-admin-password"])
     d.product.apply(d.product.plan())
     put = _archives(d, chosen, store, "take")
-    rows = [(each.database, each.rows[:12], "the same rows as in the backup") for each in made]
+    rows = [(each.database, each.rows[:12], HOLDS if part.rows else HOLDS_BLIND) for each, part in zip(made, chosen.databases, strict=True)]
     rows += [("archives", "", f"{len(put)} of {len(chosen.archives.holds)} put on the manager, the others were there")] if chosen.archives else []
     return Table(("What", "Rows", "Holds"), rows, f"Restored to {chosen.time} from {store.place}", "next: ./runbook run PARAMS, which verifies")
 

@@ -29,21 +29,42 @@ def alive(lines, doing):
                 say(waiting=doing)
 
 
+class Rows:
+    """The digest of a dump's rows, the same for the same rows however they are spread over lines and statements.
+
+    MariaDB writes each row on a line of its own from 10.7 on, and each statement on one line before; MySQL does the latter. How many rows a
+    statement takes differs too. What is hashed is one INSERT statement for each table, on one line. No line end within a value is lost by that,
+    because a dump writes those as \\n: each raw one stands between rows, and other rows are another statement.
+    """
+
+    def __init__(self):
+        self.digest, self.table, self.inside = hashlib.sha256(), b"", False
+
+    def take(self, line):
+        """Take the next line of the dump, whatever it is."""
+        if line.startswith(b"INSERT INTO `"):
+            table, _, line = line.partition(b" VALUES")
+            self.digest.update(b"," if table == self.table else b"\n" + table)
+            self.table, self.inside = table, True
+        if self.inside:
+            self.digest.update(line.strip(b" ;\n"))  # outside its ends, which are a row's ( and ), or the comma after it
+            self.inside = not line.endswith(b";\n")
+
+
 def contents(lines, into=None):
     """Read a dump line by line; return the digest of its rows, the names of the databases that it fills, and whether it is complete.
 
     Equal rows have equal digests. With `into`, the lines are also written there.
     """
-    rows, databases, last = hashlib.sha256(), set(), b""
+    rows, databases, last = Rows(), set(), b""
     for line in alive(lines, "a dump is read"):
         if into:
             into.write(line)
-        if line.startswith(b"INSERT INTO"):
-            rows.update(line)
-        elif line.startswith(b"USE `"):
+        rows.take(line)
+        if line.startswith(b"USE `"):
             databases.add(line.split(b"`")[1].decode())
         last = line if line.strip() else last
-    return rows.hexdigest(), databases, last.startswith(b"-- Dump completed")
+    return rows.digest.hexdigest(), databases, last.startswith(b"-- Dump completed")
 
 
 def dump_command(database):

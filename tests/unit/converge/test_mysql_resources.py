@@ -160,3 +160,34 @@ def test_while_a_dump_is_read_its_caller_hears_of_it_every_few_seconds(monkeypat
     monkeypatch.setattr(mysql_backup, "time", SimpleNamespace(monotonic=lambda: now[0]))
     assert list(mysql_backup.alive(lines(), "it is loaded")) == [*range(10)]
     assert told == [{"waiting": "it is loaded"}] * 3
+
+
+def dumped(rows: list[bytes], per_line: bool, most: int = 99) -> list[bytes]:
+    """Lines of a dump of two tables, as MariaDB 10.11 (`per_line`) or MariaDB 10.5 and MySQL write it; `most` rows in a statement."""
+    first, between = (b"\n", b",\n") if per_line else (b" ", b",")
+    statements = [b"INSERT INTO `T` VALUES" + first + between.join(rows[n : n + most]) + b";\n" for n in range(0, len(rows), most)]
+    head = b"USE `D`;\n/*!40000 ALTER TABLE `T` DISABLE KEYS */;\n"
+    return (head + b"".join(statements) + b"UNLOCK TABLES;\nINSERT INTO `U` VALUES" + first + b"(1);\n-- Dump completed on 2026-11-28\n").splitlines(True)
+
+
+ROWS = [b"(1,'alice')", b"(2,'bob),(3')", rb"(4,'a line\n(5);')", b"(6,'INSERT INTO `T` VALUES (7);')"]  # as a dump writes these values
+OTHERS = {
+    "a changed row": [*ROWS[:1], b"(2,'mallory')", *ROWS[2:]],
+    "one row more": [*ROWS, b"(8,'mallory')"],
+    "the last row gone": ROWS[:-1],
+    "all but one gone": ROWS[:1],
+    "two rows in one value": [ROWS[0], b"(2,'bob)'),('(3')", *ROWS[2:]],
+    "another order": ROWS[::-1],
+}
+
+
+@pytest.mark.parametrize("per_line", [False, True], ids=["a statement per line", "a row per line"])
+@pytest.mark.parametrize("most", [1, 3, 99])
+def test_the_digest_of_the_rows_is_that_of_the_rows_alone(per_line: bool, most: int) -> None:
+    """How a dump program breaks lines and statements differs by version: a dump of an old server is restored to a new one."""
+    wanted = mysql_backup.contents(dumped(ROWS, per_line=False))
+    assert mysql_backup.contents(dumped(ROWS, per_line, most)) == wanted and wanted[1:] == ({"D"}, True)
+    found = {name: mysql_backup.contents(dumped(rows, per_line, most))[0] for name, rows in OTHERS.items()}
+    assert len({wanted[0], *found.values()}) == 1 + len(OTHERS)
+    moved = [line.replace(b"`T` VALUES", b"`V` VALUES") for line in dumped(ROWS, per_line, most)]
+    assert mysql_backup.contents(moved)[0] != wanted[0], "the rows of another table are others"
