@@ -15,12 +15,14 @@ from runbook_lib.converge.mysql import MysqlSchema
 from runbook_lib.errors import RunbookError
 from runbook_lib.operations import startup
 from runbook_lib.operations.backup import Recreated, as_table, database_of, dump_database, recreate_databases, restore_database
-from runbook_lib.operations.lost_database import lost, refuse_lost_data
+from runbook_lib.operations.lost_database import TELLTALE, lost, refuse_lost_data
 from runbook_lib.roles import machine, mysql
 from runbook_lib.roles.context import Context
 from runbook_lib.tables import Table
 from runbook_lib.topology.databases import REGISTRY, databases_of
 from runbook_lib.topology.model import Node
+
+BEFORE_ANEW = "before the databases were made anew"
 
 
 class Mysql(Converging):
@@ -50,25 +52,56 @@ class Mysql(Converging):
     def recreate(self, *names: str, confirm: str = "") -> tuple[Recreated, ...]:
         """Drop databases and create them again, each dumped first; return what was recreated. `names`: all databases when empty.
 
-        The product's nodes are stopped, and their first boots are due again afterwards: run their chapter. What the databases hold goes to
-        S3 first, as a backup. Where the machine that held them is gone, only the first boots are forgotten. Raises RunbookError unless
-        `confirm` is the deployment's name; CloudError where S3 refuses, before anything was stopped.
+        What the databases hold goes to S3 first, as a backup, and the product's nodes are stopped. First boots write to the user database and
+        the registry, which go together: with them the first boots are due again, run the nodes' chapter; should one of those be cut short, all
+        databases are made anew. Without them the nodes that had booted are started again, and go on with what the others hold. Where the machine
+        that held all databases is gone, only the first boots are forgotten.
+
+        Raises RunbookError unless `confirm` is the deployment's name, for an unknown database, and for one of the two while the other is used;
+        DataLost where databases are named and one of the two is lost; CloudError where S3 refuses. Nothing was stopped then. Raises HostError
+        for a node that does not start again.
         """
         d = self.deployment
         if confirm != d.spec.deployment:
             raise RunbookError(f"databases of {d.spec.deployment} are to be dropped", "confirm", f'say so: confirm="{d.spec.deployment}"')
         with d.writing(), d.journal.attempt(self.name, "recreate"):
             context = d.context()
-            if context.restoring or (context.in_use and lost(d)):
+            if not names and (context.restoring or (context.in_use and lost(d))):
                 return self._begin_anew(context)
+            schemas = [mysql.schema_of(name, context) for name in names] or mysql.schemas_of(context)
+            chosen = {schema.database.name for schema in schemas}
+            if names:
+                self._refuse_half(chosen, context)
             hosts = d.fleet()
             if context.in_use:
-                backups.keep_first(d, context, "before the databases were made anew")
-            startup.forget_first_boots(hosts, context)
-            d.forget_first_boots()
-            d.forget_use()
-            schemas = [mysql.schema_of(name, context) for name in names] or mysql.schemas_of(context)
-            return recreate_databases(hosts[d.topology.db.name], schemas)
+                d.record_in_use()  # forgotten last: killed before, nodes boot as new ones on what is there, or the guard names the ways on
+                backups.keep_first(d, context, BEFORE_ANEW)
+            if anew := bool(chosen & TELLTALE.keys()):
+                d.forget_first_boots()
+                startup.forget_first_boots(hosts, context)
+            else:
+                startup.stop_all(hosts, context)
+            made = recreate_databases(hosts[d.topology.db.name], schemas)
+            for each in made:
+                d.journal.write(self.name, "recreate", host=d.topology.db.name, key=each.database, change=str(each))
+            if anew:
+                d.forget_use()
+            else:
+                hosts.each(lambda host: startup.start(hosts, context, host.name), sorted(context.booted))
+            return made
+
+    def _refuse_half(self, chosen: set[str], context: Context) -> None:
+        """Raise DataLost when a database that first boots write to is lost, RunbookError when one is chosen and the other is used."""
+        self.refuse(context)
+        both = TELLTALE.keys()
+        if chosen & both and (used := both - chosen - lost(self.deployment).keys()):
+            [one], [other] = chosen & both, used
+            raise RunbookError(
+                f"{one} and {other} go together, and {other} is used: what one holds refers to the other, and a first boot writes to both. Nothing was touched",
+                one,
+                f"deployment.mysql.recreate({one!r}, {other!r}, confirm=…) makes both anew, for first boots of all nodes; "
+                f"deployment.mysql.restore(dump, confirm=…) or ./runbook restore PARAMS brings back what {one} held",
+            )
 
     def _begin_anew(self, context: Context) -> tuple[Recreated, ...]:
         """Put the nodes back to before their first boot; chapter 02 then makes databases as for a new deployment. Return none."""

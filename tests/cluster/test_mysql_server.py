@@ -6,10 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from runbook_lib.aws.s3.backup_store import BackupStore
+from runbook_lib.chapters.mysql import BEFORE_ANEW
 from runbook_lib.checks.database import verify_database
 from runbook_lib.errors import RunbookError
+from runbook_lib.operations import startup
 from runbook_lib.operations.backup import recreate_database
-from runbook_lib.roles import mysql
+from runbook_lib.roles import carbon, mysql
 from tests.support.deployments import on
 
 PLACES = "/etc /root /home /tmp /var/log /var/lib/mysql"
@@ -90,3 +93,29 @@ def test_dumps_bring_the_databases_back_and_the_nodes_chapter_starts_the_nodes(a
     d.appserver.apply(plan)
     assert d.appserver.verify().ok
     assert not d.mysql.plan()
+
+
+MADE = "SELECT table_schema, MIN(create_time) FROM information_schema.tables WHERE table_schema LIKE 'WSO2%' GROUP BY 1"
+
+
+def test_a_database_beside_is_made_anew_alone_and_the_node_serves_again_on_the_others(watched):
+    d = watched.deployed.open()
+
+    def look() -> dict[str, str]:
+        return dict(row.split("\t") for row in on(d, "db-1", f'mariadb -BN -e "{MADE}"').splitlines())
+
+    try:
+        before, booted, since = look(), d.context().booted, on(d, "greg-1", f"systemctl show -p ActiveEnterTimestamp {carbon.UNIT}")
+        with pytest.raises(RunbookError, match="WSO2_USER_DB and WSO2_REGISTRY_DB go together"):
+            d.mysql.recreate("WSO2_USER_DB", confirm=d.spec.deployment)
+        assert look() == before and on(d, "greg-1", f"systemctl show -p ActiveEnterTimestamp {carbon.UNIT}") == since
+        assert on(d, "db-1", f"systemctl stop {carbon.UNIT} || echo $?").strip() == str(startup.NOT_INSTALLED), "as a node before its chapter"
+
+        on(d, "db-1", "mariadb WSO2_SOCIAL_DB -e 'SET foreign_key_checks = 0; DROP TABLE SOCIAL_COMMENTS'")  # half loaded
+        [made] = d.mysql.recreate("WSO2_SOCIAL_DB", confirm=d.spec.deployment)
+        assert made.dump and {name for name, time in look().items() if time != before[name]} == {"WSO2_SOCIAL_DB"}
+        assert d.context().booted == booted and not d.mysql.plan() and not d.greg.plan() and d.greg.verify().ok
+        assert {backup.why for backup in d.backups.made()} == {BEFORE_ANEW}
+    finally:
+        BackupStore(d.cloud.aws, d.spec.deployment).delete_all()
+        d.close()
