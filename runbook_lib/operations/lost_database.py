@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Tables that a first boot writes to: a schema that was only loaded has no user and no resource.
 TELLTALE = {USER.name: "UM_USER", REGISTRY.name: "REG_RESOURCE"}
 UNUSED, RESTORING = "unused", "restoring"
+DUMPS = "dumps on "  # so begins the record of a restore of dumps that lie on the database's machine; any other is the folder of a backup
 
 
 def refuse_lost_data(deployment: Session, context: Context) -> None:
@@ -103,7 +104,7 @@ def _params(deployment: Session) -> str:
 
 
 def _cut_short(deployment: Session, what: str) -> DataLost:
-    step = f"./runbook restore {_params(deployment)} again: it begins anew (after deployment.mysql.restore, that again)"
+    step = f"./runbook restore {_params(deployment)} begins anew with the same backup, with --at another one (after deployment.mysql.restore: that again)"
     return DataLost(f"a restore of {what} was cut short: the databases hold some of it", deployment.topology.db.name, step)
 
 

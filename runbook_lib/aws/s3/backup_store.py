@@ -154,6 +154,14 @@ class BackupStore:
                 raise error
         return found
 
+    def in_folder(self, folder: str) -> Backup:
+        """Return the backup of this folder. Raises RunbookError when it is not there any more, or cannot be read."""
+        found = next((backup for backup in self.backups() if backup.folder == folder), None)
+        if found:
+            return found
+        step = "./runbook restore PARAMS --at TIME takes another one: ./runbook backups PARAMS lists them"
+        raise self.unreadable.get(folder) or RunbookError("the backup whose restore was begun is gone", f"s3://{self.own.name}/{folder}", step)
+
     def refuse_incomplete(self, backup: Backup) -> None:
         """Raise RunbookError when a file of the backup is not there or has another size than its manifest says."""
         if wrong := self._not_held(backup):

@@ -20,10 +20,10 @@ from runbook_lib.errors import HostError, RunbookError
 from runbook_lib.operations import backup as dumps
 from runbook_lib.operations import replacement, startup
 from runbook_lib.operations.deploy_archive import FOLDERS
-from runbook_lib.operations.lost_database import TELLTALE, lost, refuse_lost_data
+from runbook_lib.operations.lost_database import DUMPS, TELLTALE, lost, refuse_lost_data
 from runbook_lib.roles import appserver, carbon, mysql
 from runbook_lib.roles.context import Context
-from runbook_lib.session import version_file
+from runbook_lib.session import RESTORING, version_file
 from runbook_lib.ssh import Fleet, Host
 from runbook_lib.tables import Table
 from runbook_lib.topology.databases import USER, databases_of
@@ -74,7 +74,8 @@ class Backups:
     def restore(self, at: str = "", source: str = "", confirm: str = "") -> Table:
         """Replace the databases by the newest backup, or the newest of the time `at` or before; return what was restored, with the rows' checksums.
 
-        Those that were made because something was about to be dropped are taken with `at` only.
+        Those that were made because something was about to be dropped are taken with `at` only. After a restore that was cut short the
+        backup without `at` is the one that it began with.
 
         `source`: another deployment, of which this one becomes a copy. `confirm`: this deployment's name. Missing machines are launched
         first. Raises RunbookError for a backup of another deployment, product, version or kind of server, for one that is not whole, and for
@@ -92,8 +93,14 @@ class Backups:
     def choose(self, at: str = "", source: str = "") -> Backup:
         """Return the backup that a restore would take. Raises RunbookError as `restore`, and changes nothing."""
         d = self.deployment
-        store = BackupStore(d.cloud.aws, source or d.spec.deployment)
-        found = store.newest(_moment(at) if at else None)
+        begun = "" if at else d.vault.find(RESTORING, fresh=True) or ""
+        begun_of = "" if begun.startswith(DUMPS) else begun.partition("/")[0]
+        if begun_of and source in ("", begun_of):  # a newer one may hold the damage because of which somebody chose this one
+            store = BackupStore(d.cloud.aws, begun_of)
+            found: Backup | None = store.in_folder(begun)
+        else:
+            store = BackupStore(d.cloud.aws, source or d.spec.deployment)
+            found = store.newest(_moment(at) if at else None)
         if found is None:
             raise _none(store, at)
         _refuse_foreign(d, found, store)

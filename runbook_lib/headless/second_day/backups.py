@@ -63,7 +63,7 @@ def restore(spec: Spec, at: str, source: str, confirmed: Callable[[str], str], s
         chosen: Backup = deployment.backups.choose(at, source)
         confirm = confirmed(f"{chosen.deployment}, {chosen.time}")
         with runner.one_verb(deployment, "restore-run", say):
-            say(Essential(deployment.backups.restore(chosen.time, source, confirm)))
+            say(Essential(deployment.backups.restore(chosen.time, chosen.deployment, confirm)))
             folder = deployment.journal.folder
     if as_json:
         print(documents.written(documents.of_restore(spec.deployment, chosen, folder)))

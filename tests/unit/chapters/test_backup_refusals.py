@@ -19,7 +19,7 @@ from runbook_lib.launch.cloud import Cloud
 from runbook_lib.operations import lost_database
 from runbook_lib.operations.lost_database import TELLTALE
 from runbook_lib.roles.context import Download
-from runbook_lib.session import Session
+from runbook_lib.session import RESTORING, Session
 from runbook_lib.ssh import Completed, Fleet, Host
 from runbook_lib.topology.databases import databases_of
 from tests.fakes import context
@@ -29,17 +29,22 @@ PACK = Download("ef" * 32)
 MARIADB, MYSQL = "MariaDB 10.11.6-MariaDB-0+deb12u1", "MySQL 8.4.3"
 
 
-def kept(cloud: Cloud, server: str) -> Backup:
-    """A backup that fits this deployment in everything but perhaps its server."""
-    store, parts = BackupStore(cloud.aws, cloud.spec.deployment), []
+def kept(cloud: Cloud, server: str, time: str = "2026-11-26T15:00:00Z", of: str = "") -> Backup:
+    """A backup that fits this deployment in everything but perhaps its server. `of`: another deployment, whose it is."""
+    store, parts = BackupStore(cloud.aws, of or cloud.spec.deployment), []
     folder = store.new_folder()
     for database in databases_of(cloud.spec.pattern):
         way = store.way_in(folder, f"{database.name}.sql.gz")
         urllib.request.urlopen(urllib.request.Request(way.url, b"rows", {**way.headers, "Content-Type": "application/gzip"}, method="PUT")).close()
         parts.append(BackupPart(database.name, f"{database.name}.sql.gz", 4, "ab" * 32, "cd" * 32))
-    made = Backup(store.deployment, cloud.spec.pattern, "greg", "", PACK.sha256, server, "2026-11-26T15:00:00Z", "me", "backup", tuple(parts), None, folder)
+    made = Backup(store.deployment, cloud.spec.pattern, "greg", "", PACK.sha256, server, time, "me", "backup", tuple(parts), None, folder)
     store.complete(made)
     return made
+
+
+def opened(cloud: Cloud) -> Any:
+    """A deployment that has no machine to touch."""
+    return SimpleNamespace(cloud=cloud, spec=cloud.spec, pack=PACK, vault=cloud.vault)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +59,7 @@ def kept(cloud: Cloud, server: str) -> Backup:
 )
 def test_a_backup_of_the_other_kind_of_server_is_refused_with_both_named(make_cloud: Callable[..., Cloud], server: str, package: str, words: str) -> None:
     cloud = make_cloud(overrides={"database.package": package})
-    deployment: Any = SimpleNamespace(cloud=cloud, spec=cloud.spec, pack=PACK)  # has no machine to touch
+    deployment = opened(cloud)
     made = kept(cloud, server)
     if not words:
         assert Backups(deployment).choose() == made
@@ -135,3 +140,44 @@ def test_archives_are_kept_from_the_manager_or_a_worker_and_without_any_there_is
         return
     with pytest.raises(HostError, match="The older backups stay"):
         _holder(deployment, ctx, fleet)
+
+
+TODAY = "2026-11-26T15:00:00Z"
+DAYS = (("yesterday", "2026-11-25T15:00:00Z"), ("today", TODAY))
+# what is said on the command line after a restore of `begun` was cut short; what is taken then
+AGAIN: dict[str, tuple[str, str, str, str]] = {
+    "nothing": ("own yesterday", "", "", "own yesterday"),  # today's holds the damage
+    "the copy's source": ("other yesterday", "", "other", "other yesterday"),
+    "nothing of a copy": ("other yesterday", "", "", "other yesterday"),
+    "another time": ("own yesterday", TODAY, "", "own today"),
+    "another deployment": ("own yesterday", "", "other", "other today"),
+    "after dumps of the machine": ("dumps on db-1: /var/backups/x.sql.gz", "", "", "own today"),
+    "after none": ("", "", "", "own today"),
+}
+
+
+@pytest.mark.parametrize(("begun", "at", "source", "taken"), AGAIN.values(), ids=AGAIN)
+def test_a_restore_that_is_begun_again_takes_the_backup_that_it_began_with(
+    make_cloud: Callable[..., Cloud], begun: str, at: str, source: str, taken: str
+) -> None:
+    cloud = make_cloud()
+    other = f"{cloud.spec.deployment}-other"
+    made = {f"{name} {when}": kept(cloud, MARIADB, time, of) for name, of in (("own", ""), ("other", other)) for when, time in DAYS}
+    if begun:
+        cloud.vault.put(RESTORING, made[begun].folder if begun in made else begun, secure=False)
+    try:
+        assert Backups(opened(cloud)).choose(at, source and other) == made[taken]
+    finally:
+        for name in ("", other):
+            BackupStore(cloud.aws, name or cloud.spec.deployment).delete_all()
+        cloud.vault.delete(RESTORING)
+
+
+def test_when_the_backup_that_it_began_with_is_gone_no_other_is_taken_unasked(make_cloud: Callable[..., Cloud]) -> None:
+    cloud = make_cloud()
+    kept(cloud, MARIADB)
+    cloud.vault.put(RESTORING, f"{cloud.spec.deployment}/20261125T150000Z-abcd", secure=False)
+    with pytest.raises(RunbookError, match="the backup whose restore was begun is gone") as refused:
+        Backups(opened(cloud)).choose()
+    assert "--at" in (refused.value.next_step or "")
+    cloud.vault.delete(RESTORING)

@@ -17,13 +17,13 @@ from runbook_lib.headless.second_day import backups
 
 def test_a_backup_that_is_made_while_a_person_confirms_is_not_the_one_that_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     deployment = MagicMock()
-    deployment.backups.choose.return_value = SimpleNamespace(deployment="demo", time="2026-11-26T10:00:00Z")
+    deployment.backups.choose.return_value = SimpleNamespace(deployment="source", time="2026-11-26T10:00:00Z")
     monkeypatch.setattr(runner, "opened", lambda _: nullcontext(deployment))
     monkeypatch.setattr(runner, "one_verb", lambda *_: nullcontext())
     shown: list[str] = []
     assert backups.restore(MagicMock(), "", "", lambda found: shown.append(found) or "demo", lambda _: None) == 0  # type: ignore[func-returns-value]
-    assert shown == ["demo, 2026-11-26T10:00:00Z"]
-    deployment.backups.restore.assert_called_once_with("2026-11-26T10:00:00Z", "", "demo")
+    assert shown == ["source, 2026-11-26T10:00:00Z"]
+    deployment.backups.restore.assert_called_once_with("2026-11-26T10:00:00Z", "source", "demo")
 
 
 def test_a_deployment_that_begins_anew_is_one_document_of_a_restore_without_a_backup(
