@@ -108,15 +108,20 @@ def set_administrator(host: Host, database: str, user: str, password: str) -> No
     _run_on_agent(host, "administrator", {"kind": "mysql", "name": database, "user": user, "password": password}, None)
 
 
-def restore_database(host: Host, dump: str, on_progress: Callable[[dict], None] | None = None) -> Restored:
-    """Replace the content of a database by a dump; return both. The former content is dumped first.
+def try_dump(host: Host, dump: str) -> None:
+    """Load a dump into a temporary database and compare the rows, before anybody stops the product for it. Raises HostError; nothing was dropped then."""
+    _run_on_agent(host, "trial", {"kind": "mysql", "name": database_of(dump), "dump": dump}, None)
+
+
+def restore_database(host: Host, dump: str, tried: bool = False) -> Restored:
+    """Replace the content of a database by a dump; return both. The former content is dumped first. `tried`: `try_dump` has loaded it.
 
     Stop the product's nodes first. Accounts and their rights stay. The result is dumped as well and must have the same rows.
     Raises HostError when the dump cannot be read to its end or is of another database (nothing was dropped then), and when
     the rows differ.
     """
     name = database_of(dump)
-    messages = _run_on_agent(host, "restore", {"kind": "mysql", "name": name, "dump": dump}, on_progress)
+    messages = _run_on_agent(host, "restore", {"kind": "mysql", "name": name, "dump": dump, "tried": tried}, None)
     before = next((message["dump"] for message in messages if "dump" in message), None)
     return Restored(name, dump, messages[-1]["rows"], before)
 

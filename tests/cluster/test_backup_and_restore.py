@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 import urllib.error
 import urllib.request
@@ -102,6 +104,23 @@ class TestOfACluster:
         finally:
             own.s3.put_object(**own.bucket, Key=key, Body=whole)
         assert untouched(d) == before
+
+    def test_nobody_is_stopped_for_a_dump_that_does_not_load(self, as_deployment: Deployment, made: Backup) -> None:
+        d, store, part = as_deployment, store_of(as_deployment), made.databases[0]
+        manifest, dump = ({**store.own.bucket, "Key": f"{made.folder}/{file}"} for file in ("manifest.json", part.file))
+        told, held = (store.own.s3.get_object(**each)["Body"].read() for each in (manifest, dump))
+        spoilt = gzip.compress(gzip.decompress(held).replace(b"CREATE TABLE `UM_USER`", b"CREATE NOTHING `UM_USER`"))
+        said, before = json.loads(told), untouched(d)
+        said["databases"][0] |= {"size": len(spoilt), "sha256": hashlib.sha256(spoilt).hexdigest()}
+        try:
+            for each, body in ((dump, spoilt), (manifest, json.dumps(said).encode())):
+                store.own.s3.put_object(**each, Body=body, **store.encryption)
+            with pytest.raises(RunbookError, match="does not load, nothing was dropped"):
+                d.backups.restore(confirm=d.spec.deployment)
+        finally:
+            for each, body in ((dump, held), (manifest, told)):
+                store.own.s3.put_object(**each, Body=body, **store.encryption)
+        assert untouched(d) == before and not d.context().restoring
 
     @pytest.mark.parametrize(("at", "words"), [("2001-01-01", "no backup of test-as of 2001-01-01 or before: the oldest is of"), ("noon", "is no time")])
     def test_a_time_without_a_backup_is_told(self, as_deployment: Deployment, made: Backup, at: str, words: str) -> None:

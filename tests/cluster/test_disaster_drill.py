@@ -129,11 +129,11 @@ class TestOfOneNode:
         """The registry comes back empty: the nodes are not booted on it."""
         whole = backups.dumps.restore_database
 
-        def forgetful(host: Any, dump: str, *more: Any) -> Any:
+        def forgetful(host: Any, dump: str, **more: Any) -> Any:
             if REGISTRY.name in dump:
                 recreate_database(host, mysql.schema_of(REGISTRY.name, opened.context()))
                 return backups.dumps.Restored(REGISTRY.name, dump, "0" * 64, None)
-            return whole(host, dump, *more)
+            return whole(host, dump, **more)
 
         monkeypatch.setattr(backups.dumps, "restore_database", forgetful)
         with pytest.raises(RunbookError, match=f"the drill ended after the loss: the machine db-1 holds nothing of {REGISTRY.name}"):
@@ -145,11 +145,11 @@ class TestOfOneNode:
         whole, older = backups.dumps.restore_database, opened.backups.made()[-1]
         part = next(part for part in older.databases if part.name == REGISTRY.name)
 
-        def mistaken(host: Any, dump: str, *more: Any) -> Any:
+        def mistaken(host: Any, dump: str, **more: Any) -> Any:
             if REGISTRY.name in dump:
                 way = opened.backups.store.way_out(older.folder, part.file).wire()
                 dump = backups.dumps.fetch_dump(host, part.name, way, part.sha256, part.rows)
-            return whole(host, dump, *more)
+            return whole(host, dump, **more)
 
         monkeypatch.setattr(backups.dumps, "restore_database", mistaken)
         with pytest.raises(ChecksFailed, match="All assets written before the backup are there"):

@@ -20,7 +20,7 @@ import pytest
 from runbook_lib.converge.engine import ask
 from runbook_lib.converge.mysql import MysqlAccount, MysqlDatabase, MysqlSchema, OnlyAccounts
 from runbook_lib.errors import HostError, RunbookError
-from runbook_lib.operations.backup import dump_database, fetch_dump, recreate_database, restore_database, send_dump, set_administrator
+from runbook_lib.operations.backup import dump_database, fetch_dump, recreate_database, restore_database, send_dump, set_administrator, try_dump
 from runbook_lib.roles import mysql
 from tests.conftest import ROOT, need
 from tests.support.local_host import LocalHost, converged, planned
@@ -299,10 +299,39 @@ def test_a_dump_that_cannot_restore_the_database_is_refused_before_anything_is_d
     rows(host, ADD_USER.format("stays"))
     path = Path(dump_database(host, "WSO2_USER_DB").path)
     path.write_bytes(spoil(path.read_bytes()))
-    with pytest.raises(HostError, match=words):
-        restore_database(host, str(path))
-    assert "stays" in rows(host, USERS)
-    assert not planned(host, DATABASE, schema())
+    for refused in (try_dump, restore_database):
+        with pytest.raises(HostError, match=words):
+            refused(host, str(path))
+        assert "stays" in rows(host, USERS)
+        assert not planned(host, DATABASE, schema())
+        assert "WSO2_USER_DB_beside" not in rows(host, "SHOW DATABASES")
+
+
+def test_a_dump_is_tried_beside_a_database_in_use_and_then_restored_without_another_trial(host):
+    converged(host, DATABASE, schema())
+    path = dump_database(host, "WSO2_USER_DB").path
+    rows(host, ADD_USER.format("later"))
+    before = loads(host)
+    try_dump(host, path)
+    assert loads(host) == before + 1 and "later" in rows(host, USERS) and "WSO2_USER_DB_beside" not in rows(host, "SHOW DATABASES")
+    restore_database(host, path, tried=True)
+    assert loads(host) == before + 3, "the database itself, and the ledger's where there is none"
+    assert "later" not in rows(host, USERS)
+
+
+def loads(host):
+    """Return how often a database was made since the server began: each load of a dump makes one."""
+    return int(rows(host, "SHOW GLOBAL STATUS LIKE 'Com_create_db'")[0].split("\t")[1])
+
+
+def test_a_dump_for_which_the_disk_has_no_room_is_not_even_tried(host):
+    """The server that the trial would fill up may be in use."""
+    converged(host, DATABASE, schema())
+    path, before = dump_database(host, "WSO2_USER_DB").path, loads(host)
+    full = replace(host, moved={**host.moved, "shutil.disk_usage(folder).free": "1000"})
+    with pytest.raises(HostError, match=r"the dump \S+ takes \d+ MiB at least, and \S+ has 0 MiB free to try it: nothing was dropped\. cloud\.disk_gb"):
+        try_dump(full, path)
+    assert loads(host) == before
 
 
 def test_a_restore_that_was_cut_short_is_never_taken_for_an_empty_database(host):

@@ -7,8 +7,8 @@ Killed anywhere, it is begun again by the same command; until then the guard of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -203,32 +203,42 @@ def _make_ready(d: Any) -> None:
 
 
 def _restore(d: Any, chosen: Backup, store: BackupStore) -> Table:
-    context, host = d.context(), d.fleet()[d.topology.db.name]
-    fetched: list[str] = []
-    try:
-        for part in chosen.databases:  # all of them, before the first is dropped
-            fetched.append(dumps.fetch_dump(host, part.name, store.way_out(chosen.folder, part.file).wire(), part.sha256, part.rows))
-        _archives(d, chosen, store, "check")
+    context, host, made = d.context(), d.fleet()[d.topology.db.name], []
+    with _tried(d, chosen, store, host) as paths:
         if context.in_use and not context.restoring:
             keep_first(d, context, BEFORE_RESTORE)
-    except RunbookError:
-        dumps.forget_dumps(host, fetched)
-        raise
-    made = []
-    with d.restoring(chosen.folder):
-        store_applied(d, CHAPTER)
-        startup.forget_first_boots(d.fleet(), context)
-        d.forget_first_boots()
-        for path in fetched:
-            made.append(dumps.restore_database(host, path))
-            d.journal.write(CHAPTER, "restore", host=host.name, key=made[-1].database, change=f"holds the rows of {chosen.folder}, {made[-1].rows[:12]}")
-        dumps.forget_dumps(host, fetched)
-        dumps.set_administrator(host, USER.name, ADMINISTRATOR, context.secrets["carbon-admin-password"])
+        with d.restoring(chosen.folder):
+            store_applied(d, CHAPTER)
+            startup.forget_first_boots(d.fleet(), context)
+            d.forget_first_boots()
+            for path in paths:
+                made.append(dumps.restore_database(host, path, tried=True))
+                d.journal.write(CHAPTER, "restore", host=host.name, key=made[-1].database, change=f"holds the rows of {chosen.folder}, {made[-1].rows[:12]}")
+            dumps.set_administrator(host, USER.name, ADMINISTRATOR, context.secrets["carbon-admin-password"])
     d.product.apply(d.product.plan())
     put = _archives(d, chosen, store, "take")
     rows = [(each.database, each.rows[:12], HOLDS if part.rows else HOLDS_BLIND) for each, part in zip(made, chosen.databases, strict=True)]
     rows += [("archives", "", f"{len(put)} of {len(chosen.archives.holds)} put on the manager, the others were there")] if chosen.archives else []
     return Table(("What", "Rows", "Holds"), rows, f"Restored to {chosen.time} from {store.place}", "next: ./runbook run PARAMS, which verifies")
+
+
+@contextmanager
+def _tried(d: Session, chosen: Backup, store: BackupStore, host: Host) -> Iterator[list[str]]:
+    """In the block the backup's dumps lie on the host, each of them loaded there once on trial; yield their paths.
+
+    Raises RunbookError for one that is damaged or does not load, before anything was stopped for it.
+    """
+    fetched: list[str] = []
+    try:
+        for part in chosen.databases:
+            fetched.append(dumps.fetch_dump(host, part.name, store.way_out(chosen.folder, part.file).wire(), part.sha256, part.rows))
+        _archives(d, chosen, store, "check")
+        for path in fetched:
+            dumps.try_dump(host, path)
+        yield fetched
+    finally:
+        with suppress(RunbookError):  # of a machine that is gone, which is told already
+            dumps.forget_dumps(host, fetched)
 
 
 def _archives(d: Session, chosen: Backup, store: BackupStore, what: str) -> list[str]:

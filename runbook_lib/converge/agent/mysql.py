@@ -1,4 +1,4 @@
-# Kind: mysql (database, account, schema, leftovers, report, used, recreate, dump, fetch, restore, administrator). Only what follows the marker is sent.
+# Kind: mysql (database, account, schema, leftovers, report, used, recreate, dump, fetch, trial, restore, administrator). Only what follows the marker is sent.
 from .core import *  # noqa: F403
 from .mysql_backup import *  # noqa: F403
 
@@ -228,6 +228,18 @@ def load(r):
     sql(LEDGER_STATE % (r["name"], digest, "loaded"))
 
 
+def refuse_without_room(path):
+    """Raise Failed when the dump surely has no room beside the databases: the server that it would fill up may be in use."""
+    folder = sql("SELECT @@datadir;")[0][0]
+    with open(path, "rb") as dump:
+        dump.seek(-4, os.SEEK_END)
+        script = int.from_bytes(dump.read(), "little")  # gzip's own count, which begins anew at each 4 GiB
+    least, free = max(os.path.getsize(path), script // 2), shutil.disk_usage(folder).free  # half: documents are twice as long there, in hex
+    if free < least:
+        numbers = (path, least >> 20, folder, free >> 20)
+        raise Failed("the dump %s takes %d MiB at least, and %s has %d MiB free to try it: nothing was dropped. cloud.disk_gb makes the disk larger" % numbers)
+
+
 class Ordered:
     """The actions, by `what`. Each is safe to repeat."""
 
@@ -315,13 +327,13 @@ class Ordered:
         say(progress=1, of=1, doing="the administrator has this deployment's password", administrators=len(found))
 
     @staticmethod
-    def restore(r):
-        """Replace the database by a dump, after dumping the present one.
+    def trial(r):
+        """Load the dump into a temporary database, which goes again; return the digest of its rows. The product may serve meanwhile.
 
-        The dump is first loaded into a temporary database, before anything is dropped. Raises Failed when it is incomplete, belongs to
-        another database or does not load, or when the rows loaded, there or in the database itself, differ from those in the dump.
+        Raises Failed when it is incomplete, belongs to another database, has no room or does not load, or loads with other rows than it holds.
         """
         wanted = examined(r["dump"], r["name"])
+        refuse_without_room(r["dump"])
         beside = r["name"] + "_beside"
         sql("DROP DATABASE IF EXISTS `%s`;" % beside)
         try:
@@ -333,6 +345,15 @@ class Ordered:
             sql("DROP DATABASE IF EXISTS `%s`;" % beside)
         if found != wanted:
             raise Failed("the dump %s loads with other rows than it holds (%s, not %s), nothing was dropped" % (r["dump"], found, wanted))
+        return wanted
+
+    @staticmethod
+    def restore(r):
+        """Replace the database by a dump, after dumping the present one. A dump that was not tried (r["tried"]) is tried before anything is dropped.
+
+        Raises Failed as `trial`, and when the rows in the database differ afterwards from those in the dump.
+        """
+        wanted = examined(r["dump"], r["name"]) if r["tried"] else Ordered.trial(r)
         server = Server()
         if r["name"] in server.databases:
             keep(r["name"])
