@@ -36,7 +36,7 @@ EVERY_PACK = ("bin/wso2server.sh", "dbscripts/mysql.sql", "repository/conf/carbo
 VERSION_FILE = "bin/version.txt"
 FIRST_BOOT = "runbook:first-boot"  # tag of a machine whose first boot was seen to be complete; its value is the time
 IN_USE = "in-use"  # the same of the deployment, in Parameter Store: tags go with their machines
-RESTORING = "restoring"  # likewise: the folder of the backup that is being restored, until every database is replaced
+RESTORING = "restoring"  # likewise: the folder of the backup that is being restored, until databases, nodes and archives are there
 SIGNED_SECONDS = 300.0  # how old a URL may be that machines get: it ends with its session token, which botocore renews ten minutes before that ends
 
 
@@ -57,6 +57,8 @@ def version_file(pack: Download | Pack) -> str:
 
 class Session:
     """What the chapters share about one deployment: its parameters, cloud, secrets, SSH connections, lock and journal."""
+
+    _restores = False  # in the block of `restoring`
 
     def __init__(self, spec: Spec, journal: Journal, topology: Topology | None = None):
         self.spec = spec
@@ -240,7 +242,7 @@ class Session:
         booted = frozenset(name for name, instance in found.items() if FIRST_BOOT in instance.tags)
         operator = self.cloud.operator_cidr() if found else None
         values = self.vault.read_all()
-        in_use, restoring = bool(booted) or IN_USE in values, values.get(RESTORING, "")
+        in_use, restoring = bool(booted) or IN_USE in values, "" if self._restores else values.get(RESTORING, "")
         former = rotation.former(values)
         return Context(self.spec, self.topology, Unknown(values), self.pack, self.jdk, self.driver, operator, booted, in_use, restoring, former)
 
@@ -266,10 +268,17 @@ class Session:
 
     @contextmanager
     def restoring(self, backup: str) -> Iterator[None]:
-        """In the block the databases are those of neither time. The record of it stays when the block does not end well: nobody goes on then."""
+        """In the block not all of the backup is there yet, and nobody but this session goes on. The record of it stays when the block does not end well."""
         self.record_in_use()
         self.vault.put(RESTORING, backup, secure=False)
-        yield
+        self._restores = True
+        try:
+            yield
+        except RunbookError as error:
+            error.next_step = f"the same restore again: before it has ended well nothing else goes on. Before that: {error.next_step or 'look at what is said'}"
+            raise
+        finally:
+            self._restores = False
         self.vault.delete(RESTORING)
 
     @property

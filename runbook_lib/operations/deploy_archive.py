@@ -69,6 +69,8 @@ since | grep -F {name} | tail -5
 [ "${{here:-no}}" = yes ] && exit 4
 exit 3
 """
+# What there is at the top of the artifact folders; nothing where there is no home yet.
+NAMES = "cd {base} 2>/dev/null || exit 0; find {folders} -mindepth 1 -maxdepth 1"
 # What a worker holds, in a text, without what Tomcat unpacked; and on a manager that has none of it. What it has itself stays.
 HOLDS = """set -eu
 cd {base}
@@ -173,19 +175,25 @@ def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = 
 
 
 def bring_back(fleet: Fleet, ctx: Context, manager: str) -> str:
-    """Give a manager that is new in a cluster in use what was deployed, from the first worker that serves; return its name, "" where none does.
+    """Give a manager that is new in a cluster in use what was deployed, from the first worker that serves; return whose that was, "" where there is none.
 
-    Raises HostError where that worker's archives cannot be read or written. What is there already stays.
+    Where no worker serves, as in a restore, it comes from each that holds what the manager has not: they would remove it as soon as they
+    ask the manager. Raises HostError where a worker's archives cannot be read or written. What is there already stays.
     """
-    workers = [node.name for node in ctx.topology.of("as-worker") if node.name in ctx.booted]
-    if not workers or not ctx.in_use:
+    if not ctx.in_use:
         return ""
-    base = f"{carbon.home_of(ctx.spec)}/{appserver.DEPLOYMENT}"
-    held = _root(fleet[workers[0]], HOLDS.format(base=shlex.quote(base), folders=" ".join(appserver.ARTIFACTS)))
-    done = fleet[manager].run(f"sudo -n sh -c {shlex.quote(BRING.format(base=shlex.quote(base)))}", held.encode(), timeout=300)
-    if done.rc:
-        raise HostError(f"{manager} does not take what was deployed: {done.stderr.strip()[-500:]}", f"{manager}: {base}", "look at its disk, then run again")
-    return workers[0]
+    base, every = f"{carbon.home_of(ctx.spec)}/{appserver.DEPLOYMENT}", [node.name for node in ctx.topology.of("as-worker")]
+    words = {"base": shlex.quote(base), "folders": " ".join(appserver.ARTIFACTS)}
+    workers = [name for name in every if name in ctx.booted][:1]
+    if not workers:
+        names = fleet.each(lambda host: {*_root(host, NAMES.format(**words)).splitlines()}, [manager, *every])
+        workers = [name for name in every if names[name] - names[manager]]
+    for name in workers:
+        held = _root(fleet[name], HOLDS.format(**words))
+        done = fleet[manager].run(f"sudo -n sh -c {shlex.quote(BRING.format(**words))}", held.encode(), timeout=300)
+        if done.rc:
+            raise HostError(f"{manager} does not take what was deployed: {done.stderr.strip()[-500:]}", f"{manager}: {base}", "look at its disk, then run again")
+    return ", ".join(workers)
 
 
 def _root(host: Host, script: str) -> str:

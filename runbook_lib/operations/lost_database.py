@@ -105,7 +105,7 @@ def _params(deployment: Session) -> str:
 
 def _cut_short(deployment: Session, what: str) -> DataLost:
     step = f"./runbook restore {_params(deployment)} begins anew with the same backup, with --at another one (after deployment.mysql.restore: that again)"
-    return DataLost(f"a restore of {what} was cut short: the databases hold some of it", deployment.topology.db.name, step)
+    return DataLost(f"a restore of {what} was cut short: not all of it is there", deployment.topology.db.name, step)
 
 
 def _newest(deployment: Session) -> str:

@@ -37,7 +37,7 @@ class Context:
     operator_cidr: str | None = None  # the range that the operator works from; None before the cloud was asked
     booted: frozenset[str] = frozenset()  # nodes whose first boot is recorded complete: only these are started and restarted by systemd
     in_use: bool = False  # a first boot of this deployment was once complete, perhaps on a machine that is gone: its databases hold what users put there
-    restoring: str = ""  # the backup whose restore was begun and has not replaced every database yet
+    restoring: str = ""  # the backup whose restore was begun and has not ended, unless it is asked within that restore
     former: Mapping[str, str] = field(default_factory=dict, repr=False)  # the old values of secrets that are being rotated, by vault name
 
     def base(self, path: str) -> bytes | None:

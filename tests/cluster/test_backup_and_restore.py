@@ -249,7 +249,7 @@ class TestOfALife:
         running.kill()
         self.ran(shop, "run", "--to", "01")
         for verb in ("plan", "run", "verify", "backup"):
-            assert "was cut short: the databases hold some of it" in self.ran(shop, verb, status=1)
+            assert "was cut short: not all of it is there" in self.ran(shop, verb, status=1)
 
         said = self.ran(shop, "restore", "--yes")
         [backup] = opened.backups.made()

@@ -14,7 +14,7 @@ import pytest
 
 from runbook_lib import pki, session
 from runbook_lib.aws.packs import Pack
-from runbook_lib.errors import HostError
+from runbook_lib.errors import HostError, RunbookError
 from runbook_lib.notebook import progress as progress_
 from runbook_lib.session import Session
 from runbook_lib.spec.loader import load_spec
@@ -221,3 +221,37 @@ def test_in_one_look_who_asks_later_gets_the_error_of_the_first() -> None:
         for _ in range(2):
             with pytest.raises(HostError):
                 opened.answer("used", refused)
+
+
+class Restored(Session):
+    """A session whose records lie in a dictionary, which others look at too."""
+
+    pack = jdk = driver = None  # type: ignore[assignment]
+
+    def __init__(self, values: dict[str, str]):
+        self.spec, self.topology = context("greg-single").spec, context("greg-single").topology
+        self.__dict__["vault"] = SimpleNamespace(
+            read_all=lambda: dict(values), delete=values.pop,
+            put=lambda name, value, secure: values.update({name: value}), ensure=lambda name, make, secure: values.setdefault(name, make()),
+        )  # fmt: skip
+
+    def instances(self) -> dict[str, Any]:  # type: ignore[override]
+        return {}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_while_a_backup_is_restored_its_own_session_goes_on_and_no_other(fails: bool) -> None:
+    values: dict[str, str] = {}
+    mine, other = Restored(values), Restored(values)
+
+    def seen() -> list[str]:
+        return [each.context().restoring for each in (mine, other)]
+
+    with pytest.raises(RunbookError) if fails else nullcontext() as stopped, mine.restoring("shop/20261126T150000Z-abcd"):
+        assert seen() == ["", "shop/20261126T150000Z-abcd"]
+        if fails:
+            raise RunbookError("greg-1 does not boot", "greg-1", "run the chapter again")
+    assert seen() == (["shop/20261126T150000Z-abcd"] * 2 if fails else ["", ""])
+    assert mine.context().in_use
+    if stopped:
+        assert str(stopped.value.next_step).startswith("the same restore again: before it has ended well nothing else goes on. Before that: run the chapter")

@@ -215,8 +215,8 @@ def _restore(d: Any, chosen: Backup, store: BackupStore) -> Table:
                 made.append(dumps.restore_database(host, path, tried=True))
                 d.journal.write(CHAPTER, "restore", host=host.name, key=made[-1].database, change=f"holds the rows of {chosen.folder}, {made[-1].rows[:12]}")
             dumps.set_administrator(host, USER.name, ADMINISTRATOR, context.secrets["carbon-admin-password"])
-    d.product.apply(d.product.plan())
-    put = _archives(d, chosen, store, "take")
+            d.product.apply(d.product.plan())
+            put = _archives(d, chosen, store, "take")
     rows = [(each.database, each.rows[:12], HOLDS if part.rows else HOLDS_BLIND) for each, part in zip(made, chosen.databases, strict=True)]
     rows += [("archives", "", f"{len(put)} of {len(chosen.archives.holds)} put on the manager, the others were there")] if chosen.archives else []
     return Table(("What", "Rows", "Holds"), rows, f"Restored to {chosen.time} from {store.place}", "next: ./runbook run PARAMS, which verifies")

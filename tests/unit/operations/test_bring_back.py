@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from runbook_lib.errors import HostError
 from runbook_lib.operations import deploy_archive
 from runbook_lib.roles import appserver, carbon
-from runbook_lib.ssh import Completed
+from runbook_lib.ssh import Completed, Fleet
 from tests.fakes import context_with_keys
 
 
@@ -43,7 +44,7 @@ BASE = f"{carbon.home_of(CTX.spec)}/{appserver.DEPLOYMENT}"
 
 @pytest.fixture
 def hosts(tmp_path: Path) -> Any:
-    found = {name: Node(name, tmp_path) for name in ("as-manager-1", "as-worker-1", "as-worker-2")}
+    found = Fleet({name: Node(name, tmp_path) for name in ("as-manager-1", "as-worker-1", "as-worker-2")})  # type: ignore[misc]
     for path in ("webapps/own.war", "webapps/own/index.html", "webapps/exploded/index.html", "carbonapps/mine.car", "jaggeryapps/shop/app.jag"):
         found["as-worker-1"].put(path, f"{path} of the worker")
     found["as-worker-1"].put("webapps/shipped/index.html", "of the worker")
@@ -60,10 +61,27 @@ def test_a_manager_gets_what_is_deployed_and_keeps_what_it_has(hosts: Any) -> No
     assert deploy_archive.bring_back(hosts, CTX, "as-manager-1") == "as-worker-1", "killed after it, it is done again"
 
 
-@pytest.mark.parametrize(("booted", "in_use"), [((), True), (("as-worker-1",), False)])
-def test_where_no_worker_serves_or_nothing_was_ever_deployed_nothing_is_brought(hosts: Any, booted: tuple[str, ...], in_use: bool) -> None:
-    assert deploy_archive.bring_back(hosts, replace(CTX, booted=frozenset(booted), in_use=in_use), "as-manager-1") == ""
+@pytest.mark.parametrize("booted", [(), ("as-worker-1",)])
+def test_where_nothing_was_ever_deployed_nothing_is_brought(hosts: Any, booted: tuple[str, ...]) -> None:
+    assert deploy_archive.bring_back(hosts, replace(CTX, booted=frozenset(booted), in_use=False), "as-manager-1") == ""
     assert len(hosts["as-manager-1"].files()) == 1
+
+
+def test_in_a_restore_no_worker_serves_and_a_manager_gets_what_any_of_them_still_holds(hosts: Any) -> None:
+    """Else the workers would remove theirs as soon as they ask the manager: nothing newer than the backup would be left of it."""
+    hosts["as-worker-2"].put("carbonapps/other.car", "of the other worker")
+    nobody = replace(CTX, booted=frozenset())
+    assert deploy_archive.bring_back(hosts, nobody, "as-manager-1") == "as-worker-1, as-worker-2"
+    held = hosts["as-manager-1"].files()
+    assert held["webapps/own.war"] == "webapps/own.war of the worker" and held["carbonapps/other.car"] == "of the other worker"
+    assert held["webapps/shipped/index.html"] == "of the pack"
+    assert deploy_archive.bring_back(hosts, nobody, "as-manager-1") == "as-worker-1", "what Tomcat unpacked there only; nothing comes of it"
+    assert hosts["as-manager-1"].files() == held
+
+
+def test_a_worker_without_a_home_has_nothing_to_bring(hosts: Any) -> None:
+    shutil.rmtree(hosts["as-worker-1"].base)
+    assert deploy_archive.bring_back(hosts, replace(CTX, booted=frozenset()), "as-manager-1") == ""
 
 
 def test_a_worker_that_cannot_be_read_is_an_error(hosts: Any) -> None:
