@@ -14,8 +14,8 @@ from runbook_lib.converge import engine
 from runbook_lib.converge.mysql import MysqlSchema
 from runbook_lib.errors import RunbookError
 from runbook_lib.operations import startup
-from runbook_lib.operations.backup import Recreated, as_table, database_of, dump_database, recreate_databases, restore_database
-from runbook_lib.operations.lost_database import TELLTALE, lost, refuse_lost_data
+from runbook_lib.operations.backup import Recreated, as_table, database_of, dump_database, recreate_databases, restore_database, try_dump
+from runbook_lib.operations.lost_database import DUMPS, TELLTALE, lost, refuse_lost_data
 from runbook_lib.roles import machine, mysql
 from runbook_lib.roles.context import Context
 from runbook_lib.tables import Table
@@ -136,7 +136,8 @@ class Mysql(Converging):
 
         The product's nodes are stopped; run their chapter afterwards to start them. With the registry's database they boot as new nodes on used
         databases: their search indexes and local databases are of another time. Restore dumps of the same time together.
-        Raises RunbookError unless `confirm` is the deployment's name, or when no dump is named.
+        Raises RunbookError unless `confirm` is the deployment's name, or when no dump is named; HostError for one that does not load. Nothing was
+        stopped then. Cut short between two databases, it lets nobody go on before it, or a restore of a backup, has ended well.
         """
         d = self.deployment
         if confirm != d.spec.deployment:
@@ -146,13 +147,28 @@ class Mysql(Converging):
         with d.writing(), d.journal.attempt(self.name, "restore"):
             context, host = d.context(), d.fleet()[d.topology.db.name]
             names = [mysql.schema_of(database_of(dump), context).database.name for dump in dumps]  # raises for an unknown one, before anything is stopped
+            _refuse_less(context.restoring, names)
+            for dump in dumps:
+                try_dump(host, dump)
             d.record_in_use()  # what comes back is nothing that the next first boot may make anew
             if REGISTRY.name in names:
                 d.forget_first_boots()  # first: killed here, nodes that still have their mark go on with the databases that are still there
                 startup.forget_first_boots(d.fleet(), context)
             else:
                 startup.stop_all(d.fleet(), context)
-            made = [restore_database(host, dump) for dump in dumps]
+            with d.restoring(f"{DUMPS}{host.name}: {', '.join(dumps)}"):
+                made = [restore_database(host, dump, tried=True) for dump in dumps]
             for each in made:
                 d.journal.write(self.name, "restore", host=host.name, key=each.database, change=f"holds {each.dump} again")
             return as_table(made, host.name)
+
+
+def _refuse_less(begun: str, names: Sequence[str]) -> None:
+    """Raise RunbookError when a restore was cut short, and dumps of these databases would not bring back all of it."""
+    if begun and not begun.startswith(DUMPS):
+        step = "./runbook restore PARAMS again, with --at another backup; --empty gives the data up, and then dumps can be restored"
+        raise RunbookError(f"a restore of the backup {begun} was cut short, which dumps do not end: nothing was stopped or replaced", "restore", step)
+    due = {database_of(path) for path in begun.partition(": ")[2].split(", ") if path}
+    if missing := sorted(due.difference(names)):
+        what = f"a restore of {begun} was cut short, and no dump of {' and '.join(missing)} is named: nothing was stopped or replaced"
+        raise RunbookError(what, "restore", "name dumps of all of these databases, of the same time; or ./runbook restore PARAMS")

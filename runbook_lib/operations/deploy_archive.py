@@ -192,7 +192,9 @@ def bring_back(fleet: Fleet, ctx: Context, manager: str) -> str:
         held = _root(fleet[name], HOLDS.format(**words))
         done = fleet[manager].run(f"sudo -n sh -c {shlex.quote(BRING.format(**words))}", held.encode(), timeout=300)
         if done.rc:
-            raise HostError(f"{manager} does not take what was deployed: {done.stderr.strip()[-500:]}", f"{manager}: {base}", "look at its disk, then run again")
+            raise HostError(
+                f"{manager} does not take what was deployed: {done.stderr.strip()[-500:]}", f"{manager}: {base}", "look at its disk, then run again"
+            )
     return ", ".join(workers)
 
 

@@ -104,7 +104,10 @@ def _params(deployment: Session) -> str:
 
 
 def _cut_short(deployment: Session, what: str) -> DataLost:
-    step = f"./runbook restore {_params(deployment)} begins anew with the same backup, with --at another one (after deployment.mysql.restore: that again)"
+    restore = f"./runbook restore {_params(deployment)}"
+    step = f"{restore} begins anew with the same backup, with --at another one"
+    if what.startswith(DUMPS) or "/" not in what:  # no folder of a backup: dumps, or databases by name, of which nothing but their state is known
+        step = f"deployment.mysql.restore(…, confirm=…) with all these dumps again; or {restore}, which replaces every database by the newest backup"
     return DataLost(f"a restore of {what} was cut short: not all of it is there", deployment.topology.db.name, step)
 
 

@@ -84,11 +84,22 @@ def test_a_deployment_that_was_never_in_use_is_not_even_asked(monkeypatch: pytes
     assert asked == []
 
 
-def test_a_restore_that_did_not_replace_every_database_stops_whatever_the_telltales_say(monkeypatch: pytest.MonkeyPatch, ctx: Context) -> None:
-    half = Context(ctx.spec, ctx.topology, ctx.secrets, in_use=True, restoring="shop/20261126T150000Z-abcd")
+DUMPS = "dumps on db-1: /var/backups/A.sql.gz, /var/backups/B.sql.gz"
+
+
+@pytest.mark.parametrize(
+    ("begun", "way"),
+    [
+        ("shop/20261126T150000Z-abcd", "./runbook restore PARAMS begins anew with the same backup, with --at another one"),
+        (DUMPS, "deployment.mysql.restore(…, confirm=…) with all these dumps again; or ./runbook restore PARAMS, which replaces every database"),
+    ],
+)
+def test_a_restore_that_has_not_ended_stops_whatever_the_telltales_say(monkeypatch: pytest.MonkeyPatch, ctx: Context, begun: str, way: str) -> None:
+    half = Context(ctx.spec, ctx.topology, ctx.secrets, in_use=True, restoring=begun)
     deployment: Any = Deployed("running", True, {**SERVER, "used": USED}, ctx, monkeypatch)
-    with pytest.raises(DataLost, match="a restore of shop/20261126T150000Z-abcd was cut short"):
+    with pytest.raises(DataLost, match=f"a restore of {begun} was cut short: not all of it is there") as stopped:
         refuse_lost_data(deployment, half)
+    assert str(stopped.value.next_step).startswith(way)
 
 
 @pytest.mark.parametrize(
