@@ -264,6 +264,7 @@ class TestOfALife:
         mark = f"cat {carbon.home_of(opened.spec)}/.runbook-first-boot 2>/dev/null || true"
         running.until(lambda: on(opened, "greg-1", mark).strip() == "begun", "greg-1 boots")
         running.kill()
+        assert "was cut short: not all of it is there" in self.ran(shop, "plan", status=1), "the databases are back, and what follows is due"
         self.ran(shop, "restore", "--yes")
         assert {backup.why for backup in opened.backups.made()} == {WANTED, BEFORE_RESTORE}, "what was there went to S3 first"
         self.ran(shop, "plan")
