@@ -100,3 +100,11 @@ class ChecksFailed(RunbookError):
     def __init__(self, what: str, where: str | None = None, next_step: str | None = None, chapter: str = ""):
         super().__init__(what, where, next_step)
         self.chapter = chapter
+
+
+def by_name() -> dict[str, type[RunbookError]]:
+    """Return the errors of this library by the name of their class, as a kernel names them."""
+    family = [RunbookError]
+    for kind in family:
+        family += kind.__subclasses__()
+    return {kind.__name__: kind for kind in family}

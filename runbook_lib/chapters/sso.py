@@ -11,7 +11,7 @@ from runbook_lib.chapters.base import Verbs
 from runbook_lib.chapters.status_board import store_verification
 from runbook_lib.check import Check, CheckTable
 from runbook_lib.checks.sso.crawl import crawl
-from runbook_lib.checks.sso.environment import Scene, scene_of
+from runbook_lib.checks.sso.environment import Scene, refuse_unagreed, scene_of
 from runbook_lib.checks.sso.proof import Proof, prove
 from runbook_lib.checks.sso.screenshots import Shots, prove_in_browser
 from runbook_lib.errors import ChecksFailed
@@ -75,8 +75,10 @@ class Sso(Verbs):
         Test users are created and removed afterwards; on AWS only when `agreed` is true. Raises Stopped after a Cancel or an interrupt.
         """
         removed: list[Check] = []
-        with self.deployment.journal.attempt(self.name, "prove"), self.scene(removed) as scene, progress_.progress("The attempts", ["proof"]) as progress:
-            proof = prove(scene, agreed=agreed, progress=progress)
+        with self.deployment.journal.attempt(self.name, "prove"):
+            refuse_unagreed(self.deployment.on_aws, agreed)  # before a probe is launched for nothing
+            with self.scene(removed) as scene, progress_.progress("The attempts", ["proof"]) as progress:
+                proof = prove(scene, agreed=agreed, progress=progress)
         self.deployment.journal.checked(self.name, proof.checks)
         proof = replace(proof, clean_up=(*proof.clean_up, *removed))  # written by the scene, also where the proof did not come to its end
         self.deployment.journal.verdict(self.name, proof.kind, proof.verdict, proof.as_expected)

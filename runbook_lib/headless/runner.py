@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from runbook_lib import files
+from runbook_lib import errors, files
 from runbook_lib.changes import Plan
 from runbook_lib.chapters import status_board
 from runbook_lib.errors import RunbookError
@@ -70,15 +70,16 @@ def run(
     `parameters`: parameters that single chapters have, such as `war`. `began` is called with the name of each chapter that begins.
 
     The deployment's lock is held from the first chapter to the last, so that a second run at the same time is refused
-    before it changes anything. Raises ParamsError, LockHeld or CloudError before anything starts.
+    before it changes anything. Raises ParamsError, LockHeld, CloudError, or on AWS RunbookError for a proof that nobody agreed to, before anything starts.
     """
     spec = params if isinstance(params, Spec) else load_spec(params, overrides)
     chosen = chapters_of(spec.pattern, first, last)
     given = shared_out(parameters or {}, chosen)
-    for chapter in chosen:
-        if agreed and chapter.attribute == "sso":
-            given[chapter.name] = {**given.get(chapter.name, {}), "agreed": True}
+    proofs = [chapter.name for chapter in chosen if chapter.attribute == "sso"]
+    given |= {name: {**given.get(name, {}), "agreed": True} for name in proofs if agreed}
     with opened(spec) as deployment:
+        if deployment.on_aws:
+            _before_it_costs(deployment, all(given.get(name, {}).get("agreed") for name in proofs), say)
         with _alone(deployment):
             journal = begin(deployment, "run", made)
             try:
@@ -92,6 +93,14 @@ def run(
     done = {c["name"] for c in found["chapters"] if c["ok"]} >= {c.name for c in chosen}
     _summary(found, journal, done, say)
     return 0 if found["ok"] and done else 1
+
+
+def _before_it_costs(deployment: Deployment, agreed: bool, say: Say) -> None:
+    """Say what the deployment costs on AWS. Raise RunbookError where its proof would stop later, with machines launched: nobody agreed to test users."""
+    from runbook_lib.checks.sso.environment import refuse_unagreed
+
+    refuse_unagreed(True, agreed)
+    say(f"{deployment.spec.deployment}: {deployment.cost().words}")
 
 
 def _chapters(
@@ -176,7 +185,7 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
     except (OSError, ValueError) as problem:  # a disk that is full leaves half a notebook, or an empty file
         executed.unlink(missing_ok=True)
         sha256, error = "", error or f"the executed notebook could not be kept: {problem}"
-    transient = kind in _ours() and _ours()[kind].transient
+    transient = kind in (known := errors.by_name()) and known[kind].transient
     journal.write(chapter.name, "chapter", seconds=seconds, ok=not error, error=error, kind=kind, transient=transient, sha256=sha256)
     counted = journal.result()["chapters"]
     changed = next((c["changed"] for c in counted if c["name"] == chapter.name), 0)
@@ -190,15 +199,7 @@ def execute(chapter: Chapter, spec: Spec, overrides: Mapping[str, Any], journal:
 
 def words_of(problem: PapermillExecutionError) -> str:
     """Return the error of a notebook's cell in words: the three parts of one of ours, else its type and message."""
-    return str(problem.evalue) if problem.ename in _ours() else f"{problem.ename}: {problem.evalue}"
-
-
-def _ours() -> dict[str, type[RunbookError]]:
-    """Return the library's errors by the name of their class, as a kernel names them."""
-    family = [RunbookError]
-    for kind in family:
-        family += kind.__subclasses__()
-    return {kind.__name__: kind for kind in family}
+    return str(problem.evalue) if problem.ename in errors.by_name() else f"{problem.ename}: {problem.evalue}"
 
 
 def _still_holding(deployment: Deployment, chosen: tuple[Chapter, ...], say: Say) -> set[str]:

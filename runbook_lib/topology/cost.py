@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 class MonthlyCost(Table):
-    """The table. `total`: US dollars per month; types without a known price count zero and are in `unknown`."""
+    """The table. `total`: US dollars per month; types without a known price count zero and are in `unknown`. `words`: the total in one line."""
 
     total: float
     unknown: tuple[str, ...]
+    words: str
 
     def __init__(self, rows: list[tuple[str, ...]], total: float, unknown: tuple[str, ...], region: str):
         book = prices(region)
@@ -34,6 +35,9 @@ class MonthlyCost(Table):
         super().__init__(("What", "How many", "Each, per month", "US$ per month"), rows, "Monthly cost if it runs all month", note)
         object.__setattr__(self, "total", round(total, 2))
         object.__setattr__(self, "unknown", unknown)
+        object.__setattr__(
+            self, "words", f"on AWS {least or 'about '}US$ {total:,.2f} per month while it runs, by prices of {book['as_of']} for {book['region']}"
+        )
 
 
 def nat_gateway_month(region: str) -> float:

@@ -35,6 +35,7 @@ OUTSIDE, NODE, NEIGHBOUR = "outside", "node", "neighbour"
 EVIL = "evil.example"  # a name reserved for examples, which nobody can own
 ROUTE, PROBE = "runbook_route", {"X-Runbook-Probe": "1"}  # the cookie by whose hash Nginx chooses the node; asked so, it names the one that answered
 TRIES = 30  # route cookies for each node behind a host: that none of 60 leads to one of two nodes happens to nobody
+AGREE = "say agreed=True in the cell, or add --yes on the command line (./runbook run PARAMS --resume --yes goes on)"
 CONFIGURATIONS = {"greg-single": "single", "greg-original": "original"}
 
 
@@ -166,6 +167,13 @@ class Scene:
 
     def _named(self, fronts: Mapping[str, str]) -> dict[str, str]:
         return {self.hosts[key]: address for key, address in fronts.items()}
+
+
+def refuse_unagreed(ask_first: bool, agreed: bool) -> None:
+    """Raise `RunbookError` where test users need agreement (`Scene.ask_first`) and nobody agreed. Nothing is changed before."""
+    if ask_first and not agreed:
+        what = "chapter 07 makes test users in this deployment's user store and removes them again; nobody agreed yet"
+        raise RunbookError(what, "user store", AGREE)
 
 
 def _no_neighbour() -> tuple[str, Connect]:

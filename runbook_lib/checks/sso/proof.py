@@ -19,11 +19,10 @@ from typing import Any, Literal
 from runbook_lib.changes import Progress, Reporter
 from runbook_lib.check import Check, CheckTable
 from runbook_lib.checks.sso.attempts import Attempt, matrix, settings, untried
-from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, OUTSIDE, Login, Pins, ProductNode, Scene
+from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, OUTSIDE, Login, Pins, ProductNode, Scene, refuse_unagreed
 from runbook_lib.checks.sso.pages import Seen
 from runbook_lib.checks.sso.proof_users import test_users
 from runbook_lib.checks.sso.verbs import CannotTell, Walk
-from runbook_lib.errors import RunbookError
 from runbook_lib.evidence.statement import Statement, Tally, tally
 from runbook_lib.redaction import redactor
 from runbook_lib.tables import counted
@@ -317,12 +316,7 @@ def prove(scene: Scene, *, agreed: bool = False, only: Iterable[str] = (), progr
     Raises `RunbookError` when the scene asks first and nobody agreed (then nothing is changed), or when the test
     users cannot be made.
     """
-    if scene.ask_first and not agreed:
-        raise RunbookError(
-            "the proof makes four test users in this deployment's user store and removes them again; nobody agreed yet",
-            "user store",
-            "say agreed=True in the cell, or answer yes when the command line asks",
-        )
+    refuse_unagreed(scene.ask_first, agreed)
     chosen = [attempt for attempt in matrix()[0] if not only or attempt.id in set(only)]
     rows = [attempt for attempt in chosen if attempt.applies(scene)]
     with test_users(scene) as logins:

@@ -13,10 +13,9 @@ import time
 from collections.abc import Mapping
 
 from runbook_lib.check import Check, CheckTable
-from runbook_lib.checks.sso.environment import Login, Scene
+from runbook_lib.checks.sso.environment import Login, Scene, refuse_unagreed
 from runbook_lib.checks.sso.proof import CHAPTER
 from runbook_lib.checks.sso.proof_users import test_users
-from runbook_lib.errors import RunbookError
 from runbook_lib.waiting import wait_until
 from runbook_lib.webclient.client import Client
 from runbook_lib.webclient.response import Answer
@@ -34,8 +33,7 @@ def verify_published(scene: Scene, *, agreed: bool = False) -> CheckTable:
 
     Raises `RunbookError` when the scene asks first and nobody agreed, or when the test users cannot be made.
     """
-    if scene.ask_first and not agreed:
-        raise RunbookError("an asset is published by a test user, and nobody agreed to make one", next_step="say agreed=True")
+    refuse_unagreed(scene.ask_first, agreed)
     with test_users(scene) as logins:
         rows = _published(scene, logins)
     return CheckTable([*rows, logins.check(CHAPTER, "publishing")])

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from runbook_lib.check import Check, CheckTable, Status
 from runbook_lib.checks.sso.attempts import matrix
-from runbook_lib.checks.sso.environment import Login, Scene
+from runbook_lib.checks.sso.environment import Login, Scene, refuse_unagreed
 from runbook_lib.checks.sso.pages import Seen
 from runbook_lib.checks.sso.proof import CHAPTER
 from runbook_lib.checks.sso.proof_users import test_users
@@ -159,8 +159,7 @@ def with_test_users(scene: Scene, agreed: bool, after: str, works: Sequence[Call
     check. It also works inside a notebook's event loop. Raises `RunbookError` when nobody agreed to test users, or when a certificate is not of
     our CA.
     """
-    if scene.ask_first and not agreed:
-        raise RunbookError("the browser needs test users in this deployment's user store", "user store", "say agreed=True")
+    refuse_unagreed(scene.ask_first, agreed)
     users: Future[Mapping[str, Login]] = Future()
     with ThreadPoolExecutor(max_workers=len(works)) as pool:  # playwright needs threads without an event loop
         begun = [pool.submit(_launched, scene, work, users) for work in works]

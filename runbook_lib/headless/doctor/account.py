@@ -16,6 +16,7 @@ from runbook_lib.headless.doctor.finding import Finding
 from runbook_lib.launch import elastic_ips, network, routes
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import by_tag
+from runbook_lib.topology.cost import monthly_cost
 from runbook_lib.topology.prices import stale
 
 STANDARD = tuple("acdhimrtz")  # families that the vCPU quota of ordinary machines counts, by the first letter of the type
@@ -115,7 +116,7 @@ def _operator(cloud: Cloud) -> Iterator[Finding]:
 def _prices(cloud: Cloud) -> Iterator[Finding]:
     why = stale(cloud.spec.cloud.region)
     fix = f"python -m runbook_cli.refresh_prices --region {cloud.spec.cloud.region} reads AWS's public price list"
-    yield Finding("prices", not why, why or f"known for {cloud.spec.cloud.region}, and recent", fix, needed=False)
+    yield Finding("prices", not why, "; ".join(filter(None, (monthly_cost(cloud.topology).words, why))), fix, needed=False)
 
 
 QUESTIONS: tuple[tuple[str, Callable[[Cloud], Iterator[Finding]]], ...] = (

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from threading import Event as Event_
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 
 from runbook_lib.changes import Event
+from runbook_lib.chapters.sso import Sso
 from runbook_lib.checks.sso import proof as sso
 from runbook_lib.checks.sso.attempts import Attempt, matrix
 from runbook_lib.checks.sso.environment import ProductNode
 from runbook_lib.checks.sso.pages import Seen
 from runbook_lib.checks.sso.proof import Outcome, Proof, decide, try_out
+from runbook_lib.checks.sso.publishing import verify_published
+from runbook_lib.checks.sso.screenshots import with_test_users
 from runbook_lib.checks.sso.verbs import CannotTell, Walk
 from runbook_lib.errors import RunbookError, Stopped
 from runbook_lib.webclient.forgery import FORGERIES
@@ -160,9 +165,24 @@ def raising(error: Exception) -> None:
     raise error
 
 
-def test_nothing_is_touched_on_a_cloud_that_asks_first() -> None:
-    with pytest.raises(RunbookError, match="nobody agreed yet"):
-        sso.prove(scene(ask_first=True))
+ASKED: dict[str, Callable[[], object]] = {
+    "the attempts": lambda: sso.prove(scene(ask_first=True)),
+    "the browser": lambda: with_test_users(scene(ask_first=True), False, "the browser", []),
+    "publishing": lambda: verify_published(scene(ask_first=True)),
+    "the chapter, before its probe is launched": lambda: Sso(on_aws()).prove(),
+}
+
+
+def on_aws() -> Any:
+    """A deployment on AWS that has nothing but its journal: whatever else is asked of it is an error."""
+    return SimpleNamespace(on_aws=True, journal=SimpleNamespace(attempt=lambda *_: nullcontext()))
+
+
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+def test_nothing_is_touched_on_a_cloud_that_asks_first_and_the_way_on_is_named(ask: Callable[[], object]) -> None:
+    with pytest.raises(RunbookError, match="nobody agreed yet") as caught:
+        ask()
+    assert "agreed=True in the cell" in (caught.value.next_step or "") and "--resume --yes" in (caught.value.next_step or "")
 
 
 def test_each_attempt_is_told_and_after_a_stop_no_more_are_begun(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,7 @@ def chapter_07(folder: Path, when: str, deployment: str, pattern: str, configura
     spec = SimpleNamespace(deployment=deployment, pattern=pattern, hardening="full", expect="separated" if configuration == "full" else "leak")
     journal = Journal(folder / deployment / when, vars(spec))
     vault = SimpleNamespace(put=lambda *_, **__: None)
-    part = chapter.Sso(SimpleNamespace(journal=journal, spec=spec, vault=vault, person="me", writing=nullcontext))  # type: ignore[arg-type]
+    part = chapter.Sso(SimpleNamespace(journal=journal, spec=spec, vault=vault, person="me", writing=nullcontext, on_aws=False))  # type: ignore[arg-type]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chapter.Sso, "scene", lambda self, removed: nullcontext())
         patch.setattr(chapter, "scene_of", lambda deployment: None)

@@ -20,6 +20,7 @@ from runbook_lib.launch.cloud import Cloud
 from runbook_lib.launch.inventory import DEPLOYMENT, by_tag
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.topology import prices
+from runbook_lib.topology.cost import monthly_cost
 from tests.conftest import ROOT
 from tests.support.iam_user import EVERYTHING, operator_policy, recorded, user_with
 
@@ -60,6 +61,7 @@ def test_an_account_that_has_everything_is_told_so(cloud_of: MakeCloud) -> None:
     assert "can be asked for only when chapter 01 has made" in answers["rights"].words
     assert "1 more to come" in answers["VPCs"].words
     assert "2 more to come" in answers["Elastic IPs"].words, "Nginx and the NAT gateway"
+    assert answers["prices"].words.startswith(f"on AWS about US$ {monthly_cost(cloud_of().topology).total:,.2f} per month")
 
 
 def test_a_launch_without_public_addresses_takes_one_for_the_nat_gateway_and_none_in_an_existing_network(cloud_of: MakeCloud) -> None:

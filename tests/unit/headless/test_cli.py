@@ -22,6 +22,7 @@ from ec2lab.paths import find_lab
 
 from runbook_cli import lab
 from runbook_cli import main as front
+from runbook_lib import errors
 from runbook_lib.changes import Change, Pending, Plan
 from runbook_lib.chapters import teardown as teardown_
 from runbook_lib.chapters.status_board import Board, Record
@@ -465,9 +466,9 @@ def test_who_imports_papermill_builds_no_grammars() -> None:
 
 
 def test_the_family_of_errors_is_told_from_the_rest() -> None:
-    assert "HostError" in runner._ours()
-    assert RunbookError.__name__ in runner._ours()
-    assert "ValueError" not in runner._ours()
+    assert "HostError" in errors.by_name()
+    assert RunbookError.__name__ in errors.by_name()
+    assert "ValueError" not in errors.by_name()
 
 
 def test_a_command_ends_without_looking_through_what_it_imported_for_garbage() -> None:

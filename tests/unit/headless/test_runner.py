@@ -28,6 +28,8 @@ from runbook_lib.redaction import redactor
 from runbook_lib.spec.chapters import CHAPTERS, Chapter
 from runbook_lib.spec.loader import load_spec
 from runbook_lib.spec.model import Spec
+from runbook_lib.topology.cost import MonthlyCost, monthly_cost
+from runbook_lib.topology.model import topology_of
 from runbook_lib.waiting import wait_until
 
 pytestmark = pytest.mark.slow  # a kernel per chapter
@@ -293,6 +295,35 @@ def test_executed_notebooks_hold_no_secret_and_no_path_of_this_machine(notebooks
     assert not any(str(value).startswith("/") for value in metadata.parameters.values())
 
 
+@pytest.mark.parametrize(
+    ("chapters", "options", "goes"),
+    [
+        (("01_launch_ec2", "07_verify_sso_separation"), {}, False),
+        (("01_launch_ec2", "07_verify_sso_separation"), {"agreed": True}, True),
+        (("01_launch_ec2", "07_verify_sso_separation"), {"parameters": {"agreed": True}}, True),
+        (("01_launch_ec2",), {}, True),
+    ],
+    ids=["nobody agreed", "with --yes", "with -p agreed true", "to chapter 05"],
+)
+def test_on_aws_a_run_says_its_cost_and_one_that_would_stop_at_the_proof_does_not_begin(
+    notebooks: Path, monkeypatch: pytest.MonkeyPatch, chapters: tuple[str, ...], options: dict[str, Any], goes: bool
+) -> None:
+    monkeypatch.setattr(runner, "chapters_of", lambda *_: tuple(CHAPTERS[name] for name in chapters))
+    monkeypatch.setattr(Standing, "on_aws", True)
+    for name in chapters:
+        write(notebooks, name, "pass", "agreed = False" if name.startswith("07") else "")
+    said: list[str] = []
+    if goes:
+        run(said, **options)
+        assert [line.partition("  ")[0] for line in said if "✔ verified" in line] == [*chapters]
+        assert said[0].startswith("greg-separated: on AWS about US$ ")
+        return
+    with pytest.raises(RunbookError, match="nobody agreed yet") as caught:
+        run(said, **options)
+    assert "--yes" in (caught.value.next_step or "")
+    assert (said, runs.latest("greg-separated")) == ([], None)
+
+
 def test_what_the_kernels_were_told_is_taken_back(notebooks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(notebooks, "01_launch_ec2", "1")
     write(notebooks, "02_install_mysql", "1")
@@ -311,6 +342,7 @@ class Standing:
     """A deployment whose chapters have something to change, or nothing, with their records in Parameter Store."""
 
     journal: Journal
+    on_aws = False
 
     def __init__(self, spec: Spec, pending: dict[str, bool], records: Mapping[str, dict[str, Any]] = EVERY):
         self.spec, self.provenance = spec, {"environment": "REHEARSAL"}
@@ -325,6 +357,9 @@ class Standing:
 
     def writing(self) -> AbstractContextManager[None]:
         return nullcontext()
+
+    def cost(self) -> MonthlyCost:
+        return monthly_cost(topology_of(self.spec))
 
     def close(self) -> None: ...
 
