@@ -180,8 +180,8 @@ def section(figures: dict[str, Any], load: float) -> str:
     words = (
         f"The same machines by one hand-written shell script per host, in parallel ([benchmarks/by_hand]"
         f"(../benchmarks/by_hand)): {by_hand_whole:.0f} s (launch {hand['launch']:.0f} s, scripts {hand['scripts']:.0f} s, "
-        f"first boots {hand['boots']:.0f} s). The chapters that build the same (01 to 05, with their checks, keys and "
-        f"secrets, which the scripts do without) took {building:.0f} s: {building / by_hand_whole:.2f} times as long."
+        f"first boots {hand['boots']:.0f} s). The chapters that build the same (01 to 05, with their checks, the nodes' "
+        f"own keystores and TLS to the database, which the scripts do without) took {building:.0f} s: {building / by_hand_whole:.2f} times as long."
     )
     table = "\n".join(rows)
     return page.section("end_to_end", "End to end", f"{table}\n\n{words}", load, what)
