@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,7 @@ class Board:
     `running`: how many of the machines run; `next_chapter`: the first chapter that is not verified, None when all are;
     `trouble`: why the cloud could not be asked, or that the databases are lost, "" otherwise; `at_work`: who else has the lock and since when,
     "" when nobody has;
-    `banner`: rehearsal or production, which account and as whom.
+    `banner`: rehearsal or production, which account and as whom; `public`: by node, the public address that visitors come to.
     """
 
     name: str
@@ -83,6 +83,12 @@ class Board:
     trouble: str = ""
     at_work: str = ""
     banner: str = ""
+    public: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def reached(self) -> str:
+        """Return where visitors come to, in one line; "" where no machine has a public address."""
+        return f"public address: {', '.join(f'{node} {address}' for node, address in self.public.items())}" if self.public else ""
 
     @property
     def headline(self) -> str:
@@ -94,6 +100,7 @@ class Board:
         parts = [
             self.banner,
             self.headline,
+            self.reached,
             self.at_work,
             self.trouble,
             text_table(MACHINES, self.machines),
@@ -104,7 +111,7 @@ class Board:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        notes = "".join(f'<p role="status">{html.escape(words)}</p>' for words in (self.at_work, self.trouble) if words)
+        notes = "".join(f'<p role="status">{html.escape(words)}</p>' for words in (self.reached, self.at_work, self.trouble) if words)
         machines = html_table(MACHINES, self.machines, "Machines, as the cloud knows them now")
         chapters = html_table(CHAPTERS, self.chapters, "Chapters")
         banner = f'<p class="rb-banner"><strong>{html.escape(self.banner)}</strong></p>' if self.banner else ""
@@ -143,7 +150,8 @@ def read_board(deployment: Session, drift: bool = False) -> Board:
         link = Link(f"{way_to_chapters()}{chapter.name}.ipynb", chapter.name, chapter.title)
         rows.append((link, state, record.utc if record else "", record.by if record else ""))
     running = sum(node.name in found and found[node.name].state == "running" for node in topology.nodes)
-    return Board(spec.deployment, spec.pattern, machines, rows, upcoming, running, trouble, at_work, banner)
+    public = {node.name: found[node.name].public_address for node in topology.nodes if node.name in found and found[node.name].public_address}
+    return Board(spec.deployment, spec.pattern, machines, rows, upcoming, running, trouble, at_work, banner, public)
 
 
 def chapter_states(params_file: str | Path) -> dict[str, str]:

@@ -48,7 +48,7 @@ def of_plans(spec: Spec, plans: Iterable[tuple[str, Plan]]) -> Document:
 def of_status(board: Board) -> Document:
     """Return the status board."""
     machines = [
-        {"node": node, "address": address, "type": kind, "state": state.partition(" ")[2], "serves": serves}
+        {"node": node, "address": address, "public": board.public.get(node), "type": kind, "state": state.partition(" ")[2], "serves": serves}
         for node, address, kind, state, serves in board.machines
     ]
     chapters = [

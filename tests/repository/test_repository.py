@@ -9,6 +9,9 @@ import tomllib
 import yaml
 
 from runbook_lib import __version__
+from runbook_lib.aws import rotation
+from runbook_lib.aws.parameter_store import Vault
+from runbook_lib.launch import secrets
 from tests.conftest import ROOT
 
 CHANGES = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
@@ -45,6 +48,13 @@ def test_the_files_that_the_guide_names_are_there() -> None:
     ]
     assert len(named) > 15
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_commands_that_lead_into_a_cluster_name_what_chapter_01_stores() -> None:
+    section = (ROOT / "docs/command-line.md").read_text(encoding="utf-8").partition("## Into the cluster")[2].partition("\n## ")[0]
+    prefix = Vault(None, "mine").prefix
+    named = dict(re.findall(r"aws ssm get-parameter --name (\S+) (--with-decryption|)", section))
+    assert named == {prefix + rotation.CA: "", prefix + secrets.ADMIN_PASSWORD: "--with-decryption"}
 
 
 def test_the_worked_example_is_true() -> None:

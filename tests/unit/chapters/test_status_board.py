@@ -39,8 +39,19 @@ def test_ones_own_lock_and_one_that_ran_out_need_no_word(deployment: Any) -> Non
 def test_words_and_markup_of_the_board_say_the_same(deployment: Any) -> None:
     chapter = CHAPTERS["05_configure_nginx"]
     link = Link(f"{chapter.name}.ipynb", chapter.name, chapter.title)
-    board = Board("demo", "greg-single", [("lb-1", "10.0.0.10", "t3.micro", "●", "")], [(link, OPEN, "", "")], chapter, 1, "", "△ at work: ann")
+    board = Board(
+        "demo",
+        "greg-single",
+        [("lb-1", "10.0.0.10", "t3.micro", "●", "")],
+        [(link, OPEN, "", "")],
+        chapter,
+        1,
+        "",
+        "△ at work: ann",
+        public={"lb-1": "203.0.113.9"},
+    )
     for text in (str(board), board._repr_html_()):
         assert "1 of 1 machines run; next: 05_configure_nginx (Configure Nginx)" in text
         assert "△ at work: ann" in text
+        assert "public address: lb-1 203.0.113.9" in text
     assert '<a href="05_configure_nginx.ipynb">05_configure_nginx</a> Configure Nginx</td>' in board._repr_html_()

@@ -213,7 +213,7 @@ def test_waiting_for_a_machine(tmp_path: Path) -> None:
 def board(_folder: Path) -> Any:
     spec = load_spec("params/greg-single.lab.yaml")
     topology = topology_of(spec)
-    instances = {node.name: SimpleNamespace(state="running" if number else "stopped") for number, node in enumerate(topology.nodes)}
+    instances = {node.name: SimpleNamespace(state="running" if number else "stopped", public_address="") for number, node in enumerate(topology.nodes)}
     vault = SimpleNamespace(
         find=lambda name, fresh=False: '{"ok": true, "utc": "2026-01-01T00:00:00Z", "by": "x"}' if name == "chapters/01_launch_ec2" else None
     )

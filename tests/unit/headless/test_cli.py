@@ -273,8 +273,11 @@ def test_several_runs_as_one_document_are_the_runs_that_were_begun(monkeypatch: 
 def test_the_board_as_a_document(record: Record, state: str) -> None:
     chapter = CHAPTERS["05_configure_nginx"]
     row = (Link("05_configure_nginx.ipynb", "05_configure_nginx", "Configure Nginx"), record.state, "2026-01-01T00:00:00Z", "root@vm")
-    found = documents.of_status(Board("d", "greg-single", [("lb-1", "10.0.0.1", "t3.micro", "● running", "store.lab.test")], [row], chapter, 1))
-    assert found["machines"] == [{"node": "lb-1", "address": "10.0.0.1", "type": "t3.micro", "state": "running", "serves": "store.lab.test"}]
+    found = documents.of_status(
+        Board("d", "greg-single", [("lb-1", "10.0.0.1", "t3.micro", "● running", "store.lab.test")], [row], chapter, 1, public={"lb-1": "203.0.113.9"})
+    )
+    machine = {"node": "lb-1", "address": "10.0.0.1", "public": "203.0.113.9", "type": "t3.micro", "state": "running", "serves": "store.lab.test"}
+    assert found["machines"] == [machine]
     assert found["chapters"] == [{"name": "05_configure_nginx", "state": state, "when": "2026-01-01T00:00:00Z", "by": "root@vm"}]
     assert state in (ROOT / "docs/command-line.md").read_text()
     assert (found["running"], found["next"], found["trouble"]) == (1, "05_configure_nginx", None)
