@@ -41,6 +41,7 @@ def test_every_chapter_passes(public: Deployed) -> None:
 def test_only_nginx_has_a_public_address_and_ssh_reaches_the_others_through_it(cluster: Deployment, lab: LabClient) -> None:
     machines = cluster.instances()
     assert [name for name, machine in machines.items() if machine.public_address] == ["lb-1"]
+    assert f"public address: lb-1 {machines['lb-1'].public_address}" in str(cluster.status())
     for name in ("db-1", "greg-1"):
         with pytest.raises(TimeoutError):
             socket.create_connection((machines[name].address, 22), timeout=2).close()
