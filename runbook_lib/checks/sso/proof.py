@@ -23,6 +23,7 @@ from runbook_lib.checks.sso.environment import NEIGHBOUR, NODE, OUTSIDE, Login, 
 from runbook_lib.checks.sso.pages import Seen
 from runbook_lib.checks.sso.proof_users import test_users
 from runbook_lib.checks.sso.verbs import CannotTell, Walk
+from runbook_lib.errors import RunbookError
 from runbook_lib.evidence.statement import Statement, Tally, tally
 from runbook_lib.redaction import redactor
 from runbook_lib.tables import counted
