@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from wso2_practice.build import probe_war
 
+from runbook_lib.aws.s3.backup_store import BackupStore
 from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.roles import appserver
 from tests.support.deployments import Deployed, on
 from tests.support.drift_tools import Running
 from tests.support.watched import ended, under_load
@@ -46,3 +50,20 @@ def test_killed_while_the_manager_has_no_machine_the_next_run_ends_it(as_cluster
     running.kill()
     ended(as_cluster.cli("run", "--to", "05", seconds=900))
     assert d.cloud.instance(MANAGER).id != old and sums(d) == before and as_cluster.cli("plan").returncode == 0
+
+
+def test_lost_with_the_database_it_gets_back_also_what_is_newer_than_the_backup(as_cluster: Deployed, as_deployment: Deployment, tmp_path: Path) -> None:
+    """The workers hold it, and would remove it as soon as a manager without it answers them."""
+    d, newer, archive = as_deployment, WAR.replace("own", "newer"), tmp_path / "newer.war"
+    d.backups.make()
+    try:
+        probe_war(archive)
+        d.appserver.deploy(str(archive))
+        found = d.instances()
+        d.cloud.aws.client("ec2").terminate_instances(InstanceIds=[found[name].id for name in (MANAGER, "db-1")])
+        ended(as_cluster.cli("restore", "--yes", seconds=900))
+        on(d, "as-worker-1", f"systemctl start {appserver.PULL_UNIT}.service; systemctl start {appserver.PULL_UNIT}.service")
+        assert [on(d, node, f"sha256sum {newer}") for node in NODES] and as_cluster.cli("run", "--to", "05", seconds=900).returncode == 0
+        d.appserver.undeploy("newer.war")
+    finally:
+        BackupStore(d.cloud.aws, d.spec.deployment).delete_all()
