@@ -88,7 +88,7 @@ class Workspace:
 
     def begin(self, *words: str, apart: bool = False) -> subprocess.Popen[str]:
         """Start a command. `apart`: what it says on standard error is left out."""
-        environment = {**os.environ, "RUNBOOK_HOME": str(self.folder), "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "RUNBOOK_HOME": str(self.folder), "RUNBOOK_RUNS": str(self.folder / "runs"), "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "runbook_lib", *words]
         return subprocess.Popen(
             command,

@@ -61,7 +61,7 @@ class Cluster:
 
     def _start(self, folder: Path, *words: str, **more: str) -> subprocess.Popen[bytes]:
         # what a chapter of the test notes is shared; runs and params are each worker's own
-        environment = {**self.environment, "RUNBOOK_HOME": str(folder), "NOTES": str(self.folder), **more}
+        environment = {**self.environment, "RUNBOOK_HOME": str(folder), "RUNBOOK_RUNS": str(folder / "runs"), "NOTES": str(self.folder), **more}
         with open(folder / f"{words[0]}.log", "wb") as log:
             process = subprocess.Popen([sys.executable, "-m", "dask", *words], cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
         self._processes.append(process)
