@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.aws.s3.backup_store import WANTED, Backup, BackupStore
+from runbook_lib.aws.s3.backup_store import MANIFEST, WANTED, Backup, BackupStore
 from runbook_lib.chapters.deployment import Deployment
-from runbook_lib.chapters.second_day.backups import BEFORE_RESTORE
+from runbook_lib.chapters.second_day.backups import BEFORE_RESTORE, HOLDS_BLIND
 from runbook_lib.checks.sso.environment import scene_of
 from runbook_lib.checks.sso.publishing import ASSETS, made_id
 from runbook_lib.errors import DataLost, RunbookError
@@ -168,12 +168,20 @@ class TestOfACluster:
             assert as_cluster.cli("run", "--to", "05", seconds=900).returncode == 0
 
     @pytest.mark.full
-    def test_a_restore_brings_back_rows_and_deployed_archives(self, as_deployment: Deployment, made: Backup) -> None:
+    def test_a_restore_brings_back_rows_and_deployed_archives_also_where_the_manifest_does_not_know_the_rows(
+        self, as_deployment: Deployment, made: Backup
+    ) -> None:
         d, home = as_deployment, carbon.home_of(as_deployment.spec)
+        own = store_of(d).own
+        key = f"{made.folder}/{MANIFEST}"
+        older = json.loads(b"".join(own.s3.content(**own.bucket, Key=key))) | {"schema": 1}
+        for part in older["databases"]:
+            part["rows"] = "cd" * 32
+        own.s3.put_object(**own.bucket, Key=key, Body=json.dumps(older).encode())
         on(d, "db-1", f"{SQL} 'DELETE FROM WSO2_USER_DB.UM_USER_ROLE'")
         on(d, "as-manager-1", f"rm {home}/{appserver.DEPLOYMENT}/webapps/.hidden.aar")
         said = str(d.backups.restore(confirm=d.spec.deployment))
-        assert all(part.rows[:12] in said for part in made.databases) and "1 of" in said
+        assert all(part.rows[:12] in said for part in made.databases) and said.count(HOLDS_BLIND) == 2 and "1 of" in said
         on(d, "as-manager-1", f"test -e {home}/{appserver.DEPLOYMENT}/webapps/.hidden.aar")
         assert not d.mysql.plan() and not d.appserver.plan()
         assert d.mysql.verify().ok and d.appserver.verify().ok
