@@ -13,6 +13,7 @@ import httpx2
 import pytest
 import yaml
 
+from runbook_lib.checks.sso.environment import Login, ProductNode, Scene
 from runbook_lib.spec import front_doors
 from tests.fakes import context
 from tests.support.lab_fixtures import eventually
@@ -147,6 +148,23 @@ def test_the_node_that_answered_is_named_only_to_those_who_ask(guarded):
     asked = guarded.get("store", "/store/", headers={"X-Runbook-Probe": "1"})
     assert asked.headers["X-Served-By"] == asked.node
     assert "X-Served-By" not in guarded.get("store", "/store/").headers
+
+
+def test_the_proof_finds_a_route_to_every_node_and_none_to_one_that_is_down(tmp_path):
+    with site(with_secrets("greg-separated", "full"), tmp_path, NET + 20) as found:
+        hosts = dict(found.ctx.spec.hosts)
+        nodes = {key: tuple(ProductNode(node.name, node.address, None) for node in found.ctx.topology.upstream(hosts[key])) for key in hosts}
+        front = f"{found.moved[found.lb.address]}:{HTTPS}"
+        scene = Scene("full", "separated", hosts, dict.fromkeys(hosts, front), nodes, Login("admin", "x"), ca=found.ca)
+        met = []
+        for pins in scene.rounds():
+            visitor = scene.visitor(pins=pins)
+            for key in (*hosts, *hosts):
+                visitor.get(f"https://{hosts[key]}/{key}/")
+            met.append({exchange.node for exchange in visitor.exchanges})
+        assert met == [{"store-1", "publisher-1"}, {"store-2", "publisher-2"}]
+        found.nodes["publisher-2"].stop()
+        assert [[pin.node for pin in pins.values() if not pin.route] for pins in scene.rounds()] == [[], ["publisher-2"]]
 
 
 def test_a_target_with_a_host_in_it_is_judged_by_its_path(guarded):
