@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
 from runbook_lib.aws.s3.backup_store import Backup
@@ -21,7 +23,7 @@ Say = Callable[[Any], None]
 
 def backup(spec: Spec, say: Say, as_json: bool = False) -> int:
     """Make a backup, print it, and return 0. Raises what `Backups.make` raises."""
-    with runner.opened(spec) as deployment:
+    with runner.opened(spec) as deployment, redirect_stdout(sys.stderr) if as_json else nullcontext():
         made = deployment.backups.make()
         place = deployment.backups.store.place
     say(Essential(as_table([made], place)))

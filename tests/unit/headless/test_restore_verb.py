@@ -11,8 +11,10 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from runbook_lib.aws.s3.backup_store import Backup
 from runbook_lib.headless import cli, runner
 from runbook_lib.headless.second_day import backups
+from runbook_lib.notebook import display
 
 
 def test_a_backup_that_is_made_while_a_person_confirms_is_not_the_one_that_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,3 +40,13 @@ def test_a_deployment_that_begins_anew_is_one_document_of_a_restore_without_a_ba
     assert json.loads(said.out) == {"schema": 1, "deployment": "greg-single", "ok": True, "backup": None, "run": str(tmp_path)}
     assert "begins anew" in said.err
     deployment.backups.begin_anew.assert_called_once_with("greg-single")
+
+
+def test_what_a_backup_announces_is_no_part_of_its_document(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    deployment, made = MagicMock(), Backup("shop", "greg-single", "greg", "5.1.0", "", "MariaDB 10.11.6", "2026-11-26T10:00:00Z", "me", "backup", ())
+    deployment.backups.make.side_effect = lambda: display.show("REHEARSAL: shop") or made  # type: ignore[func-returns-value]
+    deployment.backups.store.place = "s3://backups/shop/"
+    monkeypatch.setattr(runner, "opened", lambda _: nullcontext(deployment))
+    assert cli.main(["backup", "params/greg-single.lab.yaml", "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["place"] == "s3://backups/shop/" and "REHEARSAL: shop" in said.err
