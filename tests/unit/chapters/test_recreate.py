@@ -46,7 +46,8 @@ def chaptered(make_cloud: Callable[..., Cloud], monkeypatch: pytest.MonkeyPatch)
         fact = {"server": "10.11.6-MariaDB", "mariadb": True, "used": {name: name in used for name in (USER, REGISTRY)}, "states": {}}
         journal = SimpleNamespace(attempt=block, write=lambda *_, key, **more: done.append(f"noted {key}"))
         deployment: Any = SimpleNamespace(
-            spec=found.spec, topology=found.topology, cloud=make_cloud(), writing=block, journal=journal, context=lambda: found, fleet=lambda **_: hosts, running=lambda: hosts,
+            spec=found.spec, topology=found.topology, cloud=make_cloud(), writing=block, journal=journal, context=lambda: found, fleet=lambda **_: hosts,
+            running=lambda: hosts,
             instances=lambda: {found.topology.db.name: SimpleNamespace(state="running")}, out_of_reach=lambda: {}, answer=lambda key, ask: fact,
             record_in_use=does("in use"), forget_first_boots=does("first boots"), forget_use=does("forgotten"),
         )  # fmt: skip
