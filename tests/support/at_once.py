@@ -18,17 +18,12 @@ NUMBER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  #
 LAB = f"test{NUMBER or ''} 10.{218 + NUMBER if NUMBER else 214}.0.0/16"  # 215 to 218 are of tests that make labs themselves
 CLUSTERS = ("separated", "as_cluster", "original", "watched")  # of tests/support/deployments.py; begun in this order, the longest first
 TOGETHER = ("practice", "processes")  # folders whose tests look for free ports, or share a server
-WITHOUT_MACHINES = ("unit", "repository")
-FOLDERS = ("cluster", "browser", "lab", "practice", "notebooks", "processes", *WITHOUT_MACHINES)  # begun in this order: machines first, they take longest
+FOLDERS = ("cluster", "browser", "lab", "practice", "notebooks", "processes", "unit", "repository")  # begun in this order: machines first, they take longest
 
 
 def group_of(folder: str, fixtures: Sequence[Any]) -> str:
     """Return what a test shares with tests of other files, by its folder below tests/ and its fixtures; "" for nothing."""
-    if folder in TOGETHER:
-        return folder
-    if folder in WITHOUT_MACHINES:  # it may have the word among its parameters
-        return ""
-    return next((cluster for cluster in CLUSTERS if cluster in fixtures), "")
+    return next((cluster for cluster in CLUSTERS if cluster in fixtures), folder if folder in TOGETHER else "")
 
 
 def pytest_configure() -> None:
@@ -38,7 +33,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not getattr(config.option, "loadgroup", False):  # as xdist tells its processes; `dist` is "no" there
+    if config.getoption("dist", "no") != "loadgroup":
         return
     order = {}
     for item in items:

@@ -52,7 +52,6 @@ def test_every_folder_of_tests_has_its_turn() -> None:
         ("cluster", ["either", "as_cluster"], "as_cluster"),  # "as_cluster" is the parameter
         ("cluster", ["lab", "net"], ""),
         ("practice", ["nodes"], "practice"),
-        ("unit", ["separated"], ""),  # a parameter's value
     ],
 )
 def test_who_shares_a_cluster_stays_together(folder: str, fixtures: list[str], group: str) -> None:
