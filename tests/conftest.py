@@ -11,7 +11,7 @@ import pytest
 import wso2_practice
 from hypothesis import settings
 
-pytest_plugins = ["tests.support.at_once", "tests.support.lab_fixtures", "tests.support.deployments"]  # the lab and its clusters: one of each for all folders
+pytest_plugins = ["tests.support.lab_fixtures", "tests.support.deployments"]  # the lab and its clusters: one of each for all folders
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("RUNBOOK_SHARED", ROOT.parent / "shared"))  # holds wso2-conf: WSO2's own files, which are not ours to ship

@@ -77,15 +77,7 @@ def pending(deployment: Deployment) -> dict[str, Any]:
     return {name: str(plan) for name, plan in plans.items() if plan}
 
 
-def _marks(pattern: str, fast: bool) -> list[pytest.MarkDecorator]:
-    """Marks of what is done on a deployment: it goes where the other tests of that deployment are."""
-    return [pytest.mark.xdist_group(FIXTURES[pattern]), *([] if fast else [pytest.mark.full])]
-
-
-PATTERNS = {pattern: any(row.fast for row in ROWS if _pattern(row) == pattern) for pattern in FIXTURES}  # whether one of its rows is always done
-
-
-@pytest.mark.parametrize("row", [pytest.param(row, id=row.id, marks=_marks(_pattern(row), row.fast)) for row in ROWS])
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.id, marks=() if row.fast else pytest.mark.full) for row in ROWS])
 def test_an_exercise_fails_as_it_is_put_passes_by_its_solution_and_leaves_nothing(row: Exercise, deployment_of: Callable[[Exercise], Deployment]) -> None:
     deployment = deployment_of(row)
     task = Task(deployment, row)
@@ -102,6 +94,5 @@ def test_an_exercise_fails_as_it_is_put_passes_by_its_solution_and_leaves_nothin
         task.check(answer)
 
 
-@pytest.mark.parametrize("pattern", [pytest.param(pattern, marks=_marks(pattern, fast)) for pattern, fast in PATTERNS.items()])
-def test_after_the_last_reset_no_plan_has_anything_to_change(pattern: str, opened: dict[str, Deployment]) -> None:
-    assert pending(opened[pattern]) == {}
+def test_after_the_last_reset_no_plan_has_anything_to_change(opened: dict[str, Deployment]) -> None:
+    assert opened and {pattern: pending(deployment) for pattern, deployment in opened.items()} == {pattern: {} for pattern in opened}

@@ -30,10 +30,9 @@ from ec2lab.status import console_host_keys
 from runbook_cli import prerequisites
 from runbook_cli.lab import up
 from tests.conftest import need
-from tests.support import at_once
 
 IMAGE_PARAMETER = "/aws/service/debian/release/12/latest/amd64"
-NAME, RANGE = os.environ.get("RUNBOOK_TEST_LAB", at_once.LAB).split()
+NAME, RANGE = os.environ.get("RUNBOOK_TEST_LAB", "test 10.214.0.0/16").split()
 
 
 def eventually(condition: Callable[[], Any], what: str, seconds: float = 240) -> Any:
@@ -231,7 +230,7 @@ def asked_images(items: Iterable[pytest.Item]) -> list[str]:
 
 @pytest.fixture(scope="session")
 def lab(request: pytest.FixtureRequest) -> Iterator[LabClient]:
-    """A lab named `test` (of pytest's further processes `test1` and so on), brought up once and taken down whatever happens; an old one goes first.
+    """A lab named `test` (10.214.0.0/16), brought up once and taken down whatever happens; an old one goes first.
 
     Besides Debian 12 it has the images that the tests of this session ask for by the mark `image`.
     """

@@ -1,70 +1,64 @@
-"""What `./runbook test` runs, and which of it stays together."""
+"""What `./runbook test` runs: which tests beside which others, with which lab, and whose failure it returns."""
 
 from __future__ import annotations
 
-import subprocess
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from runbook_lib.headless import cli
 from runbook_lib.headless.programs import own_tests
-from tests.support import at_once
 
-FOLDERS = {each.parent.name for each in own_tests.TESTS.glob("*/test_*.py")}
+FOLDERS = {f"tests/{each.parent.name}" for each in own_tests.TESTS.glob("*/test_*.py")} | {*own_tests.WITHOUT_MACHINES}
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The words of each pytest that would run; it fails."""
-    found: list[list[str]] = []
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], list[str]]]:
+    """The words of each pytest that would run, and of the one beside it. The first one fails."""
+    found: list[tuple[list[str], list[str]]] = []
 
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
-        found.append(command[3:])
-        return subprocess.CompletedProcess(command, 3)
+    def run(words: Sequence[str], beside: Sequence[str] = ()) -> int:
+        found.append((list(words), list(beside)))
+        return -9 if len(found) == 1 else 0
 
-    monkeypatch.setattr(own_tests.subprocess, "run", run)
+    monkeypatch.setattr(own_tests, "_pytest", run)
     return found
 
 
-@pytest.mark.parametrize(
-    ("words", "asked_for"),
-    [
-        (["--full", "-x"], ["--full", "-x", *own_tests.AT_ONCE, "tests"]),
-        (["--fast"], ["--fast", *own_tests.ON_EVERY_PROCESSOR, *own_tests.WITHOUT_MACHINES]),
-        (["-x", "tests/lab"], ["-x", "tests/lab"]),
-    ],
-    ids=["everything at once", "what needs no machine", "given tests alone"],
-)
-def test_pytest_gets_these_words_and_its_status_is_returned(words: list[str], asked_for: list[str], asked: list[list[str]]) -> None:
-    assert (cli.main(["test", *words]), asked) == (3, [asked_for])
+def test_everything_is_run_once_and_the_tests_of_machines_in_two_parts_at_once(asked: list[tuple[list[str], list[str]]]) -> None:
+    assert cli.main(["test", "--full", "-x"]) == -9, "a failure of the first is not covered by the second"
+    (first, alone), (cluster, beside) = asked
+    assert alone == [] and cluster and beside
+    for words in (first, cluster, beside):
+        assert words[:2] == ["--full", "-x"]
+    folders = [word for words in (first, cluster, beside) for word in words if word.startswith("tests/")]
+    assert sorted(folders) == sorted(FOLDERS)
 
 
-def test_every_folder_of_tests_has_its_turn() -> None:
-    assert set(at_once.FOLDERS) == FOLDERS
+def test_what_needs_no_machine_is_all_of_the_fast_ones(asked: list[tuple[list[str], list[str]]]) -> None:
+    cli.main(["test", "--fast"])
+    assert asked == [(["--fast", *own_tests.ON_EVERY_PROCESSOR, *own_tests.WITHOUT_MACHINES], [])]
 
 
-@pytest.mark.parametrize(
-    ("folder", "fixtures", "group"),
-    [
-        ("cluster", ["lab", "separated", "opened"], "separated"),
-        ("browser", ["separated"], "separated"),
-        ("cluster", ["either", "as_cluster"], "as_cluster"),  # "as_cluster" is the parameter
-        ("cluster", ["lab", "net"], ""),
-        ("practice", ["nodes"], "practice"),
-    ],
-)
-def test_who_shares_a_cluster_stays_together(folder: str, fixtures: list[str], group: str) -> None:
-    assert at_once.group_of(folder, fixtures) == group
+def test_given_tests_are_run_alone(asked: list[tuple[list[str], list[str]]]) -> None:
+    cli.main(["test", "-x", "tests/lab"])
+    assert asked == [(["-x", "tests/lab"], [])]
 
 
-@pytest.mark.parametrize(
-    ("test", "together"),
-    [
-        ("tests/cluster/test_a.py::test_one[x@y]@separated", "separated"),
-        ("tests/cluster/test_a.py::test_one[x@y]", "tests/cluster/test_a.py"),
-        ("tests/unit/a/test_a.py::test_two", "tests/unit/a/test_a.py"),
-    ],
-)
-def test_what_shares_no_cluster_goes_by_files(test: str, together: str) -> None:
-    assert at_once.ByCluster._split_scope(object.__new__(at_once.ByCluster), test) == together
+LAB = "import os\ndef test_lab():\n    print('lab:', *map(os.environ.get, ('RUNBOOK_TEST_LAB', 'RUNBOOK_RUNS')))\n    assert {condition}\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "second", "status"), [("True", "True", 0), ("False", "True", 1), ("True", "False", 1)])
+def test_the_second_part_has_its_own_lab_and_runs_and_either_failure_is_returned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], first: str, second: str, status: int
+) -> None:
+    for name in ("RUNBOOK_TEST_LAB", "RUNBOOK_RUNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(own_tests, "ROOT", tmp_path)
+    for name, condition in (("test_first_part.py", first), ("test_second_part.py", second)):
+        (tmp_path / name).write_text(LAB.format(condition=condition))
+    assert own_tests._pytest(["-s", "test_first_part.py"], beside=["-s", "test_second_part.py"]) == status
+    said = capfd.readouterr().out
+    assert said.index("lab: None None") < said.index(f"lab: {own_tests.SECOND_LAB} {own_tests.SECOND_RUNS}")
