@@ -64,14 +64,14 @@ def test_the_vault_holds_what_is_looked_for(run: Searched) -> None:
 
 
 def test_the_evidence_of_a_run_holds_no_secret(run: Searched) -> None:
-    left = {path.name for path in run.deployed.latest.rglob("*")}
+    left = {path.name for path in run.deployed.whole_run.rglob("*")}
     assert {"journal.jsonl", "result.json", "report.html", "04_configure_greg_nodes.ipynb"} <= left
     assert run.secrets.in_files(runs_folder() / run.deployed.name) == {}
 
 
 def test_the_notebooks_name_no_path_of_this_machine(run: Searched) -> None:
     ours = [str(ROOT), str(Path.home()), sys.prefix, "/tmp/ipykernel"]
-    texts = {p.name: p.read_text() for p in run.deployed.latest.iterdir() if p.suffix in (".ipynb", ".json", ".jsonl", ".html")}
+    texts = {p.name: p.read_text() for p in run.deployed.whole_run.iterdir() if p.suffix in (".ipynb", ".json", ".jsonl", ".html")}
     assert {name: found for name, text in texts.items() if (found := paths_of_this_machine(text, ours))} == {}
 
 
