@@ -218,7 +218,7 @@ def executed(source: str, out: str, tenth: int, pipe: Any) -> None:
     from papermill.exceptions import PapermillExecutionError
 
     failed, each = 0, NOTEBOOKS // RUNS
-    with kernels(["json"] * each) as warm:
+    with kernels([["json"]] * each) as warm:
         for number in range(tenth * each, (tenth + 1) * each):
             try:
                 with warm.one() as kernel:

@@ -26,7 +26,7 @@ REST = 50.0  # seconds for a cell that is interrupted; less than what a batch gi
 class Kernels:
     """Gives a kernel for each of these, one after the other. They see the environment variables of the moment in which the one before was given."""
 
-    def __init__(self, sockets: str, imported: Sequence[str]):
+    def __init__(self, sockets: str, imported: Sequence[Sequence[str]]):
         self._sockets, self._left = sockets, list(imported)
         self._spare: KernelManager | None = None
 
@@ -51,17 +51,17 @@ class Kernels:
         """Start a kernel that is reached by Unix sockets: by TCP every user of this machine could reach it."""
         from jupyter_client.manager import KernelManager
 
-        imported = self._left.pop(0)
+        modules = ["runbook_lib.aws.client", *self._left.pop(0)]
         kernel = KernelManager(kernel_name="python3", transport="ipc", ip=f"{self._sockets}/{len(self._left)}")
         kernel.client_class = "jupyter_client.asynchronous.AsyncKernelClient"  # nbclient awaits
-        line = f"import {imported}, runbook_lib.aws.client as aws; aws.read_descriptions(); del aws, {imported.partition('.')[0]}"
+        line = f"import runbook_lib; runbook_lib.load(*{modules}); runbook_lib.aws.client.read_descriptions(); del runbook_lib"
         kernel.start_kernel(cwd=str(NOTEBOOKS), extra_arguments=[f"--IPKernelApp.exec_lines={line}"])
         return kernel
 
 
 @contextmanager
-def kernels(imported: Sequence[str]) -> Iterator[Kernels]:
-    """Give the kernels of a run, each with one of these imported (modules of one package, with commas). None of them is left after the block."""
+def kernels(imported: Sequence[Sequence[str]]) -> Iterator[Kernels]:
+    """Give the kernels of a run, each with these modules imported. None of them is left after the block."""
     with _sockets() as sockets:
         given = Kernels(sockets, imported)
         try:

@@ -118,7 +118,7 @@ def _chapters(
     idle = tuple(itertools.takewhile(lambda chapter: not given.get(chapter.name), chosen))
     skipped = _still_holding(deployment, idle, say) if resume else set()
     chosen = tuple(chapter for chapter in chosen if chapter.name not in skipped)
-    with kernels([f"runbook_lib.chapters.deployment, {chapter.module}" for chapter in chosen]) as warm:
+    with kernels([("runbook_lib.chapters.deployment", chapter.module) for chapter in chosen]) as warm:
         for chapter in chosen:
             began(chapter.name)
             with warm.one() as kernel:
