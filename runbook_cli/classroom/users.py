@@ -165,12 +165,15 @@ def new_file(path: Path, what: str) -> Iterator[IO[bytes]]:
 
 
 def keep_runs(users: Sequence[pwd.struct_passwd], archive: IO[bytes]) -> None:
-    """Write the learners' runs into the file as a tar archive. Raises RunbookError when that cannot be done."""
+    """Write the learners' runs into the file as a tar archive. Raises RunbookError when that cannot be done.
+
+    A learner who put a link anywhere in the path has no runs there: it may lead to a neighbour's, and the archive is written as root.
+    """
     try:
         with tarfile.open(fileobj=archive, mode="w:gz") as tar:
             for user in users:
-                folder = HOME / "homes" / user.pw_name / "runbook" / "runs"
-                if folder.is_dir() and not folder.is_symlink():
+                folder = (HOME / "homes" / user.pw_name).resolve() / "runbook" / "runs"
+                if folder.is_dir() and folder.resolve() == folder:
                     tar.add(folder, f"{user.pw_name}/runs", filter=_ordinary)
         archive.flush()
     except OSError as problem:

@@ -163,6 +163,18 @@ def test_runs_are_kept_in_an_archive_for_its_owner_alone_before_the_homes_go(mon
         assert "ada/runs/mine/20260101T000000Z/journal.jsonl" in kept.getnames()
 
 
+@pytest.mark.parametrize("link", ["runbook", "runbook/runs"])
+def test_a_neighbours_runs_are_not_kept_as_ones_own(link: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with a_classroom_that_is_up(monkeypatch, tmp_path / "home"):
+        own = tmp_path / "home/homes/eve" / link
+        own.parent.mkdir(parents=True)
+        own.symlink_to(tmp_path / "home/homes/ada" / link)
+        with open(tmp_path / "runs.tar.gz", "wb") as file:
+            users.keep_runs([SimpleNamespace(pw_name="ada"), SimpleNamespace(pw_name="eve")], file)
+    with tarfile.open(tmp_path / "runs.tar.gz") as kept:
+        assert {name.split("/")[0] for name in kept.getnames()} == {"ada"}
+
+
 def test_where_no_runs_are_nothing_is_found(tmp_path: Path) -> None:
     assert recent.recent(tmp_path / "runs") == {}
 
