@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from runbook_lib.chapters.deployment import Deployment
+from runbook_lib.chapters.exercises.actions import Actions, as_root
 from runbook_lib.chapters.exercises.engine import Task
 from runbook_lib.chapters.exercises.table import Exercise, exercises, words_of
 from runbook_lib.chapters.status_board import proofs_of
 from runbook_lib.errors import RunbookError
+from runbook_lib.roles.carbon import UNIT
 from runbook_lib.spec.chapters import chapters_of
 from tests.support.deployments import Deployed
 
@@ -92,6 +94,50 @@ def test_an_exercise_fails_as_it_is_put_passes_by_its_solution_and_leaves_nothin
         task.reset()
     with pytest.raises(RunbookError, match="is not started"):
         task.check(answer)
+
+
+MISTAKES = {  # what learners usually do instead of the solution, where a node does not serve any more afterwards
+    "product-6": {"script": {"node": "publisher-1", "run": "chmod -R a-r <home>/repository/deployment/server/jaggeryapps/publisher/config"}},
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("row", [pytest.param(exercises()[id], id=id) for id in MISTAKES])
+def test_a_mistake_after_which_a_node_does_not_start_can_be_reset(row: Exercise, deployment_of: Callable[[Exercise], Deployment]) -> None:
+    deployment = deployment_of(row)
+    task = Task(deployment, row)
+    task.start()
+    Actions(deployment).do([MISTAKES[row.id]])
+    [node] = [step["restart"] for step in row.undo if "restart" in step]
+    as_root(deployment, node, f"systemctl restart {UNIT}")
+    task.reset()
+    assert not task.record.running
+
+
+TUESDAY = "INSERT INTO SOCIAL_COMMENTS (payload_context_id, body, user_id, tenant_domain) VALUES ('exercise:asset', 'I own this', 'dan', 'carbon.super')"
+IN_PLACE = f'(cat /root/exercise-monday.sql; echo "{TUESDAY};") | mysql WSO2_SOCIAL_DB'
+AT_THE_STORE = [{"authenticate": "publisher", "via": "store"}, {"carry": ["JSESSIONID"], "from": "store", "to": "publisher"}]
+WITH_A_PARAMETER = [{"post": "publisher /publisher/apis;a/authenticate", "login": True}]
+OTHER_WAYS: dict[str, tuple[str, list[dict[str, Any]], bool]] = {
+    "sso-2, at the Store's host": ("sso-2", [{"walk": {"app": "publisher", "roles": ["Internal/store"], "steps": AT_THE_STORE}}], True),
+    "sso-3, with a path parameter": ("sso-3", [{"walk": {"app": "publisher", "roles": ["Internal/store"], "steps": WITH_A_PARAMETER}}], True),
+    "sso-7, one of two machines": ("sso-7", list(exercises()["sso-7"].solution.do[:1]), False),
+    "database-4, loaded in place": ("database-4", [{"script": {"node": "db-1", "run": IN_PLACE}}], False),
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("way", OTHER_WAYS)
+def test_another_way_passes_where_it_is_right_and_not_where_it_leaves_something_out(way: str, deployment_of: Callable[[Exercise], Deployment]) -> None:
+    id, do, right = OTHER_WAYS[way]
+    row = exercises()[id]
+    task = Task(deployment_of(row), row.model_copy(update={"solution": row.solution.model_copy(update={"do": tuple(do)})}))
+    task.start()
+    try:
+        said = task.check(task.solution())
+    finally:
+        task.reset()
+    assert said.passed == right, str(said)
 
 
 def test_after_the_last_reset_no_plan_has_anything_to_change(opened: dict[str, Deployment]) -> None:

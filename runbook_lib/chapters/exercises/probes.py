@@ -21,13 +21,13 @@ from runbook_lib.webclient.cookies import Cookie
 from runbook_lib.webclient.response import Answer
 
 ACCESS_LOG = "/var/log/nginx/access.log"
-VISITORS = 40  # that are counted: with two nodes, the chance that all of them get the same one is 2 in 10^12
 LANDING = {"store": "/store/pages/top-assets", "publisher": "/publisher/pages/gc-landing"}
-# The ways into an application, as Nginx's access log shows each (facts 10.2, 12.1). The log has no query and no cookie.
+# The ways into an application, as Nginx's access log shows each (facts 10.2, 12.1): on every host, for a pattern may serve the application on several, and with
+# the path parameters that Nginx keeps and Tomcat drops (facts 5.3). Where it is, {;} stands for one. The log has no query and no cookie.
 WAYS = {
     "sign-on": r'"POST <{app}>/{app}/acs" 302 ',
-    "api": r'"POST <{app}>/{app}/(apis/authenticate|pages/basic-authenticator)/?" 200 ',
-    "script": r'"[A-Z]+ <{app}>/{app}/[^" ]+\.jag" 200 ',
+    "api": r'"POST [^/" ]+/{app}{;}/(apis{;}/authenticate|pages{;}/basic-authenticator){;}/?" 200 ',
+    "script": r'"[A-Z]+ [^/" ]+/{app}{;}/[^" ]+\.jag{;}" 200 ',
 }
 WAY_WORDS = {"sign-on": "single sign-on", "api": "the API that signs in", "script": "a script under its own path"}
 SESSION = re.compile(r"JSESSIONID=([\w.+-]+)", re.IGNORECASE)
@@ -76,13 +76,15 @@ class Probes:
                 wrong += [f"{row.title} ({row.id}): {row.status}" for row in rows if row.ok != wanted] or ([] if rows else [f"no check is called {pattern}"])
         return "; ".join(wrong)
 
-    def is_request(self, host: str, path: str, **wanted: Any) -> str:
+    def is_request(self, host: str, path: str | list[str], **wanted: Any) -> str:
         """A request through Nginx is answered so: `status` (a number or several), and regular expressions `location`, `body` and `header` ("name: value").
 
-        `method`, `form` (fields), `sni` and `plain` (over HTTP) say what is asked.
+        `path`: one, or several that are all answered so; `method`, `form` (fields), `sni` and `plain` (over HTTP) say what is asked.
         """
-        answer = self._asked(host, path, **{key: wanted.pop(key) for key in ("method", "form", "sni", "plain") if key in wanted})
-        return _differs(answer, wanted, self._words()) if isinstance(answer, Answer) else answer
+        options = {key: wanted.pop(key) for key in ("method", "form", "sni", "plain") if key in wanted}
+        answers = [self._asked(host, each, **options) for each in ([path] if isinstance(path, str) else path)]
+        seen = [_differs(answer, wanted, self._words()) if isinstance(answer, Answer) else answer for answer in answers]
+        return "; ".join(filter(None, seen))
 
     def is_attempts(self, held: Iterable[str] = (), leak: Iterable[str] = ()) -> str:
         """These attempts of the proof are refused (`held`), or succeed (`leak`). They are made by users of their own."""
@@ -95,8 +97,8 @@ class Probes:
         seen = as_root(self.deployment, node, fill(run, self._words(node)))
         return "" if re.search(fill(prints, self._words(node)), seen, re.MULTILINE) else f"{node} shows: {seen.strip()[:300] or 'nothing'}"
 
-    def is_stands_in(self, app: str, way: str) -> str:
-        """The answer is a session of one of the exercise's accounts in `app`, and the last way into it since the start was `way`."""
+    def is_stands_in(self, app: str, ways: list[str]) -> str:
+        """The answer is a session of one of the exercise's accounts in `app`, and the last way into it since the start was one of `ways`."""
         given = SESSION.search(self.answer)
         key = given[1] if given else self.answer.strip()
         user = self._whose(app, key)
@@ -104,11 +106,14 @@ class Probes:
             return f"no node of the {app.title()} knows this session, or it has nobody signed in"
         if not ACCOUNT.fullmatch(user):
             return f"this session is {user}'s: it has to be your account's"
-        used, passwords, sign_ins = self._ways(app)
-        if used != way:
+        used, unasked = self._ways(app)
+        if used not in ways:
             return f"you are in. The last way in was {WAY_WORDS[used] if used else 'none that the log knows'}, and this exercise is about another"
-        if way == "sign-on" and passwords > sign_ins:
-            return "you are in, but more passwords were typed than sign-ins at the other application need: the point is to get in without being asked"
+        if used == "sign-on" and not unasked:
+            return (
+                "you are in, but the last thing before it was a password, and no sign-in at the other application: the point is to get in without being asked."
+                " To begin anew, sign in at the other application in a new browser, and go on in the same one"
+            )
         return ""
 
     # values
@@ -120,16 +125,6 @@ class Probes:
     def value_pending(self, chapter: str) -> list[str]:
         """The number of changes in the chapter's plan."""
         return [str(len(getattr(self.deployment, chapter).plan().pending))]
-
-    def value_drifted(self, chapter: str) -> list[str]:
-        """The hosts that the chapter's plan would change; `none` when there is nothing to change."""
-        return sorted({pending.host for pending in getattr(self.deployment, chapter).plan().pending}) or ["none"]
-
-    def value_idle(self, host: str) -> list[str]:
-        """The nodes behind a public host that answered none of forty new visitors; `none` when each answered one."""
-        asked = [self._asked(host, f"/{host}/", headers={"X-Runbook-Probe": "1"}) for _ in range(VISITORS)]
-        seen = {answer.header("X-Served-By") for answer in asked if isinstance(answer, Answer)}
-        return sorted(node.name for node in self.deployment.topology.upstream(host) if node.name not in seen) or ["none"]
 
     def value_status(self, host: str, path: str, **options: Any) -> list[str]:
         """The status of a request through Nginx; `closed` when there is no answer."""
@@ -181,17 +176,18 @@ class Probes:
                 return user[0]
         return ""
 
-    def _ways(self, app: str) -> tuple[str, int, int]:
-        """Return what the access logs say since the start: the last way into `app`, how many passwords were typed, how many sign-ins elsewhere there were."""
+    def _ways(self, app: str) -> tuple[str, bool]:
+        """Return what the access logs say since the start: the last way into `app`, and whether a sign-in at another application was the last thing
+        before its last single sign-on, with no password typed in between."""
         start = datetime.fromisoformat(self.since) if self.since else datetime.fromtimestamp(0, UTC)
         logs = [as_root(self.deployment, lb.name, f"cat {ACCESS_LOG}").splitlines() for lb in self.deployment.topology.lbs]
-        lines = [line for log in logs for line in log if _moment(line) >= start]
+        lines = sorted((line for log in logs for line in log if _moment(line) >= start), key=_moment)
         words = self._words()
-        patterns = {way: re.compile(fill(pattern.replace("{app}", app), words)) for way, pattern in WAYS.items()}
-        used = [way for line in sorted(lines, key=_moment) for way, pattern in patterns.items() if pattern.search(line)]
-        passwords = sum(bool(re.search(r'"POST \S+/commonauth"', line)) for line in lines)
-        others = sum(bool(re.search(r'"POST \S+/acs" 302 ', line)) and f"/{app}/acs" not in line for line in lines)
-        return (used[-1] if used else ""), passwords, others
+        patterns = {way: re.compile(fill(pattern.replace("{app}", app).replace("{;}", '(;[^/" ]*)?'), words)) for way, pattern in WAYS.items()}
+        used = [(way, _moment(line)) for line in lines for way, pattern in patterns.items() if pattern.search(line)]
+        entered = max((moment for way, moment in used if way == "sign-on"), default=start)
+        before = [line for line in lines if _moment(line) <= entered and re.search(r'"POST \S+(/commonauth"|/acs" 302 )', line) and f"/{app}/acs" not in line]
+        return (used[-1][0] if used else ""), bool(before) and "/acs" in before[-1]
 
 
 def _moment(line: str) -> datetime:

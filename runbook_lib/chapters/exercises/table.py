@@ -61,7 +61,7 @@ ACTIONS = (
     "stop", "power", "pin", "unpin", "metadata",
 )  # fmt: skip
 PROBES = ("plan", "checks", "request", "attempts", "script", "stands-in")
-VALUES = ("failing", "pending", "drifted", "idle", "status", "leaks", "prints")
+VALUES = ("failing", "pending", "status", "leaks", "prints")
 LASTING = ("permit", "account", "pin")  # actions that no chapter's apply takes back: their row needs `undo`
 HINTS, POINTS = 3, 5  # hints of an exercise; points for one that is passed without a hint
 

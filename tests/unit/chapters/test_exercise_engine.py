@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,13 +21,14 @@ from runbook_lib.chapters.exercises.table import Exercise, exercises
 from runbook_lib.chapters.status_board import store_verification
 from runbook_lib.errors import RunbookError
 from runbook_lib.headless import cli
+from runbook_lib.webclient.response import Answer
 from tests.conftest import ROOT
 from tests.support.aws_endpoint import NUMBERS
 
 pytest_plugins = ["tests.support.aws_endpoint"]
 VERIFIED = ("01_launch_ec2", "02_install_mysql", "04_configure_greg_nodes", "05_configure_nginx")
 # a row whose setup does nothing, so that it can be started where there is no machine
-ROW = Exercise.model_validate({**exercises()["nginx-1"].model_dump(), "setup": (), "check": {"accept": ["publisher-2"]}})
+ROW = Exercise.model_validate({**exercises()["nginx-1"].model_dump(), "setup": ()})
 
 
 @pytest.fixture
@@ -231,26 +233,81 @@ def test_the_command_line_lists_and_refuses(make: Callable[..., Deployment], cap
     assert json.loads(capsys.readouterr().out)["error"]["what"] == "no exercise is started"
 
 
+@pytest.fixture
+def ways(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[str, bool]]:
+    """`ways([...], [...])`: what the logs of the Nginx machines, each a list of "METHOD host/path STATUS" with a second each, say of the Publisher."""
+
+    def seen(*logs: list[str]) -> tuple[str, bool]:
+        line = '10.0.0.1 2026-01-02T03:04:{:02}+00:00 "{}" {} 12 0.010 upstream="10.0.0.4:9443" 0.001 0.009'
+        texts = {
+            f"lb-{number}": "".join(line.format(int(one.split()[0]), *one.split(" ", 1)[1].rsplit(" ", 1)) + "\n" for one in log)
+            for number, log in enumerate(logs)
+        }
+        deployment: Any = SimpleNamespace(topology=SimpleNamespace(lbs=[SimpleNamespace(name=name) for name in texts]))
+        monkeypatch.setattr("runbook_lib.chapters.exercises.probes.as_root", lambda _, name, script: texts[name])
+        monkeypatch.setattr(Probes, "_words", lambda *_: {"publisher": "publisher.test", "store": "store.test"})
+        return Probes(deployment, since="2026-01-02T03:04:10Z")._ways("publisher")
+
+    return seen
+
+
 @pytest.mark.parametrize(
     ("request_", "way"),
     [
-        ("POST publisher.test/publisher/acs", "sign-on"),
-        ("POST publisher.test/publisher/apis/authenticate", "api"),
-        ("POST publisher.test/publisher/pages/basic-authenticator", "api"),
-        ("POST publisher.test/publisher/extensions/app/publisher-apis/apis/authenticate.jag", "script"),
-        ("GET publisher.test/publisher/pages/gc-landing", ""),
-        ("POST store.test/store/acs", ""),
+        ("POST publisher.test/publisher/acs 302", "sign-on"),
+        ("POST publisher.test/publisher/apis/authenticate 200", "api"),
+        ("POST publisher.test/publisher/apis;a/authenticate 200", "api"),
+        ("POST publisher.test/publisher/apis/authenticate;a=b 200", "api"),
+        ("POST store.test/publisher/apis/authenticate 200", "api"),
+        ("POST publisher.test/publisher/pages/basic-authenticator 200", "api"),
+        ("POST store.test/publisher/pages;x/basic-authenticator 200", "api"),
+        ("POST publisher.test/publisher/extensions/app/publisher-apis/apis/authenticate.jag 200", "script"),
+        ("POST store.test/publisher/extensions;a/app/publisher-apis/apis/authenticate.jag;b 200", "script"),
+        ("POST publisher.test/publisher/apis/authenticate 401", ""),
+        ("POST store.test/store/apis/authenticate 200", ""),
+        ("GET publisher.test/publisher/pages/gc-landing 200", ""),
+        ("POST store.test/store/acs 302", ""),
     ],
 )
-def test_the_access_log_tells_which_way_was_used(request_: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    status = 302 if request_.endswith("acs") else 200
-    line = f'10.0.0.1 2026-01-02T03:04:05+00:00 "{request_}" {status} 12 0.010 upstream="10.0.0.4:9443" 0.001 0.009'
-    old = line.replace("2026", "2025").replace(request_, "POST publisher.test/publisher/extensions/x.jag")
-    deployment: Any = type("Deployed", (), {"topology": type("Topology", (), {"lbs": [type("Node", (), {"name": "lb-1"})()]})()})()
-    monkeypatch.setattr("runbook_lib.chapters.exercises.probes.as_root", lambda *_: f"{old}\n{line}\n")
-    monkeypatch.setattr(Probes, "_words", lambda *_: {"publisher": "publisher.test", "store": "store.test"})
-    assert Probes(deployment, since="2026-01-01T00:00:00Z")._ways("publisher")[0] == way
+def test_the_access_log_tells_which_way_was_used(request_: str, way: str, ways: Callable[..., tuple[str, bool]]) -> None:
+    assert ways([f"09 {request_.split()[0]} publisher.test/publisher/extensions/x.jag 200", f"20 {request_}"])[0] == way
     assert _moment("no line of a log").year == 1970 and set(WAYS) == {"sign-on", "api", "script"}
+
+
+PASSWORD, STORE, PUBLISHER = "POST store.test/commonauth 302", "POST store.test/store/acs 302", "POST publisher.test/publisher/acs 302"
+SIGN_ONS: dict[str, tuple[list[str], list[str], bool]] = {
+    "the store, then unasked": ([f"20 {PASSWORD}", f"20 {STORE}"], [f"20 {PUBLISHER}"], True),
+    "a wrong password first": ([f"20 {PASSWORD}", f"21 {PASSWORD}", f"22 {STORE}"], [f"23 {PUBLISHER}"], True),
+    "asked again": ([f"20 {PASSWORD}", f"21 {STORE}", f"22 {PASSWORD}"], [f"22 {PUBLISHER}"], False),
+    "asked again, then begun anew": (
+        [f"20 {PASSWORD}", f"21 {STORE}", f"22 {PASSWORD}", f"30 {PASSWORD}", f"31 {STORE}"],
+        [f"23 {PUBLISHER}", f"32 {PUBLISHER}"],
+        True,
+    ),
+    "a password elsewhere afterwards": ([f"20 {PASSWORD}", f"21 {STORE}", f"30 {PASSWORD}"], [f"22 {PUBLISHER}"], True),
+    "the publisher first": ([f"20 {PASSWORD}", f"22 {STORE}"], [f"21 {PUBLISHER}"], False),
+    "no sign-in at the store since the start": ([f"08 {PASSWORD}", f"09 {STORE}"], [f"21 {PUBLISHER}"], False),
+}
+
+
+@pytest.mark.parametrize("case", SIGN_ONS)
+def test_single_sign_on_counts_where_the_last_thing_before_it_was_the_sign_in_at_the_store(case: str, ways: Callable[..., tuple[str, bool]]) -> None:
+    store, publisher, unasked = SIGN_ONS[case]
+    assert ways(store, publisher) == ways(publisher, store) == ("sign-on", unasked)
+
+
+def test_who_was_asked_for_a_password_again_is_told_how_to_begin_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Probes, "_whose", lambda *_: "proof-learner-0a1b2c")
+    monkeypatch.setattr(Probes, "_ways", lambda *_: ("sign-on", False))
+    assert "To begin anew, sign in at the other application in a new browser" in Probes(None, answer="JSESSIONID=1").is_stands_in("publisher", ["sign-on"])
+
+
+def test_a_request_that_is_to_be_answered_so_may_have_several_paths_and_each_that_is_not_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    statuses = {"/a": 404, "/b": 200, "/c": 403}
+    monkeypatch.setattr(Probes, "_asked", lambda _, host, path, **options: Answer(statuses[path], f"https://{host}{path}", [], "", [], 0.0))
+    monkeypatch.setattr(Probes, "_words", lambda *_: {})
+    assert Probes(None).is_request("store", ["/a", "/b", "/c"], status=[403, 404]) == "https://store/b answers 200"
+    assert Probes(None).is_request("store", "/a", status=404) == ""
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +66,12 @@ def test_every_kind_is_there_and_the_quick_tests_do_one_of_each_kind_and_part() 
 
 
 def test_the_three_attacks_are_three_different_ways() -> None:
-    ways = Counter(step["stands-in"]["way"] for row in ROWS if row.kind == "attack" for step in row.check.all if "stands-in" in step)
-    assert ways == {"sign-on": 1, "api": 1, "script": 1}
+    ways = {row.id: step["stands-in"]["ways"] for row in ROWS if row.kind == "attack" for step in row.check.all if "stands-in" in step}
+    assert ways == {"sso-1": ["sign-on"], "sso-2": ["api"], "sso-3": ["api", "script"]}
+
+
+def test_what_was_found_is_the_right_answer_also_after_it_was_repaired() -> None:
+    assert [row.id for row in ROWS if row.kind == "find" and row.check.observe] == []
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.id)
@@ -189,3 +192,13 @@ def test_a_notebook_is_as_the_table_makes_it(part: str) -> None:
 
 def test_there_is_no_notebook_without_a_part() -> None:
     assert {path.stem for path in (ROOT / notebooks.FOLDER).glob("*.ipynb")} == {row.part for row in ROWS}
+
+
+def test_the_plan_of_two_days_and_its_reserve_are_the_whole_course() -> None:
+    ninety, half, two = (
+        next(part for part in (ROOT / "docs/teaching.md").read_text().split("\n## ") if part.startswith(title))
+        for title in ("90 min", "Half a day", "Two days")
+    )
+    planned, reserve = (set(re.findall(r"`([a-z]+-\d+)`", text)) for text in (ninety + half.split("Break")[0] + two).split("**In reserve**"))
+    assert planned | reserve == set(exercises()) and not planned & reserve
+    assert f"{len(planned)} of the {len(exercises())} exercises" in " ".join(two.split())
