@@ -331,6 +331,27 @@ def test_the_instructor_has_no_server_of_his_own_and_starts_none_for_others(room
     assert status_of(sign_in(INSTRUCTOR), f"{room.url}/hub/spawn") == 403
 
 
+def test_the_instructor_stops_and_starts_servers_and_does_not_get_into_one(room: Classroom, sign_in: SignIn) -> None:
+    instructor = sign_in(INSTRUCTOR)
+    assert status_of(instructor, f"{room.url}/user/{ADA}/lab") == 403
+    page = instructor.context.new_page()
+    page.goto(f"{room.url}/hub/admin")
+    servers = page.locator("tr", has_text=GRACE)
+    servers.get_by_role("button", name="Stop Server").click()
+    servers.get_by_role("button", name="Start Server").click()
+    servers.get_by_role("button", name="Stop Server").wait_for()
+    page.close()
+    assert sign_in(GRACE).goto(f"{room.url}/user/{GRACE}/lab").status == 200
+
+
+def test_the_instructor_makes_no_token_in_a_learners_name(room: Classroom, sign_in: SignIn) -> None:
+    page = sign_in(INSTRUCTOR).context.new_page()
+    page.goto(f"{room.url}/hub/home")
+    asked = "name => fetch(`/hub/api/users/${name}/tokens?_xsrf=${window.jhdata.xsrf_token}`, {method: 'POST'}).then(answer => answer.status)"
+    assert (page.evaluate(asked, ADA), page.evaluate(asked, INSTRUCTOR)) == (403, 201)
+    page.close()
+
+
 # --- limits
 
 

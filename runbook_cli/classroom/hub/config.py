@@ -39,8 +39,16 @@ c.JupyterHub.template_paths = [str(Path(__file__).parent / "templates")]
 c.JupyterHub.template_vars = {"announcement_login": "A classroom of the WSO2 cluster runbook. Your instructor has your name and your password."}
 
 c.JupyterHub.authenticator_class = ClassroomAuthenticator
-c.Authenticator.allowed_users = {learner.name for learner in room.learners}
-c.Authenticator.admin_users = {INSTRUCTOR}
+c.Authenticator.allowed_users = {INSTRUCTOR, *(learner.name for learner in room.learners)}
+# Not JupyterHub's administrator, whose role cannot be changed: it opens every server and makes tokens in everybody's name.
+c.JupyterHub.load_roles = [
+    {
+        "name": INSTRUCTOR,
+        "description": "Sees the learners, and stops and starts their servers",
+        "scopes": ["admin-ui", "list:users", "read:users", "servers", "access:services"],
+        "users": [INSTRUCTOR],
+    }
+]
 
 c.JupyterHub.spawner_class = LearnerSpawner
 c.Spawner.cmd = [str(ENVIRONMENT / "bin" / "jupyterhub-singleuser")]

@@ -1,4 +1,4 @@
-"""The instructor's page, a service of the hub: every learner's chapters, exercises, machines and last error. Only its administrator gets it."""
+"""The instructor's page, a service of the hub: every learner's chapters, exercises, machines and last error. Only he gets it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tornado.web import Application, HTTPError, RequestHandler, authenticated
 
 from runbook_cli.classroom.page import progress
 from runbook_cli.classroom.page.progress import LearnerProgress
-from runbook_cli.classroom.room import ROOM, Learner, Room
+from runbook_cli.classroom.room import INSTRUCTOR, ROOM, Learner, Room
 
 PATIENCE = 5.0  # seconds after which a learner's row shows what was known before
 MARKS = {progress.DONE: "✔", progress.LEAKS: "✔", progress.FAILED: "✘", progress.APPLIED: "△", progress.CHANGED: "△", progress.OPEN: "○"}
@@ -50,7 +50,7 @@ class InstructorPage(HubOAuthenticated, RequestHandler):  # type: ignore[misc]
 
     @authenticated
     async def get(self) -> None:
-        if not self.get_current_user().get("admin"):
+        if self.get_current_user()["name"] != INSTRUCTOR:
             raise HTTPError(403)
         self.set_header("Cache-Control", "no-store")
         self.set_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'")
