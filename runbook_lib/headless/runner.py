@@ -61,11 +61,12 @@ def run(
     parameters: Mapping[str, Any] | None = None,
     began: Callable[[str], None] = lambda chapter: None,
     made: Made = _nobody,
+    since: str = "",
 ) -> int:
     """Execute the pattern's chapters and return 0 when all are verified and as the parameters expect, else 1 (the reason was printed).
 
     `params`: a params file, or the parameters read from it with the same `overrides`; the chapters' kernels read both again.
-    `first`, `last`: chapter numbers. `resume` leaves out the chapters that are recorded as verified and whose plan is empty now;
+    `first`, `last`: chapter numbers. `resume` leaves out the chapters that are recorded as verified, since `since` (UTC) where given, and whose plan is empty now;
     chapters that only verify are always run. `agreed`: the proof may create its test users where it would ask.
     `parameters`: parameters that single chapters have, such as `war`. `began` is called with the name of each chapter that begins.
 
@@ -84,7 +85,7 @@ def run(
             journal = begin(deployment, "run", made)
             try:
                 with _environment(RUNBOOK_RUN=str(journal.folder.resolve())):
-                    _chapters(deployment, overrides or {}, chosen, resume, given, say, began)
+                    _chapters(deployment, overrides or {}, chosen, resume, since, given, say, began)
             except BaseException:  # the reader closed the pipe (`| head`), or an interrupt between two chapters
                 report.finish(journal)
                 raise
@@ -108,6 +109,7 @@ def _chapters(
     overrides: Mapping[str, Any],
     chosen: tuple[Chapter, ...],
     resume: bool,
+    since: str,
     given: Mapping[str, Mapping[str, Any]],
     say: Say,
     began: Callable[[str], None],
@@ -116,7 +118,7 @@ def _chapters(
     from runbook_lib.headless.kernels import kernels
 
     idle = tuple(itertools.takewhile(lambda chapter: not given.get(chapter.name), chosen))
-    skipped = _still_holding(deployment, idle, say) if resume else set()
+    skipped = _still_holding(deployment, idle, since, say) if resume else set()
     chosen = tuple(chapter for chapter in chosen if chapter.name not in skipped)
     with kernels([("runbook_lib.chapters.deployment", chapter.module) for chapter in chosen]) as warm:
         for chapter in chosen:
@@ -202,7 +204,7 @@ def words_of(problem: PapermillExecutionError) -> str:
     return str(problem.evalue) if problem.ename in errors.by_name() else f"{problem.ename}: {problem.evalue}"
 
 
-def _still_holding(deployment: Deployment, chosen: tuple[Chapter, ...], say: Say) -> set[str]:
+def _still_holding(deployment: Deployment, chosen: tuple[Chapter, ...], since: str, say: Say) -> set[str]:
     """Return the names of the first chapters that are verified and whose plan is empty now; they are left out.
 
     Whether a chapter is verified is read from its record in Parameter Store, whoever made it on whichever machine. The first chapter that
@@ -212,18 +214,18 @@ def _still_holding(deployment: Deployment, chosen: tuple[Chapter, ...], say: Say
     held: set[str] = set()
     for chapter in chosen:
         began, record = time.monotonic(), records.get(chapter.name)
-        if reason := _why_run(deployment, chapter, record):
+        if reason := _why_run(deployment, chapter, record, since):
             say(f"{chapter.name}  is run: {reason}")
             break
         held.add(chapter.name)
-        since = f"verified {record.utc} by {record.by}, nothing to change" if record else ""
-        deployment.journal.write(chapter.name, "chapter", seconds=time.monotonic() - began, skipped=since)
-        say(f"{chapter.name}  ✔ left out: {since}")
+        why = f"verified {record.utc} by {record.by}, nothing to change" if record else ""
+        deployment.journal.write(chapter.name, "chapter", seconds=time.monotonic() - began, skipped=why)
+        say(f"{chapter.name}  ✔ left out: {why}")
     deployment.close()  # the kernels open their own connections
     return held
 
 
-def _why_run(deployment: Deployment, chapter: Chapter, record: status_board.Record | None) -> str:
+def _why_run(deployment: Deployment, chapter: Chapter, record: status_board.Record | None, since: str) -> str:
     """Return why a chapter cannot be left out of a run that is resumed; "" when it can."""
     if not chapter.converges:
         return "it changes nothing and verifies, which is always done"
@@ -233,6 +235,8 @@ def _why_run(deployment: Deployment, chapter: Chapter, record: status_board.Reco
         return f"it was changed {record.utc} by {record.by}, and not verified since"
     if not record.ok:
         return f"its last attempt failed, {record.utc}, by {record.by}"
+    if record.utc < since:
+        return f"it was verified {record.utc} by {record.by}, before this batch began"
     plan = getattr(deployment, chapter.attribute).plan()
     return f"it was verified {record.utc} by {record.by}, but there is something to change now" if plan else ""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from runbook_lib.aws.client import Aws
 from runbook_lib.errors import RunbookError
+from runbook_lib.evidence import journal
 from runbook_lib.files import ROOT
 from runbook_lib.headless.batch import engine as engines
 from runbook_lib.headless.batch.evidence import BACK, announce, unpack
@@ -64,8 +65,11 @@ def jobs_of(
     parameters: Mapping[str, Any] | None = None,
     evidence: str = "",
 ) -> list[Job]:
-    """Return the job of every row. Raises RunbookError for a chapter that a row's pattern does not have."""
-    options = sweep.options
+    """Return the job of every row. Raises RunbookError for a chapter that a row's pattern does not have.
+
+    Another try of a job goes on from where the one before stopped: with what is verified from now on, and not with proofs of any age, as `resume` does.
+    """
+    options, since = sweep.options, "" if resume else f"{journal.now()[:19]}Z"
     for row in sweep.rows:
         chapters_of(str(row.values["pattern"]), first, last)
     return [
@@ -76,6 +80,7 @@ def jobs_of(
             first,
             last,
             resume,
+            since,
             agreed or options.agreed,
             options.timeout and options.timeout * MINUTE,
             options.chapter_timeout and options.chapter_timeout * MINUTE,

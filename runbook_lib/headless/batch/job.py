@@ -41,6 +41,7 @@ Tell = Callable[[str, str], None]  # of a row's name and the chapter that begins
 class Job:
     """What is to be done with one deployment. `params`: its parameters as YAML; times in seconds; `version`: of the package that made the job.
 
+    `since` (UTC, to the second): a run with `resume` leaves out only what was verified from then on; "": whatever holds.
     `evidence`: where the run's folder goes besides the worker's own: "" nowhere, "back" with the outcome, or an address in S3.
     """
 
@@ -50,6 +51,7 @@ class Job:
     first: str | None = None
     last: str | None = None
     resume: bool = False
+    since: str = ""
     agreed: bool = False
     timeout: float | None = None
     chapter_timeout: float | None = None
@@ -236,7 +238,7 @@ def _done(job: Job, file: Path, tell: Callable[[str], None]) -> JobResult:
     if job.verb == "plan":
         return _planned(job, runner.plans(spec), tell)
     if job.verb == "run":
-        runner.run(spec, None, job.first, job.last, job.resume, job.agreed, parameters=job.parameters, began=tell, made=begun)
+        runner.run(spec, None, job.first, job.last, job.resume, job.agreed, parameters=job.parameters, began=tell, made=begun, since=job.since)
     elif job.verb == "verify":
         runner.verify(spec, None, job.agreed, made=made.append)
     else:

@@ -84,17 +84,17 @@ def test_only_an_error_that_may_pass_is_tried_again_and_only_so_often(transient:
     assert batch.begun.count("b") == 1
 
 
-def test_another_try_goes_on_with_what_holds() -> None:
-    seen: list[bool] = []
+def test_another_try_goes_on_with_what_was_verified_since_the_batch_began() -> None:
+    seen: list[tuple[bool, str]] = []
 
     def work(job: Job) -> JobResult:
-        seen.append(job.resume)
+        seen.append((job.resume, job.since))
         return JobResult(job.name, VERIFIED if len(seen) > 1 else FAILED, transient=True)
 
-    schedule = Schedule([Job("a", "")], {}, Limits(1, retries=1, first_backoff=0.01), lambda outcome: outcome, lambda job: None)
+    schedule = Schedule([Job("a", "", since="2026-01-01T00:00:00Z")], {}, Limits(1, retries=1, first_backoff=0.01), lambda outcome: outcome, lambda job: None)
     with ThreadPoolExecutor(1) as executor:
         schedule.run(executor, work, threading.Event())
-    assert seen == [False, True]
+    assert seen == [(False, "2026-01-01T00:00:00Z"), (True, "2026-01-01T00:00:00Z")]
 
 
 def test_a_lock_that_somebody_holds_is_waited_for_without_retries() -> None:

@@ -408,6 +408,22 @@ def test_resume_needs_no_run_on_this_machine_and_says_why_it_leaves_out_or_does_
     assert "01_launch_ec2  ✔ left out: verified 2026-01-01T00:00:00Z by a colleague@elsewhere, nothing to change" in said and why in said
 
 
+@pytest.mark.parametrize(
+    ("since", "left"),
+    [("2026-01-01T00:00:01Z", ["01_launch_ec2", "02_install_mysql"]), ("2026-01-01T00:00:00Z", []), ("", [])],
+    ids=["verified before the batch began", "verified in it", "a user goes on"],
+)
+def test_another_try_of_a_batch_leaves_out_only_what_was_verified_in_it(notebooks: Path, monkeypatch: pytest.MonkeyPatch, since: str, left: list[str]) -> None:
+    for name in ("01_launch_ec2", "02_install_mysql"):
+        write(notebooks, name, "1")
+    monkeypatch.setattr("runbook_lib.chapters.deployment.open_deployment", lambda spec, *_: Standing(spec, {"launch": False, "mysql": False}))
+    said: list[str] = []
+    _, folder = run(said, resume=True, since=since)
+    assert sorted(path.stem for path in folder.glob("*.ipynb")) == left
+    why = "01_launch_ec2  is run: it was verified 2026-01-01T00:00:00Z by a colleague@elsewhere, before this batch began"
+    assert (why in said) == bool(left)
+
+
 def test_a_part_of_the_chapters_is_never_called_all_verified(notebooks: Path) -> None:
     write(notebooks, "01_launch_ec2", "1")
     write(notebooks, "02_install_mysql", "1")
