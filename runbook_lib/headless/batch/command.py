@@ -25,7 +25,7 @@ from runbook_lib.headless.batch.on_dask import Keys, dask
 from runbook_lib.headless.batch.page import write_page
 from runbook_lib.headless.batch.record import BatchRecord, done_before, earlier
 from runbook_lib.headless.batch.scheduler import Limits, Schedule
-from runbook_lib.headless.batch.sweep import MINUTE, Row, Sweep, SweepFile, keep_networks
+from runbook_lib.headless.batch.sweep import MINUTE, Row, Sweep, SweepFile, former_words, keep_networks
 from runbook_lib.headless.batch.workers import Workers
 from runbook_lib.headless.runner import Made
 from runbook_lib.headless.schedule import Repeated, interval
@@ -102,7 +102,7 @@ def dry_run(sweep: Sweep) -> Table:
         rows.append((row.name, row.params, row.sets, row.spec.cloud.network, str(len(topology.nodes)), f"{month.total:,.2f}", ", ".join(row.after)))
     least = "at least " if unknown else ""
     caption = f"{counted(len(rows), 'deployment')}, {counted(machines, 'machine')}, {least}US$ {cost:,.2f} per month; to do: {sweep.options.do}"
-    return Table(LISTED, rows, caption)
+    return Table(LISTED, rows, "\n".join(filter(None, [caption, former_words(sweep)])))
 
 
 def repeated(sweep: Sweep, given: argparse.Namespace) -> Repeated:
@@ -165,6 +165,8 @@ def run(
     jobs = jobs_of(sweep, *chapters(sweep), resume, agreed, evidence=evidence or (BACK if scheduler else ""))
     before = done_before(sweep, sweep.options.do) if resume else {}
     keep_networks(sweep)
+    if former := former_words(sweep):
+        say(Essential(former))
     return _done(sweep, jobs, before, say, slots, scheduler, _keys(sweep, scheduler), table)
 
 

@@ -26,6 +26,7 @@ from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import runs
 from runbook_lib.files import ROOT, write_whole
 from runbook_lib.headless.batch import evidence
+from runbook_lib.headless.batch.sweep import params_place
 
 PRELOADED = ["runbook_lib.headless.preloaded"]
 OURS = "batch "  # begins the names of the processes
@@ -185,7 +186,7 @@ def params_file(job: Job) -> Path:
 
     One that is there stays: a run that is under way may read it at each chapter. Who holds the deployment's lock replaces it.
     """
-    file = ROOT / "work" / "batch" / f"{job.name}.yaml"
+    file = params_place(job.name)
     file.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError), open(file, "x", encoding="utf-8") as new:
         new.write(HEAD + job.params)

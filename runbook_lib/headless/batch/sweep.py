@@ -10,6 +10,7 @@ import hashlib
 import ipaddress
 import itertools
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,10 +24,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from runbook_lib.errors import ParamsError
-from runbook_lib.files import write_whole
+from runbook_lib.evidence import runs
+from runbook_lib.files import ROOT, write_whole
 from runbook_lib.spec import params_yaml
 from runbook_lib.spec.loader import find_params, load_spec, override
 from runbook_lib.spec.model import Spec
+from runbook_lib.tables import counted
 from runbook_lib.topology.workers import MOST, WORKERS
 
 MOST_ROWS = 5_000
@@ -96,13 +99,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is to be done with which deployments. `source`: the sweep file, None for plain params files; `networks`: those that it gave to rows."""
+    """What is to be done with which deployments. `source`: the sweep file, None for plain params files; `networks`: those that it gave to rows.
+
+    `former`: names that have a network of an earlier form of this sweep, and no row now.
+    """
 
     name: str
     rows: tuple[Row, ...]
     options: SweepFile
     source: Path | None = None
     networks: Mapping[str, str] = field(default_factory=dict)
+    former: tuple[str, ...] = ()
 
     @property
     def workers(self) -> str:
@@ -136,12 +143,14 @@ def load_sweep(path: str | Path) -> Sweep:
     names = list(_names(options, cells))
     _refuse_twice(names, file)
     placed = [name for name, row in zip(names, cells, strict=True) if _own(row) and not _in_vpc(options, bases[row["params"]], row)]
-    networks = _allocated(options, placed, file, _networks(file))
+    kept = _networks(file)
+    networks = _allocated(options, placed, file, kept)
     rows = [_row(options, bases[row["params"]], name, row, networks, file) for name, row in zip(names, cells, strict=True)]
     _refuse_twice([row.name for row in rows], file)  # two params files may be of one deployment
     _refuse_overlaps(rows, file)
     _refuse_circles(rows, options, file)
-    return Sweep(options.sweep, tuple(rows), options, file, networks)
+    former = tuple(sorted(kept.keys() - {row.name for row in rows}))
+    return Sweep(options.sweep, tuple(rows), options, file, networks, former)
 
 
 def keep_networks(sweep: Sweep) -> None:
@@ -163,6 +172,32 @@ def _networks(sweep: Path) -> dict[str, str]:
     if not isinstance(found, dict):
         raise ParamsError("the networks of the sweep cannot be read", str(file), "it has a line NAME: NETWORK per deployment; take it from version control")
     return {str(name): str(network) for name, network in found.items()}
+
+
+def former_words(sweep: Sweep) -> str:
+    """Return a sentence about the deployments that this sweep had and has no more, which may still cost, with the command that removes one; "" without any.
+
+    A name is that of its values, so another value renames rows. Those whose newest run on this machine is a teardown that ended well are left out.
+    """
+    standing = [name for name in sweep.former if not _torn_down(name)]
+    if not standing or sweep.source is None:
+        return ""
+    file = params_place(standing[0])
+    of = os.path.relpath(file) if file.is_file() else f"{os.path.relpath(_beside(sweep.source, sweep.options.params[0]))} --set deployment={standing[0]}"
+    return (
+        f"{counted(len(standing), 'deployment')} that this sweep had may still stand: {', '.join(standing)}; "
+        f"./runbook destroy {of} --yes removes the first. One that is gone: take its line out of {_networks_file(sweep.source).name}"
+    )
+
+
+def params_place(name: str) -> Path:
+    """Return where the parameters of a deployment lie once a batch of this machine did it."""
+    return ROOT / "work" / "batch" / f"{name}.yaml"
+
+
+def _torn_down(name: str) -> bool:
+    folder = runs.latest(name)
+    return folder is not None and any(entry["verb"] == "destroy" and entry.get("ok") for entry in runs.read(folder))
 
 
 def _beside(sweep: Path, name: str) -> Path:

@@ -178,5 +178,7 @@ def test_nothing_is_destroyed_without_a_word(here: Workspace) -> None:
     status, said = here.run("batch", "sweep.yaml")
     assert status == 1 and "2 deployments would be destroyed: not confirmed" in said and "--yes" in said
     assert not (here.folder / "runs").exists()
+    here.write("sweep.networks.yaml", {"s-former": "10.9.0.0/24"})
     status, said = here.run("batch", "sweep.yaml", "--yes")
     assert status == 0, said
+    assert "1 deployment that this sweep had may still stand: s-former; ./runbook destroy params/one.yaml --set deployment=s-former --yes" in said

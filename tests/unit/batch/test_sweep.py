@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,12 @@ import pytest
 import yaml
 
 from runbook_lib.errors import RunbookError
+from runbook_lib.evidence.journal import now, point_latest
+from runbook_lib.headless.arguments import parser
 from runbook_lib.headless.batch.command import dry_run, jobs_of
-from runbook_lib.headless.batch.sweep import Sweep, keep_networks, load_sweep
+from runbook_lib.headless.batch.sweep import Sweep, former_words, keep_networks, load_sweep
+from runbook_lib.headless.invocation import overrides
+from runbook_lib.spec.loader import load_spec
 
 ERRORS = yaml.safe_load(Path(__file__).with_name("sweep_errors.yaml").read_text())
 TWO = {"matrix": {"nginx.tls": ["intermediate", "modern"], "clustering": [True, False]}, "networks": "10.9.0.0/16"}
@@ -97,10 +103,39 @@ def test_a_row_that_is_added_moves_no_other_and_a_former_network_is_not_given_ag
     assert {name: network for name, network in networks(again).items() if name != "wide-first"} == networks(before)
 
 
+def test_deployments_that_a_sweep_had_are_named_with_the_command_that_removes_one_until_they_are_gone(
+    write: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RUNBOOK_RUNS", str(tmp_path / "runs"))
+    one = {"networks": "10.9.0.0/16", "matrix": {"clustering": [True, False], "drill": [True]}}
+    keep_networks(before := load_sweep(write(**one)))
+    assert "may still stand" not in str(dry_run(before))
+    renamed = load_sweep(write(**{**one, "matrix": {"clustering": [True, False], "drill": [True, False]}}))
+    assert "2 deployments that this sweep had may still stand: wide-clustering, wide-no-clustering;" in str(dry_run(renamed))
+    [command] = re.findall(r"\./runbook (destroy .* --yes)", former_words(renamed))
+    given = parser().parse_args(shlex.split(command))
+    assert load_spec(given.params, overrides(given)).deployment == "wide-clustering"
+    for name in ("wide-clustering", "wide-no-clustering"):
+        folder = tmp_path / "runs" / name / "20260101T000000Z"
+        folder.mkdir(parents=True)
+        (folder / "journal.jsonl").write_text('{"verb": "destroy", "chapter": "99_tear_down", "ok": true}\n')
+        assert name in former_words(renamed)
+        point_latest(folder)
+        assert f"{name}," not in former_words(renamed)
+    assert former_words(renamed) == ""
+
+
 def test_a_name_that_would_be_too_long_is_cut_and_stays_apart_from_others(write: Written) -> None:
     long = {"product.pack": [f"s3://packs/a-very-long-name-of-a-pack-for-governance-registry-{n}.zip" for n in (1, 2)]}
     names = [row.name for row in load_sweep(write(matrix=long, networks="10.9.0.0/16")).rows]
     assert all(len(name) <= 40 for name in names) and len(set(names)) == 2
+
+
+def test_proofs_of_any_age_count_only_where_a_user_goes_on(write: Written) -> None:
+    sweep = load_sweep(write(**TWO))
+    before = f"{now()[:19]}Z"
+    assert all(before <= job.since <= f"{now()[:19]}Z" and not job.resume for job in jobs_of(sweep))
+    assert all(job.since == "" and job.resume for job in jobs_of(sweep, resume=True))
 
 
 def test_keys_that_all_rows_have_in_common_are_set_once(write: Written) -> None:
