@@ -39,7 +39,7 @@ class Schedule:
         self.after, self.limits, self.heard, self.begun = after, limits, heard, begun
         self.ended: dict[str, JobResult] = {}
         self._running: dict[Future[JobResult], Job] = {}
-        self._tries: dict[str, int] = {}
+        self._tried: dict[str, JobResult] = {}  # how the last try of a job ended that waits for another
         self._not_before: dict[str, float] = {}
         self._locked_since: dict[str, float] = {}
 
@@ -60,7 +60,9 @@ class Schedule:
         for name in list(self.waiting):
             failed = next((each for each in self.after.get(name, ()) if each in self.ended and not self.ended[each].ok), None)
             if reason or failed:
-                self._end(JobResult(name, SKIPPED, reason or f"it waits for {failed}, which is not verified"))
+                why = reason or f"it waits for {failed}, which is not verified"
+                tried = self._tried.get(name)
+                self._end(replace(tried, words=f"{tried.words} (no other try: {why})") if tried else JobResult(name, SKIPPED, why))
                 del self.waiting[name]
 
     def _begin(self, executor: Executor, work: Work) -> None:
@@ -70,7 +72,6 @@ class Schedule:
                 return
             if self._not_before.get(name, 0.0) <= now and all(each in self.ended for each in self.after.get(name, ())):
                 job = self.waiting.pop(name)
-                self._tries[name] = self._tries.get(name, 0) + 1
                 self.begun(job)
                 self._running[_submitted(executor, work, job)] = job
 
@@ -83,10 +84,12 @@ class Schedule:
         done, _ = wait(self._running, timeout=TICK, return_when=FIRST_COMPLETED)
         for future in done:
             job = self._running.pop(future)
-            outcome = replace(_of(future, job), attempts=self._tries[job.name])
+            before = self._tried.get(job.name)
+            outcome = replace(_of(future, job), attempts=before.attempts + 1 if before else 1)
             if not stop.is_set() and self._worth_another(outcome):
                 pause = min(self.limits.first_backoff * 2 ** (outcome.attempts - 1), LONGEST_BACKOFF)
                 self._not_before[job.name] = time.monotonic() + pause
+                self._tried[job.name] = outcome
                 self.waiting[job.name] = replace(job, resume=job.verb == "run")
             else:
                 self._end(outcome)

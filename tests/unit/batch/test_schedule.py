@@ -141,3 +141,20 @@ def test_once_stopped_nothing_is_begun_and_what_is_under_way_is_waited_for() -> 
     batch = Batch(work, at_once=1, retries=3)
     ended = batch.run("a b")
     assert (ended["a"].state, ended["b"].state, batch.begun) == (STOPPED, SKIPPED, ["a"])
+
+
+@pytest.mark.parametrize(("errors", "why"), [(None, "the batch was stopped"), (1, "max_errors: 1 failed before")])
+def test_a_task_that_failed_and_waits_for_another_try_when_the_batch_ends_is_told_as_it_failed(errors: int | None, why: str) -> None:
+    def work(name: str, tries: int) -> JobResult:
+        if name == "b":
+            if errors is None:
+                batch.stop.set()
+            return JobResult(name, FAILED, "a failed check")
+        return JobResult(name, FAILED, "db-1 does not answer", report="runs/a/1/report.html", error=PASSING, transient=True)
+
+    batch = Batch(work, at_once=1, retries=3, first_backoff=60.0, errors=errors)
+    ended = batch.run("a b c")
+    assert batch.begun == ["a", "b"]
+    told = (ended["a"].state, ended["a"].words, ended["a"].attempts, ended["a"].error, ended["a"].report)
+    assert told == (FAILED, f"db-1 does not answer (no other try: {why})", 1, PASSING, "runs/a/1/report.html")
+    assert (ended["c"].state, ended["c"].words) == (SKIPPED, why)
