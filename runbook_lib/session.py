@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from runbook_lib.aws import packs, rotation
 from runbook_lib.aws.host_keys import pin_name
-from runbook_lib.aws.lock import Lock
+from runbook_lib.aws.lock import Lock, owner_here
 from runbook_lib.aws.packs import Pack
 from runbook_lib.aws.parameter_store import Vault
 from runbook_lib.aws.s3.staging import stage
@@ -105,8 +105,8 @@ class Session:
 
     @property
     def owner(self) -> str:
-        """The owner named in the lock: $RUNBOOK_OWNER, otherwise user, machine and process."""
-        return os.environ.get("RUNBOOK_OWNER") or f"{self.person} (process {os.getpid()})"
+        """The owner named in the lock: $RUNBOOK_OWNER, which is the run of this kernel, otherwise this process."""
+        return os.environ.get("RUNBOOK_OWNER") or owner_here()
 
     @property
     def person(self) -> str:

@@ -2,13 +2,14 @@
 
 Of two that create a parameter without Overwrite, SSM lets one succeed. An expired lock (its holder was killed) is taken
 over by whoever creates its take-over mark first, so of two that find it expired only one gets it. A lock whose holder
-was a process on this machine that no longer exists counts as expired at once. A holder whose lock was taken over, as while
+was a process of this machine, or container, that no longer exists counts as expired at once. A holder whose lock was taken over, as while
 its machine was suspended, learns it within a minute and stops.
 """
 
 from __future__ import annotations
 
 import datetime
+import getpass
 import json
 import os
 import secrets
@@ -29,6 +30,8 @@ NAME = "lock"
 MINUTES = 10.0
 RENEWALS = 10  # within that time
 PAUSE = 0.5  # seconds between two attempts while waiting
+PROCESS = secrets.token_hex(8)  # tells this process apart from one of the same number in another container
+MARK = " #"  # between an owner as people read it and that
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,28 @@ class Held:
     started: str
 
     @property
+    def words(self) -> str:
+        """The owner as people read it."""
+        return self.owner.partition(MARK)[0]
+
+    @property
     def expired(self) -> bool:
         return _moment(self.until) <= _now() or self._process_is_gone()
 
     def _process_is_gone(self) -> bool:
-        """Return whether the holder was a process of this machine that has ended. A later process with the same pid has another start time."""
-        return self.machine == _machine() and _started(self.pid) != self.started
+        """Return whether the holder was a process of this machine that has ended. A later process with the same pid has another start time.
+
+        A process of somebody else whose start time may not be read (hidepid) lives.
+        """
+        if self.machine != _machine():
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass
+        return _started(self.pid) not in ("", self.started)
 
 
 class Lock:
@@ -68,7 +87,7 @@ class Lock:
     def __enter__(self) -> Lock:
         if other := wait_until(self._acquire, self.wait, pause=PAUSE, enough=lambda other: other is None):
             raise LockHeld(
-                f"{other.owner} has been working on {self.vault.deployment} since {other.since}",
+                f"{other.words} has been working on {self.vault.deployment} since {other.since}",
                 f"{self.vault.prefix}{NAME} in SSM Parameter Store",
                 f"wait until it is done; if it is no more, its lock ends by itself at {other.until}",
             )
@@ -94,7 +113,7 @@ class Lock:
         """Extend the lock, which a nested block only looks at; return False when somebody else has it now. One that a tear-down removed stays away."""
         current = holder(self.vault)
         if current and current.owner != self.owner:
-            self._lost_to = current.owner
+            self._lost_to = current.words
             return False
         if current and self._mine and current.token == self._mine.token:
             self._mine = self._new(self._mine.token, self._mine.since)
@@ -172,21 +191,26 @@ def holder(vault: Vault, name: str = NAME) -> Held | None:
         raise CloudError("the lock is not one of the runbook's", vault.prefix + name, "look who wrote it, then delete it") from None
 
 
+def owner_here() -> str:
+    """Return this process as the owner of a lock: user, machine and process, and what no other process has."""
+    return f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()}){MARK}{PROCESS}"
+
+
 def _machine() -> str:
-    """Return the name and boot id of this machine: a pid means nothing on another machine, nor after a restart."""
+    """Return name, boot id and namespace of process numbers: a pid means nothing on another machine or in another container, nor after a restart."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot, numbers = Path("/proc/sys/kernel/random/boot_id").read_text().strip(), os.readlink("/proc/self/ns/pid")
     except OSError:
-        boot = ""
-    return f"{socket.gethostname()} {boot}"
+        boot = numbers = ""
+    return f"{socket.gethostname()} {boot} {numbers}"
 
 
 def _started(pid: int) -> str:
-    """Return the start time of a process of this machine in the kernel's ticks; empty when there is no such process."""
+    """Return the start time of a process of this machine in the kernel's ticks; empty when it cannot be read."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
-        return "" if Path("/proc/self").exists() else "unknown"
+        return ""
 
 
 def _now() -> datetime.datetime:

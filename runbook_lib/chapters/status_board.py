@@ -170,7 +170,7 @@ def _at_work(deployment: Session) -> str:
     held = holder(deployment.vault)
     if held is None or held.expired or held.owner == deployment.owner:
         return ""
-    return f"△ at work: {held.owner}, since {held.since}; until that ends nobody else can apply"
+    return f"△ at work: {held.words}, since {held.since}; until that ends nobody else can apply"
 
 
 def proofs_of(deployment: Session) -> dict[str, Record]:

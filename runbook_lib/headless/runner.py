@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runbook_lib import errors, files
+from runbook_lib.aws.lock import owner_here
 from runbook_lib.changes import Plan
 from runbook_lib.chapters import status_board
 from runbook_lib.errors import RunbookError
@@ -66,7 +67,7 @@ def run(
     """Execute the pattern's chapters and return 0 when all are verified and as the parameters expect, else 1 (the reason was printed).
 
     `params`: a params file, or the parameters read from it with the same `overrides`; the chapters' kernels read both again.
-    `first`, `last`: chapter numbers. `resume` leaves out the chapters that are recorded as verified, since `since` (UTC) where given, and whose plan is empty now;
+    `first`, `last`: chapter numbers. `resume` leaves out the chapters that are recorded as verified, at `since` (UTC) or later, whose plan is empty now;
     chapters that only verify are always run. `agreed`: the proof may create its test users where it would ask.
     `parameters`: parameters that single chapters have, such as `war`. `began` is called with the name of each chapter that begins.
 
@@ -131,8 +132,7 @@ def _chapters(
 @contextmanager
 def _alone(deployment: Deployment) -> Any:
     """Hold the deployment's lock for the block. The kernels of this run act as the same owner, and without interaction."""
-    owner = f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"
-    with _environment(RUNBOOK_HEADLESS="1", RUNBOOK_OWNER=owner), deployment.writing():
+    with _environment(RUNBOOK_HEADLESS="1", RUNBOOK_OWNER=owner_here()), deployment.writing():
         yield
 
 
@@ -144,8 +144,7 @@ def begin(deployment: Deployment, what: str, made: Made = _nobody) -> Journal:
     made(journal.folder)
     versions = {"runbook": provenance.code_words(provenance.code()), "python": platform.python_version()}
     versions |= {name: version(name) for name in PACKAGES}
-    who = f"{getpass.getuser()}@{socket.gethostname()}"
-    journal.write("", what, who=who, versions=versions, params=_reference(spec.source), machine=platform.platform())
+    journal.write("", what, who=f"{getpass.getuser()}@{socket.gethostname()}", versions=versions, params=_reference(spec.source), machine=platform.platform())
     journal.keep("topology.svg", draw(topology_of(spec)))
     return journal
 

@@ -160,7 +160,7 @@ def watched(spec: Spec, look_at: Callable[[Spec], Look] = look) -> Pass:
 def at_work(deployment: Any) -> str:
     """Return who has the deployment's lock and since when, in words; "" when nobody has."""
     held = holder(deployment.vault)
-    return f"{held.owner}, since {held.since}" if held and not held.expired else ""
+    return f"{held.words}, since {held.since}" if held and not held.expired else ""
 
 
 def worst(findings: Mapping[str, Deviation]) -> str:

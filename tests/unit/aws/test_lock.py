@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import getpass
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -152,6 +154,36 @@ def test_a_process_that_got_the_pid_of_a_dead_holder_does_not_keep_the_lock(vaul
     with Lock(vault, "anna"):
         found = holder(vault)
         assert found is not None and found.owner == "anna"
+
+
+def test_a_holder_whose_start_may_not_be_read_lives_as_long_as_its_number_does(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_somebody_else(pid: int, signal: int) -> None:
+        raise PermissionError
+
+    store(vault, machine=lock_module._machine(), pid=os.getpid(), started="1")
+    monkeypatch.setattr(lock_module, "_started", lambda pid: "")  # as with hidepid=2
+    with pytest.raises(LockHeld), Lock(vault, "anna"):
+        pass
+    monkeypatch.setattr(os, "kill", of_somebody_else)
+    with pytest.raises(LockHeld), Lock(vault, "anna"):
+        pass
+
+
+def test_a_process_number_of_another_container_of_this_machine_says_nothing(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as other:
+        other.setattr(os, "readlink", lambda path: "pid:[4026530000]")
+        there = lock_module._machine()
+    store(vault, machine=there, pid=2**22 + 1)  # above the kernel's highest
+    with pytest.raises(LockHeld), Lock(vault, "anna"):
+        pass
+
+
+def test_two_processes_of_one_number_in_two_containers_are_two_owners_though_people_read_the_same(vault: Vault) -> None:
+    code = "import os; os.getpid = lambda: 1; from runbook_lib.aws.lock import owner_here; print(owner_here())"
+    one, other = (subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip() for _ in range(2))
+    with Lock(vault, one), pytest.raises(LockHeld) as caught, Lock(Vault(vault.ssm, vault.deployment), other):
+        pass
+    assert f"{getpass.getuser()}@{socket.gethostname()} (process 1) has been working on" in caught.value.what
 
 
 def test_a_live_holder_pushes_the_end_out(vault: Vault) -> None:
