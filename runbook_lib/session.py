@@ -114,12 +114,14 @@ class Session:
         return f"{getpass.getuser()}@{socket.gethostname()}"
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Hold the deployment's lock, so that there is one writer at a time (design, decision 2). Raises LockHeld, which names the other writer.
+    def writing(self, wait: float = 0.0) -> Iterator[None]:
+        """Hold the deployment's lock, so that there is one writer at a time (design, decision 2).
+
+        Raises LockHeld, which names the other writer, after `wait` seconds.
 
         Where somebody takes the lock over meanwhile, an apply in the block stops as after a Cancel, and LockHeld is raised.
         """
-        with Lock(self.vault, self.owner, lost=progress.stop_all):
+        with Lock(self.vault, self.owner, wait=wait, lost=progress.stop_all):
             yield
 
     def instances(self) -> Mapping[str, Instance]:

@@ -30,6 +30,7 @@ NAME = "lock"
 MINUTES = 10.0
 RENEWALS = 10  # within that time
 PAUSE = 0.5  # seconds between two attempts while waiting
+PATIENCE = 900.0  # seconds that a command waits which nobody watches; a lock whose holder was lost is free earlier
 PROCESS = secrets.token_hex(8)  # tells this process apart from one of the same number in another container
 MARK = " #"  # between an owner as people read it and that
 

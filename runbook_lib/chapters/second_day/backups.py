@@ -56,15 +56,15 @@ class Backups:
         """Return the deployment's backups as a table, the newest first. Raises as `made`."""
         return as_table(self.made(), self.store.place)
 
-    def make(self, why: str = WANTED) -> Backup:
+    def make(self, why: str = WANTED, wait: float = 0.0) -> Backup:
         """Put databases and deployed archives into S3 while the product runs; return the backup. `why`: its kind, of which so many are kept.
 
-        Raises RunbookError where there is nothing to keep, DataLost where it is lost, CloudError or HostError where S3 refuses: there is no
-        new backup then, and the older ones stay.
+        `wait`: seconds for somebody else's work on the deployment; LockHeld after them. Raises RunbookError where there is nothing to keep, DataLost
+        where it is lost, CloudError or HostError where S3 refuses: there is no new backup then, and the older ones stay.
         """
         d = self.deployment
         announce(banner(d))
-        with d.writing():
+        with d.writing(wait):
             context = d.context()
             refuse_lost_data(d, context)
             if not context.in_use:

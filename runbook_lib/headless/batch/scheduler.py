@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
 from dataclasses import dataclass, replace
 
+from runbook_lib.aws.lock import PATIENCE
 from runbook_lib.headless.batch.job import FAILED, SKIPPED, Job, JobResult
 
 FIRST_BACKOFF, LONGEST_BACKOFF = 5.0, 120.0  # seconds before another try, doubled each time
-FOR_LOCK = 900.0  # seconds that a job waits for a deployment's lock: whose holder was lost, loses it earlier (aws/lock.py)
 TICK = 0.5  # seconds; an interrupt is noticed that soon
 Work = Callable[[Job], JobResult]
 
@@ -99,7 +99,7 @@ class Schedule:
         if outcome.ok or not outcome.transient:
             return False
         if (outcome.error or {}).get("kind") == "LockHeld":
-            return time.monotonic() - self._locked_since.setdefault(outcome.name, time.monotonic()) < FOR_LOCK
+            return time.monotonic() - self._locked_since.setdefault(outcome.name, time.monotonic()) < PATIENCE
         return outcome.attempts <= self.limits.retries
 
     def _end(self, outcome: JobResult) -> None:

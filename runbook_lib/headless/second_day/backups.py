@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
+from runbook_lib.aws.lock import PATIENCE, holder
 from runbook_lib.aws.s3.backup_store import Backup
 from runbook_lib.chapters.second_day.backups import as_table
 from runbook_lib.errors import RunbookError
@@ -22,9 +23,11 @@ Say = Callable[[Any], None]
 
 
 def backup(spec: Spec, say: Say, as_json: bool = False) -> int:
-    """Make a backup, print it, and return 0. Raises what `Backups.make` raises."""
+    """Make a backup, print it, and return 0. Whoever works on the deployment is waited for: a timer's batch may. Raises what `Backups.make` raises."""
     with runner.opened(spec) as deployment, redirect_stdout(sys.stderr) if as_json else nullcontext():
-        made = deployment.backups.make()
+        if (held := holder(deployment.vault)) and not held.expired:
+            say(f"{held.words} has been working on {spec.deployment} since {held.since}: waits {PATIENCE / 60:.0f} minutes at most")
+        made = deployment.backups.make(wait=PATIENCE)
         place = deployment.backups.store.place
     say(Essential(as_table([made], place)))
     if as_json:
