@@ -217,15 +217,34 @@ def _cells(options: SweepFile, file: Path) -> Iterator[dict[str, Any]]:
         raise ParamsError(
             f"the sweep has {size + len(options.include)} rows: at most {MOST_ROWS}", str(file), "shorten the matrix, or make several sweeps of it"
         )
+    idle = list(options.exclude)
     for name in options.params if options.matrix or not options.include else ():  # `include` alone lists every row
         for values in itertools.product(*options.matrix.values()):
             cells = {"params": name, **dict(zip(options.matrix, values, strict=True))}
-            if not any(all(key in cells and cells[key] == value for key, value in rule.items()) for rule in options.exclude):
+            matching = [rule for rule in options.exclude if all(key in cells and cells[key] == value for key, value in rule.items())]
+            idle = [rule for rule in idle if rule not in matching]
+            if not matching:
                 yield cells
+    if idle:
+        raise _excludes_nothing(idle[0], options, file)
     for number, row in enumerate(options.include):
         if row.get("params", options.params[0]) not in options.params:
             raise ParamsError(f"include[{number}].params = {row['params']}: it is not among `params`", str(file), f"there is: {', '.join(options.params)}")
         yield {"params": options.params[0], **row}
+
+
+def _excludes_nothing(rule: Mapping[str, Any], options: SweepFile, file: Path) -> ParamsError:
+    """Return the error for an entry of `exclude` that no combination matches."""
+    values = {"params": list(options.params), **options.matrix}
+    where = f"exclude[{options.exclude.index(rule)}]"
+    for key in [each for each in rule if each not in values]:
+        near = difflib.get_close_matches(key, values, 1)
+        step = f"did you mean {near[0]}?" if near else f"there is: {', '.join(values)}"
+        return ParamsError(f"{where}.{key}: the matrix has no such key", str(file), step, f"{where}.{key}")
+    there = "; ".join(f"{key}: {json.dumps(values[key], default=str)}" for key in rule)
+    return ParamsError(
+        f"{where} = {json.dumps(rule, default=str)} leaves no combination out", str(file), f"take it away, or write values that the sweep has: {there}", where
+    )
 
 
 def _row(options: SweepFile, base: Any, name: str, cells: Mapping[str, Any], networks: Mapping[str, str], file: Path) -> Row:
