@@ -35,6 +35,7 @@ from runbook_lib.tables import html_table
 
 FOLDER = Path("work", "sweeps")  # of the workspace, where sweeps of a notebook lie
 TICK = 1.0  # seconds between two pictures of the table
+CUT_OFF = "its process ended before the batch did"
 GOES_ON = "no longer watched; the batch itself goes on, and watch() shows it again"
 
 
@@ -123,12 +124,7 @@ class Batch:
         An interrupt of the cell ends the watching and not the batch. Raises RunbookError when there is none.
         """
         sweep = self.sweep
-        folders = record.batches(sweep.name)
-        if not folders:
-            raise RunbookError(
-                f"{sweep.name} has no batch on this machine yet", str(self.file), "batch.run() begins one, as ./runbook batch in a terminal does"
-            )
-        folder, note, ended = folders[-1], "", {}
+        folder, note, ended = self._newest(sweep), "", {}
         first = runs.lines(folder / record.EVENTS)[0]
         shown = NotebookTable(Terminal(quiet=display.interactive()), len(first["rows"]))
         try:
@@ -138,22 +134,30 @@ class Batch:
                         ended[heard.name] = heard
         except KeyboardInterrupt:
             note = GOES_ON
-        if (folder / "batch.json").is_file():
+        if record.ended(folder):
             return BatchResult(record.read(folder), folder)
-        note = note or "its process ended before the batch did; run(resume=True) goes on"
+        note = note or f"{CUT_OFF}; run(resume=True) goes on"
         return BatchResult(record.result(sweep, first["verb"], first["utc"], _since(first), ended), folder, note)
 
     def verify(self) -> BatchResult:
-        """Return what the newest batch found. Raises ChecksFailed when a row of it did not end well, and RunbookError when none has ended."""
+        """Return what the newest batch found. Raises ChecksFailed when a row of it, or itself, did not end well; RunbookError when none has, or it goes on."""
         sweep = self.sweep
-        folders = record.ended(sweep.name)
-        if not folders:
-            raise RunbookError(f"no batch of {sweep.name} has ended on this machine yet", str(self.file), "batch.run() begins one")
-        newest = record.read(folders[-1])
+        folder = self._newest(sweep)
+        if not record.ended(folder):
+            if record.under_way(folder):
+                raise RunbookError(f"the newest batch of {sweep.name} is under way", str(self.file), "batch.watch() shows it until it has ended")
+            raise ChecksFailed(f"the newest batch of {sweep.name}: {CUT_OFF}", str(self.file), "batch.run(resume=True) goes on")
+        newest = record.read(folder)
         if failed := [row["name"] for row in newest["rows"] if not row["ok"]]:
             words = f"{len(failed)} of {len(newest['rows'])} deployments of {sweep.name} did not end well: {', '.join(failed)}"
             raise ChecksFailed(words, str(self.file), "put right what each failure names, then batch.run(resume=True)")
-        return BatchResult(newest, folders[-1])
+        return BatchResult(newest, folder)
+
+    def _newest(self, sweep: Sweep) -> Path:
+        if folders := record.batches(sweep.name):
+            return folders[-1]
+        step = "batch.run() begins one, as ./runbook batch in a terminal does"
+        raise RunbookError(f"{sweep.name} has no batch on this machine yet", str(self.file), step)
 
 
 def _told(table: LiveTable, event: dict[str, Any]) -> JobResult | None:

@@ -44,6 +44,7 @@ def trend(batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "rows": len(one["rows"]),
             "failed": [row["name"] for row in one["rows"] if not row["ok"]],
             "left_out": sum(row["left_out"] for row in one["rows"]),
+            "cut_off": one.get("cut_off", False),
             **{key: one[key] for key in ("verb", "ok", "seconds")},
         }
         for one in batches

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -27,6 +28,7 @@ EVENTS = "batch.jsonl"
 POLL = 0.3  # seconds between two looks at the events of a batch
 QUIET = 1.5  # seconds without an event after which it is asked whether the batch's process still lives
 CHANGING = ("run", "destroy")  # verbs after which another verb's earlier outcome no longer holds
+CUT_OFF = "cut off"  # the state of a row that was under way when the batch's process ended
 FOLDER = "_batches"  # beside the deployments' folders; no deployment can have this name
 
 
@@ -45,6 +47,7 @@ class BatchRecord:
         with suppress(OSError):  # a disk without locks: who watches takes the batch for ended
             fcntl.flock(self._events, fcntl.LOCK_EX)
         rows = {row.name: row.digest for row in sweep.rows}
+        journal.point_latest(self.folder)  # already now: after a kill, the batch before is not the newest one
         self._write({"event": "begin", "sweep": sweep.name, "verb": verb, "chapters": sweep.options.chapters, "rows": rows})
 
     def began_row(self, name: str, chapter: str = "") -> None:
@@ -65,7 +68,6 @@ class BatchRecord:
         found = result(self.sweep, self.verb, self.started, round(time.monotonic() - self.began, 1), outcomes)
         write_whole(self.folder / "batch.json", redactor.redact(json.dumps(found, indent=1, ensure_ascii=False, default=str)))
         write_whole(self.folder / "junit.xml", redactor.redact(junit(found)))
-        journal.point_latest(self.folder)
         return found
 
     def release(self) -> None:
@@ -95,8 +97,8 @@ def under_way(folder: Path) -> bool:
 
 
 def batches(sweep: str) -> list[Path]:
-    """Return the folders of this sweep's batches on this machine, the newest last, the one that is under way among them."""
-    return sorted(file.parent for file in (runs.runs_folder() / FOLDER / sweep).glob(f"2*T*Z*/{EVENTS}"))
+    """Return the folders of this sweep's batches on this machine, the newest last, those under way and those that were cut off among them."""
+    return sorted(file.parent for file in (runs.runs_folder() / FOLDER / sweep).glob(f"2*T*Z*/{EVENTS}") if file.stat().st_size)
 
 
 def result(sweep: Sweep, verb: str, started: str, seconds: float, outcomes: Mapping[str, JobResult]) -> dict[str, Any]:
@@ -146,9 +148,9 @@ def outcome_in(event: Mapping[str, Any]) -> JobResult:
     return JobResult(**{key: value for key, value in event.items() if key in known})
 
 
-def ended(sweep: str) -> list[Path]:
-    """Return those of them that have ended and left their document."""
-    return [folder for folder in batches(sweep) if (folder / "batch.json").is_file()]
+def ended(folder: Path) -> bool:
+    """Return whether a batch came to its end and left its document."""
+    return (folder / "batch.json").is_file()
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -158,8 +160,26 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def earlier(sweep: str, most: int = 20) -> list[dict[str, Any]]:
-    """Return the documents of this sweep's batches on this machine, the newest last."""
-    return [read(folder) for folder in ended(sweep)[-most:]]
+    """Return the documents of this sweep's batches on this machine but those under way, the newest last. One that was cut off says so (`cut_off`)."""
+    return [read(folder) if ended(folder) else _cut_off(folder) for folder in batches(sweep)[-most:] if ended(folder) or not under_way(folder)]
+
+
+def _cut_off(folder: Path) -> dict[str, Any]:
+    """Return of a batch whose process ended before it did what its events say, as far as the page of a later one shows it."""
+    events = runs.lines(folder / EVENTS)
+    head, last = events[0], events[-1]
+    outcomes = {event["name"]: outcome_in(event) for event in events if event["event"] == "outcome"}
+    begun = {event["name"] for event in events if event["event"] == "row"}
+    rows = [outcomes.get(name) or JobResult(name, CUT_OFF if name in begun else SKIPPED) for name in head["rows"]]
+    return {
+        "verb": head["verb"],
+        "started": head["utc"],
+        "seconds": round((datetime.fromisoformat(last["utc"]) - datetime.fromisoformat(head["utc"])).total_seconds(), 1),
+        "ok": False,
+        "cut_off": True,
+        "verified": sum(row.ok for row in rows),
+        "rows": [{**row.as_dict(), "ok": row.ok} for row in rows],
+    }
 
 
 def junit(found: Mapping[str, Any]) -> str:

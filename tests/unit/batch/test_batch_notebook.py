@@ -154,6 +154,18 @@ def test_verify_raises_what_failed_and_how_to_go_on(batch: Batch, under_way: Bat
     assert batch.verify().ok
 
 
+def test_verify_does_not_answer_with_the_batch_before_one_that_goes_on_or_was_killed(batch: Batch, under_way: BatchRecord) -> None:
+    well = {name: replace(outcome, state=VERIFIED, error=None) for name, outcome in outcomes(batch).items()}
+    under_way.close(well)
+    assert batch.verify().ok
+    newest = BatchRecord(batch.sweep, "plan")
+    with pytest.raises(RunbookError, match="the newest batch of wide is under way"):
+        batch.verify()
+    newest.release()
+    with pytest.raises(ChecksFailed, match="its process ended before the batch did"):
+        batch.verify()
+
+
 def test_without_a_batch_there_is_nothing_to_watch_or_to_verify(batch: Batch) -> None:
     for verb in (batch.watch, batch.verify):
         with pytest.raises(RunbookError, match="on this machine yet"):

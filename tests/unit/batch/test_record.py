@@ -82,6 +82,30 @@ def test_the_page_has_the_matrix_each_failure_and_the_earlier_batches(sweep: Swe
     assert "http" not in re.sub(r'xmlns="[^"]*"|http-equiv', "", page), "it loads nothing from elsewhere"
 
 
+def test_latest_leads_to_the_batch_under_way_and_after_a_kill_to_nothing_that_says_well(sweep: Sweep, outcomes: dict[str, JobResult]) -> None:
+    closed(sweep, {name: replace(outcome, state=VERIFIED, error=None) for name, outcome in outcomes.items()})
+    killed = BatchRecord(sweep, "run")
+    latest = killed.folder.parent / "latest"
+    assert latest.resolve() == killed.folder
+    killed.release()
+    assert [file.name for file in latest.iterdir()] == ["batch.jsonl"]
+
+
+def test_a_batch_that_was_cut_off_is_told_by_the_next_ones_page_and_one_under_way_is_not(sweep: Sweep, outcomes: dict[str, JobResult]) -> None:
+    first, second, third = outcomes
+    killed = BatchRecord(sweep, "run")
+    for name in (first, second):
+        killed.began_row(name)
+    killed.ended_row(outcomes[first])
+    assert earlier("wide") == []
+    killed.release()
+    record, found = closed(sweep, {name: replace(outcome, state=VERIFIED, error=None) for name, outcome in outcomes.items()})
+    table = trend([*earlier("wide")[:-1], found])
+    assert [(one["cut_off"], one["ok"], one["well"], one["failed"]) for one in table["batches"]] == [(True, False, 1, [second, third]), (False, True, 3, [])]
+    assert {name: states[0]["state"] for name, states in table["lines"]} == {second: "cut off", third: SKIPPED}
+    assert "<strong>1 of 3</strong>, cut off</td>" in write_page(record.folder, found, earlier("wide")[:-1]).read_text()
+
+
 def test_the_trend_shows_which_deployments_did_not_always_end_well_when_the_same_was_done(sweep: Sweep, outcomes: dict[str, JobResult]) -> None:
     first, second, third = (row.name for row in sweep.rows)
     all_well = {name: replace(outcome, state=VERIFIED, error=None) for name, outcome in outcomes.items()}
