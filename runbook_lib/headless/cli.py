@@ -8,15 +8,19 @@ import difflib
 import errno
 import gc
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 from runbook_lib.errors import ParamsError, RunbookError
 from runbook_lib.files import ROOT, make_workspace
@@ -28,6 +32,7 @@ from runbook_lib.tables import counted
 
 SELDOM = 50_000  # objects made and kept between two looks for garbage
 FULL = (errno.ENOSPC, errno.EDQUOT)
+TOGETHER = 2.0  # seconds
 # JupyterLab asks each new reader whether it may fetch news: defaults of its settings, which a person's own settings override
 NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
 
@@ -52,7 +57,7 @@ def main(argv: Sequence[str] | None = None, more: dict[str, Callable[[argparse.N
     if args.command == "run":
         args.params, *args.also = args.several
     try:
-        with terminal(args).fitted():
+        with _as_interrupts(), terminal(args).fitted():
             return ({**VERBS, **(more or {})}).get(args.command, _elsewhere)(args)
     except RunbookError as error:
         _failed(args, error)
@@ -69,6 +74,38 @@ def main(argv: Sequence[str] | None = None, more: dict[str, Callable[[argparse.N
     except KeyboardInterrupt:
         print("interrupted: nothing is half-done that the next run does not finish", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _as_interrupts() -> Iterator[None]:
+    """Do in the block at SIGTERM and SIGHUP, where nobody said otherwise, what Ctrl-C does then: what is under way comes to a safe point.
+
+    Several within `TOGETHER` seconds are one: `timeout`, and shells that lose their terminal, signal a process and also its group.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+    terminals, heard_at = [stream for stream in (1, 2) if os.isatty(stream)], -math.inf
+
+    def heard(number: int, frame: FrameType | None) -> None:
+        nonlocal heard_at
+        if number == signal.SIGHUP:  # the terminal is gone, and writing to it is an error
+            for stream in terminals:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        if time.monotonic() - heard_at < TOGETHER:
+            return
+        heard_at = time.monotonic()
+        if callable(signal.getsignal(signal.SIGINT)):
+            signal.raise_signal(signal.SIGINT)
+        else:  # in a shell's background Ctrl-C is ignored
+            signal.default_int_handler(number, frame)
+
+    former = {number: signal.signal(number, heard) for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _leave_garbage() -> None:

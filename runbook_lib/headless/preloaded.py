@@ -4,6 +4,7 @@ It holds no socket, thread or credential, which forked processes would share.
 """
 
 import gc
+import os
 from importlib import import_module
 
 import jinja2  # noqa: F401
@@ -20,4 +21,5 @@ for chapter in CHAPTERS.values():
     import_module(chapter.module)
 read_descriptions()
 front_doors.words()
+os.setsid()  # out of the batch's group, to which a lost terminal and `timeout` send signals: without this server nobody hears how its processes end
 gc.freeze()  # which the forked processes share: none of them looks there for garbage

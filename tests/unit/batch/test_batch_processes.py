@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,12 +82,15 @@ def _outcomes(here: Workspace) -> int:
     return events.read_text().count('"event": "outcome"')
 
 
-def test_an_interrupt_ends_what_is_under_way_and_says_how_to_go_on(here: Workspace) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupt_ends_what_is_under_way_and_says_how_to_go_on(here: Workspace, number: signal.Signals) -> None:
     here.sweep(["waits-once", "well"], max_parallel=1)
     process = here.begin("batch", "sweep.yaml")
     try:
         awaited(lambda: here.tries("waits-once"), "the chapter that waits")
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
+        if number == signal.SIGTERM:
+            os.killpg(process.pid, number)  # as `timeout` does
         said, _ = process.communicate(timeout=100)
     finally:
         process.kill()
@@ -103,7 +107,7 @@ def test_a_second_interrupt_does_not_wait_and_the_batch_has_its_record(here: Wor
     assert process.stdout
     try:
         awaited(lambda: here.tries("halts"), "the chapter that halts its run")
-        process.send_signal(signal.SIGINT)
+        os.killpg(process.pid, signal.SIGTERM)
         assert any("a second interrupt does not wait" in line for line in process.stdout)
         process.send_signal(signal.SIGINT)
         said, _ = process.communicate(timeout=GRACE / 2)

@@ -12,6 +12,7 @@ import runbook_lib.headless.preloaded
 held = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
 assert threading.active_count() == 1, threading.enumerate()
 assert not [one for one in held if one.startswith("socket:")], held
+assert os.getpgrp() == os.getpid(), "a signal to the batch's group ends it, and nobody can wait for its processes or kill them"
 
 from botocore.loaders import JSONFileLoader
 from runbook_lib.aws.client import Aws
@@ -28,6 +29,6 @@ assert not read, read
 """
 
 
-def test_a_forked_run_reads_no_description_again_and_shares_neither_socket_nor_thread() -> None:
+def test_a_forked_run_reads_no_description_again_and_shares_neither_socket_nor_thread_nor_the_batchs_group() -> None:
     done = subprocess.run([sys.executable, "-c", IN_A_PROCESS], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr

@@ -22,7 +22,7 @@ import pytest
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence import runs
 from runbook_lib.evidence.journal import Journal
-from runbook_lib.headless import runner
+from runbook_lib.headless import cli, runner
 from runbook_lib.headless.programs.by_papermill import papermill
 from runbook_lib.redaction import redactor
 from runbook_lib.spec.chapters import CHAPTERS, Chapter
@@ -245,6 +245,24 @@ def test_a_chapter_that_is_interrupted_undoes_what_it_must_and_a_second_interrup
     assert not (folder / "02_install_mysql.ipynb").exists()
     gc.collect()
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_a_run_that_is_terminated_leaves_its_result(notebooks: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    begun, undone = tmp_path / "begun", tmp_path / "undone"
+    write(notebooks, "01_launch_ec2", SLOW_TO_END.format(begun=str(begun), undone=str(undone), pause=0))
+
+    def terminate() -> None:
+        assert wait_until(begun.exists, 60, pause=0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as pool:
+        terminating = pool.submit(terminate)
+        assert cli.main(["run", PARAMS]) == 1
+        terminating.result()
+    folder = runs.latest("greg-separated")
+    assert folder and json.loads((folder / "result.json").read_text())["chapters"][0]["ok"] is False
+    assert undone.exists() and "interrupted: run again" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("ending", ["", "raise ValueError"])

@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -16,6 +17,7 @@ import pytest
 
 from runbook_lib.changes import Change, Event, Pending, Plan
 from runbook_lib.check import Check, CheckTable
+from runbook_lib.headless import cli
 from runbook_lib.headless.terminal import Essential, Terminal
 from runbook_lib.notebook.progress import Progress
 from tests.conftest import ROOT
@@ -122,3 +124,69 @@ with say.watching():
 """)
     shown = ESCAPES.sub("", text)
     assert "lb-1: packages, 1 of 3: package nginx" in shown and "db-1: packages, 2 of 7: a sentence" in shown
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize(
+    ("before", "ends"),
+    [(signal.SIG_DFL, True), (signal.SIG_IGN, False)],
+    ids=["nobody said otherwise", "below nohup"],
+)
+@pytest.mark.parametrize("background", [False, True], ids=["", "where Ctrl-C is ignored"])
+def test_a_signal_that_ends_programs_interrupts_a_command_unless_it_is_ignored(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals, before: signal.Handlers, ends: bool, background: bool
+) -> None:
+    monkeypatch.setitem(cli.VERBS, "plan", lambda args: signal.raise_signal(number) or 0)  # type: ignore[func-returns-value]
+    if background:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    former = signal.signal(number, before)
+    try:
+        assert cli.main(["plan", "params/greg-single.lab.yaml"]) == ends
+        assert signal.getsignal(number) == before
+    finally:
+        signal.signal(number, former)
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(("together", "heard"), [(60.0, 1), (0.0, 2)], ids=["as timeout sends it", "a second one later"])
+def test_a_signal_to_a_process_and_its_group_is_one_interrupt_and_a_later_one_a_second(monkeypatch: pytest.MonkeyPatch, together: float, heard: int) -> None:
+    interrupts: list[int] = []
+
+    def twice(_: object) -> int:
+        signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))  # as a batch has its own
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    monkeypatch.setattr(cli, "TOGETHER", together)
+    monkeypatch.setitem(cli.VERBS, "plan", twice)
+    assert cli.main(["plan", "params/greg-single.lab.yaml"]) == 0
+    assert interrupts == [signal.SIGINT] * heard
+
+
+AT_WORK = """
+import sys, time
+from pathlib import Path
+from runbook_lib.headless import cli
+def work(args):
+    try:
+        print("at work", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("comes to a safe point", flush=True)
+        Path(sys.argv[1]).write_text("undone")
+        return 0
+cli.VERBS["plan"] = work
+sys.exit(cli.main(["plan", "params/greg-single.lab.yaml"]))
+"""
+
+
+def test_a_command_whose_terminal_is_lost_comes_to_its_safe_point_although_nothing_can_be_said_any_more(tmp_path: Path) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-c", AT_WORK, str(tmp_path / "end")])
+    assert b"at work" in os.read(terminal, 100)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert (tmp_path / "end").read_text() == "undone"
