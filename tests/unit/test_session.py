@@ -46,7 +46,7 @@ def test_the_world_meets_a_machine_at_its_public_address_and_where_it_has_none_a
 
 
 def test_when_the_lock_is_lost_the_apply_in_its_block_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    def lock(vault: object, owner: str, lost: Callable[[], None]) -> Any:
+    def lock(vault: object, owner: str, wait: float, lost: Callable[[], None]) -> Any:
         losing.append(lost)
         return nullcontext()
 
