@@ -3,6 +3,7 @@
 - What was just made is not described, and calls that name it answer NotFound ("Eventual consistency in the Amazon EC2 API").
 - Each action has a bucket of tokens that fills at a rate ("Request throttling for the Amazon EC2 API"; for Parameter Store "AWS Systems
   Manager endpoints and quotas").
+- Parameter Store takes one write at a time ("PutParameter": TooManyUpdates), and of what was just removed AWS may refuse what follows (`patches/conflicts.py`).
 - The console shows nothing at first (GetConsoleOutput in the EC2 API reference; on AWS it takes minutes).
 """
 
@@ -15,6 +16,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 INVISIBLE = 2.0  # seconds during which AWS may not know what it has just made; mostly less, sometimes more
+SETTLED = 2.0  # seconds until AWS is done with a removal or with a bucket; of a parameter 30, of a bucket's name hours, which no test waits for
+ONE_WRITE = 0.1  # seconds that a write of a parameter takes
 CONSOLE = 90.0  # seconds from the launch until the console shows something
 MAKERS = ("Create", "Run", "Import", "Allocate")
 ID = re.compile(r"(?P<kind>[a-z]+)-[0-9a-f]{8,17}")
@@ -62,6 +65,8 @@ class Pace:
         self.console, self.clock = console, clock
         self._born: dict[str, float] = {}
         self._buckets: dict[str, tuple[float, float]] = {}  # tokens left, when
+        self._changed: dict[str, float] = {}  # what was changed when
+        self._written = float("-inf")  # when Parameter Store began to write
 
     def ec2_refusal(self, action: str, params: Mapping[str, Any]) -> tuple[str, str] | None:
         """Return code and message of the error with which EC2 refuses the call now, or None."""
@@ -75,9 +80,23 @@ class Pace:
                 return NOT_FOUND[kind["kind"] if kind else "key"], f"'{name}' does not exist"
         return None
 
-    def ssm_refusal(self, action: str) -> bool:
-        """Return whether Parameter Store refuses the call now."""
-        return action in SSM_RATES and not self._take(f"ssm {action}", *SSM_RATES[action])
+    def ssm_refusal(self, action: str) -> tuple[str, str] | None:
+        """Return code and message of the error with which Parameter Store refuses the call now, or None."""
+        if action in SSM_RATES and not self._take(f"ssm {action}", *SSM_RATES[action]):
+            return "ThrottlingException", "Rate exceeded"
+        if action == "PutParameter":
+            if self.clock() < self._written + ONE_WRITE:
+                return "TooManyUpdates", "There are concurrent updates for a resource that supports one update at a time."
+            self._written = self.clock()
+        return None
+
+    def change(self, thing: str) -> None:
+        """Note that this is changed now."""
+        self._changed[thing] = self.clock()
+
+    def changes(self, thing: str) -> bool:
+        """Return whether AWS is not done yet with a change of this."""
+        return self.clock() < self._changed.get(thing, float("-inf")) + SETTLED
 
     def answer(self, action: str, params: Mapping[str, Any], body: str | bytes) -> str:
         """Return the answer to a call as AWS gives it: what it made is noted, and what is too new is left out."""

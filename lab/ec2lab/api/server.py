@@ -187,7 +187,7 @@ def _throttle_ssm(pace: Pace) -> None:
             refused = pace.ssm_refusal(self._get_action())
         if refused:
             log.info("%s throttled", self._get_action())
-            return 400, {"status": 400}, json.dumps({"__type": "ThrottlingException", "message": "Rate exceeded"})
+            return 400, {"status": 400}, json.dumps({"__type": refused[0], "message": refused[1]})
         return original(self)
 
     SimpleSystemManagerResponse.call_action = call_action  # type: ignore[method-assign]

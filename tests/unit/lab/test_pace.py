@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ec2lab.api.pace import INVISIBLE, NOT_FOUND, Pace
+from ec2lab.api.pace import INVISIBLE, NOT_FOUND, ONE_WRITE, SETTLED, Pace
 
 from runbook_lib.aws import client
 
@@ -83,9 +83,29 @@ def test_calls_are_throttled_by_a_bucket_of_tokens(clock: Clock, action: str, bu
 
 def test_parameter_store_takes_three_writes_a_second(clock: Clock) -> None:
     pace = Pace(90, clock)
-    assert [pace.ssm_refusal("PutParameter") for _ in range(4)] == [False, False, False, True]
+    codes = []
+    for _ in range(4):
+        codes.append((pace.ssm_refusal("PutParameter") or ("",))[0])
+        clock.now += ONE_WRITE
+    assert codes == ["", "", "", "ThrottlingException"]
     clock.now += 1
     assert not pace.ssm_refusal("PutParameter")
+
+
+def test_parameter_store_takes_one_write_at_a_time(clock: Clock) -> None:
+    pace = Pace(90, clock)
+    assert pace.ssm_refusal("PutParameter") is None
+    assert (pace.ssm_refusal("PutParameter") or ("",))[0] == "TooManyUpdates" and pace.ssm_refusal("GetParameter") is None
+    clock.now += ONE_WRITE
+    assert pace.ssm_refusal("PutParameter") is None
+
+
+def test_a_change_is_done_after_some_time(clock: Clock) -> None:
+    pace = Pace(90, clock)
+    pace.change("role x")
+    assert pace.changes("role x") and not pace.changes("role y")
+    clock.now += SETTLED
+    assert not pace.changes("role x")
 
 
 def test_a_console_is_empty_at_first(pace: Pace, clock: Clock) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from ec2lab.api.pace import Pace
 from ec2lab.machines.hypervisor import Hypervisor
 
-SUBJECTS = ("account", "groups", "images", "instances", "launches", "lookups", "networks", "requests", "ways_out")
+SUBJECTS = ("account", "conflicts", "groups", "images", "instances", "launches", "lookups", "networks", "requests", "ways_out")
 
 _table: list[tuple[type, str, Callable[..., Any]]] = []
 _resuming: list[Callable[[], None]] = []
