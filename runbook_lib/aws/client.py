@@ -67,6 +67,8 @@ QUOTA = (
 )
 SHORT = ("InsufficientInstanceCapacity", "Unsupported", "InsufficientFreeAddressesInSubnet")
 THROTTLED = ("RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException", "SlowDown")
+# an earlier change is not done yet: of Parameter Store, which does one at a time, of the same thing in IAM, of a bucket in S3
+BUSY = ("TooManyUpdates", "ConcurrentModification", "OperationAborted")
 INVALID = re.compile(r"for parameter (\S+) is invalid")  # as EC2 words it
 # the same of values that passed when this was asked for, and pass a moment later: by EC2's words, which name no parameter
 NOT_YET = {"has no associated IAM Roles": "iamInstanceProfile", "LaunchPlan instance type does not match": "instanceType"}
@@ -87,7 +89,7 @@ NOT_FOUND = {
 }
 KEY_NOT_FOUND = "InvalidKeyPair.NotFound"
 NEW = 60.0  # seconds after which what was made must be known
-THROTTLED_FOR = 120.0  # seconds that a call is repeated which AWS refuses as one too many (Parameter Store takes three writes a second)
+THROTTLED_FOR = 120.0  # seconds that a call is repeated which AWS refuses as one too many (Parameter Store takes three writes a second), or as too early
 FIRST_PAUSE, LONGEST_PAUSE = 0.3, 5.0  # seconds between two tries, growing
 MAKERS, ENDERS = ("create_", "run_", "import_", "allocate_"), ("delete_", "terminate_", "release_")
 
@@ -136,7 +138,7 @@ class Api:
         def passes(error: BaseException) -> bool:
             code = getattr(error, "code", "")
             known = (self._made[word] for word in _words(options) if word in self._made)
-            return (code in THROTTLED and time.monotonic() < began + THROTTLED_FOR) or any(
+            return (code in (*THROTTLED, *BUSY) and time.monotonic() < began + THROTTLED_FOR) or any(
                 code == unknown and time.monotonic() < until for unknown, until in known
             )
 
@@ -315,7 +317,7 @@ def translate(error: Exception, call: str, about: str) -> CloudError:
     found.code, named = code, INVALID.search(message)
     found.parameter = named[1] if named else next((parameter for words, parameter in NOT_YET.items() if words in message), "")
     unreached = isinstance(error, UNREACHED)
-    found.transient = unreached or code in (*THROTTLED, *SHORT[:1]) or code.startswith(("Internal", "ServiceUnavailable", "Unavailable"))
+    found.transient = unreached or code in (*THROTTLED, *BUSY, *SHORT[:1]) or code.startswith(("Internal", "ServiceUnavailable", "Unavailable"))
     return found
 
 
@@ -346,6 +348,9 @@ def _refused(code: str, message: str) -> tuple[str, str]:
             f"AWS cannot give this machine here now ({answer})",
             "another cloud.availability_zone or cloud.instance_type, or later",
         )
+    if code in BUSY:
+        step = "wait a minute and run this step again; it goes on where it stopped. The name of a bucket that was deleted can take S3 hours"
+        return f"AWS is not done with an earlier change of this ({answer})", step
     if code in THROTTLED:
         return f"too many calls ({answer})", "wait a minute and run this step again; it goes on where it stopped"
     return f"the cloud refused ({answer})", "see the message; run this step again when its cause is gone"

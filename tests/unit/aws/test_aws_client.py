@@ -45,6 +45,7 @@ def test_a_refusal_becomes_one_error_that_says_what_to_do(case: dict[str, Any]) 
     assert case["next"] in (found.next_step or "")
     assert found.where == "ec2:run_instances at AWS us-east-1"
     assert found.code == case.get("code", "")
+    assert found.transient == case.get("transient", False)
 
 
 def config(tmp_path: Path, text: str) -> CloudSpec:

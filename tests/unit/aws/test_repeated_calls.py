@@ -56,6 +56,8 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 BORNE = (
     ("create_vpc", {}, ["RequestLimitExceeded"] * 3),
     ("create_vpc", {}, ["ThrottlingException"]),
+    ("create_vpc", {}, ["TooManyUpdates"] * 3),
+    ("create_vpc", {}, ["ConcurrentModification", "OperationAborted"]),
     ("create_subnet", {"VpcId": VPC}, ["InvalidVpcID.NotFound"] * 3),
     ("create_subnet", {"VpcId": VPC}, ["InvalidVpcID.NotFound", "RequestLimitExceeded"]),
     ("run_instances", {"KeyName": "mine"}, ["InvalidKeyPair.NotFound"]),
