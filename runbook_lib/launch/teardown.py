@@ -1,7 +1,7 @@
 """Take a deployment down, in the order in which nothing is still needed, and prove that nothing of it is left.
 
-Repeatable: it works on what it finds by tag, so a run that was cut short is finished by the next. The account's staging bucket goes with
-the last deployment that used it; SSM goes last, so that until then a colleague can still sign in to a machine. Backups in S3 outlive
+Repeatable: it works on what it finds by tag, so a run that was cut short is finished by the next. The packs in the account's staging bucket
+go with the last deployment that used them; SSM goes last, so that until then a colleague can still sign in to a machine. Backups in S3 outlive
 their deployment unless they are to go too: the proof says how many there are and where.
 """
 

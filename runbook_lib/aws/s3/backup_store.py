@@ -201,13 +201,8 @@ class BackupStore:
         return self._delete({key for key in self.own.sizes(self.prefix) if key.rpartition("/")[0] not in spare})
 
     def delete_all(self) -> list[str]:
-        """Delete every backup of the deployment, and the bucket when nobody's is left in it; return the folders' names."""
-        if not self.own.exists():
-            return []
-        gone = self._delete(self.own.sizes(self.prefix))
-        if not self.own.sizes():
-            self.own.remove()
-        return gone
+        """Delete every backup of the deployment; return the folders' names. The bucket stays."""
+        return self._delete(self.own.sizes(self.prefix)) if self.own.exists() else []
 
     def _delete(self, keys: Iterable[str]) -> list[str]:
         for key in sorted(keys, key=lambda key: not key.endswith(f"/{MANIFEST}")):  # manifests first: what is half deleted is no backup

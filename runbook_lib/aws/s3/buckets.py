@@ -1,6 +1,7 @@
 """The account's own buckets in a region, `runbook-<account>-<region>` and one with a purpose in its name. Made when first used, and private.
 
-Every call on one names the account that must own it: somebody else may have taken the bucket's name.
+They stay when they are empty: S3 gives away the name of a deleted bucket, to any account, and may refuse it to its owner for hours (re:Post, "conflicting
+conditional operation"). Every call on one names the account that must own it: somebody else may have taken the bucket's name.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ class OwnBucket:
         if self.exists():
             return
         place: dict[str, Any] = {} if self.region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
-        self.s3.create_bucket(Bucket=self.name, **place)
+        try:
+            self.s3.create_bucket(Bucket=self.name, **place)
+        except CloudError as error:
+            if error.code != "BucketAlreadyOwnedByYou":  # another run made it meanwhile
+                raise
         blocked = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True)
         self.s3.put_public_access_block(**self.bucket, PublicAccessBlockConfiguration=blocked)
 
@@ -61,7 +66,3 @@ class OwnBucket:
 
     def delete(self, key: str) -> None:
         self.s3.delete_object(**self.bucket, Key=key)
-
-    def remove(self) -> None:
-        """Delete the bucket, which must be empty."""
-        self.s3.delete_bucket(**self.bucket)

@@ -1,7 +1,7 @@
 """How the machines get a pack: by a presigned URL of an object in S3, and where a pack is not in S3, by the account's own staging bucket.
 
 The bucket `runbook-<account>-<region>` serves all deployments of the account. Each that put a pack there has a mark, an empty object; the
-tear-down of the last one removes the bucket, unless it holds something that the runbook did not put there.
+tear-down of the last one removes the packs. The bucket stays, and in it what the runbook did not put there.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def stage(pack: Pack, aws: Aws, deployment: str) -> str:
 
 
 def unstage(aws: Aws, deployment: str) -> str:
-    """Remove the deployment's mark from the staging bucket, and with the last mark the bucket; return what was removed, empty when nothing was."""
+    """Remove the deployment's mark from the staging bucket, and with the last mark the packs; return what was removed, empty when nothing was."""
     staging = _staging(aws)
     try:
         if not staging.exists():
@@ -51,16 +51,14 @@ def unstage(aws: Aws, deployment: str) -> str:
             return ""
         raise
     keys, mine = set(staging.sizes()), MARKS + deployment
-    if keys and mine not in keys:
+    if mine not in keys:
         return ""
-    others = any(key.startswith(MARKS) and key != mine for key in keys)
-    if others or not all(OURS.fullmatch(key) for key in keys):
+    if any(key.startswith(MARKS) and key != mine for key in keys):
         staging.delete(mine)
-        return f"the mark {mine} in {staging.name}, which holds what others put there"
-    for key in sorted(keys, key=lambda key: key == mine):  # the mark last: a removal that is cut short is found again by it
+        return f"the mark {mine} in {staging.name}, whose packs others use"
+    for key in sorted(filter(OURS.fullmatch, keys), key=lambda key: key == mine):  # the mark last: a removal that is cut short is found again by it
         staging.delete(key)
-    staging.remove()
-    return f"the bucket {staging.name}"
+    return f"the packs in {staging.name}; the bucket stays"
 
 
 def _staging(aws: Aws) -> OwnBucket:
