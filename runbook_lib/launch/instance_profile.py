@@ -27,7 +27,7 @@ ACTIONS = (
     *(f"ssmmessages:{verb}{channel}Channel" for verb in ("Create", "Open") for channel in ("Control", "Data")),
 )
 PACKS = "runbook-packs"  # the bucket that the policy names
-ABSENT, PRESENT = "NoSuchEntity", "EntityAlreadyExists"
+ABSENT, PRESENT, HELD = "NoSuchEntity", "EntityAlreadyExists", "DeleteConflict"
 SETTLE = 60.0  # seconds until IAM itself and EC2 know what was made: IAM is eventually consistent
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0  # seconds between two looks, growing
 
@@ -158,6 +158,11 @@ def _once_there(call: Callable[..., Any], **options: Any) -> None:
     while_refused(lambda error: error.code == ABSENT, SETTLE, call, **options)
 
 
+def _once_empty(call: Callable[..., Any], **options: Any) -> None:
+    """Make the call that deletes what was just emptied; again while IAM counts as there what was in it."""
+    while_refused(lambda error: error.code == HELD, SETTLE, call, **options)
+
+
 def _unless(code: str, call: Callable[..., Any], **options: Any) -> None:
     try:
         call(**options)
@@ -259,15 +264,15 @@ def remove_surplus(inventory: Inventory) -> None:
 
 
 def remove(inventory: Inventory) -> None:
-    """The profile without its role, then the role without its policy: neither goes while it holds something."""
+    """The profile without its role, then the role without its policy: neither goes while it holds something, as IAM may see it for some time."""
     if not any(_left(inventory)):
         return
     iam, name = inventory.aws.client("iam"), name_of(inventory)
     inventory.say(name, "deleting the instance profile")
     _unless(ABSENT, iam.remove_role_from_instance_profile, InstanceProfileName=name, RoleName=name)
-    _unless(ABSENT, iam.delete_instance_profile, InstanceProfileName=name)
+    _unless(ABSENT, partial(_once_empty, iam.delete_instance_profile), InstanceProfileName=name)
     _unless(ABSENT, iam.delete_role_policy, RoleName=name, PolicyName=_policy_name(inventory))
-    _unless(ABSENT, iam.delete_role, RoleName=name)
+    _unless(ABSENT, partial(_once_empty, iam.delete_role), RoleName=name)
     inventory.profile = ""
 
 
