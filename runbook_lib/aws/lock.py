@@ -103,7 +103,7 @@ class Lock:
         self._keeper.join()
         if self._mine:
             current = holder(self.vault)
-            if current and current.token == self._mine.token:
+            if not self._lost_to and (current is None or current.token == self._mine.token):  # a look may be too early for what was made
                 self.vault.delete(NAME)
             self._mine = None
         if self._lost_to and isinstance(error, Stopped):

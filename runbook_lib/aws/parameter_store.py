@@ -12,8 +12,11 @@ from typing import Any
 
 from runbook_lib.errors import CloudError
 from runbook_lib.redaction import redactor
+from runbook_lib.waiting import wait_until
 
 LIMIT = 4096
+DELETED = 60.0  # seconds after which the name of a deleted parameter must be free again
+FIRST_PAUSE, LONGEST_PAUSE = 0.3, 5.0  # seconds between two tries, growing
 PUBLIC = (
     "ca.pem",
     "evidence-key.pub",
@@ -48,12 +51,7 @@ class Vault:
         """Return the value of `name`, made and stored when there is none. Of two that do so at once, both get the value stored first."""
         if (found := self.find(name)) is not None:
             return found
-        try:
-            return self._put(name, make(), secure, overwrite=False)
-        except CloudError as error:
-            if error.code != "ParameterAlreadyExists":
-                raise
-            return self.get(name)
+        return value if self.create(name, value := make(), secure) else self.get(name)
 
     def get(self, name: str) -> str:
         """Return the value of `name`. Raises CloudError when there is none."""
@@ -83,14 +81,28 @@ class Vault:
         return self._put(name, value, secure, overwrite=True)
 
     def create(self, name: str, value: str, secure: bool = True) -> bool:
-        """Store `value` only where there is none yet; return False when there is one. SSM decides atomically."""
-        try:
-            self._put(name, value, secure, overwrite=False)
-        except CloudError as error:
-            if error.code == "ParameterAlreadyExists":
-                return False
-            raise
-        return True
+        """Store `value` only where there is none yet; return False when there is one. SSM decides atomically.
+
+        A name that was just deleted SSM may call taken for half a minute ("DeleteParameter", API reference) and yet know no value of it. This waits
+        for it, and raises CloudError when that does not end.
+        """
+
+        def attempt() -> bool | None:
+            try:
+                self._put(name, value, secure, overwrite=False)
+            except CloudError as error:
+                if error.code == "ParameterAlreadyExists":
+                    return None if self.find(name, fresh=True) is None else False
+                raise
+            return True
+
+        made = wait_until(attempt, DELETED, pause=FIRST_PAUSE, longest=LONGEST_PAUSE, enough=lambda made: made is not None)
+        if made is None:
+            what = f"SSM says that {self.prefix}{name} is there, and has no value of it, for {DELETED:.0f} s after it was deleted"
+            error = CloudError(what, f"deployment {self.deployment}", "wait a minute, then run this again")
+            error.transient = True
+            raise error
+        return made
 
     def delete(self, name: str) -> bool:
         """Remove `name`; return False when it did not exist."""

@@ -47,6 +47,12 @@ def test_it_is_held_inside_the_block_and_free_after_it(vault: Vault) -> None:
     assert holder(vault) is None
 
 
+def test_it_is_free_after_the_block_although_a_look_was_too_early_for_it(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Lock(vault, "anna"):
+        monkeypatch.setattr(lock_module, "holder", lambda vault, name="lock": None)
+    assert holder(vault) is None
+
+
 def test_it_is_free_after_an_error_too(vault: Vault) -> None:
     with pytest.raises(ValueError, match="boom"), Lock(vault, "anna"):
         raise ValueError("boom")
