@@ -247,6 +247,9 @@ class Aws:
             self.settings = settings_of(path, self.cloud.profile or "default")
             session.set_config_variable("config_file", str(path))
             session.set_config_variable("profile", self.cloud.profile or "default")
+            key, secret = (self.settings.get(name, "") for name in ("aws_access_key_id", "aws_secret_access_key"))
+            if key and secret:  # before any in ~/.aws/credentials
+                session.set_credentials(key, secret, self.settings.get("aws_session_token"))
         elif self.cloud.profile:
             session.set_config_variable("profile", self.cloud.profile)
         try:
@@ -256,7 +259,6 @@ class Aws:
         return session
 
     def _make(self, service: str) -> Any:
-        options = {key: self.settings[key] for key in ("endpoint_url", "aws_access_key_id", "aws_secret_access_key") if key in self.settings}
         # A presigned URL must name the bucket's own region: the address without one redirects, and the signature is void there.
         style: Any = {"addressing_style": "path"} if self.endpoint else {"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"}
         config = Config(
@@ -266,7 +268,7 @@ class Aws:
             proxies={} if _is_plain_http(self.endpoint) else None,
         )
         try:
-            return self.session.create_client(service, region_name=self.cloud.region, config=config, **options)
+            return self.session.create_client(service, region_name=self.cloud.region, config=config, endpoint_url=self.endpoint)
         except (aws_errors.BotoCoreError, ValueError) as error:
             raise translate(error, f"{service} client", self.about) from None
 

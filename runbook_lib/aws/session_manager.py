@@ -3,7 +3,8 @@
 StartSession with AWS's document AWS-StartSSHSession returns a websocket's URL and a token. Over the websocket, client and SSM Agent send each other
 binary messages, which are numbered, acknowledged, and sent again until they are. The agent connects to the port from inside of the machine.
 Source of every fact about messages: aws/session-manager-plugin (src/message, src/datachannel) and aws/amazon-ssm-agent (agent/session), release
-3.3 of the agent. What of it is left out: ResumeSession (a websocket that breaks is a connection that broke) and encryption with a KMS key.
+3.3 of the agent; about the signature of the request for the websocket, src/communicator of the plugin's release 1.2.764, the oldest that AWS supports.
+What of it is left out: ResumeSession (a websocket that breaks is a connection that broke) and encryption with a KMS key.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from queue import SimpleQueue
 from typing import Any
 from uuid import UUID, uuid4
 
-from websockets.exceptions import ConnectionClosed, WebSocketException
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.protocol import State
 from websockets.sync.client import ClientConnection
 from websockets.sync.client import connect as open_websocket
@@ -30,6 +33,8 @@ from runbook_lib.aws.client import Api, Aws
 from runbook_lib.errors import CloudError, HostError
 
 DOCUMENT = "AWS-StartSSHSession"  # type Port, parameter portNumber
+SIGNED_FOR = "ssmmessages"  # the service that the websocket belongs to
+RIGHT = "ssmmessages:OpenDataChannel"
 CLIENT_VERSION = "1.2.0.0"  # of AWS's plugin as its source has it: the agent looks at it for port forwarding with several connections only
 HEADER = struct.Struct(">I32sIQqQ8s8s32sII")  # all big endian; the two halves of the id are swapped
 HEADER_LENGTH = HEADER.size - 4  # as the field says it: without the length of the payload
@@ -107,6 +112,9 @@ def connect(aws: Aws, name: str, instance_id: str, port: int, timeout: float) ->
             websocket.send(json.dumps(token | {"ClientVersion": CLIENT_VERSION}))
         except (OSError, WebSocketException) as error:
             _terminate(ssm, session["SessionId"])
+            if isinstance(error, InvalidStatus) and error.response.status_code in (401, 403):
+                step = f"ask for the permission {RIGHT} on sessions; docs/iam/operator.json is a policy with all that are needed"
+                raise CloudError(f"the session's data channel to {name} is refused: {error}", session["StreamUrl"], step) from None
             step = "is port 443 of this address open from here, and a proxy named in https_proxy if one is needed?"
             raise HostError(f"the session's data channel to {name} cannot be opened: {error}", session["StreamUrl"], step) from None
         opened.callback(_terminate, ssm, session["SessionId"])
@@ -118,7 +126,17 @@ def _websocket(aws: Aws, url: str, timeout: float) -> ClientConnection:
     authority, secured = aws.session.get_config_variable("ca_bundle"), url.startswith("wss:")
     options: dict[str, Any] = {"ssl": ssl.create_default_context(cafile=authority)} if secured and authority else {}
     options |= {"open_timeout": timeout, "close_timeout": CLOSING, "proxy": True if secured else None}
-    return open_websocket(url, compression=None, ping_interval=None, **options)
+    return open_websocket(url, compression=None, ping_interval=None, additional_headers=_signature(aws, url), **options)
+
+
+def _signature(aws: Aws, url: str) -> dict[str, str]:
+    """Return the headers that sign the request for the websocket; none for a URL that is signed itself."""
+    keys = aws.session.get_credentials()
+    if keys is None or "X-Amz-" in url:
+        return {}
+    request = AWSRequest("GET", "http" + url.removeprefix("ws"))
+    SigV4Auth(keys.get_frozen_credentials(), SIGNED_FOR, aws.cloud.region).add_auth(request)
+    return dict(request.headers)
 
 
 def _terminate(ssm: Api, session_id: str) -> None:

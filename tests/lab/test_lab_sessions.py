@@ -16,7 +16,6 @@ import pytest
 from botocore.exceptions import ClientError
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
-from websockets.sync.client import connect as websocket_to
 
 from runbook_lib.aws import session_manager
 from runbook_lib.aws.client import Aws
@@ -138,16 +137,16 @@ def hello(websocket: ClientConnection, token: str) -> None:
     websocket.send(json.dumps({"MessageSchemaVersion": "1.0", "RequestId": "a-request-of-a-test", "TokenValue": token, "ClientId": "a-test"}))
 
 
-def test_a_session_is_resumed_where_it_was_with_a_new_token(lab: LabClient, managed: Box) -> None:
+def test_a_session_is_resumed_where_it_was_with_a_new_token(lab: LabClient, managed: Box, aws: Aws) -> None:
     session = lab.ssm.start_session(Target=managed.id, DocumentName=session_manager.DOCUMENT, Parameters={"portNumber": ["22"]})
-    with websocket_to(session["StreamUrl"], proxy=None) as first:
+    with session_manager._websocket(aws, session["StreamUrl"], 30) as first:
         hello(first, session["TokenValue"])
         asked = session_manager.unpack(first.recv(30))
     again = lab.ssm.resume_session(SessionId=session["SessionId"])
-    with websocket_to(again["StreamUrl"], proxy=None) as second:
+    with session_manager._websocket(aws, again["StreamUrl"], 30) as second:
         hello(second, again["TokenValue"])
         assert session_manager.unpack(second.recv(30)) == asked, "what was not acknowledged is sent again"
-    with websocket_to(session["StreamUrl"], proxy=None) as third, pytest.raises(ConnectionClosed):
+    with session_manager._websocket(aws, session["StreamUrl"], 30) as third, pytest.raises(ConnectionClosed):
         hello(third, session["TokenValue"])
         third.recv(30)
     lab.ssm.terminate_session(SessionId=session["SessionId"])

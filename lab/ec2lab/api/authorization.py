@@ -136,6 +136,11 @@ def _of_s3_keys(self: Any, action: str, bucket_name: str | None, key_name: str |
         yield Question("kms:Decrypt", _key_arn(self, stored.kms_key_id, place))
 
 
+def permits(user: Any, question: Question) -> bool:
+    """Return whether the policies of the user or role allow it; None, the account's root, may do everything."""
+    return user is None or _first_refused(user, [question]) is None
+
+
 def _first_refused(user: Any, questions: Iterable[Question]) -> Question | None:
     """Return the first question that the user's policies do not allow, or None."""
     policies = [IAMPolicy(policy)._policy_json for policy in user.collect_policies()]

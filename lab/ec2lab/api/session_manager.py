@@ -3,6 +3,7 @@
 A session leads to a port of the real machine, from inside of it: no security group is asked. A machine is Online while it runs, a process named
 amazon-ssm-agent runs in it, and the role of its instance profile allows what AWS asks for (user guide, "Create a custom IAM role for Session Manager").
 The messages are those of AWS's agent, release 3.3 (aws/amazon-ssm-agent, agent/session), as its client expects them (aws/session-manager-plugin).
+The request for a data channel must be signed, as that client signs it from release 1.2.764 on, the oldest that AWS supports, by who has the right to it.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.core.responses import ActionResult
 from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
@@ -33,11 +36,15 @@ from moto.iam.models import iam_backends
 from moto.ssm.exceptions import SSMException
 from moto.ssm.responses import SimpleSystemManagerResponse
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 from websockets.sync.server import Server, ServerConnection, serve
+from werkzeug.test import EnvironBuilder
 
+from ec2lab.api import authorization, credentials, signatures
 from ec2lab.api.patches import corrects
+from ec2lab.api.policies import Question
 from ec2lab.machines.hypervisor import Hypervisor
-from ec2lab.paths import SESSION_PORT
+from ec2lab.paths import REGION, SESSION_PORT
 
 log = logging.getLogger("sessions")
 DOCUMENT, AGENT_VERSION = "AWS-StartSSHSession", "3.3.0.0"
@@ -63,12 +70,25 @@ def open_channels(hypervisor: Hypervisor) -> Server:
     """Return the server of the data channels, which listens and does not serve yet."""
     global _lab
     _lab = hypervisor
-    return serve(_channel, str(hypervisor.lab.gateway), SESSION_PORT, compression=None, ping_interval=None, logger=log)
+    return serve(_channel, str(hypervisor.lab.gateway), SESSION_PORT, process_request=admitted, compression=None, ping_interval=None, logger=log)
+
+
+def admitted(websocket: ServerConnection, request: Request) -> Response | None:
+    """Return None for a request that is signed by who may open this session's data channel, and the refusal of any other."""
+    question = Question("ssmmessages:OpenDataChannel", f"arn:aws:ssm:{REGION}:{ACCOUNT}:session/{_session_in(request)}")
+    environ = EnvironBuilder(path=request.path, headers=[*request.headers.raw_items()]).get_environ() | {"RAW_URI": request.path}
+    try:
+        owner = signatures.signer_of(environ, credentials.find, "ssmmessages").owner
+    except signatures.Unverified as refusal:
+        return websocket.respond(HTTPStatus.FORBIDDEN, str(refusal))
+    if not authorization.permits(owner, question):
+        return websocket.respond(HTTPStatus.FORBIDDEN, f"not authorized to perform: {question}")
+    return None
 
 
 def _channel(websocket: ServerConnection) -> None:
     """One connection of a client: its first message, text, must carry the session's token, which is good for one connection."""
-    session = _sessions.get(websocket.request.path.split("?")[0].rpartition("/")[2]) if websocket.request else None
+    session = _sessions.get(_session_in(websocket.request)) if websocket.request else None
     with suppress(ConnectionClosed, TimeoutError, ValueError):
         hello = json.loads(websocket.recv(timeout=10))
         token, version = hello.get("TokenValue"), hello.get("MessageSchemaVersion")
@@ -76,6 +96,10 @@ def _channel(websocket: ServerConnection) -> None:
             session.token = ""
             session.serve(websocket)
     websocket.close()
+
+
+def _session_in(request: Request) -> str:
+    return request.path.partition("?")[0].rpartition("/")[2]
 
 
 # --- messages

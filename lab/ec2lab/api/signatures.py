@@ -101,8 +101,16 @@ def verifying(application: Application, find: Find) -> Application:
     return guarded
 
 
-def _verify(request: Request, find: Find) -> None:
-    """Raise Unverified unless the request is signed. Its body is read, and can be read again."""
+def signer_of(environ: dict[str, Any], find: Find, service: str) -> Key:
+    """Return the key that the request is signed with, for this service. Raises Unverified where it is not."""
+    request = Request(environ)
+    if (scope := _claim(request).service) != service:
+        raise Unverified(WRONG, f"Credential should be scoped to correct service: '{service}', not '{scope}'.")
+    return _verify(request, find)
+
+
+def _verify(request: Request, find: Find) -> Key:
+    """Return the key that the request is signed with. Its body is read, and can be read again. Raises Unverified."""
     claim = _claim(request)
     key = find(claim.key)
     if key is None:
@@ -118,6 +126,7 @@ def _verify(request: Request, find: Find) -> None:
     _check_body(request, claim, body)
     if not hmac.compare_digest(_signature(request, claim, key, body), claim.signature):
         raise Unverified(WRONG, "The request signature we calculated does not match the signature you provided. Check your key and signing method.")
+    return key
 
 
 def _read_whole(environ: dict[str, Any]) -> bytes:

@@ -88,6 +88,18 @@ def test_a_missing_profile_is_told_with_those_there_are(tmp_path: Path) -> None:
     assert "profile other" in (caught.value.next_step or "")
 
 
+def test_keys_of_the_config_file_are_used_with_their_session_s_token_whatever_else_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws/credentials").write_text("[default]\naws_access_key_id = of-the-home\naws_secret_access_key = b\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "of-the-environment")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    aws = Aws(config(tmp_path, f"[default]\n{KEYS}aws_session_token = a-token\n"))
+    url = aws.client("s3").generate_presigned_url("get_object", Params={"Bucket": "packs", "Key": "x"})
+    keys = aws.session.get_credentials()
+    assert "Credential=a%2F" in url and "X-Amz-Security-Token=a-token" in url and keys and (keys.access_key, keys.token) == ("a", "a-token")
+
+
 def test_a_config_file_that_is_none_is_told(tmp_path: Path) -> None:
     with pytest.raises(CloudError, match="cannot be read"):
         Aws(config(tmp_path, "region us-east-1\n"))

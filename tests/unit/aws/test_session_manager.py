@@ -18,6 +18,7 @@ from uuid import UUID
 
 import pytest
 import yaml
+from botocore.credentials import Credentials
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 from websockets.sync.server import ServerConnection, serve
@@ -25,6 +26,7 @@ from websockets.sync.server import ServerConnection, serve
 from runbook_lib.aws import session_manager
 from runbook_lib.aws.session_manager import AgentMessage, unpack
 from runbook_lib.errors import CloudError, HostError
+from runbook_lib.spec.sections import CloudSpec
 
 MESSAGES = yaml.safe_load(Path(__file__).with_name("session_messages.yaml").read_text())
 ID = UUID("dd01e56b-ff48-483e-a508-b5f073f31b16")
@@ -96,13 +98,16 @@ class Service:
 
     def __init__(self, url: str, refusal: str = ""):
         self.url, self.refusal, self.ended = url, refusal, list[str]()
-        self.session, self.terminated = self, threading.Event()
+        self.session, self.cloud, self.terminated = self, CloudSpec(region="us-east-1"), threading.Event()
 
     def client(self, name: str) -> Service:
         return self
 
     def get_config_variable(self, name: str) -> None:
         return None
+
+    def get_credentials(self) -> Credentials:
+        return Credentials("AKIAIOSFODNN7EXAMPLE", "a secret key", "a session's token")
 
     def start_session(self, Target: str, DocumentName: str, Parameters: dict[str, list[str]]) -> dict[str, str]:
         if self.refusal:
@@ -201,6 +206,15 @@ def test_the_first_message_is_the_session_s_token_and_the_answer_to_the_handshak
     hello, answer = seen
     assert hello["TokenValue"] == "the token" and hello["MessageSchemaVersion"] == "1.0" and UUID(hello["ClientId"]) and UUID(hello["RequestId"])
     assert [(action["ActionType"], action["ActionStatus"]) for action in answer["ProcessedClientActions"]] == [("SessionType", 1)]
+
+
+@pytest.mark.parametrize("url", ["wss://ssmmessages.us-east-1.amazonaws.com/v1/data-channel/x-1?role=publish_subscribe", "ws://10.213.0.1:5001/v1/x"])
+def test_the_request_for_the_websocket_is_signed_for_its_service_with_the_session_s_token(url: str) -> None:
+    headers = session_manager._signature(Service(url), url)  # type: ignore[arg-type]
+    scope = r"Credential=AKIAIOSFODNN7EXAMPLE/\d{8}/us-east-1/ssmmessages/aws4_request"
+    signed = rf"AWS4-HMAC-SHA256 {scope}, SignedHeaders=host;x-amz-date;x-amz-security-token, Signature=[0-9a-f]{{64}}"
+    assert re.fullmatch(signed, headers["Authorization"]) and headers["X-Amz-Security-Token"] == "a session's token"
+    assert session_manager._signature(Service(url), f"{url}&X-Amz-Signature=0") == {}, "an address that is signed itself"  # type: ignore[arg-type]
 
 
 def test_what_is_not_acknowledged_is_sent_again_with_its_number(connect: Connect) -> None:
