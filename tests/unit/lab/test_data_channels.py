@@ -35,8 +35,8 @@ def user(endpoint: str, folder: Path, allowed: dict[str, Any]) -> Aws:
 
 def test_who_has_the_right_is_admitted(url: str, endpoint: str, tmp_path: Path) -> None:
     mine = policy("ssmmessages:OpenDataChannel", resource=f"arn:aws:ssm:us-east-1:123456789012:session/{SESSION}")
-    with session_manager._websocket(user(endpoint, tmp_path, mine), url, 10):
-        pass
+    with session_manager._websocket(user(endpoint, tmp_path, mine), url, 10) as opened:
+        assert opened.response and opened.response.status_code == 101
 
 
 REFUSED = {
