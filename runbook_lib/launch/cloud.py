@@ -21,6 +21,7 @@ from runbook_lib.check import CheckTable
 from runbook_lib.errors import CloudError, PlanOvertaken
 from runbook_lib.launch import elastic_ips, groups, host_keys, instance_profile, key_pair, machines, network, routes, secrets
 from runbook_lib.launch.instances import renewing
+from runbook_lib.launch.instances.described import remove_tag, set_tags
 from runbook_lib.launch.instances.resizing import Roll, at_once
 from runbook_lib.launch.inventory import GONE, Instance, Inventory
 from runbook_lib.spec.model import Spec
@@ -171,12 +172,12 @@ class Cloud:
         return _operator(self.spec)
 
     def tag(self, node: str, key: str, value: str) -> None:
-        """Write a tag on the machine of `node`."""
-        self.aws.client("ec2").create_tags(Resources=[self.instance(node).id], Tags=[{"Key": key, "Value": value}])
+        """Write a tag on the machine of `node`; returns once EC2 shows it. Raises `CloudError`."""
+        set_tags(self.aws, self.instance(node).id, {key: value})
 
     def untag(self, node: str, key: str) -> None:
-        """Take a tag off the machine of `node`."""
-        self.aws.client("ec2").delete_tags(Resources=[self.instance(node).id], Tags=[{"Key": key}])
+        """Take a tag off the machine of `node`; returns once EC2 shows it no more. Raises `CloudError`."""
+        remove_tag(self.aws, self.instance(node).id, key)
 
     def stop(self, node: str) -> None:
         """Shut the machine down in order; returns once EC2 has taken the order."""

@@ -11,7 +11,7 @@ from runbook_lib.check import Check
 from runbook_lib.errors import CloudError
 from runbook_lib.launch import instance_profile
 from runbook_lib.launch.instances import renewing, resizing
-from runbook_lib.launch.instances.described import FIRST_PAUSE, LONGEST_PAUSE, instances_of
+from runbook_lib.launch.instances.described import FIRST_PAUSE, LONGEST_PAUSE, instances_of, set_tags
 from runbook_lib.launch.instances.launching import launch_absent, machine_tags, user_data
 from runbook_lib.launch.instances.power import await_none, start_stopped, wait_until_running
 from runbook_lib.launch.inventory import (
@@ -228,7 +228,7 @@ def _modify(inventory: Inventory, node: Node, machine: Instance) -> None:
     if instance_profile.differs(inventory, machine):
         instance_profile.set_on(inventory, machine)
     if lacking := _lacking_tags(inventory.topology, node, machine):
-        ec2.create_tags(Resources=[machine.id], Tags=[{"Key": key, "Value": value} for key, value in lacking.items()])
+        set_tags(inventory.aws, machine.id, lacking)
     if _larger_disk(inventory, machine):
         _grow(inventory, machine)
 

@@ -1,6 +1,7 @@
 """How AWS lags behind itself and holds callers back: for a lab that is as slow as AWS (`lab up --as-slow-as-aws`).
 
-- What was just made is not described, and calls that name it answer NotFound ("Eventual consistency in the Amazon EC2 API").
+- What was just made is not described, and calls that name it answer NotFound; what was just tagged is described with the tags that it had before
+  ("Eventual consistency in the Amazon EC2 API").
 - Each action has a bucket of tokens that fills at a rate ("Request throttling for the Amazon EC2 API"; for Parameter Store "AWS Systems
   Manager endpoints and quotas").
 - Parameter Store takes one write at a time ("PutParameter": TooManyUpdates), and of what was just removed AWS may refuse what follows (`patches/conflicts.py`).
@@ -15,11 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from xml.etree import ElementTree
 
-INVISIBLE = 2.0  # seconds during which AWS may not know what it has just made; mostly less, sometimes more
+INVISIBLE = 2.0  # seconds during which AWS may not know what it has just made or tagged; mostly less, sometimes more
 SETTLED = 2.0  # seconds until AWS is done with a removal or with a bucket; of a parameter 30, of a bucket's name hours, which no test waits for
 ONE_WRITE = 0.1  # seconds that a write of a parameter takes
 CONSOLE = 90.0  # seconds from the launch until the console shows something
 MAKERS = ("Create", "Run", "Import", "Allocate")
+TAGGERS = ("CreateTags", "DeleteTags")
 ID = re.compile(r"(?P<kind>[a-z]+)-[0-9a-f]{8,17}")
 
 # By the first part of an id: what EC2 answers about one that it does not know ("Error codes for the Amazon EC2 API").
@@ -61,9 +63,16 @@ SSM_RATES = {"PutParameter": (3, 3), "GetParameter": (40, 40), "GetParameters": 
 class Pace:
     """What was made when, and how many calls are left to each action. The API's handlers call it one at a time."""
 
-    def __init__(self, console: float = CONSOLE, clock: Callable[[], float] = time.monotonic):
-        self.console, self.clock = console, clock
+    def __init__(
+        self,
+        console: float = CONSOLE,
+        clock: Callable[[], float] = time.monotonic,
+        tags: Callable[[str], Mapping[str, str]] = lambda name: {},
+    ):
+        """`tags`: returns the tags that something has now, by its id."""
+        self.console, self.clock, self.tags = console, clock, tags
         self._born: dict[str, float] = {}
+        self._former: dict[str, tuple[float, Mapping[str, str]]] = {}  # since when, and which tags, of what is tagged otherwise now
         self._buckets: dict[str, tuple[float, float]] = {}  # tokens left, when
         self._changed: dict[str, float] = {}  # what was changed when
         self._written = float("-inf")  # when Parameter Store began to write
@@ -78,6 +87,8 @@ class Pace:
             if self._unseen(name):
                 kind = ID.fullmatch(name)
                 return NOT_FOUND[kind["kind"] if kind else "key"], f"'{name}' does not exist"
+        if action in TAGGERS:
+            self._former |= {name: (self.clock(), dict(self.tags(name))) for name in params.get("Resources", ())}
         return None
 
     def ssm_refusal(self, action: str) -> tuple[str, str] | None:
@@ -106,9 +117,10 @@ class Pace:
             made |= {str(params["KeyName"])} if action in ("ImportKeyPair", "CreateKeyPair") else set()
             for name in made:
                 self._born.setdefault(name, self.clock())
-        if action not in DESCRIBED_BY or not any(map(self._unseen, self._born)):
+        former = {name: tags for name, (when, tags) in self._former.items() if self.clock() < when + INVISIBLE}
+        if action not in DESCRIBED_BY or not (former or any(map(self._unseen, self._born))):
             return body
-        return self._without_unseen(body, DESCRIBED_BY[action])
+        return self._without_unseen(body, DESCRIBED_BY[action], former)
 
     def console_shows(self, instance_id: str) -> bool:
         """Return whether the console of an instance shows something by now."""
@@ -123,19 +135,30 @@ class Pace:
         self._buckets[bucket] = (left - 1 if left >= 1 else left, self.clock())
         return left >= 1
 
-    def _without_unseen(self, body: str, names: tuple[str, ...]) -> str:
+    def _without_unseen(self, body: str, names: tuple[str, ...], former: Mapping[str, Mapping[str, str]]) -> str:
         root = ElementTree.fromstring(body)
         space = root.tag.rpartition("}")[0] + "}" if "}" in root.tag else ""
         for parent in list(root.iter()):
             for item in parent.findall(f"{space}item"):
                 if any(self._unseen(item.findtext(f"{space}{name}") or "") for name in names):
                     parent.remove(item)
+                tags, name = item.find(f"{space}tagSet"), item.findtext(f"{space}{names[0]}")
+                if tags is not None and name in former:
+                    tags[:] = [_tag(space, *each) for each in former[name].items()]
         for parent in list(root.iter()):  # a reservation all of whose instances were left out
             for item in parent.findall(f"{space}item"):
                 instances = item.find(f"{space}instancesSet")
                 if instances is not None and not len(instances):
                     parent.remove(item)
         return ElementTree.tostring(root, encoding="unicode")
+
+
+def _tag(space: str, key: str, value: str) -> ElementTree.Element:
+    """Return a tag as a description shows it."""
+    item = ElementTree.Element(f"{space}item")
+    ElementTree.SubElement(item, f"{space}key").text = key
+    ElementTree.SubElement(item, f"{space}value").text = value
+    return item
 
 
 def _words(value: Any) -> Iterator[str]:

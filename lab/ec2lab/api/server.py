@@ -62,7 +62,7 @@ def make_servers(lab: Lab, images: Sequence[Image], hypervisor: Hypervisor, scra
         credentials.sessions.update(kept["sessions"])
     else:
         _furnish(lab, images, hypervisor.ec2, ssm_backends[ACCOUNT][REGION])
-    pace = Pace(float(lab.pace_file.read_text())) if lab.pace_file.exists() else None
+    pace = Pace(float(lab.pace_file.read_text()), tags=lambda name: hypervisor.ec2.tags.get(name, {})) if lab.pace_file.exists() else None
     patches.install(hypervisor, pace)
     credentials.install(key)
     authorization.install()

@@ -57,6 +57,18 @@ def test_what_is_new_is_not_described_at_first(pace: Pace, clock: Clock, action:
     assert pace.answer(action, {}, body) == body
 
 
+@pytest.mark.parametrize("action", ["CreateTags", "DeleteTags"])
+def test_what_was_tagged_is_described_with_its_former_tags_at_first(clock: Clock, action: str) -> None:
+    pace = Pace(90, clock, {OLD: {"Name": "former"}}.__getitem__)
+    vpcs = "<D><vpcSet><item><tagSet>{}</tagSet><vpcId>{}</vpcId></item></vpcSet></D>"
+    former, new = (vpcs.format(f"<item><key>{key}</key><value>{value}</value></item>", OLD) for key, value in (("Name", "former"), ("New", "x")))
+    assert pace.ec2_refusal(action, {"Resources": [OLD]}) is None
+    assert pace.answer("DescribeVpcs", {}, new) == former
+    assert pace.answer("DescribeVpcs", {}, new.replace(OLD, VPC)) == new.replace(OLD, VPC)
+    clock.now += INVISIBLE
+    assert pace.answer("DescribeVpcs", {}, new) == new
+
+
 def test_a_reservation_goes_with_its_last_instance(pace: Pace) -> None:
     pace.answer("RunInstances", {}, "<R><instanceId>i-0123456789abcdef0</instanceId></R>")
     item = "<item><instancesSet><item><instanceId>i-0123456789abcdef0</instanceId></item></instancesSet></item>"

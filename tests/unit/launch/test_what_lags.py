@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from ec2lab.api import pace
 
 from runbook_lib.errors import CloudError
 from runbook_lib.launch import elastic_ips, instance_profile, inventory, machines, network, routes, teardown
 from runbook_lib.launch.cloud import Cloud
+from runbook_lib.launch.instances import described
 from runbook_lib.launch.inventory import Inventory
 
 pytest_plugins = ["tests.support.aws_endpoint"]
@@ -218,6 +220,46 @@ def test_a_route_that_is_shown_late_is_no_subnet_s(make_cloud: MakeCloud, monkey
         patch.setattr(routes, "_tables", without_routes)
         cloud.apply()
     assert not cloud.plan()
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """EC2 describes what was made or tagged some time after."""
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.core.responses import ActionResult
+    from moto.ec2.exceptions import EC2ClientError
+    from moto.ec2.models import ec2_backends
+    from moto.ec2.responses import EC2Response
+
+    monkeypatch.setattr(pace, "INVISIBLE", 0.3)
+    slowness, original = pace.Pace(tags=lambda name: ec2_backends[DEFAULT_ACCOUNT_ID]["us-east-1"].tags[name]), EC2Response.call_action
+
+    def call_action(self: Any) -> Any:
+        if refusal := slowness.ec2_refusal(self._get_action(), self.params):
+            return self.serialized(ActionResult(EC2ClientError(*refusal)))
+        status, headers, body = original(self)
+        return status, headers, slowness.answer(self._get_action(), self.params, body)
+
+    monkeypatch.setattr(EC2Response, "call_action", call_action)
+
+
+def test_a_tag_counts_from_the_moment_that_it_is_written(make_cloud: MakeCloud, slow: None) -> None:
+    """A node's first boot is recorded by a tag, and the settings that come next depend on it."""
+    make_cloud().apply()
+    cloud = make_cloud(overrides={"cloud.tags": {"owner": "somebody"}})
+    cloud.apply()
+    assert not cloud.plan()
+    cloud.tag("greg-1", "runbook:first-boot", "now")
+    assert cloud.instance("greg-1").tags["runbook:first-boot"] == "now"
+    cloud.untag("greg-1", "runbook:first-boot")
+    assert "runbook:first-boot" not in cloud.instance("greg-1").tags
+
+
+def test_a_tag_that_ec2_never_shows_is_told(make_cloud: MakeCloud, slow: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_cloud().apply()
+    monkeypatch.setattr(described, "SHOWN", 0.1)
+    with pytest.raises(CloudError, match="changed the tags runbook:first-boot of i-[0-9a-f]+ and does not show it within 0 s"):
+        make_cloud().tag("greg-1", "runbook:first-boot", "now")
 
 
 def stopped(cloud: Cloud, node: str) -> None:
