@@ -39,11 +39,13 @@ class ParamsError(RunbookError):
 class CloudError(RunbookError):
     """The cloud refused a call or does not answer; the message names the call and the resource. `code` is the error code of AWS, if any.
 
-    `parameter` is the one whose value AWS calls invalid, where it names one: codes alone do not tell.
+    `parameter` is the one whose value AWS calls invalid, where it names one: codes alone do not tell. `region` is that of the bucket, of which S3 tells
+    it also to those who may not look at it.
     """
 
     code: str = ""
     parameter: str = ""
+    region: str = ""
 
 
 class HostError(RunbookError):

@@ -204,15 +204,16 @@ class Aws:
         self.cloud = cloud
         self.settings: dict[str, Any] = {}  # of the profile in the file that the parameters name, keys among them
         self.session = self._session()
-        self._clients: dict[str, Api] = {}
+        self._clients: dict[tuple[str, str], Api] = {}  # by service and region
         self._lock = threading.Lock()
 
-    def client(self, service: str) -> Api:
-        """Return the client of `service` (ec2, ssm, s3, sts, iam)."""
+    def client(self, service: str, region: str = "") -> Api:
+        """Return the client of `service` (ec2, ssm, s3, sts, iam). `region`: another one than that of the parameters."""
+        key = service, region or self.cloud.region
         with self._lock:
-            if service not in self._clients:
-                self._clients[service] = Api(self._make(service), self.about)
-            return self._clients[service]
+            if key not in self._clients:
+                self._clients[key] = Api(self._make(*key), self.about)
+            return self._clients[key]
 
     @property
     def endpoint(self) -> str | None:
@@ -258,7 +259,7 @@ class Aws:
             raise translate(error, "credentials", self.about) from None
         return session
 
-    def _make(self, service: str) -> Any:
+    def _make(self, service: str, region: str) -> Any:
         # A presigned URL must name the bucket's own region: the address without one redirects, and the signature is void there.
         style: Any = {"addressing_style": "path"} if self.endpoint else {"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"}
         config = Config(
@@ -268,7 +269,7 @@ class Aws:
             proxies={} if _is_plain_http(self.endpoint) else None,
         )
         try:
-            return self.session.create_client(service, region_name=self.cloud.region, config=config, endpoint_url=self.endpoint)
+            return self.session.create_client(service, region_name=region, config=config, endpoint_url=self.endpoint)
         except (aws_errors.BotoCoreError, ValueError) as error:
             raise translate(error, f"{service} client", self.about) from None
 
@@ -312,11 +313,12 @@ def translate(error: Exception, call: str, about: str) -> CloudError:
     if isinstance(error, aws_errors.ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
         message = str(error.response.get("Error", {}).get("Message", ""))
+        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         what, step = _refused(code, message)
     else:
-        code, message, (what, step) = "", "", _not_reached(error)
+        code, message, headers, (what, step) = "", "", {}, _not_reached(error)
     found = CloudError(what, f"{call} at {about}", step)
-    found.code, named = code, INVALID.search(message)
+    found.code, found.region, named = code, str(headers.get("x-amz-bucket-region", "")), INVALID.search(message)
     found.parameter = named[1] if named else next((parameter for words, parameter in NOT_YET.items() if words in message), "")
     unreached = isinstance(error, UNREACHED)
     found.transient = unreached or code in (*THROTTLED, *BUSY, *SHORT[:1]) or code.startswith(("Internal", "ServiceUnavailable", "Unavailable"))

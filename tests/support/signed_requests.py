@@ -15,7 +15,10 @@ import botocore.auth
 import pytest
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from ec2lab import access_key
 from ec2lab.access_key import AccessKey
+
+ROOT = access_key.make()  # of the account at `verifying_endpoint`
 
 
 @dataclass(frozen=True)

@@ -41,11 +41,13 @@ SKEW = timedelta(minutes=15)
 WEEK = 604800  # seconds: the longest that a presigned address is good for
 TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 UNSIGNED = ("UNSIGNED-PAYLOAD", TRAILER)  # what S3 takes in place of the body's hash
+REGION = "x-amz-bucket-region"
 DRAINED = 1 << 20  # bytes of a refused request that are read, so that its sender reads the answer
 
 # code and status in the form of S3, of EC2, of other services with queries, of those with JSON
 MISSING = ("AccessDenied", 403), ("MissingAuthenticationToken", 403), ("MissingAuthenticationToken", 403), ("MissingAuthenticationTokenException", 400)
 MALFORMED = ("AuthorizationHeaderMalformed", 400), ("IncompleteSignature", 400), ("IncompleteSignature", 400), ("IncompleteSignatureException", 400)
+MALFORMED_QUERY = ("AuthorizationQueryParametersError", 400), *MALFORMED[1:]
 UNKNOWN = ("InvalidAccessKeyId", 403), ("AuthFailure", 401), ("InvalidClientTokenId", 403), ("UnrecognizedClientException", 400)
 TOKEN = ("InvalidToken", 400), *UNKNOWN[1:]
 ENDED = ("ExpiredToken", 400), ("RequestExpired", 400), ("ExpiredToken", 403), ("ExpiredTokenException", 400)
@@ -60,11 +62,11 @@ VERSION_2 = ("InvalidRequest", 400), *MALFORMED[1:]
 
 
 class Unverified(Exception):
-    """A request that is not served: codes as above, and words."""
+    """A request that is not served: codes as above, and words. `region`: for which it should be signed, where that is what is wrong."""
 
-    def __init__(self, codes: tuple[tuple[str, int], ...], message: str):
+    def __init__(self, codes: tuple[tuple[str, int], ...], message: str, region: str = ""):
         super().__init__(message)
-        self.codes, self.message = codes, message
+        self.codes, self.message, self.region = codes, message, region
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def verifying(application: Application, find: Find) -> Application:
 
     def guarded(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         environ.pop("HTTP_X_MOTO_ACCOUNT_ID", None)  # moto would serve another account
-        request = Request(environ)
+        request, start_response = Request(environ), _telling_region(environ, start_response)
         try:
             _verify(request, find)
         except Unverified as refusal:
@@ -121,6 +123,7 @@ def _verify(request: Request, find: Find) -> Key:
     if key.expires and key.expires <= utcnow():
         raise Unverified(ENDED, "The security token included in the request is expired")
     _check_time(claim)
+    _check_region(request, claim)
     _check_headers(request, claim)
     body = _read_whole(request.environ)
     _check_body(request, claim, body)
@@ -163,7 +166,7 @@ def _claim_of_query(pairs: list[tuple[str, str]]) -> Claim:
     once = all([name for name, _ in pairs].count(name) == 1 for name in IN_QUERY)
     expires = given.get("X-Amz-Expires", "")
     if not once or not scope or not re.fullmatch(r"\d{1,6}", expires) or not 1 <= int(expires) <= WEEK:
-        raise Unverified((("AuthorizationQueryParametersError", 400), *MALFORMED[1:]), f"Query-string authentication needs {', '.join(IN_QUERY)}, each once")
+        raise Unverified(MALFORMED_QUERY, f"Query-string authentication needs {', '.join(IN_QUERY)}, each once")
     key, date, region, service = scope.groups()
     signed = tuple(given["X-Amz-SignedHeaders"].split(";"))
     return Claim(key, date, region, service, signed, given["X-Amz-Signature"], given["X-Amz-Date"], int(expires), given.get("X-Amz-Security-Token", ""))
@@ -184,6 +187,17 @@ def _check_time(claim: Claim) -> None:
         late = f"Signature expired: {claim.stamp} is now earlier than {now - SKEW:{STAMP}} ({now:{STAMP}} - 15 min.)"
         early = f"Signature not yet current: {claim.stamp} is still later than {now + SKEW:{STAMP}} ({now:{STAMP}} + 15 min.)"
         raise Unverified(SKEWED, "Request has expired." if claim.service == "ec2" else early if signed_at > now else late)
+
+
+def _check_region(request: Request, claim: Claim) -> None:
+    """Refuse what is signed for another region than that of the bucket (S3: all regions are at one address here). A new bucket's is the caller's choice."""
+    bucket, name = _addressed(request.environ)
+    makes = request.method == "PUT" and not name and not _query(request)
+    if claim.service != "s3" or bucket is None or makes or claim.region == bucket.region_name:
+        return
+    what = "The authorization header is malformed" if claim.expires is None else "Error parsing the X-Amz-Credential parameter"
+    codes = MALFORMED if claim.expires is None else MALFORMED_QUERY
+    raise Unverified(codes, f"{what}; the region '{claim.region}' is wrong; expecting '{bucket.region_name}'", bucket.region_name)
 
 
 def _check_headers(request: Request, claim: Claim) -> None:
@@ -224,10 +238,29 @@ def _query(request: Request) -> str:
     return str(request.environ.get("QUERY_STRING", ""))
 
 
+def _addressed(environ: dict[str, Any]) -> tuple[Any, str]:
+    """Return the bucket that a request of S3 names in its path, or None, and the key in it."""
+    bucket, _, name = environ["PATH_INFO"].encode("latin1").decode(errors="replace").lstrip("/").partition("/")
+    return s3_backends[ACCOUNT][PARTITION].buckets.get(bucket), name
+
+
+def _telling_region(environ: dict[str, Any], start_response: Any) -> Any:
+    """Return `start_response` that tells the region of a bucket to who asks with HEAD, allowed or not; of an object only when it refuses (HeadBucket)."""
+    bucket, name = _addressed(environ)
+    if bucket is None or environ["REQUEST_METHOD"] != "HEAD":
+        return start_response
+
+    def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+        others = [(key, value) for key, value in headers if key.lower() != REGION]
+        told = [(REGION, bucket.region_name)] if not name or status[0] != "2" else []
+        return start_response(status, [*others, *told], *more)
+
+    return start
+
+
 def _public_read(environ: dict[str, Any]) -> dict[str, Any] | None:
     """Return the request without whatever could make another of it, if it reads an object whose ACL lets everybody; None otherwise."""
-    bucket, _, name = environ["PATH_INFO"].encode("latin1").decode(errors="replace").lstrip("/").partition("/")
-    found = s3_backends[ACCOUNT][PARTITION].buckets.get(bucket)
+    found, name = _addressed(environ)
     if environ["REQUEST_METHOD"] not in ("GET", "HEAD") or environ.get("QUERY_STRING") or not found or name not in found.keys:
         return None
     acl = found.keys[name].acl
@@ -251,7 +284,7 @@ def _form(request: Request) -> int:
 def _answer(refusal: Unverified, request: Request, start_response: Any) -> list[bytes]:
     form = _form(request)
     code, status = refusal.codes[form]
-    words = f"<Code>{code}</Code><Message>{escape(refusal.message)}</Message>"
+    words = f"<Code>{code}</Code><Message>{escape(refusal.message)}</Message>" + (f"<Region>{refusal.region}</Region>" if refusal.region else "")
     bodies = (
         f"<Error>{words}<RequestId>{uuid4()}</RequestId></Error>",
         f"<Response><Errors><Error>{words}</Error></Errors><RequestID>{uuid4()}</RequestID></Response>",

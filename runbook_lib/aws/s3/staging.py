@@ -25,8 +25,10 @@ def stage(pack: Pack, aws: Aws, deployment: str) -> str:
     It gives access to the pack, so never show it. An object in S3 is presigned where it is; anything else is put into the staging
     bucket once. Raises CloudError.
     """
+    region = aws.cloud.region
     if pack.url.startswith("s3://"):
         bucket, key = bucket_and_key(pack.url)
+        region = _region_of(bucket, aws)
     else:
         staging = _staging(aws)
         staging.ensure()
@@ -37,7 +39,21 @@ def stage(pack: Pack, aws: Aws, deployment: str) -> str:
         if not staging.holds(key):
             with pack.path.open("rb") as body:
                 staging.s3.put_object(**staging.bucket, Key=key, Body=body)
-    return str(aws.client("s3").generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=VALID))
+    return str(aws.client("s3", region).generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=VALID))
+
+
+def _region_of(bucket: str, aws: Aws) -> str:
+    """Return the region that a bucket lies in: a URL must be signed for that one. Raises CloudError where there is no such bucket.
+
+    Who may read the object only is refused, and told the region in the refusal (HeadBucket in the S3 API reference).
+    """
+    try:
+        found = aws.client("s3").head_bucket(Bucket=bucket).get("BucketRegion")
+    except CloudError as error:
+        if error.code not in DENIED:
+            raise
+        found = error.region
+    return found or aws.cloud.region
 
 
 def unstage(aws: Aws, deployment: str) -> str:

@@ -18,8 +18,10 @@ from runbook_lib.launch import teardown
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.redaction import redactor
 from runbook_lib.spec.sections import CloudSpec
+from tests.support.iam_user import EVERYTHING, user_with
+from tests.support.signed_requests import ROOT
 
-pytest_plugins = ["tests.support.aws_endpoint"]
+pytest_plugins = ["tests.support.aws_endpoint", "tests.support.verifying_endpoint"]
 BUCKET = "runbook-123456789012-us-east-1"
 
 
@@ -131,6 +133,33 @@ def test_a_bucket_of_that_name_in_another_account_is_told(cloud: Cloud, pack: Pa
         staging.stage(pack, cloud.aws, "one")
     assert "product.pack: s3://" in (caught.value.next_step or "")
     assert staging.unstage(cloud.aws, "one") == ""
+
+
+READS = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::*/x.zip"}]}
+READERS = (
+    pytest.param("packs-abroad-1", EVERYTHING, id="by who may do everything"),
+    pytest.param("packs-abroad-2", READS, id="by who may read the pack and nothing else"),
+)
+
+
+@pytest.mark.parametrize(("bucket", "policy"), READERS)
+def test_a_pack_in_another_region_is_fetched_from_there(
+    verifying: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bucket: str, policy: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    owner = Aws(CloudSpec(aws_config=str(user_with(EVERYTHING, verifying, tmp_path, ROOT)))).client("s3", "eu-west-1")
+    owner.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    owner.put_object(Bucket=bucket, Key="x.zip", Body=b"a pack")
+    aws = Aws(CloudSpec(region="us-east-1", aws_config=str(user_with(policy, verifying, tmp_path, ROOT))))
+    handed = staging.stage(packs.fetch(f"s3://{bucket}/x.zip", None, aws), aws, "one")
+    with urllib.request.urlopen(handed) as answer:
+        assert answer.read() == b"a pack"
+
+
+def test_a_pack_whose_bucket_is_gone_is_told_before_anything_is_launched(cloud: Cloud) -> None:
+    with pytest.raises(CloudError) as caught:
+        staging.stage(Pack("s3://packs-gone/x.zip", Path("x.zip"), "0" * 64), cloud.aws, "one")
+    assert caught.value.code == "404"
 
 
 def test_a_bucket_with_dots_stands_in_the_path_where_the_certificate_fits(monkeypatch: pytest.MonkeyPatch) -> None:

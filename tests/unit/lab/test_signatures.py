@@ -7,10 +7,9 @@ import hashlib
 import io
 import json
 import re
-import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -21,47 +20,27 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from ec2lab import access_key
 from ec2lab.access_key import AccessKey
-from ec2lab.api import authorization, credentials, signatures
+from ec2lab.api import credentials, signatures
 from moto.core import DEFAULT_ACCOUNT_ID
-from moto.core.authorization import ActionAuthenticatorMixin
-from moto.sts.models import STSBackend, sts_backends
-from moto.sts.responses import TokenResponse
+from moto.sts.models import sts_backends
 
-from tests.support.signed_requests import CALLS, Sent
+from tests.support.signed_requests import CALLS, ROOT, Sent
 from tests.support.signed_requests import signed as signed_by
 
-ROOT = access_key.make()
-REPLACED = {
-    TokenResponse: ("get_session_token", "get_federation_token", "assume_role", "assume_role_with_web_identity", "assume_role_with_saml"),
-    STSBackend: ("get_caller_identity",),
-    ActionAuthenticatorMixin: ("_authenticate_and_authorize_normal_action", "_authenticate_and_authorize_s3_action"),
-    credentials: ("_root",),
-}
+pytest_plugins = ["tests.support.verifying_endpoint"]
 
 
 @pytest.fixture(scope="module")
-def host() -> Iterator[str]:
-    """An endpoint in this process that verifies signatures, with a bucket in which one object is public."""
-    server = pytest.importorskip("moto.server")
-    from werkzeug.serving import make_server
-
-    with pytest.MonkeyPatch.context() as patch:
-        for owner, names in REPLACED.items():
-            for name in names:
-                patch.setattr(owner, name, getattr(owner, name))  # put back afterwards
-        credentials.install(ROOT)
-        authorization.install()
-        application = signatures.verifying(server.DomainDispatcherApplication(server.create_backend_app), credentials.find)
-        serving = make_server("127.0.0.1", 0, application, threaded=True, request_handler=server.MotoRequestHandler)
-        serving.log = lambda *words: None  # type: ignore[method-assign,assignment]
-        threading.Thread(target=serving.serve_forever, daemon=True).start()
-        address = f"127.0.0.1:{serving.server_port}"
-        s3 = client(address, "s3")
-        s3.create_bucket(Bucket="signed")
-        s3.put_object(Bucket="signed", Key="public.txt", Body=b"everybody", ACL="public-read")
-        s3.put_object(Bucket="signed", Key="private.txt", Body=b"nobody")
-        yield address
-        serving.shutdown()
+def host(verifying: str) -> str:
+    """The endpoint's address, with a bucket in which one object is public, and another bucket in Ireland."""
+    address = verifying.removeprefix("http://")
+    s3 = client(address, "s3")
+    s3.create_bucket(Bucket="signed")
+    s3.put_object(Bucket="signed", Key="public.txt", Body=b"everybody", ACL="public-read")
+    s3.put_object(Bucket="signed", Key="private.txt", Body=b"nobody")
+    s3.create_bucket(Bucket="irish", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    s3.put_object(Bucket="irish", Key="private.txt", Body=b"nobody")
+    return address
 
 
 def client(host: str, service: str, key: AccessKey = ROOT, token: str | None = None, **more: Any) -> Any:
@@ -199,11 +178,13 @@ def fetch(host: str, url: str, method: str = "GET", headers: dict[str, str] | No
     return Sent(host, method, f"{parts.path}?{parts.query}" if parts.query else parts.path, headers or {}, body).send()
 
 
-def presigned(host: str, at: float = 0, seconds: int = 60, call: str = "get_object", key: AccessKey = ROOT, token: str | None = None) -> str:
+def presigned(
+    host: str, at: float = 0, seconds: int = 60, call: str = "get_object", key: AccessKey = ROOT, token: str | None = None, bucket: str = "signed"
+) -> str:
     with pytest.MonkeyPatch.context() as patch:
         then = datetime.datetime.fromtimestamp(time.time() + at, datetime.UTC)
         patch.setattr(botocore.auth, "get_current_datetime", lambda: then)
-        params = {"Bucket": "signed", "Key": "private.txt"}
+        params = {"Bucket": bucket, "Key": "private.txt"}
         return str(client(host, "s3", key, token).generate_presigned_url(call, Params=params, ExpiresIn=seconds))
 
 
@@ -232,6 +213,25 @@ def test_a_presigned_address_is_good_for_what_it_was_made_for(host: str, what: s
     status, code, body = call(host)
     assert (status, code) == expected, body
     assert status != 200 or body == b"nobody"
+
+
+def test_a_bucket_takes_what_is_signed_for_its_own_region(host: str) -> None:
+    said = "the region 'us-east-1' is wrong; expecting 'eu-west-1'</Message><Region>eu-west-1</Region>"
+    url, path = presigned(host, bucket="irish"), "/irish/private.txt"
+    for answer, code in ((fetch(host, url), "AuthorizationQueryParametersError"), (signed(host, "s3", path=path).send(), "AuthorizationHeaderMalformed")):
+        assert answer[:2] == (400, code) and said in answer[2].decode()
+    assert client(host, "s3").get_object(Bucket="irish", Key="private.txt")["Body"].read() == b"nobody", "a client goes there by itself"
+
+
+def test_the_region_of_a_bucket_is_told_also_to_who_may_not_look_at_it(host: str) -> None:
+    stranger = client(host, "s3", made_user(host, "stranger", allow("s3:GetObject")))
+    with pytest.raises(ClientError) as caught:
+        stranger.head_bucket(Bucket="irish")
+    answer = caught.value.response["ResponseMetadata"]
+    assert (answer["HTTPStatusCode"], answer["HTTPHeaders"]["x-amz-bucket-region"]) == (403, "eu-west-1")
+    assert client(host, "s3").head_bucket(Bucket="signed")["BucketRegion"] == "us-east-1"
+    answer = client(host, "s3").head_object(Bucket="signed", Key="private.txt")["ResponseMetadata"]
+    assert "x-amz-bucket-region" not in answer["HTTPHeaders"]
 
 
 def test_a_presigned_upload_is_for_its_object_only(host: str) -> None:

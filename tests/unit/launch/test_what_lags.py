@@ -258,7 +258,7 @@ def test_a_tag_counts_from_the_moment_that_it_is_written(make_cloud: MakeCloud, 
 def test_a_tag_that_ec2_never_shows_is_told(make_cloud: MakeCloud, slow: None, monkeypatch: pytest.MonkeyPatch) -> None:
     make_cloud().apply()
     monkeypatch.setattr(described, "SHOWN", 0.1)
-    with pytest.raises(CloudError, match="changed the tags runbook:first-boot of i-[0-9a-f]+ and does not show it within 0 s"):
+    with pytest.raises(CloudError, match=r"changed the tags runbook:first-boot of i-[0-9a-f]+ and does not show it within 0 s"):
         make_cloud().tag("greg-1", "runbook:first-boot", "now")
 
 
