@@ -264,8 +264,8 @@ def _apply(inventory: Inventory, before_surplus_ends: Callable[[], None] = lambd
             routes.begin(inventory)
         if kind is machines:  # at once: in the first boot Nginx fetches the SSM Agent, and its address is its way out
             elastic_ips.associate(inventory)
-    groups.apply_rules(inventory)  # the operator's own address may be another one now that the network is there
     instance_profile.wait_online(inventory)
+    groups.apply_rules(inventory)  # SSH's port closes where there is another way in; the operator's own address may be another one now
     machines.resize(inventory, roll)
     _renew(inventory, roll)
     if machines.surplus(inventory):

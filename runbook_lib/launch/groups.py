@@ -9,8 +9,8 @@ from runbook_lib.aws.operator_cidr import operator_cidr
 from runbook_lib.changes import Pending
 from runbook_lib.check import Check
 from runbook_lib.errors import CloudError
-from runbook_lib.launch import network
-from runbook_lib.launch.inventory import EVERYWHERE, ROLE, Group, Inventory, Permission, Question, pending, row, tags_of, unless_gone
+from runbook_lib.launch import instance_profile, network
+from runbook_lib.launch.inventory import EVERYWHERE, ROLE, SSH, Group, Inventory, Permission, Question, pending, row, tags_of, unless_gone
 from runbook_lib.topology.model import OPERATOR, Topology
 
 # EC2 bundles sources of the same ports under these names; each one by itself can be compared and taken back.
@@ -99,11 +99,11 @@ def apply(inventory: Inventory) -> None:
             inventory.group_ids[role] = answer["GroupId"]
             made.append(answer["GroupId"])
     inventory.await_shown("describe_security_groups", "SecurityGroups", "GroupId", *made)
-    apply_rules(inventory)
+    apply_rules(inventory, SSH if instance_profile.by_sessions(inventory) else "")
 
 
-def apply_rules(inventory: Inventory) -> None:
-    """What is missing is added before surplus is taken away: a change of range locks nobody out in between."""
+def apply_rules(inventory: Inventory, but: str = "") -> None:
+    """What is missing is added before surplus is taken away: a change of range locks nobody out in between. `but`: a port that is not closed yet."""
     for role, wanted in _wanted(inventory).items():
         group = inventory.groups[role]
         if EVERYWHERE not in group.outward:
@@ -112,7 +112,7 @@ def apply_rules(inventory: Inventory) -> None:
         if missing := wanted - group.permissions:
             inventory.say(role, f"opening {_ports(missing)}")
             _rule(inventory, "authorize_security_group_ingress", group.id, missing, "InvalidPermission.Duplicate")
-        if surplus := group.permissions - wanted:
+        if surplus := {permission for permission in group.permissions - wanted if permission.ports != but}:
             inventory.say(role, f"closing {_ports(surplus)}")
             _rule(inventory, "revoke_security_group_ingress", group.id, surplus, "InvalidPermission.NotFound")
     observe(inventory)

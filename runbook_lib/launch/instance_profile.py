@@ -4,6 +4,7 @@ No other machine has one: what runs on a machine may do whatever its profile's r
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,8 @@ from runbook_lib.changes import Pending
 from runbook_lib.check import Check
 from runbook_lib.errors import CloudError
 from runbook_lib.files import templates
-from runbook_lib.launch.inventory import DEPLOYMENT, Instance, Inventory, Question, pending, row, while_refused
+from runbook_lib.launch.instances.renewing import image_of
+from runbook_lib.launch.inventory import DEPLOYMENT, SSH, Instance, Inventory, Question, pending, row, while_refused
 from runbook_lib.topology.workers import WORKERS
 from runbook_lib.waiting import wait_until
 
@@ -26,6 +28,7 @@ ACTIONS = (
     "ssm:UpdateInstanceInformation",
     *(f"ssmmessages:{verb}{channel}Channel" for verb in ("Create", "Open") for channel in ("Control", "Data")),
 )
+UNIT = "runbook-ssm-agent"  # which installs the agent at a machine's first boot
 PACKS = "runbook-packs"  # the bucket that the policy names
 ABSENT, PRESENT, HELD = "NoSuchEntity", "EntityAlreadyExists", "DeleteConflict"
 SETTLE = 60.0  # seconds until IAM itself and EC2 know what was made: IAM is eventually consistent
@@ -121,12 +124,30 @@ def observe(inventory: Inventory) -> None:
 
 
 def plan(inventory: Inventory) -> Iterator[Pending]:
+    """The profile to make, to repair or to delete. Raises `CloudError` where a machine that runs would never be reached through its agent."""
+    _refuse_without_agent(inventory)
     if wanted(inventory) and inventory.profile_lacks:
         verb = "modify" if inventory.profile else "create"
         purpose = "for what a sweep's workers do" if _for_workers(inventory) else "for the machines' SSM Agents"
         yield pending(verb, "instance profile", name_of(inventory), f"{purpose}: {', '.join(inventory.profile_lacks)}")
     if not wanted(inventory) and inventory.profile:
         yield pending("delete", "instance profile", name_of(inventory), f"connect_via is {inventory.spec.cloud.connect_via}")
+
+
+def _refuse_without_agent(inventory: Inventory) -> None:
+    """Debian's images bring no agent, and user data, which installs it, runs once in a machine's life."""
+    going_over = [(name, machine) for name, machine in inventory.here.items() if by_sessions(inventory) and not ours(inventory, machine)]
+    if names := [name for name, machine in going_over if image_of(inventory, machine).startswith("debian-") and not _has_agent(inventory, machine)]:
+        step = (
+            f"set cloud.connect_via back and keep cloud.ssm_agent; then: ./runbook replace PARAMS {' '.join(names)} gives them, one after the other, "
+            "machines that install it; then connect_via: session-manager"
+        )
+        raise CloudError(f"no SSM Agent was installed at the first boot of {', '.join(names)}, and the image brings none", "cloud.connect_via", step)
+
+
+def _has_agent(inventory: Inventory, machine: Instance) -> bool:
+    found = inventory.ec2.describe_instance_attribute(InstanceId=machine.id, Attribute="userData")["UserData"]
+    return UNIT.encode() in base64.b64decode(found.get("Value", ""))
 
 
 def apply(inventory: Inventory) -> None:
@@ -186,19 +207,19 @@ def once_known(call: Callable[..., Any], **options: Any) -> Any:
 
 
 def at_first_boot(inventory: Inventory) -> tuple[str, ...]:
-    """Return the shell command that installs the SSM Agent at the first boot, for an image without it.
+    """Return the shell command that installs the SSM Agent at the first boot, for an image without it, whatever the way to the machine is now.
 
     In the background, and again after a failure: user data runs once in a machine's life, dpkg's lock may be held at a first boot, and Nginx's way out
     is its Elastic IP, which it gets when it runs already.
     """
     agent = inventory.spec.cloud.ssm_agent
-    if not (by_sessions(inventory) and agent.url):
+    if not agent.url:
         return ()
     file = "/var/tmp/amazon-ssm-agent.deb"
     fetch = f"import shutil, urllib.request; shutil.copyfileobj(urllib.request.urlopen('{agent.url}', timeout=30), open('{file}', 'wb'))"
     install = f'python3 -c "{fetch}" && echo "{str(agent.sha256).lower()}  {file}" | sha256sum --check && dpkg --install {file}'
     script = f"for again in $(seq 60); do {install} && exit; sleep 10; done"
-    return (shlex.join(["systemd-run", "--collect", "--unit=runbook-ssm-agent", "sh", "-c", script]),)
+    return (shlex.join(["systemd-run", "--collect", f"--unit={UNIT}", "sh", "-c", script]),)
 
 
 def differs(inventory: Inventory, machine: Instance) -> bool:
@@ -249,6 +270,11 @@ def wait_online(inventory: Inventory) -> None:
             "see on the machine's console whether the agent was installed (cloud.ssm_agent) and runs; it needs a way out to ssm and ssmmessages, "
             f"port 443, and the instance profile {name_of(inventory)}; then run chapter 01 again"
         )
+        if any(permission.ports == SSH for group in inventory.groups.values() for permission in group.permissions):
+            step += (
+                ". An agent that had no profile looks for one again after up to an hour, or when it or its machine is restarted. Until all are Online "
+                "port 22 stays open: with cloud.connect_via set back, SSH goes on as before"
+            )
         raise CloudError(f"waited {seconds} s (timeouts.agent) for the SSM Agent of {'; '.join(left)}", inventory.aws.about, step)
 
 

@@ -28,6 +28,7 @@ DEPLOYMENT, ROLE, NODE = "runbook:deployment", "runbook:role", "runbook:node"
 HOSTS, PATTERN, HARDENING, PUBLIC_KEY = "runbook:hosts", "runbook:pattern", "runbook:hardening", "runbook:public-key"
 IMAGE, HOME, USER = "runbook:image", "runbook:product-home", "runbook:product-user"
 GONE = ("shutting-down", "terminated")
+SSH = "22"  # the port, as `Permission.ports` says it
 CHAPTER = "01_launch_ec2"
 OF_NODES = ("machine", "host keys")  # kinds that concern one node
 IN_USE = ("DependencyViolation", "InvalidNetworkInterface.InUse", "VolumeInUse", "InvalidIPAddress.InUse")

@@ -142,9 +142,9 @@ class Pace:
             for item in parent.findall(f"{space}item"):
                 if any(self._unseen(item.findtext(f"{space}{name}") or "") for name in names):
                     parent.remove(item)
-                tags, name = item.find(f"{space}tagSet"), item.findtext(f"{space}{names[0]}")
-                if tags is not None and name in former:
-                    tags[:] = [_tag(space, *each) for each in former[name].items()]
+                tags, before = item.find(f"{space}tagSet"), former.get(item.findtext(f"{space}{names[0]}") or "")
+                if tags is not None and before is not None:
+                    tags[:] = [_tag(space, *each) for each in before.items()]
         for parent in list(root.iter()):  # a reservation all of whose instances were left out
             for item in parent.findall(f"{space}item"):
                 instances = item.find(f"{space}instancesSet")

@@ -20,10 +20,8 @@ from runbook_lib.launch import instance_profile, teardown
 from runbook_lib.launch.cloud import Cloud
 
 pytest_plugins = ["tests.support.aws_endpoint"]
-SESSIONS = {
-    "cloud.connect_via": "session-manager",
-    "cloud.ssm_agent": {"url": "https://agents.example.com/agent.deb", "sha256": "AB" * 32},
-}
+AGENT = {"cloud.ssm_agent": {"url": "https://agents.example.com/agent.deb", "sha256": "AB" * 32}}
+SESSIONS = {"cloud.connect_via": "session-manager", **AGENT}
 
 
 @pytest.fixture
@@ -96,22 +94,74 @@ def test_a_deployment_by_session_manager_from_its_launch_to_its_end(cloud: Cloud
         assert caught.value.code == "NoSuchEntity"
 
 
-def test_a_live_deployment_goes_over_to_session_manager_and_back(make_cloud: Callable[..., Cloud], agents: dict[str, str]) -> None:
-    plain = make_cloud()
+def ports(cloud: Cloud) -> set[str]:
+    return {permission.ports for group in cloud.observe().groups.values() for permission in group.permissions}
+
+
+def test_a_live_deployment_goes_over_to_session_manager_and_back(
+    make_cloud: Callable[..., Cloud], agents: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = make_cloud(overrides=AGENT)
     plain.apply()
     assert "iam" not in {service for service, _ in plain.aws._clients}, "who does not use Session Manager needs no right in IAM"
     by_session = make_cloud(overrides=SESSIONS)
     planned = told(by_session)
     assert "modify machine db-1" in planned and "delete rule db" in planned and not [one for one in planned if one.startswith("replace")]
+    happened = seen(by_session, monkeypatch, "not registered", "ConnectionLost")
     by_session.apply()
+    assert happened[:3] == ["not registered", "ConnectionLost", "Online"] and "closes 22" in happened, "SSH closes when there is another way in"
     assert not by_session.plan() and all("IamInstanceProfile" in machine for machine in machines(plain))
-    back = make_cloud()
+    back = make_cloud(overrides=AGENT)
     assert any(one.startswith("delete instance profile") for one in told(back))
     back.apply()
     assert not back.plan() and not any("IamInstanceProfile" in machine for machine in machines(plain))
     with pytest.raises(CloudError):
         back.aws.client("iam").get_role(RoleName=f"runbook-{back.spec.deployment}-us-east-1")
     assert teardown.destroy(back).ok
+
+
+def seen(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, *states: str) -> list[str]:
+    """What happens from now on, in order: what Systems Manager says of all agents (`states` one after the other, then Online), and which ports close."""
+    happened, left, ec2 = list[str](), list(states), cloud.aws.client("ec2").client
+    revoke = ec2.revoke_security_group_ingress
+
+    def say(inventory: Any) -> dict[str, str]:
+        happened.append(left.pop(0) if left else "Online")
+        return dict.fromkeys(inventory.here, happened[-1])
+
+    def close(**options: Any) -> Any:
+        happened.extend(f"closes {permission['FromPort']}" for permission in options["IpPermissions"])
+        return revoke(**options)
+
+    monkeypatch.setattr(instance_profile, "states", say)
+    monkeypatch.setattr(ec2, "revoke_security_group_ingress", close)
+    return happened
+
+
+def test_where_the_agents_do_not_come_ssh_stays_open_and_other_ways_in_close_at_once(make_cloud: Callable[..., Cloud], agents: dict[str, str]) -> None:
+    plain = make_cloud(overrides=AGENT)
+    plain.apply()
+    [group] = plain.instance("db-1").groups
+    door = {"IpProtocol": "tcp", "FromPort": 9763, "ToPort": 9763, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    plain.aws.client("ec2").authorize_security_group_ingress(GroupId=group, IpPermissions=[door])
+    agents["db-1"] = "not registered"
+    with pytest.raises(CloudError, match="SSM Agent of db-1") as caught:
+        make_cloud(overrides={**SESSIONS, "timeouts.agent": 1}).apply()
+    assert "up to an hour" in (caught.value.next_step or "") and "port 22 stays open" in (caught.value.next_step or "")
+    assert "22" in ports(plain) and "9763" not in ports(plain)
+    plain.apply()
+    assert not plain.plan()
+
+
+def test_machines_whose_agent_nobody_installed_are_to_be_replaced_first(make_cloud: Callable[..., Cloud], agents: dict[str, str]) -> None:
+    make_cloud().apply()
+    with pytest.raises(CloudError, match="no SSM Agent was installed at the first boot of lb-1, db-1, greg-1") as caught:
+        make_cloud(overrides=SESSIONS).apply()
+    assert "./runbook replace PARAMS lb-1 db-1 greg-1" in (caught.value.next_step or "")
+    assert "22" in ports(make_cloud()) and not make_cloud().plan()
+    make_cloud(overrides=AGENT).apply(renew=["lb-1", "db-1", "greg-1"])
+    make_cloud(overrides=SESSIONS).apply()
+    assert not make_cloud(overrides=SESSIONS).plan()
 
 
 def test_an_agent_that_does_not_come_is_an_error_with_the_way_out(cloud: Cloud, agents: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
