@@ -33,12 +33,12 @@ mv {beside} {target}
 PULL_NOW = f"sudo -n systemctl start --no-block {appserver.PULL_UNIT}.service"
 # The first waits for a pull that is under way and may have read the manager's folder before; the second reads it anew.
 PULLED_ANEW = f"sudo -n systemctl start {appserver.PULL_UNIT}.service; sudo -n systemctl start {appserver.PULL_UNIT}.service"
-HAS = "[ -e {target} ] || [ -e {unpacked} ]"
+HAS = 'for one in {paths}; do [ ! -e "$one" ] || exit 0; done; exit 1'
 TAKE = "rm -f {target}"
 # Ends when neither the archive nor what the product unpacked from it is here any more.
 GONE = """left={tries}
 while [ $left -gt 0 ]; do
-  [ -e {target} ] || [ -e {unpacked} ] || exit 0
+  ({has}) || exit 0
   left=$((left - 1)); sleep 0.5
 done
 exit 3
@@ -74,7 +74,8 @@ NAMES = "cd {base} 2>/dev/null || exit 0; find {folders} -mindepth 1 -maxdepth 1
 # What a worker holds, in a text, without what Tomcat unpacked; and on a manager that has none of it. What it has itself stays.
 HOLDS = """set -eu
 cd {base}
-{{ for one in webapps/*.war; do [ ! -e "$one" ] || echo "${{one%.war}}"; done; }} > /run/runbook-unpacked
+{{ for one in webapps/*.war; do [ ! -e "$one" ] || echo "${{one%.war}}"; done
+  {car_apps} "carbonapps/*.car" "webapps/%s"; }} > /run/runbook-unpacked
 tar -czf - --anchored --exclude-from=/run/runbook-unpacked {folders} | base64 -w 0
 rm /run/runbook-unpacked
 """
@@ -149,10 +150,16 @@ def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = 
     if folder is None or path.name != name:
         raise RunbookError(f"{name} is no name of an archive", name, f"give the file's name, such as app.war ({', '.join(FOLDERS)})")
     manager = ctx.topology.of("as-manager")[0].name
-    target = f"{carbon.home_of(ctx.spec)}/{appserver.DEPLOYMENT}/{folder}/{name}"
-    words = {"target": shlex.quote(target), "unpacked": shlex.quote(target.removesuffix(".war")), "tries": int(seconds * 2)}
+    base = f"{carbon.home_of(ctx.spec)}/{appserver.DEPLOYMENT}"
+    target = f"{base}/{folder}/{name}"
     names = [node.name for node in ctx.topology.wso2_nodes]
-    if not any(fleet.each(lambda host: host.run("sudo -n sh", HAS.format(**words).encode()).rc != 1, names).values()):
+    unpacked = [target.removesuffix(".war")]
+    if path.suffix == ".car":
+        inside = f"{appserver.CAR_APPS} {shlex.quote(target)} {shlex.quote(f'{base}/webapps/%s')}"
+        unpacked = sorted({app for told in fleet.each(lambda host: _root(host, inside), names).values() for app in told.splitlines()})
+    has = HAS.format(paths=shlex.join([target, *unpacked]))
+    words = {"target": shlex.quote(target), "has": has, "tries": int(seconds * 2)}
+    if not any(fleet.each(lambda host: host.run("sudo -n sh", has.encode()).rc != 1, names).values()):
         return Deployed(name, dict.fromkeys(names, 0.0), changed=False, verb=GONE_NOW)
     if (done := fleet[manager].run("sudo -n sh", TAKE.format(**words).encode())).rc:
         raise HostError(f"{manager} does not remove {name}: {done.stderr.strip()[-500:]}", f"{manager}: {target}", "look at its disk, then run again")
@@ -183,7 +190,7 @@ def bring_back(fleet: Fleet, ctx: Context, manager: str) -> str:
     if not ctx.in_use:
         return ""
     base, every = f"{carbon.home_of(ctx.spec)}/{appserver.DEPLOYMENT}", [node.name for node in ctx.topology.of("as-worker")]
-    words = {"base": shlex.quote(base), "folders": " ".join(appserver.ARTIFACTS)}
+    words = {"base": shlex.quote(base), "folders": " ".join(appserver.ARTIFACTS), "car_apps": appserver.CAR_APPS}
     workers = [name for name in every if name in ctx.booted][:1]
     if not workers:
         names = fleet.each(lambda host: {*_root(host, NAMES.format(**words)).splitlines()}, [manager, *every])

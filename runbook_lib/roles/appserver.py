@@ -16,7 +16,7 @@ from runbook_lib.roles.context import Context
 from runbook_lib.topology.model import Node
 
 DEPLOYMENT = "repository/deployment/server"
-ARTIFACTS = ("webapps", "jaggeryapps", "axis2services", "carbonapps")
+ARTIFACTS = ("carbonapps", "webapps", "jaggeryapps", "axis2services")  # in the order of the pull: which applications a .car unpacks is known first
 CONFIG_PATH = "/_system/config/as"
 PULL_SECONDS = 10  # the product itself looks for artifacts every 15 s (facts 1.1, DeploymentUpdateInterval)
 DAEMON_FILE = "/etc/rsyncd.conf"
@@ -39,6 +39,14 @@ MODULE = """
 [{folder}]
 path = {home}/{deployment}/{folder}
 """
+# Prints what the product unpacks below webapps from Carbon applications: app for each app.war in them, by a pattern for paths and one for what is printed.
+CAR_APPS = """python3 -c '
+import glob, posixpath, sys, zipfile
+for car in filter(zipfile.is_zipfile, glob.glob(sys.argv[1])):
+    for name in zipfile.ZipFile(car).namelist():
+        if name.endswith(".war"):
+            print(sys.argv[2] % posixpath.basename(name)[:-4])
+'"""
 PULL = """\
 #!/bin/sh
 # Made by the runbook: makes this worker's artifacts equal to the manager's, deletions included.
@@ -46,8 +54,9 @@ set -eu
 umask 027
 for folder in {folders}; do
   rsync --list-only --timeout=20 "rsync://{manager}/$folder/" > "$RUNTIME_DIRECTORY/list"
-  # What Tomcat unpacks from app.war into app/ is each node's own, as long as there is an app.war.
+  # What Tomcat unpacks from app.war into app/ is each node's own, as long as there is an app.war, or a .car that has one in it (facts 3.6).
   sed -nE 's|^-[^ ]+ +[^ ]+ [^ ]+ [^ ]+ (.*)[.]war$|/\\1/|p' "$RUNTIME_DIRECTORY/list" > "$RUNTIME_DIRECTORY/unpacked"
+  [ $folder != webapps ] || {car_apps} "{home}/{deployment}/carbonapps/*.car" "/%s/" >> "$RUNTIME_DIRECTORY/unpacked"
   rsync --recursive --links --times --safe-links --delete-delay --timeout=60 \\
     --exclude-from="$RUNTIME_DIRECTORY/unpacked" "rsync://{manager}/$folder/" "{home}/{deployment}/$folder/"
 done
@@ -121,7 +130,7 @@ def pulling(ctx: Context) -> tuple[Stage, ...]:
     manager = ctx.topology.of("as-manager")[0].address
     words = {
         "home": home_of(ctx.spec), "deployment": DEPLOYMENT, "folders": " ".join(ARTIFACTS), "manager": manager,
-        "user": ctx.spec.product.user, "unit": PULL_UNIT, "script": PULL_SCRIPT, "seconds": PULL_SECONDS,
+        "car_apps": CAR_APPS, "user": ctx.spec.product.user, "unit": PULL_UNIT, "script": PULL_SCRIPT, "seconds": PULL_SECONDS,
     }  # fmt: skip
     timer = f"/etc/systemd/system/{PULL_UNIT}.timer"
     files = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,16 @@ def test_a_manager_gets_what_is_deployed_and_keeps_what_it_has(hosts: Any) -> No
     }
     assert hosts["as-manager-1"].files() == deployed | {"webapps/shipped/index.html": "of the pack"}
     assert deploy_archive.bring_back(hosts, CTX, "as-manager-1") == "as-worker-1", "killed after it, it is done again"
+
+
+def test_what_tomcat_unpacked_from_a_carbon_application_is_no_application_of_its_own(hosts: Any) -> None:
+    worker = hosts["as-worker-1"]
+    with zipfile.ZipFile(worker.base / "carbonapps/orders.car", "w") as car:
+        car.writestr("Web_1.0.0/orders-web.war", "")
+    worker.put("webapps/orders-web/index.html", "unpacked")
+    deploy_archive.bring_back(hosts, CTX, "as-manager-1")
+    assert (hosts["as-manager-1"].base / "carbonapps/orders.car").exists()
+    assert not (hosts["as-manager-1"].base / "webapps/orders-web").exists()
 
 
 @pytest.mark.parametrize("booted", [(), ("as-worker-1",)])

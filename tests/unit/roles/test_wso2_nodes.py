@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, reduce
@@ -209,6 +210,39 @@ def test_artifacts_are_served_to_the_workers_and_pulled_without_metadata() -> No
     assert "--delete" in pull and "rsync://10.213.1.31/" in pull
     for text in (daemon, pull):
         assert "artifactMetafiles" not in text and all(folder in text for folder in appserver.ARTIFACTS)
+
+
+RSYNC = """#!/bin/sh
+for one; do
+  case $one in
+    --list-only) echo "-rw-r-----             12 2026/11/28 04:00:00 own.war"; exit ;;
+    --exclude-from=*) excluded=${one#*=} ;;
+    rsync://*) folder=$(basename $one) ;;
+  esac
+done
+cp $excluded $RUNTIME_DIRECTORY/$folder
+[ $folder != carbonapps ] || mv $RUNTIME_DIRECTORY/pulled/* $one
+"""
+
+
+def test_what_the_product_unpacked_from_a_war_or_from_one_in_a_carbon_application_stays_each_nodes_own(tmp_path: Path) -> None:
+    """The first pull brings the application; the manager has unpacked it before."""
+    ctx = context_with_keys("as-cluster")
+    script = resources("as-worker-1", ctx)[f"file {appserver.PULL_SCRIPT}"].content.decode()  # type: ignore[attr-defined]
+    for folder in appserver.ARTIFACTS:
+        (tmp_path / appserver.DEPLOYMENT / folder).mkdir(parents=True)
+    (tmp_path / "pulled").mkdir()
+    with zipfile.ZipFile(tmp_path / "pulled/orders.car", "w") as car:
+        for name in ("artifacts.xml", "Web_1.0.0/orders-web.war", "Service_1.0.0/orders.aar", "Api_1.0.0/my api-1.0.0.war"):
+            car.writestr(name, "")
+    (tmp_path / "pulled/half.car").write_text("no zip")
+    (tmp_path / "rsync").write_text(RSYNC)
+    (tmp_path / "rsync").chmod(0o755)
+    subprocess.run(["sh", "-c", script.replace(carbon.home_of(ctx.spec), str(tmp_path))], check=True,
+                   env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "RUNTIME_DIRECTORY": str(tmp_path)})  # fmt: skip
+    excluded = {folder: sorted((tmp_path / folder).read_text().splitlines()) for folder in appserver.ARTIFACTS}
+    of_wars = ["/own/"]
+    assert excluded == dict.fromkeys(appserver.ARTIFACTS, of_wars) | {"webapps": sorted([*of_wars, "/orders-web/", "/my api-1.0.0/"])}
 
 
 @pytest.mark.parametrize(
