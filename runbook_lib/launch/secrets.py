@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import secrets
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from runbook_lib import pki
 from runbook_lib.aws import rotation
@@ -70,11 +71,11 @@ def own_passwords(topology: Topology) -> tuple[str, ...]:
     return () if topology.spec.pattern == WORKERS else (ADMIN_PASSWORD, *(f"db/{name}" for name in topology.db_accounts))
 
 
-def makers(topology: Topology) -> dict[str, Callable[[], str]]:
-    """How each value that depends on no other is made."""
+def makers(topology: Topology, stored: Mapping[str, str] = MappingProxyType({})) -> dict[str, Callable[[], str]]:
+    """How each value that depends on no other is made. `stored`: what there is already, of which a tier's key takes over a name."""
     found: dict[str, Callable[[], str]] = {SSH_KEY: pki.make_ssh_key, EVIDENCE_KEY: pki.make_ssh_key}
     found |= dict.fromkeys(own_passwords(topology), make_password)
-    return found | {f"tier-key/{name}": _tier_key_maker(topology, name) for name in topology.tier_keys}
+    return found | {f"tier-key/{name}": _tier_key_maker(topology, name, stored.get(f"tier-key/{name}", "")) for name in topology.tier_keys}
 
 
 def missing(topology: Topology, stored: dict[str, str]) -> tuple[Missing, ...]:
@@ -106,7 +107,7 @@ def successors(topology: Topology, stored: dict[str, str], what: Sequence[str]) 
     found: dict[str, str] = {}
     for row_ in ROTATED:
         if row_ in what:
-            found |= {name: makers(topology)[name]() for name in names_of(topology, row_) if name in makers(topology)}
+            found |= {name: makers(topology, stored)[name]() for name in names_of(topology, row_) if name in makers(topology)}
     authority = pki.Authority(stored["ca-key"], stored["ca.pem"])
     if "ca" in what:
         authority = pki.make_ca(f"{topology.spec.deployment} runbook CA")
@@ -184,12 +185,13 @@ def certificates(topology: Topology) -> dict[str, list[str]]:
     return public | own | ({OPERATOR_TLS: ["operator"]} if topology.of(SCHEDULER) else {})
 
 
-def _tier_key_maker(topology: Topology, name: str) -> Callable[[], str]:
-    """Nginx checks the backend's certificate under the public host's name: every name the tier serves is in it."""
+def _tier_key_maker(topology: Topology, name: str, before: str) -> Callable[[], str]:
+    """Nginx checks the backend's certificate by a name in it: every name the tier serves, and one of the key before, which nodes show until their turn."""
     tiers = [tier for tier in topology.tiers if topology.key_of(tier) == name]
     nodes = [node for tier in tiers for node in topology.tier(tier)]
     hosts = sorted({host for host in topology.spec.hosts.values() if set(topology.upstream(host)) & set(nodes)})
-    return lambda: pki.make_tier_key(hosts[0], hosts)
+    kept = [names[0] for certificate in pki.certificates(before) if (names := pki.names_of(certificate))]
+    return lambda: pki.make_tier_key(hosts[0], sorted({*hosts, *kept}))
 
 
 def observe(inventory: Inventory) -> None:

@@ -106,10 +106,24 @@ def files(node: Node, ctx: Context, drained: Collection[str] = ()) -> tuple[Tree
     for host in node.hosts:
         certificate, key = pki.split(ctx.secrets[f"tls/{host}"])
         found += [TreeFile(f"tls/{host}.pem", certificate), TreeFile(f"tls/{host}.key", key, 0o600, secret=True)]
-    names = dict.fromkeys(ctx.topology.key_of(member.tier or "") for host in node.hosts for member in ctx.topology.upstream(host))
-    before = [ctx.former[f"tier-key/{name}"] for name in names if f"tier-key/{name}" in ctx.former]  # nodes show it until their turn
-    trusted = "".join(pki.certificate_of(bundle) for bundle in (*(ctx.secrets[f"tier-key/{name}"] for name in names), *before))
-    return (*found, TreeFile("tls/nodes.pem", trusted.encode()))
+    trusted = dict.fromkeys(pki.certificate_of(bundle) for host in node.hosts for bundle in _shown(host, ctx))
+    return (*found, TreeFile("tls/nodes.pem", "".join(trusted).encode()))
+
+
+def _shown(host: str, ctx: Context) -> list[str]:
+    """Return the bundles whose certificate a node behind a public host may show: while a tier's key is rotated, the former one until the node's turn."""
+    names = dict.fromkeys(f"tier-key/{ctx.topology.key_of(member.tier or '')}" for member in ctx.topology.upstream(host))
+    return [*(ctx.secrets[name] for name in names), *(ctx.former[name] for name in names if name in ctx.former)]
+
+
+def _name_of_nodes(host: str, ctx: Context) -> str:
+    """Return the name under which Nginx checks the nodes behind a public host: one that every certificate has which they may show.
+
+    A tier's key is made once, for the host's name of that day; the host itself may have another by now.
+    """
+    every = [set(pki.names_of(certificate)) for bundle in _shown(host, ctx) for certificate in pki.certificates(bundle)]
+    common = set.intersection(*every) if every else set()
+    return host if host in common or not common else min(common)
 
 
 def configuration(node: Node, ctx: Context, drained: Collection[str] = ()) -> str:
@@ -127,6 +141,7 @@ def configuration(node: Node, ctx: Context, drained: Collection[str] = ()) -> st
             guarded=guarded(ctx),
             sites=sites(node, ctx),
             clean_path=front_doors.CLEAN,
+            names_of_nodes={host: _name_of_nodes(host, ctx) for host in node.hosts},
             front_doors=_front_doors(node, ctx),
             upstreams=upstreams,
             nodes=tuple(members.values()),

@@ -16,6 +16,7 @@ from runbook_lib.chapters.second_day import rotate
 from runbook_lib.errors import RunbookError
 from runbook_lib.launch import secrets
 from runbook_lib.launch.cloud import Cloud
+from runbook_lib.topology.model import topology_of
 
 pytest_plugins = ["tests.support.aws_endpoint"]
 
@@ -160,3 +161,10 @@ def test_an_unknown_thing_is_one_error_that_names_the_nearest(named: tuple[str, 
 
 def test_all_is_everything_in_its_order() -> None:
     assert rotate.chosen(["all"]) == tuple(secrets.ROTATED) == rotate.chosen([*reversed(secrets.ROTATED)])
+
+
+def test_the_key_after_a_hosts_new_name_has_that_name_and_one_by_which_nodes_are_known_that_show_the_key_before(cloud: Cloud) -> None:
+    topology = topology_of(cloud.topology.spec.model_copy(update={"hosts": {"as": "apps.example.org", "mgt": "console.example.org"}}))
+    before, after = cloud.vault.get("tier-key/as"), secrets.successors(topology, cloud.vault.read_all(), ["tier-keys"])["tier-key/as"]
+    old, new = ({*pki.names_of(pki.certificates(bundle)[0])} for bundle in (before, after))
+    assert {"apps.example.org", "console.example.org"} < new and old & new

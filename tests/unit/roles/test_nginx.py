@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import crossplane
 import pytest
 from crossplane.analyzer import DIRECTIVES
@@ -126,6 +128,25 @@ def test_keys_are_files_for_root_alone_whose_content_is_never_shown():
     absent = {"linked": None, "running": None, "files": {}}
     change = tree.change(absent)
     assert change and "PRIVATE KEY" not in change.diff and "BEGIN CERTIFICATE" in change.diff
+
+
+OLD, NEW, BOTH = ["old.test"], ["as.lab.test"], ["as.lab.test", "mgt.lab.test"]
+CHECKED = {
+    "as it was made": (BOTH, None, ["as.lab.test", "mgt.lab.test"]),
+    "the host was renamed": (OLD, None, ["old.test", "old.test"]),
+    "one of two hosts was renamed": (NEW, None, ["as.lab.test", "as.lab.test"]),
+    "renamed, then the key is rotated": ([*BOTH, *OLD], OLD, ["old.test", "old.test"]),
+    "the key is rotated": (BOTH, BOTH, ["as.lab.test", "mgt.lab.test"]),
+}
+
+
+@pytest.mark.parametrize(("names", "before", "checked"), CHECKED.values(), ids=CHECKED)
+def test_nodes_are_checked_by_a_name_that_every_certificate_has_which_they_may_show(tmp_path, names, before, checked):
+    key = lambda names: pki.make_tier_key(names[0], names)  # noqa: E731
+    ctx = context("as-cluster", secrets=Placeholders({"tier-key/as": key(names)}))
+    ctx = replace(ctx, former={"tier-key/as": key(before)} if before else {})
+    servers = blocks(parsed(nginx.configuration(ctx.topology.lbs[0], ctx), tmp_path), "http", "server")
+    assert [name for server in servers for [name] in values(server, "proxy_ssl_name")] == checked
 
 
 def test_a_new_certificate_is_a_new_version_and_the_same_is_the_same():
