@@ -45,7 +45,7 @@ def build() -> list[Path]:
 def content_key() -> str:
     """Return a short hash of everything that the packs are built from. Raises PackError when one of Debian's jars is missing."""
     digest = hashlib.sha256()
-    for folder in ("server", "pack", "keys", "probe", "build.py"):
+    for folder in ("server", "pack", "keys", "probe", "example", "build.py"):
         for path in _files(HERE / folder):
             digest.update(f"{path.relative_to(HERE)} {path.stat().st_mode:o}\n".encode())
             digest.update(path.read_bytes())
@@ -90,6 +90,8 @@ def lay_out(product: str, home: Path) -> None:
         shutil.copyfile(jar, lib / jar.name)
     for store in _files(HERE / "keys"):
         shutil.copyfile(store, home / "repository/resources/security" / store.name)
+    if product == "as":  # the sample that the product's own pack deploys (facts 5.2)
+        _zip(HERE / "example", home / "repository/deployment/server/webapps/example.war", top="")
     server_jar(lib / "practice-server.jar")
 
 

@@ -35,7 +35,7 @@ CHAPTER = {"as": "06_verify_as_cluster", "greg": "07_verify_sso_separation"}
 MOST_VISITORS = 200  # a node that none of so many new visitors reached is taken to get no requests
 REPEATS = 10
 DEMONSTRATION = f"webapps/{NAME}"
-SERVICES = (SERVICE, "/services/UserAdmin", "/services/ServerAdmin")
+SERVICES = (SERVICE, *(f"/services/{name}" for name in ("UserAdmin", "ServerAdmin", "UserProfileMgtService", "LogViewer")))
 
 
 def verify_cluster(deployment: Session, quiet: bool = False) -> CheckTable:

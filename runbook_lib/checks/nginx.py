@@ -17,6 +17,7 @@ from runbook_lib import pki
 from runbook_lib.check import Check, CheckTable, Status, answered
 from runbook_lib.converge.engine import ask
 from runbook_lib.roles import nginx
+from runbook_lib.spec import front_doors
 from runbook_lib.ssh import Host
 from runbook_lib.webclient.client import Client
 from runbook_lib.webclient.transport import Closed
@@ -33,14 +34,18 @@ WITHIN_MACHINE = (22, 53, 68, 323, 5355)  # ports of SSH and of services that a 
 STRANGER = "unknown.invalid"
 ATTEMPTS = 40  # new visitors; with two nodes, the chance that all of them get the same node is 2 in 10^12
 
+# The samples in the Application Server's pack, and the page of one that makes users and asks nobody who he is.
+SAMPLES = tuple(row.name for row in front_doors.closed("mgt"))
+PAGE = "/example/carbon/usermgt/index.jsp"
 # Paths per public host that Nginx refuses with its own 404 page where it lets through only what a host needs (facts 5.3, 6.5).
 GUARDED: Mapping[str, tuple[str, ...]] = {
     "store": ("/publisher/", "/store/..;/publisher/", "/store/config/store.json", "/store/apis/authenticate",
               "/carbon/", "/services/"),
     "publisher": ("/store/", "/publisher/config/publisher.json", "/publisher/config;a/publisher.json",
                   "/sso/register", "/publisher/apis/authenticate", "/carbon/", "/services/"),
-    "as": ("/carbon/", "/app/..;/carbon/", "/services/UserAdmin"),
-    "mgt": (),
+    "as": ("/carbon/", "/app/..;/carbon/", "/services/UserAdmin", "/services/UserProfileMgtService", "/services;x/LogViewer",
+           *(f"/{name}/" for name in SAMPLES), PAGE),
+    "mgt": (*(f"/{name}/" for name in SAMPLES), PAGE),
 }  # fmt: skip
 ENTRY = {"store": "/store/", "publisher": "/publisher/", "as": "/", "mgt": "/carbon/admin/login.jsp"}
 
@@ -209,7 +214,8 @@ class _Outside:
 
     def _closed(self, key: str, host: str) -> list[Check]:
         rows = []
-        for path in GUARDED[key]:
+        opened = front_doors.open_doors(self.spec, key)
+        for path in (path for path in GUARDED[key] if not front_doors.find(opened, "GET", path)):
             met = _meet(self.visitor(), f"https://{host}{path}")
             rows.append(_row(f"nginx-closed-{key}{path}", f"{path} is closed", met.closed, "404 (nginx)", str(met), "outside"))
         return rows

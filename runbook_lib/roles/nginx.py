@@ -74,6 +74,7 @@ POLICY = (
     "img-src 'self' data: https:; object-src 'none'; base-uri 'self'; form-action 'self' {hosts}; frame-ancestors 'self'"
 )
 POLICY_HEADERS = {"enforce": "Content-Security-Policy", "report-only": "Content-Security-Policy-Report-Only", "off": ""}
+AS_HOSTS = ("as", "mgt")
 CONTEXTS = {"store": ("store", "sso", "social"), "publisher": ("publisher", "sso")}
 
 
@@ -140,13 +141,14 @@ def configuration(node: Node, ctx: Context, drained: Collection[str] = ()) -> st
             settings=ctx.spec.nginx,
             guarded=guarded(ctx),
             sites=sites(node, ctx),
-            clean_path=front_doors.CLEAN,
             names_of_nodes={host: _name_of_nodes(host, ctx) for host in node.hosts},
+            clean_path=front_doors.CLEAN,
             front_doors=_front_doors(node, ctx),
+            closed={key: front_doors.closed(key) for key in AS_HOSTS},
+            closed_paths={key: front_doors.closed_paths(key) for key in AS_HOSTS},
             upstreams=upstreams,
             nodes=tuple(members.values()),
             drained=frozenset(drained),
-            management_host=ctx.spec.hosts.get("mgt", ""),
             status_port=STATUS_PORT,
         )
     )
@@ -165,13 +167,14 @@ def sites(node: Node, ctx: Context) -> tuple[Site, ...]:
 def _site(key: str, ctx: Context) -> Site:
     host = ctx.spec.hosts[key]
     if key == "as":
-        return Site(host, "applications, on the workers", "workers", "nginx_as.j2")
+        return Site(host, "applications, on the workers", "workers", "nginx_as.j2", "as")
     if key == "mgt":
         return Site(
             host,
             "console, on the manager; the operator's range only",
             "manager",
             "nginx_mgt.j2",
+            "mgt",
             allow=(_operator(ctx),),
         )
     everybody = key == "store" or "0.0.0.0/0" in ctx.spec.publisher_allow_cidr
@@ -183,8 +186,8 @@ def _site(key: str, ctx: Context) -> Site:
 
 
 def _front_doors(node: Node, ctx: Context) -> Mapping[str, tuple[front_doors.Door, ...]]:
-    """Return the rows of the front doors for each application whose host on `node` is served by them."""
-    named = [site for site in sites(node, ctx) if site.locations == LOCATIONS["full"]]
+    """Return the rows of the front doors for each host on `node` that has such a list: complete, or for what is closed on it."""
+    named = [site for site in sites(node, ctx) if site.locations == LOCATIONS["full"] or site.app in AS_HOSTS]
     return {site.app: front_doors.open_doors(ctx.spec, site.app) for site in named}
 
 

@@ -34,6 +34,9 @@ _CLEAN = re.compile(CLEAN.replace("(?<clean>", "(?P<clean>"))
 _WRITTEN = re.compile(f"(?:[/.(|)]|{_PLAIN}|{_ENCODED})*+")
 _TOKEN = re.compile(r"\{(\w+)\}|([(|)])")
 METHODS = ("GET", "POST", "PUT", "DELETE")
+OPENED = ("store", "publisher", "as")  # hosts that `also_allow` adds rows to
+# A segment of a path may have parameters (";x"), which Tomcat takes away
+_CLOSED = "^/(?:t(?:;[^/]*)?/[^/]+/)?({names})(?=;|/|$)"
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,31 @@ class Door:
     def admits(self, method: str, path: str) -> bool:
         """Return whether a request with this clean path is let through."""
         return _compiled(self).search(f"{method} {path}") is not None
+
+
+@dataclass(frozen=True)
+class ShutPlace:
+    """What a host of the Application Server keeps to itself: the first segment of a path. `never`: no parameter opens it."""
+
+    hosts: tuple[str, ...]
+    name: str
+    why: str
+    never: bool = False
+
+
+def closed(host: str) -> tuple[ShutPlace, ...]:
+    """Return what `host` ("as", "mgt") keeps to itself."""
+    return tuple(row for row in _closed() if host in row.hosts)
+
+
+def closed_paths(host: str) -> str:
+    """Return the regular expression of these paths, for a path as Nginx normalises it and for letters of either case; its group is the name."""
+    return _CLOSED.format(names="|".join(re.escape(row.name).replace(r"\-", "-") for row in closed(host)))
+
+
+@cache
+def _closed() -> tuple[ShutPlace, ...]:
+    return tuple(ShutPlace(**{**row, "hosts": tuple(row["hosts"])}) for row in _table()["closed"])
 
 
 @cache
@@ -94,7 +122,7 @@ def doors() -> tuple[Door, ...]:
 
 
 def open_doors(spec: Parameters, host: str) -> tuple[Door, ...]:
-    """Return the rows for `host` ("store", "publisher") with these parameters, and the operator's own (`also_allow`)."""
+    """Return the rows for `host` ("store", "publisher"; "as" has none but) with these parameters, and the operator's own (`also_allow`)."""
     own = tuple(parse(host, text) for text in spec.also_allow.get(host, ()))
     return tuple(door for door in doors() if host in door.hosts and (not door.needs or getattr(spec, door.needs))) + own
 
@@ -115,10 +143,27 @@ def parse(host: str, text: str) -> Door:
         outer = re.sub(r"\([^()]*\)", "x", outer)
     if "*" in written or clean(outer) != outer or not _WRITTEN.fullmatch(written):
         raise ValueError("a path is literal but for words in braces and (a|b), and plainly written: a star stands for nothing else, a query is not looked at")
+    if host == "as":
+        _refuse_in_appserver(door)
+        return door
     side = next((shut for shut in side_doors() if any(door.admits(method, shut) for method in METHODS)), None)
     if side or ".jag" in path.lower():
         raise ValueError(f"it would open {side or 'a script by its own path'}, which leads past the sign-on")
     return door
+
+
+def _refuse_in_appserver(door: Door) -> None:
+    """Raise ValueError for a row that opens nothing on the Application Server's host, or what no row may open there."""
+    for path in examples(door):
+        found = re.match(closed_paths("as"), path, re.IGNORECASE)
+        if not found:
+            raise ValueError(f"Nginx passes {path} on without it: closed are {', '.join(row.name for row in closed('as'))}")
+        place = next(row for row in closed("as") if row.name == found[1].lower())
+        behind = re.sub("^/[^./]*", "", path[found.end() :])  # behind a service's name: its endpoint, its operation
+        shut = [f"{path[: found.end()]}/{name}{behind}" for name in _table()["administration"]] if place.name == "services" else []
+        opened = next((one for one in shut if any(door.admits(method, one) for method in METHODS)), None)
+        if opened or place.never:
+            raise ValueError(f"it would open {opened or path}: {'it administers the product' if opened else place.why}")
 
 
 def examples(door: Door) -> tuple[str, ...]:

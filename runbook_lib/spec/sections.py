@@ -221,7 +221,9 @@ class Parameters(_Closed):
     self_registration: bool = _field(False, "anybody may make an account for himself on the Store's host (hardening full)")
     account_recovery: bool = _field(False, "the product's pages for a forgotten password, on the Store's host (hardening full)")
     also_allow: dict[str, tuple[str, ...]] = _field(
-        {}, "more requests that Nginx passes on, by host (hardening full)", allowed="store or publisher: list of METHOD[,METHOD] /path"
+        {},
+        "more requests that Nginx passes on, by host (store, publisher: hardening full; as: services of your own, and samples)",
+        allowed="store, publisher or as: list of METHOD[,METHOD] /path",
     )
     clustering: bool = _field(True, "Hazelcast clusters, one per tier")
     drill: Annotated[bool | dict[str, int], PlainValidator(check_drill)] = _field(

@@ -32,7 +32,7 @@ TAG = re.compile(r"[\w .:/=+\-@]*")
 MOST_TAGS = 40
 KMS_KEY = re.compile(r"(arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:(key|alias)/)?(alias/)?[A-Za-z0-9/_-]{1,250}")
 IMAGES = ("debian-12", "debian-13", "debian-11", "debian-sid", "ubuntu-22.04", "ubuntu-24.04")
-DOOR = "such as GET,POST /store/pages/{word}/(mine|yours){more}: {word} is whatever stands between two slashes, {more} any number of such after it"
+DOOR = "such as GET /store/pages/{word}/(my|your){more}, GET,POST /services/Hello{more}: {word} is what stands between two slashes, {more} any number of these"
 PRIVATE = tuple(map(ipaddress.IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 
 
@@ -120,11 +120,11 @@ def _separation(spec: Parameters) -> None:
 
 
 def _doors(spec: Parameters) -> None:
-    from runbook_lib.spec.front_doors import parse
+    from runbook_lib.spec.front_doors import OPENED, parse
 
     for host, rows in spec.also_allow.items():
-        if host not in spec.design.hosts or spec.design.product != "greg":
-            refuse(f"also_allow.{host}", rows, f"the pattern {spec.pattern} has no such host to open", spec.design.hosts)
+        if host not in spec.design.hosts or host not in OPENED:
+            refuse(f"also_allow.{host}", rows, f"the pattern {spec.pattern} has no such host to open", [key for key in spec.design.hosts if key in OPENED])
         for number, row in enumerate(rows):
             try:
                 parse(host, row)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +42,39 @@ def test_an_application_is_deployed_on_every_node_and_again_is_no_change(as_depl
     assert ["from-the-test" in names for names in left] == [False] * 3 and all("probe.war" in names for names in left)
     again = deployment.appserver.undeploy("from-the-test.war")
     assert not again.changed and "nothing to take away: no node has from-the-test.war" in str(again)
+
+
+def test_what_a_worker_unpacked_from_a_carbon_application_is_left_alone_as_long_as_that_is_deployed(as_deployment: Deployment, tmp_path: Path) -> None:
+    """The practice server does not unpack Carbon applications: the folders stand for what the product unpacks on each node (facts 3.6)."""
+    deployment, car = as_deployment, tmp_path / "orders.car"
+    with zipfile.ZipFile(car, "w") as out:
+        out.writestr("Web_1.0.0/orders-web.war", "")
+    nodes = ("as-manager-1", *WORKERS)
+    pull = f"systemctl start {appserver.PULL_UNIT}.service; systemctl start {appserver.PULL_UNIT}.service"
+    make = f"cd {root(deployment)}; install -d -o wso2carbon webapps/orders-web; echo $(hostname) > webapps/orders-web/index.html"
+    put = f"base64 -d > {root(deployment)}/carbonapps/orders.car; chown wso2carbon: {root(deployment)}/carbonapps/orders.car"
+    on(deployment, nodes[0], f"echo {base64.b64encode(car.read_bytes()).decode()} | {put}")
+    for node in nodes:
+        on(deployment, node, make)
+    try:
+        for worker in WORKERS:
+            on(deployment, worker, pull)
+        read = f"cat {root(deployment)}/webapps/orders-web/index.html"
+        kept = [on(deployment, node, read).strip() for node in nodes]
+        assert len(set(kept)) == 3, kept
+    finally:
+        on(deployment, nodes[0], f"cd {root(deployment)}; rm -rf carbonapps/orders.car webapps/orders-web")
+    for worker in WORKERS:
+        on(deployment, worker, pull)
+        assert "orders" not in on(deployment, worker, f"ls {root(deployment)}/webapps {root(deployment)}/carbonapps")
+
+
+def test_a_sample_that_the_pack_deploys_can_be_taken_away_and_no_plan_brings_it_back(as_deployment: Deployment, tmp_path: Path) -> None:
+    deployment, sample = as_deployment, tmp_path / "example.war"
+    sample.write_bytes(base64.b64decode(on(deployment, "as-manager-1", f"base64 {root(deployment)}/webapps/example.war")))
+    assert set(deployment.appserver.undeploy("example.war").seconds) == {"as-manager-1", *WORKERS}
+    assert not deployment.appserver.plan()
+    assert deployment.appserver.deploy(str(sample)).changed, "put back"
 
 
 @pytest.mark.full

@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -20,6 +21,7 @@ from tests.support.lab_fixtures import eventually
 from tests.support.nginx_process import HTTP, HTTPS, secrets_of, site, with_secrets
 
 PATHS = yaml.safe_load((Path(__file__).parent / "nginx_paths.yaml").read_text())
+OPENED = ["GET,POST /services/Orders(|.{word}){more}(|/)", "GET /services/AdministrationReport", "GET /docs{more}"]
 NET = 64 + os.getpid() % 128  # so that two test runs on one machine do not meet
 
 
@@ -43,7 +45,7 @@ def open_(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def appserver(tmp_path_factory):
-    ctx = with_secrets("as-cluster", cloud={"operator_cidr": "127.0.0.0/8"})
+    ctx = with_secrets("as-cluster", cloud={"operator_cidr": "127.0.0.0/8"}, also_allow={"as": OPENED}, nginx={"sign_ins_per_second": 1})
     with site(ctx, tmp_path_factory.mktemp("as"), NET + 2) as found:
         yield found
 
@@ -291,6 +293,30 @@ def test_passwords_are_tried_slowly_from_one_address_however_they_are_sent(slow,
     hosts = ("store", "publisher")  # one limit for both
     statuses = [slow.get(hosts[turn % 2], target, method, body=b"username=a&password=b" if method == "POST" else None).status for turn in range(30)]
     assert set(statuses) - {200} == {429} and statuses.count(200) <= 12 + time.monotonic() - began  # one a second, and ten at once
+
+
+def test_a_service_is_asked_for_a_password_as_slowly_and_for_nothing_else_at_any_pace(appserver):
+    began, basic = time.monotonic(), {"Authorization": "Basic eDp5"}
+    statuses = [
+        appserver.get(("mgt", "as")[turn % 2], ("/services/UserAdmin", "/services/Orders")[turn % 2], "POST", basic, body=b"").status for turn in range(30)
+    ]
+    assert set(statuses) - {200} == {429} and statuses.count(200) <= 12 + time.monotonic() - began
+    assert {appserver.get("as", "/services/Orders").status for _ in range(30)} == {200}, "without a password"
+    assert {appserver.get("as", "/app/page", headers=basic).status for _ in range(30)} == {200}, "an application of the user's own"
+
+
+def test_no_service_that_administers_the_product_is_passed_on_by_the_workers_host(appserver):
+    names = yaml.safe_load(front_doors.TABLE.read_text())["administration"]
+    assert len(names) > 90
+    assert {appserver.get("as", f"/services/{name}").status for name in names} == {404}
+
+
+def test_a_host_that_has_another_name_than_when_the_nodes_keys_were_made_is_served(tmp_path):
+    before = with_secrets("as-cluster")
+    keys = {name: value for name, value in before.secrets.items() if name.startswith("tier-key/")}
+    after = with_secrets("as-cluster", hosts={"as": "apps.example.org", "mgt": "console.example.org"}, cloud={"operator_cidr": "127.0.0.0/8"})
+    with site(replace(after, secrets={**after.secrets, **keys}), tmp_path, NET + 21) as found:
+        assert (found.get("as", "/app/").status, found.get("mgt", "/carbon/").status) == (200, 200)
 
 
 @pytest.mark.parametrize("page", ["/store/", "/store/pages/sso-login", WHO_IS_THERE])

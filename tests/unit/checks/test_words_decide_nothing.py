@@ -36,6 +36,7 @@ from runbook_lib.topology.model import topology_of
 from runbook_lib.webclient.response import Answer, Exchange
 from runbook_lib.webclient.transport import Closed
 from tests.conftest import ROOT
+from tests.fakes import context
 
 # What is for people only, by the class that holds it
 SENTENCES: dict[type, tuple[str, ...]] = {
@@ -174,7 +175,7 @@ class Front:
 
 def doors(_folder: Path) -> Any:
     outside: Any = object.__new__(nginx._Outside)
-    outside.addresses, outside.ca = {"s.test": "10.0.0.1"}, None
+    outside.addresses, outside.ca, outside.spec = {"s.test": "10.0.0.1"}, None, context("greg-separated").spec
     outside.topology = SimpleNamespace(lb_for=lambda host: SimpleNamespace(name="lb-1"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nginx, "Client", Front)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from runbook_lib.spec import front_doors
@@ -77,6 +79,38 @@ def test_an_operators_own_row_opens_that_path_on_that_host_alone():
 def test_an_operators_row_that_is_wrong_or_opens_a_side_door_is_refused_with_the_reason(row, why):
     with pytest.raises(ValueError, match=why):
         front_doors.parse("publisher", row)
+
+
+APPSERVER = {
+    "POST /services/Orders": "",
+    "GET,POST /services/Orders(|.{word}){more}(|/)": "",
+    "GET /services/AdministrationReport": "",
+    "GET /services/RemoteOrders": "",
+    "GET /t/tenant.com/services/Orders": "",
+    "GET /docs/(|index.jag)": "",
+    "POST /services/UserAdmin": "administers the product",
+    "POST /services/(Orders|LogViewer)": "/services/LogViewer: it administers",
+    "POST /services/LogViewer.LogViewerHttpsSoap11Endpoint/": "administers the product",
+    "POST /services/{word}": "administers the product",
+    "POST /services/{word}.{word}{more}": "administers the product",
+    "POST /services/User{word}/addUser": "administers the product",
+    "POST /t/tenant.com/services/{word}": "administers the product",
+    "GET /example/index.html": "it would open /example/index.html: a sample",
+    "GET /(docs|example){more}": "it would open /example: a sample",
+    "GET /carbon/admin/login.jsp": "the console",
+    "GET /CARBON": "the console",
+    "GET /app/page": "Nginx passes /app/page on without it",
+    "GET /{word}": "passes /x on without it",
+}
+
+
+@pytest.mark.parametrize(("row", "why"), APPSERVER.items(), ids=APPSERVER)
+def test_on_the_application_servers_host_a_row_opens_a_service_of_ones_own_by_its_name_and_nothing_that_administers(row, why):
+    if not why:
+        assert front_doors.parse("as", row)
+        return
+    with pytest.raises(ValueError, match=re.escape(why)):
+        front_doors.parse("as", row)
 
 
 def test_a_row_with_many_choices_is_read_at_once():
