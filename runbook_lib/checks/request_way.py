@@ -73,7 +73,7 @@ def ways(deployment: Session, host: str = "") -> dict[str, Any]:
     client = Client({name: d.public_addresses()[lb.name]}, context.secrets["ca.pem"])
     names = {node.address: node.name for node in d.topology.wso2_nodes}
     made = []
-    for path in (ENTRY[key], ENTRY[key], GUARDED[key][0] if GUARDED[key] else "/"):
+    for path in (ENTRY[key], ENTRY[key], GUARDED[key][0]):
         answer = _answer(client, f"https://{name}{path}", lb.name)
         line = _line(d.fleet()[lb.name], client.exchanges[-1], path, name)
         asked = [names.get(address.strip().rpartition(":")[0], address) for address in line.upstream.split(",")] if line and line.upstream != "-" else []

@@ -59,6 +59,13 @@ def test_manager_has_console_and_user_service(manager: Node) -> None:
     assert soap(manager, "listUsers", auth=("admin", "wrong"), filter="*", maxItemLimit="10").status_code == 401
 
 
+@pytest.mark.parametrize("role", ["manager", "worker"])
+def test_the_sample_that_the_pack_deploys_answers_everybody_on_the_node_itself(role: str, request: pytest.FixtureRequest) -> None:
+    with request.getfixturevalue(role).client() as client:
+        page = client.get("/example/carbon/usermgt/index.jsp")
+    assert page.status_code == 200 and "Practice server, not WSO2" in page.text and "answers GET" in page.text
+
+
 def test_worker_has_neither_and_serves_applications(worker: Node) -> None:
     with worker.client() as client:
         assert client.get("/carbon/").status_code == 404
