@@ -6,11 +6,14 @@ import importlib.util
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runbook_lib.checks.sso.screenshots import program
 from runbook_lib.errors import RunbookError
 from runbook_lib.headless.doctor.finding import Finding
+
+if TYPE_CHECKING:
+    from runbook_lib.spec.model import Spec
 
 
 def examine(params: str | None, overrides: Mapping[str, Any], say: Callable[[str], None]) -> int:
@@ -53,6 +56,7 @@ def _deployment(params: str, overrides: Mapping[str, Any]) -> Iterator[Finding]:
     try:
         spec = load_spec(params, overrides)
         yield Finding("params", True, f"{spec.deployment}, pattern {spec.pattern}")
+        yield from _parameters(spec)
         deployment = open_deployment(spec)
         yield Finding("AWS account", True, f"{deployment.cloud.identity()}")
         yield from account.findings(deployment.cloud)
@@ -66,6 +70,13 @@ def _deployment(params: str, overrides: Mapping[str, Any]) -> Iterator[Finding]:
         )
         return
     yield Finding("machines", True, deployment.status().headline, needed=False)
+
+
+def _parameters(spec: Spec) -> Iterator[Finding]:
+    """Say where a separated Publisher is open to everybody: the product has a hole that no setting closes (facts 6.3)."""
+    if spec.expect == "separated" and "0.0.0.0/0" in spec.publisher_allow_cidr:
+        words = "everybody may reach the Publisher; on the real product, by its source, any account can become its administrator"
+        yield Finding("publisher_allow_cidr", False, words, "name the addresses of those who publish; docs/security.md, what stays open", needed=False)
 
 
 def _importable(name: str) -> bool:

@@ -443,6 +443,20 @@ def test_sudo_passes_on_which_lab_and_which_mirror_were_named(named: tuple[str, 
     assert {"RUNBOOK_DEBIAN_MIRROR=http://mirror.test/debian", "RUNBOOK_LAB=mine"} <= set(called) and called[-2:] == ["lab", "up"]
 
 
+@pytest.mark.parametrize(
+    ("params", "ranges", "told"),
+    [
+        ("greg-separated", ["0.0.0.0/0"], True),
+        ("greg-separated", ["203.0.113.0/24"], False),
+        ("greg-single", ["0.0.0.0/0"], False),
+        ("as-cluster", ["0.0.0.0/0"], False),
+    ],
+)
+def test_doctor_says_where_a_separated_publisher_is_open_to_everybody(params: str, ranges: list[str], told: bool) -> None:
+    found = list(doctor._parameters(loader.load_spec(f"params/{params}.lab.yaml", {"publisher_allow_cidr": ranges})))
+    assert [(one.ok, one.needed) for one in found] == [(False, False)] * told
+
+
 def test_doctor_fails_only_for_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     def findings(needed: bool) -> list[doctor.Finding]:
         return [doctor.Finding("x", False, "lacking", "get it", needed)]
