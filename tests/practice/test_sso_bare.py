@@ -36,9 +36,9 @@ def scene(nodes: Nodes) -> Scene:
 
 
 @pytest.fixture(scope="module")
-def loose(nodes: Nodes) -> Scene:
-    """A node whose applications take a signature over any part of the message."""
-    return bare(nodes, '"practiceLooseSignature": "true", ')
+def switched(nodes: Nodes) -> Scene:
+    """A node whose applications take a signature over any part of the message, and resolve no entities."""
+    return bare(nodes, '"practiceLooseSignature": "true", "practiceSafeParser": "true", ')
 
 
 def bare(nodes: Nodes, attribute: str = "") -> Scene:
@@ -82,13 +82,20 @@ def test_every_attempt_comes_out_as_expected_and_none_is_undecided(proof: Proof)
     assert proof.as_expected and proof.verdict.startswith("leaks (")
 
 
-def test_a_forged_assertion_gets_in_where_a_signature_over_any_part_is_taken(loose: Scene, proof: Proof):
+def test_a_forged_assertion_gets_in_where_a_signature_over_any_part_is_taken(switched: Scene, proof: Proof):
     rows = [row for row in matrix()[0] if any("alter" in step for step in row.steps)]
-    with test_users(loose) as logins:
-        found = {row.id: try_out(row, loose, logins) for row in rows}
+    with test_users(switched) as logins:
+        found = {row.id: try_out(row, switched, logins) for row in rows}
     assert {id_: one.state for id_, one in found.items()} == {row.id: "leak" if "wrapped" in row.id else "held" for row in rows}
     assert {seen.page for id_ in ("assertion-wrapped", "assertion-wrapped-publisher") for seen in found[id_].seen} == {"my-items", "publisher-landing"}
     assert {one.state for one in proof.outcomes if one.attempt in rows} == {"held"}, "the same forgeries where it has to cover the whole"
+
+
+def test_a_message_makes_a_node_open_a_file_unless_its_parser_takes_no_entities(switched: Scene, proof: Proof):
+    (found,) = (one for one in proof.outcomes if one.attempt.id == "message-names-file")
+    assert (found.state, [seen.page for seen in found.seen]) == ("leak", ["entities-resolved", "entities-ignored", "entities-resolved"]), found.observed
+    shut = try_out(found.attempt, switched, {})
+    assert (shut.state, {seen.page for seen in shut.seen}) == ("held", {"entities-ignored"}), shut.observed
 
 
 def test_the_three_holes_are_told_without_a_cookie_value_or_a_password(proof: Proof):

@@ -22,7 +22,7 @@ from runbook_lib.checks.sso.proof_users import Logins, UserStore
 from runbook_lib.spec.front_doors import examples
 from runbook_lib.ssh import knock
 from runbook_lib.webclient.client import TOO_MANY, Client, Flow, holds_assertion
-from runbook_lib.webclient.forgery import forged
+from runbook_lib.webclient.forgery import forged, naming
 from runbook_lib.webclient.response import Answer, Exchange, Form, shortened
 from runbook_lib.webclient.transport import Closed, Refused, Timeout, TlsRefused
 
@@ -209,6 +209,19 @@ class Walk:
         landing = self._page(thief.open(self._url(f"{app} {OWN_PAGE[app]}")))
         empty = ", empty" if not answer.text.strip() and answer.status == 200 else ""
         self.seen.append(replace(landing, detail=f"/{app}/acs answered {answer.status}{empty}; then {landing.detail}"))
+
+    def do_entity(self, where: str) -> None:
+        """Post two unsigned messages to an ACS, one that names an empty file and one a file that does not exist, and record whether the file is opened.
+
+        It is where only the second ends in an error (500); what resolves nothing, or takes no such message, answers both alike. Raises `CannotTell` when
+        a message did not reach the application, and when only the first ends in an error.
+        """
+        met = [self.visitor.request("POST", self._url(where), form=naming(file)) for file in ("file:///dev/null", "file:///runbook-no-such-file")]
+        told = f"{where.split()[1]} answered {met[0].status} and {met[1].status}"
+        failed = [answer.status >= 500 for answer in met]
+        if any(answer.by_nginx or answer.status == TOO_MANY for answer in met) or failed == [True, False]:
+            raise CannotTell(f"{told}, which says nothing of the file")
+        self._find("entities-resolved" if failed == [False, True] else "entities-ignored", told)
 
     def do_ask_idp(self, at: str, password: bool = False, **options: str) -> None:
         """Send an application's sign-in request to the identity provider of the host `at`; record the page and send no form that posts itself.

@@ -181,6 +181,37 @@ def test_an_assertion_is_forged_in_one_respect_only(how: str, names: list[str], 
         assert etree.tostring(message[2][0], method="c14n", exclusive=True) == etree.tostring(etree.fromstring(COVERED), method="c14n", exclusive=True)
 
 
+# what each ACS answers a message that names an empty file, and one that names a file that does not exist
+ENTITIES: dict[str, tuple[Any, Any, str]] = {
+    "the file is opened": ((200, ""), (500, "error"), "leak"),
+    "entities are left alone": ((200, ""), (200, ""), "held"),
+    "no message with entities is taken": ((500, "error"), (500, "error"), "held"),
+    "nobody is taken without a signature": ((401, ""), (401, ""), "held"),
+    "it failed once, for another reason": ((500, "error"), (200, ""), "undecided"),
+    "nginx has no node to ask": ((200, ""), (502, NGINX), "undecided"),
+    "nginx does not pass it on": ((404, NGINX), (404, NGINX), "undecided"),
+    "one too many": ((200, ""), (429, ""), "undecided"),
+    "nobody answers": (Timeout("late"), Timeout("late"), "undecided"),
+}
+
+
+@pytest.mark.parametrize(("empty", "missing", "state"), ENTITIES.values(), ids=ENTITIES)
+def test_a_node_opens_what_a_message_names_where_only_a_file_that_does_not_exist_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, empty: Any, missing: Any, state: str
+) -> None:
+    class Named(Browser):
+        def request(self, method: str, url: str, *, form: dict[str, str], **_: object) -> Answer:  # type: ignore[override]
+            message = base64.b64decode(form["SAMLResponse"])
+            assert method == "POST" and b"Signature" not in message
+            self.answers = {url: missing if b'SYSTEM "file:///runbook-no-such-file"' in message else empty}
+            return super().request(method, url)
+
+    monkeypatch.setattr(Scene, "visitor", lambda *_: Named({}))
+    row = next(row for row in matrix()[0] if row.id == "message-names-file")
+    found = try_out(row, scene(), {})
+    assert found.state == state and row.kind == "limit", found.observed
+
+
 PUBLIC = (200, "<a href='/store/'>")
 FROM_THERE: dict[str, tuple[Any, Any, str]] = {
     "nginx refuses it": (PUBLIC, (403, NGINX), "held"),

@@ -48,7 +48,7 @@ def test_ways_attempts_and_rows_are_one_count_everywhere(tmp_path: Path, configu
     assert f"System: {result['statement']['system']}" in str(proof) and str(count) in str(proof)
     assert result["statement"]["system"] in page and str(count) in page
     assert page.count('<td class="mark">✘ leaks, ') == count.ways
-    assert page.count("△ open (limit of the product)") == count.limits_open == 2
+    assert page.count("△ open (limit of the product)") == count.limits_open == 3
     users, rows = class_by_user(entry for entry in runs.read(run) if entry["verb"] == "attempt")
     assert users[-1] == rows[-1][0] == "all"
     assert rows[-1][1][-1].leak == count.ways and rows[-1][1][-1].held == count.attempts - count.ways

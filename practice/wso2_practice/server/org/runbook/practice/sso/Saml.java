@@ -220,12 +220,18 @@ public final class Saml {
 
     /** The message in a form field or query parameter: base64, deflated or not. */
     public static Element decode(String encoded) throws IOException {
+        return decode(encoded, false);
+    }
+
+    /** The same; {@code resolving}: with the external entities that it names, as the real applications do. */
+    public static Element decode(String encoded, boolean resolving) throws IOException {
         try {
             byte[] bytes = Base64.getMimeDecoder().decode(encoded);
             if (bytes.length == 0 || bytes[0] != '<') {
                 bytes = inflate(bytes);
             }
-            return Xml.parse(new String(bytes, StandardCharsets.UTF_8)).getDocumentElement();
+            String text = new String(bytes, StandardCharsets.UTF_8);
+            return (resolving ? Xml.parseResolving(text) : Xml.parse(text)).getDocumentElement();
         } catch (SAXException | IllegalArgumentException e) {
             throw new IOException("not a SAML message", e);
         }
