@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from runbook_lib.check import Check, CheckTable, Status, answered
 from runbook_lib.checks.membership import INTERESTING, START, rows
 from runbook_lib.checks.product_nodes import HTTPS_PORT, signs_in
-from runbook_lib.checks.secrets.user_store import SERVICE
+from runbook_lib.checks.secrets.user_store import AS, WORKER, WRONG_PASSWORD
 from runbook_lib.errors import HostError
 from runbook_lib.launch.secrets import ADMIN_PASSWORD
 from runbook_lib.operations.demo_app import NAME
@@ -35,7 +35,7 @@ CHAPTER = {"as": "06_verify_as_cluster", "greg": "07_verify_sso_separation"}
 MOST_VISITORS = 200  # a node that none of so many new visitors reached is taken to get no requests
 REPEATS = 10
 DEMONSTRATION = f"webapps/{NAME}"
-SERVICES = (SERVICE, *(f"/services/{name}" for name in ("UserAdmin", "ServerAdmin", "UserProfileMgtService", "LogViewer")))
+SERVICES = (AS.path, *(f"/services/{name}" for name in ("ServerAdmin", "UserProfileMgtService", "LogViewer")))
 
 
 def verify_cluster(deployment: Session, quiet: bool = False) -> CheckTable:
@@ -211,7 +211,7 @@ def shut(front: Front, deployment: Session) -> list[Check]:
     table.append(_refused("cluster-console-neighbour", title, inside, front.url("mgt", login)))
     password = deployment.vault.get(ADMIN_PASSWORD)
     for node in deployment.topology.of("as-worker"):
-        table.append(_refused_by_worker(node, signs_in(deployment.fleet()[node.name], node.address, password)))
+        table.append(_refused_by_worker(node, signs_in(deployment.fleet()[node.name], node.address, password, "as")))
     return table
 
 
@@ -229,15 +229,15 @@ def _refused(id: str, title: str, visitor: Client, url: str) -> Check:
 
 
 def _refused_by_worker(node: Node, code: int | None) -> Check:
-    """Return the check that a worker refuses the administrator with 403, by the status of his question to the user store (facts 3.7).
+    """Return the check that a worker refuses the administrator, by the status of his question to the user store (facts 3.7).
 
     Only he gets that far: the product refuses everybody else, on a manager too, before it looks whether it is a worker.
     """
-    status: Status = "pass" if code == 403 else "undecided" if code in (None, 401) else "fail"
-    seen = "no answer" if code is None else f"{code} by the product"
-    if code == 401:
+    status: Status = "pass" if code == WORKER else "undecided" if code in (None, WRONG_PASSWORD) else "fail"
+    seen = {None: "no answer", WORKER: "refused by the product"}.get(code, f"{code} by the product")
+    if code == WRONG_PASSWORD:
         seen += ", which does not take the administrator's password in Parameter Store: the check administrator-as of chapter 03 says what to do"
-    url = f"https://{node.address}:{HTTPS_PORT}{SERVICE}"
+    url = f"https://{node.address}:{HTTPS_PORT}{AS.path}"
     return Check(f"cluster-services-{node.name}", f"{node.name} refuses administration services", status, "refused", seen, url, CHAPTER["as"])
 
 

@@ -75,27 +75,28 @@ def _administrator(d: Session, context: Context, chapter: str) -> list[Check]:
     The product reads the one in its files at the first boot only; later its user store decides (facts 1.5). Workers are not asked: their
     administration services are shut (facts 3.7).
     """
-    found = []
+    found, password, product = [], context.secrets[ADMIN_PASSWORD], d.spec.design.product
     for tier in d.topology.tiers:
         nodes = {node.name: node for node in d.topology.tier(tier) if node.role != "as-worker"}
-        said = d.fleet().each(lambda host, nodes=nodes: signs_in(host, nodes[host.name].address, context.secrets[ADMIN_PASSWORD]), list(nodes))  # type: ignore[misc]
-        status: Status = "fail" if 401 in said.values() else "pass" if set(said.values()) == {200} else "undecided"
-        seen = "; ".join(f"{name}: {'no answer' if code is None else f'status {code}'}" for name, code in said.items())
+        said = d.fleet().each(lambda host, nodes=nodes: signs_in(host, nodes[host.name].address, password, product), list(nodes))  # type: ignore[misc]
+        status: Status = "fail" if user_store.WRONG_PASSWORD in said.values() else "pass" if set(said.values()) == {200} else "undecided"
+        words = {None: "no answer", user_store.WRONG_PASSWORD: "refuses it"}
+        seen = "; ".join(f"{name}: {words.get(code, f'status {code}')}" for name, code in said.items())
         if status == "fail":
             seen += (
                 f"; the user database has another password than {ADMIN_PASSWORD} in Parameter Store, and the product reads its files' at the first boot "
                 "only: change it in the console (Configure > Users and Roles), or put the old value back, then run this chapter again"
             )
         title = f"The nodes of the tier {tier} take the administrator's password"
-        found.append(Check(f"administrator-{tier}", title, status, "status 200", seen, user_store.SERVICE, chapter))
+        found.append(Check(f"administrator-{tier}", title, status, "status 200", seen, user_store.SERVICES[product].path, chapter))
     return found
 
 
-def signs_in(host: Host, address: str, password: str) -> int | None:
-    """Return the status of a question to the user store as the administrator, asked on the node itself; None when there is no answer."""
+def signs_in(host: Host, address: str, password: str, product: str) -> int | None:
+    """Return the status of a question to the user store as the administrator, asked on the node itself (`user_store.sign_in`); None when there is no answer."""
     client = Client({address: address}, None, through(host))
     try:
-        return user_store.ask(client, f"https://{address}:{HTTPS_PORT}", ADMIN, password, "getRoleListOfUser", userName=ADMIN).status
+        return user_store.sign_in(user_store.SERVICES[product], client, f"https://{address}:{HTTPS_PORT}", ADMIN, password)
     except OSError:
         return None
 

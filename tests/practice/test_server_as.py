@@ -11,8 +11,10 @@ import httpx2
 import pytest
 from wso2_practice.build import probe_war
 
-from runbook_lib.checks.secrets.user_store import SERVICE
+from runbook_lib.checks.secrets import user_store
+from runbook_lib.checks.secrets.user_store import AS, GREG
 from runbook_lib.operations import demo_app
+from runbook_lib.webclient.client import Client
 from tests.support.practice_nodes import SOAP, Node, Nodes, returned, sign_in, soap
 
 WEBAPPS = "repository/deployment/server/webapps"
@@ -55,8 +57,30 @@ def test_manager_has_console_and_user_service(manager: Node) -> None:
         assert answer.headers["location"].endswith("/carbon/admin/index.jsp?loginStatus=true")
         assert "probe" in client.get("/carbon/admin/index.jsp").text
     assert "Mgt Console URL  : https://" in manager.log()
-    assert returned(soap(manager, "listUsers", filter="*", maxItemLimit="10")) == ["admin"]
-    assert soap(manager, "listUsers", auth=("admin", "wrong"), filter="*", maxItemLimit="10").status_code == 401
+    assert returned(soap(manager, "listUsers", service=AS, filter="*", limit="10")) == ["admin"]
+    assert soap(manager, "listUsers", service=GREG, filter="*", maxItemLimit="10").status_code == 500, "G-Reg's own service"
+
+
+def test_the_user_store_of_as_takes_the_right_password_alone_and_changes_it_for_who_knows_it(manager: Node) -> None:
+    client = Client({"localhost": "127.0.0.1"})
+    assert user_store.sign_in(AS, client, manager.url, "admin", "admin") == 200
+    assert user_store.sign_in(AS, client, manager.url, "admin", "wrong") == user_store.WRONG_PASSWORD
+    assert soap(manager, "changePassword", service=AS, userName="admin", newPassword="New-1").status_code == 500, "not one's own"
+    assert user_store.change_password(AS, client, manager.url, "admin", "wrong", "New-1") == 500
+    assert user_store.change_password(AS, client, manager.url, "admin", "admin", "New-1") == 0
+    assert user_store.sign_in(AS, client, manager.url, "admin", "admin") == user_store.WRONG_PASSWORD
+    assert user_store.change_password(AS, client, manager.url, "admin", "New-1", "admin") == 0
+
+
+def test_the_user_store_of_as_lists_a_hundred_names_at_most(manager: Node) -> None:
+    names = [f"drill-0a1b2c-{number:04d}" for number in range(102)]
+    for name in names:
+        assert soap(manager, "addUser", service=AS, userName=name, password="Pw1-drill").status_code == 202
+    assert returned(soap(manager, "listUsers", service=AS, filter="drill-*", limit="-1")) == names[:100]
+    assert returned(soap(manager, "listUsers", service=AS, filter="drill-0a1b2c-01*", limit="-1")) == names[100:]
+    for name in names:
+        soap(manager, "deleteUser", service=AS, userName=name)
+    assert returned(soap(manager, "listUsers", service=AS, filter="*", limit="-1")) == ["admin"]
 
 
 @pytest.mark.parametrize("role", ["manager", "worker"])
@@ -71,14 +95,14 @@ def test_worker_has_neither_and_serves_applications(worker: Node) -> None:
         assert client.get("/carbon/").status_code == 404
         assert client.get("/carbon/admin/login.jsp").status_code == 404
         assert client.get("/probe/").json()["counter"] == 1
-    assert soap(worker, "listUsers", filter="*", maxItemLimit="10").status_code == 403
+    assert user_store.sign_in(AS, Client({"localhost": "127.0.0.1"}), worker.url, "admin", "admin") == user_store.WORKER
     assert "Invoking admin services on worker node is forbidden" in worker.log()
     assert "Mgt Console URL" not in worker.log()
 
 
 STRANGERS: dict[str, tuple[dict[str, Any], int]] = {
-    "nobody": ({"content": SOAP.format(op="listUsers", fields="")}, 401),
-    "a wrong password": ({"content": SOAP.format(op="listUsers", fields=""), "auth": ("admin", "wrong")}, 401),
+    "nobody": ({"content": SOAP.format(service=AS, op="listUsers", fields="")}, 401),
+    "a wrong password": ({"content": SOAP.format(service=AS, op="listUsers", fields=""), "auth": ("admin", "wrong")}, 500),
     "the administrator, with no message": ({"auth": ("admin", "admin")}, 500),
 }
 
@@ -86,7 +110,7 @@ STRANGERS: dict[str, tuple[dict[str, Any], int]] = {
 @pytest.mark.parametrize(("request_", "status"), STRANGERS.values(), ids=STRANGERS)
 def test_a_worker_refuses_as_one_only_what_names_an_operation_and_comes_from_somebody_who_may_ask(worker: Node, request_: dict[str, Any], status: int) -> None:
     with worker.client() as client:
-        assert client.post(SERVICE, headers={"SOAPAction": "urn:listUsers", "Content-Type": "text/xml"}, **request_).status_code == status
+        assert client.post(AS.path, headers={"SOAPAction": "urn:listUsers", "Content-Type": "text/xml"}, **request_).status_code == status
 
 
 def test_a_session_counts_on_its_node_and_starts_anew_elsewhere(manager: Node, worker: Node) -> None:

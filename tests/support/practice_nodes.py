@@ -19,6 +19,8 @@ from urllib.parse import urljoin
 
 import httpx2
 
+from runbook_lib.checks.secrets.user_store import GREG, Service
+
 JAVA = shutil.which("java")
 JAVA_HOME = Path(JAVA).resolve().parent.parent if JAVA else None
 STARTED = "WSO2 Carbon started in"
@@ -289,16 +291,16 @@ def hold_assertion(client: httpx2.Client, app: str, user: str, password: str) ->
 
 
 SOAP = """<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/"
- xmlns:ser="http://service.ws.um.carbon.wso2.org"><soapenv:Body><ser:{op}>{fields}</ser:{op}></soapenv:Body>
+ xmlns:ser="{service.namespace}"><soapenv:Body><ser:{op}>{fields}</ser:{op}></soapenv:Body>
 </soapenv:Envelope>"""
 
 
-def soap(node: Node, op: str, auth: tuple[str, str] = ("admin", "admin"), **fields: str | list[str]) -> httpx2.Response:
+def soap(node: Node, op: str, auth: tuple[str, str] = ("admin", "admin"), service: Service = GREG, **fields: str | list[str]) -> httpx2.Response:
     inner = "".join(f"<ser:{name}>{item}</ser:{name}>" for name, value in fields.items() for item in ([value] if isinstance(value, str) else value))
     with node.client() as client:
         return client.post(
-            "/services/RemoteUserStoreManagerService",
-            content=SOAP.format(op=op, fields=inner),
+            service.path,
+            content=SOAP.format(service=service, op=op, fields=inner),
             headers={"SOAPAction": f"urn:{op}", "Content-Type": "text/xml"},
             auth=auth,
         )

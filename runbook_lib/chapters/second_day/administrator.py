@@ -15,8 +15,6 @@ from runbook_lib.webclient.client import Client
 if TYPE_CHECKING:
     from runbook_lib.session import Session
 
-DONE = (200, 202)  # the operation answers nothing
-
 
 def due(deployment: Session, ctx: Context) -> str:
     """Return the node at which the password is to be changed; "" where no rotation of it is under way, no node serves, or it is changed."""
@@ -27,18 +25,18 @@ def due(deployment: Session, ctx: Context) -> str:
     if not serving:
         return ""  # a first boot takes it from the files
     host = deployment.fleet(without=out_of_reach)[serving[0].name]
-    return "" if signs_in(host, serving[0].address, ctx.secrets[ADMIN_PASSWORD]) == 200 else serving[0].name
+    return "" if signs_in(host, serving[0].address, ctx.secrets[ADMIN_PASSWORD], ctx.spec.design.product) == 200 else serving[0].name
 
 
 def change(deployment: Session, ctx: Context, name: str) -> None:
     """Change the password at the node `name`, signed in with the old one. Raises HostError where that is refused too."""
     address = deployment.topology.node(name).address
     client = Client({address: address}, None, through(deployment.fleet()[name]))
-    old, new = ctx.former[ADMIN_PASSWORD], ctx.secrets[ADMIN_PASSWORD]
-    where, step = f"{name}: {user_store.SERVICE}", "set the password of admin in the console (Users and Roles), then the same command again"
+    old, new, service = ctx.former[ADMIN_PASSWORD], ctx.secrets[ADMIN_PASSWORD], user_store.SERVICES[ctx.spec.design.product]
+    where, step = f"{name}: {service.path}", "set the password of admin in the console (Users and Roles), then the same command again"
     try:
-        answer = user_store.ask(client, f"https://{address}:{HTTPS_PORT}", ADMIN, old, "updateCredentialByAdmin", userName=ADMIN, newCredential=new)
+        refused = user_store.change_password(service, client, f"https://{address}:{HTTPS_PORT}", ADMIN, old, new)
     except OSError as error:
         raise HostError(f"the administrator's password was not changed: {error}", where, "see that the node serves, then the same command again") from error
-    if answer.status not in DONE:
-        raise HostError(f"the administrator's password was not changed: {name} answers {answer.status} to the old one", where, step)
+    if refused:
+        raise HostError(f"the administrator's password was not changed: {name} answers {refused} to the old one", where, step)

@@ -120,7 +120,10 @@ class Assets:
 
 
 class Accounts:
-    """Accounts in the user store of an AS cluster: written and read at the manager, while the workers' application is visited."""
+    """Accounts in the user store of an AS cluster: written and read at the manager, while the workers' application is visited.
+
+    The product lists at most 100 names (`MaxUserNameListLength` of user-mgt.xml), so those that were written here are asked for by the hundred.
+    """
 
     what = "accounts"
 
@@ -128,36 +131,45 @@ class Accounts:
         self._scene = scene
         self._manager = f"https://{scene.hosts['mgt']}"
         self._password = f"Pw1-{secrets.token_urlsafe(15)}"
+        self._hundreds = {"drill-"}  # how names begin
         redactor.add("drill/account", self._password)
 
     def write(self, name: str) -> None:
-        self._ask("addUser", userName=name, credential=self._password, roleList=(), requirePasswordChange="false")
+        self._hundreds.add(name[:-2])
+        self._ask("addUser", userName=name, password=self._password)
 
     def look(self, name: str) -> None:
         page = self._scene.visitor().get(f"https://{self._scene.hosts['as']}{demo_app.PATH}")
         if page.status != 200:
             raise _refused("the application does not answer", page)
-        if name not in self._names():
+        if name not in self._names(name):
             raise RunbookError(f"the manager does not list {name}")
 
     def found(self) -> dict[str, str]:
-        return {name: "" if self._ask("authenticate", userName=name, credential=self._password) == ["true"] else "cannot sign in" for name in self._names()}
+        return {name: "" if self._signs_in(name) else "cannot sign in" for name in self._all()}
 
     def remove(self) -> None:
-        for name in self._names():
+        for name in self._all():
             self._ask("deleteUser", userName=name)
 
-    def _names(self) -> list[str]:
-        return [name for name in self._ask("listUsers", filter="drill-*", maxItemLimit="-1") if NAME.fullmatch(name)]
+    def _signs_in(self, name: str) -> bool:
+        """Return whether the product takes the password: who has no role may ask for nothing but a change of his own, here to the same one."""
+        return not user_store.change_password(user_store.AS, self._scene.visitor(), self._manager, name, self._password, self._password)
+
+    def _all(self) -> list[str]:
+        return sorted({name for begins in tuple(self._hundreds) for name in self._names(f"{begins}*")})
+
+    def _names(self, like: str) -> list[str]:
+        return [name for name in self._ask("listUsers", filter=like, limit="-1") if NAME.fullmatch(name)]
 
     def _ask(self, operation: str, **arguments: object) -> list[str]:
         """Call an operation of the user store and return what it says."""
         admin = self._scene.admin
-        answer = user_store.ask(self._scene.visitor(), self._manager, admin.user, admin.password, operation, **arguments)
-        if answer.status not in (200, 202):
+        answer = user_store.ask(user_store.AS, self._scene.visitor(), self._manager, admin.user, admin.password, operation, **arguments)
+        if answer.status not in user_store.DONE:
             raise _refused(f"the manager refuses {operation}", answer)
         root = etree.fromstring(answer.text.encode(), etree.XMLParser(resolve_entities=False, no_network=True)) if answer.text.strip() else None
-        return [] if root is None else [found.text or "" for found in root.iter(f"{{{user_store.NAMESPACE}}}return")]
+        return [] if root is None else [found.text or "" for found in root.iter(f"{{{user_store.AS.namespace}}}return")]
 
 
 @dataclass

@@ -15,6 +15,7 @@ from runbook_lib import pki
 from runbook_lib.check import Check, answered
 from runbook_lib.checks.database import refusal, untrusted
 from runbook_lib.checks.product_nodes import HTTPS_PORT, signs_in
+from runbook_lib.checks.secrets.user_store import WRONG_PASSWORD
 from runbook_lib.errors import KeyRefused, RunbookError
 from runbook_lib.launch.secrets import ADMIN_PASSWORD, SSH_KEY
 from runbook_lib.ssh import Host, as_socket
@@ -54,10 +55,10 @@ def _administrator(d: Session, old: Values, new: Values) -> Iterator[Check]:
     nodes = {node.name: node.address for node in d.topology.wso2_nodes if node.role != "as-worker"}
 
     def asked(values: Values, wanted: int) -> Values:
-        said = d.fleet().each(lambda host: signs_in(host, nodes[host.name], values[ADMIN_PASSWORD]), list(nodes))
+        said = d.fleet().each(lambda host: signs_in(host, nodes[host.name], values[ADMIN_PASSWORD], d.spec.design.product), list(nodes))
         return {name: "" if code == wanted else f"status {code}" if code else NO_ANSWER for name, code in said.items()}
 
-    yield from _rows("administrator", "password of the administrator signs in at every node", ", ".join(nodes), asked(new, 200), asked(old, 401))
+    yield from _rows("administrator", "password of the administrator signs in at every node", ", ".join(nodes), asked(new, 200), asked(old, WRONG_PASSWORD))
 
 
 def _databases(d: Session, old: Values, new: Values) -> Iterator[Check]:

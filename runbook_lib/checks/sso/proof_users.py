@@ -17,6 +17,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from runbook_lib.check import Check, Status
 from runbook_lib.checks.secrets import user_store
+from runbook_lib.checks.secrets.user_store import GREG
 from runbook_lib.checks.sso.environment import NODE, Login, ProductNode, Scene
 from runbook_lib.errors import RunbookError
 from runbook_lib.redaction import redactor
@@ -51,22 +52,22 @@ class UserStore:
         """
         visitor = self.scene.visitor(NODE, self.node)
         try:
-            answer = user_store.ask(visitor, self.node.origin, self.scene.admin.user, self.scene.admin.password, operation, **arguments)
+            answer = user_store.ask(GREG, visitor, self.node.origin, self.scene.admin.user, self.scene.admin.password, operation, **arguments)
         except OSError as error:
             raise self._failed(operation, f"no answer: {error}") from error
-        if answer.status not in (200, 202):
+        if answer.status not in user_store.DONE:
             kind = Deadlock if answer.status == 500 and "deadlock" in answer.text.lower() else RunbookError
             raise self._failed(operation, f"HTTP {answer.status} {_fault(answer.text)}".strip(), kind)
         if not answer.text.strip():
             return []
         root = etree.fromstring(answer.text.encode(), etree.XMLParser(resolve_entities=False, no_network=True))
-        return [found.text or "" for found in root.iter(f"{{{user_store.NAMESPACE}}}return", f"{{{user_store.NAMESPACE}}}Return")]
+        return [found.text or "" for found in root.iter(f"{{{GREG.namespace}}}return", f"{{{GREG.namespace}}}Return")]
 
     def _failed(self, operation: str, why: str, kind: type[RunbookError] = RunbookError) -> RunbookError:
         """Return the error of a failed operation; the caller raises it."""
         return kind(
             f"the user store refuses {operation}: {why}",
-            f"{self.node.name}: {self.node.origin}{user_store.SERVICE}",
+            f"{self.node.name}: {self.node.origin}{GREG.path}",
             "is the node up (chapter 04), and is the administrator's password that of the user database?",
         )
 

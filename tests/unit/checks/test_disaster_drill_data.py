@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fnmatch import fnmatch
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ import pytest
 
 from runbook_lib.checks.drill.data import Accounts, Assets
 from runbook_lib.checks.secrets import user_store
+from runbook_lib.checks.secrets.user_store import AS, Service
 from runbook_lib.checks.sso.environment import Login, Scene
 from runbook_lib.errors import RunbookError
 from runbook_lib.webclient.response import Answer
@@ -116,34 +118,63 @@ def test_an_author_signs_in_anew_after_a_failure(assets: Assets, product: Produc
     assert product.sessions == 2
 
 
-def test_accounts_are_found_when_they_sign_in_and_those_of_others_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    users, asked = {"maria": "y"}, []
+class Manager:
+    """The manager of an AS cluster behind a fake `ask`: `users` with their passwords, of which it lists a hundred at most, as the product does."""
 
-    def ask(client: Any, origin: str, user: str, password: str, operation: str, **given: Any) -> Answer:
-        asked.append((origin, user, operation))
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.users, self.asked = {"maria": "y"}, set[str]()
+        self.page = SimpleNamespace(status=200, url="https://as.test/probe/")
+        monkeypatch.setattr(user_store, "ask", self.ask)
+        monkeypatch.setattr(Scene, "visitor", lambda scene: SimpleNamespace(get=lambda url: self.page))
+
+    def ask(self, service: Service, client: Any, origin: str, user: str, password: str, operation: str, /, **given: Any) -> Answer:
+        self.asked.add(origin + service.path)
         said: list[str] = []
-        if operation == "addUser":
-            users[given["userName"]] = given["credential"]
-        elif operation == "deleteUser":
-            users.pop(given["userName"])
-        elif operation == "authenticate":
-            said = [str(users[given["userName"]] == given["credential"]).lower()]
-        else:
-            said = [*users]
+        match operation, given:
+            case "addUser", {"userName": name, "password": new}:
+                self.users[name] = new
+            case "deleteUser", {"userName": name}:
+                del self.users[name]
+            case "changePasswordByUser", {"userName": name, "oldPassword": old, "newPassword": new}:
+                if self.users[name] != old:
+                    return Answer(500, origin, [], "Wrong old credential provided", [], 0.0)
+                self.users[name] = new
+            case "listUsers", {"filter": like, "limit": "-1"}:
+                said = sorted(name for name in self.users if fnmatch(name, like))[:100]
+            case _:
+                return Answer(500, origin, [], "unknown operation", [], 0.0)
         body = "".join(f"<n:return>{text}</n:return>" for text in said)
-        return Answer(200, origin, [], f'<r xmlns:n="{user_store.NAMESPACE}">{body}</r>', [], 0.0)
+        return Answer(200, origin, [], f'<r xmlns:n="{AS.namespace}">{body}</r>', [], 0.0)
 
-    page = SimpleNamespace(status=200, url="https://as.test/probe/")
-    monkeypatch.setattr(user_store, "ask", ask)
-    monkeypatch.setattr(Scene, "visitor", lambda self: SimpleNamespace(get=lambda url: page))
-    accounts = Accounts(scene(**{"as": "as.test", "mgt": "mgt.test"}))
+
+@pytest.fixture
+def manager(monkeypatch: pytest.MonkeyPatch) -> Manager:
+    return Manager(monkeypatch)
+
+
+@pytest.fixture
+def accounts(manager: Manager) -> Accounts:
+    return Accounts(scene(**{"as": "as.test", "mgt": "mgt.test"}))
+
+
+def test_accounts_are_found_when_they_sign_in_and_those_of_others_stay(manager: Manager, accounts: Accounts) -> None:
     for name in (ONE, TWO):
         accounts.write(name)
     accounts.look(ONE)
-    users[TWO] = "another password"
+    manager.users[TWO] = "another password"
     assert accounts.found() == {ONE: "", TWO: "cannot sign in"}
-    page.status = 502
+    manager.page.status = 502
     with pytest.raises(RunbookError, match="the application does not answer: HTTP 502"):
         accounts.look(ONE)
     accounts.remove()
-    assert [*users] == ["maria"] and {origin for origin, *_ in asked} == {"https://mgt.test"}
+    assert [*manager.users] == ["maria"] and manager.asked == {"https://mgt.test/services/UserAdmin"}
+
+
+def test_more_accounts_than_the_product_lists_at_once_are_all_found(manager: Manager, accounts: Accounts) -> None:
+    names = [f"drill-0a1b2c-{number:04d}" for number in range(1, 251)]
+    for name in names:
+        accounts.write(name)
+    accounts.look(names[-1])
+    assert [*accounts.found()] == names
+    accounts.remove()
+    assert [*manager.users] == ["maria"]

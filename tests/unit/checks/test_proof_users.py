@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from runbook_lib.checks.secrets import user_store
+from runbook_lib.checks.secrets.user_store import GREG
 from runbook_lib.checks.sso import proof as sso
 from runbook_lib.checks.sso import proof_users
 from runbook_lib.checks.sso.environment import Login, ProductNode
@@ -59,7 +59,7 @@ class Product:
         texts = getattr(self, operation)(**dict(FIELD.findall(fields)))
         if texts == "busy":
             return Answer(500, url, [], FAULT.format(DEADLOCK), [], 0.0)
-        body = "".join(f"<ns:return xmlns:ns='{user_store.NAMESPACE}'>{text}</ns:return>" for text in texts)
+        body = "".join(f"<ns:return xmlns:ns='{GREG.namespace}'>{text}</ns:return>" for text in texts)
         return Answer(200, url, [], f"<a>{body}</a>", [], 0.0)
 
     def listUsers(self, filter: str, maxItemLimit: str) -> list[str]:

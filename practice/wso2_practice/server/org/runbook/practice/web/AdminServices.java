@@ -19,79 +19,149 @@ import org.w3c.dom.Document;
 import org.w3c.dom.Element;
 import org.xml.sax.SAXException;
 
-/** /services: the SOAP service that manages users (facts 10.6), for administrators, and not on a worker (facts 3.7). */
+/**
+ * /services: the SOAP service that manages users, for administrators, and not on a worker (facts 3.7). G-Reg has
+ * RemoteUserStoreManagerService, AS has UserAdmin (facts 10.6).
+ */
 public final class AdminServices extends Surface {
     private static final long serialVersionUID = 1L;
     private static final String ENVELOPE = "http://schemas.xmlsoap.org/soap/envelope/";
-    private static final String NAMESPACE = "http://service.ws.um.carbon.wso2.org";
+    private static final String OWN_CHANGE = "changePasswordByUser"; // asks for the old password itself
     private static final String HANDLER = "org.wso2.carbon.server.admin.module.handler.";
 
     private static final long DELETION_MILLIS = 50;
+    private static final int MOST_NAMES = 100; // MaxUserNameListLength of user-mgt.xml
     private final transient Semaphore deleting = new Semaphore(1);
+    private final String name;
+    private final String namespace;
 
     public AdminServices(Node node) {
         super(node);
+        name = node.settings().greg ? "RemoteUserStoreManagerService" : "UserAdmin";
+        namespace = node.settings().greg ? "http://service.ws.um.carbon.wso2.org" : "http://org.apache.axis2/xsd";
     }
 
     @Override
     protected void answer(String path, HttpServletRequest request, HttpServletResponse response)
             throws IOException, SQLException {
-        if (!path.equals("/services/RemoteUserStoreManagerService")) {
+        String[] given = credentials(request);
+        if (!path.equals("/services/" + name)) {
             Page.send(response, 500, "Error 500", "<p>No such service here.</p>");
         } else if (String.valueOf(request.getQueryString()).matches("(?i)(wsdl2?|xsd)\\b.*")) {
             Page.send(response, 403, "Error 403", "<p>The descriptions of admin services are hidden.</p>");
-        } else if (!administrator(request)) {
-            Log.warn(HANDLER + "AuthenticationHandler", "Illegal access attempt while trying to access "
-                    + "RemoteUserStoreManagerService from IP address " + request.getRemoteAddr());
-            response.setHeader("WWW-Authenticate", "BASIC realm=\"WSO2 Registry\"");
+        } else if (given == null) {
+            illegal(request);
+            response.setHeader("WWW-Authenticate", "Basic realm=\"" + node.settings().productName + "\"");
             Page.send(response, 401, "Error 401", "");
         } else if (!request.getMethod().equals("POST")) {
             Page.send(response, 500, "Error 500", "<p>POST a SOAP message.</p>");
         } else {
-            call(request, response);
+            call(given[0], given[1], request, response);
         }
     }
 
-    private boolean administrator(HttpServletRequest request) throws SQLException {
+    private void illegal(HttpServletRequest request) {
+        Log.warn(HANDLER + "AuthenticationHandler", "Illegal access attempt from IP address " + request.getRemoteAddr()
+                + " while trying to authenticate access to service " + name);
+    }
+
+    /** User and password of the header; null without one. */
+    private static String[] credentials(HttpServletRequest request) {
         String header = request.getHeader("Authorization");
         if (header == null || !header.regionMatches(true, 0, "Basic ", 0, 6)) {
-            return false;
+            return null;
         }
-        String[] given;
         try {
-            given = new String(Base64.getDecoder().decode(header.substring(6).trim()), StandardCharsets.UTF_8).split(":", 2);
+            String[] given = new String(Base64.getDecoder().decode(header.substring(6).trim()), StandardCharsets.UTF_8).split(":", 2);
+            return given.length == 2 ? given : null;
         } catch (IllegalArgumentException e) {
-            return false;
+            return null;
         }
-        return given.length == 2 && node.users().authenticate(given[0], given[1])
-                && node.users().authorized(given[0], "/permission/admin/configure/security");
     }
 
-    private void call(HttpServletRequest request, HttpServletResponse response) throws IOException {
+    private void call(String caller, String password, HttpServletRequest request, HttpServletResponse response)
+            throws IOException {
         String body = new String(Streams.readAll(request.getInputStream()), StandardCharsets.UTF_8);
         try {
             Element operation = (Element) Xml.first(Xml.parse(body).getDocumentElement(), "Body").getElementsByTagNameNS(
-                    NAMESPACE, "*").item(0);
-            // The product asks last whether it is a worker: behind the operation and who sends it (handlers of OpPhase).
-            if (operation != null && node.settings().worker) {
-                Log.error(HANDLER + "AuthorizationHandler", "Invoking admin services on worker node is forbidden...");
-                Page.send(response, 403, "Error 403", "<p>Invoking admin services on worker node is forbidden</p>");
-                return;
+                    namespace, "*").item(0);
+            if (!name.equals("UserAdmin") || !operation.getLocalName().equals(OWN_CHANGE)) {
+                if (!node.users().authenticate(caller, password)) {
+                    illegal(request);
+                    fault(response, "Access Denied. Authentication failed - Invalid credentials provided.");
+                    return;
+                }
+                // The product asks last whether it is a worker: behind the operation and who sends it (handlers of OpPhase).
+                if (operation != null && node.settings().worker) {
+                    Log.error(HANDLER + "AuthorizationHandler", "Invoking admin services on worker node is forbidden...");
+                    response.setStatus(202); // the handler sets 403, and its servlet this one, as nobody has answered
+                    return;
+                }
+                if (!node.users().authorized(caller, "/permission/admin/configure/security")) {
+                    fault(response, "Access Denied.");
+                    return;
+                }
             }
-            List<String> values = perform(operation);
+            List<String> values = name.equals("UserAdmin") ? administer(operation, caller) : perform(operation);
             if (values == null) {
                 response.setStatus(202); // operations without a result are in-only
                 return;
             }
-            answer(response, 200, NAMESPACE, "ns:" + operation.getLocalName() + "Response", "ns:return", values);
+            answer(response, 200, namespace, "ns:" + operation.getLocalName() + "Response", "ns:return", values);
         } catch (SAXException | NullPointerException e) {
-            answer(response, 500, ENVELOPE, "soapenv:Fault", "faultstring", Literals.list("The message is not a SOAP request"));
+            fault(response, "The message is not a SOAP request");
         } catch (SQLException e) {
-            answer(response, 500, ENVELOPE, "soapenv:Fault", "faultstring", Literals.list(String.valueOf(e.getMessage())));
+            fault(response, String.valueOf(e.getMessage()));
         }
     }
 
-    /** Does what the message asks; null where there is nothing to return. */
+    private static void fault(HttpServletResponse response, String message) throws IOException {
+        answer(response, 500, ENVELOPE, "soapenv:Fault", "faultstring", Literals.list(message));
+    }
+
+    /** Does what a message to UserAdmin asks; null where there is nothing to return. */
+    private List<String> administer(Element in, String caller) throws SQLException {
+        Users users = node.users();
+        String user = Xml.text(in, "userName", "");
+        switch (in.getLocalName()) {
+            case "addUser":
+                users.addUser(user, text(in, "password"), texts(in, "roles"));
+                return null;
+            case "deleteUser":
+                alone(() -> users.deleteUser(user));
+                return null;
+            case "changePassword":
+                if (user.equalsIgnoreCase(caller)) {
+                    throw new SQLException("An attempt to change password with out providing old password");
+                }
+                users.changePassword(user, text(in, "newPassword"));
+                return null;
+            case OWN_CHANGE:
+                if (!users.authenticate(user, text(in, "oldPassword"))) {
+                    throw new SQLException("Error while updating password. Wrong old credential provided ");
+                }
+                users.changePassword(user, text(in, "newPassword"));
+                return null;
+            case "getRolesOfCurrentUser":
+                return users.rolesOf(caller);
+            case "listUsers":
+                return listed(in, "limit");
+            default:
+                throw unknown(in);
+        }
+    }
+
+    private List<String> listed(Element in, String limit) throws SQLException {
+        int most = Integer.parseInt(Xml.text(in, limit, "0"));
+        return most == 0 ? Literals.list() : node.users().list(text(in, "filter"), most < 0 ? MOST_NAMES : Math.min(most, MOST_NAMES));
+    }
+
+    private SQLException unknown(Element in) {
+        return new SQLException("The endpoint reference (EPR) for the Operation not found is /services/" + name
+                + " and the WSA Action = urn:" + in.getLocalName());
+    }
+
+    /** Does what a message to RemoteUserStoreManagerService asks; null where there is nothing to return. */
     private List<String> perform(Element in) throws SQLException {
         Users users = node.users();
         String user = Xml.text(in, "userName", "");
@@ -167,10 +237,9 @@ public final class AdminServices extends Surface {
             case "getUserListOfRole":
                 return users.usersOf(role);
             case "listUsers":
-                return users.list(text(in, "filter"), Integer.parseInt(Xml.text(in, "maxItemLimit", "0")));
+                return listed(in, "maxItemLimit");
             default:
-                throw new SQLException("The endpoint reference (EPR) for the Operation not found is "
-                    + "/services/RemoteUserStoreManagerService and the WSA Action = urn:" + in.getLocalName());
+                throw unknown(in);
         }
     }
 
