@@ -39,8 +39,13 @@ class Cluster(Verbs):
                 raise ChecksFailed("; ".join(failed), f"{d.spec.deployment}, drill {found.kind}", step)
         return found
 
-    def drill(self, kind: str = "power-cut") -> Any:
-        """Return the result of `failover` when the parameters enable drills, else a text that says how to enable them."""
-        if self.deployment.spec.drill:
-            return self.failover(kind=kind)
-        return "no drill asked for: `drill: true` or `drill: {rate: 20}` in the params file, or overrides = {'drill': True} above"
+    def drill(self, kind: str = "power-cut", path: str = "") -> Any:
+        """Return the result of `failover` when the parameters enable drills and one can show something, else a text that says what to do for it.
+
+        `path`: a page of an application of yours, such as "/shop/"; by default the demonstration application's, or the Store's.
+        """
+        from runbook_lib.checks.drill.failover import nothing_to_show
+
+        if not self.deployment.spec.drill:
+            return "no drill asked for: `drill: true` or `drill: {rate: 20}` in the params file, or overrides = {'drill': True} above"
+        return nothing_to_show(self.deployment, kind, path) or self.failover(kind=kind, path=path)

@@ -17,7 +17,7 @@ from runbook_lib.aws.s3.backup_store import DRILL
 from runbook_lib.changes import Event
 from runbook_lib.chapters.base import announced, banner
 from runbook_lib.checks.drill import data as written
-from runbook_lib.checks.drill.failover import WINDOW, people_for, settle, target_of
+from runbook_lib.checks.drill.failover import WINDOW, not_there, people_for, settle, target_of
 from runbook_lib.checks.drill.interruption import PATHS
 from runbook_lib.checks.drill.load import Stream
 from runbook_lib.checks.drill.outage import Aftermath, Disaster, Moments
@@ -113,6 +113,8 @@ class _Drill:
             self._refuse_unwell()
             host = d.spec.design.hosts[0]
             target, behind = target_of(d, host, PATHS[host]), [node.name for node in d.topology.upstream(host)]
+            if why := not_there(target):
+                raise RunbookError(f"before the drill {why}", target.url, "then drill again")
             settle(target, behind, d.spec.timeouts.ssh + d.spec.timeouts.boot)
             scene = scene_of(d)
             logins = make(UserStore(scene, scene.machines[0])) if d.spec.design.product == "greg" else None

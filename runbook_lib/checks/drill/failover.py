@@ -6,8 +6,8 @@
     drill(deployment, kind="nginx-reload", seconds=15)
     drill(deployment, kind="manager-cut")               # the manager of an AS cluster; its applications stay available
 
-A steady stream of GET requests over TLS runs meanwhile (`load.py`). A request has failed when it gets an error status,
-when its connection ends without a response, or when there is no complete response within 10 s. The product does not
+A steady stream of GET requests over TLS runs meanwhile (`load.py`). A request has failed when it gets an error status
+(any but 200 from an AS cluster, which redirects from what nobody deployed), when its connection ends without a response, or when there is no complete response within 10 s. The product does not
 replicate sessions (facts 3.8): visitors of a stopped node lose their session, and they lose the next one when the node
 is back and the route cookie sends them to it again. The drill counts the two losses separately.
 """
@@ -25,8 +25,10 @@ from runbook_lib.errors import CloudError, RunbookError
 from runbook_lib.notebook import display
 from runbook_lib.operations import demo_app, startup
 from runbook_lib.operations.rolling_restart import left_out, rolling_restart, take_out
+from runbook_lib.spec.patterns import ROLE_OF_COUNT
 from runbook_lib.tables import counted
 from runbook_lib.waiting import wait_until
+from runbook_lib.webclient.client import Client
 
 if TYPE_CHECKING:
     from runbook_lib.session import Session
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 # Pages that create a session for every visitor, so that a loss can be seen. The Store's first page creates none for visitors who are not signed in.
 PATHS = {"as": demo_app.PATH, "store": "/store/pages/sso-login", "publisher": "/publisher/pages/sso-login"}
 CHAPTERS = {"as": "06_verify_as_cluster", "greg": "07_verify_sso_separation"}
+NEED_ANOTHER = ("power-cut", "rolling-restart")  # of the nodes behind the host, one that serves meanwhile
 FAIR = 0.5  # part of a node's former share of the requests from which the balance counts as restored
 WINDOW, ENOUGH = 2.0, 20  # seconds and requests over which a share is taken at least
 VISITORS, LEAST, OFTEN = 60, 20, 5  # most and least visitors; each makes a request at least every OFTEN seconds where LEAST allows it
@@ -131,7 +134,35 @@ def people_for(rate: float) -> int:
 def target_of(deployment: Session, key: str, path: str = "") -> Target:
     """Return the target of a stream: `path` (default: a page of the host's application) on the public host `key`."""
     host, lb = deployment.topology.host(key), deployment.topology.lb_for(key)
-    return Target(host, deployment.public_addresses()[lb.name], path or PATHS.get(key, "/"), deployment.vault.get("ca.pem"))
+    status = 200 if deployment.spec.design.product == "as" else 0
+    return Target(host, deployment.public_addresses()[lb.name], path or PATHS.get(key, "/"), deployment.vault.get("ca.pem"), status=status)
+
+
+def nothing_to_show(deployment: Session, kind: str, path: str = "") -> str:
+    """Return why a drill of this kind on the first public host would show nothing, and what to do about it; "" where it would show something."""
+    key = deployment.spec.design.hosts[0]
+    behind = deployment.topology.upstream(key)
+    if kind in NEED_ANOTHER and len(behind) == 1:
+        more = ", ".join(
+            f"`nodes.{name}: 2`" for name, (_, most, _) in deployment.spec.design.nodes.items() if ROLE_OF_COUNT[name] == behind[0].role and most > 1
+        )
+        step = f"{more} in the params file gives it one" if more else "this pattern has one only"
+        return f"no drill: {behind[0].name} is the only node behind {deployment.topology.host(key)} and has no stand-in, so every request would fail; {step}"
+    why = not_there(target_of(deployment, key, path))
+    return f'no drill: {why}, or drill with a page of yours, as in deployment.cluster.drill(path="/app/")' if why else ""
+
+
+def not_there(target: Target) -> str:
+    """Return that an AS cluster's page does not answer as one that was deployed, and what to do; "" where it does, or where nobody answers."""
+    if not target.status:
+        return ""
+    try:
+        status = Client({target.host: f"{target.address}:{target.port}"}, target.ca).get(target.url).status
+    except OSError:
+        return ""
+    if not target.refuses(status):
+        return ""
+    return f'{target.url} answers {status}: deploy the demonstration application in chapter 03 (war = "{demo_app.NAME}")'
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from runbook_lib.checks.drill.failover import target_of
@@ -110,4 +110,5 @@ class VisitorWatch:
 
 def watch(deployment: Session) -> VisitorWatch:
     """Return a watch over every public host that has a page for everybody."""
-    return VisitorWatch([target_of(deployment, key, PATHS[key]) for key in deployment.spec.design.hosts if key in PATHS])
+    # Also a redirect shows that the host serves, where the demonstration application is not deployed.
+    return VisitorWatch([replace(target_of(deployment, key, PATHS[key]), status=0) for key in deployment.spec.design.hosts if key in PATHS])

@@ -36,13 +36,25 @@ LATE = 0.25  # seconds by which this machine may be late itself: beyond that it 
 
 @dataclass(frozen=True)
 class Target:
-    """What is requested: `path` of `https://host:port`, at this address, with a certificate of this CA (PEM)."""
+    """What is requested: `path` of `https://host:port`, at this address, with a certificate of this CA (PEM).
+
+    `status`: the only status that is no failure; 0 for any below 400.
+    """
 
     host: str
     address: str
     path: str
     ca: str
     port: int = 443
+    status: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.host}{self.path}"
+
+    def refuses(self, status: int) -> bool:
+        """Return whether a response with this status is a failure."""
+        return status != self.status if self.status else status >= 400
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,7 @@ class Sample:
     """One request that has ended.
 
     `at`: seconds after the stream's start at which it was due; `took`: seconds from then until it ended. `visitor`: the
-    visitor's number. `node`: value of X-Served-By. `failure`: empty for a response with a status below 400, else the reason.
+    visitor's number. `node`: value of X-Served-By. `failure`: empty for a good response (`Target.refuses`), else the reason.
     `retried`: a kept connection was closed and a new one used. `lost`: the visitor's session was replaced by another.
     `late`: by how many seconds at most this machine itself was late meanwhile.
     """
@@ -221,9 +233,8 @@ class Stream:
         """Raise `RunbookError` when a first request failed: a drill of a deployment that does not work proves nothing."""
         failed = [sample.failure for sample in self.samples if sample.failure]
         if failed:
-            url = f"https://{self.target.host}{self.target.path}"
             what = f"{len(failed)} of {self.visitors} visitors got no good answer before the drill: {failed[0]}"
-            raise RunbookError(what, url, "verify the chapters before; then drill again")
+            raise RunbookError(what, self.target.url, "verify the chapters before; then drill again")
 
     def _account(self, done: asyncio.Task[None], under_way: set[asyncio.Task[None]]) -> None:
         """Remove an ended task. An unexpected exception in it is an error of this program, not a failed request: it ends the stream."""
@@ -241,7 +252,7 @@ class Stream:
             headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in answer.headers]
             node = next((value for name, value in headers if name == "x-served-by"), "")
             visitor.home = visitor.home or node
-            failure = f"status {answer.status}" if answer.status >= 400 else ""
+            failure = f"status {answer.status}" if self.target.refuses(answer.status) else ""
             lost = _keep(visitor, sent, [value for name, value in headers if name == "set-cookie"])
         except TimeoutError:
             failure = f"no answer within {ANSWER_SECONDS:.0f} s"
