@@ -33,16 +33,29 @@ mv {beside} {target}
 PULL_NOW = f"sudo -n systemctl start --no-block {appserver.PULL_UNIT}.service"
 # The first waits for a pull that is under way and may have read the manager's folder before; the second reads it anew.
 PULLED_ANEW = f"sudo -n systemctl start {appserver.PULL_UNIT}.service; sudo -n systemctl start {appserver.PULL_UNIT}.service"
-HAS = 'for one in {paths}; do [ ! -e "$one" ] || exit 0; done; exit 1'
+# Tells also how far the product's log goes by now.
+HAS = "stat -c '%s %i' {log} 2>/dev/null || echo 0 0; [ -e {target} ] || [ -e {unpacked} ]"
 TAKE = "rm -f {target}"
-# Ends when neither the archive nor what the product unpacked from it is here any more.
-GONE = """left={tries}
+# Ends when neither the archive nor what the product unpacked from it is here any more, and the product logged what it logs of that.
+GONE = """at={at} inode={inode}
+since() (
+{since}
+)
+left={tries}
 while [ $left -gt 0 ]; do
-  ({has}) || exit 0
+  [ -e {target} ] || [ -e {unpacked} ] || {{ here=no; {dropped} && exit 0; }}
   left=$((left - 1)); sleep 0.5
 done
+[ "${{here:-yes}}" = no ] && exit 4
 exit 3
 """
+# The line with which the product stops serving what was no web application, for awk: until it looks, every 15 s, it goes on without the file. The
+# one of a Carbon application has the name in its artifacts.xml; one archive is taken away at a time (facts 3.6).
+DROPPED = {
+    ".aar": """index($0 " ", "Undeploying Web service: " stem " ") { done = 1 }""",
+    ".car": """index($0, "Successfully Undeployed Carbon Application : ") { done = 1 }
+index($0, "Undeploying Faulty Carbon Application On : ") && index($0 " ", "/" name " ") { done = 1 }""",
+}
 # The line that the product logs at the end of a deployment, for awk. A Carbon application is named there by what its artifacts.xml calls it, so
 # that line counts behind the one with the file's name, with which the deployment only begins (facts 3.6).
 LOGGED = {
@@ -140,26 +153,22 @@ def deploy(fleet: Fleet, ctx: Context, archive: str | Path, progress: Progress |
 
 
 def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = None, seconds: float = 90) -> Deployed:
-    """Remove the archive `name` from the manager and wait until it and what was unpacked from it is gone from every node.
+    """Remove the archive `name` from the manager and wait until no node has it, or what was unpacked from it, and none serves it any more.
 
     Return the times. Where no node has it, as after the same before, that is no change, and said. What was begun and killed is ended.
-    Raises RunbookError for what is no archive's name, HostError with the name of the node that still has it after `seconds`.
+    Raises RunbookError for what is no archive's name, HostError with the name of the node that still has it, or did not log its end, after `seconds`.
     """
     path = Path(name)
     folder = FOLDERS.get(path.suffix)
     if folder is None or path.name != name:
         raise RunbookError(f"{name} is no name of an archive", name, f"give the file's name, such as app.war ({', '.join(FOLDERS)})")
     manager = ctx.topology.of("as-manager")[0].name
-    base = f"{carbon.home_of(ctx.spec)}/{appserver.DEPLOYMENT}"
-    target = f"{base}/{folder}/{name}"
+    home = carbon.home_of(ctx.spec)
+    target = f"{home}/{appserver.DEPLOYMENT}/{folder}/{name}"
+    words = {"target": shlex.quote(target), "unpacked": shlex.quote(target.removesuffix(".war")), "log": f"{home}/{carbon.LOG}"}
     names = [node.name for node in ctx.topology.wso2_nodes]
-    unpacked = [target.removesuffix(".war")]
-    if path.suffix == ".car":
-        inside = f"{appserver.CAR_APPS} {shlex.quote(target)} {shlex.quote(f'{base}/webapps/%s')}"
-        unpacked = sorted({app for told in fleet.each(lambda host: _root(host, inside), names).values() for app in told.splitlines()})
-    has = HAS.format(paths=shlex.join([target, *unpacked]))
-    words = {"target": shlex.quote(target), "has": has, "tries": int(seconds * 2)}
-    if not any(fleet.each(lambda host: host.run("sudo -n sh", has.encode()).rc != 1, names).values()):
+    before = fleet.each(lambda host: host.run("sudo -n sh", HAS.format(**words).encode()), names)
+    if not any(done.rc != 1 for done in before.values()):
         return Deployed(name, dict.fromkeys(names, 0.0), changed=False, verb=GONE_NOW)
     if (done := fleet[manager].run("sudo -n sh", TAKE.format(**words).encode())).rc:
         raise HostError(f"{manager} does not remove {name}: {done.stderr.strip()[-500:]}", f"{manager}: {target}", "look at its disk, then run again")
@@ -169,7 +178,15 @@ def undeploy(fleet: Fleet, ctx: Context, name: str, progress: Progress | None = 
     def follow(host: Host) -> float:
         if host.name != manager:
             host.run(PULLED_ANEW, timeout=seconds + 60)
-        if host.run("sudo -n sh", GONE.format(**words).encode(), timeout=seconds + 60).rc:
+        at, inode = before[host.name].stdout.split() or ("0", "0")
+        says = DROPPED.get(path.suffix, "") if before[host.name].rc != 1 else ""
+        dropped = f"since | awk -v name={shlex.quote(name)} -v stem={shlex.quote(path.stem)} {shlex.quote(says + ' END { exit !done }')}" if says else "true"
+        script = GONE.format(**words, at=at, inode=inode, since=carbon.log_since(ctx.spec), dropped=dropped, tries=int(seconds * 2))
+        code = host.run("sudo -n sh", script.encode(), timeout=seconds + 60).rc
+        if code == 4:
+            what = f"{host.name} has no {name} any more, but did not log within {seconds:.0f} s that it stopped serving it"
+            raise HostError(what, f"{host.name}: {words['log']}", "does the product run? A restart ends it for certain; what never started leaves no line")
+        if code:
             what = f"{host.name} still has {name}, or what was unpacked from it, after {seconds:.0f} s"
             raise HostError(what, f"{host.name}: {target}", f"`journalctl -u {appserver.PULL_UNIT}` on the node says what rsync met")
         _report(progress, host.name, f"{name} is gone")

@@ -77,6 +77,24 @@ def test_a_sample_that_the_pack_deploys_can_be_taken_away_and_no_plan_brings_it_
     assert deployment.appserver.deploy(str(sample)).changed, "put back"
 
 
+OTHERS = {
+    "from-the-test.car": ("artifacts.xml", '<artifacts><artifact name="Orders" version="1.0.0" type="carbon/application"/></artifacts>'),
+    "from-the-test.aar": ("META-INF/services.xml", "<service/>"),
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_no_web_application_is_gone_when_every_product_has_ended_it(as_deployment: Deployment, tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr(*OTHERS[name])
+    assert as_deployment.appserver.deploy(str(tmp_path / name)).changed
+    assert set(as_deployment.appserver.undeploy(name).seconds) == {"as-manager-1", *WORKERS}
+    ended = {".car": "Successfully Undeployed Carbon Application : Orders_1.0.0", ".aar": "Undeploying Web service: from-the-test"}[name[-4:]]
+    log = f"{carbon.home_of(as_deployment.spec)}/{carbon.LOG}"
+    assert [on(as_deployment, node, f"grep -c '{ended}' {log}").strip() for node in ("as-manager-1", *WORKERS)] == ["1"] * 3
+
+
 @pytest.mark.full
 def test_folders_come_whole_and_metadata_does_not(as_deployment: Deployment) -> None:
     deployment = as_deployment

@@ -13,7 +13,7 @@ from wso2_practice.build import probe_war
 
 from runbook_lib.checks.secrets import user_store
 from runbook_lib.checks.secrets.user_store import AS, GREG
-from runbook_lib.operations import demo_app
+from runbook_lib.operations import demo_app, deploy_archive
 from runbook_lib.webclient.client import Client
 from tests.support.practice_nodes import SOAP, Node, Nodes, returned, sign_in, soap
 
@@ -145,6 +145,34 @@ def test_an_archive_comes_changes_and_goes_while_the_server_runs(manager: Node) 
         until(lambda: page().status_code == 302 and not (manager.home / WEBAPPS / "shop").exists())
     until(lambda: manager.log().count("StandardContext[/shop]") == 4)
     assert "Deploying Web app : " in manager.log()
+
+
+OTHERS = {
+    "orders.car": (
+        "artifacts.xml",
+        '<artifacts><artifact name="Orders" version="1.0.0" type="carbon/application"/></artifacts>',
+        "Orders_1.0.0 {super-tenant}",
+    ),
+    "orders.aar": ("META-INF/services.xml", "<service/>", "orders"),
+    "broken.car": ("x", "", "broken.car"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_carbon_application_and_a_service_are_logged_as_the_product_does(manager: Node, name: str) -> None:
+    entry, text, known = OTHERS[name]
+    archive = manager.home / WEBAPPS / ".." / deploy_archive.FOLDERS[name[-4:]] / name
+    archive.parent.mkdir(exist_ok=True)
+    with zipfile.ZipFile(archive.with_suffix(".part"), "w") as out:
+        out.writestr(entry, text)
+    archive.with_suffix(".part").replace(archive)
+    begun = "Deploying Web service: orders.aar - file:" if name.endswith("aar") else f"Deploying Carbon Application : {name}..."
+    manager.wait_for(begun)
+    manager.wait_for("Error while deploying carbon application " if name == "broken.car" else known)
+    archive.unlink()
+    ended = {"orders.car": "Successfully Undeployed Carbon Application : ", "orders.aar": "Undeploying Web service: "}
+    line = manager.wait_for(ended.get(name, "Undeploying Faulty Carbon Application On : ")).splitlines()[-1]
+    assert line.strip().endswith(known)
 
 
 def test_the_runbooks_demonstration_application_runs(worker: Node) -> None:

@@ -7,7 +7,8 @@
     drill(deployment, kind="manager-cut")               # the manager of an AS cluster; its applications stay available
 
 A steady stream of GET requests over TLS runs meanwhile (`load.py`). A request has failed when it gets an error status
-(any but 200 from an AS cluster, which redirects from what nobody deployed), when its connection ends without a response, or when there is no complete response within 10 s. The product does not
+(any but 200 from an AS cluster, which redirects from what nobody deployed), when its connection ends without a response,
+or when there is no complete response within 10 s. The product does not
 replicate sessions (facts 3.8): visitors of a stopped node lose their session, and they lose the next one when the node
 is back and the route cookie sends them to it again. The drill counts the two losses separately.
 """

@@ -56,12 +56,14 @@ public final class Deployer {
     private final Settings settings;
     private final Web web;
     private final Path folder;
+    private final Archives others;
     private final Map<String, Deployed> deployed = new TreeMap<>();
 
     public Deployer(Settings settings, Web web) {
         this.settings = settings;
         this.web = web;
         folder = settings.deployment("webapps");
+        others = new Archives(settings);
     }
 
     /** Deploys what is there, then looks again for ever. */
@@ -80,6 +82,7 @@ public final class Deployer {
     }
 
     private synchronized void look() {
+        others.look();
         Map<String, Path> present = new HashMap<>();
         try (Stream<Path> files = Files.list(folder)) {
             for (Path file : files.sorted(Comparator.comparing(f -> f.toString().endsWith(".war"))).collect(Collectors.toList())) {
@@ -149,7 +152,7 @@ public final class Deployer {
                 + "].File[" + known.file + "]");
     }
 
-    private static String lookOf(Path file) {
+    static String lookOf(Path file) {
         try {
             return Files.getLastModifiedTime(file) + " " + (Files.isDirectory(file) ? 0 : Files.size(file));
         } catch (IOException e) {
