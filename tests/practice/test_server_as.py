@@ -172,7 +172,7 @@ def test_a_carbon_application_and_a_service_are_logged_as_the_product_does(manag
     archive.unlink()
     ended = {"orders.car": "Successfully Undeployed Carbon Application : ", "orders.aar": "Undeploying Web service: "}
     line = manager.wait_for(ended.get(name, "Undeploying Faulty Carbon Application On : ")).splitlines()[-1]
-    assert line.strip().endswith(known)
+    assert f"{known} " in f"{line} "
 
 
 def test_the_runbooks_demonstration_application_runs(worker: Node) -> None:

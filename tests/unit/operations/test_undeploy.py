@@ -101,14 +101,14 @@ class Serving:
             folder.mkdir(parents=True)
         if there:
             self.archive.touch()
-        self.log.write_text("".join(f"[2026-11-20 10:00:00,000] {line} \n" for line in (ENDED, FAULTY, SERVICE)), "utf-8")
+        self.log.write_text("".join(f"[2026-11-20 10:00:00,000] {line} {{x.y}}\n" for line in (ENDED, FAULTY, SERVICE)), "utf-8")
 
     def run(self, command: str, stdin: bytes = b"", timeout: float = 0) -> Completed:
         if "systemctl" in command:
             self.archive.unlink(missing_ok=True)
         if "left=" in stdin.decode() and not self.archive.exists():
             with self.log.open("a", encoding="utf-8") as log:
-                log.writelines(f"[2026-11-21 10:00:00,000] {line} \n" for line in self.says)
+                log.writelines(f"[2026-11-21 10:00:00,000] {line} {{x.y}}\n" for line in self.says)
         done = subprocess.run(["sh"], input=stdin.replace(HOME.encode(), str(self.root).encode()), capture_output=True)
         return Completed(done.returncode, done.stdout.decode(), done.stderr.decode())
 
