@@ -168,7 +168,8 @@ def _refuse_in_appserver(door: Door) -> None:
 
 def examples(door: Door) -> tuple[str, ...]:
     """Return paths that a row lets through, one for each alternative in it."""
-    samples = {"type": "restservice", "id": "00000000-0000-0000-0000-000000000000", "word": "x", "more": "", "upload": "x.png", "media": "css", "file": "x.css"}
+    samples = {"type": "restservice", "id": "00000000-0000-0000-0000-000000000000", "word": "x", "more": "", "media": "css"}
+    samples |= {"upload": "x.png", "file": "x.css", "template": "x.hbs"}
     found = [re.sub(r"\{(\w+)\}", lambda word: samples[word[1]], door.path)]
     while any("(" in path for path in found):
         found = [path for one in found for path in _chosen(one)]

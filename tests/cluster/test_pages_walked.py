@@ -32,7 +32,9 @@ def test_every_page_of_every_user_passes(cluster: Deployment) -> None:
     assert found.ok, found
 
 
-def test_a_page_that_nginx_refuses_is_named_and_the_chapter_stops(cluster: Deployment) -> None:
-    refuse = {"nginx": {"host": "store", "add": "location = /store/pages/top-assets { return 404; }"}}
-    with changed(cluster, [refuse]), pytest.raises(ChecksFailed, match=r"(?s)GET /store/pages/top-assets 404 \(asked by .*also_allow"):
+def test_a_page_or_a_template_that_nginx_refuses_is_named_and_the_chapter_stops(cluster: Deployment) -> None:
+    pages = {"store": "/store/pages/top-assets", "publisher": "/publisher/themes/default/partials/list_assets_table_body.hbs"}
+    refuse = [{"nginx": {"host": host, "add": f"location = {path} {{ return 404; }}"}} for host, path in pages.items()]
+    named = ".*".join(rf"GET {path} 404 \(asked by " for path in pages.values())
+    with changed(cluster, refuse), pytest.raises(ChecksFailed, match=rf"(?s){named}.*also_allow"):
         cluster.sso.walk_pages()

@@ -6,10 +6,12 @@ import re
 
 import pytest
 
+from runbook_lib.checks.sso.generated import SPELLINGS
 from runbook_lib.spec import front_doors
 from tests.fakes import context
 
 HOSTS = ("store", "publisher")
+PARTIALS = ("themes/x/partials", "extensions/app/x/themes/x/partials", "extensions/assets/x/themes/x/partials")  # folders of templates
 
 
 def spec(**settings):
@@ -23,6 +25,18 @@ def test_no_row_opens_a_side_door_or_a_script(host, settings):
     scripts = [f"/{app}/{path}.jag" for app in ("store", "publisher", "sso", "social") for path in ("x", "apis/x", "views/x", "themes/x/js/x", "storage/x/1/x")]
     asked = [(method, path) for method in front_doors.METHODS for path in (*front_doors.side_doors(), *scripts)]
     assert [one for one in asked if front_doors.find(doors, *one)] == []
+
+
+@pytest.mark.parametrize("folder", PARTIALS)
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_folder_of_templates_opens_templates_and_no_script_however_it_is_spelt(host, folder):
+    doors = front_doors.open_doors(spec(), host)
+    script = f"/{host}/{folder}/x.jag"
+    scripts = [script, *(spell(script) for spell in SPELLINGS.values()), f"{script}.hbs", f"{script};.hbs", f"{script}%3b.hbs", f"{script}/x.hbs"]
+    asked = [
+        (method, path) for method in front_doors.METHODS for path in (*scripts, f"/{host}/{folder}/x.hbs", f"/{host}/{folder}/x.js", f"/{host}/{folder}/x.json")
+    ]
+    assert [one for one in asked if front_doors.find(doors, *one)] == [("GET", f"/{host}/{folder}/x.hbs")]
 
 
 @pytest.mark.parametrize(

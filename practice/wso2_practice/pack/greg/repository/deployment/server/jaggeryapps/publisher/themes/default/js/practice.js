@@ -1,9 +1,10 @@
 // Practice server: a client-side script of its own.
 
-// Fills a list with the assets that an address gives.
+// Fills a list with the assets that an address gives; without the template of its rows it stays empty, as the product's does.
 window.practiceList = async (list, address) => {
+  const template = await fetch("/publisher/themes/default/partials/list_assets_table_body.hbs");
   const answer = await fetch(address, {credentials: "same-origin"});
-  const found = answer.ok ? (await answer.json()).data : [];
+  const found = template.ok && answer.ok ? (await answer.json()).data : [];
   list.replaceChildren(...found.map((asset) => {
     const item = document.createElement("li");
     const link = document.createElement("a");
