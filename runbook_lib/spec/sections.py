@@ -148,7 +148,9 @@ class NginxSpec(_Closed):
     content_security_policy: Annotated[Literal["enforce", "report-only", "off"], BeforeValidator(lambda given: "off" if given is False else given)] = _field(
         "enforce", "what the pages of Store and Publisher may load: forbidden, only told in the browser's console, or not sent"
     )
-    sign_ins_per_second: StrictInt = _field(10, "passwords that one address may send; ten times as many at once", unit="requests per second", ge=1, le=1000)
+    sign_ins_per_second: StrictInt = _field(
+        10, "passwords that one address may send, and sign-ons it may begin; ten times as many at once", unit="requests per second", ge=1, le=1000
+    )
 
 
 class MemorySpec(_Closed):

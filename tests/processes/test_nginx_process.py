@@ -278,19 +278,28 @@ PASSWORDS = {
     "by encoded names": ("GET", f"/commonauth?{KEY}&%75sername=a&passwor%64=b"),
     "in the value of another": ("GET", f"/commonauth?{KEY}%26username=a&password=b&type=samlsso"),
     "with a session's parameter": ("GET", f"/commonauth;jsessionid=0123456789ABCDEF?{KEY}&username=a&password=b"),
+    "with what begins a sign-on": ("POST", "/samlsso"),
+    "in the query of what begins it": ("GET", "/samlsso?SAMLRequest=x&username=a&password=b"),
+    "with a provider's name": ("GET", "/samlsso?spEntityID=store&username=a&password=b"),
+    "behind what ends a sign-on": ("GET", f"/samlsso?{KEY}&username=a&password=b"),
+    "posted to what ends it": ("POST", f"/samlsso?{KEY}"),
+    "to make an account": ("POST", "/sso/register"),
+    "to recover one": ("POST", "/sso/password"),
+    "to recover one by GET": ("GET", "/sso/challenge?answer=a"),
 }
 
 
 @pytest.fixture(scope="module")
 def slow(tmp_path_factory):
-    with site(with_secrets("greg-separated", "full", nginx={"sign_ins_per_second": 1}), tmp_path_factory.mktemp("slow"), NET + 16) as found:
+    strangers = {"self_registration": True, "account_recovery": True}
+    with site(with_secrets("greg-separated", "full", nginx={"sign_ins_per_second": 1}, **strangers), tmp_path_factory.mktemp("slow"), NET + 16) as found:
         yield found
 
 
 @pytest.mark.parametrize(("method", "target"), PASSWORDS.values(), ids=PASSWORDS)
 def test_passwords_are_tried_slowly_from_one_address_however_they_are_sent(slow, method, target):
     began = time.monotonic()
-    hosts = ("store", "publisher")  # one limit for both
+    hosts = ("store", "store" if target.startswith("/sso/") else "publisher")  # one limit for both
     statuses = [slow.get(hosts[turn % 2], target, method, body=b"username=a&password=b" if method == "POST" else None).status for turn in range(30)]
     assert set(statuses) - {200} == {429} and statuses.count(200) <= 12 + time.monotonic() - began  # one a second, and ten at once
 
@@ -319,7 +328,9 @@ def test_a_host_that_has_another_name_than_when_the_nodes_keys_were_made_is_serv
         assert (found.get("as", "/app/").status, found.get("mgt", "/carbon/").status) == (200, 200)
 
 
-@pytest.mark.parametrize("page", ["/store/", "/store/pages/sso-login", WHO_IS_THERE])
+@pytest.mark.parametrize(
+    "page", ["/store/", "/store/pages/sso-login", "/sso/register_new_user", WHO_IS_THERE, f"/samlsso?{KEY}", f"/samlsso?{KEY}&chkRemember=on"]
+)
 def test_what_takes_no_password_is_not_counted(slow, page):
     assert {slow.get("store", page).status for _ in range(30)} == {200}
 
