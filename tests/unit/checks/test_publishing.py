@@ -1,4 +1,4 @@
-"""What is published is looked for as a Store user, on every node under the Store's name; strangers must see nothing."""
+"""What is stored is looked for as a Store user, on every node under the Store's name; strangers must see nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from runbook_lib.check import CheckTable
 from runbook_lib.checks.sso import publishing
 from runbook_lib.checks.sso.environment import Login, ProductNode, Scene
 from runbook_lib.checks.sso.proof_users import Logins
@@ -26,6 +27,7 @@ class Product:
 
     def __init__(self, delay: int = 0, blind: str = "", open: bool = False, status: int = 200, **late: int):
         self.delay, self.blind, self.open, self.status, self.late = delay, blind, open, status, late
+        self.told = '{"id": "7"}'  # the answer to who makes an asset
         self.assets: list[str] = []
         self.looks: list[tuple[str, str]] = []
 
@@ -47,7 +49,7 @@ class Product:
             if method == "POST":
                 self.assets.append((form or {})["overview_name"])
                 self.answer("POST")
-                return Answer(201, url, [], '{"id": "7"}', [], 0.0)
+                return Answer(201, url, [], self.told, [], 0.0)
             self.assets.clear()
             self.answer("DELETE")
             return Answer(self.status, url, [], "", [], 0.0)
@@ -65,8 +67,8 @@ class Product:
         return SimpleNamespace(sign_in_at=sign_in_at, request=request, get=get)
 
 
-def published(product: Product, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The statuses by id."""
+def checked(product: Product, monkeypatch: pytest.MonkeyPatch) -> CheckTable:
+    """The rows."""
     scene = Scene("full", "separated", {"store": STORE, "publisher": PUBLISHER}, {}, {"store": NODES}, Login("admin", "x"))
     users = Logins({"store-only": Login("proof-store-0a1b2c", "x"), "publisher-only": Login("proof-publisher-0a1b2c", "x")})
 
@@ -79,7 +81,12 @@ def published(product: Product, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
     monkeypatch.setattr(publishing, "SECONDS", 0.05)
     monkeypatch.setattr(Scene, "visitor", lambda self: product.browser("nginx"))
     monkeypatch.setattr(Scene, "visitor_of", lambda self, node: product.browser(node.name))
-    return {check.id: check.status for check in publishing.verify_published(scene)}
+    return publishing.verify_published(scene)
+
+
+def published(product: Product, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The statuses by id."""
+    return {check.id: check.status for check in checked(product, monkeypatch)}
 
 
 ALL = ("asset-published", "asset-seen-store", "asset-seen-store-1", "asset-seen-store-2", "asset-anonymous", "asset-removed", "sso.clean-up")
@@ -121,6 +128,21 @@ LATE = {
 def test_an_answer_that_does_not_come_in_time_is_a_row_and_no_end(product: Product, rows: dict[str, str], monkeypatch: pytest.MonkeyPatch):
     assert published(product, monkeypatch) == rows
     assert not product.assets, "and nothing stays in the Publisher"
+
+
+@pytest.mark.parametrize(
+    ("told", "observed"),
+    [
+        ('{"id": "7"}', "made as 7"),
+        ('{"id": "7", "lifecycleState": "Created"}', "made as 7, in the state Created"),
+        ('{"data": {"id": "7", "lifecycleState": "Development"}}', "made as 7, in the state Development"),
+    ],
+)
+def test_an_asset_is_said_to_be_stored_and_in_which_state_where_the_answer_names_it(told: str, observed: str, monkeypatch: pytest.MonkeyPatch):
+    product = Product()
+    product.told = told
+    row = checked(product, monkeypatch)[0]
+    assert (row.title, row.observed) == ("A Publisher user stores an asset", observed)
 
 
 def test_an_error_in_between_is_not_hidden_by_a_removal_that_gets_no_answer(monkeypatch: pytest.MonkeyPatch):
