@@ -68,13 +68,14 @@ What is done here is logged and may be monitored; any other use is prohibited.
 """
 PASSWORDS = (TextSet(r"^PASS_MAX_DAYS\s+(\S+)", "365"), TextSet(r"^PASS_MIN_DAYS\s+(\S+)", "1"))  # of users that somebody adds later: ours have none
 CRON = ("d", "daily", "hourly", "monthly", "weekly")
-# Decision 17: what is not a service of ours is updated by itself; no machine restarts by itself.
+# Decision 17: what is not a service of ours is updated by itself, the rest by `patch`; no machine restarts by itself.
+PATCHED = ("mariadb", "mysql", "galera", "nginx", "openjdk")  # how names of packages begin
 UPDATES_FILE = "/etc/apt/apt.conf.d/60runbook-security-updates"
-UPDATES = """\
+UPDATES = f"""\
 APT::Periodic::Update-Package-Lists "1";
 APT::Periodic::Unattended-Upgrade "1";
 Unattended-Upgrade::Automatic-Reboot "false";
-Unattended-Upgrade::Package-Blacklist { "mariadb"; "mysql"; "galera"; "nginx"; "openjdk"; };
+Unattended-Upgrade::Package-Blacklist {{ {" ".join(f'"{name}";' for name in PATCHED)} }};
 """
 # Ubuntu 24.04 restarts what uses a library that was updated, also when unattended-upgrades did it. These restart when `patch` does it, drained.
 NEEDRESTART_FILE = "/etc/needrestart/conf.d/60-runbook.conf"

@@ -131,7 +131,9 @@ def as_table(found: Mapping[str, Updates], deployment: str) -> Table:
         for name, each in found.items()
     ]  # fmt: skip
     held = "; ".join(f"{name} holds back {', '.join(each.held)}" for name, each in found.items() if each.held)
-    note = "Others: updates that are no security updates; this installs none of them" + (f"; {held} (apt-mark unhold)" if held else "")
+    note = "Others: updates that are no security updates, nor of the database server, Nginx or Java; this installs none of them" + (
+        f"; {held} (apt-mark unhold)" if held else ""
+    )
     return Table(COLUMNS, rows, f"{TITLE} of {deployment}", note)
 
 

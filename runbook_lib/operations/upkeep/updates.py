@@ -1,4 +1,7 @@
-"""The operating system's security updates: which are pending on a machine, what must restart for them, and doing it.
+"""The operating system's updates that are due: which are pending on a machine, what must restart for them, and doing it.
+
+Due is what comes from a suite of security updates, and whatever machines leave to a patch (decision 17): Debian 13 gets its fixes of MariaDB by
+point releases, from no such suite.
 
 Everything is read from the machine itself each time (`converge/agent/updates.py`), so that a patch which was cut short anywhere is continued
 by the same command: packages that are installed half, services that run without their update, and a reboot that is due say so themselves.
@@ -14,7 +17,7 @@ from typing import Any
 from runbook_lib.changes import Change, Pending
 from runbook_lib.converge.engine import ask
 from runbook_lib.errors import HostError
-from runbook_lib.roles import carbon
+from runbook_lib.roles import carbon, machine
 from runbook_lib.ssh import Fleet, Host
 from runbook_lib.waiting import wait_until
 
@@ -37,7 +40,7 @@ class Update:
 
 @dataclass(frozen=True)
 class Updates:
-    """What a machine said. `due`: security updates; `others`: how many updates are none; `half`: an installation was interrupted.
+    """What a machine said. `due`: the updates that a patch installs; `others`: how many it leaves; `half`: an installation was interrupted.
 
     `runs`, `installed`: kernels, the second "" where none is installed. `flagged`: packages asked for a reboot, `packages` which. `stale`: by
     service the files that it still uses although an update replaced them.
@@ -79,7 +82,7 @@ class Updates:
 def updates_of(host: str, fact: Mapping[str, Any]) -> Updates:
     """Return what the agent found on a machine as values."""
     found = [(Update(u["name"], u["old"], u["new"], u["from"]), u["security"]) for u in fact["updates"]]
-    due = tuple(update for update, security in found if security)
+    due = tuple(update for update, security in found if security or update.name.startswith(machine.PATCHED))
     held = tuple(fact["held"])
     stale = {unit: tuple(files) for unit, files in fact["stale"].items()}
     runs, installed = fact["kernel"]["runs"], fact["kernel"]["installed"]

@@ -53,6 +53,23 @@ def test_a_security_fix_that_another_suite_has_superseded_is_still_one(on_machin
 
 
 @pytest.mark.parametrize(
+    ("line", "due"),
+    [
+        ("Inst mariadb-server [1:11.8.6-0+deb13u1] (1:11.8.9+ds-0+deb13u1 Debian:13.5/stable [amd64])", True),
+        ("Inst galera-4 [26.4.22-1] (26.4.23-0+deb13u1 Debian:13.5/stable [amd64])", True),
+        ("Inst openjdk-21-jre-headless [21.0.8] (21.0.9 Debian-Security:13/stable-security [amd64])", True),
+        ("Inst tzdata [2025a] (2025b Debian:13.5/stable [all])", False),  # unattended-upgrades takes it
+    ],
+)
+def test_what_no_machine_updates_by_itself_is_due_whatever_suite_it_comes_from(
+    on_machine: dict[str, Any], monkeypatch: pytest.MonkeyPatch, line: str, due: bool
+) -> None:
+    monkeypatch.setitem(on_machine, "run", lambda command, env: line + "\n")
+    found = updates_of("db-1", said(updates=on_machine["pending"](["trixie", "trixie-security"])))
+    assert (len(found.due), found.others) == ((1, 0) if due else (0, 1))
+
+
+@pytest.mark.parametrize(
     ("cgroup", "unit"),
     [
         ("0::/system.slice/nginx.service", "nginx.service"),
