@@ -46,7 +46,9 @@ def server(tmp_path_factory):
     subprocess.run(install, check=True, capture_output=True)
     largest = re.search(r"^max_allowed_packet = (\w+)$", mysql.SETTINGS, re.M)
     assert largest, "the server's own default is less than a document may have in a dump"
-    options = [f"--socket={socket}", "--skip-networking", f"--pid-file={folder}/pid", "--innodb-buffer-pool-size=32M", f"--max-allowed-packet={largest[1]}"]
+    newest = ["--loose-innodb-snapshot-isolation=ON"]  # as MariaDB has it since 11.6.2 unless told otherwise
+    ours = [f"--{name}={value}" for name, value in re.findall(r"^(loose_\w+) = (\w+)$", mysql.SETTINGS, re.M)]
+    options = [*newest, *ours, f"--socket={socket}", "--skip-networking", f"--pid-file={folder}/pid", "--innodb-buffer-pool-size=32M", f"--max-allowed-packet={largest[1]}"]
     process = subprocess.Popen(["mariadbd", *common, *options], stdout=subprocess.DEVNULL, stderr=(folder / "log").open("w"))
     try:
         deadline = time.monotonic() + 120
@@ -101,6 +103,21 @@ def test_a_schema_is_loaded_whole(host):
     converged(host, DATABASE, schema())
     assert rows(host, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'WSO2_USER_DB'") == ["39"]
     assert rows(host, "SELECT DISTINCT table_collation FROM information_schema.tables WHERE table_schema = 'WSO2_USER_DB'") == ["utf8mb3_general_ci"]
+
+
+def test_two_who_change_one_row_at_a_time_both_succeed(host):
+    """The Store's social application reads a row and changes it in one transaction; another did the same meanwhile."""
+    rows(host, "CREATE DATABASE WSO2_T; CREATE TABLE WSO2_T.R (id INT PRIMARY KEY, likes INT) ENGINE=InnoDB; INSERT INTO WSO2_T.R VALUES (1, 0)")
+    change = "UPDATE WSO2_T.R SET likes = likes + 1 WHERE id = 1;"
+    command = ["mariadb", "--no-defaults", "--user=root", "--protocol=socket", "--batch", "--skip-column-names", "--unbuffered"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **host.env}, text=True) as slow:
+        assert slow.stdin and slow.stdout
+        slow.stdin.write("START TRANSACTION; SELECT likes FROM WSO2_T.R;\n")
+        slow.stdin.flush()
+        assert slow.stdout.readline() == "0\n"
+        rows(host, change)
+        assert slow.communicate(f"{change} COMMIT;\n") == ("", "")
+    assert rows(host, "SELECT likes FROM WSO2_T.R") == ["2"]
 
 
 def test_a_strict_server_takes_the_script_and_stays_strict(host):
