@@ -13,6 +13,7 @@ from runbook_lib.converge.edits import Edit, XmlElement, XmlSet
 from runbook_lib.converge.xml_source import escape
 from runbook_lib.errors import RunbookError
 from runbook_lib.roles.context import Context
+from runbook_lib.roles.mysql import connections_each
 from runbook_lib.spec.model import Spec
 from runbook_lib.topology.databases import REGISTRY, USER, Database, databases_of
 from runbook_lib.topology.model import Node
@@ -167,12 +168,13 @@ def _connection(database: Database, ctx: Context) -> dict[str, str]:
         "testOnBorrow": "true",
         "validationQuery": "SELECT 1",
         "validationInterval": "30000",
+        "maxActive": str(connections_each(ctx)),
     }
 
 
 def _new_datasource(database: Database, ctx: Context) -> tuple[Edit, ...]:
     all_sources = "/datasources-configuration/datasources"
-    settings = {**_connection(database, ctx), "maxActive": "80", "maxWait": "60000"}
+    settings = {**_connection(database, ctx), "maxWait": "60000"}
     lines = "\n".join(f"            <{name}>{_text(value)}</{name}>" for name, value in settings.items())
     xml = f"""<datasource>
     <name>{database.datasource}</name>

@@ -17,6 +17,9 @@ from runbook_lib.topology.model import Node
 
 # Ours is read after the distribution's own files in these folders, of which a server reads one.
 DROP_INS = ("/etc/mysql/mariadb.conf.d/99-runbook.cnf", "/etc/mysql/mysql.conf.d/zz-runbook.cnf")
+CONNECTIONS = 1000  # for sixteen nodes of G-Reg with five datasources each as well
+RESERVED = 50  # for whoever signs in besides the product: checks from each node, a dump, administrators
+EACH = 80  # of a datasource, at most: as many as the product ships for its own
 SETTINGS = """\
 # Made by the runbook (chapter 02); changes made here by hand are shown by its plan and undone by its run.
 [mysqld]
@@ -24,8 +27,8 @@ SETTINGS = """\
 bind-address = {address}
 # Accounts are bound to addresses: no name server is asked, so none can delay or forge a login.
 skip-name-resolve
-# Every node may open up to 80 connections per datasource (maxActive of *-datasources.xml).
-max_connections = 500
+# What all datasources of all nodes may open together (maxActive of *-datasources.xml), and some for checks, dumps and administrators.
+max_connections = {connections}
 # A document in the registry is one value; Nginx takes up to 100 MB. A dump writes it in hex, twice as long.
 max_allowed_packet = 256M
 # Where MariaDB has it and MySQL has not: its time says when the server was started (TLS_IN_USE).
@@ -73,7 +76,7 @@ def desired(node: Node, ctx: Context) -> tuple[Stage, ...]:
     """Return the stages of `node`, the db machine: server, service, databases with their schemas, accounts."""
     unit = unit_of(ctx.spec)
     override = File(f"/etc/systemd/system/{unit}.d/runbook.conf", WAIT_FOR_ADDRESS.encode())
-    settings = [File(path, SETTINGS.format(address=node.address, tls=TLS).encode()) for path in DROP_INS]
+    settings = [File(path, SETTINGS.format(address=node.address, tls=TLS, connections=CONNECTIONS).encode()) for path in DROP_INS]
     identity, schemas = certificate(node, ctx), schemas_of(ctx)
     reload = Exec("the server uses its certificate", TLS_IN_USE, RELOAD_TLS)
     return (
@@ -130,6 +133,14 @@ def schema_of(name: str, ctx: Context) -> MysqlSchema:
 def hosts_of(ctx: Context) -> tuple[str, ...]:
     """Return the addresses that the product's accounts may sign in from: those of its nodes, each of which has every datasource of its product."""
     return tuple(node.address for node in ctx.topology.wso2_nodes)
+
+
+def connections_each(ctx: Context) -> int:
+    """Return how many connections a datasource of a node may open (maxActive): the server takes those of all nodes together.
+
+    One more waits for a free one (maxWait) in its node; the server would refuse it ("Too many connections").
+    """
+    return min(EACH, (CONNECTIONS - RESERVED) // (len(ctx.topology.wso2_nodes) * len(databases_of(ctx.spec.pattern))))
 
 
 def accounts(ctx: Context) -> tuple[MysqlAccount, ...]:

@@ -48,7 +48,15 @@ def server(tmp_path_factory):
     assert largest, "the server's own default is less than a document may have in a dump"
     newest = ["--loose-innodb-snapshot-isolation=ON"]  # as MariaDB has it since 11.6.2 unless told otherwise
     ours = [f"--{name}={value}" for name, value in re.findall(r"^(loose_\w+) = (\w+)$", mysql.SETTINGS, re.M)]
-    options = [*newest, *ours, f"--socket={socket}", "--skip-networking", f"--pid-file={folder}/pid", "--innodb-buffer-pool-size=32M", f"--max-allowed-packet={largest[1]}"]
+    options = [
+        *newest,
+        *ours,
+        f"--socket={socket}",
+        "--skip-networking",
+        f"--pid-file={folder}/pid",
+        "--innodb-buffer-pool-size=32M",
+        f"--max-allowed-packet={largest[1]}",
+    ]
     process = subprocess.Popen(["mariadbd", *common, *options], stdout=subprocess.DEVNULL, stderr=(folder / "log").open("w"))
     try:
         deadline = time.monotonic() + 120

@@ -22,13 +22,13 @@ from runbook_lib.converge.engine import Stage
 from runbook_lib.converge.keystore import Truststore
 from runbook_lib.converge.resources import Absent, Edited, Exec, Resource, Unit, sha256
 from runbook_lib.errors import RunbookError
-from runbook_lib.roles import appserver, carbon, carbon_settings, greg, nginx
+from runbook_lib.roles import appserver, carbon, carbon_settings, greg, mysql, nginx
 from runbook_lib.roles.context import Context, Download
 from runbook_lib.roles.java import java
-from runbook_lib.topology.databases import REGISTRY
+from runbook_lib.topology.databases import REGISTRY, databases_of
 from runbook_lib.topology.packages import downloaded_of, packages_of
 from tests.conftest import ProductFiles
-from tests.fakes import context_with_keys
+from tests.fakes import context, context_with_keys
 from tests.support.local_host import LocalHost, converged, planned
 
 TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text())
@@ -86,6 +86,32 @@ def test_after_the_edits_the_file_says(product_files: ProductFiles, pattern: str
             options = f"useMysqlMetadata=true&useSsl=true&enabledSslProtocolSuites=TLSv1.2&{trust}"
             expected = re.sub(r"\{url:(\w+)\}", rf"jdbc:mysql://{ctx.topology.db.address}:3306/\1?{options}", expected)
         assert read(content(pattern, name, file, product_files), path) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "nodes", "least"),
+    [
+        ("as-cluster", {}, 80),
+        ("as-cluster", {"worker": 8}, 50),
+        ("greg-single", {}, 80),
+        ("greg-original", {"greg": 8}, 20),
+        ("greg-separated", {}, 40),
+        ("greg-separated", {"store": 8, "publisher": 8}, 10),
+    ],
+)
+def test_the_server_has_a_connection_for_all_that_the_nodes_may_open(product_files: ProductFiles, pattern: str, nodes: dict[str, int], least: int) -> None:
+    ctx = with_pack(context_with_keys(pattern, nodes=nodes), product_files)
+    settings = next(
+        r.content.decode() for s in mysql.desired(ctx.topology.db, context(pattern)) for r in s.resources if getattr(r, "path", "") in mysql.DROP_INS
+    )
+    [limit] = re.findall(r"^max_connections = (\d+)$", settings, re.M)
+    opened = []
+    for path, edited in carbon_settings.datasources(ctx).items():
+        base = ctx.base(path)
+        assert base is not None
+        opened += etree.fromstring(edits.apply(base, edited, path)).xpath("//configuration[starts-with(url, 'jdbc:mysql:')]/maxActive/text()")
+    assert len(opened) == len(databases_of(pattern)) and min(map(int, opened)) >= least
+    assert sum(map(int, opened)) * len(ctx.topology.wso2_nodes) <= int(limit) - 50
 
 
 @pytest.mark.parametrize("pattern", list(TABLE))
