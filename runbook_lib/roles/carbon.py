@@ -96,6 +96,33 @@ Restart=no
 [Install]
 WantedBy=multi-user.target
 """
+# The product renames its logs each day and removes none. Those of the present start stay, which checks read, and the audit's, which are evidence.
+LOGS_UNIT = "wso2carbon-old-logs"
+LOG_DAYS = 30
+LOGS_SERVICE = """\
+# Made by the runbook.
+[Unit]
+Description=Removes logs of the product that are older than {days} days
+ConditionPathExists={log_start}
+
+[Service]
+Type=oneshot
+User={user}
+ExecStart=/usr/bin/find {home}/repository/logs -maxdepth 1 -type f ( -name *.log.* -o -name http_access_* ) ! -name audit.log.* -mtime +{days} \
+    ( -name http_access_* -o ! -newer {log_start} ) -delete
+"""
+LOGS_TIMER = """\
+# Made by the runbook.
+[Unit]
+Description=Old logs of the product, every day
+
+[Timer]
+OnCalendar=daily
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+"""
 # For sh in a systemd unit, where `$$` stands for `$`.
 WAIT_FOR_DATABASE = (
     'tries=0; until timeout 3 bash -c "</dev/tcp/{address}/3306" 2>/dev/null; do tries=$$((tries + 1)); '
@@ -153,8 +180,8 @@ def stages(
     return (
         Stage("Java and user", machine),
         Stage("pack", product),
-        Stage("settings", (private_home, *written, unit)),
-        Stage("service", running(node, ctx, watched)),
+        Stage("settings", (private_home, *written, unit, *old_logs(ctx.spec))),
+        Stage("service", (*running(node, ctx, watched), Unit(f"{LOGS_UNIT}.timer"))),
     )
 
 
@@ -209,6 +236,12 @@ def service(node: Node, ctx: Context, runtime: Java, arguments: str) -> str:
         log_start=LOG_START,
         confined=CONFINED.format(home="no" if home_of(ctx.spec).startswith("/home/") else "yes"),
     )
+
+
+def old_logs(spec: Spec) -> tuple[File, ...]:
+    """Return the units that remove old logs of the product, each day."""
+    words = LOGS_SERVICE.format(home=home_of(spec), user=spec.product.user, log_start=LOG_START, days=LOG_DAYS)
+    return tuple(File(f"/etc/systemd/system/{LOGS_UNIT}.{kind}", text.encode()) for kind, text in (("service", words), ("timer", LOGS_TIMER)))
 
 
 def running(node: Node, ctx: Context, watched: tuple[str, ...]) -> tuple[Resource, ...]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -407,3 +409,33 @@ def test_a_unit_comes_in_a_later_stage_than_the_files_it_watches(pattern, node):
         assert not here & watched, f"{stage.name}: {here & watched}"
         written |= here
     assert f"{carbon.home_of(ctx.spec)}/repository/conf/carbon.xml" in written
+
+
+OLD_LOGS = (  # the name, how many days ago it was last written, whether the product started after that, whether it stays
+    ("wso2carbon.log", 99, True, True),
+    ("wso2carbon.log.2026-09-01", 31.5, True, False),
+    ("wso2carbon.log.2026-10-30", 29, True, True),
+    ("wso2carbon.log.2026-09-02", 31.5, False, True),  # of the present start: checks read it
+    ("wso2carbon-trace-messages.log.2026-09-01", 99, True, False),
+    ("http_access_2026-09-02.log", 31.5, False, False),
+    ("http_access_2026-10-30.log", 1, False, True),
+    ("audit.log", 99, True, True),
+    ("audit.log.2026-09-01", 99, True, True),
+    ("notes.txt", 99, True, True),
+)
+
+
+@pytest.mark.parametrize(("name", "days", "before_start", "stays"), OLD_LOGS, ids=[f"{row[0]} {row[1]} {row[2]}" for row in OLD_LOGS])
+def test_each_day_old_logs_go_and_those_of_the_present_start_stay(tmp_path: Path, name: str, days: float, before_start: bool, stays: bool) -> None:
+    ctx = context_with_keys("greg-single")
+    found = resources("greg-1", ctx)
+    assert found[f"unit {carbon.LOGS_UNIT}.timer"]
+    unit = carbon.old_logs(ctx.spec)[0].content.decode().replace("\\\n", " ").replace(carbon.home_of(ctx.spec), str(tmp_path))
+    [command] = re.findall(r"^ExecStart=(.*)$", unit, re.M)
+    start, log = tmp_path / "start", tmp_path / "repository/logs" / name
+    log.parent.mkdir(parents=True)
+    for path, age in ((start, days - 1 if before_start else days + 1), (log, days)):
+        path.touch()
+        os.utime(path, (time.time() - age * 86400,) * 2)
+    subprocess.run(shlex.split(command.replace(carbon.LOG_START, str(start))), check=True)
+    assert log.exists() == stays
