@@ -79,7 +79,7 @@ Unattended-Upgrade::Package-Blacklist {{ {" ".join(f'"{name}";' for name in PATC
 """
 # Ubuntu 24.04 restarts what uses a library that was updated, also when unattended-upgrades did it. These restart when `patch` does it, drained.
 NEEDRESTART_FILE = "/etc/needrestart/conf.d/60-runbook.conf"
-NEEDRESTART = "$nrconf{override_rc}{qr(^(wso2carbon|mariadb|mysql|nginx)[.]service$)} = 0;\n"
+NEEDRESTART = "$nrconf{override_rc}{qr(^(wso2carbon|runbook-dask|mariadb|mysql|nginx)[.]service$)} = 0;\n"
 # What `systemd-analyze security` asks of a network service that needs no hardware, no other user's processes and no kernel settings.
 CONFINED = """\
 ProtectSystem=strict

@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from runbook_lib.roles import machine, nginx
+from runbook_lib.roles import carbon, machine, mysql, nginx, worker
+from tests.fakes import context
 
 NEEDRESTARTS_READING = """
 our %nrconf = (override_rc => {qr(^dbus) => 0});
@@ -18,9 +19,10 @@ foreach my $re (keys %{$nrconf{override_rc}}) { exit 1 if $ARGV[0] =~ /$re/ && !
 @pytest.mark.parametrize(
     ("unit", "restarts"),
     [
-        ("wso2carbon.service", False),
-        ("mysql.service", False),
-        ("mariadb.service", False),
+        (carbon.UNIT, False),
+        (mysql.unit_of(context("greg-single", database={"package": "mysql-server"}).spec), False),
+        (mysql.unit_of(context("greg-single").spec), False),
+        (worker.UNIT, False),
         ("nginx.service", False),
         ("dbus.service", False),  # as the package ships it
         ("ssh.service", True),
