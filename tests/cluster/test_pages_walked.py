@@ -11,7 +11,7 @@ from runbook_lib.chapters.exercises.actions import changed
 from runbook_lib.checks.sso import screenshots
 from runbook_lib.errors import ChecksFailed
 from tests.conftest import need
-from tests.support.sso_deployments import deployed, subnet
+from tests.support.sso_deployments import deployed
 
 pytestmark = pytest.mark.full
 NUMBER = 48  # of its subnet in the lab's range
@@ -20,7 +20,7 @@ NUMBER = 48  # of its subnet in the lab's range
 @pytest.fixture(scope="module")
 def cluster(lab) -> Iterator[Deployment]:
     need(not screenshots.missing(), screenshots.missing())
-    operator = subnet(lab, NUMBER).replace("0/24", "1/32")  # where this machine's own connections come from
+    operator = f"{lab.lab.gateway}/32"  # where this machine's own connections come from
     small = {"nodes.store": 1, "nodes.publisher": 1, "publisher_allow_cidr": [operator]}
     deployment = deployed(lab, NUMBER, deployment="pages-walked", **small)
     yield deployment
