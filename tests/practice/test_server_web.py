@@ -196,6 +196,14 @@ def test_the_identity_provider_takes_a_password_by_get_as_by_post(node: Node, pa
         assert ends in answer.headers["location"] and ("commonAuthId" in answer.cookies) == (password == "admin")
 
 
+@pytest.mark.parametrize(("password", "ends"), [("admin", "/samlsso"), ("wrong", "authFailure=true")])
+def test_the_identity_provider_keeps_a_password_that_begins_a_sign_on(node: Node, password: str, ends: str) -> None:
+    with node.client() as client:
+        begun = client.get("/samlsso", params={"spEntityID": "store", "username": "admin", "password": password})
+        answer = client.get(begun.headers["location"])
+        assert ends in answer.headers["location"] and ("commonAuthId" in answer.cookies) == (password == "admin")
+
+
 def test_a_page_opens_a_session_at_the_first_visit_and_a_file_none(node: Node) -> None:
     scripts = ["/store/", "/store/pages/top-assets", "/publisher/login", "/publisher/apis/assets", "/sso/register", "/social/", "/store/none.jag"]
     files = ["/", "/store", "/publisher/config/publisher.json", "/store/themes/store/css/practice.css", "/store/config/store.json"]

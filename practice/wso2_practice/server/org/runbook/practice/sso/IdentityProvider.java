@@ -57,7 +57,7 @@ public final class IdentityProvider extends Surface {
     protected void answer(String path, HttpServletRequest request, HttpServletResponse response)
             throws IOException, SQLException {
         if (path.startsWith("/commonauth")) {
-            if (request.getParameter("username") != null && request.getParameter("password") != null) {
+            if (field(request, "username") != null && field(request, "password") != null) {
                 signIn(request, response); // the product's servlet does the same by GET as by POST
             } else {
                 askWhoIsThere(request, response);
@@ -68,7 +68,7 @@ public final class IdentityProvider extends Surface {
             conclude(request, response);
         } else if (request.getParameter("spEntityID") != null) {
             begin(fieldsOf("issuer", request.getParameter("spEntityID"), "relayState", request.getParameter("RelayState")),
-                    response); // nobody looks here whether there is such a provider (facts 12.3)
+                    request, response); // nobody looks here whether there is such a provider (facts 12.3)
         } else {
             refuse(response);
         }
@@ -89,13 +89,22 @@ public final class IdentityProvider extends Surface {
         }
         begin(fieldsOf("issuer", Xml.text(message, "Issuer", ""), "request", message.getAttribute("ID"),
                 "relayState", request.getParameter("RelayState"),
-                "SSOAuthSessionID", request.getParameter("SSOAuthSessionID")), response);
+                "SSOAuthSessionID", request.getParameter("SSOAuthSessionID")), request, response);
     }
 
-    private void begin(Map<String, Object> context, HttpServletResponse response) throws IOException {
+    private void begin(Map<String, Object> context, HttpServletRequest request, HttpServletResponse response)
+            throws IOException {
+        context.putAll(fields("username", request.getParameter("username"), "password", request.getParameter("password")));
         String key = UUID.randomUUID().toString();
         requests.put(key, context);
         response.sendRedirect(ownHost() + "/commonauth?sessionDataKey=" + key + "&type=samlsso");
+    }
+
+    /** A field of this request, or on the way from /samlsso of the one that began: the product keeps them all (facts 12.7). */
+    private String field(HttpServletRequest request, String name) {
+        Map<String, Object> begun = request.getParameter("type") == null ? null : requests.get(request.getParameter("sessionDataKey"));
+        String sent = request.getParameter(name);
+        return sent == null && begun != null ? (String) begun.get(name) : sent;
     }
 
     private void refuse(HttpServletResponse response) throws IOException {
@@ -137,12 +146,12 @@ public final class IdentityProvider extends Surface {
     private void signIn(HttpServletRequest request, HttpServletResponse response) throws IOException, SQLException {
         String key = request.getParameter("sessionDataKey");
         Map<String, Object> context = requests.get(key);
-        String user = request.getParameter("username");
+        String user = field(request, "username");
         if (context == null) {
             response.sendRedirect("/authenticationendpoint/retry.do");
             return;
         }
-        if (!node.users().authenticate(user, request.getParameter("password"))) {
+        if (!node.users().authenticate(user, field(request, "password"))) {
             response.sendRedirect(loginPage(response, key, context, "&authFailure=true&authFailureMsg=login.fail.message"));
             return;
         }
