@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,13 +15,15 @@ from runbook_lib.errors import CloudError
 class Release:
     """Where the newest image of an operating system is published: a public SSM parameter, else the publisher's image list.
 
-    `owners`: the publisher's account in each partition of AWS. `parameter`: "" where there is none.
+    `owners`: the publisher's account in each partition of AWS. `parameter`: "" where there is none. `until`: the last day with security updates
+    that everybody gets; None where there is no such day.
     """
 
     parameter: str
     owners: Mapping[str, str]
     name: str
     user: str
+    until: datetime.date | None = None
 
 
 @dataclass(frozen=True)
@@ -38,22 +41,25 @@ DEBIAN = {"aws": "136693071363"}
 DEBIAN_DAILY = {"aws": "903794441882"}
 # https://documentation.ubuntu.com/aws/aws-how-to/instances/find-ubuntu-images/, "Ownership verification"
 CANONICAL = {"aws": "099720109477", "aws-us-gov": "513442679011", "aws-cn": "837727238323"}
+# Ends: https://wiki.debian.org/LTS, and https://ubuntu.com/about/release-cycle, "Standard security maintenance", by its month
 RELEASES = {
-    "debian-12": Release("/aws/service/debian/release/12/latest/amd64", DEBIAN, "debian-12-amd64-*", "admin"),
-    "debian-13": Release("/aws/service/debian/release/13/latest/amd64", DEBIAN, "debian-13-amd64-*", "admin"),
-    "debian-11": Release("/aws/service/debian/release/11/latest/amd64", DEBIAN, "debian-11-amd64-*", "admin"),
+    "debian-12": Release("/aws/service/debian/release/12/latest/amd64", DEBIAN, "debian-12-amd64-*", "admin", datetime.date(2028, 6, 30)),
+    "debian-13": Release("/aws/service/debian/release/13/latest/amd64", DEBIAN, "debian-13-amd64-*", "admin", datetime.date(2030, 6, 30)),
+    "debian-11": Release("/aws/service/debian/release/11/latest/amd64", DEBIAN, "debian-11-amd64-*", "admin", datetime.date(2026, 8, 31)),
     "debian-sid": Release("", DEBIAN_DAILY, "debian-sid-amd64-daily-*", "admin"),
     "ubuntu-22.04": Release(
         "/aws/service/canonical/ubuntu/server/22.04/stable/current/amd64/hvm/ebs-gp2/ami-id",
         CANONICAL,
         "ubuntu/images/hvm-ssd/ubuntu-jammy-22.04-amd64-server-*",
         "ubuntu",
+        datetime.date(2027, 4, 30),
     ),
     "ubuntu-24.04": Release(
         "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id",
         CANONICAL,
         "ubuntu/images/hvm-ssd-gp3/ubuntu-noble-24.04-amd64-server-*",
         "ubuntu",
+        datetime.date(2029, 4, 30),
     ),
 }
 

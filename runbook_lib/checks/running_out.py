@@ -1,4 +1,5 @@
-"""What runs out while nobody looks: certificates, room on the machines' disks, the newest backup, and the prices that a cost is computed with.
+"""What runs out while nobody looks: certificates, room on the machines' disks, the newest backup, the operating system's security updates, and the
+prices that a cost is computed with.
 
 Certificates are read from Parameter Store, from which every machine has them (a plan shows where one has another), disks with one command
 per machine. Nothing is written anywhere.
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from runbook_lib import pki
+from runbook_lib.aws.images import RELEASES
 from runbook_lib.aws.s3.backup_store import BackupStore
 from runbook_lib.check import Check, answered
 from runbook_lib.launch import secrets
@@ -24,9 +26,10 @@ if TYPE_CHECKING:
     from runbook_lib.ssh import Fleet
 
 CHAPTER = "01_launch_ec2"
-CERTIFICATE, DISK, PRICES, BACKUP = "certificate", "disk", "prices", "backup"
+CERTIFICATE, DISK, PRICES, BACKUP, SUPPORT = "certificate", "disk", "prices", "backup", "support"
 LAST_DAYS = 7.0  # of a certificate: what the next run would have renewed for weeks is not renewed
 BACKUP_DAYS = 2.0  # after which the newest backup is worth a word: most timers make one a day
+SUPPORT_DAYS = 183.0  # of an operating system: every machine is to be replaced before its end
 LOW, FULL = 15.0, 5.0  # percent of a disk that is free: worth a word; a database stops soon
 # bytes and inodes that a user other than root may still take; read-only images and what lies in memory are left out
 DF = "df -lB1 --output=avail,size,iavail,itotal,target -x tmpfs -x devtmpfs -x squashfs -x iso9660 -x efivarfs"
@@ -37,8 +40,8 @@ SECONDS_PER_DAY = 86400.0
 class Level:
     """How much of something is left. Below `soon` it is worth a word, below `least` its check fails.
 
-    `kind`: certificate, disk, backup or prices; `place`: its name in Parameter Store, node and folder, place in S3, region; `left`: days, or percent of a disk;
-    `measured`: what was read, in seconds since 1970 (UTC), bytes or days.
+    `kind`: certificate, disk, backup, support or prices; `place`: its name in Parameter Store, node and folder, place in S3, image, region;
+    `left`: days, or percent of a disk; `measured`: what was read, in seconds since 1970 (UTC), bytes or days.
     """
 
     kind: str
@@ -65,7 +68,8 @@ class Level:
 def levels(deployment: Session) -> list[Level]:
     """Return every level of a deployment. Raises HostError when a machine does not answer, CloudError when Parameter Store does not."""
     found = [level for read in disks(deployment).values() for level in read.result()]
-    return [*certificates(deployment), *found, price_age(deployment.spec.cloud.region)]
+    cloud = deployment.spec.cloud
+    return [*certificates(deployment), *found, *support(cloud.image), price_age(cloud.region)]
 
 
 def checks_of(found: list[Level]) -> list[Check]:
@@ -120,6 +124,15 @@ def backup_age(deployment: Session) -> Iterator[Level]:
         days = (datetime.datetime.now(datetime.UTC) - begun).total_seconds() / SECONDS_PER_DAY
         words = f"the newest backup is of {begun:%Y-%m-%d %H:%M} UTC, {days:.0f} days ago"
         yield Level(BACKUP, "backup-age", "A backup is of late", store.place, BACKUP_DAYS - days, 0.0, -math.inf, words, {"begun": begun.timestamp()})
+
+
+def support(image: str, today: datetime.date | None = None) -> Iterator[Level]:
+    """Yield how long the operating system gets security updates; nothing of one whose end is not known, such as an image of one's own."""
+    if image in RELEASES and (until := RELEASES[image].until):
+        left = float((until - (today or datetime.datetime.now(datetime.UTC).date())).days)
+        words = f"security updates of {image} {'end' if left >= 0 else 'ended'} on {until}: another cloud.image replaces the machines one after the other"
+        ends = datetime.datetime.combine(until, datetime.time(), datetime.UTC).timestamp()
+        yield Level(SUPPORT, "image-support", "The operating system gets security updates", image, left, SUPPORT_DAYS, 0.0, words, {"ends": ends})
 
 
 def price_age(region: str, today: datetime.date | None = None) -> Level:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from runbook_lib.aws.images import find_image
 from runbook_lib.aws.preflight.kms import refuse_unusable_key
+from runbook_lib.checks.running_out import support
 from runbook_lib.errors import CloudError
 from runbook_lib.headless.doctor import permissions
 from runbook_lib.headless.doctor.finding import Finding
@@ -36,6 +37,9 @@ def _image(cloud: Cloud) -> Iterator[Finding]:
     spec = cloud.spec.cloud
     image = find_image(spec.image, spec.login_user, cloud.aws.client("ec2"), cloud.aws.client("ssm"))
     yield Finding("image", True, f"{spec.image} is {image.id} in {spec.region}")
+    for level in support(spec.image):
+        ended = level.left < level.least
+        yield Finding("security updates of the image", not (ended or level.low), level.words, "choose a newer cloud.image", needed=ended)
 
 
 def _instance_types(cloud: Cloud) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from runbook_lib.aws.lock import holder
 from runbook_lib.changes import Pending
 from runbook_lib.check import Check
-from runbook_lib.checks.running_out import Level, backup_age, certificates, checks_of, disks, price_age
+from runbook_lib.checks.running_out import Level, backup_age, certificates, checks_of, disks, price_age, support
 from runbook_lib.errors import CloudError, RunbookError
 from runbook_lib.evidence.journal import Journal, now
 from runbook_lib.headless import runner
@@ -130,7 +130,7 @@ def _ask_all(deployment: Deployment, found: Look) -> None:
         with found.asking(f"checks {chapter.name}"):
             for check in part.checks(quiet=True):
                 found.checked(check)
-    found.levels.append(price_age(deployment.spec.cloud.region))
+    found.levels += [*support(deployment.spec.cloud.image), price_age(deployment.spec.cloud.region)]
     with found.asking("certificates"):
         found.levels += certificates(deployment)
     with found.asking("backups"):

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.checks.running_out import BACKUP, CERTIFICATE, DISK, PRICES
+from runbook_lib.checks.running_out import BACKUP, CERTIFICATE, DISK, PRICES, SUPPORT
 from runbook_lib.errors import RunbookError
 from runbook_lib.files import write_whole
 from runbook_lib.headless.watch.look import BUSY, OK, UNREACHABLE
@@ -32,6 +32,7 @@ HELP = {  # every one is a gauge
     "runbook_disk_free_bytes": "Room on a file system for users other than root",
     "runbook_disk_size_bytes": "Size of a file system",
     "runbook_backup_timestamp_seconds": "When the newest backup was begun",
+    "runbook_image_support_end_timestamp_seconds": "When the security updates of the operating system end",
     "runbook_price_age_days": "Age of the prices that costs are computed with",
 }
 Sample = tuple[str, Mapping[str, str], float]
@@ -94,6 +95,8 @@ def _of_level(level: Mapping[str, Any], label: Mapping[str, str]) -> Iterator[Sa
         yield "runbook_disk_size_bytes", there, measured["size"]
     elif level["kind"] == BACKUP:
         yield "runbook_backup_timestamp_seconds", label, measured["begun"]
+    elif level["kind"] == SUPPORT:
+        yield "runbook_image_support_end_timestamp_seconds", {**label, "image": place}, measured["ends"]
     elif level["kind"] == PRICES:
         yield "runbook_price_age_days", {**label, "region": place}, measured["days"]
 

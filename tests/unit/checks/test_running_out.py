@@ -8,11 +8,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from runbook_lib.aws.s3.backup_store import STAMP, BackupStore
-from runbook_lib.checks.running_out import backup_age, certificate, checks_of, file_systems, price_age
+from runbook_lib.checks.running_out import backup_age, certificate, checks_of, file_systems, price_age, support
 from runbook_lib.launch.cloud import Cloud
 from runbook_lib.topology.prices import OLD, prices
+from tests.conftest import ROOT
 
 pytest_plugins = ["tests.support.aws_endpoint"]
 
@@ -71,3 +73,28 @@ def test_old_prices_are_worth_a_word_and_are_no_check_of_the_deployment(late: in
     today = datetime.date.fromisoformat(prices()["as_of"]) + OLD + datetime.timedelta(days=late)
     level = price_age("us-east-1", today)
     assert level.low is low and level.measured == {"days": OLD.days + late} and checks_of([level]) == []
+
+
+SUPPORTED = (  # the image, the day: (whether its check passes, whether it is worth a word), None where no end is known
+    ("ubuntu-24.04", (2026, 11, 28), (True, False)),
+    ("ubuntu-22.04", (2026, 10, 28), (True, False)),
+    ("ubuntu-22.04", (2026, 11, 28), (True, True)),
+    ("ubuntu-22.04", (2027, 4, 30), (True, True)),
+    ("ubuntu-22.04", (2027, 5, 1), (False, False)),
+    ("debian-11", (2026, 11, 28), (False, False)),
+    ("debian-sid", (2026, 11, 28), None),
+    ("ami-0123456789abcdef0", (2026, 11, 28), None),
+)
+
+
+@pytest.mark.parametrize(("image", "day", "expected"), SUPPORTED, ids=[f"{row[0]} {'-'.join(map(str, row[1]))}" for row in SUPPORTED])
+def test_an_operating_system_is_worth_a_word_for_half_a_year_and_fails_after_its_end(
+    image: str, day: tuple[int, int, int], expected: tuple[bool, bool] | None
+) -> None:
+    found = list(support(image, datetime.date(*day)))
+    assert [(level.check().ok, level.low) for level in found] == ([expected] if expected else [])
+
+
+def test_the_params_name_a_system_that_is_supported_for_years() -> None:
+    images = {yaml.safe_load(path.read_text())["cloud"].get("image", "debian-12") for path in (ROOT / "params").glob("*.yaml")}
+    assert images and min(level.left for image in images for level in support(image, datetime.date(2026, 11, 28))) > 365

@@ -48,6 +48,7 @@ def test_an_account_that_has_everything_is_told_so(cloud_of: MakeCloud) -> None:
     answers = found(cloud_of())
     assert list(answers) == [
         "image",
+        "security updates of the image",
         "instance types",
         "vCPUs of running machines",
         "VPCs",

@@ -19,7 +19,7 @@ from runbook_lib import pki
 from runbook_lib.aws.s3.backup_store import BackupStore
 from runbook_lib.changes import Change, Pending
 from runbook_lib.check import Check
-from runbook_lib.checks.running_out import Level, certificate
+from runbook_lib.checks.running_out import Level, certificate, support
 from runbook_lib.errors import CloudError, DataLost, HostError, RunbookError, WrongHostKey
 from runbook_lib.files import write_whole
 from runbook_lib.headless import cli
@@ -462,7 +462,8 @@ def levelled(**more: Any) -> record.Record:
     disk = Level("disk", "", "", 'db-1:/var/lib/a "disk"\\x', 50.0, 15, 5, "", {"free": 5.5e9, "size": 1e10})
     prices = Level("prices", "", "", "us-east-1", -1.0, 0.0, -1.0, "old", {"days": 694.0})
     backup = Level("backup", "", "", "s3://backups/shop/", 1.0, 0.0, 0.0, "", {"begun": 1795700000.0})
-    return record.noted({}, replace(of("dfe"), levels=(ends, disk, prices, backup), **more), GREG)
+    [system] = support("debian-12")
+    return record.noted({}, replace(of("dfe"), levels=(ends, disk, prices, backup, system), **more), GREG)
 
 
 def command_time() -> Any:
@@ -484,6 +485,7 @@ def test_prometheus_reads_state_counts_and_levels(tmp_path: Path) -> None:
     assert samples["runbook_certificate_expiry_timestamp_seconds"][shop | {("certificate", "tls/store.lab.test")}] == 1827241200.0
     assert samples["runbook_disk_free_bytes"][shop | {("node", "db-1"), ("mountpoint", '/var/lib/a "disk"\\x')}] == 5.5e9
     assert samples["runbook_backup_timestamp_seconds"][shop] == 1795700000.0
+    assert samples["runbook_image_support_end_timestamp_seconds"][shop | {("image", "debian-12")}] == 1845936000.0
     assert samples["runbook_watch_busy"][frozenset({("deployment", "begun-busy")})] == 1
     assert set(samples["runbook_watch_ok"]) == {shop}, "nothing was decided of the other one"
     assert set(samples) == set(metrics.HELP)
@@ -538,5 +540,5 @@ def test_one_machine_that_does_not_answer_keeps_no_certificate_and_no_other_disk
     store.own.s3.put_object(**store.own.bucket, Key=f"{store.new_folder()}/manifest.json", Body=b"{}")
     found = Look()
     look._ask_all(opened, found)
-    assert [level.place for level in found.levels] == ["us-east-1", "ca.pem", store.place, "db-1:/"] and asked == [{"lb-1"}]
+    assert [level.place for level in found.levels] == ["debian-12", "us-east-1", "ca.pem", store.place, "db-1:/"] and asked == [{"lb-1"}]
     assert sorted(finding.key for finding in found.findings.values()) == ["unreachable disks greg-1 HostError", "unreachable disks lb-1 HostError"]
