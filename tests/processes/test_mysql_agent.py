@@ -147,6 +147,18 @@ def test_the_accounts_password_works_and_a_changed_one_is_repaired(host):
     assert rows(host, stored) == expected
 
 
+def test_the_words_for_a_mysql_8_0_make_an_account_and_mend_its_password(host):
+    """Of a server that is not MariaDB and has the old plugin, as Ubuntu's is; MariaDB takes the same statement."""
+    asked = '"mariadb" in (self.version + self.comment).lower()'
+    assert asked in (ROOT / "runbook_lib/converge/agent/mysql.py").read_text()
+    eight = replace(host, moved={**host.moved, asked: "False"})
+    converged(eight, DATABASE, schema(), account())
+    assert not planned(eight, account()) and not planned(host, account())
+    rows(host, f"SET PASSWORD FOR 'wso2_user'@'{HOST}' = PASSWORD('another')")
+    converged(eight, account())
+    assert not planned(host, account())
+
+
 @pytest.mark.parametrize("grant", ["ALL PRIVILEGES ON *.*", "SELECT ON `mysql`.*", "DROP ON `WSO2\\_USER\\_DB`.*"])
 def test_a_right_that_was_added_by_hand_is_taken_away(host, grant):
     converged(host, DATABASE, schema(), account())
