@@ -26,3 +26,11 @@ def test_the_nodes_and_their_cluster_are_verified_as_on_the_day_before(next_day:
     assert next_day.appserver.verify().ok
     assert next_day.cluster.verify().ok
     assert not next_day.appserver.plan()
+
+
+def test_each_day_a_node_removes_what_is_a_month_old(as_deployment: Deployment) -> None:
+    folder = f"{carbon.home_of(as_deployment.spec)}/{carbon.LOG}".rpartition("/")[0]
+    on(as_deployment, "as-worker-1", f"cd {folder}; for one in wso2carbon.log audit.log; do install -o wso2carbon -m 640 /dev/null $one.2026-09-01; done")
+    on(as_deployment, "as-worker-1", f"touch -d '40 days ago' {folder}/*.2026-09-01; systemctl start {carbon.LOGS_UNIT}.service")
+    left = on(as_deployment, "as-worker-1", f"ls {folder}/*.2026-09-01; systemctl is-active {carbon.LOGS_UNIT}.timer; rm {folder}/*.2026-09-01")
+    assert left.split() == [f"{folder}/audit.log.2026-09-01", "active"]
