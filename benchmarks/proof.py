@@ -17,7 +17,7 @@ import page
 
 sys.path.insert(0, str(page.ROOT))
 
-from runbook_lib.chapters.deployment import open_deployment
+from runbook_lib import open_deployment
 
 
 def main() -> None:

@@ -247,7 +247,9 @@ class Host:
 def _feed(channel: paramiko.Channel, data: bytes) -> None:
     try:
         channel.sendall(data)
-        channel.shutdown_write()
+        with channel.lock:  # paramiko's own shutdown_write lets go of it before it sends, and sshd ends a connection on which the channel's end comes first
+            if (end := channel._send_eof()) is not None:  # type: ignore[attr-defined]
+                channel.transport._send_user_message(end)  # type: ignore[union-attr]
     except OSError:  # the command ended without reading its input; its exit status says why
         pass
 

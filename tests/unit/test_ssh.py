@@ -13,6 +13,7 @@ from io import StringIO
 
 import paramiko
 import pytest
+from paramiko.common import cMSG_CHANNEL_CLOSE, cMSG_CHANNEL_EOF
 
 from runbook_lib import pki, ssh
 from runbook_lib.errors import HostError, KeyRefused
@@ -213,3 +214,32 @@ def test_a_thread_that_comes_late_to_a_dead_connection_leaves_the_new_one_to_who
     for thread in threads:
         thread.join(30)
     assert said == {"late": "late", "early": "early"}
+
+
+def test_the_end_of_a_commands_input_is_not_overtaken_by_the_end_of_its_channel() -> None:
+    """sshd disconnects at a message for a channel that has been closed; a command that is quick may end at any moment."""
+    sent, channel = [], paramiko.Channel(0)
+    closing = threading.Thread(target=channel._handle_close, args=(None,))
+
+    class Transport:
+        def get_log_channel(self) -> str:
+            return "test"
+
+        def _unlink_channel(self, number: int) -> None:
+            pass
+
+        def _sanitize_packet_size(self, size: int) -> int:
+            return size
+
+        def _send_user_message(self, message: paramiko.Message) -> None:
+            kind = message.asbytes()[:1]
+            if kind == cMSG_CHANNEL_EOF and not sent and not closing.ident:
+                closing.start()
+                closing.join(0.3)
+            sent.append(kind)
+
+    channel._set_transport(Transport())
+    channel._set_remote_channel(0, 1000, 1000)
+    ssh._feed(channel, b"")
+    closing.join(5)
+    assert sent == [cMSG_CHANNEL_EOF, cMSG_CHANNEL_CLOSE]

@@ -185,6 +185,7 @@ sys.exit(cli.main(["plan", "params/greg-single.lab.yaml"]))
 def test_a_command_whose_terminal_is_lost_comes_to_its_safe_point_although_nothing_can_be_said_any_more(tmp_path: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # of tests under nohup it is ignored
         os.execv(sys.executable, [sys.executable, "-c", AT_WORK, str(tmp_path / "end")])
     assert b"at work" in os.read(terminal, 100)
     os.close(terminal)
