@@ -102,9 +102,8 @@ class Actions:
             block, times = re.subn(fill(cut, words), lambda _: fill(put, words), block)
             _found(times, cut, "the configuration of Nginx")
         if add:
-            mark = f"proxy_ssl_name {words[host]};\n"
-            _found(mark in block, mark, "the configuration of Nginx")
-            block = block.replace(mark, mark + fill(add, words) + "\n", 1)
+            block, times = re.subn(r"proxy_ssl_name .*\n", lambda mark: f"{mark[0]}{fill(add, words)}\n", block, count=1)
+            _found(times, "proxy_ssl_name", "the configuration of Nginx")
         self._load(lb, text[:start] + block + text[end:])
 
     def pass_on(self, host: str, what: str) -> None:
